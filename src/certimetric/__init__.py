@@ -1,0 +1,67 @@
+"""certimetric: metric learning with a distance you can trust — accurate, adversarially robust and certified.
+
+Everything here is imported on first use, so that ``import certimetric`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from certimetric.auditing import AuditResult, audit
+    from certimetric.certify import CertifiedKNeighborsClassifier, certified_radius, in_original_units
+    from certimetric.geometry import MahalanobisMetric
+    from certimetric.learners import AML, GMML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
+    from certimetric.objectives import PerturbationLoss
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AML": "learners",
+    "AuditResult": "auditing",
+    "CertifiedKNeighborsClassifier": "certify",
+    "Covariance": "learners",
+    "Euclidean": "learners",
+    "GMML": "learners",
+    "LMNN": "learners",
+    "MahalanobisMetric": "geometry",
+    "NCA": "learners",
+    "PerturbationLoss": "objectives",
+    "SCML": "learners",
+    "audit": "auditing",
+    "certified_radius": "certify",
+    "in_original_units": "certify",
+    "make_learner": "learners",
+}
+_ROOMS = ("attacks", "auditing", "certify", "constraints", "datasets", "geometry", "learners", "objectives", "report")
+
+__all__ = [
+    "AML",
+    "GMML",
+    "LMNN",
+    "NCA",
+    "SCML",
+    "AuditResult",
+    "CertifiedKNeighborsClassifier",
+    "Covariance",
+    "Euclidean",
+    "MahalanobisMetric",
+    "PerturbationLoss",
+    "audit",
+    "certified_radius",
+    "in_original_units",
+    "make_learner",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"certimetric.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"certimetric.{name}")
+    raise AttributeError(f"module 'certimetric' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

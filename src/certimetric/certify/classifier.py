@@ -1,0 +1,208 @@
+"""A k-nearest-neighbours classifier that says how large a change of the input each prediction withstands."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from certimetric.certify.radius import bound_radii, check_n_neighbors
+from certimetric.certify.reference import ReferenceSet, votes
+from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
+from certimetric.geometry.norms import resolve_norm
+
+Array = NDArray[np.float64]
+
+MEMORY_MB = 256
+
+
+class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
+    """k-nearest-neighbours classifier under a learned metric, with a certified radius for every prediction.
+
+    Every neighbour has one vote; the label that sorts first wins where votes are equal.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=3
+        k.
+    metric : learner, fitted learner, MahalanobisMetric or None, default=None
+        An unfitted learner is cloned and fitted on the training data, so that it sees nothing else inside a
+        ``Pipeline`` or ``GridSearchCV``. A fitted learner is fitted anew in the same way, so that a grid search does
+        not leak; to use a metric as it is, give its ``metric_``. None is the Euclidean distance.
+    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
+        How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
+    memory_mb : int, default=256
+        Bound on the memory for blocks of distances, in MiB.
+    n_jobs : int, default=None
+        Threads; None for 1, −1 for all cores.
+
+    Attributes
+    ----------
+    metric_ : MahalanobisMetric
+        The metric in use.
+    learner_ : learner or None
+        The fitted learner, if one was given.
+    classes_ : array of shape (n_classes,)
+
+    See Also
+    --------
+    in_original_units : The same classifier with radii in the units before a scaler.
+
+    References
+    ----------
+    The certificate is that of :func:`certimetric.certify.certified_radius`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import CertifiedKNeighborsClassifier, LMNN
+    >>> X, y = load_iris(return_X_y=True)
+    >>> knn = CertifiedKNeighborsClassifier(metric=LMNN()).fit(X[::2], y[::2])
+    >>> labels, radii = knn.predict_with_radius(X[1::2])
+    >>> knn.certified_accuracy(X[1::2], y[1::2], [0.0, 0.1]).shape
+    (2,)
+    """
+
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "metric": "no_validation",
+        "norm": "no_validation",
+        "memory_mb": [Interval(Integral, 1, None, closed="left")],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        n_neighbors: int = 3,
+        *,
+        metric: Any = None,
+        norm: Any = "l2",
+        memory_mb: int = MEMORY_MB,
+        n_jobs: int | None = None,
+    ):
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+        self.norm = norm
+        self.memory_mb = memory_mb
+        self.n_jobs = n_jobs
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> CertifiedKNeighborsClassifier:
+        """Fit the learner, if there is one, and keep the training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If k exceeds n, on NaN or infinity, or if a given metric is for another number of features.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        check_classification_targets(y)
+        check_n_neighbors(self.n_neighbors, len(X))
+        resolve_norm(self.norm)
+        self.learner_ = None
+        if self.metric is None:
+            self.metric_ = MahalanobisMetric.from_components(np.eye(X.shape[1]))
+        elif hasattr(self.metric, "fit"):
+            self.learner_ = clone(self.metric).fit(X, y)
+            self.metric_ = as_metric(self.learner_)
+        else:
+            self.metric_ = as_metric(self.metric)
+            self.metric_.transform(X[:1])
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self._reference = ReferenceSet(self.metric_, X, codes.astype(np.int64))
+        self._training = X
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Labels of the queries, (m, d) to (m,)."""
+        counts = self._votes(X)
+        return self.classes_[counts.argmax(axis=1)]
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Share of the votes of each class, shape (m, n_classes)."""
+        return self._votes(X) / self.n_neighbors
+
+    def predict_with_radius(self, X: ArrayLike) -> tuple[NDArray[Any], Array]:
+        """Labels, and the size of perturbation that each is certified to withstand.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+
+        Returns
+        -------
+        labels : array of shape (m,)
+        radii : array of shape (m,)
+            In the units of X and the norm of the classifier: no perturbation of that size or smaller changes the
+            label. 0 where nothing is certified, infinity where no perturbation can change it.
+        """
+        X = self._validate(X)
+        bound = bound_radii(
+            self._reference,
+            X,
+            self.n_neighbors,
+            resolve_norm(self.norm),
+            memory=self.memory_mb * 2**20,
+            n_jobs=effective_n_jobs(self.n_jobs),
+        )
+        return self.classes_[bound.predicted], bound.radii
+
+    def correctness_radius(self, X: ArrayLike, y: ArrayLike) -> Array:
+        """Certified radius of the *right* prediction: 0 where the prediction is wrong, shape (m,)."""
+        labels, radii = self.predict_with_radius(X)
+        y = np.asarray(y)
+        if y.shape != labels.shape:
+            raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
+        return np.where(labels == y, radii, 0.0)
+
+    def certified_accuracy(self, X: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Array:
+        """Share of queries that are right and stay so under every perturbation of size at most ε.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+        y : array-like of shape (m,)
+        eps : float or array-like of shape (e,)
+            Sizes, at least 0; at 0 this is the accuracy.
+
+        Returns
+        -------
+        accuracy : array of the shape of ``eps``
+        """
+        eps = np.asarray(eps, dtype=float)
+        if not np.isfinite(eps).all() or (eps < 0).any():
+            raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
+        labels, radii = self.predict_with_radius(X)
+        y = np.asarray(y)
+        if y.shape != labels.shape:
+            raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
+        return ((labels == y) & (radii >= eps[..., None])).mean(axis=-1)
+
+    def _validate(self, X: ArrayLike) -> Array:
+        check_is_fitted(self, "classes_")
+        return validate_data(self, X, dtype=np.float64, order="C", reset=False)
+
+    def _votes(self, X: ArrayLike) -> NDArray[np.int64]:
+        X = self._validate(X)
+        reference = self._reference
+        points, _ = reference.embed(X)
+        neighbors, _ = reference.neighbors(
+            points, self.n_neighbors, memory=self.memory_mb * 2**20, n_jobs=effective_n_jobs(self.n_jobs)
+        )
+        return votes(reference.y[neighbors], len(self.classes_))

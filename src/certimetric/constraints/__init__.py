@@ -1,0 +1,6 @@
+"""From labels to pairs, triplets, target neighbours and impostors."""
+
+from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_triplets, target_neighbors
+from certimetric.constraints.scatter import PairScatter
+
+__all__ = ["PairScatter", "nearest_of_other_classes", "nearest_triplets", "target_neighbors"]

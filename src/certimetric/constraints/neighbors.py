@@ -1,0 +1,94 @@
+"""Labels to target neighbours and triplets."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.geometry.neighbors import nearest_neighbors
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def target_neighbors(X: Array, y: Indices, k: int) -> Indices:
+    """The k nearest instances of the same class, by Euclidean distance.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    y : int array of shape (n,)
+        Class codes 0, 1, …
+    k : int
+        Target neighbours an instance.
+
+    Returns
+    -------
+    targets : int array of shape (n, k)
+        Row numbers; −1 where the class has too few members.
+
+    References
+    ----------
+    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*, JMLR 10.
+
+    Examples
+    --------
+    >>> target_neighbors(np.array([[0.0], [1.0], [5.0], [9.0]]), np.array([0, 0, 0, 1]), 2).tolist()
+    [[1, 2], [0, 2], [1, 0], [-1, -1]]
+    """
+    targets = np.full((len(X), k), -1, dtype=np.int64)
+    for members in class_members(y):
+        k_class = min(k, len(members) - 1)
+        if k_class:
+            own = np.arange(len(members))
+            found, _ = nearest_neighbors(X[members], X[members], k_class, exclude=own)
+            targets[members, :k_class] = members[found]
+    return targets
+
+
+def nearest_of_other_classes(X: Array, y: Indices, k: int) -> Indices:
+    """The k nearest instances of any other class, shape (n, k); −1 where there are fewer."""
+    others = np.full((len(X), k), -1, dtype=np.int64)
+    for members in class_members(y):
+        rest = np.flatnonzero(y != y[members[0]])
+        k_class = min(k, len(rest))
+        if k_class:
+            found, _ = nearest_neighbors(X[members], X[rest], k_class)
+            others[members, :k_class] = rest[found]
+    return others
+
+
+def nearest_triplets(X: Array, y: Indices, n_targets: int, n_impostors: int) -> Indices:
+    """Triplets (instance, target neighbour, impostor) from the nearest of both kinds.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    y : int array of shape (n,)
+        Class codes.
+    n_targets, n_impostors : int
+        How many nearest instances of the same and of other classes are combined.
+
+    Returns
+    -------
+    triplets : int array of shape (m, 3)
+        Row numbers; m = n · n_targets · n_impostors where every class is large enough.
+    """
+    targets = target_neighbors(X, y, n_targets)
+    impostors = nearest_of_other_classes(X, y, n_impostors)
+    shape = (len(X), n_targets, n_impostors)
+    triplets = np.stack(
+        [
+            np.broadcast_to(np.arange(len(X))[:, None, None], shape),
+            np.broadcast_to(targets[:, :, None], shape),
+            np.broadcast_to(impostors[:, None, :], shape),
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
+    return np.ascontiguousarray(triplets[(triplets >= 0).all(axis=1)])
+
+
+def class_members(y: Indices) -> list[Indices]:
+    """Row numbers of every class, in the order of the class codes."""
+    order = np.argsort(y, kind="stable")
+    return [part for part in np.split(order, np.flatnonzero(np.diff(y[order])) + 1) if len(part)]

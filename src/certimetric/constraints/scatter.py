@@ -1,0 +1,97 @@
+"""Pairs summed up: all that the closed-form learners need to know of any number of pairs.
+
+Sums of outer products can be taken in one pass, in any order and in parts, and merged by addition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.constraints.neighbors import class_members
+
+Array = NDArray[np.float64]
+
+_CHUNK_BYTES = 4 * 2**20  # small enough for the differences to stay in cache between subtraction and product
+
+
+@dataclass(frozen=True, eq=False)
+class PairScatter:
+    """Sums of ``ΔΔᵀ`` over similar and over dissimilar pairs, and how many there were.
+
+    Parameters
+    ----------
+    similar_sum, dissimilar_sum : array of shape (d, d)
+    n_similar, n_dissimilar : int
+
+    Examples
+    --------
+    >>> pairs = np.array([[[0.0], [1.0]], [[0.0], [3.0]]])
+    >>> scatter = PairScatter.from_pairs(pairs, np.array([1, -1]))
+    >>> scatter.similar.item(), scatter.dissimilar.item(), (scatter + scatter).n_similar
+    (1.0, 9.0, 2)
+    """
+
+    similar_sum: Array
+    dissimilar_sum: Array
+    n_similar: int
+    n_dissimilar: int
+
+    @classmethod
+    def from_pairs(cls, pairs: Array, y: NDArray[np.int64]) -> PairScatter:
+        """Scatter of explicit pairs (n, 2, d) with labels ±1 (n,)."""
+        d = pairs.shape[2]
+        sums = []
+        for label in (1, -1):
+            rows = np.flatnonzero(y == label)
+            total = np.zeros((d, d))
+            step = max(1, _CHUNK_BYTES // (8 * d))
+            for start in range(0, len(rows), step):
+                some = rows[start : start + step]
+                # A run of consecutive rows is read as a view; anything else is gathered.
+                consecutive = some[-1] - some[0] + 1 == len(some)
+                block = pairs[some[0] : some[-1] + 1] if consecutive else pairs[some]
+                difference = block[:, 0] - block[:, 1]
+                total += difference.T @ difference
+            sums.append((total + total.T) / 2)
+        return cls(sums[0], sums[1], int((y == 1).sum()), int((y == -1).sum()))
+
+    @classmethod
+    def from_labels(cls, X: Array, y: NDArray[np.int64]) -> PairScatter:
+        """Scatter of *all* n(n−1)/2 pairs of a labelled sample, in O(n d²).
+
+        Over one class, ``Σ_{i<j} (x_i − x_j)(x_i − x_j)ᵀ = n_c Σ (x_i − m)(x_i − m)ᵀ`` with its mean m, so no pair
+        is ever formed and none is sampled.
+        """
+        total = _all_pairs(X)
+        similar = np.zeros_like(total)
+        n_similar = 0
+        for members in class_members(y):
+            similar += _all_pairs(X[members])
+            n_similar += len(members) * (len(members) - 1) // 2
+        return cls(similar, total - similar, n_similar, len(X) * (len(X) - 1) // 2 - n_similar)
+
+    def __add__(self, other: PairScatter) -> PairScatter:
+        return PairScatter(
+            self.similar_sum + other.similar_sum,
+            self.dissimilar_sum + other.dissimilar_sum,
+            self.n_similar + other.n_similar,
+            self.n_dissimilar + other.n_dissimilar,
+        )
+
+    @property
+    def similar(self) -> Array:
+        """S: mean of ``ΔΔᵀ`` over similar pairs, shape (d, d); 0 without any."""
+        return self.similar_sum / max(self.n_similar, 1)
+
+    @property
+    def dissimilar(self) -> Array:
+        """D: mean of ``ΔΔᵀ`` over dissimilar pairs, shape (d, d); 0 without any."""
+        return self.dissimilar_sum / max(self.n_dissimilar, 1)
+
+
+def _all_pairs(X: Array) -> Array:
+    centred = X - X.mean(axis=0)
+    return len(X) * (centred.T @ centred)

@@ -1,0 +1,222 @@
+"""The Mahalanobis metric: a value that learners give, certifiers read and files keep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from certimetric.geometry.metric_file import read_metric_file, write_metric_file
+from certimetric.geometry.spd import check_symmetric, factor_psd
+
+Array = NDArray[np.float64]
+
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class MahalanobisMetric:
+    """The distance ``d_M(x, z) = √((x − z)ᵀ M (x − z))`` with ``M = LᵀL``.
+
+    Made by :meth:`from_components`, :meth:`from_matrix`, :meth:`load` or a fitted learner's ``metric_``;
+    immutable afterwards.
+
+    Parameters
+    ----------
+    components : ndarray of shape (k, d)
+        L: rows map features to the space in which the distance is Euclidean.
+    feature_names : tuple of str or None
+        Names of the d features.
+    training : mapping
+        JSON-like summary of how the metric was learned.
+
+    Examples
+    --------
+    >>> metric = MahalanobisMetric.from_matrix([[4.0, 0.0], [0.0, 1.0]])
+    >>> metric.distance([0.0, 0.0], [3.0, 0.0])
+    6.0
+    >>> metric.transform([[3.0, 1.0]])
+    array([[6., 1.]])
+    """
+
+    components: Array
+    feature_names: tuple[str, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        L = np.array(self.components, dtype=float, order="C")
+        if L.ndim != 2 or not L.size:
+            raise ValueError(f"components must be a matrix of shape (k, d), got an array of shape {L.shape}")
+        if not np.isfinite(L).all():
+            raise ValueError("components must be finite, got NaN or infinity")
+        L.setflags(write=False)
+        object.__setattr__(self, "components", L)
+        if self.feature_names is not None:
+            names = tuple(str(name) for name in self.feature_names)
+            if len(names) != L.shape[1]:
+                raise ValueError(f"feature_names must name {L.shape[1]} features, got {len(names)}")
+            object.__setattr__(self, "feature_names", names)
+
+    @classmethod
+    def from_components(
+        cls,
+        components: ArrayLike,
+        *,
+        feature_names: Sequence[str] | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> MahalanobisMetric:
+        """Metric of the components L, shape (k, d); ``M = LᵀL``."""
+        names = None if feature_names is None else tuple(feature_names)
+        return cls(np.asarray(components, dtype=float), names, dict(training or {}))
+
+    @classmethod
+    def from_matrix(cls, matrix: ArrayLike, *, feature_names: Sequence[str] | None = None) -> MahalanobisMetric:
+        """Metric of the matrix M, shape (d, d).
+
+        Raises
+        ------
+        ValueError
+            If M is not symmetric, or has an eigenvalue below −1e-10 times the largest.
+        """
+        M = check_symmetric(matrix, "matrix")
+        eigenvalues = np.linalg.eigvalsh(M)
+        if eigenvalues[0] < -1e-10 * max(eigenvalues[-1], 0.0) - np.finfo(float).tiny:
+            raise ValueError(f"matrix must be positive semidefinite, got the eigenvalue {eigenvalues[0]:.3g}")
+        return cls.from_components(factor_psd(M), feature_names=feature_names)
+
+    @property
+    def matrix(self) -> Array:
+        """M, shape (d, d)."""
+        M = self.components.T @ self.components
+        return (M + M.T) / 2
+
+    @property
+    def n_features(self) -> int:
+        """d, the number of features."""
+        return int(self.components.shape[1])
+
+    @property
+    def n_components(self) -> int:
+        """k, the number of rows of L."""
+        return int(self.components.shape[0])
+
+    def spectrum(self) -> Array:
+        """Eigenvalues of M in decreasing order, shape (d,)."""
+        singular = np.linalg.svd(self.components, compute_uv=False)
+        return np.pad(singular**2, (0, self.n_features - len(singular)))
+
+    def _check(self, X: ArrayLike) -> Array:
+        X = np.asarray(X, dtype=float)
+        if X.ndim == 0 or X.shape[-1] != self.n_features:
+            came = X.shape[-1] if X.ndim else "a scalar"
+            raise ValueError(f"the metric was made for {self.n_features} features, got {came}")
+        return X
+
+    def distance(self, x: ArrayLike, z: ArrayLike) -> Any:
+        """Distance between instances, or row by row between arrays that broadcast: shape (…, d) gives (…)."""
+        difference = self._check(x) - self._check(z)
+        distance = np.linalg.norm(difference @ self.components.T, axis=-1)
+        return float(distance) if np.ndim(distance) == 0 else distance
+
+    def pairwise(self, X: ArrayLike, Z: ArrayLike | None = None) -> Array:
+        """All distances between the rows of X, shape (n, d), and those of Z (m, d; X if None): shape (n, m).
+
+        Work memory is bounded: 64 MiB beside the result.
+        """
+        P = self.transform(X)
+        Q = P if Z is None else self.transform(Z)
+        center = Q.mean(axis=0) if len(Q) else 0.0
+        P, Q = P - center, Q - center
+        p, q = np.einsum("ij,ij->i", P, P), np.einsum("ij,ij->i", Q, Q)
+        distances = np.empty((len(P), len(Q)))
+        for rows in _row_chunks(len(P), 8 * max(len(Q), 1)):
+            block = distances[rows]
+            np.matmul(P[rows], Q.T, out=block)
+            block *= -2.0
+            block += p[rows, None]
+            block += q
+            # The expanded square cancels for near duplicates: those pairs are recomputed from the difference.
+            i, j = np.nonzero(block < 1e-8 * (p[rows, None] + q))
+            for some in _row_chunks(len(i), 24 * P.shape[1]):
+                difference = P[rows][i[some]] - Q[j[some]]
+                block[i[some], j[some]] = np.einsum("ij,ij->i", difference, difference)
+            np.sqrt(block, out=block)
+        return distances
+
+    def transform(self, X: ArrayLike) -> Array:
+        """Map rows to the space where the distance is Euclidean, ``X Lᵀ``: shape (n, d) gives (n, k)."""
+        return np.asarray(self._check(X) @ self.components.T)
+
+    def compose(self, scale: ArrayLike) -> MahalanobisMetric:
+        """The same distance for data that were divided by ``scale`` first, told about the undivided data.
+
+        For a metric learned on ``(X − mean) / scale`` this gives the metric on X itself, so that distances,
+        predictions and certified radii are in the original units.
+
+        Parameters
+        ----------
+        scale : array-like of shape (d,)
+            Positive.
+        """
+        scale = np.asarray(scale, dtype=float)
+        if scale.shape != (self.n_features,) or not (scale > 0).all():
+            raise ValueError(f"scale must be {self.n_features} positive numbers")
+        return type(self)(self.components / scale, self.feature_names, self.training)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the metric as a safetensors file with JSON metadata, atomically.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        write_metric_file(path, self.components, self.feature_names, self.training)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MahalanobisMetric:
+        """Read a metric that :meth:`save` wrote. Nothing in the file is executed.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is truncated or is not a metric of certimetric.
+        """
+        return cls(*read_metric_file(path))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MahalanobisMetric):
+            return NotImplemented
+        return np.array_equal(self.components, other.components) and self.feature_names == other.feature_names
+
+    def __hash__(self) -> int:
+        return hash((self.components.tobytes(), self.feature_names))
+
+    def __repr__(self) -> str:
+        return f"MahalanobisMetric({self.n_components} components of {self.n_features} features)"
+
+
+def _row_chunks(n: int, bytes_per_row: int) -> Iterator[slice]:
+    step = max(1, _CHUNK_BYTES // max(1, bytes_per_row))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def as_metric(metric: Any) -> MahalanobisMetric:
+    """Give the metric value of a :class:`MahalanobisMetric` or of a fitted learner.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if isinstance(metric, MahalanobisMetric):
+        return metric
+    if hasattr(metric, "components_"):
+        return MahalanobisMetric.from_components(metric.components_)
+    raise TypeError(f"metric must be a MahalanobisMetric or a fitted learner, got {metric!r}")

@@ -1,0 +1,214 @@
+"""Norms in which a perturbation is measured, each with its dual.
+
+A certificate divides a gap by the *dual* norm of a direction, an attack steps along the vector that attains it, and a
+random check samples the ball. A new norm is one class with these methods and works everywhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from certimetric.geometry.spd import check_spd
+
+Array = NDArray[np.float64]
+
+
+class Norm(ABC):
+    """A norm ‖·‖ on perturbations. All methods work on the last axis of arrays of any leading shape.
+
+    Attributes
+    ----------
+    name : str
+        The name under which :func:`resolve_norm` knows it.
+    dual_order : {1, 2, inf}
+        Order p of the vector norm with ``dual_norm(v) == ‖dual_coordinates(v)‖_p``: what compiled kernels need.
+    """
+
+    name: str
+    dual_order: float
+
+    @abstractmethod
+    def norm(self, delta: ArrayLike) -> Array:
+        """Size of the perturbation, shape ``delta.shape[:-1]``."""
+
+    def dual_norm(self, v: ArrayLike) -> Array:
+        """Largest ``sᵀv`` over ‖s‖ ≤ 1, shape ``v.shape[:-1]``."""
+        return np.asarray(np.linalg.norm(self.dual_coordinates(np.asarray(v, float)), self.dual_order, axis=-1))
+
+    @abstractmethod
+    def dual_vector(self, v: ArrayLike) -> Array:
+        """Perturbation s with ‖s‖ = 1 and ``sᵀv = dual_norm(v)`` (0 where v = 0), the shape of ``v``."""
+
+    @abstractmethod
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        """A point of the ball of radius ``eps``: the nearest one for l2 and linf, a rescaled one for the others."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        """``n`` random perturbations of size exactly 1, shape (n, d)."""
+
+    def dual_coordinates(self, v: Array) -> Array:
+        """Coordinates in which the dual norm is a plain vector norm of order ``dual_order``."""
+        return v
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _rescale(delta: ArrayLike, size: Array, eps: float) -> Array:
+    factor = np.minimum(1.0, eps / np.maximum(size, np.finfo(float).tiny))
+    return np.asarray(delta, float) * factor[..., None]
+
+
+class L2(Norm):
+    """The Euclidean norm, its own dual."""
+
+    name = "l2"
+    dual_order = 2
+
+    def norm(self, delta: ArrayLike) -> Array:
+        return np.asarray(np.linalg.norm(np.asarray(delta, float), axis=-1))
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        size = np.linalg.norm(v, axis=-1, keepdims=True)
+        return np.divide(v, size, out=np.zeros_like(v), where=size > 0)
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        return _rescale(delta, self.norm(delta), eps)
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        return self.dual_vector(rng.standard_normal((n, d)))
+
+
+class Linf(Norm):
+    """The largest absolute change of a feature; dual to l1."""
+
+    name = "linf"
+    dual_order = 1
+
+    def norm(self, delta: ArrayLike) -> Array:
+        return np.asarray(np.abs(np.asarray(delta, float)).max(axis=-1))
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        return np.sign(np.asarray(v, float))
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        return np.clip(np.asarray(delta, float), -eps, eps)
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        # Half of the samples are vertices of the cube, where a linear functional is largest.
+        delta = rng.uniform(-1, 1, (n, d))
+        delta[::2] = np.sign(delta[::2])
+        return delta / np.abs(delta).max(axis=-1, keepdims=True)
+
+
+class L1(Norm):
+    """The sum of absolute changes; dual to l∞."""
+
+    name = "l1"
+    dual_order = np.inf
+
+    def norm(self, delta: ArrayLike) -> Array:
+        return np.asarray(np.abs(np.asarray(delta, float)).sum(axis=-1))
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        largest = np.abs(v).argmax(axis=-1)[..., None]
+        s = np.zeros_like(v)
+        np.put_along_axis(s, largest, np.sign(np.take_along_axis(v, largest, -1)), -1)
+        return s
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        return _rescale(delta, self.norm(delta), eps)
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        delta = rng.laplace(size=(n, d))
+        delta[::2] *= rng.random((len(delta[::2]), d)) < 2 / d  # sparse ones: near the vertices
+        delta[np.abs(delta).sum(axis=1) == 0, 0] = 1.0
+        return delta / self.norm(delta)[:, None]
+
+
+class Ellipsoid(Norm):
+    """The ellipsoid norm ``√(δᵀAδ)`` of a positive definite matrix A, dual to that of A⁻¹.
+
+    It says that some directions cost an attacker more than others: with ``A = diag(scale**2)`` a change of
+    standardised features is measured in original units.
+
+    Parameters
+    ----------
+    matrix : array-like of shape (d, d)
+        Symmetric positive definite.
+    """
+
+    name = "ellipsoid"
+    dual_order = 2
+
+    def __init__(self, matrix: ArrayLike):
+        self.matrix = check_spd(matrix, "the matrix of the ellipsoid norm")
+        self._cholesky = np.linalg.cholesky(self.matrix)  # A = C Cᵀ, ‖v‖_{A⁻¹} = ‖C⁻¹v‖₂
+        self._inverse_cholesky = np.linalg.inv(self._cholesky)
+
+    def _check(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        if v.shape[-1] != len(self.matrix):
+            raise ValueError(
+                f"the ellipsoid norm was given for {len(self.matrix)} features, but the data have {v.shape[-1]}"
+            )
+        return v
+
+    def norm(self, delta: ArrayLike) -> Array:
+        return np.asarray(np.linalg.norm(self._check(delta) @ self._cholesky, axis=-1))
+
+    def dual_coordinates(self, v: Array) -> Array:
+        return self._check(v) @ self._inverse_cholesky.T
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        w = self.dual_coordinates(np.asarray(v, float))
+        size = np.linalg.norm(w, axis=-1, keepdims=True)
+        return np.divide(w, size, out=np.zeros_like(w), where=size > 0) @ self._inverse_cholesky
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        return _rescale(delta, self.norm(delta), eps)
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        return L2().sample(rng, n, d) @ self._inverse_cholesky
+
+    def __repr__(self) -> str:
+        return f"Ellipsoid(matrix of {len(self.matrix)} features)"
+
+
+_NAMED = {norm.name: norm for norm in (L2, Linf, L1)}
+
+
+def resolve_norm(norm: Any) -> Norm:
+    """Give the norm object for a name, a positive definite matrix, or a norm object.
+
+    Parameters
+    ----------
+    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the matrix is not symmetric positive definite.
+
+    Examples
+    --------
+    >>> resolve_norm("linf").dual_norm([3.0, -4.0]).item()
+    7.0
+    """
+    if isinstance(norm, Norm):
+        return norm
+    if isinstance(norm, str):
+        if norm.lower() not in _NAMED:
+            known = ", ".join(repr(name) for name in _NAMED)
+            raise ValueError(f"norm must be one of {known}, or a positive definite matrix, got {norm!r}")
+        return _NAMED[norm.lower()]()
+    if norm is None or np.ndim(norm) != 2:
+        raise ValueError(f"norm must be 'l2', 'linf', 'l1' or a positive definite matrix, got {norm!r}")
+    return Ellipsoid(norm)

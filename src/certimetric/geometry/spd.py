@@ -1,0 +1,100 @@
+"""Functions of symmetric positive definite (SPD) matrices: powers, geometric means, geodesics.
+
+The affine-invariant geometry of SPD matrices as in Bhatia, *Positive Definite Matrices* (2007).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def check_symmetric(matrix: ArrayLike, name: str) -> Array:
+    """Return a finite, square, exactly symmetrised float64 copy.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, not finite, or not symmetric to 1e-8 of its largest entry.
+    """
+    M = np.array(matrix, dtype=float)
+    if M.ndim != 2 or M.shape[0] != M.shape[1]:
+        raise ValueError(f"{name} must be a square matrix, got an array of shape {M.shape}")
+    if not np.isfinite(M).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    if M.size and np.abs(M - M.T).max() > 1e-8 * max(np.abs(M).max(), np.finfo(float).tiny):
+        raise ValueError(f"{name} must be symmetric")
+    return (M + M.T) / 2
+
+
+def check_spd(matrix: ArrayLike, name: str) -> Array:
+    """Like :func:`check_symmetric`, and every eigenvalue must be positive."""
+    M = check_symmetric(matrix, name)
+    smallest = scipy.linalg.eigvalsh(M)[0]
+    if smallest <= 0:
+        raise ValueError(f"{name} must be positive definite, got the eigenvalue {smallest:.3g}")
+    return M
+
+
+def apply_to_eigenvalues(matrix: Array, *functions) -> tuple[Array, ...]:
+    """Apply scalar functions to a symmetric matrix through one eigendecomposition."""
+    values, vectors = scipy.linalg.eigh(matrix, driver="evd")
+    return tuple((vectors * f(values)) @ vectors.T for f in functions)
+
+
+def power(matrix: Array, exponent: float) -> Array:
+    """Power of an SPD matrix.
+
+    Examples
+    --------
+    >>> power(np.diag([4.0, 9.0]), 0.5)
+    array([[2., 0.],
+           [0., 3.]])
+    """
+    return apply_to_eigenvalues(matrix, lambda w: w**exponent)[0]
+
+
+def geodesic(A: Array, B: Array, t: float = 0.5) -> Array:
+    """Point at ``t`` of the geodesic from A to B: the weighted geometric mean ``A #_t B``.
+
+    Parameters
+    ----------
+    A, B : array of shape (d, d)
+        Symmetric positive definite.
+    t : float
+        0 gives A, 1 gives B, 1/2 the geometric mean.
+
+    Examples
+    --------
+    >>> geodesic(np.diag([1.0, 4.0]), np.diag([4.0, 1.0]), 0.5)
+    array([[2., 0.],
+           [0., 2.]])
+    """
+    # With A = CCᵀ, A #_t B = C (C⁻¹ B C⁻ᵀ)^t Cᵀ: one Cholesky and one symmetric eigenproblem.
+    C = scipy.linalg.cholesky(A, lower=True)
+    half = scipy.linalg.solve_triangular(C, B, lower=True)
+    inner = scipy.linalg.solve_triangular(C, half.T, lower=True)
+    values, vectors = scipy.linalg.eigh((inner + inner.T) / 2, driver="evd")
+    factor = C @ (vectors * np.maximum(values, 0.0) ** (t / 2))
+    return factor @ factor.T
+
+
+def factor_psd(matrix: Array) -> Array:
+    """Components L of shape (d, d) with ``LᵀL = M``, rows by decreasing eigenvalue.
+
+    Eigenvalues that are negative by rounding count as zero. The sign of every row is fixed, so that equal
+    matrices give equal components.
+    """
+    values, vectors = scipy.linalg.eigh(matrix)
+    order = np.argsort(values)[::-1]
+    L = (vectors[:, order] * np.sqrt(np.maximum(values[order], 0.0))).T
+    return fix_row_signs(L)
+
+
+def fix_row_signs(L: Array) -> Array:
+    """Make the entry of largest absolute value of every row positive (distances do not change)."""
+    pivot = np.take_along_axis(L, np.abs(L).argmax(axis=1)[:, None], 1)
+    return L * np.where(pivot < 0, -1.0, 1.0)

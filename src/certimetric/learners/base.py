@@ -1,0 +1,170 @@
+"""What every learner has in common: scikit-learn's conventions, metric-learn's names, and the metric as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from certimetric.geometry.mahalanobis import MahalanobisMetric
+from certimetric.geometry.spd import fix_row_signs
+from certimetric.learners.solvers import Solution
+
+Array = NDArray[np.float64]
+
+
+TARGETS_PER_INSTANCE = 3  # triplets that learners make of labels: as many nearest target neighbours,
+IMPOSTORS_PER_INSTANCE = 10  # each with as many nearest impostors
+
+
+class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of the learners: an estimator that ``fit`` leaves with ``components_``, and a transformer by them."""
+
+    components_: Array
+    n_features_in_: int
+
+    @property
+    def metric_(self) -> MahalanobisMetric:
+        """The learned metric as a value that can be saved, certified and attacked."""
+        check_is_fitted(self, "components_")
+        training: dict[str, Any] = {"learner": type(self).__name__, "n_samples": self.n_samples_fit_}
+        for name in ("n_iter_", "objective_"):
+            if hasattr(self, name):
+                training[name.rstrip("_")] = getattr(self, name)
+        return MahalanobisMetric.from_components(
+            self.components_, feature_names=getattr(self, "feature_names_in_", None), training=training
+        )
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Map instances to the space where the learned distance is Euclidean.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        Z : array of shape (n, k)
+            ``X @ components_.T``.
+        """
+        check_is_fitted(self, "components_")
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return X @ self.components_.T
+
+    def get_mahalanobis_matrix(self) -> Array:
+        """M, shape (d, d)."""
+        return self.metric_.matrix
+
+    def get_metric(self) -> Callable[[ArrayLike, ArrayLike], float]:
+        """A function of two instances that gives their distance, for any estimator with a ``metric`` argument."""
+        return self.metric_.distance
+
+    def pair_distance(self, pairs: ArrayLike) -> Array:
+        """Distance of every pair, (n, 2, d) to (n,)."""
+        pairs = _check_tuples(pairs, 2)
+        return np.asarray(self.metric_.distance(pairs[:, 0], pairs[:, 1]))
+
+    def pair_score(self, pairs: ArrayLike) -> Array:
+        """Minus the distance of every pair: the higher, the more similar."""
+        return -self.pair_distance(pairs)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.components_.shape[0])
+
+    def _validate_labelled(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+        """Check a labelled sample; give X as float64 and y as class codes, and set ``classes_``."""
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        check_classification_targets(y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{type(self).__name__} learns to tell classes apart, but y has only 1 class ({classes[0]!r})"
+            )
+        self.classes_ = classes
+        self.n_samples_fit_ = len(X)
+        return X, codes.astype(np.int64)
+
+    def _validate_pairs(self, pairs: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, NDArray[np.int64]]:
+        """Check pairs (n, 2, d) and their labels ±1 (n,)."""
+        pairs = _check_tuples(pairs, 2)
+        y = np.asarray(y)
+        if y.shape != (len(pairs),):
+            raise ValueError(f"y must hold one label for each of the {len(pairs)} pairs, got shape {y.shape}")
+        if not np.isin(y, (-1, 1)).all():
+            wrong = y[~np.isin(y, (-1, 1))][0]
+            raise ValueError(f"labels of pairs must be +1 (similar) or -1 (dissimilar), got {wrong!r}")
+        self._check_width(pairs.shape[2], reset)
+        return pairs, y.astype(np.int64)
+
+    def _validate_triplets(self, triplets: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+        """Check triplets (n, 3, d); give their distinct rows and the triplets as row numbers."""
+        triplets = _check_tuples(triplets, 3)
+        self._check_width(triplets.shape[2], reset=True)
+        rows, index = np.unique(triplets.reshape(-1, triplets.shape[2]), axis=0, return_inverse=True)
+        self.n_samples_fit_ = len(rows)
+        return rows, index.reshape(-1, 3).astype(np.int64)
+
+    def _check_width(self, d: int, reset: bool) -> None:
+        if not reset and d != self.n_features_in_:
+            raise ValueError(
+                f"{type(self).__name__} was fitted on {self.n_features_in_} features, but the tuples have {d}"
+            )
+        if reset and hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+        self.n_features_in_ = d
+
+    def _set_components(self, L: Array) -> None:
+        self.components_ = fix_row_signs(np.ascontiguousarray(L))
+
+    def _set_solution(self, solution: Solution) -> None:
+        self._set_components(solution.components)
+        self.objective_path_ = solution.path
+        self.objective_ = solution.path[-1]
+        self.n_iter_ = solution.n_iter
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float64"]
+        return tags
+
+
+def _check_tuples(tuples: ArrayLike, size: int) -> Array:
+    name = {2: "pairs", 3: "triplets"}[size]
+    tuples = check_array(tuples, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name)
+    if tuples.ndim != 3 or tuples.shape[1] != size:
+        raise ValueError(f"{name} must have shape (n, {size}, d), got {tuples.shape}")
+    return tuples
+
+
+def initial_components(X: Array, init: Any, n_components: int | None) -> Array:
+    """Starting point of the learners that descend over L.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    init : {"auto", "identity", "pca"} or array-like of shape (k, d)
+        "auto" is the identity, or the leading principal components where fewer components than features are wanted.
+    n_components : int or None
+        k; None for d, or for the rows of an ``init`` array.
+    """
+    d = X.shape[1]
+    if n_components is not None and n_components > d:
+        raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
+    if not isinstance(init, str):
+        L = np.array(init, dtype=float)
+        if L.ndim != 2 or L.shape[1] != d or (n_components is not None and len(L) != n_components):
+            wanted = f"({n_components or 'k'}, {d})"
+            raise ValueError(f"init must be a matrix of shape {wanted}, got {L.shape}")
+        return L
+    k = n_components or d
+    if init == "pca" or (init == "auto" and k < d):
+        _, _, axes = np.linalg.svd(X - X.mean(axis=0), full_matrices=len(X) < d)
+        return np.ascontiguousarray(axes[:k])
+    return np.eye(k, d)

@@ -1,0 +1,156 @@
+"""Geometric mean metric learning: the metric between the scatters of similar and of dissimilar pairs."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval
+from threadpoolctl import threadpool_limits
+
+from certimetric.constraints.scatter import PairScatter
+from certimetric.geometry.spd import factor_psd, geodesic
+from certimetric.learners.base import MahalanobisLearner
+
+Array = NDArray[np.float64]
+
+
+class ScatterLearner(MahalanobisLearner):
+    """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
+
+    Attributes
+    ----------
+    scatter_ : PairScatter
+        All that is kept of the pairs seen so far.
+    """
+
+    reg: float
+    scatter_: PairScatter
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from *all* pairs of a labelled sample: no pair is drawn at random, and none is formed.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Class labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, a single class, or no two instances of one class.
+        """
+        X, codes = self._validate_labelled(X, y)
+        return self._fit_scatter(PairScatter.from_labels(X, codes))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from pairs, shape (n, 2, d), labelled +1 (similar) or −1 (dissimilar), shape (n,)."""
+        pairs, y = self._validate_pairs(pairs, y)
+        self.n_samples_fit_ = 2 * len(pairs)
+        return self._fit_scatter(PairScatter.from_pairs(pairs, y))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from further pairs besides all seen before, as if all had come at once.
+
+        While only one kind of pairs has been seen, they are counted and the metric is not there yet.
+        """
+        first = not hasattr(self, "scatter_")
+        pairs, y = self._validate_pairs(pairs, y, reset=first)
+        scatter = PairScatter.from_pairs(pairs, y)
+        if not first:
+            scatter = self.scatter_ + scatter
+        self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
+        if scatter.n_similar and scatter.n_dissimilar:
+            return self._fit_scatter(scatter)
+        self.scatter_ = scatter
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_scatter(self, scatter: PairScatter) -> Any:
+        """Learn from scatters that were summed elsewhere, for instance merged from several machines by ``+``."""
+        self._check_width(len(scatter.similar_sum), reset=True)
+        self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
+        return self._fit_scatter(scatter)
+
+    def _fit_scatter(self, scatter: PairScatter) -> Any:
+        if not scatter.n_similar or not scatter.n_dissimilar:
+            raise ValueError(
+                f"{type(self).__name__} needs at least one similar and one dissimilar pair, got "
+                f"{scatter.n_similar} and {scatter.n_dissimilar}"
+            )
+        self.scatter_ = scatter
+        with threadpool_limits(limits=1 if self.n_features_in_ < 256 else None, user_api="blas"):
+            M = self._solve(ridged(scatter.similar, self.reg), ridged(scatter.dissimilar, self.reg))
+            self._set_components(factor_psd(M))
+        return self
+
+    def _solve(self, S: Array, D: Array) -> Array:
+        """M of the positive definite scatters of similar and dissimilar pairs."""
+        raise NotImplementedError
+
+
+def ridged(scatter: Array, reg: float) -> Array:
+    """A positive definite scatter: ``reg`` times its mean eigenvalue is added to every direction.
+
+    A scatter of 0 (all pairs are duplicates) becomes the identity times ``reg``.
+    """
+    d = len(scatter)
+    mean = np.trace(scatter) / d
+    # The floor keeps a singular scatter invertible even with reg = 0.
+    return scatter + max(reg, 1e-10) * (mean if mean > 0 else 1.0) * np.eye(d)
+
+
+class GMML(ScatterLearner):
+    """Geometric mean metric learning: ``M = S⁻¹ #_t D``, in closed form.
+
+    S and D are the mean outer products of the differences of similar and dissimilar pairs. At t = 1/2, M minimises
+    ``tr(M S) + tr(M⁻¹ D)``: similar pairs are close, and dissimilar ones far in the inverse metric.
+
+    Parameters
+    ----------
+    t : float, default=0.5
+        Place on the geodesic from S⁻¹ (0) to D (1).
+    reg : float, default=0.01
+        Ridge on both scatters, as a fraction of their mean eigenvalue.
+
+    Attributes
+    ----------
+    components_ : array of shape (d, d)
+    metric_ : MahalanobisMetric
+    scatter_ : PairScatter
+
+    References
+    ----------
+    Zadeh, Hosseini, Sra (2016), *Geometric mean metric learning*, ICML, arXiv 1607.05002.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import GMML
+    >>> X, y = load_iris(return_X_y=True)
+    >>> GMML().fit(X, y).get_mahalanobis_matrix().shape
+    (4, 4)
+    """
+
+    _parameter_constraints = {
+        "t": [Interval(Real, 0, 1, closed="both")],
+        "reg": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(self, t: float = 0.5, *, reg: float = 0.01):
+        self.t = t
+        self.reg = reg
+
+    def _solve(self, S: Array, D: Array) -> Array:
+        return geodesic(np.linalg.inv(S), D, self.t)

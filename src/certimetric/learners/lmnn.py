@@ -1,0 +1,187 @@
+"""Large margin nearest neighbours, with or without the perturbation loss."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from threadpoolctl import threadpool_limits
+
+from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
+from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner, initial_components
+from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.objectives.gradient import MetricObjective, Term
+from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
+from certimetric.objectives.perturbation import PerturbationLoss
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+class LMNN(MahalanobisLearner):
+    """Large margin nearest neighbours: pull target neighbours close, push impostors out of their margin.
+
+    Minimises over L, with ``M = LᵀL``, ::
+
+        (1 − μ) mean_ij d²(x_i, x_j)  +  μ mean_ij Σ_l [1 + d²(x_i, x_j) − d²(x_i, x_l)]_+
+
+    over target neighbours j of i and *all* instances l of another class: the active impostors are searched again as
+    the metric moves, and the recorded objective is the true one. With a :class:`PerturbationLoss` the adversarial
+    margins of the nearest triplets are enlarged besides.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=3
+        Target neighbours of an instance (fewer in classes that are too small).
+    push_weight : float, default=0.5
+        μ, between 0 and 1.
+    n_components : int, default=None
+        Rows of L; None for as many as features.
+    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
+    max_iter : int, default=200
+        Bound on the quasi-Newton steps.
+    tol : float, default=1e-3
+        Stop when ten steps lower the objective by less than this fraction.
+    perturbation : PerturbationLoss, default=None
+        Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+    n_jobs : int, default=None
+        Threads that search for impostors; None for 1, −1 for all cores.
+    verbose : bool, default=False
+        Print the objective as it falls.
+
+    Attributes
+    ----------
+    components_ : array of shape (k, d)
+        L.
+    metric_ : MahalanobisMetric
+    objective_ : float
+        The true objective reached.
+    objective_path_ : list of float
+        The true objective after every round of steps: it never rises.
+    n_iter_ : int
+    classes_ : array
+
+    References
+    ----------
+    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*, JMLR 10;
+    with the perturbation loss, Yang et al., arXiv 2006.05945 (LMNN-PL).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import LMNN
+    >>> X, y = load_iris(return_X_y=True)
+    >>> lmnn = LMNN(n_neighbors=3).fit(X, y)
+    >>> lmnn.transform(X).shape
+    (150, 4)
+    """
+
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "push_weight": [Interval(Real, 0, 1, closed="both")],
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "perturbation": [PerturbationLoss, None],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_neighbors: int = 3,
+        *,
+        push_weight: float = 0.5,
+        n_components: int | None = None,
+        init: Any = "auto",
+        max_iter: int = 200,
+        tol: float = 1e-3,
+        perturbation: PerturbationLoss | None = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
+        self.n_neighbors = n_neighbors
+        self.push_weight = push_weight
+        self.n_components = n_components
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.perturbation = perturbation
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> LMNN:
+        """Learn the metric from labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Standardised features: the margin is 1 in squared distance.
+        y : array-like of shape (n,)
+            Class labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, a single class, or more target neighbours than instances.
+        """
+        X, codes = self._validate_labelled(X, y)
+        if self.n_neighbors >= len(X):
+            raise ValueError(f"n_neighbors must be less than the number of instances, {len(X)}, got {self.n_neighbors}")
+        targets = target_neighbors(X, codes, self.n_neighbors)
+        i, a = np.nonzero(targets >= 0)
+        n_jobs = effective_n_jobs(self.n_jobs)
+        terms: list[Term] = [
+            Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
+            ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
+        ]
+        if self.perturbation is not None:
+            triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE)
+            terms.append(self.perturbation.bind(X, triplets))
+        return self._minimize(X, terms)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit_triplets(self, triplets: ArrayLike) -> LMNN:
+        """Learn the metric from given triplets: pull over their targets, hinge over the triplets themselves.
+
+        Parameters
+        ----------
+        triplets : array-like of shape (n, 3, d)
+            Instance, target neighbour, impostor.
+
+        Returns
+        -------
+        self
+        """
+        X, index = self._validate_triplets(triplets)
+        targets = np.unique(index[:, :2], axis=0)
+        # The same balance as with labels: the push counts once a target, not once a triplet.
+        push = self.push_weight * len(index) / len(targets)
+        terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
+        if self.perturbation is not None:
+            terms.append(self.perturbation.bind(X, index))
+        return self._minimize(X, terms)
+
+    def _minimize(self, X: Array, terms: list[Term]) -> LMNN:
+        L = initial_components(X, self.init, self.n_components)
+        with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
+            solution = minimize_components(
+                MetricObjective(X, terms),
+                L,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                callback=print_progress("LMNN") if self.verbose else None,
+            )
+        self._set_solution(solution)
+        return self

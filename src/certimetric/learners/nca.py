@@ -1,0 +1,117 @@
+"""Neighbourhood components analysis, with or without the perturbation loss."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from certimetric.constraints.neighbors import nearest_triplets
+from certimetric.learners.base import (
+    IMPOSTORS_PER_INSTANCE,
+    TARGETS_PER_INSTANCE,
+    MahalanobisLearner,
+    initial_components,
+)
+from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.objectives.gradient import MetricObjective, Term
+from certimetric.objectives.neighborhood import StochasticNeighbors
+from certimetric.objectives.perturbation import PerturbationLoss
+
+
+class NCA(MahalanobisLearner):
+    """Neighbourhood components analysis: maximise the chance that a random neighbour has the same class.
+
+    Minimises ``1 − mean_i Σ_{j of the class of i} p_ij`` with ``p_ij ∝ exp(−d²(x_i, x_j))`` over L.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Rows of L; None for as many as features.
+    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
+    max_iter : int, default=50
+        Bound on the quasi-Newton steps.
+    tol : float, default=1e-4
+        Stop when ten steps lower the objective by less than this fraction.
+    perturbation : PerturbationLoss, default=None
+        Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+    verbose : bool, default=False
+        Print the objective as it falls.
+
+    Attributes
+    ----------
+    components_ : array of shape (k, d)
+    metric_ : MahalanobisMetric
+    objective_ : float
+    objective_path_ : list of float
+        It never rises.
+    n_iter_ : int
+    classes_ : array
+
+    References
+    ----------
+    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17; the
+    perturbation loss is that of Yang et al., arXiv 2006.05945.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import NCA
+    >>> X, y = load_iris(return_X_y=True)
+    >>> NCA(n_components=2).fit_transform(X, y).shape
+    (150, 2)
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "perturbation": [PerturbationLoss, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        init: Any = "auto",
+        max_iter: int = 50,
+        tol: float = 1e-4,
+        perturbation: PerturbationLoss | None = None,
+        verbose: bool = False,
+    ):
+        self.n_components = n_components
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.perturbation = perturbation
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NCA:
+        """Learn the metric from X, shape (n, d), standardised, and labels y, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, or a single class.
+        """
+        X, codes = self._validate_labelled(X, y)
+        terms: list[Term] = [StochasticNeighbors(codes)]
+        if self.perturbation is not None:
+            triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
+            terms.append(self.perturbation.bind(X, triplets))
+        solution = minimize_components(
+            MetricObjective(X, terms),
+            initial_components(X, self.init, self.n_components),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=print_progress("NCA") if self.verbose else None,
+        )
+        self._set_solution(solution)
+        return self

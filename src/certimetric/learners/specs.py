@@ -1,0 +1,107 @@
+"""Learners by name: ``lmnn``, ``lmnn+pl``, ``lmnn+pl:tau=2`` — one spelling for the command line and for Python."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from typing import Any
+
+from certimetric.learners.aml import AML
+from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.baselines import Covariance, Euclidean
+from certimetric.learners.gmml import GMML
+from certimetric.learners.lmnn import LMNN
+from certimetric.learners.nca import NCA
+from certimetric.learners.scml import SCML
+from certimetric.objectives.perturbation import PerturbationLoss
+
+LEARNERS: dict[str, type[MahalanobisLearner]] = {
+    "euclidean": Euclidean,
+    "covariance": Covariance,
+    "nca": NCA,
+    "lmnn": LMNN,
+    "scml": SCML,
+    "gmml": GMML,
+    "aml": AML,
+}
+PERTURBATION_SUFFIX = "+pl"
+
+
+def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLearner:
+    """Make the learner that a specification names.
+
+    Parameters
+    ----------
+    spec : str
+        ``NAME[+pl][:option=value,…]``: a name of :data:`LEARNERS`; ``+pl`` adds the perturbation loss; the options are
+        parameters of the learner, or ``weight``, ``tau`` and ``norm`` of the perturbation loss.
+    random_state : int, optional
+        Given to learners that draw at random.
+
+    Raises
+    ------
+    ValueError
+        If the name, an option or a value is not understood; the message says what is known.
+
+    Examples
+    --------
+    >>> make_learner("lmnn+pl:tau=2,n_neighbors=5")
+    LMNN(n_neighbors=5, perturbation=PerturbationLoss(tau=2))
+    """
+    head, _, options = spec.partition(":")
+    name = head.strip().lower()
+    with_loss = name.endswith(PERTURBATION_SUFFIX)
+    base = name.removesuffix(PERTURBATION_SUFFIX)
+    if base not in LEARNERS:
+        raise ValueError(f"unknown learner {head!r}{_did_you_mean(base, LEARNERS)}; known are {', '.join(LEARNERS)}")
+    learner = LEARNERS[base]()
+    names = learner.get_params(deep=False)
+    if with_loss:
+        if "perturbation" not in names:
+            able = [key for key, made in LEARNERS.items() if "perturbation" in made().get_params(deep=False)]
+            raise ValueError(f"{base} takes no perturbation loss; the learners that do are {', '.join(able)}")
+        learner.set_params(perturbation=PerturbationLoss())
+    if "random_state" in names:
+        learner.set_params(random_state=random_state)
+    targets = {key: key for key in names if key not in ("perturbation", "verbose", "random_state")}
+    if with_loss:
+        targets |= {key: f"perturbation__{key}" for key in PerturbationLoss().get_params()}
+    for option in filter(None, (part.strip() for part in options.split(","))):
+        key, equals, value = (part.strip() for part in option.partition("="))
+        if key not in targets:
+            hint = "; tau and weight need the perturbation loss, +pl" if key in ("tau", "weight", "norm") else ""
+            known = ", ".join(targets) or "none"
+            raise ValueError(
+                f"learner {head!r} has no option {key!r}{_did_you_mean(key, targets)}{hint}; its options are {known}"
+            )
+        if not equals or not value:
+            raise ValueError(f"option {key!r} of learner {head!r} needs a value: {key}=…")
+        learner.set_params(**{targets[key]: _value(value)})
+    try:
+        learner._validate_params()
+    except ValueError as error:
+        raise ValueError(f"learner {spec!r}: {error}") from None
+    return learner
+
+
+def describe(spec: str) -> str:
+    """The name of a specification for people: ``lmnn+pl:tau=2`` is "LMNN + perturbation loss (tau=2)"."""
+    head, _, options = spec.partition(":")
+    name = head.strip().lower()
+    base = name.removesuffix(PERTURBATION_SUFFIX)
+    label = LEARNERS[base].__name__ if base in LEARNERS else base
+    if name.endswith(PERTURBATION_SUFFIX):
+        label += " + perturbation loss"
+    return f"{label} ({options.strip()})" if options.strip() else label
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

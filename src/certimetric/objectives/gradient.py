@@ -1,0 +1,167 @@
+"""The one place where weights on pairs become the gradient of a metric.
+
+Every term of an objective depends on the metric through squared distances of pairs (and the perturbation loss through
+dual norms besides). A term gives its value and ``∂value/∂d²`` for the pairs it saw; as ``∂d²_pq/∂M = ΔΔᵀ``, the gradient
+is the weighted sum of outer products ``Σ w ΔΔᵀ = Xᵀ Laplacian(W) X``. No d×d matrix per pair is ever made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class MetricState:
+    """The metric at one step of a solver, with what the terms need of it.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    L : array of shape (k, d)
+    in_components : bool
+        Whether the gradient is wanted in L (Laplacians are applied to Z) or in M (to X).
+    """
+
+    def __init__(self, X: Array, L: Array, in_components: bool = True):
+        self.X, self.L, self._in_components = X, L, in_components
+
+    @property
+    def carrier(self) -> Array:
+        """The array that Laplacians multiply: Z, of k columns, or X, of d columns."""
+        return self.Z if self._in_components else self.X
+
+    @cached_property
+    def Z(self) -> Array:
+        """Instances in the space of the metric, ``X Lᵀ``: shape (n, k)."""
+        return np.ascontiguousarray(self.X @ self.L.T)
+
+    @cached_property
+    def Y(self) -> Array:
+        """``X M``, shape (n, d): the gaps of the perturbation loss are differences of its rows."""
+        return np.ascontiguousarray(self.Z @ self.L)
+
+
+@dataclass(frozen=True, eq=False)
+class TermValue:
+    """Value of a term and its derivatives.
+
+    Parameters
+    ----------
+    value : float
+    i, j : int arrays of shape (m,)
+        Pairs of rows.
+    weights : array of shape (m,)
+        ``∂value/∂d²`` of each pair.
+    matrix_gradient : array of shape (d, d), optional
+        Symmetric gradient in M of whatever is not a squared distance.
+    products : array of the shape of ``state.carrier``, optional
+        ``Laplacian(W) carrier`` of weights on so many pairs that the term applied them itself, block by block.
+    """
+
+    value: float
+    i: Indices
+    j: Indices
+    weights: Array
+    matrix_gradient: Array | None = None
+    products: Array | None = None
+
+
+class Term(Protocol):
+    """A term of an objective over one metric."""
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        """Value and pair weights at the metric of ``state``."""
+        ...
+
+
+@runtime_checkable
+class ActiveSetTerm(Term, Protocol):
+    """A term that looks at a list of pairs made at an earlier metric, and is exact just after :meth:`refresh`."""
+
+    def refresh(self, state: MetricState) -> None:
+        """Bring the list up to date with the metric of ``state``."""
+        ...
+
+    def widen(self) -> None:
+        """Keep a longer list from the next :meth:`refresh` on."""
+        ...
+
+
+class MetricObjective:
+    """Sum of terms over one data set, as a function of the components L or of the matrix M.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    terms : sequence of Term
+    """
+
+    def __init__(self, X: Array, terms: Sequence[Term]):
+        self.X = np.ascontiguousarray(X, dtype=float)
+        self.terms = list(terms)
+
+    def refresh(self, L: Array) -> None:
+        """Let every term bring its active set up to date with L."""
+        state = MetricState(self.X, L)
+        for term in self.terms:
+            if isinstance(term, ActiveSetTerm):
+                term.refresh(state)
+
+    def widen(self) -> bool:
+        """Let every active set reach farther from now on; whether there is any."""
+        active = [term for term in self.terms if isinstance(term, ActiveSetTerm)]
+        for term in active:
+            term.widen()
+        return bool(active)
+
+    def in_components(self, L: Array) -> tuple[float, Array]:
+        """Value and gradient with respect to L, shape (k, d)."""
+        value, products, matrix_gradient = self._collect(MetricState(self.X, L))
+        gradient = products.T @ self.X
+        if matrix_gradient is not None:
+            gradient += L @ matrix_gradient
+        return value, 2.0 * gradient
+
+    def in_matrix(self, L: Array) -> tuple[float, Array]:
+        """Value and symmetric gradient with respect to ``M = LᵀL``, shape (d, d)."""
+        value, products, matrix_gradient = self._collect(MetricState(self.X, L, in_components=False))
+        gradient = products.T @ self.X
+        if matrix_gradient is not None:
+            gradient += matrix_gradient
+        return value, (gradient + gradient.T) / 2
+
+    def _collect(self, state: MetricState) -> tuple[float, Array, Array | None]:
+        """Sum over the terms: value, ``Laplacian(W) carrier``, and the part that is given in M itself."""
+        value, matrix_gradient = 0.0, None
+        products = np.zeros_like(state.carrier)
+        for term in self.terms:
+            part = term.evaluate(state)
+            value += part.value
+            add_laplacian_product(part.i, part.j, part.weights, state.carrier, products)
+            if part.products is not None:
+                products += part.products
+            if part.matrix_gradient is not None:
+                matrix_gradient = part.matrix_gradient + (0.0 if matrix_gradient is None else matrix_gradient)
+        return value, products, matrix_gradient
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def add_laplacian_product(i, j, weights, Z, out):
+    """Add ``Laplacian(W) Z`` to ``out``: row i gets ``Σ w (z_i − z_j)``, row j the opposite."""
+    for pair in range(i.shape[0]):
+        w = weights[pair]
+        if w != 0.0:
+            a, b = i[pair], j[pair]
+            for t in range(Z.shape[1]):
+                step = w * (Z[a, t] - Z[b, t])
+                out[a, t] += step
+                out[b, t] -= step

@@ -1,0 +1,268 @@
+"""Terms over pairs and triplets: the pull of target neighbours and the hinge against impostors."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.geometry.neighbors import (
+    DEFAULT_MEMORY,
+    chunk_slices,
+    expansion_error,
+    map_chunks,
+)
+from certimetric.objectives.gradient import MetricState, TermValue
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class Pull:
+    """Mean squared distance over pairs, times ``weight``.
+
+    Parameters
+    ----------
+    pairs : int array of shape (m, 2)
+        Rows to pull together.
+    weight : float
+    """
+
+    def __init__(self, pairs: Indices, weight: float):
+        self.i, self.j = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+        self.weights = np.full(len(pairs), weight / max(len(pairs), 1))
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        """Value and constant pair weights."""
+        squared = pair_squared_distances(state.Z, self.i, self.j)
+        return TermValue(float(self.weights @ squared), self.i, self.j, self.weights)
+
+
+class TripletHinge:
+    """Mean of ``[margin + d²(i, j) − d²(i, l)]_+`` over fixed triplets, times ``weight``.
+
+    Parameters
+    ----------
+    triplets : int array of shape (m, 3)
+        Rows (instance i, target neighbour j, impostor l).
+    weight, margin : float
+    """
+
+    def __init__(self, triplets: Indices, weight: float = 1.0, margin: float = 1.0):
+        self.pairs = TripletPairs(triplets)
+        self.weight, self.margin = weight / max(len(triplets), 1), margin
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        """Value and pair weights: +1 on targets and −1 on impostors of every active triplet."""
+        squared = self.pairs.squared_distances(state.Z)
+        violation = self.margin + squared[self.pairs.target] - squared[self.pairs.impostor]
+        active = (violation > 0).astype(float) * self.weight
+        weights = self.pairs.collect(active, -active)
+        return TermValue(float(active @ violation), self.pairs.i, self.pairs.j, weights)
+
+
+class TripletPairs:
+    """The distinct pairs (i, j) and (i, l) of a set of triplets, so that no distance is computed twice.
+
+    Parameters
+    ----------
+    triplets : int array of shape (m, 3)
+
+    Attributes
+    ----------
+    i, j : int arrays of shape (p,)
+        The pairs.
+    target, impostor : int arrays of shape (m,)
+        Numbers of the pairs (i, j) and (i, l) of every triplet.
+    """
+
+    def __init__(self, triplets: Indices):
+        i, j, l = np.asarray(triplets, dtype=np.int64).T
+        n = int(triplets.max(initial=-1)) + 1
+        keys, number = np.unique(np.concatenate([i * n + j, i * n + l]), return_inverse=True)
+        self.i, self.j = keys // max(n, 1), keys % max(n, 1)
+        self.target, self.impostor = number[: len(i)], number[len(i) :]
+
+    def squared_distances(self, Z: Array) -> Array:
+        """Squared distance of every pair, shape (p,)."""
+        return pair_squared_distances(Z, self.i, self.j)
+
+    def collect(self, on_target: Array, on_impostor: Array) -> Array:
+        """Add up weights given a triplet into weights a pair, shape (p,)."""
+        n = len(self.i)
+        return np.bincount(self.target, on_target, n) + np.bincount(self.impostor, on_impostor, n)
+
+
+class ImpostorHinge:
+    """The push term of LMNN over *all* impostors: Σ over targets (i, j) and other-class l of ``[1 + d²_ij − d²_il]_+``.
+
+    The term keeps a list of candidate impostors: everything within ``slack`` times the reach of an instance's margin
+    when the list was made. Between two calls of :meth:`refresh` an impostor that was farther away may be missed, so
+    a solver refreshes on a schedule and once more at its end, after which the value is the true one.
+
+    Parameters
+    ----------
+    targets : int array of shape (n, k)
+        Target neighbours, −1 for none.
+    y : int array of shape (n,)
+        Class codes.
+    weight : float
+        The sum is divided by the number of targets and multiplied by this.
+    slack : float
+        At least 1; how much farther than the margin candidates are kept.
+    memory : int
+        Bytes for blocks of distances while refreshing.
+    n_jobs : int
+        Threads used while refreshing.
+    """
+
+    def __init__(
+        self,
+        targets: Indices,
+        y: Indices,
+        weight: float = 1.0,
+        slack: float = 1.2,
+        memory: int = DEFAULT_MEMORY,
+        n_jobs: int = 1,
+    ):
+        self.targets, self.y = np.ascontiguousarray(targets), np.ascontiguousarray(y)
+        self.weight = weight / max(int((targets >= 0).sum()), 1)
+        self.slack, self.memory, self.n_jobs = slack, memory, n_jobs
+        self.starts, self.candidates = np.zeros(len(y) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+
+    def refresh(self, state: MetricState) -> None:
+        """Search all pairs for the candidates at the metric of ``state``: exact, in chunks of bounded memory."""
+        Z = state.Z - state.Z.mean(axis=0)
+        z = np.einsum("ij,ij->i", Z, Z)
+        reach = self.slack * _margin_reach(Z, self.targets)
+        order = np.argsort(self.y, kind="stable")
+        rows_sorted, labels = Z[order], self.y[order]
+        starts = np.searchsorted(labels, self.y, side="left")
+        stops = np.searchsorted(labels, self.y, side="right")
+
+        def search(rows: slice) -> tuple[Indices, NDArray[np.int32]]:
+            products = Z[rows] @ rows_sorted.T
+            return _candidates(
+                products, z[rows], z[order], reach[rows], starts[rows], stops[rows], order, Z.shape[1]
+            )
+
+        slices = chunk_slices(len(Z), 8.0 * len(Z), self.memory, self.n_jobs)
+        found = map_chunks(search, slices, self.n_jobs)
+        counts = np.concatenate([count for count, _ in found])
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        self.candidates = np.concatenate([some for _, some in found])
+
+    def widen(self) -> None:
+        """Double the slack of the candidates."""
+        self.slack = 1.0 + 2.0 * (self.slack - 1.0)
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        """Value over the candidates, and weights on the pairs of active triplets."""
+        value, i, j, weights, n_pairs = _hinge(
+            state.Z, self.targets, self.starts, self.candidates, self.weight
+        )
+        return TermValue(value, i[:n_pairs], j[:n_pairs], weights[:n_pairs])
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def pair_squared_distances(Z, i, j):
+    """Squared distances of the rows i and j of Z, shape (m,)."""
+    squared = np.empty(i.shape[0])
+    for pair in range(i.shape[0]):
+        a, b = i[pair], j[pair]
+        total = 0.0
+        for t in range(Z.shape[1]):
+            difference = Z[a, t] - Z[b, t]
+            total += difference * difference
+        squared[pair] = total
+    return squared
+
+
+@nb.njit(cache=True, nogil=True)
+def _margin_reach(Z, targets):
+    """Largest ``1 + d²_ij`` over the targets of every instance; 0 without targets."""
+    reach = np.zeros(Z.shape[0])
+    for i in range(Z.shape[0]):
+        for a in range(targets.shape[1]):
+            j = targets[i, a]
+            if j >= 0:
+                total = 1.0
+                for t in range(Z.shape[1]):
+                    difference = Z[i, t] - Z[j, t]
+                    total += difference * difference
+                reach[i] = max(reach[i], total)
+    return reach
+
+
+@nb.njit(cache=True, nogil=True)
+def _candidates(products, q, p, reach, starts, stops, order, r):
+    m, n = products.shape
+    counts = np.zeros(m, dtype=np.int64)
+    capacity = 16 * m + 1024
+    found = np.empty(capacity, dtype=np.int32)
+    size = 0
+    largest = p.max()
+    for i in range(m):
+        if reach[i] == 0.0:
+            continue
+        if size + n > capacity:
+            capacity = 2 * capacity + n
+            larger = np.empty(capacity, dtype=np.int32)
+            larger[:size] = found[:size]
+            found = larger
+        # Rounding may only add candidates, never lose one.
+        limit = reach[i] + expansion_error(r, q[i], largest) - q[i]
+        before = size
+        for start, stop in ((0, starts[i]), (stops[i], n)):  # the rows of the own class lie between them
+            for position in range(start, stop):
+                # Branch-free append: the slot is written always and kept only for a candidate.
+                found[size] = order[position]
+                size += p[position] - 2.0 * products[i, position] < limit
+        counts[i] = size - before
+    return counts, found[:size].copy()
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _hinge(Z, targets, starts, candidates, weight):
+    n, k = targets.shape
+    r = Z.shape[1]
+    capacity = candidates.shape[0] + n * k
+    pair_i = np.empty(capacity, dtype=np.int64)
+    pair_j = np.empty(capacity, dtype=np.int64)
+    pair_w = np.empty(capacity)
+    size = 0
+    value = 0.0
+    margins = np.empty(k)
+    active = np.empty(k, dtype=np.int64)
+    for i in range(n):
+        reach = 0.0
+        for a in range(k):
+            j = targets[i, a]
+            margins[a], active[a] = 0.0, 0
+            if j >= 0:
+                total = 1.0
+                for t in range(r):
+                    difference = Z[i, t] - Z[j, t]
+                    total += difference * difference
+                margins[a] = total
+                reach = max(reach, total)
+        for position in range(starts[i], starts[i + 1]):
+            l = candidates[position]
+            total = 0.0
+            for t in range(r):
+                difference = Z[i, t] - Z[l, t]
+                total += difference * difference
+            if total < reach:
+                count = 0
+                for a in range(k):
+                    if margins[a] > total:
+                        value += margins[a] - total
+                        active[a] += 1
+                        count += 1
+                pair_i[size], pair_j[size], pair_w[size] = i, l, -weight * count
+                size += 1
+        for a in range(k):
+            if active[a] > 0:
+                pair_i[size], pair_j[size], pair_w[size] = i, targets[i, a], weight * active[a]
+                size += 1
+    return weight * value, pair_i, pair_j, pair_w, size

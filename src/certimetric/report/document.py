@@ -1,0 +1,105 @@
+"""Reading an audit document: is it one, and what do its numbers and names say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA = "certimetric.audit/1"
+BASELINE = "euclidean"
+_SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")
+# What neither HTML nor XML may hold: control characters, lone surrogates and the two non-characters.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def check_document(document: object) -> None:
+    """Refuse what is not an audit document of this schema.
+
+    Raises
+    ------
+    TypeError
+        Not a mapping.
+    ValueError
+        Another schema, or a section is missing.
+
+    Examples
+    --------
+    >>> check_document({"schema": "something/2"})
+    Traceback (most recent call last):
+        ...
+    ValueError: document has the schema 'something/2'; expected 'certimetric.audit/1'
+    """
+    if not isinstance(document, Mapping):
+        raise TypeError(f"document is a {type(document).__name__}; expected the mapping of an audit document")
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"document has the schema {document.get('schema')!r}; expected {SCHEMA!r}")
+    if missing := [section for section in _SECTIONS if section not in document]:
+        raise ValueError(f"document lacks {', '.join(missing)}; expected the sections {', '.join(_SECTIONS)}")
+
+
+def number(value: Any) -> float | None:
+    """A figure of the document as a float; null is None, and so is NaN.
+
+    Examples
+    --------
+    >>> number("inf"), number(2), number(None)
+    (inf, 2.0, None)
+    """
+    if value is None:
+        return None
+    value = float(value)
+    return None if math.isnan(value) else value
+
+
+def printable(value: Any) -> Any:
+    """The same value with every character that a page or an XML file may not hold replaced, at any depth.
+
+    Examples
+    --------
+    >>> printable({"name": ["bell\\x07", 3]})
+    {'name': ['bell\ufffd', 3]}
+    """
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {printable(key): printable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable(item) for item in value]
+    return value
+
+
+def estimate(learner: Mapping[str, Any], key: str, index: int | None = None) -> Mapping[str, Any]:
+    """Mean, spread and interval of one figure over the splits; empty where there is none."""
+    found = (learner.get("summary") or {}).get(key)
+    if index is not None:
+        found = found[index] if found and index < len(found) else None
+    return found or {}
+
+
+def mean(learner: Mapping[str, Any], key: str, index: int | None = None) -> float | None:
+    """The mean over splits alone."""
+    return number(estimate(learner, key, index).get("mean"))
+
+
+def quoted_noise(document: Mapping[str, Any]) -> int | None:
+    """Position of the noise level that the table quotes: the strongest."""
+    levels = document["protocol"].get("noise") or []
+    return max(range(len(levels)), key=levels.__getitem__) if levels else None
+
+
+def quoted_eps(document: Mapping[str, Any]) -> int | None:
+    """Position of the radius that the table quotes: ``report_eps``, or the next larger one on the curve.
+
+    Certified accuracy never rises with eps, so the next larger radius understates it; a smaller one would flatter.
+    """
+    wanted = float(document["protocol"]["report_eps"])
+    radii = document["protocol"].get("eps") or []
+    reached = [i for i, eps in enumerate(radii) if eps >= wanted - 1e-9]
+    return min(reached, key=radii.__getitem__) if reached else None
+
+
+def splits_done(learner: Mapping[str, Any]) -> tuple[int, int]:
+    """How many splits gave a result, of how many."""
+    return sum("failed" not in split for split in learner["splits"]), len(learner["splits"])
