@@ -34,7 +34,17 @@ _HOME = {
     "in_original_units": "certify",
     "make_learner": "learners",
 }
-_ROOMS = ("attacks", "auditing", "certify", "constraints", "datasets", "geometry", "learners", "objectives", "report")
+_ROOMS = (
+    "attacks",
+    "auditing",
+    "certify",
+    "constraints",
+    "datasets",
+    "geometry",
+    "learners",
+    "objectives",
+    "report",
+)
 
 __all__ = [
     "AML",

@@ -100,7 +100,7 @@ def certified_radius(
     metric = as_metric(metric)
     norm = resolve_norm(norm)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
-    classes, y = np.unique(np.asarray(y_train), return_inverse=True)
+    _, y = np.unique(np.asarray(y_train), return_inverse=True)
     if len(y) != len(X_train):
         raise ValueError(f"y_train must hold one label for each of the {len(X_train)} instances, got {len(y)}")
     metric.transform(X_train[:1])

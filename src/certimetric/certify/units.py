@@ -59,7 +59,9 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
     check_is_fitted(classifier, "classes_")
     if norm is None:
         if not isinstance(classifier.norm, str):
-            raise ValueError("a norm other than 'l2', 'linf' or 'l1' needs its counterpart in original units: give norm=")
+            raise ValueError(
+                "a norm other than 'l2', 'linf' or 'l1' needs its counterpart in original units: give norm="
+            )
         norm = classifier.norm
     X = classifier._training
     scale = np.ones(X.shape[1])
@@ -92,7 +94,9 @@ def _affine(step: Any, d: int) -> tuple[Array, Array]:
     """Factor and offset with ``original = scaled · factor + offset``, for the scalers of scikit-learn."""
     name = type(step).__name__
     if getattr(step, "clip", False):
-        raise ValueError(f"{name} clips, so that its input cannot be told from its output: radii have no original units")
+        raise ValueError(
+            f"{name} clips, so that its input cannot be told from its output: radii have no original units"
+        )
     if name in ("StandardScaler", "RobustScaler", "MaxAbsScaler"):
         factor = getattr(step, "scale_", None)
         offset = getattr(step, "mean_", None) if name == "StandardScaler" else getattr(step, "center_", None)

@@ -7,7 +7,9 @@ by index, so that the answer does not depend on the size of a chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -17,6 +19,7 @@ from threadpoolctl import threadpool_limits
 Array = NDArray[np.float64]
 
 DEFAULT_MEMORY = 256 * 2**20
+SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest
 
 
 def chunk_slices(n: int, bytes_per_row: float, memory: int, n_jobs: int = 1) -> list[slice]:
@@ -31,7 +34,12 @@ def chunk_slices(n: int, bytes_per_row: float, memory: int, n_jobs: int = 1) -> 
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def map_chunks(function, slices: list[slice], n_jobs: int = 1) -> list:
+def limited_threads(n_features: int) -> threadpool_limits:
+    """A context with one thread in BLAS and OpenMP where matrices are so small that more make them slower."""
+    return threadpool_limits(limits=1 if n_features < SMALL_MATRIX else None)
+
+
+def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: int = 1) -> list[Any]:
     """Call ``function(rows)`` on every chunk, with one BLAS thread per worker: chunks are what uses the cores.
 
     ``function`` should spend its time in BLAS or in compiled code that releases the lock of the interpreter.

@@ -39,12 +39,6 @@ def check_spd(matrix: ArrayLike, name: str) -> Array:
     return M
 
 
-def apply_to_eigenvalues(matrix: Array, *functions) -> tuple[Array, ...]:
-    """Apply scalar functions to a symmetric matrix through one eigendecomposition."""
-    values, vectors = scipy.linalg.eigh(matrix, driver="evd")
-    return tuple((vectors * f(values)) @ vectors.T for f in functions)
-
-
 def power(matrix: Array, exponent: float) -> Array:
     """Power of an SPD matrix.
 
@@ -54,7 +48,14 @@ def power(matrix: Array, exponent: float) -> Array:
     array([[2., 0.],
            [0., 3.]])
     """
-    return apply_to_eigenvalues(matrix, lambda w: w**exponent)[0]
+    values, vectors = scipy.linalg.eigh(matrix, driver="evd")
+    return (vectors * values**exponent) @ vectors.T
+
+
+def inverse(matrix: Array) -> Array:
+    """Inverse of an SPD matrix, exactly symmetric."""
+    inverted = scipy.linalg.cho_solve(scipy.linalg.cho_factor(matrix, lower=True), np.eye(len(matrix)))
+    return (inverted + inverted.T) / 2
 
 
 def geodesic(A: Array, B: Array, t: float = 0.5) -> Array:

@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from certimetric.geometry.spd import geodesic
+from certimetric.geometry.spd import geodesic, inverse
 from certimetric.learners.gmml import ScatterLearner
 
 Array = NDArray[np.float64]
@@ -23,11 +23,11 @@ class AML(ScatterLearner):
     """Adversarial metric learning: two competing stages over similar and dissimilar pairs.
 
     *Confusion*: for the current M every pair is moved to the adversarial pair (π, π') that maximises its loss minus
-    ``beta [d²(x, π) + d²(x', π')]``; in closed form the midpoint stays and the difference becomes T Δ with
+    ``beta [d²(x, π) + d²(x', π')]``: in closed form the midpoint stays and the difference becomes T Δ with
     ``T = β/(β−2) I`` for similar and ``T = (I − (2/β) M⁻²)⁻¹`` for dissimilar pairs. *Distinguishment*: M minimises the
     loss of the original pairs plus ``alpha`` times that of the adversarial ones. The base loss is that of
-    :class:`GMML`, ``mean Δᵀ M Δ`` over similar plus ``mean Δᵀ M⁻¹ Δ`` over dissimilar pairs. After one pass that sums two
-    d×d scatters, the cost does not depend on the number of pairs.
+    :class:`GMML`, ``mean Δᵀ M Δ`` over similar plus ``mean Δᵀ M⁻¹ Δ`` over dissimilar pairs. After one pass that sums
+    two d×d scatters, the cost does not depend on the number of pairs.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class AML(ScatterLearner):
         return np.stack([middle + moved / 2, middle - moved / 2], axis=1)
 
     def _solve(self, S: Array, D: Array) -> Array:
-        M = geodesic(np.linalg.inv(S), D)  # the solution without an adversary
+        M = geodesic(inverse(S), D)  # the solution without an adversary
         smallest = eigh(M, eigvals_only=True)[0]
         self.beta_ = float(max(self.beta, _CONCAVITY_ROOM * 2.0 / smallest**2))
         objective = _BilevelObjective(S, D, self.alpha, self.beta_)
@@ -134,7 +134,7 @@ class AML(ScatterLearner):
             M = np.eye(len(M)) * np.sqrt(max(np.trace(D) / np.trace(S), _CONCAVITY_ROOM * 2.0 / self.beta_))
         value, eigen = objective.evaluate(M)
         self.objective_path_ = [value]
-        for self.n_iter_ in range(1, self.max_iter + 1):
+        for _ in range(self.max_iter):
             target = propose(M, eigen)
             slope = min(objective.slope(M, eigen, target), 0.0)
             for step in 0.5 ** np.arange(30):
@@ -183,6 +183,7 @@ class _BilevelObjective:
 
     def __init__(self, S: Array, D: Array, alpha: float, beta: float):
         self.S, self.D = S * (1.0 + alpha * (beta / (beta - 2.0)) ** 2), D
+        self.S_inverse = inverse(self.S)
         self.alpha, self.kappa = alpha, 2.0 / beta
 
     def evaluate(self, M: Array) -> tuple[float, Eigen]:
@@ -223,11 +224,11 @@ class _BilevelObjective:
         That model is strictly convex along geodesics, so the way to its minimiser goes downhill in F too.
         """
         E = -M @ self._h_gradient(eigen) @ M
-        return geodesic(np.linalg.inv(self.S), (E + E.T) / 2)
+        return geodesic(self.S_inverse, (E + E.T) / 2)
 
     def frozen_mean(self, M: Array, eigen: Eigen) -> Array:
         """Minimiser of the loss of the original pairs and of the adversarial pairs frozen at M."""
         m, V = eigen
         T = (V * (m**2 / (m**2 - self.kappa))) @ V.T
         E = self.D + self.alpha * (T @ self.D @ T)
-        return geodesic(np.linalg.inv(self.S), (E + E.T) / 2)
+        return geodesic(self.S_inverse, (E + E.T) / 2)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
-from threadpoolctl import threadpool_limits
 
 from certimetric.constraints.scatter import PairScatter
-from certimetric.geometry.spd import factor_psd, geodesic
+from certimetric.geometry.neighbors import limited_threads
+from certimetric.geometry.spd import factor_psd, geodesic, inverse
 from certimetric.learners.base import MahalanobisLearner
 
 Array = NDArray[np.float64]
@@ -90,7 +90,7 @@ class ScatterLearner(MahalanobisLearner):
                 f"{scatter.n_similar} and {scatter.n_dissimilar}"
             )
         self.scatter_ = scatter
-        with threadpool_limits(limits=1 if self.n_features_in_ < 256 else None, user_api="blas"):
+        with limited_threads(self.n_features_in_):
             M = self._solve(ridged(scatter.similar, self.reg), ridged(scatter.dissimilar, self.reg))
             self._set_components(factor_psd(M))
         return self
@@ -153,4 +153,4 @@ class GMML(ScatterLearner):
         self.reg = reg
 
     def _solve(self, S: Array, D: Array) -> Array:
-        return geodesic(np.linalg.inv(S), D, self.t)
+        return geodesic(inverse(S), D, self.t)

@@ -10,9 +10,9 @@ from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from threadpoolctl import threadpool_limits
 
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
+from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner, initial_components
 from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
@@ -21,6 +21,7 @@ from certimetric.objectives.perturbation import PerturbationLoss
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
 
 class LMNN(MahalanobisLearner):
     """Large margin nearest neighbours: pull target neighbours close, push impostors out of their margin.
@@ -139,17 +140,17 @@ class LMNN(MahalanobisLearner):
         X, codes = self._validate_labelled(X, y)
         if self.n_neighbors >= len(X):
             raise ValueError(f"n_neighbors must be less than the number of instances, {len(X)}, got {self.n_neighbors}")
-        targets = target_neighbors(X, codes, self.n_neighbors)
-        i, a = np.nonzero(targets >= 0)
-        n_jobs = effective_n_jobs(self.n_jobs)
-        terms: list[Term] = [
-            Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
-            ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
-        ]
-        if self.perturbation is not None:
-            triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE)
-            terms.append(self.perturbation.bind(X, triplets))
-        return self._minimize(X, terms)
+        with limited_threads(X.shape[1]):
+            targets = target_neighbors(X, codes, self.n_neighbors)
+            i, a = np.nonzero(targets >= 0)
+            terms: list[Term] = [
+                Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
+                ImpostorHinge(targets, codes, self.push_weight, n_jobs=effective_n_jobs(self.n_jobs)),
+            ]
+            if self.perturbation is not None:
+                triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE)
+                terms.append(self.perturbation.bind(X, triplets))
+            return self._minimize(X, terms)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_triplets(self, triplets: ArrayLike) -> LMNN:
@@ -171,17 +172,17 @@ class LMNN(MahalanobisLearner):
         terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
         if self.perturbation is not None:
             terms.append(self.perturbation.bind(X, index))
-        return self._minimize(X, terms)
+        with limited_threads(X.shape[1]):
+            return self._minimize(X, terms)
 
     def _minimize(self, X: Array, terms: list[Term]) -> LMNN:
         L = initial_components(X, self.init, self.n_components)
-        with threadpool_limits(limits=1, user_api="blas"):  # small products are slower on more threads
-            solution = minimize_components(
-                MetricObjective(X, terms),
-                L,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                callback=print_progress("LMNN") if self.verbose else None,
-            )
+        solution = minimize_components(
+            MetricObjective(X, terms),
+            L,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            callback=print_progress("LMNN") if self.verbose else None,
+        )
         self._set_solution(solution)
         return self

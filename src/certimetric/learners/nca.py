@@ -106,6 +106,7 @@ class NCA(MahalanobisLearner):
         if self.perturbation is not None:
             triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
             terms.append(self.perturbation.bind(X, triplets))
+        # Blocks of n columns are large products: BLAS keeps its threads.
         solution = minimize_components(
             MetricObjective(X, terms),
             initial_components(X, self.init, self.n_components),

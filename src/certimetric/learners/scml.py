@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from sklearn.base import _fit_context
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from threadpoolctl import threadpool_limits
 
 from certimetric.constraints.neighbors import class_members, nearest_triplets
-from certimetric.geometry.neighbors import nearest_neighbors
+from certimetric.geometry.neighbors import limited_threads, nearest_neighbors
 from certimetric.geometry.spd import factor_psd
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.solvers import Solution, print_progress
@@ -124,10 +123,11 @@ class SCML(MahalanobisLearner):
             On NaN or infinity, or a single class.
         """
         X, codes = self._validate_labelled(X, y)
-        triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
         rng = check_random_state(self.random_state)
-        basis = local_discriminants(X, codes, self._basis_size(X.shape[1]), rng)
-        return self._minimize(X, triplets, basis)
+        with limited_threads(X.shape[1]):
+            triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
+            basis = local_discriminants(X, codes, self._basis_size(X.shape[1]), rng)
+            return self._minimize(X, triplets, basis)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_triplets(self, triplets: ArrayLike) -> SCML:
@@ -138,18 +138,19 @@ class SCML(MahalanobisLearner):
         """
         X, index = self._validate_triplets(triplets)
         rng = check_random_state(self.random_state)
-        basis = triplet_directions(X, index, self._basis_size(X.shape[1]), rng)
-        return self._minimize(X, index, basis)
+        with limited_threads(X.shape[1]):
+            basis = triplet_directions(X, index, self._basis_size(X.shape[1]), rng)
+            return self._minimize(X, index, basis)
 
     def _basis_size(self, d: int) -> int:
         return self.n_basis or int(np.clip(10 * d, 100, 1000))
 
     def _minimize(self, X: Array, triplets: Indices, basis: Array) -> SCML:
-        terms: list[Term] = [TripletHinge(triplets)]
+        hinge = TripletHinge(triplets)
+        terms: list[Term] = [hinge]
         if self.perturbation is not None:
             terms.append(self.perturbation.bind(X, triplets))
         objective = MetricObjective(X, terms)
-        values: list[float] = []
 
         def value_and_gradient(w: Array) -> tuple[float, Array]:
             value, gradient = objective.in_matrix(compose(w, basis))
@@ -159,37 +160,35 @@ class SCML(MahalanobisLearner):
         path: list[float] = []
         report = print_progress("SCML") if self.verbose else None
 
-        def record(intermediate_result) -> None:
+        def record(intermediate_result: OptimizeResult) -> None:
             path.append(float(intermediate_result.fun))
             if report is not None and len(path) % 10 == 0:
                 report(len(path), path[-1])
 
-        with threadpool_limits(limits=1, user_api="blas"):
-            start = self._start(X, triplets, basis)
-            values.append(value_and_gradient(start)[0])
-            result = minimize(
-                value_and_gradient,
-                start,
-                jac=True,
-                method="L-BFGS-B",
-                bounds=[(0.0, None)] * len(basis),
-                callback=record,
-                options={"maxiter": self.max_iter, "maxcor": 20, "ftol": self.tol, "gtol": 1e-10},
-            )
+        start = self._start(X, hinge, basis)
+        values = [value_and_gradient(start)[0]]
+        result = minimize(
+            value_and_gradient,
+            start,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, None)] * len(basis),
+            callback=record,
+            options={"maxiter": self.max_iter, "maxcor": 20, "ftol": self.tol, "gtol": 1e-10},
+        )
         self.basis_, self.weights_ = basis, result.x
         solution = Solution(compose(result.x, basis), values + path, max(int(result.nit), 1), result.success)
         self._set_solution(solution)
         return self
 
     @staticmethod
-    def _start(X: Array, triplets: Indices, basis: Array) -> Array:
+    def _start(X: Array, hinge: TripletHinge, basis: Array) -> Array:
         """Equal weights, scaled so that a typical impostor lies one margin beyond the target neighbour."""
         equal = np.full(len(basis), 1.0 / len(basis))
-        if not len(triplets):
+        squared = hinge.pairs.squared_distances(X @ compose(equal, basis).T)
+        if not len(squared):
             return equal
-        Z = X @ compose(equal, basis).T
-        i, j, l = triplets.T
-        gap = np.median(((Z[i] - Z[l]) ** 2).sum(axis=1)) - np.median(((Z[i] - Z[j]) ** 2).sum(axis=1))
+        gap = np.median(squared[hinge.pairs.impostor]) - np.median(squared[hinge.pairs.target])
         return equal / gap if gap > 0 else equal
 
 
@@ -261,7 +260,7 @@ def _discriminants(X: Array, rows: list[Indices], n_directions: int) -> Array:
 
 def triplet_directions(X: Array, triplets: Indices, n_basis: int, rng: np.random.RandomState) -> Array:
     """Unit directions from instances to impostors, in the whitened space of the target pairs."""
-    i, j, l = triplets[rng.permutation(len(triplets))[:n_basis]].T
+    i, _, l = triplets[rng.permutation(len(triplets))[:n_basis]].T
     pull = X[triplets[:, 0]] - X[triplets[:, 1]]
     d = X.shape[1]
     S = pull.T @ pull / len(pull)

@@ -1,7 +1,7 @@
 """The one place where weights on pairs become the gradient of a metric.
 
-Every term of an objective depends on the metric through squared distances of pairs (and the perturbation loss through
-dual norms besides). A term gives its value and ``∂value/∂d²`` for the pairs it saw; as ``∂d²_pq/∂M = ΔΔᵀ``, the gradient
+Every term of an objective depends on the metric through squared distances of pairs (the perturbation loss through dual
+norms besides). A term gives its value and ``∂value/∂d²`` for the pairs it saw; as ``∂d²_pq/∂M = ΔΔᵀ``, the gradient
 is the weighted sum of outer products ``Σ w ΔΔᵀ = Xᵀ Laplacian(W) X``. No d×d matrix per pair is ever made.
 """
 

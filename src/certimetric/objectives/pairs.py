@@ -90,7 +90,8 @@ class TripletPairs:
     def collect(self, on_target: Array, on_impostor: Array) -> Array:
         """Add up weights given a triplet into weights a pair, shape (p,)."""
         n = len(self.i)
-        return np.bincount(self.target, on_target, n) + np.bincount(self.impostor, on_impostor, n)
+        total = np.bincount(self.target, on_target, n) + np.bincount(self.impostor, on_impostor, n)
+        return np.asarray(total, dtype=np.float64)
 
 
 class ImpostorHinge:
@@ -142,9 +143,7 @@ class ImpostorHinge:
 
         def search(rows: slice) -> tuple[Indices, NDArray[np.int32]]:
             products = Z[rows] @ rows_sorted.T
-            return _candidates(
-                products, z[rows], z[order], reach[rows], starts[rows], stops[rows], order, Z.shape[1]
-            )
+            return _candidates(products, z[rows], z[order], reach[rows], starts[rows], stops[rows], order, Z.shape[1])
 
         slices = chunk_slices(len(Z), 8.0 * len(Z), self.memory, self.n_jobs)
         found = map_chunks(search, slices, self.n_jobs)
@@ -158,9 +157,7 @@ class ImpostorHinge:
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value over the candidates, and weights on the pairs of active triplets."""
-        value, i, j, weights, n_pairs = _hinge(
-            state.Z, self.targets, self.starts, self.candidates, self.weight
-        )
+        value, i, j, weights, n_pairs = _hinge(state.Z, self.targets, self.starts, self.candidates, self.weight)
         return TermValue(value, i[:n_pairs], j[:n_pairs], weights[:n_pairs])
 
 

@@ -184,7 +184,7 @@ class PerturbationTerm:
         dual_squared = _dual_squared(Y, self.l, self.j, self.norm.dual_order)[self.direction]
         value, on_gap, on_dual = _loss(gap, dual_squared, self.tau)
         weights = self.pairs.collect(-on_gap, on_gap) * self.weight
-        dual_weights = np.bincount(self.direction, on_dual, len(self.l)) * self.weight
+        dual_weights = np.asarray(np.bincount(self.direction, on_dual, len(self.l)) * self.weight, dtype=np.float64)
         gradient = self._dual_gradient(state, dual_weights)
         return TermValue(value * self.weight, self.pairs.i, self.pairs.j, weights, gradient)
 
