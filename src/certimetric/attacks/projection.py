@@ -15,6 +15,7 @@ from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry.norms import Norm, resolve_norm
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 _ROUNDS = 60  # of constraint generation; each adds the most violated constraint
 _OVERSHOOT = (1e-9, 1e-6, 1e-3)  # how far beyond the boundary a point is pushed to lie on the other side
@@ -24,9 +25,9 @@ _BISECTIONS = 24
 class ProjectionAttack:
     """Minimal-norm attack on a :class:`CertifiedKNeighborsClassifier` with full knowledge of it.
 
-    For each of the nearest opponents, the query is projected onto the set of points at which that opponent and its
-    nearest classmates, enough of them for a majority, are all nearer than the predicted class: linear constraints, added
-    one by one as they are violated. The projection is a quadratic program for l2 and ellipsoid norms and a linear one
+    For each of the nearest opponents, the query is projected onto the set of points where that opponent and its
+    nearest classmates, enough of them for a majority, are all nearer than the predicted class: linear constraints,
+    added one by one as they are violated. The projection is a quadratic program for l2 and ellipsoid norms and a linear one
     for l∞ and l1. Every point is checked with ``predict`` and then drawn back towards the query as far as it stays
     adversarial.
 
@@ -84,8 +85,8 @@ class ProjectionAttack:
         return AttackResult(best, np.isfinite(size), size)
 
     def _candidates(
-        self, classifier: CertifiedKNeighborsClassifier, norm: Norm, X: Array, codes: Array, rows: Array
-    ) -> tuple[Array, Array]:
+        self, classifier: CertifiedKNeighborsClassifier, norm: Norm, X: Array, codes: Indices, rows: Indices
+    ) -> tuple[Indices, Array]:
         """Points that ought to be adversarial, and the query that each belongs to."""
         reference, k = classifier._reference, classifier.n_neighbors
         points, _ = reference.embed(X)
@@ -111,7 +112,7 @@ class ProjectionAttack:
         return np.array(queries, dtype=np.int64), np.array(candidates).reshape(-1, X.shape[1])
 
 
-def _groups(reference: ReferenceSet, others: Array, size: int, n_groups: int) -> list[Array]:
+def _groups(reference: ReferenceSet, others: Indices, size: int, n_groups: int) -> list[Indices]:
     """Each of the nearest opponents with its nearest classmates: enough for a majority of k votes."""
     groups = []
     for opponent in others[:n_groups]:
@@ -121,8 +122,8 @@ def _groups(reference: ReferenceSet, others: Array, size: int, n_groups: int) ->
     return groups
 
 
-def _project(reference: ReferenceSet, norm: Norm, squared: Array, group: Array, rest: Array) -> Array | None:
-    """Smallest δ with ``2 δᵀM(x_l − x_j) ≥ d²_l − d²_j`` for all l of the group and j of the rest; None if there is none."""
+def _project(reference: ReferenceSet, norm: Norm, squared: Array, group: Indices, rest: Indices) -> Array | None:
+    """Smallest δ with ``2 δᵀM(x_l − x_j) ≥ d²_l − d²_j`` for all l of the group and j of the rest; None if none."""
     d = reference.metric.n_features
     active: list[tuple[int, int]] = []
     step = np.zeros(d)
@@ -186,7 +187,7 @@ def _least_distance(A: Array, b: Array, norm: Norm) -> Array | None:
     return norm.dual_coordinates(np.eye(A.shape[1])) @ eta
 
 
-def _draw_back(classifier: Any, X: Array, adversarial: Array, goal: Array, rows: Array) -> Array:
+def _draw_back(classifier: Any, X: Array, adversarial: Array, goal: NDArray[Any], rows: NDArray[np.bool_]) -> Array:
     """Bisect between the query and the adversarial point, keeping the nearest point that is adversarial."""
     rows = np.flatnonzero(rows)
     if not len(rows):
