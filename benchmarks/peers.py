@@ -58,6 +58,7 @@ METHODS = {
     "certimetric-lmnn": Method("certimetric", None),
     "metric-learn-lmnn": Method("metric-learn", "certimetric-lmnn"),
     "mlpack-lmnn-lbfgs": Method("mlpack", "certimetric-lmnn"),
+    "mlpack-lmnn-lbfgs-0.9": Method("mlpack", "certimetric-lmnn"),
     "mlpack-lmnn-amsgrad": Method("mlpack", "certimetric-lmnn", always=False),
     "certimetric-scml": Method("certimetric", None),
     "metric-learn-scml": Method("metric-learn", "certimetric-scml"),
@@ -135,8 +136,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
                     python = pythons[METHODS[method].environment]
                     report = measure(python, method, path, file, threads, arguments.timeout)
                     shown = report.get("error") or (
-                        f"{report['wall_s']:.2f} s wall, {report['cpu_s']:.2f} s CPU,"
-                        f" {report['peak_mb']:.0f} MB"
+                        f"{report['wall_s']:.2f} s wall, {report['cpu_s']:.2f} s CPU, {report['peak_mb']:.0f} MB"
                     )
                     console.print(f"[dim]{repeat + 1}/{arguments.repeats}[/] {key}: {shown}", highlight=False)
                     row = fresh.setdefault(key, {"runs": []})
@@ -181,15 +181,9 @@ def print_tables(figures: dict[str, Any], problems: list[str], console: Console)
     """Two tables a problem: cost, with the ratios to ours, and quality."""
     machine = figures["machine"]
     for name in problems:
-        rows = {
-            tuple(key.split("/")[1:]): row
-            for key, row in figures["rows"].items()
-            if key.startswith(name + "/")
-        }
+        rows = {tuple(key.split("/")[1:]): row for key, row in figures["rows"].items() if key.startswith(name + "/")}
         order = sorted(rows, key=lambda k: (list(METHODS).index(k[0]) if k[0] in METHODS else -1, k[1]))
-        cost = Table(
-            title=f"{name}: cost of one fit (fastest round; x = theirs / ours)", title_justify="left"
-        )
+        cost = Table(title=f"{name}: cost of one fit (fastest round; x = theirs / ours)", title_justify="left")
         quality = Table(title=f"{name}: the learned metric", title_justify="left")
         for heading in ("method", "threads"):
             cost.add_column(heading, no_wrap=True)
@@ -273,9 +267,7 @@ def main() -> int:
         help="comma-separated BLAS/OpenMP thread settings (default: default,1)",
     )
     parser.add_argument("--rebuild", action="store_true", help="build the environments anew")
-    parser.add_argument(
-        "--ours-python", type=Path, metavar="PATH", help="a Python with certimetric installed"
-    )
+    parser.add_argument("--ours-python", type=Path, metavar="PATH", help="a Python with certimetric installed")
     parser.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds for one fit")
     parser.add_argument("--out", type=Path, default=BENCH / "peers.json", metavar="FILE.json")
     arguments = parser.parse_args()
@@ -293,9 +285,7 @@ def main() -> int:
     console = Console(width=max(Console().width, 110))
     figures = run(arguments, console)
     print_tables(figures, arguments.problem, console)
-    rows = (
-        figures["rows"][f"{p}/{m}/{t}"] for p in arguments.problem for m in only for t in arguments.threads
-    )
+    rows = (figures["rows"][f"{p}/{m}/{t}"] for p in arguments.problem for m in only for t in arguments.threads)
     return 1 if any("error" in row for row in rows) else 0
 
 

@@ -27,8 +27,8 @@ class ProjectionAttack:
 
     For each of the nearest opponents, the query is projected onto the set of points where that opponent and its
     nearest classmates, enough of them for a majority, are all nearer than the predicted class: linear constraints,
-    added one by one as they are violated. The projection is a quadratic program for l2 and ellipsoid norms and a linear one
-    for l∞ and l1. Every point is checked with ``predict`` and then drawn back towards the query as far as it stays
+    added one by one as they are violated. The projection is a quadratic program for l2 and ellipsoid norms and a linear
+    one for l∞ and l1. Every point is checked with ``predict`` and then drawn back towards the query as far as it stays
     adversarial.
 
     Parameters

@@ -6,13 +6,13 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices
+from certimetric.geometry.neighbors import chunk_slices
 from certimetric.objectives.gradient import MetricState, TermValue
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_NEGLIGIBLE = 40.0  # exp(−40) is below the rounding of a sum that contains exp(0)
+_BLOCK_BYTES = 8 * 2**20  # a block of distances passes through the cache several times
 
 
 class StochasticNeighbors:
@@ -24,16 +24,14 @@ class StochasticNeighbors:
     ----------
     y : int array of shape (n,)
         Class codes.
-    memory : int
-        Bytes for blocks of distances.
 
     References
     ----------
     Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17.
     """
 
-    def __init__(self, y: Indices, memory: int = DEFAULT_MEMORY):
-        self.y, self.memory = np.ascontiguousarray(y), memory
+    def __init__(self, y: Indices):
+        self.y = np.ascontiguousarray(y)
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value, and the Laplacian of the pair weights times the carrier, in blocks of rows."""
@@ -44,9 +42,11 @@ class StochasticNeighbors:
         products = np.zeros_like(carrier)
         degrees = np.zeros(n)
         value = 0.0
-        for rows in chunk_slices(n, 8.0 * n, self.memory):
+        for rows in chunk_slices(n, 8.0 * n, _BLOCK_BYTES):
             block = Z[rows] @ Z.T
-            value += _neighbor_weights(block, z[rows], z, self.y[rows], self.y, rows.start)
+            _negative_excess(block, z[rows], z, rows.start)
+            np.exp(block, out=block)  # vectorised, unlike the exponential of a compiled loop
+            value += _neighbor_weights(block, self.y[rows], self.y)
             block /= n
             # Row i of W weighs the pair (i, j), which counts in both rows of the Laplacian.
             degrees += block.sum(axis=0)
@@ -59,33 +59,36 @@ class StochasticNeighbors:
 
 
 @nb.njit(cache=True, nogil=True)
-def _neighbor_weights(block, q, p, y_rows, y, first):
-    """Turn inner products into ``∂(1 − p_i)/∂d²_ij`` in place, and return the sum of the p_i."""
-    total = 0.0
+def _negative_excess(block, q, p, first):
+    """Turn inner products into minus the squared distance beyond the nearest, in place; −∞ for an instance itself."""
     for i in range(block.shape[0]):
         row = block[i]
+        row[first + i] = -np.inf
         nearest = np.inf
         for j in range(row.shape[0]):
             row[j] = q[i] + p[j] - 2.0 * row[j]
-            if j != first + i and row[j] < nearest:
-                nearest = row[j]
-        all_, own = 0.0, 0.0
+            nearest = min(nearest, row[j])
         for j in range(row.shape[0]):
-            excess = row[j] - nearest
-            if j == first + i or excess > _NEGLIGIBLE:
-                row[j] = 0.0
-            else:
-                row[j] = np.exp(-excess)
-                all_ += row[j]
-                if y[j] == y_rows[i]:
-                    own += row[j]
-        if all_ == 0.0:
+            row[j] = nearest - row[j]
+
+
+@nb.njit(cache=True, nogil=True)
+def _neighbor_weights(block, y_rows, y):
+    """Turn unnormalised probabilities into ``∂(1 − p_i)/∂d²_ij`` in place, and return the sum of the p_i."""
+    total = 0.0
+    for i in range(block.shape[0]):
+        row = block[i]
+        everything, own = 0.0, 0.0
+        for j in range(row.shape[0]):
+            everything += row[j]
+            if y[j] == y_rows[i]:
+                own += row[j]
+        if everything == 0.0:
             continue
-        probability = own / all_
+        probability = own / everything
         total += probability
         # ∂p_i/∂d²_ij = p_ij (p_i − [same class]), and the value falls as p_i rises.
+        same, other = (1.0 - probability) / everything, -probability / everything
         for j in range(row.shape[0]):
-            if row[j] != 0.0:
-                same = 1.0 if y[j] == y_rows[i] else 0.0
-                row[j] = row[j] / all_ * (same - probability)
+            row[j] *= same if y[j] == y_rows[i] else other
     return total
