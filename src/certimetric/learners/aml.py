@@ -149,7 +149,7 @@ class AML(ScatterLearner):
             self.objective_path_.append(value)
             if decrease <= self.tol * abs(value):
                 break
-        self.objective_ = value
+        self.objective_, self.n_iter_ = value, max(len(self.objective_path_) - 1, 1)
         return M
 
 
