@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.constraints.neighbors import class_members
+from certimetric.geometry.neighbors import limited_threads
 
 Array = NDArray[np.float64]
 
@@ -43,20 +44,24 @@ class PairScatter:
     def from_pairs(cls, pairs: Array, y: NDArray[np.int64]) -> PairScatter:
         """Scatter of explicit pairs (n, 2, d) with labels ±1 (n,)."""
         d = pairs.shape[2]
-        sums = []
-        for label in (1, -1):
-            rows = np.flatnonzero(y == label)
-            total = np.zeros((d, d))
-            step = max(1, _CHUNK_BYTES // (8 * d))
-            for start in range(0, len(rows), step):
-                some = rows[start : start + step]
-                # A run of consecutive rows is read as a view; anything else is gathered.
-                consecutive = some[-1] - some[0] + 1 == len(some)
-                block = pairs[some[0] : some[-1] + 1] if consecutive else pairs[some]
-                difference = block[:, 0] - block[:, 1]
-                total += difference.T @ difference
-            sums.append((total + total.T) / 2)
+        with limited_threads(d):
+            sums = [cls._sum(pairs, np.flatnonzero(y == label)) for label in (1, -1)]
         return cls(sums[0], sums[1], int((y == 1).sum()), int((y == -1).sum()))
+
+    @staticmethod
+    def _sum(pairs: Array, rows: NDArray[np.int64]) -> Array:
+        """Sum of ``ΔΔᵀ`` over some of the pairs."""
+        d = pairs.shape[2]
+        total = np.zeros((d, d))
+        step = max(1, _CHUNK_BYTES // (8 * d))
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            # A run of consecutive rows is read as a view; anything else is gathered.
+            consecutive = some[-1] - some[0] + 1 == len(some)
+            block = pairs[some[0] : some[-1] + 1] if consecutive else pairs[some]
+            difference = block[:, 0] - block[:, 1]
+            total += difference.T @ difference
+        return (total + total.T) / 2
 
     @classmethod
     def from_labels(cls, X: Array, y: NDArray[np.int64]) -> PairScatter:

@@ -1,0 +1,199 @@
+"""Evidence about one fitted metric: its fragile instances, attacks against its certificates, its anatomy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from certimetric.auditing.cells import fitted_classifier, read_record, told
+from certimetric.auditing.config import Request
+from certimetric.auditing.splits import ATTACK_STREAM, Split, make_split, stream
+from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.geometry import MahalanobisMetric
+from certimetric.geometry.files import write_atomically
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+EVIDENCE_SCHEMA = "certimetric.audit-evidence/1"
+N_FRAGILE = 6
+N_CHANGES = 8
+N_HEAVIEST = 10
+N_ATTACKED = 50
+N_PERTURBATIONS = 20
+# Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
+TOLERANCE = 1e-9
+
+
+def evidence_key(request: Request, cell_key: str) -> str:
+    """Hash of everything that the evidence depends on."""
+    content = [EVIDENCE_SCHEMA, cell_key, request.data.image_shape, list(request.classes)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def evidence_path(folder: Path, key: str) -> Path:
+    """Where evidence is kept."""
+    return folder / "cells" / f"{key}.evidence.json"
+
+
+def read_evidence(folder: Path, key: str) -> dict[str, Any] | None:
+    """Finished evidence, or None."""
+    return read_record(evidence_path(folder, key), EVIDENCE_SCHEMA, key)
+
+
+def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: Path | None) -> dict[str, Any]:
+    """Attack the certificates of a cell and tell its most fragile instances.
+
+    Returns
+    -------
+    evidence : dict
+        ``fragile`` as in the audit document; ``attack`` and ``random`` with what the reliability checks count.
+    """
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
+        metric = MahalanobisMetric.from_components(cell["components"])
+        classifier = fitted_classifier(request, metric, part)
+        evidence = _examine(request, classifier, part, cell["split"])
+    evidence = {"schema": EVIDENCE_SCHEMA, "key": key, **evidence}
+    if folder is not None:
+        write_atomically(evidence_path(folder, key), json.dumps(evidence, allow_nan=False))
+    return evidence
+
+
+def _examine(
+    request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int
+) -> dict[str, Any]:
+    from certimetric.attacks import ProjectionAttack
+
+    predicted, radii = classifier.predict_with_radius(part.X_test)
+    right = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
+    fragile = right[np.argsort(radii[right], kind="stable")][:N_FRAGILE]
+    rng = stream(request.seed, split, ATTACK_STREAM)
+    drawn = rng.permutation(len(part.test))[:N_ATTACKED]
+    rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
+    result = ProjectionAttack()(classifier, part.X_test[rows])
+    inside = result.success & (result.distances < radii[rows] * (1 - TOLERANCE))
+    vulnerable = np.isfinite(radii[rows])
+    return {
+        "split": split,
+        "fragile": [
+            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, i)
+            for i, row in enumerate(fragile)
+        ],
+        "attack": {
+            "attacked": len(rows),
+            "vulnerable": int(vulnerable.sum()),
+            "without_flip": int((vulnerable & ~result.success).sum()),
+            "inside": [
+                {"index": int(part.test[rows[i]]), "radius": told(radii[rows[i]]), "distance": result.distances[i]}
+                for i in np.flatnonzero(inside)
+            ],
+        },
+        "random": _perturb(request, classifier, part, rows, predicted, radii, rng),
+    }
+
+
+def _perturb(
+    request: Request,
+    classifier: CertifiedKNeighborsClassifier,
+    part: Split,
+    rows: Indices,
+    predicted: Indices,
+    radii: Array,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Random perturbations as large as the certificate allows; where it allows any, ten standard deviations."""
+    rows = rows[radii[rows] > 0]
+    d = part.X_test.shape[1]
+    sizes = np.where(np.isfinite(radii[rows]), radii[rows] * (1 - TOLERANCE), 10.0 * np.sqrt(d))
+    flipped: set[int] = set()
+    for _ in range(N_PERTURBATIONS):
+        moved = part.X_test[rows] + sizes[:, None] * request.norm.sample(rng, len(rows), d)
+        if len(rows):
+            flipped.update(part.test[rows[classifier.predict(moved) != predicted[rows]]].tolist())
+    return {"instances": len(rows), "perturbations": len(rows) * N_PERTURBATIONS, "flipped": sorted(flipped)}
+
+
+def _tell(
+    request: Request,
+    classifier: CertifiedKNeighborsClassifier,
+    part: Split,
+    split: int,
+    row: int,
+    predicted: int,
+    radius: float,
+    result: Any,
+    i: int,
+) -> dict[str, Any]:
+    """A fragile instance as the report shows it: the nearest change found, feature by feature."""
+    found = bool(result.success[i])
+    x, moved = part.X_test[row], result.adversarial[i]
+    original = request.data.X[part.test[row]]
+    change = moved - x
+    after = original + change * part.scale
+    most = np.argsort(-np.abs(change), kind="stable")[:N_CHANGES]
+    names, shape = request.data.feature_names, request.data.image_shape
+    image = None
+    if shape is not None and found:
+        image = {"original": original.reshape(shape).tolist(), "adversarial": after.reshape(shape).tolist()}
+    changes = [
+        {
+            "name": names[j],
+            "before": float(original[j]),
+            "after": float(after[j]),
+            "unit": "original",
+            "standardised": float(change[j]),
+        }
+        for j in most
+        if change[j] != 0
+    ]
+    return {
+        "split": split,
+        "index": int(part.test[row]),
+        "label": request.classes[request.codes[part.test[row]]],
+        "predicted": request.classes[predicted],
+        "radius": told(radius),
+        "attack_distance": float(result.distances[i]) if found else None,
+        "adversarial_prediction": request.classes[int(classifier.predict(moved[None])[0])] if found else None,
+        "changes": changes if found else [],
+        "image": image,
+        "neighbours_before": _neighbours(request, classifier, part, x),
+        "neighbours_after": _neighbours(request, classifier, part, moved) if found else None,
+    }
+
+
+def _neighbours(
+    request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, x: Array
+) -> list[str]:
+    """Labels of the nearest training instances, in the very coordinates that the classifier predicts from."""
+    points, _ = classifier._reference.embed(x[None])
+    nearest, _ = classifier._reference.neighbors(points, request.n_neighbors)
+    return [request.classes[code] for code in request.codes[part.train][nearest[0]]]
+
+
+def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
+    """Anatomy of the metric of a cell in standardised units: spectrum, condition, rank, heaviest features."""
+    part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
+    metric = MahalanobisMetric.from_components(cell["components"]).compose(1.0 / part.scale)
+    spectrum = metric.spectrum()
+    largest, d = float(spectrum[0]), metric.n_features
+    spectrum = spectrum / largest if largest > 0 else np.zeros(d)
+    rank = int((spectrum > d * np.finfo(float).eps).sum())
+    weights = (metric.components**2).sum(axis=0)
+    weights = weights / weights.sum() if largest > 0 else weights
+    heaviest = np.argsort(-weights, kind="stable")[:N_HEAVIEST]
+    return {
+        "n_components": metric.n_components,
+        "spectrum": spectrum.tolist(),
+        "condition_number": float(1.0 / spectrum[-1]) if rank == d else None,
+        "rank": rank,
+        "features": [{"name": request.data.feature_names[j], "weight": float(weights[j])} for j in heaviest],
+    }
