@@ -74,14 +74,14 @@ class ProjectionAttack:
         codes = np.searchsorted(classifier.classes_, predicted)
         best, size = X.copy(), np.where(predicted != goal, 0.0, np.inf)
         queries, candidates = self._candidates(classifier, norm, X, codes, np.flatnonzero(size > 0))
-        flips = classifier.predict(candidates) != goal[queries] if len(queries) else np.zeros(0, dtype=bool)
-        distances = norm.norm(candidates - X[queries])
-        for row in np.lexsort((distances, ~flips)):
-            i = queries[row]
-            if flips[row] and distances[row] < size[i]:
-                best[i], size[i] = candidates[row], distances[row]
-        best = _draw_back(classifier, X, best, goal, np.isfinite(size) & (size > 0))
-        size = np.where(np.isfinite(size), norm.norm(best - X), np.inf)
+        if len(queries):
+            flips = classifier.predict(candidates) != goal[queries]
+            queries, candidates = queries[flips], candidates[flips]
+        if len(queries):
+            candidates = _draw_back(classifier, X[queries], candidates, goal[queries])
+            distances = norm.norm(candidates - X[queries])
+            for row in np.argsort(distances, kind="stable")[::-1]:
+                best[queries[row]], size[queries[row]] = candidates[row], distances[row]
         return AttackResult(best, np.isfinite(size), size)
 
     def _candidates(
@@ -187,17 +187,13 @@ def _least_distance(A: Array, b: Array, norm: Norm) -> Array | None:
     return norm.dual_coordinates(np.eye(A.shape[1])) @ eta
 
 
-def _draw_back(classifier: Any, X: Array, adversarial: Array, goal: NDArray[Any], rows: NDArray[np.bool_]) -> Array:
-    """Bisect between the query and the adversarial point, keeping the nearest point that is adversarial."""
-    rows = np.flatnonzero(rows)
-    if not len(rows):
-        return adversarial
-    low, high = np.zeros(len(rows)), np.ones(len(rows))
-    direction = adversarial[rows] - X[rows]
+def _draw_back(classifier: CertifiedKNeighborsClassifier, X: Array, adversarial: Array, goal: NDArray[Any]) -> Array:
+    """Bisect between each query and its adversarial point, keeping the nearest point that is adversarial."""
+    low, high = np.zeros(len(X)), np.ones(len(X))
+    direction = adversarial - X
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        flips = classifier.predict(X[rows] + middle[:, None] * direction) != goal[rows]
+        flips = classifier.predict(X + middle[:, None] * direction) != goal
         high, low = np.where(flips, middle, high), np.where(flips, low, middle)
-    adversarial = adversarial.copy()
-    adversarial[rows] = np.where((high < 1)[:, None], X[rows] + high[:, None] * direction, adversarial[rows])
-    return adversarial
+    # The untouched point where bisection did not help: it is known to be adversarial, digit for digit.
+    return np.where((high < 1)[:, None], X + high[:, None] * direction, adversarial)
