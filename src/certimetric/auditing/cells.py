@@ -37,7 +37,7 @@ def cell_key(request: Request, data_hash: str, subject: Subject, split: int) -> 
         "schema": CELL_SCHEMA,
         "version": certimetric.__version__,
         "data": data_hash,
-        "learner": canonical(subject.estimator),
+        "learner": [subject.spec, canonical(subject.estimator)],
         "split": split,
         "seed": request.seed,
         "test_size": request.test_size,

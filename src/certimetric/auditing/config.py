@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,9 @@ class Subject:
 
     @property
     def file_stem(self) -> str:
-        """The spec as part of a file name."""
-        return re.sub(r"[^A-Za-z0-9._+=,-]", "_", self.spec)[:80]
+        """The spec as part of a file name; a hash keeps apart what a file name cannot tell apart."""
+        stem = re.sub(r"[^A-Za-z0-9._+=,-]", "_", self.spec)[:80]
+        return stem if stem == self.spec else f"{stem}-{hashlib.sha256(self.spec.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, eq=False)

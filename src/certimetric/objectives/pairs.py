@@ -192,6 +192,14 @@ def _margin_reach(Z, targets):
 
 
 @nb.njit(cache=True, nogil=True)
+def _grown(array, capacity):
+    """A copy with room for more."""
+    larger = np.empty(capacity, dtype=array.dtype)
+    larger[: array.shape[0]] = array
+    return larger
+
+
+@nb.njit(cache=True, nogil=True)
 def _candidates(products, q, p, reach, starts, stops, order, r):
     m, n = products.shape
     counts = np.zeros(m, dtype=np.int64)
@@ -204,9 +212,7 @@ def _candidates(products, q, p, reach, starts, stops, order, r):
             continue
         if size + n > capacity:
             capacity = 2 * capacity + n
-            larger = np.empty(capacity, dtype=np.int32)
-            larger[:size] = found[:size]
-            found = larger
+            found = _grown(found, capacity)
         # Rounding may only add candidates, never lose one.
         limit = reach[i] + expansion_error(r, q[i], largest) - q[i]
         before = size
@@ -223,7 +229,7 @@ def _candidates(products, q, p, reach, starts, stops, order, r):
 def _hinge(Z, targets, starts, candidates, weight):
     n, k = targets.shape
     r = Z.shape[1]
-    capacity = candidates.shape[0] + n * k
+    capacity = n * k + 4096  # grows to the active pairs, which are far fewer than the candidates
     pair_i = np.empty(capacity, dtype=np.int64)
     pair_j = np.empty(capacity, dtype=np.int64)
     pair_w = np.empty(capacity)
@@ -232,6 +238,10 @@ def _hinge(Z, targets, starts, candidates, weight):
     margins = np.empty(k)
     active = np.empty(k, dtype=np.int64)
     for i in range(n):
+        needed = size + starts[i + 1] - starts[i] + k
+        if needed > capacity:
+            capacity = 2 * needed
+            pair_i, pair_j, pair_w = _grown(pair_i, capacity), _grown(pair_j, capacity), _grown(pair_w, capacity)
         reach = 0.0
         for a in range(k):
             j = targets[i, a]
