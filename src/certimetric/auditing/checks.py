@@ -97,17 +97,19 @@ def certificate_against_attack(evidence: Evidence) -> Iterator[Verdict]:
         if isinstance(found, str):
             yield "skipped", spec, f"Not checked: {found}."
             continue
-        inside, learners, attacked = found["attack"]["inside"], learners + 1, attacked + found["attack"]["attacked"]
-        if inside:
+        inside = found["attack"]["inside"]
+        if not inside:
+            learners, attacked = learners + 1, attacked + found["attack"]["attacked"]
+        else:
             first = inside[0]
             yield (
                 "issue",
                 spec,
-                f"{len(inside)} of {found['attack']['attacked']} attacked instances changed inside their certified radius "
-                f"(row {first['index']}: attack at {first['distance']:.6g}, radius {float(first['radius']):.6g}); this "
+                f"{len(inside)} of {found['attack']['attacked']} attacked instances changed inside their certified "
+                f"radius (row {first['index']}: attack at {first['distance']:.6g}, radius {float(first['radius']):.6g}); this "
                 f"is an error of certimetric, please report it.",
             )
-    if learners and not any("inside" in f.get("attack", {}) and f["attack"]["inside"] for f in _done(evidence)):
+    if learners:
         yield "passed", None, f"None of {attacked} attacks on {_n(learners, 'learner')} got inside a certified radius."
 
 
@@ -115,24 +117,25 @@ def certificate_against_attack(evidence: Evidence) -> Iterator[Verdict]:
 def random_perturbations(evidence: Evidence) -> Iterator[Verdict]:
     """Perturbations drawn at random, as large as the certificate allows, must not change a prediction. One that does
     shows an error of this library; please report it."""
-    perturbations, learners, broken = 0, 0, False
+    perturbations, learners = 0, 0
     for spec, found in _attacked(evidence):
         if isinstance(found, str):
             yield "skipped", spec, f"Not checked: {found}."
             continue
         tried, flipped = found["random"]["perturbations"], found["random"]["flipped"]
-        learners, perturbations = learners + 1, perturbations + tried
-        if flipped:
-            broken = True
+        if not flipped:
+            learners, perturbations = learners + 1, perturbations + tried
+        else:
             yield (
                 "issue",
                 spec,
-                f"Random perturbations of the certified size changed {_n(len(flipped), 'prediction')} (row {flipped[0]}); "
-                f"this is an error of certimetric, please report it.",
+                f"Random perturbations of the certified size changed {_n(len(flipped), 'prediction')} (row "
+                f"{flipped[0]}); this is an error of certimetric, please report it.",
             )
-    if learners and not broken:
+    if learners:
         if perturbations:
-            yield "passed", None, f"None of {perturbations} random perturbations changed a prediction."
+            told = f"None of {perturbations} random perturbations for {_n(learners, 'learner')} changed a prediction."
+            yield "passed", None, told
         else:
             yield "not applicable", None, "No attacked instance has a certified radius above 0."
 
@@ -141,23 +144,25 @@ def random_perturbations(evidence: Evidence) -> Iterator[Verdict]:
 def attack_finds_change(evidence: Evidence) -> Iterator[Verdict]:
     """Where a prediction can be changed, the attack should find a change: else nothing bounds the robustness of that
     instance from above, and its certificate stands untested."""
-    vulnerable, missed = 0, 0
+    vulnerable, learners = 0, 0
     for spec, found in _attacked(evidence):
         if isinstance(found, str):
             yield "skipped", spec, f"Not checked: {found}."
             continue
-        vulnerable += found["attack"]["vulnerable"]
-        without, missed = found["attack"]["without_flip"], missed + found["attack"]["without_flip"]
-        if without:
+        without = found["attack"]["without_flip"]
+        if not without:
+            learners, vulnerable = learners + 1, vulnerable + found["attack"]["vulnerable"]
+        else:
             yield (
                 "tip",
                 spec,
                 f"The attack found no change for {without} of {found['attack']['vulnerable']} instances with a finite "
                 f"radius: nothing bounds their robustness from above.",
             )
-    if not missed and any(True for _ in _done(evidence)):
+    if learners:
         if vulnerable:
-            yield "passed", None, f"The attack changed all {_n(vulnerable, 'prediction')} with a finite radius."
+            told = f"The attack changed all {_n(vulnerable, 'prediction')} with a finite radius"
+            yield "passed", None, f"{told}, for {_n(learners, 'learner')}."
         else:
             yield "not applicable", None, "No attacked instance has a finite radius."
 
@@ -182,14 +187,15 @@ def duplicates_across_parts(evidence: Evidence) -> Iterator[Verdict]:
         severity,
         None,
         f"{_n(repeated, 'row')} of {len(twin)} {'repeats' if repeated == 1 else 'repeat'} an earlier one, so that "
-        f"{leaked} of {tested} test instances have an equal row in the training part: remove duplicates before the audit.",
+        f"{leaked} of {tested} test instances have an equal row in the training part: remove "
+        f"duplicates before the audit.",
     )
 
 
 @check("CM005", "Duplicates with conflicting labels")
 def conflicting_duplicates(evidence: Evidence) -> Iterator[Verdict]:
-    """Equal rows with different labels cannot all be right, and nothing is certified for them. It is an issue where more
-    than 1 % of rows are concerned."""
+    """Equal rows with different labels cannot all be right, and nothing is certified for them. It is an issue where
+    more than 1 % of rows are concerned."""
     request = evidence.request
     _, twin = np.unique(request.data.X, axis=0, return_inverse=True)
     twin = twin.ravel()
@@ -203,7 +209,8 @@ def conflicting_duplicates(evidence: Evidence) -> Iterator[Verdict]:
     yield (
         severity,
         None,
-        f"{_n(concerned, 'row')} of {len(twin)} equal another row with another label: such instances cannot be certified.",
+        f"{_n(concerned, 'row')} of {len(twin)} equal another row with another label: such instances "
+        f"cannot be certified.",
     )
 
 
@@ -226,8 +233,8 @@ def constant_features(evidence: Evidence) -> Iterator[Verdict]:
         yield (
             "tip",
             None,
-            f"{_n(len(sometimes), 'feature')} of {len(names)} do not vary in the training part of some split, {first!r} "
-            f"among them, so that the test part has them in their original unit.",
+            f"{_n(len(sometimes), 'feature')} of {len(names)} do not vary in the training part of some split, "
+            f"{first!r} among them, so that the test part has them in their original unit.",
         )
     if not len(always) and not sometimes:
         yield "passed", None, "Every feature varies in every training part."
@@ -248,8 +255,8 @@ def small_classes(evidence: Evidence) -> Iterator[Verdict]:
         yield (
             "issue",
             None,
-            f"{_n(len(single), 'class')} of {len(counts)} have one instance ({name!r}), which is kept for training: the "
-            f"figures say nothing about them.",
+            f"{_n(len(single), 'class')} of {len(counts)} have one instance ({name!r}), which is kept for training: "
+            f"the figures say nothing about them.",
         )
     if len(small):
         name = request.classes[small[0]]
@@ -298,7 +305,11 @@ def condition(evidence: Evidence) -> Iterator[Verdict]:
         known = True
         d, rank, number = len(metric["spectrum"]), metric["rank"], metric["condition_number"]
         if number is None:
-            yield "tip", learner["spec"], f"The metric has rank {rank} of {d}: it is blind to {_n(d - rank, 'direction')}."
+            yield (
+                "tip",
+                learner["spec"],
+                f"The metric has rank {rank} of {d}: it is blind to {_n(d - rank, 'direction')}.",
+            )
         elif number > ILL_CONDITIONED:
             yield "tip", learner["spec"], f"The condition number of the metric is {number:.1e}."
         else:
@@ -358,10 +369,6 @@ def every_fit_finished(evidence: Evidence) -> Iterator[Verdict]:
             yield "issue", learner["spec"], f"{len(failed)} of {_n(n, 'split')} failed: {failed[0]['failed']}"
     if fine:
         yield "passed", None, "Every learner was fitted on every split."
-
-
-def _done(evidence: Evidence) -> Iterator[dict[str, Any]]:
-    return (found for found in evidence.findings if found is not None and "failed" not in found)
 
 
 def _n(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 
-from certimetric.auditing.splits import test_counts
+from certimetric.auditing.splits import held_out_counts
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.datasets import Dataset
 from certimetric.geometry import Norm, resolve_norm
@@ -54,7 +55,7 @@ class Subject:
     def max_iter(self) -> int | None:
         """Bound on the iterations, for learners that have one."""
         value = self.estimator.get_params(deep=False).get("max_iter")
-        return value if isinstance(value, Integral) else None
+        return int(value) if isinstance(value, Integral) else None
 
     @property
     def file_stem(self) -> str:
@@ -130,7 +131,7 @@ def make_request(
     if not isinstance(test_size, Real) or not 0 < test_size < 1:
         raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
     counts = np.bincount(codes, minlength=len(classes))
-    n_test = int(test_counts(counts, float(test_size)).sum())
+    n_test = int(held_out_counts(counts, float(test_size)).sum())
     if n_test == 0:
         raise ValueError("y must have a class of at least two instances, or nothing can be tested; all have one")
     if n_neighbors > len(codes) - n_test:
@@ -249,9 +250,9 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _sizes(name: str, values: Iterable[float]) -> tuple[float, ...]:
-    given = [values] if isinstance(values, Real) else list(values)
+    given: list[Any] = [values] if isinstance(values, Real) else list(values)
     for value in given:
-        if not isinstance(value, Real) or not np.isfinite(value) or value < 0:
+        if not isinstance(value, Real) or not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} must hold finite numbers of at least 0, got {value!r}")
     return tuple(sorted({float(value) for value in given}))
 
@@ -262,7 +263,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (Integral, np.bool_)):
         return int(value)
     if isinstance(value, Real):
-        return float(value) if np.isfinite(value) else str(float(value))
+        return float(value) if math.isfinite(value) else str(float(value))
     if isinstance(value, np.ndarray):
         return f"array of shape {value.shape}"
     return " ".join(repr(value).split())

@@ -68,9 +68,7 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
     return evidence
 
 
-def _examine(
-    request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int
-) -> dict[str, Any]:
+def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:
     from certimetric.attacks import ProjectionAttack
 
     predicted, radii = classifier.predict_with_radius(part.X_test)
@@ -170,9 +168,7 @@ def _tell(
     }
 
 
-def _neighbours(
-    request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, x: Array
-) -> list[str]:
+def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, x: Array) -> list[str]:
     """Labels of the nearest training instances, in the very coordinates that the classifier predicts from."""
     points, _ = classifier._reference.embed(x[None])
     nearest, _ = classifier._reference.neighbors(points, request.n_neighbors)

@@ -16,6 +16,7 @@ from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import compute_evidence, evidence_key, read_evidence
 
 Result = dict[str, Any]
+Task = tuple[Callable[..., Result], tuple[Any, ...]]
 
 
 @dataclass
@@ -74,7 +75,7 @@ def run_cells(request: Request, out: Path | None, *, progress: bool = False) -> 
     found.reused = request.repeats * len(subjects) - len(waiting)
 
     with _bar(progress, request.repeats * len(subjects) + len(subjects), found.reused) as advance:
-        tasks = [(compute_cell, (request, subjects[i], split, keys[i][split], out)) for i, split in waiting]
+        tasks: list[Task] = [(compute_cell, (request, subjects[i], split, keys[i][split], out)) for i, split in waiting]
         for position, result in _run(tasks, request.n_jobs):
             i, split = waiting[position]
             if "failed" in result:
@@ -85,7 +86,8 @@ def run_cells(request: Request, out: Path | None, *, progress: bool = False) -> 
             found.cells[i][split] = result
             advance("failed" in result)
 
-        pending, tasks = [], []
+        pending: list[int] = []
+        tasks = []
         for i in range(len(subjects)):
             cell = next((cell for cell in found.cells[i] if "failed" not in cell), None)
             if cell is None:
@@ -104,7 +106,7 @@ def run_cells(request: Request, out: Path | None, *, progress: bool = False) -> 
     return found
 
 
-def _run(tasks: list[tuple[Callable[..., Result], tuple[Any, ...]]], n_jobs: int) -> Iterator[tuple[int, Result]]:
+def _run(tasks: list[Task], n_jobs: int) -> Iterator[tuple[int, Result]]:
     """Results as they come, each with the position of its task."""
     if not tasks:
         return
@@ -142,7 +144,14 @@ def _bar(shown: bool, total: int, done: int) -> Iterator[Callable[[bool], None]]
         yield lambda failed: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

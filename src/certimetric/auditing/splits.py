@@ -20,21 +20,18 @@ def stream(seed: int, split: int, which: int) -> np.random.Generator:
     return np.random.default_rng([seed, split, which])
 
 
-def test_counts(class_counts: NDArray[np.integer], test_size: float) -> Indices:
+def held_out_counts(class_counts: NDArray[np.integer], test_size: float) -> Indices:
     """Test instances of each class: its share, rounded, but at least one in either part.
 
     A class with a single instance cannot be tested: that instance is for training.
 
     Examples
     --------
-    >>> test_counts(np.array([50, 4, 2, 1]), 0.3)
+    >>> held_out_counts(np.array([50, 4, 2, 1]), 0.3)
     array([15,  1,  1,  0])
     """
     share = np.rint(test_size * class_counts).astype(np.int64)
     return np.where(class_counts > 1, np.clip(share, 1, np.maximum(class_counts - 1, 1)), 0)
-
-
-test_counts.__test__ = False  # type: ignore[attr-defined]  # its name makes pytest take it for a test
 
 
 def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tuple[Indices, Indices]:
@@ -45,7 +42,7 @@ def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tu
     codes : int array of shape (n,)
         Class codes.
     test_size : float
-        Share of every class that is held out (see :func:`test_counts`).
+        Share of every class that is held out (see :func:`held_out_counts`).
     seed, split : int
         What the split depends on, besides the labels.
 
@@ -56,7 +53,7 @@ def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tu
     (5, 2, True)
     """
     rng = stream(seed, split, SPLIT_STREAM)
-    counts = test_counts(np.bincount(codes), test_size)
+    counts = held_out_counts(np.bincount(codes), test_size)
     held_out = [rng.permutation(np.flatnonzero(codes == code))[:count] for code, count in enumerate(counts)]
     test = np.sort(np.concatenate(held_out)).astype(np.int64)
     return np.setdiff1d(np.arange(len(codes)), test), test

@@ -72,7 +72,9 @@ def parse_threshold(text: str, specs: Sequence[str], noise: Sequence[float]) -> 
     if learner is not None and learner not in specs:
         close = difflib.get_close_matches(learner, list(specs), n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"fail_under {text!r} names the learner {learner!r}{hint}, which is not among {', '.join(specs)}")
+        raise ValueError(
+            f"fail_under {text!r} names the learner {learner!r}{hint}, which is not among {', '.join(specs)}"
+        )
     value = _number(match["value"], text)
     if figure != "median_radius" and value > 1:
         raise ValueError(f"fail_under {text!r} must ask for a share between 0 and 1, got {value:g}")

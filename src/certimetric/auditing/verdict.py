@@ -123,9 +123,7 @@ def conclude(
     return {"status": status, "sentence": "; ".join(parts) + "."}
 
 
-def _recommendation(
-    request: Request, learners: Sequence[Learner], recommended: int, quoted: int, eps: float
-) -> str:
+def _recommendation(request: Request, learners: Sequence[Learner], recommended: int, quoted: int, eps: float) -> str:
     chosen = learners[recommended]
     error, certified = chosen["summary"]["error"], chosen["summary"]["certified_accuracy"][quoted]
     norm = "the ellipsoid norm" if request.norm_name == "ellipsoid" else f"{request.norm_name} norm"

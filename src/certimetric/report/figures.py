@@ -201,7 +201,8 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
             for axis, entry, centre in (("xerr", error, 1 - x), ("yerr", certified, y)):
                 low, high = number(entry.get("low")), number(entry.get("high"))
                 if low is not None and high is not None:
-                    below, above = 100 * (centre - low), 100 * (high - centre)
+                    # Equal splits leave an interval of no width, and rounding may turn its ends round.
+                    below, above = 100 * max(centre - low, 0.0), 100 * max(high - centre, 0.0)
                     # Accuracy is one less the error, so the ends of its interval change places.
                     spans[axis] = [[above], [below]] if axis == "xerr" else [[below], [above]]
             bars = axes.errorbar(

@@ -1,0 +1,168 @@
+"""An audit from request to document: cells, evidence, figures, checks, verdict."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import certimetric
+from certimetric.auditing.checks import Evidence, run_checks
+from certimetric.auditing.config import Request
+from certimetric.auditing.evidence import describe_metric
+from certimetric.auditing.result import AuditResult
+from certimetric.auditing.runner import Findings, prepare_folder, run_cells
+from certimetric.auditing.summary import (
+    Array,
+    choose_eps,
+    correctness_radii,
+    finished,
+    per_class,
+    radius_quantiles,
+    summarise,
+    tell_split,
+)
+from certimetric.auditing.verdict import conclude, judge_thresholds, recommend
+from certimetric.report.document import SCHEMA
+
+_VERSIONS = ("numpy", "scipy", "scikit-learn", "numba", "joblib")
+
+
+def run_audit(
+    request: Request,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    command: str | None = None,
+    title: str | None = None,
+    progress: bool = False,
+) -> AuditResult:
+    """Carry out a validated audit.
+
+    Parameters
+    ----------
+    request : Request
+    out : path, optional
+        Folder of cells, metrics, results and report.
+    command : str, optional
+        How to repeat the audit, for the report; by default the call in Python.
+    title : str, optional
+        Heading of the report.
+    progress : bool
+        Show a progress bar on stderr.
+    """
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        prepare_folder(folder)
+    found = run_cells(request, folder, progress=progress)
+    document = _figures(request, found)
+    document["reproduction"] = {
+        "command": command or _call(request),
+        "started": started.isoformat(timespec="seconds"),
+        "wall_seconds": time.perf_counter() - clock,
+        "versions": _versions(),
+        "machine": {
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "cpu_count": os.cpu_count(),
+        },
+        "cells": {"computed": found.computed, "reused": found.reused, "failed": found.failed},
+        "metric_files": [
+            {"learner": s.spec, "split": cell["split"], "file": cell["metric_file"], "sha256": cell["metric_sha256"]}
+            for s, cells in zip(request.subjects, found.cells)
+            for cell in finished(cells)
+            if "metric_file" in cell
+        ],
+    }
+    result = AuditResult(document)
+    if folder is not None:
+        result.save(folder, title=title)
+    return result
+
+
+def _figures(request: Request, found: Findings) -> dict[str, Any]:
+    """The document but for its reproduction: a function of the request and the findings alone."""
+    radii: list[list[Array]] = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
+    eps, quoted_eps = choose_eps(request, radii)
+    quoted = eps.index(quoted_eps)
+    learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
+    warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
+    checks = run_checks(Evidence(request, learners, found.evidence, warnings, quoted))
+    recommended = recommend(learners, quoted)
+    thresholds = judge_thresholds(request, learners, radii, recommended)
+    data = request.data
+    return {
+        "schema": SCHEMA,
+        "data": {
+            "name": data.name,
+            "source": data.source,
+            "n_samples": data.n_samples,
+            "n_features": data.n_features,
+            "classes": list(request.classes),
+            "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
+            "feature_names": list(data.feature_names),
+            "image_shape": None if data.image_shape is None else list(data.image_shape),
+            "sha256": data.sha256(),
+        },
+        "protocol": {
+            "n_neighbors": request.n_neighbors,
+            "norm": request.norm_name,
+            "test_size": request.test_size,
+            "repeats": request.repeats,
+            "seed": request.seed,
+            "units": "standardised",
+            "noise": list(request.noise),
+            "eps": eps,
+            "report_eps": quoted_eps,
+        },
+        "learners": learners,
+        "checks": checks,
+        "thresholds": thresholds,
+        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps),
+    }
+
+
+def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps: list[float]) -> dict[str, Any]:
+    subject, cells = request.subjects[i], found.cells[i]
+    done = finished(cells)
+    left = iter(radii)
+    splits = [tell_split(cell, None if "failed" in cell else next(left), eps) for cell in cells]
+    evidence = found.evidence[i]
+    return {
+        "spec": subject.spec,
+        "label": subject.label,
+        "parameters": subject.parameters,
+        "splits": splits,
+        "summary": summarise(splits),
+        "radius_quantiles": radius_quantiles(radii),
+        "per_class": per_class(request, done, radii),
+        "metric": describe_metric(request, done[0]) if done else None,
+        "fragile": [] if evidence is None else evidence.get("fragile", []),
+    }
+
+
+def _call(request: Request) -> str:
+    learners = ", ".join(repr(subject.spec) for subject in request.subjects)
+    eps = "" if request.eps is None else f", eps={list(request.eps)}"
+    return (
+        f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
+        f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
+        f"test_size={request.test_size:g}, seed={request.seed})"
+    )
+
+
+def _versions() -> dict[str, str]:
+    told = {"certimetric": certimetric.__version__}
+    for package in _VERSIONS:
+        try:
+            told[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return told

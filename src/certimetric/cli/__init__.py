@@ -1,0 +1,5 @@
+"""The ``certimetric`` command."""
+
+from certimetric.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,66 @@
+"""What commands read from their arguments: lists of numbers, data, files to write."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def numbers(option: str, texts: Sequence[str]) -> list[float]:
+    """Numbers of a repeatable option whose values may be lists with commas.
+
+    Examples
+    --------
+    >>> numbers("--eps", ["0.1,0.2", "1"])
+    [0.1, 0.2, 1.0]
+    """
+    words = [word.strip() for text in texts for word in text.split(",")]
+    found = []
+    for word in filter(None, words):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise ValueError(f"{option} must hold numbers, separated by commas, got {word!r}") from None
+    return found
+
+
+def labelled_rows(
+    source: str, names: Sequence[str] | None, target: str | None
+) -> tuple[NDArray[np.float64], list[str] | None, tuple[str, ...]]:
+    """Rows of a data set or file with the wanted features in their order, and labels as text where there are any."""
+    from certimetric import datasets
+
+    bundled = source in [info.name for info in datasets.available()]
+    if not bundled and not source.startswith("openml:"):
+        X, found, y = datasets.load_features(source, feature_names=names, target=target)
+        return X, None if y is None else [str(label) for label in y.tolist()], found
+    data = datasets.load(source, target=target)
+    labels = [str(label) for label in data.y.tolist()]
+    if names is None:
+        return data.X, labels, data.feature_names
+    if missing := [name for name in names if name not in data.feature_names]:
+        raise ValueError(f"{source!r} lacks the feature {missing[0]!r} of the metric")
+    return data.X[:, [data.feature_names.index(name) for name in names]], labels, tuple(names)
+
+
+def writable(option: str, path: Path) -> Path:
+    """See that a file can be written before work starts.
+
+    Raises
+    ------
+    OSError
+        If not.
+    """
+    if path.is_dir():
+        raise OSError(f"{option}: {str(path)!r} is a folder, not a file")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            return path
+    except OSError as error:
+        raise OSError(f"{option}: cannot write {str(path)!r}: {error.strerror or error}") from None

@@ -1,0 +1,45 @@
+"""Entry point: runs the command, and turns what was wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``certimetric`` with these arguments (those of the process by default); give the exit code.
+
+    0 is success, 1 a threshold that was missed, 2 bad input (with one line on stderr), 130 an interrupt.
+    """
+    import typer
+
+    from certimetric.cli.app import app
+
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # one line on stderr is the message, not a library's remark before it
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=given, prog_name="certimetric", standalone_mode=False, obj=given)
+    except BrokenPipeError:  # the reader of the output left: `certimetric datasets | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", 130)
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        return _say(str(error) or type(error).__name__)
+    except Exception as error:
+        # Errors of usage know how to say what was wrong; anything else is a bug and shows its traceback.
+        if not hasattr(error, "format_message"):
+            raise
+        return _say(error.format_message())
+    return code if isinstance(code, int) else 0
+
+
+def _say(message: str, code: int = USAGE_ERROR) -> int:
+    print(f"certimetric: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
