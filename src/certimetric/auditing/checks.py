@@ -106,8 +106,8 @@ def certificate_against_attack(evidence: Evidence) -> Iterator[Verdict]:
                 "issue",
                 spec,
                 f"{len(inside)} of {found['attack']['attacked']} attacked instances changed inside their certified "
-                f"radius (row {first['index']}: attack at {first['distance']:.6g}, radius {float(first['radius']):.6g}); this "
-                f"is an error of certimetric, please report it.",
+                f"radius (row {first['index']}: attack at {first['distance']:.6g}, radius {float(first['radius']):.6g}); "
+                f"this is an error of certimetric, please report it.",
             )
     if learners:
         yield "passed", None, f"None of {attacked} attacks on {_n(learners, 'learner')} got inside a certified radius."

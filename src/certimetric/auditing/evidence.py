@@ -176,9 +176,13 @@ def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, par
 
 
 def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
-    """Anatomy of the metric of a cell in standardised units: spectrum, condition, rank, heaviest features."""
+    """Anatomy of the metric of a cell in standardised units: of the features that vary in training."""
     part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
-    metric = MahalanobisMetric.from_components(cell["components"]).compose(1.0 / part.scale)
+    # A feature that never varied in training says nothing about the metric: learners leave its weight as it was.
+    varies = np.flatnonzero(np.ptp(part.X_train, axis=0) > 0)
+    if not len(varies):
+        varies = np.arange(part.X_train.shape[1])
+    metric = MahalanobisMetric.from_components((cell["components"] * part.scale)[:, varies])
     spectrum = metric.spectrum()
     largest, d = float(spectrum[0]), metric.n_features
     spectrum = spectrum / largest if largest > 0 else np.zeros(d)
@@ -191,5 +195,5 @@ def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
         "spectrum": spectrum.tolist(),
         "condition_number": float(1.0 / spectrum[-1]) if rank == d else None,
         "rank": rank,
-        "features": [{"name": request.data.feature_names[j], "weight": float(weights[j])} for j in heaviest],
+        "features": [{"name": request.data.feature_names[varies[j]], "weight": float(weights[j])} for j in heaviest],
     }
