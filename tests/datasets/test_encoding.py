@@ -52,10 +52,7 @@ def test_numbers_and_booleans_pass_as_they_are():
 def test_text_and_gaps_are_named_with_what_to_do():
     message = refused(encode_features, PEOPLE)
     assert "text in column 'job' (such as 'smith')" in message
-    assert (
-        "missing values (NaN) in column 'age' (1 row, first data row 2), 'job' (1 row, first data row 3)"
-        in message
-    )
+    assert "missing values (NaN) in column 'age' (1 row, first data row 2), 'job' (1 row, first data row 3)" in message
     assert "encode=True" in message
     assert "'member'" not in message
 
@@ -254,9 +251,7 @@ def test_categories_that_look_like_numbers_in_the_queries():
     # A training column of "1", "2", "x" is text; queries that hold only 1 and a gap are read as floats.
     frame = pd.DataFrame({"code": [1.0, np.nan]})
     names = ["code=1", "code=2", "code=x", "code is missing"]
-    np.testing.assert_array_equal(
-        encode_like(frame, names, where="a", encode=True), [[1, 0, 0, 0], [0, 0, 0, 1]]
-    )
+    np.testing.assert_array_equal(encode_like(frame, names, where="a", encode=True), [[1, 0, 0, 0], [0, 0, 0, 1]])
 
 
 def test_texts_with_an_equals_sign():

@@ -119,9 +119,7 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                     "n_train": int(0.7 * len(X)),
                     "n_test": len(radii),
                     "error": clean,
-                    "noise_error": [
-                        clean + harm * s**2 * (1 + 0.1 * rng.standard_normal()) for s in noise
-                    ],
+                    "noise_error": [clean + harm * s**2 * (1 + 0.1 * rng.standard_normal()) for s in noise],
                     "certified_accuracy": [float(((radii >= e) & (radii > 0)).mean()) for e in eps],
                     "median_radius": float(np.median(radii)),
                     "fit_seconds": float(0.01 + 0.8 * steepness * rng.random()),
@@ -163,9 +161,7 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                 "rank": rank,
                 "features": [{"name": names[j], "weight": float(weights[i])} for i, j in enumerate(order[:10])],
             },
-            "fragile": [
-                _fragile(rng, i, X, y, names, classes, scale, 0.02 * (i + 1), image) for i in range(6)
-            ],
+            "fragile": [_fragile(rng, i, X, y, names, classes, scale, 0.02 * (i + 1), image) for i in range(6)],
         }
 
     return build

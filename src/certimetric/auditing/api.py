@@ -100,6 +100,9 @@ def audit(
     A learner that raises on a split does not stop the others: the split is reported as failed, and tried again by the
     next run.
 
+    What is kept in ``out`` is told apart by data, settings, parameters of the learner and version of certimetric, but
+    not by the code of a learner of your own: take another folder after you changed it.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris

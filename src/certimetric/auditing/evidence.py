@@ -91,7 +91,11 @@ def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: 
             "vulnerable": int(vulnerable.sum()),
             "without_flip": int((vulnerable & ~result.success).sum()),
             "inside": [
-                {"index": int(part.test[rows[i]]), "radius": told(radii[rows[i]]), "distance": result.distances[i]}
+                {
+                    "index": int(part.test[rows[i]]),
+                    "radius": told(radii[rows[i]]),
+                    "distance": float(result.distances[i]),
+                }
                 for i in np.flatnonzero(inside)
             ],
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -117,8 +118,10 @@ def _run(tasks: list[Task], n_jobs: int) -> Iterator[tuple[int, Result]]:
             yield _guarded(position, function, arguments)
         return
     try:
-        # One thread in each worker: the cores are used by the cells.
-        with parallel_config(backend="loky", inner_max_num_threads=1):
+        # One thread in each worker, for the cores are used by the cells. Workers do not hear Ctrl-C: this process does,
+        # and ends them without a traceback from each.
+        quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+        with parallel_config(backend="loky", inner_max_num_threads=1, **quiet):
             parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
             for position, result in parallel(delayed(_guarded)(p, *task) for p, task in enumerate(tasks)):
                 left.discard(position)

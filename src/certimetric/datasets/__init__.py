@@ -5,9 +5,9 @@ pandas and scikit-learn are imported when something is loaded, not with this pac
 
 from __future__ import annotations
 
-from .bundled import DatasetInfo, available
-from .dataset import Dataset
-from .loading import load, load_features
-from .tables import read_table
+from certimetric.datasets.bundled import DatasetInfo, available
+from certimetric.datasets.dataset import Dataset
+from certimetric.datasets.loading import load, load_features
+from certimetric.datasets.tables import read_table
 
 __all__ = ["Dataset", "DatasetInfo", "available", "load", "load_features", "read_table"]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .dataset import Dataset
+from certimetric.datasets.dataset import Dataset
 
 
 class DatasetInfo(NamedTuple):

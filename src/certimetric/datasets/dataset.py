@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .wording import counted, listing
+from certimetric.datasets.wording import counted, listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,9 +132,7 @@ class Dataset:
 
         free = [name for name in TARGET_NAMES if name not in self.feature_names]
         if not free:
-            raise ValueError(
-                f"the features use every name a label column could have: {listing(TARGET_NAMES)}"
-            )
+            raise ValueError(f"the features use every name a label column could have: {listing(TARGET_NAMES)}")
         frame = pd.DataFrame(self.X, columns=list(self.feature_names))
         frame[free[0]] = self.y
         return frame
@@ -156,8 +154,7 @@ class Dataset:
         if self.image_shape is not None:
             rows["images"] = f"{self.image_shape[0]} × {self.image_shape[1]}"
         body = "".join(
-            f'<tr><th style="text-align:left">{key}</th>'
-            f'<td style="text-align:left">{html.escape(value)}</td></tr>'
+            f'<tr><th style="text-align:left">{key}</th><td style="text-align:left">{html.escape(value)}</td></tr>'
             for key, value in rows.items()
         )
         return f'<table><caption style="text-align:left">{html.escape(self.name)}</caption>{body}</table>'

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .wording import counted, did_you_mean, listing
+from certimetric.datasets.wording import counted, did_you_mean, listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,9 +116,7 @@ def encode_features(
         if missing.any():
             blocks.append(missing.astype(np.float64))
             names.append(f"{column}{_MISSING}")
-    repeated = (
-        sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    )
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated:
         raise ValueError(f"encoding {where} gives columns with the same name: {listing(repeated)}")
     return np.ascontiguousarray(np.column_stack(blocks)), tuple(names)
@@ -177,14 +175,11 @@ def encode_like(
     texts = {column: _texts(frame[column]) for column in text_columns}
     gaps = {column: frame[column].isna().to_numpy(dtype=bool) for column in frame.columns}
     for column in sorted(text_columns):
-        known = {
-            part[1:] for c, part in found.values() if c == column and part is not None and part != _MISSING
-        }
+        known = {part[1:] for c, part in found.values() if c == column and part is not None and part != _MISSING}
         unseen = sorted(set(texts[column][~gaps[column]].tolist()) - known)
         if unseen:
             raise ValueError(
-                f"column {column!r} of {where} holds {listing(unseen)}, expected one of "
-                f"{listing(sorted(known))}"
+                f"column {column!r} of {where} holds {listing(unseen)}, expected one of {listing(sorted(known))}"
             )
         if gaps[column].any() and f"{column}{_MISSING}" not in found:
             raise ValueError(
@@ -269,9 +264,7 @@ def _checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
     kinds = {str(column): _kind(frame[column]) for column in frame.columns}
     for column, kind in kinds.items():
         if kind not in ("number", "boolean", "text"):
-            raise ValueError(
-                f"column {column!r} of {where} holds {kind}: make it numbers or text, or leave it out"
-            )
+            raise ValueError(f"column {column!r} of {where} holds {kind}: make it numbers or text, or leave it out")
     infinite = []
     for column in (column for column, kind in kinds.items() if kind == "number"):
         rows = np.flatnonzero(np.isinf(_numbers(frame[column])))

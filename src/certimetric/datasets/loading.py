@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .bundled import bundled_names, load_bundled
-from .dataset import TARGET_NAMES, Dataset
-from .encoding import encode_features, encode_labels, encode_like
-from .openml import PREFIX, load_openml
-from .tables import (
+from certimetric.datasets.bundled import bundled_names, load_bundled
+from certimetric.datasets.dataset import TARGET_NAMES, Dataset
+from certimetric.datasets.encoding import encode_features, encode_labels, encode_like
+from certimetric.datasets.openml import PREFIX, load_openml
+from certimetric.datasets.tables import (
     FILE_TYPES,
     LIBSVM,
     LIBSVM_TARGET,
@@ -24,7 +24,7 @@ from .tables import (
     pick_target,
     read_table,
 )
-from .wording import counted, did_you_mean
+from certimetric.datasets.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,16 +137,13 @@ def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode
     if file_type(found) in LIBSVM:
         if target is not None:
             raise ValueError(
-                f"target does not apply to {where}: a LIBSVM file has no column names, each line starts with "
-                f"its label"
+                f"target does not apply to {where}: a LIBSVM file has no column names, each line starts with its label"
             )
         target = LIBSVM_TARGET
     else:
         target = pick_target([str(column) for column in frame.columns], target, where=where)
     name = found.name.removesuffix(".gz") if found.name.lower().endswith(".gz") else found.name
-    return assemble(
-        frame, name=Path(name).stem, source=os.fspath(path), where=where, target=target, encode=encode
-    )
+    return assemble(frame, name=Path(name).stem, source=os.fspath(path), where=where, target=target, encode=encode)
 
 
 def load_features(
@@ -205,9 +202,7 @@ def load_features(
     wanted = None if feature_names is None else tuple(str(name) for name in feature_names)
     if file_type(found) in LIBSVM:
         if target is not None:
-            raise ValueError(
-                f"target does not apply to {where}: each line of a LIBSVM file starts with its label"
-            )
+            raise ValueError(f"target does not apply to {where}: each line of a LIBSVM file starts with its label")
         target = LIBSVM_TARGET
         if wanted is not None:
             frame = _padded(frame, wanted, where)

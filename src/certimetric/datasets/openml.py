@@ -7,9 +7,9 @@ import urllib.error
 import warnings
 from typing import Any
 
-from .dataset import Dataset
-from .tables import assemble, pick_target
-from .wording import first_line
+from certimetric.datasets.dataset import Dataset
+from certimetric.datasets.tables import assemble, pick_target
+from certimetric.datasets.wording import first_line
 
 PREFIX = "openml:"
 
@@ -104,9 +104,7 @@ def _fetch(text: str, name: str, version: int | None, *, whole: bool) -> Any:
     selection: dict[str, Any] = {"target_column": None} if whole else {}
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="A network error occurred"
-            )  # told once, by the error below
+            warnings.filterwarnings("ignore", message="A network error occurred")  # told once, by the error below
             return datasets.fetch_openml(
                 name, version=version or "active", as_frame=True, n_retries=1, delay=0.5, **selection
             )

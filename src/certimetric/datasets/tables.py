@@ -20,9 +20,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dataset import TARGET_NAMES, Dataset, image_shape_of
-from .encoding import encode_features, encode_labels
-from .wording import counted, did_you_mean, first_line, listing
+from certimetric.datasets.dataset import TARGET_NAMES, Dataset, image_shape_of
+from certimetric.datasets.encoding import encode_features, encode_labels
+from certimetric.datasets.wording import counted, did_you_mean, first_line, listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,9 +70,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     found, where = existing_file(path), repr(os.fspath(path))
     kind = file_type(found)
     if kind is None:
-        raise ValueError(
-            f"{where} is of no known type: its name must end in {', '.join(FILE_TYPES)} or .csv.gz"
-        )
+        raise ValueError(f"{where} is of no known type: its name must end in {', '.join(FILE_TYPES)} or .csv.gz")
     with _told(where):
         if found.stat().st_size == 0:
             raise ValueError(f"{where} is empty")
@@ -113,18 +111,14 @@ def pick_target(columns: Sequence[str], target: str | None, *, where: str) -> st
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
-            problem = (
-                f"{where} has {len(candidates)} columns that could be the target ({listing(candidates)})"
-            )
+            problem = f"{where} has {len(candidates)} columns that could be the target ({listing(candidates)})"
         else:
             problem = f"{where} has no column called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}"
         problem += ", name the one with the labels by target="
     raise ValueError(f"{problem}; its columns are {listing(columns, limit=12)}{_header_hint(columns)}")
 
 
-def assemble(
-    frame: pd.DataFrame, *, name: str, source: str, where: str, target: str, encode: bool
-) -> Dataset:
+def assemble(frame: pd.DataFrame, *, name: str, source: str, where: str, target: str, encode: bool) -> Dataset:
     """Split off the labels, encode the features, and check that there are classes to tell apart.
 
     Raises
@@ -211,9 +205,7 @@ def _read_csv(path: Path, where: str) -> pd.DataFrame:
         options["float_precision"] = "round_trip"  # later versions round correctly without being asked
     with _opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
         try:
-            frame = pd.read_csv(
-                text, sep=delimiter, skipinitialspace=True, na_values=["?"], index_col=False, **options
-            )
+            frame = pd.read_csv(text, sep=delimiter, skipinitialspace=True, na_values=["?"], index_col=False, **options)
         except pd.errors.ParserError as error:
             raise ValueError(f"cannot read {where} as CSV: {first_line(error)}") from error
     frame.columns = pd.Index(header)
@@ -234,9 +226,7 @@ def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
         else:
             raise ValueError(f"{where} is empty")
         delimiter = next((mark for mark in "\t,;" if mark in start[-1]), ",")
-        reader = csv.reader(
-            itertools.chain(start, text), delimiter=delimiter, skipinitialspace=True, strict=True
-        )
+        reader = csv.reader(itertools.chain(start, text), delimiter=delimiter, skipinitialspace=True, strict=True)
         header: list[str] = []
         try:
             for row in reader:
@@ -250,9 +240,7 @@ def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
                         f"its header has {counted(len(header), 'column')}"
                     )
         except csv.Error as error:
-            raise ValueError(
-                f"cannot read {where} as CSV: line {reader.line_num}: {first_line(error)}"
-            ) from error
+            raise ValueError(f"cannot read {where} as CSV: line {reader.line_num}: {first_line(error)}") from error
     _check_names(header, where)
     return header, delimiter
 

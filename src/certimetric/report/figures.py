@@ -83,10 +83,7 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
         return None
     points = {
         look.number: [
-            tuple(
-                number(estimate(learner, "certified_accuracy", i).get(part))
-                for part in ("mean", "low", "high")
-            )
+            tuple(number(estimate(learner, "certified_accuracy", i).get(part)) for part in ("mean", "low", "high"))
             for i in range(len(radii))
         ]
         for look, learner in shown
@@ -126,7 +123,9 @@ def radii_figure(document: Mapping[str, Any]) -> Figure | None:
         "instances, the pale one 90 %, the mark is the median; a wrong prediction counts as radius 0."
     )
     with drawing():
-        canvas, axes = _canvas(f"certified radius, {norm_name(document)} ({unit_name(document)})", "", 48 * len(shown) + 62)
+        canvas, axes = _canvas(
+            f"certified radius, {norm_name(document)} ({unit_name(document)})", "", 48 * len(shown) + 62
+        )
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.set_yticks([])
@@ -251,7 +250,9 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
         _powers(axes)
         _whole_numbers(axes)
         svg = to_svg(canvas, "fig-spectrum", title, reading)
-    rows = sorted({round(i * (longest - 1) / (min(longest, _MAX_ROWS) - 1 or 1)) for i in range(min(longest, _MAX_ROWS))})
+    rows = sorted(
+        {round(i * (longest - 1) / (min(longest, _MAX_ROWS) - 1 or 1)) for i in range(min(longest, _MAX_ROWS))}
+    )
     return Figure(
         "spectrum",
         title,

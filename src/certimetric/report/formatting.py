@@ -203,12 +203,8 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
         columns.append(_column(document, "noise_error", noise, "Error under noise", level, "%", "lower"))
     if (eps := quoted_eps(document)) is not None:
         radius = f"ε = {plain(number(protocol['eps'][eps]))}"
-        columns.append(
-            _column(document, "certified_accuracy", eps, "Certified accuracy", radius, "%", "higher")
-        )
-    columns.append(
-        _column(document, "median_radius", None, "Median radius", "", unit_name(document), "higher")
-    )
+        columns.append(_column(document, "certified_accuracy", eps, "Certified accuracy", radius, "%", "higher"))
+    columns.append(_column(document, "median_radius", None, "Median radius", "", unit_name(document), "higher"))
     columns.append(_column(document, "fit_seconds", None, "Fit", "", "s", ""))
     return columns
 
@@ -249,8 +245,7 @@ def summary_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str
     document = printable(document)
     columns = comparison(document)
     header = ["Learner"] + [
-        f"{column.name}{' at ' + column.qualifier if column.qualifier else ''} [{column.unit}]"
-        for column in columns
+        f"{column.name}{' at ' + column.qualifier if column.qualifier else ''} [{column.unit}]" for column in columns
     ]
     rows = [
         [learner_name(learner)] + [cell_text(column.cells[i]) for column in columns]

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.document import number, quoted_eps
 from certimetric.report.document import mean as mean_of
+from certimetric.report.document import number, quoted_eps
 from certimetric.report.formatting import plain
 from certimetric.report.pictures import pictures
 from certimetric.report.series import assign

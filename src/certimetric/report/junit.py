@@ -43,9 +43,7 @@ def junit_xml(document: Mapping[str, Any]) -> str:
     """
     check_document(document)
     document = printable(document)
-    cases = [_threshold(entry) for entry in document["thresholds"]] + [
-        _check(entry) for entry in document["checks"]
-    ]
+    cases = [_threshold(entry) for entry in document["thresholds"]] + [_check(entry) for entry in document["checks"]]
     counts = {
         "tests": str(len(cases)),
         "failures": str(sum(case.find("failure") is not None for case in cases)),

@@ -68,8 +68,6 @@ def assign(learners: Sequence[Mapping[str, Any]]) -> list[Series]:
         # Dashes change with the colour and shift on the next round, so that equal colours never share them.
         dashes = _DASHES[(colour + round_) % len(_DASHES)]
         marker, path = _MARKERS[(colour + 3 * round_) % len(_MARKERS)]
-        looks.append(
-            Series(i + 1, learner["label"], f"series-{colour + 1}", dashes, marker, path, False)
-        )
+        looks.append(Series(i + 1, learner["label"], f"series-{colour + 1}", dashes, marker, path, False))
         position += 1
     return looks

@@ -1,0 +1,296 @@
+"""The audit from data to document: figures, resuming, determinism, failures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
+
+from certimetric import CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
+from certimetric.auditing.splits import split_indices, unit_noise
+from certimetric.geometry import resolve_norm
+
+LEARNERS = ["euclidean", "gmml", "scml+pl"]
+
+
+class Failing(Euclidean):
+    """Raises where the training part holds a certain row."""
+
+    def __init__(self, row=None):
+        self.row = row
+
+    def fit(self, X, y=None):
+        if self.row is None or (np.abs(X - self.row).max(axis=1) < 1e-9).any():
+            raise RuntimeError("a row\nthat it cannot stand")
+        return super().fit(X, y)
+
+
+class Warning_(Euclidean):
+    def fit(self, X, y=None):
+        import warnings
+
+        warnings.warn("not quite there", stacklevel=1)
+        return super().fit(X, y)
+
+
+class Blind(BaseEstimator):
+    """A metric that sees the first feature only."""
+
+    def fit(self, X, y=None):
+        self.components_ = np.eye(X.shape[1])[:1]
+        return self
+
+
+def severities(result, code):
+    return [(c["severity"], c["learner"]) for c in result.document["checks"] if c["code"] == code]
+
+
+def test_figures_are_those_of_the_classifier(iris, iris_audit):
+    """Split 1 of the Euclidean distance, computed again by hand."""
+    _, codes = np.unique(iris.y, return_inverse=True)
+    train, test = split_indices(codes, 0.3, 0, 1)
+    scaler = StandardScaler().fit(iris.X[train])
+    knn = CertifiedKNeighborsClassifier(3).fit(scaler.transform(iris.X[train]), iris.y[train])
+    Q = scaler.transform(iris.X[test])
+    split = iris_audit.document["learners"][0]["splits"][1]
+    eps = iris_audit.document["protocol"]["eps"]
+    assert split["error"] == pytest.approx(1 - knn.score(Q, iris.y[test]))
+    np.testing.assert_allclose(split["certified_accuracy"], knn.certified_accuracy(Q, iris.y[test], eps))
+    assert split["median_radius"] == pytest.approx(np.median(knn.correctness_radius(Q, iris.y[test])))
+    assert (split["n_train"], split["n_test"]) == (105, 45)
+    noise = unit_noise(Q.shape, 0, 1)
+    levels = iris_audit.document["protocol"]["noise"]
+    assert split["noise_error"] == pytest.approx([1 - knn.score(Q + s * noise, iris.y[test]) for s in levels])
+
+
+def test_classes_add_up_to_the_whole(iris_audit):
+    for learner in iris_audit.document["learners"]:
+        rows = learner["per_class"]
+        assert sum(row["count"] for row in rows) == 3 * 45
+        wrong = sum(row["count"] * row["error"] for row in rows)
+        assert wrong / 135 == pytest.approx(learner["summary"]["error"]["mean"])
+        assert [row["error"] for row in rows] == sorted((row["error"] for row in rows), reverse=True)
+
+
+def test_document_is_json_without_infinity_and_nan(iris_audit):
+    text = iris_audit.to_json()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == iris_audit.document
+
+
+def test_curve_falls_from_accuracy(iris_audit):
+    for learner in iris_audit.document["learners"]:
+        assert len(learner["radius_quantiles"]) == 101
+        assert (np.diff(learner["radius_quantiles"]) >= 0).all()
+        for split in learner["splits"]:
+            curve = split["certified_accuracy"]
+            assert curve[0] == pytest.approx(1 - split["error"])
+            assert (np.diff(curve) <= 0).all()
+
+
+def test_chosen_eps(iris_audit):
+    protocol = iris_audit.document["protocol"]
+    medians = [np.median(learner["radius_quantiles"]) for learner in iris_audit.document["learners"]]
+    assert protocol["report_eps"] in protocol["eps"]
+    assert protocol["report_eps"] <= np.median(medians) * 1.05
+    assert f"{protocol['report_eps']:e}"[0] in "125"
+    tails = [learner["radius_quantiles"][95] for learner in iris_audit.document["learners"]]
+    assert max(tails) <= max(protocol["eps"]) <= 2 * max(tails)
+
+
+def test_fragile_instances_are_right_attacked_and_told_in_original_units(iris, iris_audit):
+    for learner in iris_audit.document["learners"]:
+        fragile = learner["fragile"]
+        assert len(fragile) == 6
+        radii = [entry["radius"] for entry in fragile]
+        assert radii == sorted(radii)
+        for entry in fragile:
+            assert entry["label"] == entry["predicted"] == iris.y[entry["index"]]
+            assert entry["radius"] <= entry["attack_distance"] * (1 + 1e-9)
+            assert entry["adversarial_prediction"] != entry["predicted"]
+            assert entry["neighbours_after"].count(entry["adversarial_prediction"]) >= 1
+            size = np.linalg.norm([change["standardised"] for change in entry["changes"]])
+            assert size == pytest.approx(entry["attack_distance"], rel=1e-6)  # iris has less than 8 features
+            for change in entry["changes"]:
+                column = iris.feature_names.index(change["name"])
+                assert change["before"] == iris.X[entry["index"], column]
+
+
+def test_anatomy(iris_audit):
+    euclidean, gmml, _ = (learner["metric"] for learner in iris_audit.document["learners"])
+    np.testing.assert_allclose(euclidean["spectrum"], 1.0)
+    assert (euclidean["rank"], euclidean["condition_number"]) == (4, pytest.approx(1.0))
+    assert gmml["condition_number"] > 1
+    assert sum(feature["weight"] for feature in gmml["features"]) == pytest.approx(1.0)
+
+
+def test_thresholds_and_verdict(iris_audit):
+    first, second = iris_audit.document["thresholds"]
+    assert first["passed"]
+    assert not second["passed"]
+    assert second["expression"] == "lmnn+pl:tau=0.5.certified@0.1>=0.99"
+    assert iris_audit.status == "FAIL"
+    assert not iris_audit.passed
+    assert "recommended" in iris_audit.document["verdict"]["sentence"]
+
+
+def test_same_seed_same_figures_whatever_the_processes(iris, figures):
+    runs = [audit(iris.X, iris.y, learners=LEARNERS, repeats=2, n_jobs=n) for n in (1, 2)]
+    assert figures(runs[0].document) == figures(runs[1].document)
+    other = audit(iris.X, iris.y, learners=LEARNERS, repeats=2, seed=1)
+    assert figures(runs[0].document) != figures(other.document)
+
+
+def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
+    first = audit(iris.X, iris.y, learners=LEARNERS, repeats=2, out=tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[cm]e*/*")}
+    assert len(times) == 2 * 6 + 3  # cells and metrics, and the evidence about each learner
+    again = audit(iris.X, iris.y, learners=LEARNERS, repeats=2, out=tmp_path)
+    assert again.document["reproduction"]["cells"] == {"computed": 0, "reused": 6, "failed": 0}
+    assert again.document["learners"] == first.document["learners"]
+    other_eps = audit(iris.X, iris.y, learners=LEARNERS, repeats=2, out=tmp_path, eps=[0.0, 0.3, 0.6])
+    assert other_eps.document["reproduction"]["cells"]["computed"] == 0
+    assert other_eps.document["protocol"]["report_eps"] == 0.3
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[cm]e*/*")} == times
+    # What memory gave is what the files give.
+    assert figures(audit(iris.X, iris.y, learners=LEARNERS, repeats=2).document) == figures(first.document)
+
+
+def test_more_splits_and_learners_keep_the_old_ones(iris, tmp_path):
+    audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    more = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=2, out=tmp_path)
+    assert more.document["reproduction"]["cells"] == {"computed": 3, "reused": 1, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"n_neighbors": 5}, {"norm": "linf"}, {"noise": [0.1]}, {"test_size": 0.4}]
+)
+def test_what_changes_figures_is_computed_again(iris, tmp_path, change):
+    audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    again = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path, **change)
+    assert again.document["reproduction"]["cells"]["reused"] == 0
+
+
+@pytest.mark.parametrize("damage", ["truncated cell", "foreign cell", "metric gone", "metric changed"])
+def test_damaged_cells_are_computed_again(iris, tmp_path, damage, figures):
+    first = audit(iris.X, iris.y, learners=["gmml"], repeats=2, out=tmp_path)
+    cell = next(path for path in (tmp_path / "cells").glob("*.json") if "evidence" not in path.name)
+    metric = tmp_path / json.loads(cell.read_text())["metric_file"]
+    if damage == "truncated cell":
+        cell.write_text(cell.read_text()[:-20])
+    elif damage == "foreign cell":
+        cell.write_text("[1, 2]")
+    elif damage == "metric gone":
+        metric.unlink()
+    else:
+        MahalanobisMetric.from_components(np.eye(4)).save(metric)
+    again = audit(iris.X, iris.y, learners=["gmml"], repeats=2, out=tmp_path)
+    assert again.document["reproduction"]["cells"] == {"computed": 1, "reused": 1, "failed": 0}
+    assert figures(again.document) == figures(first.document)
+
+
+def test_metric_files_are_for_original_units(iris, tmp_path):
+    result = audit(iris.X, iris.y, feature_names=iris.feature_names, learners=["gmml"], repeats=1, out=tmp_path)
+    (file,) = result.document["reproduction"]["metric_files"]
+    metric = MahalanobisMetric.load(tmp_path / file["file"])
+    assert metric.feature_names == iris.feature_names
+    assert metric.training["spec"] == "gmml"
+    _, codes = np.unique(iris.y, return_inverse=True)
+    train, test = split_indices(codes, 0.3, 0, 0)
+    np.testing.assert_allclose(metric.training["mean"], iris.X[train].mean(axis=0))
+    knn = CertifiedKNeighborsClassifier(3, metric=metric).fit(iris.X[train], iris.y[train])
+    assert 1 - knn.score(iris.X[test], iris.y[test]) == pytest.approx(
+        result.document["learners"][0]["splits"][0]["error"]
+    )
+
+
+def test_a_learner_that_raises_does_not_stop_the_others(iris, tmp_path):
+    # The row is in the training part of some splits only: the learner fails on some splits.
+    _, codes = np.unique(iris.y, return_inverse=True)
+    inside = [25 in split_indices(codes, 0.5, 0, split)[0] for split in range(3)]
+    assert len(set(inside)) == 2
+    first = inside.index(True)
+    train, _ = split_indices(codes, 0.5, 0, first)
+    row = (iris.X[25] - iris.X[train].mean(axis=0)) / iris.X[train].std(axis=0)
+    learners = {"euclidean": "euclidean", "sometimes": Failing(row), "never": Failing()}
+    arguments = {"learners": learners, "repeats": 3, "test_size": 0.5, "out": tmp_path}
+    result = audit(iris.X, iris.y, **arguments)
+    good, sometimes, never = result.document["learners"]
+    assert all("failed" not in split for split in good["splits"])
+    assert sometimes["splits"][first]["failed"] == "RuntimeError: a row that it cannot stand"
+    assert sometimes["summary"] is not None
+    assert never["summary"] is None
+    assert never["metric"] is None
+    assert severities(result, "CM012") == [("issue", "sometimes"), ("issue", "never")]
+    assert ("skipped", "never") in severities(result, "CM001")
+    assert result.status == "WARN"
+    assert result.to_frame()["error"].isna().sum() == 4
+    assert "<html" in result.to_html()
+    again = audit(iris.X, iris.y, **arguments)  # what failed is tried again
+    assert again.document["reproduction"]["cells"] == {"computed": 0, "reused": 5, "failed": 4}
+
+
+def test_nothing_fitted(iris):
+    result = audit(iris.X, iris.y, learners={"never": Failing()}, repeats=1, fail_under="accuracy=0")
+    assert result.status == "FAIL"
+    assert result.document["thresholds"][0] == {
+        "expression": "recommended.accuracy>=0",
+        "observed": None,
+        "passed": False,
+    }
+    assert "<html" in result.to_html()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1", np.diag([1.0, 2.0, 3.0, 4.0])])
+def test_other_norms(iris, norm):
+    result = audit(iris.X, iris.y, learners=["euclidean", "gmml"], norm=norm, repeats=2)
+    assert severities(result, "CM001") == [("passed", None)]
+    assert severities(result, "CM002") == [("passed", None)]
+    protocol = result.document["protocol"]
+    assert protocol["norm"] == (norm if isinstance(norm, str) else "ellipsoid")
+    entry = result.document["learners"][0]["fragile"][0]
+    change = np.zeros(4)
+    for told in entry["changes"]:
+        change[[f"x{i}" for i in range(4)].index(told["name"])] = told["standardised"]
+    assert resolve_norm(norm).norm(change) == pytest.approx(entry["attack_distance"], rel=1e-6)
+
+
+def test_a_metric_that_is_blind(iris):
+    result = audit(iris.X, iris.y, learners={"blind": Blind(), "euclidean": "euclidean"}, repeats=2)
+    metric = result.document["learners"][0]["metric"]
+    assert (metric["rank"], metric["condition_number"], metric["n_components"]) == (1, None, 1)
+    assert ("tip", "blind") in severities(result, "CM009")
+    assert "<html" in result.to_html()
+
+
+def test_infinite_radii_are_text():
+    # One instance of class b is left for training: of three neighbours two are always of class a.
+    X = np.arange(12.0)[:, None]
+    y = ["a"] * 10 + ["b"] * 2
+    result = audit(X, y, learners=["euclidean"], repeats=2)
+    learner = result.document["learners"][0]
+    assert learner["splits"][0]["median_radius"] == "inf"
+    assert learner["radius_quantiles"][-1] == "inf"
+    assert learner["summary"]["median_radius"] == {"mean": "inf", "std": None, "low": None, "high": None}
+    assert severities(result, "CM007") == [("tip", None)]
+    assert "<html" in result.to_html()
+    assert np.isinf(result.to_frame()["median_radius"]).all()
+
+
+def test_image_evidence():
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    result = audit(X[:300], y[:300], learners=["euclidean"], repeats=1, image_shape=(8, 8))
+    entry = result.document["learners"][0]["fragile"][0]
+    np.testing.assert_array_equal(entry["image"]["original"], X[entry["index"]].reshape(8, 8))
+    assert np.shape(entry["image"]["adversarial"]) == (8, 8)
+    assert len(entry["changes"]) == 8
+
+
+def test_warnings_of_a_learner_are_told(iris):
+    result = audit(iris.X, iris.y, learners={"warns": Warning_()}, repeats=1)
+    (check,) = [c for c in result.document["checks"] if c["code"] == "CM008"]
+    assert "not quite there" in check["message"]

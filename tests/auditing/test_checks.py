@@ -1,0 +1,157 @@
+"""Each reliability check fires where it should, and says so where it has nothing to look at."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+
+from certimetric import audit
+from certimetric.auditing import CHECKS
+from certimetric.auditing.checks import Evidence, run_checks
+from certimetric.auditing.config import make_request
+from certimetric.auditing.runner import run_cells
+
+
+def told(result, code):
+    return [(c["severity"], c["message"]) for c in result.document["checks"] if c["code"] == code]
+
+
+def toy(n=60, d=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.repeat([0, 1], n // 2)
+    return rng.normal(size=(n, d)) + 2 * y[:, None], y
+
+
+def quick(X, y, **options):
+    return audit(X, y, **{"learners": ["euclidean"], "repeats": 3, **options})
+
+
+def test_every_check_reports(iris_audit):
+    assert [c.code for c in CHECKS] == sorted({c["code"] for c in iris_audit.document["checks"]})
+    assert all(check.doc and check.title for check in CHECKS)
+
+
+def test_nothing_to_complain_about():
+    X, y = toy()
+    result = quick(X, y, learners=["euclidean", "lmnn"])
+    assert {c["severity"] for c in result.document["checks"]} <= {"passed", "tip"}
+    assert result.status == "PASS"
+
+
+def test_duplicates_across_parts():
+    X, y = toy()
+    result = quick(np.concatenate([X, X[:10]]), np.concatenate([y, y[:10]]))
+    ((severity, message),) = told(result, "CM004")
+    assert severity == "issue"
+    assert "10 rows of 70" in message
+    assert result.status == "WARN"
+    assert told(result, "CM005")[0][0] == "passed"
+
+
+def test_zero_and_minus_zero_are_equal_rows():
+    X = np.array([[0.0, 1.0], [-0.0, 1.0], [2.0, 3.0], [3.0, 2.0]])
+    assert told(quick(X, [0, 0, 1, 1], n_neighbors=1), "CM004")[0][0] == "issue"
+
+
+def test_few_duplicates_are_a_tip():
+    X, y = toy(n=400)
+    assert told(quick(np.concatenate([X, X[:1]]), np.append(y, y[0])), "CM004")[0][0] == "tip"
+
+
+def test_conflicting_duplicates_have_radius_zero():
+    X, y = toy()
+    result = quick(np.concatenate([X, X[:10]]), np.concatenate([y, 1 - y[:10]]), n_neighbors=1)
+    ((severity, message),) = told(result, "CM005")
+    assert severity == "issue"
+    assert "20 rows of 70" in message
+
+
+def test_constant_features():
+    X, y = toy()
+    X[:, 1] = 3.0
+    assert [s for s, _ in told(quick(X, y), "CM006")] == ["tip"]
+    rare = toy()[0]
+    rare[:, 1] = 0.0
+    rare[0, 1] = 9.0  # varies where the first row is in the training part
+    messages = [m for _, m in told(quick(rare, y, repeats=6), "CM006")]
+    assert len(messages) == 1
+    assert "some split" in messages[0]
+
+
+def test_small_classes():
+    X, y = toy()
+    y = y.copy()
+    y[:3], y[3] = 7, 8
+    severities = [s for s, _ in told(quick(X, y), "CM007")]
+    assert severities == ["issue", "tip"]
+
+
+def test_stopped_at_max_iter(iris):
+    result = audit(iris.X, iris.y, learners=["lmnn:max_iter=2", "euclidean"], repeats=2)
+    ((severity, message),) = told(result, "CM008")
+    assert severity == "tip"
+    assert "max_iter=2 in 2 of 2 splits" in message
+
+
+def test_few_repeats():
+    X, y = toy()
+    assert told(quick(X, y, repeats=1), "CM011")[0][0] == "tip"
+    assert told(quick(X, y), "CM011")[0][0] == "passed"
+
+
+def test_better_than_euclidean_needs_both():
+    X, y = toy()
+    assert told(quick(X, y), "CM010")[0][0] == "not applicable"
+    # The same metric twice: the copy is no better.
+    twice = quick(X, y, learners={"euclidean": "euclidean", "copy": "euclidean"})
+    assert told(twice, "CM010")[0][0] == "tip"
+
+
+@pytest.fixture(scope="module")
+def evidence(iris):
+    """What the checks look at, for a run on iris, to be spoiled."""
+    request = make_request(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
+    found = run_cells(request, None)
+    result = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
+    return request, result.document["learners"], found.evidence
+
+
+@pytest.mark.parametrize(
+    ("code", "spoil", "severity"),
+    [
+        ("CM001", lambda e: e["attack"].update(inside=[{"index": 3, "radius": 0.5, "distance": 0.4}]), "issue"),
+        ("CM001", lambda e: e["attack"].update(inside=[{"index": 3, "radius": "inf", "distance": 0.4}]), "issue"),
+        ("CM002", lambda e: e["random"].update(flipped=[3]), "issue"),
+        ("CM003", lambda e: e["attack"].update(without_flip=2), "tip"),
+        ("CM001", lambda e: e.update(failed="MemoryError: 3 GB"), "skipped"),
+    ],
+)
+def test_a_broken_certificate_is_never_passed(evidence, code, spoil, severity):
+    request, learners, findings = evidence
+    findings = copy.deepcopy(findings)
+    spoil(findings[1])
+    checks = run_checks(Evidence(request, learners, findings, [[], []], 0))
+    own = [(c["severity"], c["learner"]) for c in checks if c["code"] == code]
+    assert own == [(severity, "gmml"), ("passed", None)]  # the other learner passed
+    assert all("1 learner" in c["message"] for c in checks if c["code"] == code and c["severity"] == "passed")
+    if severity == "issue":
+        (message,) = [c["message"] for c in checks if c["code"] == code and c["severity"] == "issue"]
+        assert "error of certimetric" in message
+
+
+def test_a_broken_certificate_fails_the_audit(iris, monkeypatch):
+    from certimetric.attacks import ProjectionAttack
+
+    honest = ProjectionAttack.__call__
+
+    def too_near(self, classifier, X, y=None):
+        result = honest(self, classifier, X, y)
+        return type(result)(result.adversarial, result.success, result.distances * 0.01)
+
+    monkeypatch.setattr(ProjectionAttack, "__call__", too_near)
+    result = audit(iris.X, iris.y, learners=["euclidean"], repeats=1)
+    assert result.status == "FAIL"
+    assert told(result, "CM001")[0][0] == "issue"
+    assert "error of this library" in result.document["verdict"]["sentence"]

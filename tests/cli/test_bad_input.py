@@ -1,0 +1,194 @@
+"""Bad input at the command line: exit code 2 and one line on stderr that names the culprit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from certimetric import MahalanobisMetric
+
+GOOD = "u,v,class\n" + "".join(f"{i % 7},{i % 5},{'ab'[i % 2]}\n" for i in range(30))
+
+
+def lines(*rows: str) -> str:
+    return "u,v,class\n" + "\n".join([*rows, *GOOD.splitlines()[1:]]) + "\n"
+
+
+def assert_refused(outcome, culprit):
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("certimetric: error: ")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.endswith("\n")
+    assert culprit in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+FILES = {
+    "nan": (lines("1,,a"), "'v'"),
+    "inf": (lines("1,inf,a"), "'v'"),
+    "one class": ("u,v,class\n1,2,a\n3,4,a\n5,6,a\n", "class"),
+    "text column": (lines("red,2,a"), "'u'"),
+    "empty": ("", "data.csv"),
+    "header only": ("u,v,class\n", "data.csv"),
+    "binary": ("\x00\x01\x02", "data.csv"),
+    "no target": (GOOD.replace("class", "colour"), "'colour'"),
+}
+
+
+@pytest.mark.parametrize("command", ["audit", "fit"])
+@pytest.mark.parametrize("what", FILES)
+def test_bad_files(run, tmp_path, command, what):
+    content, culprit = FILES[what]
+    (tmp_path / "data.csv").write_text(content)
+    extra = ["--learner", "lmnn"] if command == "fit" else []
+    assert_refused(run(command, "data.csv", *extra), culprit)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+OPTIONS = {
+    "k larger than n": (["--neighbors", "100"], "100"),
+    "unknown learner": (["--learner", "lmn"], "did you mean 'lmnn'"),
+    "unknown option of a learner": (["--learner", "lmnn:depth=3"], "depth"),
+    "option without its loss": (["--learner", "lmnn:tau=3"], "+pl"),
+    "bad value of an option": (["--learner", "lmnn:n_neighbors=many"], "n_neighbors"),
+    "learner twice": (["--learner", "lmnn", "--learner", "lmnn"], "more than once"),
+    "missing target column": (["--target", "colour"], "'colour'"),
+    "negative eps": (["--eps", "-0.5"], "-0.5"),
+    "text as eps": (["--eps", "0.1,small"], "'small'"),
+    "negative noise": (["--noise", "-1"], "noise"),
+    "infinite noise": (["--noise", "inf"], "inf"),
+    "unknown norm": (["--norm", "l3"], "l3"),
+    "no repeats": (["--repeats", "0"], "repeats"),
+    "text as a number": (["--repeats", "many"], "--repeats"),
+    "test size": (["--test-size", "1.5"], "1.5"),
+    "jobs": (["--jobs", "0"], "n_jobs"),
+    "threshold": (["--fail-under", "accuracy>0.9"], "accuracy>0.9"),
+    "threshold of another learner": (["--fail-under", "nca.accuracy=0.9"], "'nca'"),
+    "threshold at another noise": (["--fail-under", "noise@0.3=0.9"], "0.3"),
+    "unknown option": (["--colour", "red"], "--colour"),
+    "output below a file": (["--out", "data.csv/out"], "data.csv/out"),
+    "output in a file": (["--out", "data.csv"], "data.csv"),
+    "junit below a file": (["--junit", "data.csv/junit.xml"], "junit.xml"),
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_bad_options(run, tmp_path, what):
+    options, culprit = OPTIONS[what]
+    (tmp_path / "data.csv").write_text(GOOD)
+    assert_refused(run("audit", "data.csv", *options), culprit)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["audit", "irs"], "did you mean 'iris'"),
+        (["audit", "missing.csv"], "missing.csv"),
+        (["audit", "."], "."),
+        (["audit"], "DATA"),
+        (["audits", "iris"], "audits"),
+        (["fit", "iris"], "--learner"),
+        (["fit", "iris", "--learner", "lmnn", "-o", "missing/m.safetensors"], "missing/m.safetensors"),
+        (["fit", "iris", "--learner", "lmnn", "--neighbors", "150"], "150"),
+        (["report", "missing.json"], "missing.json"),
+    ],
+)
+def test_bad_arguments(run, arguments, culprit):
+    assert_refused(run(*arguments), culprit)
+
+
+@pytest.fixture
+def metric(tmp_path):
+    made = MahalanobisMetric.from_components(np.eye(2), feature_names=["u", "v"], training={"scale": [1.0, 2.0]})
+    made.save(tmp_path / "good.safetensors")
+    (tmp_path / "train.csv").write_text(GOOD)
+    (tmp_path / "queries.csv").write_text("v,u\n1,2\n")
+    return tmp_path
+
+
+BAD_METRICS = {
+    "missing": (lambda path: None, "bad.safetensors"),
+    "empty": (lambda path: path.write_bytes(b""), "bad.safetensors"),
+    "truncated": (
+        lambda path: path.write_bytes((path.parent / "good.safetensors").read_bytes()[:-9]),
+        "truncated",
+    ),
+    "text": (lambda path: path.write_text("u,v,class\n"), "bad.safetensors"),
+    "foreign": (lambda path: save_file({"weight": np.eye(2)}, path), "not a metric of certimetric"),
+    "a folder": (lambda path: path.mkdir(), "folder"),
+    "other features": (
+        lambda path: MahalanobisMetric.from_components(np.eye(1), feature_names=["w"]).save(path),
+        "'w'",
+    ),
+    "more features": (lambda path: MahalanobisMetric.from_components(np.eye(3)).save(path), "3 features"),
+    "a bad scale": (
+        lambda path: MahalanobisMetric.from_components(np.eye(2), training={"scale": [1.0, 0.0]}).save(path),
+        "scale",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_METRICS)
+def test_bad_metric_files(run, metric, what):
+    make, culprit = BAD_METRICS[what]
+    make(metric / "bad.safetensors")
+    assert_refused(run("certify", "bad.safetensors", "train.csv", "queries.csv"), culprit)
+    assert not (metric / "radii.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "queries", "culprit"),
+    [
+        (["--neighbors", "31"], "u,v\n1,2\n", "31"),
+        (["-o", "missing/radii.csv"], "u,v\n1,2\n", "missing/radii.csv"),
+        ([], "u,w\n1,2\n", "'v'"),
+        ([], "u,v\n1,nan\n", "'v'"),
+        ([], "u,v\n1,red\n", "'v'"),
+        ([], "", "queries.csv"),
+    ],
+)
+def test_bad_queries(run, metric, options, queries, culprit):
+    (metric / "queries.csv").write_text(queries)
+    assert_refused(run("certify", "good.safetensors", "train.csv", "queries.csv", *options), culprit)
+
+
+@pytest.mark.parametrize(
+    ("train", "culprit"), [("u,v\n1,2\n3,4\n", "--target"), ("u,v,class\n1,2,a\n3,4,a\n5,6,a\n", "class")]
+)
+def test_bad_training_data(run, metric, train, culprit):
+    (metric / "train.csv").write_text(train)
+    assert_refused(run("certify", "good.safetensors", "train.csv", "queries.csv"), culprit)
+
+
+def test_standardised_units_need_a_scale(run, metric):
+    MahalanobisMetric.from_components(np.eye(2)).save(metric / "plain.safetensors")
+    assert_refused(
+        run("certify", "plain.safetensors", "train.csv", "queries.csv", "--units", "standardised"),
+        "plain.safetensors",
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{", json.dumps({"schema": "other/1"})])
+def test_foreign_results(run, tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    assert_refused(run("report", "results.json"), "results.json")
+
+
+def test_nothing_but_the_line_on_stderr_of_a_process(tmp_path):
+    """Warnings of libraries would come before the line; in this process pytest catches them."""
+    (tmp_path / "data.csv").write_text("u,v,class\n" + "".join(f"{i},{i},{i}\n" for i in range(9)))
+    code = "import sys; from certimetric.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "audit", "data.csv"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("certimetric: error: ")

@@ -1,0 +1,207 @@
+"""The commands on real files."""
+
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+import certimetric
+from certimetric import AuditResult, CertifiedKNeighborsClassifier, MahalanobisMetric, datasets
+
+FAST = ["--learner", "euclidean", "--learner", "gmml", "--repeats", "2", "--jobs", "1"]
+
+
+def test_audit_of_a_file(run, tmp_path):
+    datasets.load("iris").to_frame().to_csv(tmp_path / "flowers.csv", index=False)
+    outcome = run("audit", "flowers.csv", "--title", "My flowers", "--junit", "audit.xml", *FAST)
+    assert outcome.code == 0
+    assert outcome.err == ""
+    folder = tmp_path / "certimetric-audit" / "flowers"
+    assert str(folder.relative_to(tmp_path) / "report.html") in outcome.out
+    assert "4 cells computed, 0 reused" in outcome.out
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    document = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert "My flowers" in html
+    assert document["verdict"]["sentence"].split(":")[0] in outcome.out
+    for learner in document["learners"]:
+        assert learner["label"] in html
+        assert learner["label"] in outcome.out
+        assert f"{100 * learner['summary']['error']['mean']:.1f}" in outcome.out
+    assert document["reproduction"]["command"].startswith("certimetric audit flowers.csv --title 'My flowers'")
+    assert document["data"]["source"] == "flowers.csv"
+    assert document["data"]["sha256"] == datasets.load(tmp_path / "flowers.csv").sha256()
+    files = document["reproduction"]["metric_files"]
+    assert len(files) == 4
+    assert all(MahalanobisMetric.load(folder / file["file"]).n_features == 4 for file in files)
+    cases = ElementTree.parse(tmp_path / "audit.xml").getroot().iter("testcase")
+    assert len(list(cases)) == len(document["checks"])
+
+
+def test_the_command_line_and_python_agree(run, tmp_path, figures):
+    run(
+        "audit", "iris", "--out", "out", "--noise", "0.5,1", "--noise", "2", "--eps", "0.1,0.2", "--norm", "linf", *FAST
+    )
+    iris = datasets.load("iris")
+    result = certimetric.audit(
+        iris.X,
+        iris.y,
+        feature_names=iris.feature_names,
+        name="iris",
+        learners=["euclidean", "gmml"],
+        noise=[0.5, 1, 2],
+        eps=[0.1, 0.2],
+        norm="linf",
+        repeats=2,
+    )
+    told = figures(AuditResult.load(tmp_path / "out").document)
+    assert told["data"].pop("source") == "bundled"
+    expected = figures(result.document)
+    expected["data"].pop("source")
+    assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("threshold", "code"),
+    [
+        ("accuracy=0.5", 0),
+        ("accuracy=1", 1),
+        ("euclidean.accuracy=0.5", 0),
+        ("gmml.certified@0.1=0.5", 0),
+        ("gmml.certified@9=0.5", 1),
+        ("noise@0.25=0.99", 1),
+        ("noise@0.25=0.5", 0),
+        ("median_radius=9", 1),
+        ("median_radius=0.01", 0),
+    ],
+)
+def test_fail_under(run, tmp_path, threshold, code):
+    outcome = run("audit", "iris", "--fail-under", threshold, *FAST)
+    assert outcome.code == code
+    assert ("FAIL" in outcome.out) == (code == 1)
+    (entry,) = AuditResult.load(tmp_path / "certimetric-audit" / "iris").document["thresholds"]
+    assert entry["passed"] == (code == 0)
+    assert entry["expression"] in outcome.out
+
+
+def test_a_report_is_rendered_again(run, tmp_path):
+    run("audit", "iris", "--out", "out", *FAST)
+    outcome = run("report", "out", "-o", "again.html")
+    assert outcome.code == 0
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "out" / "report.html").read_bytes()
+
+
+def test_encode(run, tmp_path):
+    (tmp_path / "mixed.csv").write_text(
+        "size,colour,class\n" + "".join(f"{i % 5},{'rgb'[i % 3]},{'ab'[i % 2]}\n" for i in range(30))
+    )
+    assert run("audit", "mixed.csv", *FAST).code == 2
+    outcome = run("audit", "mixed.csv", "--encode", *FAST)
+    assert outcome.code == 0
+    names = AuditResult.load(tmp_path / "certimetric-audit" / "mixed").document["data"]["feature_names"]
+    assert "colour=r" in names
+
+
+def test_fit_folds_the_scale_into_the_metric(run, tmp_path):
+    outcome = run("fit", "wine", "--learner", "lmnn", "-o", "wine.safetensors")
+    assert outcome.code == 0
+    assert "certimetric certify wine.safetensors wine" in outcome.out
+    wine = datasets.load("wine")
+    metric = MahalanobisMetric.load(tmp_path / "wine.safetensors")
+    scaler = StandardScaler().fit(wine.X)
+    expected = certimetric.LMNN().fit(scaler.transform(wine.X), wine.y).metric_.pairwise(scaler.transform(wine.X[:9]))
+    np.testing.assert_allclose(metric.pairwise(wine.X[:9]), expected, rtol=1e-9)
+    assert metric.feature_names == wine.feature_names
+    assert metric.training["n_samples"] == 178
+    assert metric.training["classes"] == ["class_0", "class_1", "class_2"]
+    np.testing.assert_allclose(metric.training["scale"], scaler.scale_)
+
+
+@pytest.fixture
+def wine_files(run, tmp_path):
+    """A metric, training data, and queries whose columns come in another order."""
+    frame = datasets.load("wine").to_frame()
+    frame.iloc[::2].to_csv(tmp_path / "train.csv", index=False)
+    frame.iloc[1::2, ::-1].to_csv(tmp_path / "queries.csv", index=False)
+    frame.iloc[1::2, :-1].to_csv(tmp_path / "unlabelled.csv", index=False)
+    assert run("fit", "train.csv", "--learner", "gmml", "-o", "m.safetensors").code == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize("units", ["standardised", "original"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_certify(run, wine_files, units, norm):
+    outcome = run("certify", "m.safetensors", "train.csv", "queries.csv", "--units", units, "--norm", norm)
+    assert outcome.code == 0
+    table = pd.read_csv(wine_files / "radii.csv")
+    wine = datasets.load("wine")
+    scaler = StandardScaler().fit(wine.X[::2])
+    learned = certimetric.GMML().fit(scaler.transform(wine.X[::2]), wine.y[::2]).metric_
+    if units == "original":
+        knn = CertifiedKNeighborsClassifier(3, metric=learned.compose(scaler.scale_), norm=norm)
+        labels, radii = knn.fit(wine.X[::2], wine.y[::2]).predict_with_radius(wine.X[1::2])
+    else:
+        knn = CertifiedKNeighborsClassifier(3, metric=learned, norm=norm)
+        knn.fit(scaler.transform(wine.X[::2]), wine.y[::2])
+        labels, radii = knn.predict_with_radius(scaler.transform(wine.X[1::2]))
+    assert table["predicted"].tolist() == labels.tolist()
+    np.testing.assert_allclose(table["radius"], radii, rtol=1e-6, atol=1e-12)
+    assert table["label"].tolist() == wine.y[1::2].tolist()
+    right = labels == wine.y[1::2]
+    assert table["correct"].tolist() == right.astype(int).tolist()
+    assert f"Accuracy {100 * right.mean():.1f} %" in outcome.out
+    quoted = re.findall(r"Certified accuracy ([0-9.]+) % at ε = ([0-9.]+)", outcome.out)
+    assert len(quoted) == 3
+    for share, eps in quoted:
+        assert float(share) == pytest.approx(100 * (right & (radii >= float(eps))).mean(), abs=0.06)
+
+
+def test_certify_without_labels(run, wine_files):
+    run("certify", "m.safetensors", "train.csv", "queries.csv", "-o", "labelled.csv")
+    outcome = run("certify", "m.safetensors", "train.csv", "unlabelled.csv")
+    assert outcome.code == 0
+    assert "ccuracy" not in outcome.out
+    table = pd.read_csv(wine_files / "radii.csv")
+    assert list(table.columns) == ["row", "predicted", "radius"]
+    labelled = pd.read_csv(wine_files / "labelled.csv")
+    np.testing.assert_array_equal(table["radius"], labelled["radius"])
+
+
+def test_certify_with_a_metric_of_an_audit(run, wine_files):
+    run("audit", "train.csv", "--out", "out", *FAST)
+    outcome = run("certify", "out/metrics/gmml-0.safetensors", "train.csv", "queries.csv")
+    assert outcome.code == 0
+    assert "standard deviations" in outcome.out
+
+
+def test_certify_labels_of_numbers(run, tmp_path):
+    """Labels are compared as text, so that files with other labels among them agree."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2)) + 4 * (np.arange(30) % 3)[:, None]
+    frame = pd.DataFrame(X, columns=["u", "v"]).assign(y=np.array(["1", "2", "other"])[np.arange(30) % 3])
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    frame[frame["y"] == "1"].to_csv(tmp_path / "ones.csv", index=False)
+    run("fit", "train.csv", "--learner", "euclidean")
+    outcome = run("certify", "metric.safetensors", "train.csv", "ones.csv")
+    assert outcome.code == 0
+    assert "Accuracy 100.0 %" in outcome.out
+
+
+def test_datasets(run):
+    outcome = run("datasets")
+    assert outcome.code == 0
+    assert [line.split()[0] for line in outcome.out.splitlines()] == ["iris", "wine", "breast_cancer", "digits"]
+
+
+def test_version_and_help(run):
+    assert run("--version").out == f"certimetric {certimetric.__version__}\n"
+    for command in ("audit", "fit", "certify", "report", "datasets"):
+        outcome = run(command, "--help")
+        assert outcome.code == 0
+        assert "Usage" in outcome.out
+    assert "certimetric audit iris" in run("audit", "--help").out

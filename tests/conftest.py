@@ -1,0 +1,38 @@
+"""Shared by all tests: real tables at hand, and the folder of further data, if there is one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris, load_wine
+
+
+def standardised(X):
+    return (X - X.mean(axis=0)) / X.std(axis=0)
+
+
+@pytest.fixture(scope="session")
+def wine():
+    X, y = load_wine(return_X_y=True)
+    return standardised(X), y
+
+
+@pytest.fixture(scope="session")
+def iris():
+    X, y = load_iris(return_X_y=True)
+    return standardised(X), y
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real data sets that are not bundled; skips visibly without it."""
+    folder = os.environ.get("CERTIMETRIC_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("CERTIMETRIC_DATA names no folder with further data sets")
+    return Path(folder)

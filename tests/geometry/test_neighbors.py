@@ -1,0 +1,61 @@
+"""Exact neighbours against brute force."""
+
+import numpy as np
+import pytest
+
+from certimetric.geometry.neighbors import chunk_slices, nearest_neighbors
+
+
+def brute_force(Q, P, k, exclude=None):
+    squared = ((Q[:, None] - P[None]) ** 2).sum(axis=-1)
+    if exclude is not None:
+        rows = np.flatnonzero(exclude >= 0)
+        squared[rows, exclude[rows]] = np.inf
+    order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(squared, order, 1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_agrees_with_brute_force(rng, offset):
+    P, Q = rng.standard_normal((80, 6)) + offset, rng.standard_normal((30, 6)) + offset
+    indices, squared = nearest_neighbors(Q, P, 7)
+    expected, values = brute_force(Q, P, 7)
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_allclose(squared, values, rtol=1e-9)
+
+
+def test_ties_go_to_the_smaller_index(rng):
+    # An integer grid has many exact ties, and many duplicates.
+    P, Q = rng.integers(0, 3, (60, 2)).astype(float), rng.integers(0, 3, (40, 2)).astype(float)
+    shift = P.mean(axis=0)  # centring must not break ties: compare in the centred coordinates
+    indices, _ = nearest_neighbors(Q, P, 9)
+    expected, values = brute_force(Q, P, 9)
+    np.testing.assert_array_equal(((Q[:, None] - P[indices]) ** 2).sum(axis=-1), values)
+    centred, _ = brute_force(Q - shift, P - shift, 9)
+    np.testing.assert_array_equal(indices, centred)
+
+
+def test_near_duplicates_far_from_the_origin(rng):
+    # The expanded square cancels completely here; direct differences do not.
+    base = rng.standard_normal((20, 3)) * 1e4
+    P = np.concatenate([base + 1e-7 * rng.standard_normal(base.shape) for _ in range(4)])
+    indices, _ = nearest_neighbors(base, P, 4)
+    assert (np.sort(indices % 20, axis=1) == np.arange(20)[:, None]).all()
+    expected, _ = brute_force(base, P, 4)
+    np.testing.assert_array_equal(indices, expected)
+
+
+def test_chunks_and_threads_change_nothing(rng):
+    P = rng.standard_normal((120, 4))
+    own = np.arange(120)
+    reference = nearest_neighbors(P, P, 5, exclude=own)
+    np.testing.assert_array_equal(reference[0], brute_force(P, P, 5, own)[0])
+    for options in ({"memory": 1}, {"memory": 5000}, {"n_jobs": 3}):
+        for a, b in zip(reference, nearest_neighbors(P, P, 5, exclude=own, **options)):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_chunks_cover_all_rows_once():
+    for n, memory, jobs in ((0, 10, 1), (1, 1, 4), (100, 64, 2), (7, 10**9, 3)):
+        rows = [i for part in chunk_slices(n, 8, memory, jobs) for i in range(part.start, part.stop)]
+        assert rows == list(range(n))

@@ -1,0 +1,130 @@
+"""Every term against loops over its triplets, and its gradients against finite differences."""
+
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+
+from certimetric import PerturbationLoss
+from certimetric.constraints import nearest_triplets, target_neighbors
+from certimetric.geometry import resolve_norm
+from certimetric.objectives import (
+    ImpostorHinge,
+    MetricObjective,
+    MetricState,
+    Pull,
+    StochasticNeighbors,
+    TripletHinge,
+)
+
+D = 4
+
+
+@pytest.fixture(scope="module")
+def sample():
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((40, D)), rng.integers(0, 3, 40)
+    return X, y, nearest_triplets(X, y, 2, 4), target_neighbors(X, y, 2)
+
+
+def ellipsoid():
+    A = np.random.default_rng(5).standard_normal((D, D))
+    return A @ A.T + np.eye(D)
+
+
+NORMS = {"l2": "l2", "linf": "linf", "l1": "l1", "ellipsoid": ellipsoid()}
+TERMS = {
+    "pull": lambda X, y, R, T: Pull(R[:, :2], 0.7),
+    "triplet hinge": lambda X, y, R, T: TripletHinge(R, 1.3),
+    "impostor hinge": lambda X, y, R, T: ImpostorHinge(T, y, 0.8),
+    "stochastic neighbours": lambda X, y, R, T: StochasticNeighbors(y),
+    **{
+        f"perturbation {name}": lambda X, y, R, T, norm=norm: PerturbationLoss(2.0, 0.8, norm).bind(X, R)
+        for name, norm in NORMS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("k", [D, 2])
+@pytest.mark.parametrize("term", TERMS)
+def test_gradients(sample, term, k):
+    X = sample[0]
+    objective = MetricObjective(X, [TERMS[term](*sample)])
+    L = np.random.default_rng(2).standard_normal((k, D)) * 0.6
+    objective.refresh(L)
+    value, gradient = objective.in_components(L)
+    numeric = approx_fprime(L.ravel(), lambda flat: objective.in_components(flat.reshape(k, D))[0], 1e-7)
+    np.testing.assert_allclose(gradient.ravel(), numeric, atol=3e-5 * max(1, np.abs(numeric).max()))
+    # With M = LᵀL the chain rule gives ∂/∂L = 2 L ∂/∂M.
+    same, in_matrix = objective.in_matrix(L)
+    assert same == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(2 * L @ in_matrix, gradient, atol=1e-10 * max(1, np.abs(gradient).max()))
+
+
+def squared(L, a, b):
+    return float(((L @ (a - b)) ** 2).sum())
+
+
+def test_values_against_loops(sample):
+    X, y, R, T = sample
+    L = np.random.default_rng(3).standard_normal((D, D)) * 0.6
+    state = MetricState(X, L)
+    hinge = np.mean([max(0, 1 + squared(L, X[i], X[j]) - squared(L, X[i], X[l])) for i, j, l in R])
+    assert TripletHinge(R, 1.3).evaluate(state).value == pytest.approx(1.3 * hinge)
+    pull = np.mean([squared(L, X[i], X[j]) for i, j, _ in R])
+    assert Pull(R[:, :2], 0.7).evaluate(state).value == pytest.approx(0.7 * pull)
+    probabilities = []
+    for i in range(len(X)):
+        p = np.array([np.exp(-squared(L, X[i], X[j])) if j != i else 0 for j in range(len(X))])
+        probabilities.append(p[y == y[i]].sum() / p.sum())
+    assert StochasticNeighbors(y).evaluate(state).value == pytest.approx(1 - np.mean(probabilities))
+
+
+def test_impostor_hinge_is_the_sum_over_all_impostors(sample):
+    X, y, _, T = sample
+    for seed in range(5):
+        L = np.random.default_rng(seed).standard_normal((D, D)) * 0.5
+        term = ImpostorHinge(T, y, 1.0)
+        state = MetricState(X, L)
+        term.refresh(state)
+        total = sum(
+            max(0, 1 + squared(L, X[i], X[j]) - squared(L, X[i], X[l]))
+            for i in range(len(X))
+            for j in T[i]
+            for l in np.flatnonzero(y != y[i])
+        )
+        assert term.evaluate(state).value == pytest.approx(total / (T >= 0).sum())
+
+
+def test_refresh_does_not_depend_on_chunks_or_threads(sample):
+    X, y, _, T = sample
+    state = MetricState(X, np.eye(D))
+    terms = [ImpostorHinge(T, y), ImpostorHinge(T, y, memory=1), ImpostorHinge(T, y, n_jobs=3)]
+    for term in terms:
+        term.refresh(state)
+        np.testing.assert_array_equal(term.starts, terms[0].starts)
+        np.testing.assert_array_equal(term.candidates, terms[0].candidates)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_perturbation_loss_against_its_definition(sample, norm):
+    X, _, R, _ = sample
+    L = np.random.default_rng(3).standard_normal((D, D))
+    M, ball = L.T @ L, resolve_norm(NORMS[norm])
+    losses = []
+    for i, j, l in R:
+        a = squared(L, X[i], X[l]) - squared(L, X[i], X[j])
+        r = a / (2 * ball.dual_norm(M @ (X[l] - X[j])))
+        losses.append(max(0.8 - r**2, 0) if a > 0 else 0.8)
+    term = PerturbationLoss(weight=2.0, tau=0.8, norm=NORMS[norm]).bind(X, R)
+    assert term.evaluate(MetricState(X, L)).value == pytest.approx(2 * np.mean(losses))
+
+
+def test_perturbation_loss_does_not_see_the_scale_or_a_rotation(sample):
+    # r is homogeneous of degree 0 in M; a joint rotation of data and metric changes no l2 length.
+    X, _, R, _ = sample
+    L = np.random.default_rng(3).standard_normal((D, D))
+    term = PerturbationLoss(tau=0.8).bind(X, R)
+    value = term.evaluate(MetricState(X, L)).value
+    assert term.evaluate(MetricState(X, 37 * L)).value == pytest.approx(value)
+    Q = np.linalg.qr(np.random.default_rng(4).standard_normal((D, D)))[0]
+    assert term.evaluate(MetricState(X @ Q.T, L @ Q.T)).value == pytest.approx(value)
