@@ -114,7 +114,7 @@ def damaged(path, kind):
 def test_damaged_and_foreign_files(tmp_path, kind):
     path = tmp_path / "some.safetensors"
     damaged(path, kind)
-    with pytest.raises(ValueError, match="some.safetensors") as error:
+    with pytest.raises(ValueError, match=r"some\.safetensors") as error:
         MahalanobisMetric.load(path)
     assert "\n" not in str(error.value)
 

@@ -29,7 +29,7 @@ def test_ties_go_to_the_smaller_index(rng):
     P, Q = rng.integers(0, 3, (60, 2)).astype(float), rng.integers(0, 3, (40, 2)).astype(float)
     shift = P.mean(axis=0)  # centring must not break ties: compare in the centred coordinates
     indices, _ = nearest_neighbors(Q, P, 9)
-    expected, values = brute_force(Q, P, 9)
+    _, values = brute_force(Q, P, 9)
     np.testing.assert_array_equal(((Q[:, None] - P[indices]) ** 2).sum(axis=-1), values)
     centred, _ = brute_force(Q - shift, P - shift, 9)
     np.testing.assert_array_equal(indices, centred)

@@ -65,7 +65,7 @@ def squared(L, a, b):
 
 
 def test_values_against_loops(sample):
-    X, y, R, T = sample
+    X, y, R, _ = sample
     L = np.random.default_rng(3).standard_normal((D, D)) * 0.6
     state = MetricState(X, L)
     hinge = np.mean([max(0, 1 + squared(L, X[i], X[j]) - squared(L, X[i], X[l])) for i, j, l in R])
