@@ -111,6 +111,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If k exceeds n, on NaN or infinity, or if a given metric is for another number of features.
         """
+        given = X
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(y)
         check_n_neighbors(self.n_neighbors, len(X))
@@ -119,7 +120,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         if self.metric is None:
             self.metric_ = MahalanobisMetric.from_components(np.eye(X.shape[1]))
         elif hasattr(self.metric, "fit"):
-            self.learner_ = clone(self.metric).fit(X, y)
+            self.learner_ = clone(self.metric).fit(given, y)  # a learner keeps feature names
             self.metric_ = as_metric(self.learner_)
         else:
             self.metric_ = as_metric(self.metric)

@@ -217,6 +217,8 @@ def as_metric(metric: Any) -> MahalanobisMetric:
     """
     if isinstance(metric, MahalanobisMetric):
         return metric
-    if hasattr(metric, "components_"):
+    if isinstance(getattr(metric, "metric_", None), MahalanobisMetric):
+        return metric.metric_
+    if hasattr(metric, "components_"):  # another library's
         return MahalanobisMetric.from_components(metric.components_)
     raise TypeError(f"metric must be a MahalanobisMetric or a fitted learner, got {metric!r}")

@@ -1,0 +1,134 @@
+"""scikit-learn's own checks over every estimator, and what all learners owe beyond them."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from certimetric import (
+    AML,
+    GMML,
+    LMNN,
+    NCA,
+    SCML,
+    CertifiedKNeighborsClassifier,
+    Covariance,
+    Euclidean,
+    PerturbationLoss,
+)
+
+LEARNERS = [
+    Euclidean(),
+    Covariance(),
+    NCA(),
+    NCA(perturbation=PerturbationLoss()),
+    LMNN(),
+    LMNN(perturbation=PerturbationLoss()),
+    SCML(),
+    SCML(perturbation=PerturbationLoss()),
+    GMML(),
+    AML(),
+    AML(solver="alternating"),
+]
+CLASSIFIERS = [CertifiedKNeighborsClassifier(), CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20))]
+SUPERVISED = LEARNERS[2:]
+each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
+each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
+
+
+@parametrize_with_checks(LEARNERS + CLASSIFIERS)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def ready(learner):
+    learner = clone(learner)
+    if "random_state" in learner.get_params():
+        learner.set_params(random_state=0)
+    return learner
+
+
+@each_learner
+def test_metric_learn_names(learner, iris):
+    X, y = iris
+    learner = ready(learner).fit(X, y)
+    pairs = X[[[0, 60], [1, 2]]]
+    distances = learner.pair_distance(pairs)
+    np.testing.assert_allclose(learner.pair_score(pairs), -distances)
+    np.testing.assert_allclose(learner.get_metric()(X[0], X[60]), distances[0])
+    np.testing.assert_allclose(np.linalg.norm(learner.transform(X[:1]) - learner.transform(X[60:61])), distances[0])
+    L = learner.components_
+    np.testing.assert_allclose(learner.get_mahalanobis_matrix(), L.T @ L, atol=1e-12)
+    np.testing.assert_array_equal(learner.metric_.components, L)
+
+
+@each_learner
+def test_same_seed_same_metric_pickle_and_clone(learner, iris):
+    X, y = iris
+    a, b = ready(learner).fit(X, y), ready(learner).fit(X, y)
+    np.testing.assert_array_equal(a.components_, b.components_)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(a)).transform(X), a.transform(X))
+    assert not hasattr(clone(a), "components_")
+
+
+@each_learner
+def test_pandas_in_and_out(learner, iris):
+    X, y = iris
+    frame = pd.DataFrame(X, columns=["a", "b", "c", "d"])
+    learner = ready(learner).set_output(transform="pandas").fit(frame, y)
+    Z = learner.transform(frame)
+    assert list(Z.columns) == list(learner.get_feature_names_out())
+    assert learner.metric_.feature_names == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize("learner", [LMNN(max_iter=10), SCML(max_iter=10, random_state=0), NCA(max_iter=10)], ids=repr)
+def test_grid_search_over_the_perturbation_loss(learner, iris):
+    learner = clone(learner).set_params(perturbation=PerturbationLoss())
+    pipeline = make_pipeline(learner, KNeighborsClassifier(3))
+    name = type(learner).__name__.lower()
+    grid = {f"{name}__perturbation__weight": [0.1, 1.0], f"{name}__perturbation__tau": ["auto", 0.5]}
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(*iris)
+    assert len(search.cv_results_["params"]) == 4
+    assert search.best_score_ > 0.85
+
+
+@each_learner
+def test_unfitted_use_says_so(learner):
+    for use in (
+        lambda: clone(learner).transform([[0.0]]),
+        lambda: clone(learner).metric_,
+        lambda: clone(learner).get_mahalanobis_matrix(),
+    ):
+        with pytest.raises(NotFittedError):
+            use()
+
+
+@each_learner
+def test_bad_input_is_named_in_one_line(learner, iris):
+    X, y = iris
+    wrong = X.copy()
+    wrong[3, 1] = np.nan
+    infinite = X.copy()
+    infinite[3, 1] = np.inf
+    learner = ready(learner)
+    for data, message in ((wrong, "NaN"), (infinite, "infinity")):
+        with pytest.raises(ValueError, match=message):
+            learner.fit(data, y)
+    learner.fit(X, y)
+    with pytest.raises(ValueError, match="4 features") as error:
+        learner.transform(X[:, :2])
+    assert "\n" not in str(error.value)
+
+
+@each_supervised
+def test_one_class_is_named(learner, iris):
+    with pytest.raises(ValueError, match=r"only 1 class \(7\)") as error:
+        ready(learner).fit(iris[0], np.full(150, 7))
+    assert "\n" not in str(error.value)
