@@ -86,7 +86,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
-                f"{type(self).__name__} learns to tell classes apart, but y has only 1 class ({classes[0]!r})"
+                f"{type(self).__name__} learns to tell classes apart, but y has only 1 class ({classes.tolist()[0]!r})"
             )
         self.classes_ = classes
         self.n_samples_fit_ = len(X)
@@ -99,7 +99,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if y.shape != (len(pairs),):
             raise ValueError(f"y must hold one label for each of the {len(pairs)} pairs, got shape {y.shape}")
         if not np.isin(y, (-1, 1)).all():
-            wrong = y[~np.isin(y, (-1, 1))][0]
+            wrong = y[~np.isin(y, (-1, 1))].tolist()[0]
             raise ValueError(f"labels of pairs must be +1 (similar) or -1 (dissimilar), got {wrong!r}")
         self._check_width(pairs.shape[2], reset)
         return pairs, y.astype(np.int64)

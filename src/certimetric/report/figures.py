@@ -93,8 +93,8 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
         document,
         "certified",
         "Certified accuracy against ε",
-        "The share of test instances that are predicted correctly and proven to stay so under every change of the query "
-        "up to size ε: no attack within ε, known or unknown, can push the accuracy below the line.",
+        "The share of test instances that are predicted correctly and proven to stay so under every change of the "
+        "query up to size ε: no attack within ε, known or unknown, can push the accuracy below the line.",
         radii,
         points,
         f"ε, {norm_name(document)} ({unit_name(document)})",
@@ -185,8 +185,8 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
     eps = plain(float(document["protocol"]["eps"][index]))
     title = "Accuracy and certificate together"
     reading = (
-        f"Each metric once, by its accuracy on clean queries and its certified accuracy at ε = {eps}: up and to the right "
-        "is better on both counts, and the cross spans the 95 % interval over splits."
+        f"Each metric once, by its accuracy on clean queries and its certified accuracy at ε = {eps}: up and to the "
+        "right is better on both counts, and the cross spans the 95 % interval over splits."
     )
     rows = []
     with drawing():
@@ -196,7 +196,7 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
             x, y = _less(number(error.get("mean"))), number(certified.get("mean"))
             if x is None or y is None:
                 continue
-            spans = {}
+            spans: dict[str, Any] = {}
             for axis, entry, centre in (("xerr", error, 1 - x), ("yerr", certified, y)):
                 low, high = number(entry.get("low")), number(entry.get("high"))
                 if low is not None and high is not None:

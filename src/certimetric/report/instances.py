@@ -15,7 +15,7 @@ from certimetric.report.series import assign
 
 def fragile_groups(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """For each learner with fragile instances: their cards; the learner with the best certificate is shown open."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"look": look, "cards": [_card(entry) for entry in learner["fragile"]], "rank": _certificate(document, learner)}
         for look, learner in zip(assign(document["learners"]), document["learners"])
         if learner.get("fragile")

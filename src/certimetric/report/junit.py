@@ -50,9 +50,8 @@ def junit_xml(document: Mapping[str, Any]) -> str:
         "skipped": str(sum(case.find("skipped") is not None for case in cases)),
     }
     suites = ElementTree.Element("testsuites", counts)
-    suite = ElementTree.SubElement(
-        suites, "testsuite", name=f"certimetric audit of {document['data']['name']}", **counts, errors="0"
-    )
+    named = {"name": f"certimetric audit of {document['data']['name']}", **counts, "errors": "0"}
+    suite = ElementTree.SubElement(suites, "testsuite", named)
     if started := document["reproduction"].get("started"):
         suite.set("timestamp", str(started))
     if (seconds := number(document["reproduction"].get("wall_seconds"))) is not None:
