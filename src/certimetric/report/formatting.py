@@ -84,7 +84,7 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
     Examples
     --------
-    >>> percent(0.0185)
+    >>> percent(0.0186)
     '1.9 %'
     """
     return MISSING if share is None else f"{fixed(100 * share, decimals)} %"
