@@ -20,7 +20,7 @@ from certimetric.geometry.norms import resolve_norm
 
 Array = NDArray[np.float64]
 
-MEMORY_MB = 256
+MEMORY_MB = 64
 
 
 class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
@@ -38,7 +38,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         not leak; to use a metric as it is, give its ``metric_``. None is the Euclidean distance.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
-    memory_mb : int, default=256
+    memory_mb : int, default=64
         Bound on the memory for blocks of distances, in MiB.
     n_jobs : int, default=None
         Threads; None for 1, −1 for all cores.

@@ -70,7 +70,7 @@ def certified_radius(
         k.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
-    memory : int, default=256 MiB
+    memory : int, default=64 MiB
         Bytes for blocks of distances.
     n_jobs : int, default=1
         Threads.

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 Array = NDArray[np.float64]
 
-DEFAULT_MEMORY = 256 * 2**20
+DEFAULT_MEMORY = 64 * 2**20
 SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest
 
 

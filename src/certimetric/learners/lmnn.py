@@ -46,7 +46,7 @@ class LMNN(MahalanobisLearner):
         Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
     max_iter : int, default=200
         Bound on the quasi-Newton steps.
-    tol : float, default=1e-3
+    tol : float, default=1e-4
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
@@ -102,7 +102,7 @@ class LMNN(MahalanobisLearner):
         n_components: int | None = None,
         init: Any = "auto",
         max_iter: int = 200,
-        tol: float = 1e-3,
+        tol: float = 1e-4,
         perturbation: PerturbationLoss | None = None,
         n_jobs: int | None = None,
         verbose: bool = False,
