@@ -17,7 +17,7 @@ from certimetric.objectives.pairs import TripletPairs, pair_squared_distances
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_AUTO_QUANTILE = 0.9
+_AUTO_QUANTILE = 0.75
 _CHUNK_TRIPLETS = 8192
 
 
@@ -39,7 +39,7 @@ class PerturbationLoss(BaseEstimator):
         Factor of the loss in the learner's objective.
     tau : float or "auto", default="auto"
         Squared margin beyond which a triplet is safe, in squared units of the data. "auto" reads it off the data:
-        the square of the 0.9-quantile of the margins that the triplets have in the Euclidean metric.
+        the square of the upper quartile of the margins that the triplets have in the Euclidean metric.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
 
