@@ -31,7 +31,9 @@ PROBE = """<!doctype html><iframe id="f" src="{page}" style="width:{width}px;hei
 document.getElementById("f").addEventListener("load", event => {{
   const page = event.target.contentDocument, wide = page.documentElement.scrollWidth;
   const text = page.body.innerText.length, sections = page.querySelectorAll("section").length;
-  document.title = "width=" + wide + " text=" + text + " sections=" + sections;
+  const heads = [...page.querySelectorAll("tbody th")].map(cell => cell.getBoundingClientRect().height);
+  const tallest = Math.round(Math.max(...heads));
+  document.title = `width=${{wide}} text=${{text}} sections=${{sections}} tallest=${{tallest}}`;
 }});
 </script>"""
 
@@ -54,12 +56,13 @@ def test_nothing_sticks_out(tmp_path, page, width):
     probe = tmp_path / "probe.html"
     probe.write_text(PROBE.format(page=page.as_uri(), width=width), encoding="utf-8")
     done = browse(tmp_path, "--window-size=1500,6200", "--dump-dom", probe.as_uri())
-    found = re.search(r"<title>width=(\d+) text=(\d+) sections=(\d+)</title>", done.stdout)
+    found = re.search(r"<title>width=(\d+) text=(\d+) sections=(\d+) tallest=(\d+)</title>", done.stdout)
     assert found, done.stderr[-500:]
-    scroll_width, text, sections = map(int, found.groups())
+    scroll_width, text, sections, tallest = map(int, found.groups())
     assert scroll_width <= width
     assert text > 2000
     assert sections >= 6
+    assert tallest < 150  # names are broken between words, not into letters
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
