@@ -1,5 +1,6 @@
 """Shared by all tests: real tables at hand, and the folder of further data, if there is one."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -36,3 +37,20 @@ def real_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("CERTIMETRIC_DATA names no folder with further data sets")
     return Path(folder)
+
+
+def without_time(document):
+    """The figures of an audit document that a repeated run must give again."""
+    document = copy.deepcopy(document)
+    document.pop("reproduction")
+    for learner in document["learners"]:
+        if learner["summary"]:
+            learner["summary"].pop("fit_seconds")
+        for split in learner["splits"]:
+            split.pop("fit_seconds", None)
+    return document
+
+
+@pytest.fixture(scope="session")
+def figures():
+    return without_time

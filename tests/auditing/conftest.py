@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 
 from certimetric import audit, datasets
@@ -26,20 +24,3 @@ def iris_audit(iris):
         repeats=3,
         fail_under=["accuracy=0.8", "lmnn+pl:tau=0.5.certified@0.1=0.99"],
     )
-
-
-def without_time(document):
-    """The figures that a repeated run must give again."""
-    document = copy.deepcopy(document)
-    document.pop("reproduction")
-    for learner in document["learners"]:
-        if learner["summary"]:
-            learner["summary"].pop("fit_seconds")
-        for split in learner["splits"]:
-            split.pop("fit_seconds", None)
-    return document
-
-
-@pytest.fixture(scope="session")
-def figures():
-    return without_time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import pytest
@@ -31,20 +30,3 @@ def run(capsys, tmp_path, monkeypatch):
         return Outcome(code, printed.out, printed.err)
 
     return call
-
-
-def without_time(document):
-    """The figures that a repeated run must give again."""
-    document = copy.deepcopy(document)
-    document.pop("reproduction")
-    for learner in document["learners"]:
-        if learner["summary"]:
-            learner["summary"].pop("fit_seconds")
-        for split in learner["splits"]:
-            split.pop("fit_seconds", None)
-    return document
-
-
-@pytest.fixture(scope="session")
-def figures():
-    return without_time

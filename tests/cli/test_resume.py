@@ -12,7 +12,8 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "import sys; from certimetric.cli import main; sys.exit(main())"]
 # Slow enough to be stopped half-way, quick enough for a test.
-AUDIT = ["audit", "digits", "--learner", "lmnn+pl", "--repeats", "5", "--out", "out"]
+REPEATS = 8
+AUDIT = ["audit", "digits", "--learner", "lmnn+pl", "--repeats", str(REPEATS), "--out", "out"]
 
 
 def stopped(tmp_path, jobs, how):
@@ -40,12 +41,12 @@ def stopped(tmp_path, jobs, how):
 
 
 def resumed(tmp_path, kept):
-    assert 2 <= len(kept) < 5
+    assert 2 <= len(kept) < REPEATS
     done = subprocess.run([*COMMAND, *AUDIT], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"{5 - len(kept)} cells computed, {len(kept)} reused" in done.stdout
+    assert f"{REPEATS - len(kept)} cells computed, {len(kept)} reused" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     cells = [path for path in (tmp_path / "out" / "cells").glob("*.json") if "evidence" not in path.name]
-    assert len(cells) == 5
+    assert len(cells) == REPEATS
     assert (tmp_path / "out" / "report.html").exists()
 
 

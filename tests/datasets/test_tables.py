@@ -35,9 +35,9 @@ def write(folder, content, name="a.csv"):
     [
         ("a.csv", CSV.encode()),
         ("A.CSV", CSV.encode()),
-        ("a.csv.gz", gzip.compress(CSV.encode())),
-        ("a.gz", gzip.compress(CSV.encode())),
-        ("zipped.csv", gzip.compress(CSV.encode())),  # the content says gzip, whatever the name
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
+        ("a.gz", gzip.compress(CSV.encode(), mtime=0)),
+        ("zipped.csv", gzip.compress(CSV.encode(), mtime=0)),  # the content says gzip, whatever the name
         ("plain.csv.gz", CSV.encode()),
         ("a.tsv", CSV.replace(",", "\t").encode()),
         ("semicolons.csv", CSV.replace(",", ";").encode()),
@@ -79,7 +79,7 @@ def test_quoted_cells_may_hold_delimiters_and_line_ends(tmp_path):
     assert frame["a"].tolist() == ["x,y", "two\nlines"]
 
 
-@pytest.mark.parametrize("content", ["", "\n", "  \n\n", "\ufeff", gzip.compress(b"")])
+@pytest.mark.parametrize("content", ["", "\n", "  \n\n", "\ufeff", gzip.compress(b"", mtime=0)])
 def test_empty_file(tmp_path, content):
     assert "is empty" in refused(write(tmp_path, content))
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 
@@ -34,9 +36,16 @@ def chunk_slices(n: int, bytes_per_row: float, memory: int, n_jobs: int = 1) -> 
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def limited_threads(n_features: int) -> threadpool_limits:
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """The BLAS and OpenMP libraries of the process, looked up once: a look-up takes milliseconds, and an interrupt
+    that falls into it is lost."""
+    return ThreadpoolController()
+
+
+def limited_threads(n_features: int) -> AbstractContextManager[Any]:
     """A context with one thread in BLAS and OpenMP where matrices are so small that more make them slower."""
-    return threadpool_limits(limits=1 if n_features < SMALL_MATRIX else None)
+    return _thread_pools().limit(limits=1 if n_features < SMALL_MATRIX else None)
 
 
 def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: int = 1) -> list[Any]:
@@ -46,7 +55,7 @@ def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: in
     """
     if n_jobs == 1 or len(slices) == 1:
         return [function(rows) for rows in slices]
-    with threadpool_limits(limits=1), ThreadPoolExecutor(n_jobs) as pool:
+    with _thread_pools().limit(limits=1), ThreadPoolExecutor(n_jobs) as pool:
         return list(pool.map(function, slices))
 
 
