@@ -34,6 +34,9 @@ def test_options_reach_the_learner_and_the_loss():
         ("lmnn:n_neighbors=", "needs a value"),
         ("lmnn:n_neighbors=many", "n_neighbors"),
         ("aml:beta=1", "beta"),
+        ("lmnn+pl:tau=-1", "tau of PerturbationLoss"),
+        ("lmnn+pl:weight=much", "weight of PerturbationLoss"),
+        ("nca+pl:norm=l7", "l7"),
         ("lmnn:perturbation=1", "no option 'perturbation'"),
     ],
 )

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # one line on stderr is the message, not a library's remark before it
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     command = typer.main.get_command(app)
     try:
         code = command.main(args=given, prog_name="certimetric", standalone_mode=False, obj=given)

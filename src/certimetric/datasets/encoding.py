@@ -40,7 +40,7 @@ MAX_CATEGORIES = 50
 
 _MISSING = " is missing"
 _HOW_TO_ENCODE = (
-    "make them numbers, leave them out, or pass encode=True (text becomes 0/1 columns, "
+    "make them numbers, leave them out, or pass encode=True, on the command line --encode (text becomes 0/1 columns, "
     "missing numbers the median with a 0/1 indicator)"
 )
 

@@ -79,6 +79,8 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
         learner.set_params(**{targets[key]: _value(value)})
     try:
         learner._validate_params()
+        if with_loss:
+            learner.get_params(deep=False)["perturbation"].check()
     except ValueError as error:
         raise ValueError(f"learner {spec!r}: {error}") from None
     return learner

@@ -78,16 +78,18 @@ class PerturbationLoss(BaseEstimator):
         ValueError
             If ``weight``, ``tau`` or ``norm`` is not usable.
         """
-        if not np.isfinite(self.weight) or self.weight < 0:
-            raise ValueError(f"the weight of PerturbationLoss must be at least 0, got {self.weight!r}")
-        if isinstance(self.tau, str):
-            if self.tau != "auto":
-                raise ValueError(f"tau of PerturbationLoss must be 'auto' or a positive number, got {self.tau!r}")
-        elif not np.isfinite(self.tau) or self.tau <= 0:
-            raise ValueError(f"tau of PerturbationLoss must be 'auto' or a positive number, got {self.tau!r}")
-        norm = resolve_norm(self.norm)
+        norm = self.check()
         tau = self._auto_tau(X, triplets, norm) if self.tau == "auto" else float(self.tau)
         return PerturbationTerm(triplets, norm, tau, float(self.weight))
+
+    def check(self) -> Norm:
+        """Raise a ValueError if ``weight``, ``tau`` or ``norm`` is not usable; give the norm otherwise."""
+        if isinstance(self.weight, str) or not np.isfinite(self.weight) or self.weight < 0:
+            raise ValueError(f"the weight of PerturbationLoss must be at least 0, got {self.weight!r}")
+        auto = isinstance(self.tau, str) and self.tau == "auto"
+        if not auto and (isinstance(self.tau, str) or not np.isfinite(self.tau) or self.tau <= 0):
+            raise ValueError(f"tau of PerturbationLoss must be 'auto' or a positive number, got {self.tau!r}")
+        return resolve_norm(self.norm)
 
     @staticmethod
     def _auto_tau(X: Array, triplets: Indices, norm: Norm) -> float:
