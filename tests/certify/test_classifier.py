@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -33,9 +34,16 @@ def test_learner_is_fitted_inside_and_left_alone(wine):
     knn = CertifiedKNeighborsClassifier(metric=learner).fit(X, y)
     assert not hasattr(learner, "components_")
     np.testing.assert_array_equal(knn.metric_.components, LMNN(max_iter=10).fit(X, y).components_)
-    # A metric value is used as it is.
+    # A metric value and a fitted learner are used as they are.
     fixed = CertifiedKNeighborsClassifier(metric=knn.metric_).fit(X[:100], y[:100])
     assert fixed.metric_ is knn.metric_
+    fitted = LMNN(max_iter=10).fit(X, y)
+    fixed = CertifiedKNeighborsClassifier(metric=fitted).fit(X[:100], y[:100])
+    np.testing.assert_array_equal(fixed.metric_.components, fitted.components_)
+    assert fixed.learner_ is None
+    # A clone knows nothing of what its original was fitted on.
+    anew = clone(fixed).fit(X[:100], y[:100])
+    np.testing.assert_array_equal(anew.metric_.components, LMNN(max_iter=10).fit(X[:100], y[:100]).components_)
 
 
 def test_pipeline_and_grid_search_over_the_perturbation_loss(wine):

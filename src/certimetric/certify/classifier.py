@@ -33,9 +33,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     n_neighbors : int, default=3
         k.
     metric : learner, fitted learner, MahalanobisMetric or None, default=None
-        An unfitted learner is cloned and fitted on the training data, so that it sees nothing else inside a
-        ``Pipeline`` or ``GridSearchCV``. A fitted learner is fitted anew in the same way, so that a grid search does
-        not leak; to use a metric as it is, give its ``metric_``. None is the Euclidean distance.
+        An unfitted learner is cloned and fitted on the training data. A fitted learner and a metric are used as they
+        are; inside ``GridSearchCV`` and the like, which clone what they are given, a learner is unfitted again, and
+        so sees the training part only. None is the Euclidean distance.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
     memory_mb : int, default=64
@@ -48,7 +48,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     metric_ : MahalanobisMetric
         The metric in use.
     learner_ : learner or None
-        The fitted learner, if one was given.
+        The learner that was fitted here, if an unfitted one was given.
     classes_ : array of shape (n_classes,)
 
     See Also
@@ -119,12 +119,12 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         self.learner_ = None
         if self.metric is None:
             self.metric_ = MahalanobisMetric.from_components(np.eye(X.shape[1]))
-        elif hasattr(self.metric, "fit"):
+        elif hasattr(self.metric, "fit") and not hasattr(self.metric, "components_"):
             self.learner_ = clone(self.metric).fit(given, y)  # a learner keeps feature names
             self.metric_ = as_metric(self.learner_)
         else:
             self.metric_ = as_metric(self.metric)
-            self.metric_.transform(X[:1])
+            self.metric_.transform(X[:1])  # one message for a metric of another number of features
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._reference = ReferenceSet(self.metric_, X, codes.astype(np.int64))
         self._training = X
