@@ -60,7 +60,7 @@ class Norm(ABC):
 
 
 def _rescale(delta: ArrayLike, size: Array, eps: float) -> Array:
-    factor = np.minimum(1.0, eps / np.maximum(size, np.finfo(float).tiny))
+    factor = np.divide(eps, size, out=np.ones_like(size), where=size > eps)
     return np.asarray(delta, float) * factor[..., None]
 
 
