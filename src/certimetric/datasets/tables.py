@@ -208,12 +208,11 @@ def _read_csv(path: Path, where: str) -> pd.DataFrame:
             frame = pd.read_csv(text, sep=delimiter, skipinitialspace=True, na_values=["?"], index_col=False, **options)
         except pd.errors.ParserError as error:
             raise ValueError(f"cannot read {where} as CSV: {first_line(error)}") from error
-    for position in range(frame.shape[1]) if options else ():
-        # The exact parser of earlier versions takes a number that overflows, and all its column, for text.
-        column = frame.iloc[:, position]
-        numbers = pd.to_numeric(column, errors="coerce")
-        if column.dtype == object and (numbers.notna() == column.notna()).all():
-            frame.isetitem(position, numbers)
+    if "float_precision" in options:
+        # The exact parser of earlier versions takes a number that overflows, and all its column with it, for text.
+        for position in np.flatnonzero(frame.dtypes == object):
+            with contextlib.suppress(ValueError, TypeError):
+                frame.isetitem(position, frame.iloc[:, position].astype(float))
     frame.columns = pd.Index(header)
     return frame
 
