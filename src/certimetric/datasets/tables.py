@@ -210,7 +210,7 @@ def _read_csv(path: Path, where: str) -> pd.DataFrame:
             raise ValueError(f"cannot read {where} as CSV: {first_line(error)}") from error
     if "float_precision" in options:
         # The exact parser of earlier versions takes a number that overflows, and all its column with it, for text.
-        for position in np.flatnonzero(frame.dtypes == object):
+        for position in [i for i, kind in enumerate(frame.dtypes) if kind.kind == "O"]:
             with contextlib.suppress(ValueError, TypeError):
                 frame.isetitem(position, frame.iloc[:, position].astype(float))
     frame.columns = pd.Index(header)
