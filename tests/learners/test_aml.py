@@ -193,3 +193,20 @@ def test_pairs_of_another_width_are_named(rng):
         aml.confuse_pairs(np.ones((2, 2, 3)), [1, -1])
     with pytest.raises(ValueError, match="fitted on 4 features, but the tuples have 3"):
         aml.partial_fit_pairs(np.ones((2, 2, 3)), [1, -1])
+
+
+def test_plain_alternation_is_not_a_descent(wine):
+    # Why "alternating" accepts only steps that lower F: with the adversarial pairs frozen, the geometric mean ignores
+    # that they move with M, and the iteration goes to an equilibrium of the two stages by way of higher values of F.
+    X, y = wine
+    scatter = PairScatter.from_labels(X, y)
+    S, D = ridged(scatter.similar, 0.01), ridged(scatter.dissimilar, 0.01)
+    objective = _BilevelObjective(S, D, alpha=1.0, beta=8.0)
+    M, path = geodesic(inverse(S), D), []
+    for _ in range(40):
+        value, eigen = objective.evaluate(M)
+        path.append(value)
+        M = objective.frozen_mean(M, eigen)
+    assert (np.diff(path) > 1e-6).any()
+    assert abs(path[-1] - path[-2]) < 1e-3 * path[-1]  # it does converge
+    assert path[-1] > AML(alpha=1.0, beta=8.0).fit(X, y).objective_ * 1.01  # but not to the minimum
