@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from threadpoolctl import threadpool_limits
 
 import certimetric
 from certimetric.auditing.config import Request, Subject
@@ -21,7 +20,9 @@ from certimetric.auditing.splits import Split, make_split, unit_noise
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
+from certimetric.geometry.interrupts import is_interrupt
 from certimetric.geometry.mahalanobis import as_metric
+from certimetric.geometry.neighbors import single_threaded
 
 Array = NDArray[np.float64]
 
@@ -74,7 +75,7 @@ def compute_cell(request: Request, subject: Subject, split: int, key: str, folde
     cell : dict
         What is kept, and ``components``: the metric in original units.
     """
-    with threadpool_limits(limits=1), warnings.catch_warnings(record=True) as caught:
+    with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         part = make_split(request.data.X, request.codes, request.test_size, request.seed, split)
         cell, metric = _measure(request, subject, split, part)
@@ -155,8 +156,9 @@ def _warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
         if "max_iter" in small.get_params(deep=False):
             small.set_params(max_iter=2)
         small.fit(X[rows], codes[rows])
-    except Exception:  # the real fit will say what is wrong
-        return
+    except Exception as error:  # the real fit will say what is wrong
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
 
 
 def cell_path(folder: Path, key: str) -> Path:

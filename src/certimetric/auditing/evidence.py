@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from certimetric.auditing.cells import fitted_classifier, read_record, told
 from certimetric.auditing.config import Request
@@ -18,6 +17,7 @@ from certimetric.auditing.splits import ATTACK_STREAM, Split, make_split, stream
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
+from certimetric.geometry.neighbors import single_threaded
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -56,7 +56,7 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
     evidence : dict
         ``fragile`` as in the audit document; ``attack`` and ``random`` with what the reliability checks count.
     """
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
         metric = MahalanobisMetric.from_components(cell["components"])

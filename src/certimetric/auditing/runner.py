@@ -15,6 +15,7 @@ from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from certimetric.auditing.cells import cell_key, compute_cell, read_cell
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import compute_evidence, evidence_key, read_evidence
+from certimetric.geometry.interrupts import is_interrupt
 
 Result = dict[str, Any]
 Task = tuple[Callable[..., Result], tuple[Any, ...]]
@@ -136,6 +137,8 @@ def _guarded(position: int, function: Callable[..., Result], arguments: tuple[An
     try:
         return position, function(*arguments)
     except Exception as error:
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
         message = " ".join(str(error).split())
         return position, {"failed": f"{type(error).__name__}: {message}"[:500]}
 

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import typer
 
     from certimetric.cli.app import app
+    from certimetric.geometry.interrupts import is_interrupt
 
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # one line on stderr is the message, not a library's remark before it
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error) or type(error).__name__)
     except Exception as error:
         # Errors of usage know how to say what was wrong; anything else is a bug and shows its traceback.
+        if is_interrupt(error):
+            return _say("interrupted", 130)
         if not hasattr(error, "format_message"):
             raise
         return _say(error.format_message())

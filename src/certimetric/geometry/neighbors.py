@@ -43,6 +43,11 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def single_threaded() -> AbstractContextManager[Any]:
+    """A context with one thread in BLAS and OpenMP, for a process that is itself one of several workers."""
+    return _thread_pools().limit(limits=1)
+
+
 def limited_threads(n_features: int) -> AbstractContextManager[Any]:
     """A context with one thread in BLAS and OpenMP where matrices are so small that more make them slower."""
     return _thread_pools().limit(limits=1 if n_features < SMALL_MATRIX else None)
@@ -55,7 +60,7 @@ def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: in
     """
     if n_jobs == 1 or len(slices) == 1:
         return [function(rows) for rows in slices]
-    with _thread_pools().limit(limits=1), ThreadPoolExecutor(n_jobs) as pool:
+    with single_threaded(), ThreadPoolExecutor(n_jobs) as pool:
         return list(pool.map(function, slices))
 
 
