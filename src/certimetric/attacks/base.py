@@ -1,13 +1,23 @@
-"""What every attack gives back."""
+"""The one shape of all attacks: called with a predictor, instances, labels and a threat model."""
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_array
+
+from certimetric.attacks.threats import BoundThreat, resolve_threat
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_BISECTIONS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +30,174 @@ class AttackResult:
         The nearest point found at which the prediction is another one (or wrong, where labels were given); the
         query itself where none was found.
     success : bool array of shape (m,)
-        Checked with ``predict``.
+        Checked with ``predict``, and against the budget of the threat model.
     distances : array of shape (m,)
-        Size of the perturbation in the norm of the threat model; infinity where there was no success.
+        Size of the change in the norm of the threat model; infinity where there was no success.
+    labels : array of shape (m,)
+        What is predicted at ``adversarial``.
     """
 
     adversarial: Array
     success: NDArray[np.bool_]
     distances: Array
+    labels: NDArray[Any]
+
+    def frame(self) -> pd.DataFrame:
+        """One row an instance: success, distance, and the label that the attack led to."""
+        return pd.DataFrame({"success": self.success, "distance": self.distances, "label": self.labels})
+
+    def to_json(self) -> str:
+        """The result as JSON; an infinite distance is null."""
+        return json.dumps(
+            {
+                "adversarial": self.adversarial.tolist(),
+                "success": self.success.tolist(),
+                "distances": [size if np.isfinite(size) else None for size in self.distances.tolist()],
+                "labels": self.labels.tolist(),
+            },
+            allow_nan=False,
+        )
+
+
+class Attack(ABC):
+    """Base of the attacks: a subclass proposes points in :meth:`_attack`, everything else is here.
+
+    An attack is configured by its constructor and called with what it attacks.
+    """
+
+    def __call__(self, predictor: Any, X: ArrayLike, y: ArrayLike | None = None, threat: Any = "l2") -> AttackResult:
+        """Look for the smallest change of each instance that changes its prediction.
+
+        Parameters
+        ----------
+        predictor : fitted classifier
+            Anything with ``predict``; attacks that need to look inside say so.
+        X : array-like of shape (m, d)
+            Instances, as the predictor takes them.
+        y : array-like of shape (m,), optional
+            True labels: an instance that is misclassified already counts as attacked at distance 0. Without them the
+            aim is to change the prediction.
+        threat : ThreatModel, norm or str, default="l2"
+            What the attacker may change and how changes are measured; a norm alone asks for the smallest change in it.
+
+        Returns
+        -------
+        result : AttackResult
+
+        Raises
+        ------
+        ValueError
+            If the attack does not know such a predictor, or an instance is outside of what the threat model allows.
+        """
+        X = check_array(X, dtype=np.float64, input_name="X")
+        bound = resolve_threat(threat).bind(X.shape[1], getattr(predictor, "feature_names_in_", None))
+        bound.check_instances(X)
+        search = Search(predictor, X, y, bound)
+        self._attack(search)
+        return search.result()
+
+    @abstractmethod
+    def _attack(self, search: Search) -> None:
+        """Offer adversarial points of ``search.open`` instances to ``search``."""
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Search:
+    """What an attack works on: the instances, and the nearest adversarial point of each found so far.
+
+    Parameters
+    ----------
+    predictor : fitted classifier
+    X : array of shape (m, d)
+    y : array-like of shape (m,) or None
+    threat : BoundThreat
+
+    Attributes
+    ----------
+    goal : array of shape (m,)
+        The label that each instance has to leave.
+    adversarial : array of shape (m, d)
+    distances : array of shape (m,)
+        Infinity where nothing was found yet.
+    """
+
+    def __init__(self, predictor: Any, X: Array, y: ArrayLike | None, threat: BoundThreat):
+        self.predictor, self.X, self.threat = predictor, X, threat
+        predicted = np.asarray(predictor.predict(X))
+        self.goal = predicted if y is None else np.asarray(y)
+        if self.goal.shape != predicted.shape:
+            raise ValueError(f"y must hold one label for each of the {len(X)} instances, got shape {self.goal.shape}")
+        self.adversarial = X.copy()
+        self.labels = predicted.copy()
+        self.distances = np.where(predicted != self.goal, 0.0, np.inf)
+
+    @property
+    def open(self) -> Indices:
+        """Instances that are still predicted as they should: those to attack."""
+        return np.flatnonzero(self.distances > 0)
+
+    def is_adversarial(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
+        """Whether each point, as it is, leaves the label of its instance."""
+        return np.asarray(self.predictor.predict(points)) != self.goal[rows]
+
+    def offer(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
+        """Take points into account, after repairing them to what the threat model allows; (c,) rows, (c, d) points.
+
+        Returns
+        -------
+        adversarial : bool array of shape (c,)
+            Which of the repaired points leave the label of their instance, whatever their size.
+        """
+        if not len(rows):
+            return np.zeros(0, dtype=bool)
+        points = self.threat.repair(self.X[rows], points)
+        labels = np.asarray(self.predictor.predict(points))
+        adversarial = labels != self.goal[rows]
+        sizes = np.where(adversarial, self.threat.size(points - self.X[rows]), np.inf)
+        order = np.lexsort((sizes, rows))
+        best = order[np.unique(rows[order], return_index=True)[1]]  # of every instance its nearest point
+        best = best[sizes[best] < self.distances[rows[best]]]
+        self.adversarial[rows[best]] = points[best]
+        self.labels[rows[best]] = labels[best]
+        self.distances[rows[best]] = sizes[best]
+        return adversarial
+
+    def draw_back(self, rows: Indices, points: Array, starts: Array | None = None) -> Array:
+        """Bisect from adversarial points towards their instances, and offer where the label changes; gives the ends.
+
+        Parameters
+        ----------
+        rows : int array of shape (c,)
+        points : array of shape (c, d)
+            Adversarial.
+        starts : array of shape (c, d), optional
+            Where to bisect towards, if not to the instances themselves.
+        """
+        if not len(rows):
+            return points
+        low, high = np.zeros(len(rows)), np.ones(len(rows))
+        origin = self.X[rows] if starts is None else starts
+        direction = points - origin
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            flips = self.is_adversarial(rows, self.threat.repair(self.X[rows], origin + middle[:, None] * direction))
+            high, low = np.where(flips, middle, high), np.where(flips, low, middle)
+        # The untouched point where bisection did not help: it is known to be adversarial, digit for digit.
+        ends = np.where((high < 1)[:, None], origin + high[:, None] * direction, points)
+        self.offer(rows, ends)
+        return ends
+
+    def result(self) -> AttackResult:
+        """What was found, held against the budget of the threat model."""
+        success = np.isfinite(self.distances)
+        if self.threat.eps is not None:
+            success &= self.distances <= self.threat.eps
+        return AttackResult(
+            np.where(success[:, None], self.adversarial, self.X),
+            success,
+            np.where(success, self.distances, np.inf),
+            np.where(success, self.labels, self.goal),
+        )
