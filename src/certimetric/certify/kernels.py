@@ -38,7 +38,7 @@ def certify_rows(
     """Fill ``radii`` and ``opponents``; ``products`` holds the inner products of the queries with ``train``."""
     n, r = train.shape
     s, a = (k + 1) // 2, k // 2 + 1
-    relative = (r + 16) * _UNIT  # of a distance of r-vectors, with room for the roundings of the predictor
+    relative = rounding_of_distances(r)
     n_near = max(_NEAR, a)
     largest = squares.max()
     near_value = np.empty(n_near)
@@ -66,10 +66,10 @@ def certify_rows(
             row[j] = value
             if y[j] == c:
                 n_own += 1
-                near_count = _insert(near_value, near, near_count, n_near, value, j)
+                near_count = insert_smallest(near_value, near, near_count, n_near, value, j)
             else:
                 n_other += 1
-                n_first = _insert(first_value, first, n_first, s, value, j)
+                n_first = insert_smallest(first_value, first, n_first, s, value, j)
         opponents[i] = -1
         if n_own < a:
             radii[i] = 0.0
@@ -120,8 +120,8 @@ def certify_rows(
             for b in range(near_count):
                 j = near[b]
                 d_j = np.sqrt(squared_distance(x, train[j])) * (1.0 + relative) + errors[i] + train_errors[j]
-                value = _gap_over_dual(lower, d_j, l, j, dual, dual_errors, order)
-                filled = _insert_largest(inner, filled, a, value)
+                value = gap_over_dual(lower, d_j, l, j, dual, dual_errors, order)
+                filled = insert_largest(inner, filled, a, value)
                 if filled == a and inner[a - 1] >= threshold:
                     done = True
                     break
@@ -140,35 +140,30 @@ def certify_rows(
                     continue
                 value = 0.0
                 if upper[j] < lower:
-                    value = _gap_over_dual(lower, upper[j], l, j, dual, dual_errors, order)
-                filled = _insert_largest(inner, filled, a, value)
+                    value = gap_over_dual(lower, upper[j], l, j, dual, dual_errors, order)
+                filled = insert_largest(inner, filled, a, value)
                 if filled == a and inner[a - 1] >= threshold:
                     done = True
                     break
             if not done:
-                count = _insert(best, best_opponent, count, s, inner[a - 1], l)
+                count = insert_smallest(best, best_opponent, count, s, inner[a - 1], l)
         radii[i] = best[s - 1]
         opponents[i] = best_opponent[s - 1]
 
 
 @nb.njit(cache=True, nogil=True)
-def _gap_over_dual(lower, upper, l, j, dual, dual_errors, order):
+def rounding_of_distances(r):
+    """Relative error of a distance of r-vectors, with room for the roundings of the predictor."""
+    return (r + 16) * _UNIT
+
+
+@nb.njit(cache=True, nogil=True)
+def gap_over_dual(lower, upper, l, j, dual, dual_errors, order):
     """Lower bound on e(l, j), given bounds on the distances to l (from below) and to j (from above)."""
     if upper >= lower:
         return 0.0
-    a, b = dual[l], dual[j]
-    p = a.shape[0]
-    norm = 0.0
-    if order == 2.0:
-        for t in range(p):
-            norm += (a[t] - b[t]) ** 2
-        norm = np.sqrt(norm)
-    elif order == 1.0:
-        for t in range(p):
-            norm += abs(a[t] - b[t])
-    else:
-        for t in range(p):
-            norm = max(norm, abs(a[t] - b[t]))
+    norm = difference_norm(dual[l], dual[j], order)
+    p = dual.shape[1]
     norm = norm * (1.0 + (p + 8) * _UNIT) + dual_errors[l] + dual_errors[j]
     if norm == 0.0:
         return 0.0
@@ -176,8 +171,26 @@ def _gap_over_dual(lower, upper, l, j, dual, dual_errors, order):
     return max(value * (1.0 - 8.0 * _UNIT), 0.0)
 
 
+# Sums may be taken in any order, which the rounding bounds allow for: that is what lets them use vector instructions.
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def difference_norm(a, b, order):
+    """Vector norm of order 1, 2 or infinity of a − b."""
+    norm = 0.0
+    if order == 2.0:
+        for t in range(a.shape[0]):
+            norm += (a[t] - b[t]) ** 2
+        norm = np.sqrt(norm)
+    elif order == 1.0:
+        for t in range(a.shape[0]):
+            norm += abs(a[t] - b[t])
+    else:
+        for t in range(a.shape[0]):
+            norm = max(norm, abs(a[t] - b[t]))
+    return norm
+
+
 @nb.njit(cache=True, nogil=True)
-def _insert(values, indices, count, size, value, index):
+def insert_smallest(values, indices, count, size, value, index):
     """Keep the ``size`` smallest values, sorted; give the new count."""
     if count == size and value >= values[size - 1]:
         return count
@@ -192,7 +205,7 @@ def _insert(values, indices, count, size, value, index):
 
 
 @nb.njit(cache=True, nogil=True)
-def _insert_largest(values, count, size, value):
+def insert_largest(values, count, size, value):
     """Keep the ``size`` largest values, sorted downwards; give the new count."""
     if count == size and value <= values[size - 1]:
         return count

@@ -140,7 +140,7 @@ def bound_radii(
     dual, dual_errors = reference.dual_points(norm)
     train = reference.points
     squares = np.einsum("ij,ij->i", train, train)
-    per_distance = _dual_per_distance(reference.dual_map(norm), norm.dual_order)
+    per_distance = dual_per_distance(reference.dual_map(norm), norm.dual_order)
     radii, opponents = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
 
     def certify(rows: slice) -> None:
@@ -168,7 +168,7 @@ def bound_radii(
     return RadiusBound(predicted, radii, opponents)
 
 
-def _dual_per_distance(B: Array, order: float) -> float:
+def dual_per_distance(B: Array, order: float) -> float:
     """Bound on ‖wB‖ of the given order over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
     largest = float(np.linalg.norm(B, 2))
     if order == 2:

@@ -68,6 +68,19 @@ class ReferenceSet:
             B = U * S
         return np.ascontiguousarray(B)
 
+    def lift_map(self, norm: Norm) -> Array:
+        """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
+
+        The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η``.
+        """
+        d = self.metric.n_features
+        to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
+        B = norm.dual_coordinates(self.metric.components)
+        if norm.dual_order == 2 and B.shape[1] > B.shape[0]:
+            _, _, Vt = np.linalg.svd(B, full_matrices=False)
+            return np.ascontiguousarray(Vt @ to_features.T)
+        return np.ascontiguousarray(to_features.T)
+
     def neighbors(
         self,
         points: Array,

@@ -118,9 +118,9 @@ def nearest_neighbors(
     return indices, squared
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def squared_distance(a, b):
-    """Squared Euclidean distance of two vectors from their difference."""
+    """Squared Euclidean distance of two vectors from their difference, summed in any order."""
     total = 0.0
     for t in range(a.shape[0]):
         difference = a[t] - b[t]

@@ -1,0 +1,252 @@
+"""Exact minimal perturbation of k-NN predictions, k > 1: branch and bound over the sets of k nearest neighbours."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from dataclasses import dataclass
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.certify.kernels import gap_over_dual, insert_largest
+from certimetric.certify.nearest_flip import DualProgram
+from certimetric.certify.radius import bound_radii
+from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.regions import Regions, Step
+from certimetric.certify.witnesses import PROVEN, MinimalPerturbation, push_outward
+from certimetric.geometry.neighbors import DEFAULT_MEMORY
+from certimetric.geometry.norms import Norm
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+N_GROUPS = 8  # opponents from which the first upper bound is looked for
+_ROUNDING = 1e-9  # taken off every bound that rests on floating-point multipliers
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """All sets of k neighbours that contain ``inside`` and avoid ``outside``."""
+
+    inside: tuple[int, ...]
+    outside: tuple[int, ...]
+
+
+def nearest_flips_of_votes(
+    reference: ReferenceSet,
+    X: Array,
+    k: int,
+    norm: Norm,
+    *,
+    time_limit: float,
+    exclude: Indices | None = None,
+    memory: int = DEFAULT_MEMORY,
+    n_jobs: int = 1,
+) -> MinimalPerturbation:
+    """Minimal perturbation of the k-NN predictions of queries, each within ``time_limit`` seconds."""
+    bound = bound_radii(reference, X, k, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    points, _ = reference.embed(X)
+    if exclude is None:
+        exclude = np.full(len(X), -1, dtype=np.int64)
+    program = DualProgram(reference, norm)
+    radii, lower = np.full(len(X), np.inf), bound.radii.copy()
+    steps, inwards = np.zeros((2, len(X), program.dual.shape[1]))
+    for i, point in enumerate(points):
+        if np.isinf(lower[i]):
+            continue
+        search = _Search(Regions(program, point, int(exclude[i])), int(bound.predicted[i]), k)
+        proven = search.run(time_limit)
+        lower[i] = max(lower[i], proven * (1.0 - _ROUNDING))
+        if search.best is not None:
+            radii[i], steps[i], inwards[i] = search.best.size, search.best.eta, search.inward()
+    lower = np.minimum(lower, radii)
+    changes = steps @ program.lift
+    witnesses, verified = push_outward(
+        reference, X, changes, inwards @ program.lift, k, bound.predicted, exclude, np.flatnonzero(np.isfinite(radii))
+    )
+    proven = lower >= np.where(np.isinf(radii), radii, radii * (1.0 - PROVEN))
+    return MinimalPerturbation(radii, witnesses, lower, proven, verified)
+
+
+class _Search:
+    """Best-first branch and bound for one query.
+
+    A node is relaxed to "every instance of ``inside`` is at least as near as every one of ``outside``". Where the
+    solution's own k nearest agree with the node and outvote the predicted class, the relaxation is the minimum of
+    the node. Where they do not agree, the nearest instance in the way is put inside or outside; where the predicted
+    class still wins, one more opponent has to come in.
+    """
+
+    def __init__(self, regions: Regions, predicted: int, k: int):
+        self.regions, self.predicted, self.k = regions, predicted, k
+        self.y, self.present = regions.y, regions.present
+        self.own = (self.y == predicted) & self.present
+        self.n_classes = int(self.y.max()) + 1
+        self.best: Step | None = None
+        self.neighbors = np.array([], dtype=np.int64)  # the k nearest that the best step leads to
+
+    @property
+    def radius(self) -> float:
+        """Size of the smallest step found."""
+        return self.best.size if self.best is not None else np.inf
+
+    def run(self, time_limit: float) -> float:
+        """Search; gives the proven lower bound, which is the radius where the search came to its end."""
+        end = time.monotonic() + time_limit
+        for step, group in self.regions.search(self.predicted, self.k, N_GROUPS):
+            neighbors = self._neighbors(step.eta, tuple(group))
+            if self._agrees(neighbors, step.eta) and self._winner(neighbors) != self.predicted:
+                self._accept(step, neighbors)
+        bounds = np.full(len(self.y), np.inf)
+        data = self.regions.program.data
+        _opponent_bounds(
+            np.sqrt(self.regions.squared),
+            self.own,
+            self.present,
+            self.k // 2 + 1,
+            self.radius * (1.0 + 1e-12),
+            data[3],
+            np.zeros(len(self.y)),
+            self.regions.program.order,
+            bounds,
+        )
+        self.bounds = bounds
+        ticket = itertools.count()
+        heap: list[tuple[float, int, _Node]] = [(0.0, next(ticket), _Node((), ()))]
+        while heap:
+            lower, _, node = heapq.heappop(heap)
+            if lower >= self.radius:
+                return self.radius
+            if time.monotonic() > end:
+                return lower
+            for bound, child in self._branch(node, lower):
+                if bound < self.radius:
+                    heapq.heappush(heap, (bound, next(ticket), child))
+        return self.radius
+
+    def _branch(self, node: _Node, lower: float) -> list[tuple[float, _Node]]:
+        """Solve the relaxation of a node; give the bounds of its children and the children, none if it is settled."""
+        inside, free = np.array(node.inside, dtype=np.int64), self.k - len(node.inside)
+        out = np.zeros(len(self.y), dtype=bool)
+        out[list(node.outside)] = True
+        spare = self._spare(inside, free)
+        if spare < 0:
+            return []
+        if spare == 0:
+            out |= self.own
+        if free == 0:
+            out |= self.present
+        out[inside] = False
+        if len(inside):
+            solved = self.regions.step_into(inside, np.flatnonzero(out), self.radius)
+            if isinstance(solved, float):
+                return []
+            step, lower = solved, max(lower, solved.bound * (1.0 - _ROUNDING))
+        else:
+            p = self.regions.program.dual.shape[1]
+            step = Step(np.zeros(p), 0.0, 0.0, np.empty((0, 2), dtype=np.int64))
+        neighbors = self._neighbors(step.eta, node.inside, out)
+        if len(neighbors) < self.k:
+            return []  # too many are outside
+        undecided = neighbors[len(inside) :]
+        agrees = self._agrees(neighbors, step.eta)
+        actual = neighbors if agrees else self._neighbors(step.eta, ())
+        if self._winner(actual) != self.predicted:
+            self._accept(step, actual)
+            return []
+        open_ = self.present & ~out
+        open_[inside] = False
+        if not agrees:
+            # Decide about one instance in the way: one that comes before the worst of ``inside``, the predicted class
+            # first; or else the nearest that fills a place although something outside comes before it.
+            scores = self.regions.scores(step.eta)
+            before = np.flatnonzero(open_ & (scores < scores[inside].max(initial=-np.inf) - self.regions.tie))
+            if len(before) > free:
+                own = before[self.own[before]]
+                before = own if len(own) else before
+                j = int(before[scores[before].argmin()])
+            else:
+                first = scores[self.present & out].min(initial=np.inf)
+                j = int(next(u for u in undecided if scores[u] > first))
+            return [
+                (lower, _Node(node.inside, (*node.outside, j))),
+                (lower, _Node((*node.inside, j), node.outside)),
+            ]
+        # The predicted class still wins: a change needs an opponent that is not among these neighbours.
+        candidates = np.flatnonzero(open_ & ~self.own & (self.bounds < self.radius))
+        candidates = candidates[~np.isin(candidates, neighbors)]
+        candidates = candidates[np.argsort(self.bounds[candidates], kind="stable")]
+        children = []
+        for position, l in enumerate(candidates):
+            outside = (*node.outside, *(int(c) for c in candidates[:position]))
+            children.append((max(lower, float(self.bounds[l])), _Node((*node.inside, int(l)), outside)))
+        return children
+
+    def _spare(self, inside: Indices, free: int) -> int:
+        """How many more of the predicted class the k nearest may hold while another one wins; −1 for no way."""
+        counts = np.bincount(self.y[inside], minlength=self.n_classes)
+        own = counts[self.predicted]
+        for extra in range(free, -1, -1):
+            reachable = counts + (free - extra)
+            reachable[self.predicted] = own + extra
+            if reachable.argmax() != self.predicted:
+                return extra
+        return -1
+
+    def _neighbors(self, eta: Array, inside: tuple[int, ...], out: NDArray[np.bool_] | None = None) -> Indices:
+        """The node's k nearest at a step: what must be inside, then the nearest of what may be."""
+        scores = self.regions.scores(eta)
+        may = self.present.copy() if out is None else self.present & ~out
+        may[list(inside)] = False
+        rest = np.flatnonzero(may)
+        rest = rest[np.argsort(scores[rest], kind="stable")[: self.k - len(inside)]]
+        return np.concatenate([np.array(inside, dtype=np.int64), rest])
+
+    def _agrees(self, neighbors: Indices, eta: Array) -> bool:
+        """Whether these are the k nearest at a step, ties decided in their favour."""
+        scores = self.regions.scores(eta)
+        rest = self.present.copy()
+        rest[neighbors] = False
+        return bool(scores[neighbors].max() <= scores[rest].min(initial=np.inf) + self.regions.tie)
+
+    def _winner(self, neighbors: Indices) -> int:
+        return int(np.bincount(self.y[neighbors], minlength=self.n_classes).argmax())
+
+    def _accept(self, step: Step, neighbors: Indices) -> None:
+        if step.size < self.radius:
+            self.best, self.neighbors = step, neighbors
+
+    def inward(self) -> Array:
+        """Direction from the end of the best step into the region that it touches (zero if that has no inside).
+
+        10⁻⁶ of it keeps a distance of 10⁻⁶ steps from every boundary.
+        """
+        assert self.best is not None
+        rest = self.present.copy()
+        rest[self.neighbors] = False
+        margin = 1e-6 * self.best.size
+        inner = self.regions.step_into(self.neighbors, np.flatnonzero(rest), margin=margin)
+        return (inner.eta - self.best.eta) * 1e6 if isinstance(inner, Step) else np.zeros_like(self.best.eta)
+
+
+@nb.njit(cache=True, nogil=True)
+def _opponent_bounds(distance, own, present, a, upper, dual, dual_errors, order, bounds):
+    """Lower bound of each opponent: the a-th largest e(l, j) over the predicted class; infinity from ``upper`` on."""
+    inner = np.empty(a)
+    for l in range(distance.shape[0]):
+        if own[l] or not present[l]:
+            continue
+        filled = 0
+        discarded = False
+        for j in range(distance.shape[0]):
+            if own[j]:
+                value = gap_over_dual(distance[l], distance[j], l, j, dual, dual_errors, order)
+                filled = insert_largest(inner, filled, a, value)
+                if filled == a and inner[a - 1] >= upper:
+                    discarded = True
+                    break
+        if not discarded:
+            bounds[l] = inner[a - 1] if filled == a else 0.0
