@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,13 +89,13 @@ class Attack(ABC):
         ValueError
             If the attack does not know such a predictor, or an instance is outside of what the threat model allows.
         """
-        names = getattr(predictor, "feature_names_in_", None)
-        columns = X.columns if isinstance(X, pd.DataFrame) else names
+        known = getattr(predictor, "feature_names_in_", None)
+        names = list(X.columns) if isinstance(X, pd.DataFrame) else known
         X = check_array(X, dtype=np.float64, input_name="X")
-        bound = resolve_threat(threat).bind(X.shape[1], columns)
+        bound = resolve_threat(threat).bind(X.shape[1], names)
         bound.check_instances(X)
         # A predictor that knows its features by name is asked by name.
-        search = Search(predictor, X, y, bound, None if names is None else columns)
+        search = Search(predictor, X, y, bound, None if known is None else names)
         self._attack(search)
         return search.result()
 
@@ -136,7 +135,7 @@ class Search:
         X: Array,
         y: ArrayLike | None,
         threat: BoundThreat,
-        columns: Sequence[str] | None = None,
+        columns: Any = None,
     ):
         self.predictor, self.X, self.threat, self.columns = predictor, X, threat, columns
         predicted = self.predict(X)

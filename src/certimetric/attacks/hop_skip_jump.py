@@ -11,14 +11,14 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import check_array
 
 from certimetric.attacks.base import Attack, Search
+from certimetric.attacks.boundary import shorten, to_boundary
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices
 from certimetric.geometry.norms import L2, Norm
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_HALVINGS = 12  # of a step that leaves the adversarial region
-_BISECTIONS = 12  # on the way back along which features return one after another
+_LENGTHS = 2.0 ** np.arange(2, -4, -1)  # of steps, in units of the distance over the root of the iteration
 _START_ROUNDS = 8  # of random starts, each from a larger box
 _START_TRIES = 16  # random starts of a round
 
@@ -27,17 +27,17 @@ class HopSkipJump(Attack):
     """Black-box attack that walks along the decision boundary, using only ``predict``.
 
     From a start with another prediction it bisects to the boundary, estimates the normal there from predictions at
-    random points around (with their mean as baseline, which lowers the variance), steps along the direction that is the
-    steepest for this normal in the norm of the threat model, halves the step until the point is adversarial, and
-    bisects again.
+    random points around (with their mean as baseline, which lowers the variance), takes the best of steps of several
+    lengths, ever shorter ones, along the direction that is the steepest for this normal in the norm of the threat
+    model, and bisects again.
 
     Parameters
     ----------
-    n_iterations : int, default=30
+    n_iterations : int, default=20
         Steps along the boundary.
-    n_queries : int, default=100
+    n_queries : int, default=30
         Predictions for the first estimate of a normal; the t-th one takes ``n_queries·√t``.
-    restarts : int, default=1
+    restarts : int, default=5
         Starts tried for each instance: the nearest instances with another prediction, then random points.
     starts : array-like of shape (p, d), default=None
         Points to start from, besides the other instances of the batch: training instances, for example.
@@ -69,9 +69,9 @@ class HopSkipJump(Attack):
 
     def __init__(
         self,
-        n_iterations: int = 30,
-        n_queries: int = 100,
-        restarts: int = 1,
+        n_iterations: int = 20,
+        n_queries: int = 30,
+        restarts: int = 5,
         starts: Any = None,
         random_state: int = 0,
     ):
@@ -127,7 +127,7 @@ class HopSkipJump(Attack):
         threat = search.threat
         # Where the norm is Euclidean in some coordinates, normals are estimated in these and are steps themselves.
         ball: Norm = threat.norm if threat.norm.dual_order == 2 else L2()
-        points = _to_boundary(search, rows, points)
+        points = to_boundary(search, rows, points)
         for iteration in range(1, self.n_iterations + 1):
             left = np.isin(rows, self._open(search))
             rows, points = rows[left], points[left]
@@ -137,15 +137,9 @@ class HopSkipJump(Attack):
             directions[:, ~threat.mutable] = 0.0
             directions /= np.maximum(ball.norm(directions), np.finfo(float).tiny)[:, None]
             normals = _normals(search, rows, points, directions, ball)
-            steps = [normals / np.maximum(ball.norm(normals), np.finfo(float).tiny)[:, None]]
-            if ball is not threat.norm:
-                steps.append(threat.norm.dual_vector(normals))
-            size = threat.size(points - search.X[rows])
-            for step in steps:
-                length = size / np.sqrt(iteration) / np.maximum(threat.size(step), np.finfo(float).tiny)
-                moved = _to_boundary(search, rows, _advance(search, rows, points, step * length[:, None]))
-                nearer = threat.size(moved - search.X[rows]) < threat.size(points - search.X[rows])
-                points = np.where(nearer[:, None], moved, points)
+            moved = _step(search, rows, points, normals, np.sqrt(iteration))
+            nearer = threat.size(moved - search.X[rows]) < threat.size(points - search.X[rows])
+            points = np.where(nearer[:, None], moved, points)
 
 
 def _flips(search: Search, rows: Indices, points: Array) -> NDArray[np.bool_]:
@@ -169,11 +163,9 @@ def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> A
     for round_ in range(_START_ROUNDS):
         margin = reach * (2.0**round_ - 1) / 2
         # A bound replaces the end of the box, so that a bounded feature is searched all through.
-        box = [
-            np.where(np.isfinite(bound), bound, end)
-            for bound, end in ((search.threat.low, low - margin), (search.threat.high, high + margin))
-        ]
-        points = rng.uniform(*box, (_START_TRIES, len(low)))
+        lowest = np.where(np.isfinite(search.threat.low), search.threat.low, low - margin)
+        highest = np.where(np.isfinite(search.threat.high), search.threat.high, high + margin)
+        points = rng.uniform(lowest, highest, (_START_TRIES, len(low)))
         open_ = np.flatnonzero(np.isnan(starts[:, 0]))
         for part in chunk_slices(len(open_), 16.0 * points.size, DEFAULT_MEMORY):
             some = open_[part]
@@ -189,7 +181,7 @@ def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> A
 def _normals(search: Search, rows: Indices, points: Array, directions: Array, ball: Norm) -> Array:
     """Monte-Carlo estimates of the normals of the boundary at points, (c, d), from predictions around them."""
     threat, (n, d) = search.threat, directions.shape
-    radius = np.maximum(ball.norm(points - search.X[rows]) / threat.mutable.sum(), np.finfo(float).tiny)
+    radius = ball.norm(points - search.X[rows]) / (2 * np.sqrt(threat.mutable.sum()))
     scale = np.repeat(radius[:, None], d, axis=1)
     separate = threat.integer.copy()
     separate[np.concatenate([*threat.one_hot, []]).astype(np.int64)] = True
@@ -204,41 +196,20 @@ def _normals(search: Search, rows: Indices, points: Array, directions: Array, ba
     return normals
 
 
-def _advance(search: Search, rows: Indices, points: Array, steps: Array) -> Array:
-    """Add steps to adversarial points, halved until they stay adversarial."""
-    reached, open_ = points.copy(), np.arange(len(rows))
-    for halving in range(_HALVINGS):
-        tried = search.threat.repair(search.X[rows[open_]], points[open_] + steps[open_] / 2.0**halving)
-        flips = search.is_adversarial(rows[open_], tried)
-        reached[open_[flips]] = tried[flips]
-        open_ = open_[~flips]
-        if not len(open_):
-            break
-    return reached
-
-
-def _to_boundary(search: Search, rows: Indices, points: Array) -> Array:
-    """Draw adversarial points back to the boundary, and offer them."""
-    X, threat = search.X[rows], search.threat
-    delta = points - X
-    largest = np.abs(delta).max(axis=1, keepdims=True)
-    if threat.norm.dual_order != 2:
-        low, high = np.zeros((len(rows), 1)), np.ones((len(rows), 1))
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            tried = threat.repair(X, X + _shrunk(delta, middle * largest, threat.norm))
-            flips = search.is_adversarial(rows, tried)[:, None]
-            high, low = np.where(flips, middle, high), np.where(flips, low, middle)
-        points = np.where(high < 1, X + _shrunk(delta, high * largest, threat.norm), points)
-    return threat.repair(X, search.draw_back(rows, points))
-
-
-def _shrunk(delta: Array, size: Array, norm: Norm) -> Array:
-    """Changes on the way back to nothing, with the largest entry ``size``: what costs the most is undone first.
-
-    For l∞ the largest entries are cut, for l1 all entries lose the same, so that many become 0.
-    """
-    if norm.dual_order == 1:
-        return np.clip(delta, -size, size)
-    largest = np.abs(delta).max(axis=1, keepdims=True)
-    return np.sign(delta) * np.maximum(np.abs(delta) - (largest - size), 0.0)
+def _step(search: Search, rows: Indices, points: Array, normals: Array, decay: float) -> Array:
+    """The best of steps of several lengths from points of the boundary, back at the boundary; (c, d) to (c, d)."""
+    X, norm, (c, d) = search.X[rows], search.threat.norm, points.shape
+    directions = [normals]
+    if norm.dual_order != 2:
+        directions.append(norm.dual_vector(normals))
+    units = np.stack([v / np.maximum(norm.norm(v), np.finfo(float).tiny)[:, None] for v in directions], axis=1)
+    lengths = norm.norm(points - X)[:, None] / decay * _LENGTHS
+    steps = units[:, :, None] * lengths[:, None, :, None]
+    tried = _repaired(search, rows, (points[:, None, None] + steps).reshape(c, -1, d))
+    which, step = np.nonzero(_flips(search, rows, tried))
+    moved = shorten(search, rows[which], tried[which, step])
+    order = np.lexsort((norm.norm(moved - X[which]), which))
+    best = order[np.unique(which[order], return_index=True)[1]]
+    ends = points.copy()
+    ends[which[best]] = to_boundary(search, rows[which[best]], moved[best])
+    return ends

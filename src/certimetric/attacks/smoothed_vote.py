@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from certimetric.attacks.base import Attack, Search
+from certimetric.attacks.boundary import to_boundary
 from certimetric.attacks.predictors import nearest_neighbor_classifier
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import ReferenceSet
@@ -98,7 +99,7 @@ class SmoothedVoteAttack(Attack):
                     vote = _SmoothedVote.towards(classifier, search.X[some], codes, restart)
                     self._descend(search, some, vote, starts[some])
                 found = rows[np.isfinite(search.distances[rows])]
-                search.draw_back(found, search.adversarial[found])
+                to_boundary(search, found, search.adversarial[found])
 
     def _descend(self, search: Search, rows: Indices, vote: _SmoothedVote, starts: Array) -> None:
         """One restart: offer the points along the way."""
@@ -127,8 +128,8 @@ class SmoothedVoteAttack(Attack):
             delta = delta + norm.dual_vector(gradient) * (decay * budget)[:, None]
             delta[:, ~threat.mutable] = 0.0
             delta = np.clip(X + delta, threat.low, threat.high) - X
-            size = norm.norm(delta)
-            delta *= np.divide(budget, size, out=np.ones_like(size), where=size > budget)[:, None]
+            radius = np.maximum(budget, np.finfo(float).tiny)[:, None]
+            delta = norm.project(delta / radius, 1.0) * radius
         search.offer(rows, X + delta)
 
 
