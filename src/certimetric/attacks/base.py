@@ -89,10 +89,13 @@ class Attack(ABC):
         ValueError
             If the attack does not know such a predictor, or an instance is outside of what the threat model allows.
         """
+        known = getattr(predictor, "feature_names_in_", None)
+        names = list(X.columns) if isinstance(X, pd.DataFrame) else known
         X = check_array(X, dtype=np.float64, input_name="X")
-        bound = resolve_threat(threat).bind(X.shape[1], getattr(predictor, "feature_names_in_", None))
+        bound = resolve_threat(threat).bind(X.shape[1], names)
         bound.check_instances(X)
-        search = Search(predictor, X, y, bound)
+        # A predictor that knows its features by name is asked by name.
+        search = Search(predictor, X, y, bound, None if known is None else names)
         self._attack(search)
         return search.result()
 
@@ -114,6 +117,8 @@ class Search:
     X : array of shape (m, d)
     y : array-like of shape (m,) or None
     threat : BoundThreat
+    columns : sequence of str, optional
+        Names of the features, for a predictor that was fitted on a DataFrame.
 
     Attributes
     ----------
@@ -124,9 +129,16 @@ class Search:
         Infinity where nothing was found yet.
     """
 
-    def __init__(self, predictor: Any, X: Array, y: ArrayLike | None, threat: BoundThreat):
-        self.predictor, self.X, self.threat = predictor, X, threat
-        predicted = np.asarray(predictor.predict(X))
+    def __init__(
+        self,
+        predictor: Any,
+        X: Array,
+        y: ArrayLike | None,
+        threat: BoundThreat,
+        columns: Any = None,
+    ):
+        self.predictor, self.X, self.threat, self.columns = predictor, X, threat, columns
+        predicted = self.predict(X)
         self.goal = predicted if y is None else np.asarray(y)
         if self.goal.shape != predicted.shape:
             raise ValueError(f"y must hold one label for each of the {len(X)} instances, got shape {self.goal.shape}")
@@ -139,9 +151,15 @@ class Search:
         """Instances that are still predicted as they should: those to attack."""
         return np.flatnonzero(self.distances > 0)
 
+    def predict(self, points: Array) -> NDArray[Any]:
+        """Labels of points, (c, d) to (c,)."""
+        return np.asarray(
+            self.predictor.predict(points if self.columns is None else pd.DataFrame(points, columns=self.columns))
+        )
+
     def is_adversarial(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
         """Whether each point, as it is, leaves the label of its instance."""
-        return np.asarray(self.predictor.predict(points)) != self.goal[rows]
+        return self.predict(points) != self.goal[rows]
 
     def offer(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
         """Take points into account, after repairing them to what the threat model allows; (c,) rows, (c, d) points.
@@ -154,7 +172,7 @@ class Search:
         if not len(rows):
             return np.zeros(0, dtype=bool)
         points = self.threat.repair(self.X[rows], points)
-        labels = np.asarray(self.predictor.predict(points))
+        labels = self.predict(points)
         adversarial = labels != self.goal[rows]
         sizes = np.where(adversarial, self.threat.size(points - self.X[rows]), np.inf)
         order = np.lexsort((sizes, rows))

@@ -1,0 +1,57 @@
+"""What an attack that looks inside can see of a predictor: the nearest-neighbour classifier in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.units import in_original_units
+
+_ALTERNATIVE = "HopSkipJump attacks any classifier by its predictions alone"
+
+
+def nearest_neighbor_classifier(predictor: Any) -> CertifiedKNeighborsClassifier:
+    """The fitted nearest-neighbour classifier that a predictor is, in the units of the data that it takes.
+
+    Parameters
+    ----------
+    predictor : CertifiedKNeighborsClassifier or Pipeline
+        Fitted; a pipeline holds scalers and then the classifier, see :func:`certimetric.in_original_units`.
+
+    Returns
+    -------
+    classifier : CertifiedKNeighborsClassifier
+        Its own norm says nothing here: attacks measure in that of the threat model.
+
+    Raises
+    ------
+    TypeError
+        If it is another kind of predictor.
+    ValueError
+        If a step of the pipeline is no scaler that can be taken out.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import MinMaxScaler
+    >>> pipeline = make_pipeline(MinMaxScaler(), CertifiedKNeighborsClassifier(1)).fit([[0.0], [100.0]], ["a", "b"])
+    >>> nearest_neighbor_classifier(pipeline)._training
+    array([[  0.],
+           [100.]])
+    """
+    classifier = predictor[-1] if isinstance(predictor, Pipeline) else predictor
+    if not isinstance(classifier, CertifiedKNeighborsClassifier):
+        raise TypeError(
+            f"predictor must be a CertifiedKNeighborsClassifier, alone or behind scalers in a pipeline, for an attack "
+            f"that looks inside, got {type(classifier).__name__}; {_ALTERNATIVE}"
+        )
+    check_is_fitted(classifier, "classes_")
+    if classifier is predictor:
+        return classifier
+    try:
+        return in_original_units(predictor, classifier.norm if isinstance(classifier.norm, str) else "l2")
+    except ValueError as error:
+        raise ValueError(f"{error}; {_ALTERNATIVE}") from error

@@ -1,0 +1,45 @@
+"""What all attacks share: how a predictor is asked."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from certimetric.attacks.base import Attack
+from certimetric.attacks.threats import ThreatModel
+
+
+class Jump(Attack):
+    """Offers one fixed point."""
+
+    def __init__(self, *point):
+        self.point = np.array(point)
+
+    def _attack(self, search):
+        search.draw_back(search.open, np.repeat(self.point[None], len(search.open), axis=0))
+
+
+@pytest.mark.parametrize("as_frame", [True, False])
+def test_a_predictor_that_knows_names_is_asked_by_name(as_frame):
+    table = pd.DataFrame({"age": [0.0, 4.0], "size": [0.0, 0.0]})
+    knn = KNeighborsClassifier(1).fit(table, ["a", "b"])
+    X = pd.DataFrame({"age": [1.0], "size": [0.0]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # scikit-learn warns when names are missing
+        result = Jump(4.0, 3.0)(knn, X if as_frame else X.to_numpy(), threat=ThreatModel(immutable=["size"]))
+    assert result.adversarial == pytest.approx(np.array([[2.0, 0.0]]))
+
+
+def test_columns_in_another_order_are_refused():
+    knn = KNeighborsClassifier(1).fit(pd.DataFrame({"age": [0.0, 4.0], "size": [0.0, 0.0]}), ["a", "b"])
+    with pytest.raises(ValueError, match="order"):
+        Jump(4.0, 0.0)(knn, pd.DataFrame({"size": [0.0], "age": [1.0]}))
+
+
+def test_names_of_a_data_frame_can_be_used_where_the_predictor_knows_none():
+    knn = KNeighborsClassifier(1).fit([[0.0, 0.0], [4.0, 0.0]], ["a", "b"])
+    X = pd.DataFrame({"age": [1.0], "size": [0.0]})
+    result = Jump(4.0, 3.0)(knn, X, threat=ThreatModel(immutable=["size"]))
+    assert result.adversarial == pytest.approx(np.array([[2.0, 0.0]]))
