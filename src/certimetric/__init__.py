@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from certimetric.auditing import AuditResult, audit
-    from certimetric.certify import CertifiedKNeighborsClassifier, certified_radius, in_original_units
+    from certimetric.certify import (
+        CertifiedKNeighborsClassifier,
+        MinimalPerturbation,
+        certified_radius,
+        in_original_units,
+        minimal_perturbation,
+    )
     from certimetric.geometry import MahalanobisMetric
     from certimetric.learners import AML, GMML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
     from certimetric.objectives import PerturbationLoss
@@ -26,6 +32,7 @@ _HOME = {
     "GMML": "learners",
     "LMNN": "learners",
     "MahalanobisMetric": "geometry",
+    "MinimalPerturbation": "certify",
     "NCA": "learners",
     "PerturbationLoss": "objectives",
     "SCML": "learners",
@@ -33,6 +40,7 @@ _HOME = {
     "certified_radius": "certify",
     "in_original_units": "certify",
     "make_learner": "learners",
+    "minimal_perturbation": "certify",
 }
 _ROOMS = (
     "attacks",
@@ -57,11 +65,13 @@ __all__ = [
     "Covariance",
     "Euclidean",
     "MahalanobisMetric",
+    "MinimalPerturbation",
     "PerturbationLoss",
     "audit",
     "certified_radius",
     "in_original_units",
     "make_learner",
+    "minimal_perturbation",
 ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from certimetric.geometry.norms import Norm, resolve_norm
 
@@ -198,9 +198,9 @@ def _positions(features: Sequence[Feature], option: str, d: int, names: list[str
     for feature in features:
         if isinstance(feature, str) and names is not None and feature in names:
             positions.append(names.index(feature))
-        elif isinstance(feature, str) and feature.isdigit():
-            positions.append(int(feature))
-        elif isinstance(feature, int | np.integer) and not isinstance(feature, bool):
+        elif (isinstance(feature, str) and feature.isdigit()) or (
+            isinstance(feature, int | np.integer) and not isinstance(feature, bool)
+        ):
             positions.append(int(feature))
         else:
             known = f"; known are {', '.join(names[:8])}" + ("…" if len(names) > 8 else "") if names else ""
@@ -226,7 +226,7 @@ def _limits(bounds: tuple[Any, Any] | None, d: int) -> tuple[Array, Array]:
     if (limits[0] > limits[1]).any():
         feature = int(np.flatnonzero(limits[0] > limits[1])[0])
         raise ValueError(
-            f"the lower bound {limits[0][feature]:g} of feature {feature} is above the upper one, {limits[1][feature]:g}"
+            f"the lower bound of feature {feature}, {limits[0][feature]:g}, is above the upper, {limits[1][feature]:g}"
         )
     return limits[0], limits[1]
 

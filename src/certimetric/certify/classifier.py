@@ -13,8 +13,10 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from certimetric.certify.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.radius import bound_radii, check_n_neighbors
 from certimetric.certify.reference import ReferenceSet, votes
+from certimetric.certify.witnesses import MinimalPerturbation
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
 
@@ -171,6 +173,32 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         if y.shape != labels.shape:
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
         return np.where(labels == y, radii, 0.0)
+
+    def minimal_perturbation(self, X: ArrayLike, *, time_limit: float = TIME_LIMIT) -> MinimalPerturbation:
+        """Smallest change of each query that changes its label, in the norm of the classifier.
+
+        Exact for ``n_neighbors=1``; otherwise a bracket, closed wherever the search ends within the time limit.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+        time_limit : float, default=1.0
+            Seconds for each query where ``n_neighbors`` > 1.
+
+        Returns
+        -------
+        result : MinimalPerturbation
+            Unpacks as ``radii, witnesses`` (see :func:`certimetric.minimal_perturbation`).
+        """
+        return smallest_changes(
+            self._reference,
+            self._validate(X),
+            self.n_neighbors,
+            resolve_norm(self.norm),
+            time_limit=time_limit,
+            memory=self.memory_mb * 2**20,
+            n_jobs=effective_n_jobs(self.n_jobs),
+        )
 
     def certified_accuracy(self, X: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Array:
         """Share of queries that are right and stay so under every perturbation of size at most ε.

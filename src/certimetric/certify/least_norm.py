@@ -91,7 +91,7 @@ def _linear_program(N: Array, h: Array, dual_order: float) -> tuple[Array | None
 
 
 def _infeasibility(N: Array, h: Array, dual_order: float) -> Array:
-    """Multipliers λ of sum at most 1 that make ``λᵀh − 10⁶ ‖Nᵀλ‖_*`` the largest: positive where nothing is feasible."""
+    """Multipliers λ of sum at most 1 with the largest ``λᵀh − 10⁶ ‖Nᵀλ‖_*``: positive where nothing is feasible."""
     m, p = N.shape
     if dual_order == 1:
         rows = np.block([[N.T, -np.eye(p)], [-N.T, -np.eye(p)]])

@@ -23,7 +23,7 @@ from certimetric.geometry.norms import Norm
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-N_GROUPS = 8  # opponents from which the first upper bound is looked for
+N_OPPONENTS = 8  # opponents from which the first upper bound is looked for
 _ROUNDING = 1e-9  # taken off every bound that rests on floating-point multipliers
 
 
@@ -57,11 +57,13 @@ def nearest_flips_of_votes(
     for i, point in enumerate(points):
         if np.isinf(lower[i]):
             continue
-        search = _Search(Regions(program, point, int(exclude[i])), int(bound.predicted[i]), k)
+        search = _Search(Regions(program, point, int(bound.predicted[i]), k, int(exclude[i])))
         proven = search.run(time_limit)
         lower[i] = max(lower[i], proven * (1.0 - _ROUNDING))
         if search.best is not None:
-            radii[i], steps[i], inwards[i] = search.best.size, search.best.eta, search.inward()
+            radii[i], steps[i] = search.best.size, search.best.eta
+            # 10⁻⁶ of it keeps a distance of 10⁻⁶ steps from every boundary.
+            inwards[i] = search.regions.inward(search.best, search.neighbors, 1e-6) * 1e6
     lower = np.minimum(lower, radii)
     changes = steps @ program.lift
     witnesses, verified = push_outward(
@@ -80,11 +82,8 @@ class _Search:
     class still wins, one more opponent has to come in.
     """
 
-    def __init__(self, regions: Regions, predicted: int, k: int):
-        self.regions, self.predicted, self.k = regions, predicted, k
-        self.y, self.present = regions.y, regions.present
-        self.own = (self.y == predicted) & self.present
-        self.n_classes = int(self.y.max()) + 1
+    def __init__(self, regions: Regions):
+        self.regions, self.k, self.y = regions, regions.k, regions.y
         self.best: Step | None = None
         self.neighbors = np.array([], dtype=np.int64)  # the k nearest that the best step leads to
 
@@ -96,16 +95,14 @@ class _Search:
     def run(self, time_limit: float) -> float:
         """Search; gives the proven lower bound, which is the radius where the search came to its end."""
         end = time.monotonic() + time_limit
-        for step, group in self.regions.search(self.predicted, self.k, N_GROUPS):
-            neighbors = self._neighbors(step.eta, tuple(group))
-            if self._agrees(neighbors, step.eta) and self._winner(neighbors) != self.predicted:
-                self._accept(step, neighbors)
+        for step, neighbors in self.regions.search(N_OPPONENTS):
+            self._accept(step, neighbors)
         bounds = np.full(len(self.y), np.inf)
         data = self.regions.program.data
         _opponent_bounds(
             np.sqrt(self.regions.squared),
-            self.own,
-            self.present,
+            self.regions.own,
+            self.regions.present,
             self.k // 2 + 1,
             self.radius * (1.0 + 1e-12),
             data[3],
@@ -129,6 +126,7 @@ class _Search:
 
     def _branch(self, node: _Node, lower: float) -> list[tuple[float, _Node]]:
         """Solve the relaxation of a node; give the bounds of its children and the children, none if it is settled."""
+        regions, own, present = self.regions, self.regions.own, self.regions.present
         inside, free = np.array(node.inside, dtype=np.int64), self.k - len(node.inside)
         out = np.zeros(len(self.y), dtype=bool)
         out[list(node.outside)] = True
@@ -136,47 +134,45 @@ class _Search:
         if spare < 0:
             return []
         if spare == 0:
-            out |= self.own
+            out |= own
         if free == 0:
-            out |= self.present
+            out |= present
         out[inside] = False
         if len(inside):
-            solved = self.regions.step_into(inside, np.flatnonzero(out), self.radius)
+            solved = regions.step_into(inside, np.flatnonzero(out), self.radius)
             if isinstance(solved, float):
                 return []
             step, lower = solved, max(lower, solved.bound * (1.0 - _ROUNDING))
         else:
-            p = self.regions.program.dual.shape[1]
+            p = regions.program.dual.shape[1]
             step = Step(np.zeros(p), 0.0, 0.0, np.empty((0, 2), dtype=np.int64))
-        neighbors = self._neighbors(step.eta, node.inside, out)
+        neighbors = regions.neighbors(step.eta, inside, out)
         if len(neighbors) < self.k:
             return []  # too many are outside
-        undecided = neighbors[len(inside) :]
-        agrees = self._agrees(neighbors, step.eta)
-        actual = neighbors if agrees else self._neighbors(step.eta, ())
-        if self._winner(actual) != self.predicted:
+        agrees = regions.agrees(neighbors, step.eta)
+        actual = neighbors if agrees else regions.neighbors(step.eta, inside[:0])
+        if regions.flips(actual):
             self._accept(step, actual)
             return []
-        open_ = self.present & ~out
+        open_ = present & ~out
         open_[inside] = False
         if not agrees:
             # Decide about one instance in the way: one that comes before the worst of ``inside``, the predicted class
             # first; or else the nearest that fills a place although something outside comes before it.
-            scores = self.regions.scores(step.eta)
-            before = np.flatnonzero(open_ & (scores < scores[inside].max(initial=-np.inf) - self.regions.tie))
+            scores = regions.scores(step.eta)
+            before = np.flatnonzero(open_ & (scores < scores[inside].max(initial=-np.inf) - regions.tie))
             if len(before) > free:
-                own = before[self.own[before]]
-                before = own if len(own) else before
+                before = before[own[before]] if own[before].any() else before
                 j = int(before[scores[before].argmin()])
             else:
-                first = scores[self.present & out].min(initial=np.inf)
-                j = int(next(u for u in undecided if scores[u] > first))
+                first = scores[present & out].min(initial=np.inf)
+                j = int(next(u for u in neighbors[len(inside) :] if scores[u] > first))
             return [
                 (lower, _Node(node.inside, (*node.outside, j))),
                 (lower, _Node((*node.inside, j), node.outside)),
             ]
         # The predicted class still wins: a change needs an opponent that is not among these neighbours.
-        candidates = np.flatnonzero(open_ & ~self.own & (self.bounds < self.radius))
+        candidates = np.flatnonzero(open_ & ~own & (self.bounds < self.radius))
         candidates = candidates[~np.isin(candidates, neighbors)]
         candidates = candidates[np.argsort(self.bounds[candidates], kind="stable")]
         children = []
@@ -187,49 +183,19 @@ class _Search:
 
     def _spare(self, inside: Indices, free: int) -> int:
         """How many more of the predicted class the k nearest may hold while another one wins; −1 for no way."""
-        counts = np.bincount(self.y[inside], minlength=self.n_classes)
-        own = counts[self.predicted]
+        predicted = self.regions.predicted
+        counts = np.bincount(self.y[inside], minlength=self.regions.n_classes)
+        own = counts[predicted]
         for extra in range(free, -1, -1):
             reachable = counts + (free - extra)
-            reachable[self.predicted] = own + extra
-            if reachable.argmax() != self.predicted:
+            reachable[predicted] = own + extra
+            if reachable.argmax() != predicted:
                 return extra
         return -1
-
-    def _neighbors(self, eta: Array, inside: tuple[int, ...], out: NDArray[np.bool_] | None = None) -> Indices:
-        """The node's k nearest at a step: what must be inside, then the nearest of what may be."""
-        scores = self.regions.scores(eta)
-        may = self.present.copy() if out is None else self.present & ~out
-        may[list(inside)] = False
-        rest = np.flatnonzero(may)
-        rest = rest[np.argsort(scores[rest], kind="stable")[: self.k - len(inside)]]
-        return np.concatenate([np.array(inside, dtype=np.int64), rest])
-
-    def _agrees(self, neighbors: Indices, eta: Array) -> bool:
-        """Whether these are the k nearest at a step, ties decided in their favour."""
-        scores = self.regions.scores(eta)
-        rest = self.present.copy()
-        rest[neighbors] = False
-        return bool(scores[neighbors].max() <= scores[rest].min(initial=np.inf) + self.regions.tie)
-
-    def _winner(self, neighbors: Indices) -> int:
-        return int(np.bincount(self.y[neighbors], minlength=self.n_classes).argmax())
 
     def _accept(self, step: Step, neighbors: Indices) -> None:
         if step.size < self.radius:
             self.best, self.neighbors = step, neighbors
-
-    def inward(self) -> Array:
-        """Direction from the end of the best step into the region that it touches (zero if that has no inside).
-
-        10⁻⁶ of it keeps a distance of 10⁻⁶ steps from every boundary.
-        """
-        assert self.best is not None
-        rest = self.present.copy()
-        rest[self.neighbors] = False
-        margin = 1e-6 * self.best.size
-        inner = self.regions.step_into(self.neighbors, np.flatnonzero(rest), margin=margin)
-        return (inner.eta - self.best.eta) * 1e6 if isinstance(inner, Step) else np.zeros_like(self.best.eta)
 
 
 @nb.njit(cache=True, nogil=True)

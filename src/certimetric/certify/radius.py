@@ -97,23 +97,29 @@ def certified_radius(
     >>> certified_radius(metric, [[0.0], [4.0]], ["a", "b"], [[1.0], [2.5]]).round(9)
     array([1. , 0.5])
     """
-    metric = as_metric(metric)
     norm = resolve_norm(norm)
+    reference, queries, exclude = prepare_queries(metric, X_train, y_train, X, n_neighbors)
+    bound = bound_radii(reference, queries, n_neighbors, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    return bound.radii
+
+
+def prepare_queries(
+    metric: Any, X_train: ArrayLike, y_train: ArrayLike, X: ArrayLike | None, n_neighbors: int
+) -> tuple[ReferenceSet, Array, Indices | None]:
+    """Check the arguments of a certificate; give the training set, the queries, and what each must not see."""
+    metric = as_metric(metric)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
     _, y = np.unique(np.asarray(y_train), return_inverse=True)
     if len(y) != len(X_train):
         raise ValueError(f"y_train must hold one label for each of the {len(X_train)} instances, got {len(y)}")
     metric.transform(X_train[:1])
     reference = ReferenceSet(metric, X_train, y.astype(np.int64))
-    leave_one_out = X is None
-    check_n_neighbors(n_neighbors, len(X_train) - leave_one_out)
-    if leave_one_out:
-        queries, exclude = X_train, np.arange(len(X_train))
-    else:
-        queries, exclude = check_array(X, dtype=np.float64, input_name="X"), None
-        metric.transform(queries[:1])
-    bound = bound_radii(reference, queries, n_neighbors, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    return bound.radii
+    check_n_neighbors(n_neighbors, len(X_train) - (X is None))
+    if X is None:
+        return reference, X_train, np.arange(len(X_train))
+    queries = check_array(X, dtype=np.float64, input_name="X")
+    metric.transform(queries[:1])
+    return reference, queries, None
 
 
 def check_n_neighbors(n_neighbors: int, n: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.certify.kernels import difference_norm
-from certimetric.certify.least_norm import OPTIMAL, OVER_LIMIT, least_distance, least_norm_in_rounds, workspace
+from certimetric.certify.least_norm import OPTIMAL, least_distance, least_norm_in_rounds, workspace
 from certimetric.certify.minimal_kernels import primal_order
 from certimetric.certify.nearest_flip import DualProgram
 from certimetric.geometry.neighbors import squared_distance
@@ -24,6 +24,7 @@ Indices = NDArray[np.int64]
 
 _TIE = 1e-10  # difference of squared distances that counts as a tie, relative to a typical one
 _ROUNDS = 6  # of local search
+_POLISH = 1e-6  # relative slack within which the exact measure of a step is looked for
 _REPLACEMENTS = 2  # nearby classmates tried in the place of a member of the group
 
 
@@ -56,6 +57,9 @@ class Regions:
     program : DualProgram
     point : array of shape (r,)
         The query in the coordinates of the metric.
+    predicted : int
+        Its class code.
+    k : int
     exclude : int, default=-1
         Instance that the query does not see; −1 for none.
     box : pair (array of shape (b, p), array of shape (b,)), optional
@@ -63,135 +67,217 @@ class Regions:
     """
 
     def __init__(
-        self, program: DualProgram, point: Array, exclude: int = -1, box: tuple[Array, Array] | None = None
+        self,
+        program: DualProgram,
+        point: Array,
+        predicted: int,
+        k: int,
+        exclude: int = -1,
+        box: tuple[Array, Array] | None = None,
     ):
-        self.program, self.box = program, box
+        self.program, self.predicted, self.k, self.box = program, predicted, k, box
         self.points, self.dual, self.y = program.data[0], program.dual, program.data[5]
         self.point, self.squared = point, _squared_distances(self.points, point)
-        self.primal_order = primal_order(program.order)
+        self.n_classes = int(self.y.max()) + 1
         self.present = np.arange(len(self.y)) != exclude
+        self.own = (self.y == predicted) & self.present
         self.tie = _TIE * (1.0 + float(np.median(self.squared)))
 
     def scores(self, eta: Array) -> Array:
         """Squared distances of the moved query to all instances, up to a common constant."""
         return self.squared - 2.0 * (self.points @ (self.program.map @ eta))
 
+    def neighbors(self, eta: Array, inside: Indices, out: NDArray[np.bool_] | None = None) -> Indices:
+        """The k nearest after a step, given what must be among them and what must not."""
+        scores = self.scores(eta)
+        may = self.present.copy() if out is None else self.present & ~out
+        may[inside] = False
+        rest = np.flatnonzero(may)
+        rest = rest[np.argsort(scores[rest], kind="stable")[: self.k - len(inside)]]
+        return np.concatenate([inside, rest])
+
+    def agrees(self, neighbors: Indices, eta: Array) -> bool:
+        """Whether these are the k nearest after a step, ties decided in their favour."""
+        scores = self.scores(eta)
+        rest = self.present.copy()
+        rest[neighbors] = False
+        return bool(scores[neighbors].max() <= scores[rest].min(initial=np.inf) + self.tie)
+
+    def flips(self, neighbors: Indices) -> bool:
+        """Whether another class wins the vote of these instances, the first one where votes are equal."""
+        return int(np.bincount(self.y[neighbors], minlength=self.n_classes).argmax()) != self.predicted
+
     def step_into(
-        self, inside: Indices, outside: Indices, limit: float = np.inf, margin: float = 0.0
+        self,
+        inside: Indices,
+        outside: Indices,
+        limit: float = np.inf,
+        *,
+        margin: float = 0.0,
+        order: float | None = None,
     ) -> Step | float:
         """Smallest step after which all of ``inside`` are at least as near as all of ``outside``.
 
-        With a ``margin``, every change of at most that size leaves it so.
+        With a ``margin``, every change of at most that size leaves it so. ``order=2`` asks for the smallest step in l2,
+        which is found much sooner, whatever the norm is that steps are measured in.
 
         Returns
         -------
         step : Step, or float
             Where there is no such step smaller than ``limit``, the proven lower bound instead.
         """
-        order = self.program.order
+        order = self.program.order if order is None else order
+        reach = limit + margin if order == self.program.order else np.inf
         rows, h, pairs, count = _pair_rows(
-            self.points, self.point, self.squared, self.dual, inside, outside, limit + margin, order
+            self.points, self.point, self.squared, self.dual, inside, outside, reach, order
         )
         if count < 0:
             return np.inf
         rows, h, pairs = rows[:count], h[:count] + margin, pairs[:count]
         if self.box is not None:
-            rows, h = np.vstack([rows, self.box[0]]), np.append(h, self.box[1])
-            pairs = np.vstack([pairs, np.full((len(self.box[1]), 2), -1)])
+            sizes = np.linalg.norm(self.box[0], order, axis=1)
+            rows, h = np.vstack([rows, self.box[0] / sizes[:, None]]), np.append(h, self.box[1] / sizes)
+            pairs = np.vstack([pairs, np.full((len(sizes), 2), -1)])
         if order == 2:
             p = rows.shape[1]
             eta, active, u = np.empty(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
-            status, q = least_distance(rows, h, len(h), limit, eta, active, u, workspace(p))
-            active, u = active[:q], u[:q]
-            found = status == OPTIMAL
-            if status not in (OPTIMAL, OVER_LIMIT) and not q:
-                return np.inf
+            status, q = least_distance(rows, h, len(h), reach, eta, active, u, workspace(p))
+            active, u, found = active[:q], u[:q], status == OPTIMAL
         else:
             solution, active, u = least_norm_in_rounds(rows, h, order, limit)
             found, eta = solution is not None, np.zeros(rows.shape[1]) if solution is None else solution
-        pull = float(np.linalg.norm(rows[active].T @ u, order)) if len(active) else 0.0
-        gain = float(h[active] @ u)
-        bound = gain / pull if gain > 0 and pull > 0 else (np.inf if gain > 0 else 0.0)
-        size = float(np.linalg.norm(eta, self.primal_order))
+        size = float(np.linalg.norm(eta, primal_order(self.program.order)))
+        bound = _proven(rows[active], h[active], u, order) if order == self.program.order else 0.0
         if not found or size >= limit:
             return bound
         binding = pairs[active[u > 0]]
         return Step(eta, size, bound, binding[binding[:, 0] >= 0])
 
-    def groups(self, predicted: int, k: int, n_groups: int) -> list[Indices]:
-        """Each of the nearest opponents with its nearest classmates: enough for a majority of k votes."""
-        others = np.flatnonzero((self.y != predicted) & self.present)
-        near = others[np.argsort(self.squared[others], kind="stable")[:n_groups]]
-        groups = []
-        for opponent in near:
+    def search(self, n_opponents: int) -> list[tuple[Step, Indices]]:
+        """Steps after which the prediction is another one, smallest first, and the k nearest that each leads to.
+
+        From each of the nearest opponents: its nearest classmates have to come in, the instances nearest to the query
+        may stay as far as the vote allows. Then instances that bind are let in, and members of the group exchanged, as
+        long as the step shrinks. Regions are compared by their smallest step in l2, and the best measured exactly.
+        """
+        starts = []
+        for group, spared in self._groups(n_opponents):
+            step = self._region(group, spared, np.inf, 2.0)
+            if isinstance(step, Step):
+                starts.append((step, group, spared))
+        starts.sort(key=lambda start: start[0].size)
+        ends: list[tuple[Step, Indices, Indices]] = []
+        for step, group, spared in starts[:n_opponents]:
+            # A step may shrink a good deal by exchanges, but not from several times the best.
+            if ends and step.size > 3.0 * ends[0][0].size:
+                break
+            ends.append(self._exchange(step, group, spared, 2.0) if self.k > 1 else (step, group, spared))
+            ends.sort(key=lambda end: end[0].size)
+        if self.program.order != 2 and ends:
+            measured = []
+            for step, group, spared in ends:
+                exact = self._region(group, spared, step.size * (1.0 + _POLISH), self.program.order)
+                measured.append((exact if isinstance(exact, Step) else step, group, spared))
+            ends = sorted(measured, key=lambda end: end[0].size)
+            ends[0] = self._exchange(*ends[0], self.program.order) if self.k > 1 else ends[0]
+        return [(step, self.neighbors(step.eta, group)) for step, group, _ in ends]
+
+    def inward(self, step: Step, neighbors: Indices, margin: float) -> Array:
+        """Change of a step that leads into the region it touches, that where ``neighbors`` are the k nearest.
+
+        Zero if that has no inside. The new step's end keeps a distance of ``margin`` times the step from every boundary.
+        """
+        rest = self.present.copy()
+        rest[neighbors] = False
+        inner = self.step_into(neighbors, np.flatnonzero(rest), margin=margin * step.size, order=2)
+        return inner.eta - step.eta if isinstance(inner, Step) else np.zeros_like(step.eta)
+
+    def _groups(self, n_opponents: int) -> list[tuple[Indices, Indices]]:
+        """Instances that come in, and instances that may stay: together k that outvote the predicted class."""
+        others = np.flatnonzero(~self.own & self.present)
+        order = np.flatnonzero(self.present)[np.argsort(self.squared[self.present], kind="stable")]
+        own = order[self.own[order]]
+        groups, seen = [], set()
+        nearest = order[: self.k]
+        last = nearest[self.own[nearest]][-1] if self.own[nearest].any() else -1
+        kept = nearest[nearest != last]
+        for opponent in others[np.argsort(self.squared[others], kind="stable")[:n_opponents]]:
             mates = others[self.y[others] == self.y[opponent]]
-            distances = _squared_distances(self.points[mates], self.points[opponent])
-            group = np.sort(mates[np.argsort(distances, kind="stable")[: k // 2 + 1]])
-            if not any(np.array_equal(group, other) for other in groups):
-                groups.append(group)
+            mates = mates[np.argsort(_squared_distances(self.points[mates], self.points[opponent]), kind="stable")]
+            if opponent not in nearest and self.flips(np.append(kept, opponent)):
+                groups.append((np.array([opponent]), kept))  # the vote is so close that one exchange changes it
+            for size in range(self.k // 2 + 1, 0, -1):
+                group = mates[:size]
+                key = tuple(sorted(group.tolist()))
+                if len(group) < size or key in seen:
+                    continue
+                seen.add(key)
+                places = self.k - size
+                if size > places:
+                    groups.append((group, own[:places]))
+                    continue
+                # Without a majority, other classes have to hold places that the predicted one must not have.
+                spared = self._stay(order, group)
+                if len(spared) == places:
+                    groups.append((group, spared))
         return groups
 
-    def search(self, predicted: int, k: int, n_groups: int) -> list[tuple[Step, Indices]]:
-        """Steps into regions where the group of an opponent outvotes the predicted class, smallest first, and the group.
-
-        From each group: the instances of the predicted class that may stay among the neighbours are first the nearest,
-        then those whose constraints bind; members of the group are exchanged likewise, as long as the step shrinks.
-        """
-        own = np.flatnonzero((self.y == predicted) & self.present)
-        own = own[np.argsort(self.squared[own], kind="stable")]
-        found: list[tuple[Step, Indices]] = []
-        limit = np.inf
-        for group in self.groups(predicted, k, n_groups):
-            spared = own[: max(k - len(group), 0)]
-            # A group may shrink a good deal by exchanges, but not from several times the best.
-            step = self._region(group, spared, own, k, 3.0 * limit)
-            if isinstance(step, float):
-                continue
-            if k > 1:
-                group, step = self._exchange(group, spared, own, k, step)
-            found.append((step, group))
-            limit = min(limit, step.size)
-        return sorted(found, key=lambda pair: pair[0].size)
-
-    def _region(self, group: Indices, spared: Indices, own: Indices, k: int, limit: float) -> Step | float:
-        """Step after which the group is nearer than all but ``spared`` of the predicted class, and among the k nearest."""
-        step = self.step_into(group, own[~np.isin(own, spared)], limit)
+    def _region(self, group: Indices, spared: Indices, limit: float, order: float) -> Step | float:
+        """Step after which the group is nearer than all but ``spared`` of the predicted class, and the vote flips."""
+        outside = self.own.copy()
+        outside[spared] = False
+        step = self.step_into(group, np.flatnonzero(outside), limit, order=order)
         if isinstance(step, float):
             return step
-        scores = self.scores(step.eta)
-        reach = scores[group].max()
-        before = np.flatnonzero(self.present & (scores < reach - self.tie))
-        before = before[~np.isin(before, group)]
-        room = k - len(group)
-        if len(before) <= room or len(group) < k // 2 + 1:
+        neighbors = self.neighbors(step.eta, group)
+        if self.flips(neighbors) and self.agrees(neighbors, step.eta):
             return step
-        # Instances of third classes crowd the group out: they have to stay behind it too.
-        spared = before[np.argsort(scores[before], kind="stable")[:room]]
-        everything = np.flatnonzero(self.present)
-        return self.step_into(group, everything[~np.isin(everything, np.append(group, spared))], limit)
+        # Other instances crowd the group out: all but the nearest of them have to stay behind it.
+        spared = self._stay(np.argsort(self.scores(step.eta), kind="stable"), group)
+        if len(spared) < self.k - len(group):
+            return np.inf
+        outside = self.present.copy()
+        outside[spared] = outside[group] = False
+        return self.step_into(np.concatenate([group, spared]), np.flatnonzero(outside), limit, order=order)
 
-    def _exchange(self, group: Indices, spared: Indices, own: Indices, k: int, step: Step) -> tuple[Indices, Step]:
+    def _stay(self, order: Indices, group: Indices) -> Indices:
+        """The first of ``order`` that may be neighbours beside the group: too few of the predicted class to win."""
+        places, label = self.k - len(group), self.y[group[0]]
+        allowed = len(group) if label < self.predicted else len(group) - 1
+        order = order[self.present[order]][: 4 * self.k]
+        order = order[~np.isin(order, group)]
+        return order[~self.own[order] | (np.cumsum(self.own[order]) <= allowed)][:places]
+
+    def _exchange(self, step: Step, group: Indices, spared: Indices, order: float) -> tuple[Step, Indices, Indices]:
         """Local search over regions that differ by one instance."""
         for _ in range(_ROUNDS):
             scores = self.scores(step.eta)
-            mates = np.flatnonzero(self.y == self.y[group[0]])
+            mates = np.flatnonzero((self.y == self.y[group[0]]) & self.present)
             mates = mates[~np.isin(mates, group)]
             mates = mates[np.argsort(scores[mates], kind="stable")[:_REPLACEMENTS]]
             moves = []
             for j in np.unique(step.pairs[:, 1]):
-                if self.y[j] == self.y[own[0]]:
-                    moves += [(group, np.append(np.delete(spared, s), j)) for s in range(len(spared))]
+                if self.own[j]:
+                    kept = [s for s in range(len(spared)) if self.own[spared[s]]]
+                    moves += [(group, np.append(np.delete(spared, s), j)) for s in kept]
             for member in np.unique(step.pairs[:, 0]):
-                moves += [(np.append(group[group != member], mate), spared) for mate in mates]
-            best = None
+                if member in group:
+                    moves += [(np.append(group[group != member], mate), spared[spared != mate]) for mate in mates]
+            improved = False
             for new_group, new_spared in moves:
-                other = self._region(new_group, new_spared, own, k, step.size * (1.0 - 1e-9))
+                other = self._region(new_group, new_spared, step.size * (1.0 - 1e-9), order)
                 if isinstance(other, Step):
-                    step, best = other, (new_group, new_spared)
-            if best is None:
+                    step, group, spared, improved = other, new_group, new_spared, True
+            if not improved:
                 break
-            group, spared = best
-        return group, step
+        return step, group, spared
+
+
+def _proven(rows: Array, h: Array, u: Array, order: float) -> float:
+    """``λᵀh / ‖Nᵀλ‖_*``; infinity where the multipliers prove that there is no solution."""
+    gain = float(h @ u)
+    pull = float(np.linalg.norm(rows.T @ u, order)) if len(u) else 0.0
+    return 0.0 if gain <= 0 else gain / pull if pull > 0 else np.inf
 
 
 @nb.njit(cache=True, nogil=True)

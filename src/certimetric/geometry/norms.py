@@ -55,6 +55,20 @@ class Norm(ABC):
         """Coordinates in which the dual norm is a plain vector norm of order ``dual_order``."""
         return v
 
+    def restrict(self, mutable: ArrayLike) -> Norm:
+        """The norm for perturbations that leave some features alone.
+
+        Certificates in it are larger, for an attacker that can change less: the dual norm sees only the features that
+        can be changed.
+
+        Parameters
+        ----------
+        mutable : bool array-like of shape (d,)
+            Features that can be changed.
+        """
+        mutable = np.asarray(mutable, dtype=bool)
+        return self if mutable.all() else Restricted(self, mutable)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -180,6 +194,56 @@ class Ellipsoid(Norm):
 
     def __repr__(self) -> str:
         return f"Ellipsoid(matrix of {len(self.matrix)} features)"
+
+
+class Restricted(Norm):
+    """A norm on perturbations of some of the features only (made by :meth:`Norm.restrict`).
+
+    Parameters
+    ----------
+    base : Norm
+    mutable : bool array of shape (d,)
+        A perturbation of any other feature has infinite size.
+    """
+
+    def __init__(self, base: Norm, mutable: NDArray[np.bool_]):
+        self.base, self.mutable = base, mutable
+        # On the subspace an ellipsoid is that of its block.
+        self.inner = Ellipsoid(base.matrix[np.ix_(mutable, mutable)]) if isinstance(base, Ellipsoid) else base
+        self.name, self.dual_order = base.name, base.dual_order
+
+    def _check(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        if v.shape[-1] != len(self.mutable):
+            raise ValueError(
+                f"the norm was restricted for {len(self.mutable)} features, but the data have {v.shape[-1]}"
+            )
+        return v
+
+    def _embed(self, delta: Array) -> Array:
+        out = np.zeros((*delta.shape[:-1], len(self.mutable)))
+        out[..., self.mutable] = delta
+        return out
+
+    def norm(self, delta: ArrayLike) -> Array:
+        delta = self._check(delta)
+        moved = (delta[..., ~self.mutable] != 0).any(axis=-1)
+        return np.where(moved, np.inf, self.inner.norm(delta[..., self.mutable]))
+
+    def dual_coordinates(self, v: Array) -> Array:
+        return self.inner.dual_coordinates(self._check(v)[..., self.mutable])
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        return self._embed(self.inner.dual_vector(self._check(v)[..., self.mutable]))
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        return self._embed(self.inner.project(self._check(delta)[..., self.mutable], eps))
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        return self._embed(self.inner.sample(rng, n, int(self.mutable.sum())))
+
+    def __repr__(self) -> str:
+        return f"{self.base!r} restricted to {int(self.mutable.sum())} of {len(self.mutable)} features"
 
 
 _NAMED = {norm.name: norm for norm in (L2, Linf, L1)}

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from certimetric import LMNN, CertifiedKNeighborsClassifier, MahalanobisMetric
-from certimetric.attacks import ProjectionAttack
+from certimetric.attacks import RegionAttack
 from certimetric.datasets import load
 from certimetric.geometry import resolve_norm
 
@@ -36,7 +36,7 @@ def test_certificate_attack_sandwich(wine, norm, k):
     knn = CertifiedKNeighborsClassifier(k, metric=LMNN(), norm=norm).fit(X_train, y_train)
     X = X[:25]
     labels, radii = knn.predict_with_radius(X)
-    result = ProjectionAttack()(knn, X)
+    result = RegionAttack()(knn, X, threat=norm)
     assert result.success.all()
     assert (knn.predict(result.adversarial) != labels).all()
     np.testing.assert_allclose(result.distances, resolve_norm(norm).norm(result.adversarial - X), rtol=1e-12)
@@ -52,7 +52,7 @@ def test_is_exact_for_one_neighbor_on_small_data():
     metric = MahalanobisMetric.from_components(rng.standard_normal((2, 2)) + np.eye(2))
     X = rng.standard_normal((12, 2))
     knn = CertifiedKNeighborsClassifier(1, metric=metric).fit(X_train, y_train)
-    result = ProjectionAttack(n_opponents=14)(knn, X)
+    result = RegionAttack(n_opponents=14)(knn, X)
     M, predicted = metric.matrix, knn.predict(X)
     for x, c, distance in zip(X, predicted, result.distances):
         best = np.inf
@@ -78,7 +78,7 @@ def test_wrong_predictions_count_as_attacked_at_distance_zero(wine):
     knn = CertifiedKNeighborsClassifier(1).fit(X_train, y_train)
     labels = knn.predict(X[:4])
     other = np.where(labels == knn.classes_[0], knn.classes_[1], knn.classes_[0])
-    result = ProjectionAttack()(knn, X[:4], other)
+    result = RegionAttack()(knn, X[:4], other)
     assert result.success.all()
     assert (result.distances == 0).all()
     np.testing.assert_array_equal(result.adversarial, X[:4])
@@ -87,18 +87,18 @@ def test_wrong_predictions_count_as_attacked_at_distance_zero(wine):
 def test_no_success_where_nothing_can_flip():
     # One class only: whatever the point, the prediction is that class.
     knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [1.0]], ["a", "a"])
-    result = ProjectionAttack()(knn, [[0.5]])
+    result = RegionAttack()(knn, [[0.5]])
     assert not result.success.any()
     assert np.isinf(result.distances).all()
     # M = 0: all distances are ties, the prediction is constant.
     zero = MahalanobisMetric.from_components([[0.0, 0.0]])
     knn = CertifiedKNeighborsClassifier(1, metric=zero).fit([[0.0, 0.0], [1.0, 0.0]], [0, 1])
-    assert not ProjectionAttack()(knn, [[0.5, 0.0]]).success.any()
+    assert not RegionAttack()(knn, [[0.5, 0.0]]).success.any()
 
 
 def test_low_rank_metric_and_more_opponents_never_weaker(wine):
     X_train, y_train, X, _ = wine
     knn = CertifiedKNeighborsClassifier(3, metric=LMNN(n_components=2)).fit(X_train, y_train)
-    few, many = ProjectionAttack(1)(knn, X[:20]), ProjectionAttack(12)(knn, X[:20])
+    few, many = RegionAttack(1)(knn, X[:20]), RegionAttack(12)(knn, X[:20])
     assert many.success.all()
     assert (many.distances <= few.distances * (1 + 1e-6)).all()

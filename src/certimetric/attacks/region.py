@@ -1,0 +1,128 @@
+"""Attack on k-NN by the nearest points of regions where a group of opponents outvotes the predicted class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.attacks.base import Attack, Search
+from certimetric.attacks.predictors import nearest_neighbor_classifier
+from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.nearest_flip import DualProgram
+from certimetric.certify.regions import Regions
+from certimetric.geometry.neighbors import nearest_neighbors
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_OVERSHOOT = (0.0, 1e-9, 1e-7, 1e-5)  # of a step, so that the point lies inside of the region
+_OPPONENTS = 3  # whose whole features are tried
+_MARGIN = 1e-6  # distance that the inner points of a region keep from its boundaries, relative to a step
+
+
+class RegionAttack(Attack):
+    """White-box attack on a k-NN classifier, the strongest here: near regions are measured exactly.
+
+    For each of the nearest opponents, the query is projected onto the set of points where the opponent and its nearest
+    classmates, enough of them for a majority, are nearer than the predicted class: a quadratic program for l2 and
+    ellipsoid norms, a linear one for l∞ and l1, with the bounds of the features as further constraints. For k > 1 a
+    local search exchanges instances as long as the projection comes nearer. Features that cannot be changed are left
+    out of the program; whole and one-hot features are rounded, fixed, and the rest projected again.
+
+    Parameters
+    ----------
+    n_opponents : int, default=8
+        Opponents tried for each query, nearest first.
+
+    References
+    ----------
+    In the spirit of the region-based attack of Yang et al., arXiv 1906.03310, and GeoAdEx, arXiv 2011.09719.
+
+    Examples
+    --------
+    >>> from certimetric import CertifiedKNeighborsClassifier
+    >>> knn = CertifiedKNeighborsClassifier(n_neighbors=1).fit([[0.0], [4.0]], ["a", "b"])
+    >>> result = RegionAttack()(knn, [[1.0]])
+    >>> result.success, result.distances.round(6)
+    (array([ True]), array([1.]))
+    """
+
+    def __init__(self, n_opponents: int = 8):
+        if n_opponents < 1:
+            raise ValueError(f"n_opponents must be at least 1, got {n_opponents}")
+        self.n_opponents = n_opponents
+
+    def _attack(self, search: Search) -> None:
+        classifier = nearest_neighbor_classifier(search.predictor)
+        threat, mutable = search.threat, search.threat.mutable
+        nearest = self._project(search, classifier, search.X, mutable)
+        if not threat.discrete:
+            return
+        # Rounding may have led out of the region: with whole features as they are there, or as opponents have them,
+        # the others are projected again.
+        whole = threat.integer.copy()
+        for group in threat.one_hot:
+            whole[group] = True
+        whole &= mutable
+        for values in (nearest, *self._opponents(classifier, search.X)):
+            starts = np.where(whole, threat.repair(search.X, values.copy()), search.X)
+            search.offer(search.open, starts[search.open])
+            if (mutable & ~whole).any():
+                self._project(search, classifier, starts, mutable & ~whole)
+
+    def _project(
+        self, search: Search, classifier: CertifiedKNeighborsClassifier, starts: Array, mutable: NDArray[np.bool_]
+    ) -> Array:
+        """Offer the nearest points of regions to ``starts``, by changes of the mutable features; gives the nearest."""
+        reference, k, threat = classifier._reference, classifier.n_neighbors, search.threat
+        program = DualProgram(reference, threat.norm.restrict(mutable))
+        points, _ = reference.embed(starts)
+        predicted = reference.predict(points, k)
+        rows: list[int] = []
+        steps: list[Array] = []
+        nearest = starts.copy()
+        for i in search.open:
+            if classifier.classes_[predicted[i]] != search.goal[i]:
+                continue
+            box = _box(program.lift, threat.low, threat.high, starts[i], mutable)
+            regions = Regions(program, points[i], int(predicted[i]), k, box=box)
+            found = regions.search(self.n_opponents)
+            for step, neighbors in found:
+                inner = regions.inward(step, neighbors, _MARGIN)
+                for overshoot in _OVERSHOOT:
+                    rows += [i, i]
+                    steps += [step.eta * (1.0 + overshoot), step.eta + overshoot / _MARGIN * inner]
+            if found:
+                nearest[i] += found[0][0].eta @ program.lift
+        if rows:
+            index = np.array(rows)
+            search.offer(index, starts[index] + np.array(steps) @ program.lift)
+            hit = search.open[np.isfinite(search.distances[search.open])]
+            search.draw_back(hit, search.adversarial[hit], starts[hit])
+        return nearest
+
+    def _opponents(self, classifier: CertifiedKNeighborsClassifier, X: Array) -> list[Array]:
+        """The nearest training instances of other classes, one array of shape (m, d) for each rank."""
+        reference = classifier._reference
+        points, _ = reference.embed(X)
+        predicted = reference.predict(points, classifier.n_neighbors)
+        found = [X.copy() for _ in range(_OPPONENTS)]
+        for code in np.unique(predicted):
+            rows, others = np.flatnonzero(predicted == code), np.flatnonzero(reference.y != code)
+            n_found = min(_OPPONENTS, len(others))
+            if n_found:
+                indices, _ = nearest_neighbors(points[rows], reference.points[others], n_found)
+                for rank in range(n_found):
+                    found[rank][rows] = classifier._training[others[indices[:, rank]]]
+        return found
+
+
+def _box(lift: Array, low: Array, high: Array, x: Array, mutable: NDArray[np.bool_]) -> tuple[Array, Array] | None:
+    """``A η ≥ b`` for ``low ≤ x + η @ lift ≤ high``; None where nothing is bounded."""
+    below, above = np.isfinite(low) & mutable, np.isfinite(high) & mutable
+    if not (below.any() or above.any()):
+        return None
+    A = np.vstack([lift.T[below], -lift.T[above]])
+    b = np.concatenate([(low - x)[below], (x - high)[above]])
+    felt = np.abs(A).max(axis=1) > 0
+    return A[felt], b[felt]
