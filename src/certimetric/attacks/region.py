@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _OVERSHOOT = (0.0, 1e-9, 1e-7, 1e-5)  # of a step, so that the point lies inside of the region
-_OPPONENTS = 3  # whose whole features are tried
+_DECOYS = 3  # training instances whose whole features are tried
 _MARGIN = 1e-6  # distance that the inner points of a region keep from its boundaries, relative to a step
 
 
@@ -56,19 +56,25 @@ class RegionAttack(Attack):
         classifier = nearest_neighbor_classifier(search.predictor)
         threat, mutable = search.threat, search.threat.mutable
         nearest = self._project(search, classifier, search.X, mutable)
-        if not threat.discrete:
-            return
-        # Rounding may have led out of the region: with whole features as they are there, or as opponents have them,
-        # the others are projected again.
-        whole = threat.integer.copy()
-        for group in threat.one_hot:
-            whole[group] = True
-        whole &= mutable
-        for values in (nearest, *self._opponents(classifier, search.X)):
-            starts = np.where(whole, threat.repair(search.X, values.copy()), search.X)
-            search.offer(search.open, starts[search.open])
-            if (mutable & ~whole).any():
-                self._project(search, classifier, starts, mutable & ~whole)
+        decoys = self._decoys(classifier, search.X)
+        if threat.discrete:
+            # Rounding may have led out of the region: with whole features as they are there, or as decoys have them,
+            # the others are projected again.
+            whole = threat.integer.copy()
+            for group in threat.one_hot:
+                whole[group] = True
+            whole &= mutable
+            for values in (nearest, *decoys):
+                starts = np.where(whole, threat.repair(search.X, values.copy()), search.X)
+                search.offer(search.open, starts[search.open])
+                if (mutable & ~whole).any():
+                    self._project(search, classifier, starts, mutable & ~whole)
+        # Regions that only touch at a point have no inside: there, what lies farther off is drawn back.
+        for values in decoys:
+            rows = np.flatnonzero(np.isinf(search.distances))
+            search.offer(rows, values[rows])
+            hit = rows[np.isfinite(search.distances[rows])]
+            search.draw_back(hit, search.adversarial[hit])
 
     def _project(
         self, search: Search, classifier: CertifiedKNeighborsClassifier, starts: Array, mutable: NDArray[np.bool_]
@@ -101,19 +107,19 @@ class RegionAttack(Attack):
             search.draw_back(hit, search.adversarial[hit], starts[hit])
         return nearest
 
-    def _opponents(self, classifier: CertifiedKNeighborsClassifier, X: Array) -> list[Array]:
-        """The nearest training instances of other classes, one array of shape (m, d) for each rank."""
-        reference = classifier._reference
-        points, _ = reference.embed(X)
-        predicted = reference.predict(points, classifier.n_neighbors)
-        found = [X.copy() for _ in range(_OPPONENTS)]
-        for code in np.unique(predicted):
-            rows, others = np.flatnonzero(predicted == code), np.flatnonzero(reference.y != code)
-            n_found = min(_OPPONENTS, len(others))
+    def _decoys(self, classifier: CertifiedKNeighborsClassifier, X: Array) -> list[Array]:
+        """The nearest training instances where another label is predicted, one array of shape (m, d) for each rank."""
+        training, labels = classifier._training, classifier.predict(classifier._training)
+        points, _ = classifier._reference.embed(X)
+        goal = classifier.predict(X)
+        found = [X.copy() for _ in range(_DECOYS)]
+        for label in np.unique(goal):
+            rows, others = np.flatnonzero(goal == label), np.flatnonzero(labels != label)
+            n_found = min(_DECOYS, len(others))
             if n_found:
-                indices, _ = nearest_neighbors(points[rows], reference.points[others], n_found)
+                indices, _ = nearest_neighbors(points[rows], classifier._reference.points[others], n_found)
                 for rank in range(n_found):
-                    found[rank][rows] = classifier._training[others[indices[:, rank]]]
+                    found[rank][rows] = training[others[indices[:, rank]]]
         return found
 
 

@@ -185,7 +185,7 @@ class Regions:
     def inward(self, step: Step, neighbors: Indices, margin: float) -> Array:
         """Change of a step that leads into the region it touches, that where ``neighbors`` are the k nearest.
 
-        Zero if that has no inside. The new step's end keeps a distance of ``margin`` times the step from every boundary.
+        Its end keeps a distance of ``margin`` times the step from every boundary. Zero if there is no inside.
         """
         rest = self.present.copy()
         rest[neighbors] = False
