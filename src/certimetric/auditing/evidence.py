@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.attacks import AttackResult
 from certimetric.auditing.cells import fitted_classifier, read_record, told
 from certimetric.auditing.config import Request
+from certimetric.auditing.robustness import attack, exact, measure_robustness
 from certimetric.auditing.splits import ATTACK_STREAM, Split, make_split, stream
-from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
 from certimetric.geometry.neighbors import single_threaded
@@ -22,11 +25,12 @@ from certimetric.geometry.neighbors import single_threaded
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-EVIDENCE_SCHEMA = "certimetric.audit-evidence/1"
+EVIDENCE_SCHEMA = "certimetric.audit-evidence/2"
 N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
-N_ATTACKED = 50
+FRAGILE_SECONDS = 2.0  # for the exact change of each fragile instance, with more than one neighbour
+N_ATTACKED = 100
 N_PERTURBATIONS = 20
 # Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
 TOLERANCE = 1e-9
@@ -54,7 +58,8 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
     Returns
     -------
     evidence : dict
-        ``fragile`` as in the audit document; ``attack`` and ``random`` with what the reliability checks count.
+        ``fragile`` and ``robustness`` as in the audit document; ``attack`` and ``random`` with what the reliability
+        checks count.
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -69,37 +74,61 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
 
 
 def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:
-    from certimetric.attacks import ProjectionAttack
-
     predicted, radii = classifier.predict_with_radius(part.X_test)
-    right = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
-    fragile = right[np.argsort(radii[right], kind="stable")][:N_FRAGILE]
+    right = predicted == request.codes[part.test]
+    candidates = np.flatnonzero(right & np.isfinite(radii))
+    fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
     rng = stream(request.seed, split, ATTACK_STREAM)
     drawn = rng.permutation(len(part.test))[:N_ATTACKED]
     rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
-    result = ProjectionAttack()(classifier, part.X_test[rows])
-    inside = result.success & (result.distances < radii[rows] * (1 - TOLERANCE))
-    vulnerable = np.isfinite(radii[rows])
+    X = part.X_test[rows]
+    result, minimal = attack(request, classifier, X), exact(classifier, X)
+    nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=FRAGILE_SECONDS)
+    sample = np.isin(rows, drawn)
+    random = _perturb(request, classifier, part, rows, predicted, radii, rng)
     return {
         "split": split,
         "fragile": [
-            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, i)
+            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, nearest, i)
             for i, row in enumerate(fragile)
         ],
-        "attack": {
-            "attacked": len(rows),
-            "vulnerable": int(vulnerable.sum()),
-            "without_flip": int((vulnerable & ~result.success).sum()),
-            "inside": [
-                {
-                    "index": int(part.test[rows[i]]),
-                    "radius": told(radii[rows[i]]),
-                    "distance": float(result.distances[i]),
-                }
-                for i in np.flatnonzero(inside)
-            ],
-        },
-        "random": _perturb(request, classifier, part, rows, predicted, radii, rng),
+        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal),
+        "random": random,
+        "robustness": measure_robustness(
+            request,
+            classifier,
+            X[sample],
+            right[rows][sample],
+            radii[rows][sample],
+            _part(result, sample),
+            None if minimal is None else _part(minimal, sample),
+            rng,
+        ),
+    }
+
+
+def _part(result: Any, rows: NDArray[np.bool_]) -> Any:
+    """A result for some of its instances."""
+    return replace(result, **{field.name: getattr(result, field.name)[rows] for field in fields(result)})
+
+
+def _attacks_against_certificates(
+    part: Split, rows: Indices, radii: Array, result: AttackResult, minimal: MinimalPerturbation | None
+) -> dict[str, Any]:
+    """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance."""
+    bounds = [(radii, result.distances)]
+    if minimal is not None:
+        bounds += [(radii, minimal.radii), (minimal.lower, result.distances)]
+    vulnerable = np.isfinite(radii)
+    return {
+        "attacked": len(rows),
+        "vulnerable": int(vulnerable.sum()),
+        "without_flip": int((vulnerable & ~result.success).sum()),
+        "inside": [
+            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i])}
+            for below, above in bounds
+            for i in np.flatnonzero(np.isfinite(above) & (above < below * (1 - TOLERANCE)))
+        ],
     }
 
 
@@ -132,12 +161,16 @@ def _tell(
     row: int,
     predicted: int,
     radius: float,
-    result: Any,
+    result: AttackResult,
+    nearest: MinimalPerturbation,
     i: int,
 ) -> dict[str, Any]:
-    """A fragile instance as the report shows it: the nearest change found, feature by feature."""
-    found = bool(result.success[i])
-    x, moved = part.X_test[row], result.adversarial[i]
+    """A fragile instance as the report shows it: the nearest change, feature by feature."""
+    x = part.X_test[row]
+    moved, found, distance = result.adversarial[i], bool(result.success[i]), float(result.distances[i])
+    witness = float(request.norm.norm(nearest.witnesses[i] - x))
+    if nearest.verified[i] and witness < distance:
+        moved, found, distance = nearest.witnesses[i], True, witness
     original = request.data.X[part.test[row]]
     change = moved - x
     after = original + change * part.scale
@@ -163,7 +196,8 @@ def _tell(
         "label": request.classes[request.codes[part.test[row]]],
         "predicted": request.classes[predicted],
         "radius": told(radius),
-        "attack_distance": float(result.distances[i]) if found else None,
+        "attack_distance": distance if found else None,
+        "exact_radius": told(nearest.radii[i]) if nearest.proven[i] else None,
         "adversarial_prediction": request.classes[int(classifier.predict(moved[None])[0])] if found else None,
         "changes": changes if found else [],
         "image": image,

@@ -145,6 +145,7 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "per_class": per_class(request, done, radii),
         "metric": describe_metric(request, done[0]) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),
+        "robustness": None if evidence is None else evidence.get("robustness"),
     }
 
 

@@ -25,6 +25,7 @@ from certimetric.report.formatting import (
     unit_name,
 )
 from certimetric.report.instances import fragile_groups
+from certimetric.report.sandwich import robustness_figures
 from certimetric.report.series import assign
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
         "spectrum": _figure(spectrum_figure(document)),
         "metric_rows": metric_rows(document),
         "metric_cards": metric_cards(document),
+        "brackets": [_figure(figure) for figure in robustness_figures(document)],
         "groups": fragile_groups(document),
         "checks": _checks(document),
         "reproduction": _reproduction(document),

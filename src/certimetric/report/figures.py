@@ -123,7 +123,7 @@ def radii_figure(document: Mapping[str, Any]) -> Figure | None:
         "instances, the pale one 90 %, the mark is the median; a wrong prediction counts as radius 0."
     )
     with drawing():
-        canvas, axes = _canvas(
+        canvas, axes = canvas_with_axes(
             f"certified radius, {norm_name(document)} ({unit_name(document)})", "", 48 * len(shown) + 62
         )
         axes.grid(axis="y", visible=False)
@@ -190,7 +190,7 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
     )
     rows = []
     with drawing():
-        canvas, axes = _canvas("accuracy", f"certified at ε = {eps}")
+        canvas, axes = canvas_with_axes("accuracy", f"certified at ε = {eps}")
         for look, learner in shown:
             error, certified = estimate(learner, "error"), estimate(learner, "certified_accuracy", index)
             x, y = _less(number(error.get("mean"))), number(certified.get("mean"))
@@ -211,8 +211,8 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
             for line in bars[2]:
                 line.set_gid(f"series-{look.number}")
             rows.append((look.label, percent(x), percent(y)))
-        _per_cent(axes.xaxis)
-        _per_cent(axes.yaxis)
+        mark_per_cent(axes.xaxis)
+        mark_per_cent(axes.yaxis)
         axes.margins(0.08)
         svg = to_svg(canvas, "fig-balance", title, reading)
     if not rows:
@@ -240,7 +240,7 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
     floor = min((v for _, values in shown for v in values if v > 1e-12), default=1e-3)
     longest = max(len(values) for _, values in shown)
     with drawing():
-        canvas, axes = _canvas("eigenvalue, by rank", "relative eigenvalue")
+        canvas, axes = canvas_with_axes("eigenvalue, by rank", "relative eigenvalue")
         axes.set_yscale("log")
         for look, values in shown:
             kept = [v if v > 1e-12 else math.nan for v in values]
@@ -283,7 +283,7 @@ def _accuracy_figure(
     """Lines of shares over x with their intervals: noise and certificate look alike and read alike."""
     shown = _shown(document)
     with drawing():
-        canvas, axes = _canvas(x_label, y_label)
+        canvas, axes = canvas_with_axes(x_label, y_label)
         if marked is not None:
             axes.axvline(marked, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
         lowest, highest = math.inf, 0.0
@@ -300,7 +300,7 @@ def _accuracy_figure(
             highest = max([highest, *(v for v in middle if not math.isnan(v))])
         span = max(highest - lowest, 4.0)
         axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
-        _per_cent(axes.yaxis)
+        mark_per_cent(axes.yaxis)
         axes.margins(x=0.02)
         svg = to_svg(canvas, f"fig-{name}", title, reading)
     rows = tuple(
@@ -321,7 +321,8 @@ def _accuracy_figure(
     )
 
 
-def _canvas(x_label: str, y_label: str, height: float = _HEIGHT) -> tuple[Canvas, Axes]:
+def canvas_with_axes(x_label: str, y_label: str, height: float = _HEIGHT) -> tuple[Canvas, Axes]:
+    """An empty picture of the width that all figures have."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(_WIDTH / 72, height / 72), layout="constrained")
@@ -341,7 +342,8 @@ def _line(axes: Axes, look: Series, x: Sequence[float], y: Sequence[float]) -> N
     )  # fmt: skip
 
 
-def _per_cent(axis: Any) -> None:
+def mark_per_cent(axis: Any) -> None:
+    """Few round marks, in per cent."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))

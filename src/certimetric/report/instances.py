@@ -46,7 +46,7 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
         "predicted": entry["predicted"],
         "wrong": entry["predicted"] != entry["label"],
         "flipped": entry.get("adversarial_prediction"),
-        "bracket": _bracket(radius, found),
+        "bracket": _bracket(radius, found, number(entry.get("exact_radius"))),
         # Radii are rounded down and attacks verified, so the tolerance only covers the last digits of the file.
         "violated": radius is not None and found is not None and radius > found * (1 + 1e-9),
         "pictures": told,
@@ -57,7 +57,7 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _bracket(radius: float | None, found: float | None) -> dict[str, Any]:
+def _bracket(radius: float | None, found: float | None, exact: float | None) -> dict[str, Any]:
     """Certified from below, attacked from above: texts, and the two ends in per cent of the bar."""
     known = [v for v in (radius, found) if v is not None and math.isfinite(v)]
     end = 1.2 * max(known, default=0.0) or 1.0
@@ -71,6 +71,7 @@ def _bracket(radius: float | None, found: float | None) -> dict[str, Any]:
     return {
         "certified": plain(radius, digits),
         "found": None if found is None else plain(found, digits),
+        "exact": None if exact is None else plain(exact, digits),
         "certified_at": at(radius),
         "found_at": at(found),
     }
