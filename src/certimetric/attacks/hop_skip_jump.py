@@ -100,12 +100,13 @@ class HopSkipJump(Attack):
 
     def _near_starts(self, search: Search) -> Array:
         """The nearest known points with another prediction, (m, restarts, d), padded with NaN."""
-        pool, labels = search.X, search.labels
+        pool = search.X
         if self.starts is not None:
             starts = check_array(self.starts, dtype=np.float64, input_name="starts")
             if starts.shape[1] != pool.shape[1]:
                 raise ValueError(f"starts must have {pool.shape[1]} features like X, got {starts.shape[1]}")
-            pool, labels = np.vstack([starts, pool]), np.concatenate([search.predict(starts), labels])
+            pool = np.vstack([starts, pool])
+        labels = search.predict(pool)
         nearest = np.full((len(search.X), self.restarts, pool.shape[1]), np.nan)
         n_tried = min(2 * self.restarts + 2, len(pool))
         for part in chunk_slices(len(search.X), 16.0 * pool.size, DEFAULT_MEMORY):
