@@ -176,3 +176,11 @@ def test_starts_of_another_width(iris):
     knn = KNeighborsClassifier(3).fit(X, y)
     with pytest.raises(ValueError, match="starts must have 4 features like X, got 2"):
         HopSkipJump(starts=X[:, :2])(knn, X[:2])
+
+
+def test_chunks_make_no_difference(wine, monkeypatch):
+    X, y = wine
+    knn = KNeighborsClassifier(3).fit(X[::2], y[::2])
+    whole = HopSkipJump(3, restarts=2)(knn, X[1::8])
+    monkeypatch.setattr("certimetric.attacks.hop_skip_jump.DEFAULT_MEMORY", 60_000)
+    np.testing.assert_allclose(HopSkipJump(3, restarts=2)(knn, X[1::8]).distances, whole.distances, rtol=1e-6)
