@@ -32,7 +32,7 @@ class NormName(str, Enum):
 
 
 class Units(str, Enum):
-    """Units of certified radii."""
+    """Units of certified radii and of attacks."""
 
     standardised = "standardised"
     original = "original"
@@ -44,6 +44,10 @@ Data = Annotated[
 Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Column with the labels.")]
 Neighbors = Annotated[int, typer.Option("--neighbors", "-k", help="Neighbours that vote.")]
 NormOption = Annotated[NormName, typer.Option("--norm", help="How a perturbation is measured.")]
+UnitsOption = Annotated[
+    Units | None,
+    typer.Option("--units", help="Of sizes of changes. [default: standardised if the metric file knows the scale]"),
+]
 Encode = Annotated[bool, typer.Option("--encode", help="Turn text columns into 0/1 columns and fill gaps.")]
 
 
@@ -232,21 +236,85 @@ def certify(
     target: Target = None,
     neighbors: Neighbors = 3,
     norm: NormOption = NormName.l2,
-    units: Annotated[
-        Units | None,
-        typer.Option("--units", help="Of the radii. [default: standardised if the metric file knows the scale]"),
-    ] = None,
+    units: UnitsOption = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Find the exact smallest change of each query as well.")
+    ] = False,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", metavar="SECONDS", help="For --exact, each query, with -k above 1.")
+    ] = 1.0,
 ) -> None:
-    """Predict queries by their nearest training instances, with the size of change that each prediction withstands."""
-    from certimetric.cli.metrics import certify_queries
+    """Predict queries by their nearest training instances, with the size of change that each prediction withstands.
+
+    With --exact also the smallest change that alters it: the certificate is a lower bound of that.
+    """
+    from certimetric.cli.metrics import certify_queries, read_queries
     from certimetric.geometry.files import write_atomically
 
+    if not time_limit > 0:
+        raise ValueError(f"--time-limit must be a positive number of seconds, got {time_limit:g}")
     writable("--out", out)
-    told = certify_queries(metric, train, queries, target, neighbors, norm.value, units and units.value)
+    read = read_queries(metric, train, queries, target, neighbors, norm.value, units and units.value)
+    told = certify_queries(read, time_limit if exact else None)
     write_atomically(out, told.csv)
     for line in told.lines:
         typer.echo(line)
     typer.echo(f"Radii: {out}")
+
+
+@app.command(
+    epilog="""Examples:
+
+`certimetric attack wine.safetensors wine.csv new.csv`
+
+`certimetric attack loans.safetensors loans.csv new.csv --threat l2:eps=1,immutable=age+sex,integer=children`
+
+`certimetric attack digits.safetensors digits digits --threat linf:bounds=0..16 --units original`"""
+)
+def attack(
+    metric: Annotated[Path, typer.Argument(metavar="METRIC", help="File from `certimetric fit` or `audit`.")],
+    train: Annotated[str, typer.Argument(metavar="TRAIN", help="Training data with labels.")],
+    queries: Annotated[str, typer.Argument(metavar="QUERIES", help="Instances to attack, with or without labels.")],
+    threat: Annotated[
+        str,
+        typer.Option(
+            "--threat",
+            metavar="NORM[:OPTION=…,…]",
+            help="l2, linf or l1, with eps=SIZE (without it: the smallest change), bounds=LOW..HIGH, immutable=A+B, "
+            "integer=A+B, one_hot=A+B/C+D. Features are meant in original units, eps in those of --units.",
+        ),
+    ] = "l2",
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            metavar="NAME",
+            help="region, smoothed-vote, hop-skip-jump; repeat it for more, the best counts. "
+            "[default: region and smoothed-vote]",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("attack.csv"),
+    target: Target = None,
+    neighbors: Neighbors = 3,
+    units: UnitsOption = None,
+) -> None:
+    """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
+    from certimetric.attacks import ThreatModel
+    from certimetric.cli.attacks import ATTACKS, attack_queries
+    from certimetric.cli.metrics import read_queries
+    from certimetric.geometry.files import write_atomically
+
+    kinds = kind or ["region", "smoothed-vote"]
+    if unknown := [name for name in kinds if name not in ATTACKS]:
+        raise ValueError(f"--attack must be one of {', '.join(ATTACKS)}, got {unknown[0]!r}")
+    model = ThreatModel.from_string(threat)
+    writable("--out", out)
+    read = read_queries(metric, train, queries, target, neighbors, model.norm, units and units.value)
+    told = attack_queries(read, model, kinds)
+    write_atomically(out, told.csv)
+    for line in told.lines:
+        typer.echo(line)
+    typer.echo(f"Changed queries: {out}")
 
 
 @app.command()

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.cli.inputs import labelled_rows
 from certimetric.datasets import Dataset
-from certimetric.geometry import MahalanobisMetric
+from certimetric.geometry import MahalanobisMetric, resolve_norm
+from certimetric.geometry.norms import Norm
 from certimetric.learners import make_learner
+
+Array = NDArray[np.float64]
 
 
 def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, float]:
@@ -63,20 +68,32 @@ def _leave_one_out_error(metric: MahalanobisMetric, data: Dataset, n_neighbors: 
 
 
 @dataclass(frozen=True)
-class Certified:
-    """Radii as a CSV text, and lines that sum them up."""
+class Queries:
+    """Queries and the classifier that predicts them, both in original units.
 
-    csv: str
-    lines: list[str]
+    ``norm`` measures changes in the ``unit`` that was asked for.
+    """
+
+    classifier: CertifiedKNeighborsClassifier
+    X: pd.DataFrame
+    labels: list[str] | None
+    norm: Norm
+    unit: str
 
 
-def certify_queries(
-    file: Path, train: str, queries: str, target: str | None, n_neighbors: int, norm: str, units: str | None
-) -> Certified:
-    """Predict and certify queries under the metric of a file.
+def read_queries(
+    file: Path,
+    train: str,
+    queries: str,
+    target: str | None,
+    n_neighbors: int,
+    norm: str,
+    units: str | None,
+) -> Queries:
+    """Read a metric, the training data and queries, and fit the classifier.
 
-    Radii in standardised units need the scale that ``fit`` and ``audit`` put into the file: features are then divided
-    by it, and the metric takes it back. The mean plays no part in distances.
+    Sizes in standardised units need the scale that ``fit`` and ``audit`` put into the file. The mean plays no part in
+    distances.
     """
     metric = MahalanobisMetric.load(file)
     scale = _scale(metric, file, units)
@@ -90,10 +107,46 @@ def certify_queries(
     Q, labels, _ = labelled_rows(queries, names, target)
     if not 1 <= n_neighbors <= len(X):
         raise ValueError(f"--neighbors must be between 1 and the {len(X)} rows of {train!r}, got {n_neighbors}")
-    classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=metric.compose(1.0 / scale), norm=norm)
-    predicted, radii = classifier.fit(X / scale, np.array(y)).predict_with_radius(Q / scale)
-    unit = "original units" if units == "original" or (scale == 1).all() else "standard deviations"
-    return Certified(_csv(predicted, labels, radii), _lines(predicted, labels, radii, f"{unit}, {norm} norm"))
+    original = units == "original" or bool((scale == 1).all())
+    measure = resolve_norm(norm) if original else resolve_norm(norm).in_units(scale)
+    classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=metric, norm=measure)
+    classifier.fit(pd.DataFrame(X, columns=list(names)), np.array(y))
+    unit = f"{'original units' if original else 'standard deviations'}, {norm} norm"
+    return Queries(classifier, pd.DataFrame(Q, columns=list(names)), labels, measure, unit)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A table as CSV text, and lines that sum it up."""
+
+    csv: str
+    lines: list[str]
+
+
+def certify_queries(queries: Queries, time_limit: float | None) -> Told:
+    """Predict and certify queries; with a time limit, look for their exact smallest changes too."""
+    predicted, radii = queries.classifier.predict_with_radius(queries.X)
+    columns: dict[str, Any] = judged(predicted, queries.labels) | {"radius": radii}
+    lines = _lines(predicted, queries.labels, radii, queries.unit)
+    if time_limit is not None:
+        found = queries.classifier.minimal_perturbation(queries.X, time_limit=time_limit)
+        columns |= {"exact": found.radii, "proven_at_least": found.lower, "proven": found.proven.astype(int)}
+        lines += _exact_lines(radii, found, queries.unit)
+    return Told(table(columns), lines)
+
+
+def _exact_lines(radii: Array, found: MinimalPerturbation, unit: str) -> list[str]:
+    lines = [f"Median smallest change {float(np.median(found.radii)):.3g} ({unit})"]
+    known = np.isfinite(found.radii) & (found.radii > 0)
+    if known.any():
+        share = float(np.median(radii[known] / found.radii[known]))
+        lines[0] += f"; the median certificate reaches {100 * share:.1f} % of it"
+    if not found.proven.all():
+        lines.append(
+            f"{int((~found.proven).sum())} of {len(radii)} are not proven within the time limit: "
+            f"for them 'exact' is an upper bound and 'proven_at_least' a lower one"
+        )
+    return lines
 
 
 def _scale(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
@@ -111,13 +164,19 @@ def _scale(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
     return scale
 
 
-def _csv(predicted: Any, labels: list[str] | None, radii: Any) -> str:
+def judged(predicted: Any, labels: list[str] | None) -> dict[str, Any]:
+    """Columns of predictions and, where labels are known, of whether they are right."""
+    columns = {"predicted": predicted}
+    return columns if labels is None else {**columns, "label": labels, "correct": (predicted == labels).astype(int)}
+
+
+def table(columns: dict[str, Any]) -> str:
+    """Columns as CSV text, rows numbered from 0; infinity is inf."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["row", "predicted", *([] if labels is None else ["label", "correct"]), "radius"])
-    for row, (guess, radius) in enumerate(zip(predicted.tolist(), radii.tolist())):
-        judged = [] if labels is None else [labels[row], int(guess == labels[row])]
-        writer.writerow([row, guess, *judged, repr(radius)])
+    writer.writerow(["row", *columns])
+    for row, values in enumerate(zip(*(np.asarray(column).tolist() for column in columns.values()))):
+        writer.writerow([row, *(repr(value) if isinstance(value, float) else value for value in values)])
     return stream.getvalue()
 
 

@@ -69,6 +69,20 @@ class Norm(ABC):
         mutable = np.asarray(mutable, dtype=bool)
         return self if mutable.all() else Restricted(self, mutable)
 
+    def in_units(self, scale: ArrayLike) -> Norm:
+        """The norm for perturbations of features that are each measured in units of their own.
+
+        Parameters
+        ----------
+        scale : array-like of shape (d,)
+            One unit of each feature: with standard deviations, the norm of the standardised perturbation.
+        """
+        return Scaled(self, np.asarray(scale, dtype=float))
+
+    def block(self, mutable: NDArray[np.bool_]) -> Norm:
+        """The norm on the subspace of some features, for vectors of these features alone."""
+        return self
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -192,6 +206,9 @@ class Ellipsoid(Norm):
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return L2().sample(rng, n, d) @ self._inverse_cholesky
 
+    def block(self, mutable: NDArray[np.bool_]) -> Norm:
+        return Ellipsoid(self.matrix[np.ix_(mutable, mutable)])
+
     def __repr__(self) -> str:
         return f"Ellipsoid(matrix of {len(self.matrix)} features)"
 
@@ -208,8 +225,7 @@ class Restricted(Norm):
 
     def __init__(self, base: Norm, mutable: NDArray[np.bool_]):
         self.base, self.mutable = base, mutable
-        # On the subspace an ellipsoid is that of its block.
-        self.inner = Ellipsoid(base.matrix[np.ix_(mutable, mutable)]) if isinstance(base, Ellipsoid) else base
+        self.inner = base.block(mutable)
         self.name, self.dual_order = base.name, base.dual_order
 
     def _check(self, v: ArrayLike) -> Array:
@@ -244,6 +260,43 @@ class Restricted(Norm):
 
     def __repr__(self) -> str:
         return f"{self.base!r} restricted to {int(self.mutable.sum())} of {len(self.mutable)} features"
+
+
+class Scaled(Norm):
+    """A norm of perturbations that are divided by the unit of each feature (made by :meth:`Norm.in_units`).
+
+    Parameters
+    ----------
+    base : Norm
+    scale : array of shape (d,)
+    """
+
+    def __init__(self, base: Norm, scale: Array):
+        if scale.ndim != 1 or not np.isfinite(scale).all() or not (scale > 0).all():
+            raise ValueError("the units of a norm must be a positive number for each feature")
+        self.base, self.scale = base, scale
+        self.name, self.dual_order = base.name, base.dual_order
+
+    def norm(self, delta: ArrayLike) -> Array:
+        return self.base.norm(np.asarray(delta, float) / self.scale)
+
+    def dual_coordinates(self, v: Array) -> Array:
+        return self.base.dual_coordinates(v * self.scale)
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        return self.base.dual_vector(np.asarray(v, float) * self.scale) * self.scale
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        return self.base.project(np.asarray(delta, float) / self.scale, eps) * self.scale
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        return self.base.sample(rng, n, d) * self.scale
+
+    def block(self, mutable: NDArray[np.bool_]) -> Norm:
+        return Scaled(self.base.block(mutable), self.scale[mutable])
+
+    def __repr__(self) -> str:
+        return f"{self.base!r} in units of {len(self.scale)} features"
 
 
 _NAMED = {norm.name: norm for norm in (L2, Linf, L1)}
