@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from certimetric.geometry.norms import Norm, resolve_norm
 
@@ -65,9 +66,13 @@ class ThreatModel:
         ValueError
             If a feature is unknown, a bound, a group or the budget makes no sense, or the norm is unknown.
         """
-        eps = self.eps
-        if eps is not None and not (np.isscalar(eps) and np.isfinite(eps) and eps >= 0):
-            raise ValueError(f"eps of a threat model must be a size of at least 0 or None, got {eps!r}")
+        eps = None
+        if self.eps is not None:
+            if not isinstance(self.eps, Real) or not 0 <= self.eps < np.inf:
+                raise ValueError(f"eps of a threat model must be a size of at least 0 or None, got {self.eps!r}")
+            eps = float(self.eps)
+        norm = resolve_norm(self.norm)
+        norm.norm(np.zeros(n_features))  # one message for an ellipsoid of another number of features
         names = None if feature_names is None else [str(name) for name in feature_names]
         mutable = np.ones(n_features, dtype=bool)
         mutable[_positions(self.immutable, "immutable", n_features, names)] = False
@@ -75,6 +80,8 @@ class ThreatModel:
             raise ValueError("a threat model must leave at least one feature that can be changed")
         integer = np.zeros(n_features, dtype=bool)
         integer[_positions(self.integer, "integer", n_features, names)] = True
+        if not isinstance(self.one_hot, Sequence | np.ndarray) or isinstance(self.one_hot, str):
+            raise ValueError(f"one_hot must be a sequence of groups of features, got {self.one_hot!r}")
         groups = [_positions(group, "one_hot", n_features, names) for group in self.one_hot]
         members = np.concatenate(groups) if groups else np.array([], dtype=np.int64)
         if len(np.unique(members)) < len(members):
@@ -83,9 +90,11 @@ class ThreatModel:
             if len(group) < 2 or len(np.unique(mutable[group])) > 1:
                 raise ValueError("a one_hot group needs at least two features, all immutable or none of them")
         low, high = _limits(self.bounds, n_features)
-        if eps is not None:
-            eps = float(eps)
-        return BoundThreat(resolve_norm(self.norm), eps, low, high, mutable, integer, groups)
+        if (empty := integer & mutable & (np.ceil(low) > np.floor(high))).any():
+            raise ValueError(f"the bounds of the integer feature {int(empty.argmax())} leave no whole number")
+        if (mutable[members] & ((low[members] > 0) | (high[members] < 1))).any():
+            raise ValueError("the bounds of one_hot features must let them be 0 and 1")
+        return BoundThreat(norm, eps, low, high, mutable, integer, groups)
 
     @classmethod
     def from_string(cls, text: str) -> ThreatModel:
@@ -198,9 +207,7 @@ def _positions(features: Sequence[Feature], option: str, d: int, names: list[str
     for feature in features:
         if isinstance(feature, str) and names is not None and feature in names:
             positions.append(names.index(feature))
-        elif isinstance(feature, str) and feature.isdigit():
-            positions.append(int(feature))
-        elif isinstance(feature, int | np.integer) and not isinstance(feature, bool):
+        elif _is_position(feature):
             positions.append(int(feature))
         else:
             known = f"; known are {', '.join(names[:8])}" + ("…" if len(names) > 8 else "") if names else ""
@@ -210,14 +217,23 @@ def _positions(features: Sequence[Feature], option: str, d: int, names: list[str
     return np.array(positions, dtype=np.int64)
 
 
+def _is_position(feature: Feature) -> bool:
+    if isinstance(feature, str):
+        return feature.isdigit()
+    return isinstance(feature, int | np.integer) and not isinstance(feature, bool)
+
+
 def _limits(bounds: tuple[Any, Any] | None, d: int) -> tuple[Array, Array]:
     if bounds is None:
         return np.full(d, -np.inf), np.full(d, np.inf)
-    if len(bounds) != 2:
+    if not isinstance(bounds, Sequence | np.ndarray) or isinstance(bounds, str) or len(bounds) != 2:
         raise ValueError(f"bounds must be a pair (lowest, highest), got {bounds!r}")
     limits = []
     for bound, none in zip(bounds, (-np.inf, np.inf)):
-        values = np.asarray(none if bound is None else bound, dtype=float)
+        try:
+            values = np.asarray(none if bound is None else bound, dtype=float)
+        except (TypeError, ValueError):
+            raise ValueError(f"a bound must hold numbers, got {bound!r}") from None
         if values.shape not in ((), (d,)):
             raise ValueError(f"a bound must be a number or one for each of the {d} features, got shape {values.shape}")
         if np.isnan(values).any():
@@ -226,7 +242,8 @@ def _limits(bounds: tuple[Any, Any] | None, d: int) -> tuple[Array, Array]:
     if (limits[0] > limits[1]).any():
         feature = int(np.flatnonzero(limits[0] > limits[1])[0])
         raise ValueError(
-            f"the lower bound {limits[0][feature]:g} of feature {feature} is above the upper one, {limits[1][feature]:g}"
+            f"the lower bound {limits[0][feature]:g} of feature {feature} is above the upper one, "
+            f"{limits[1][feature]:g}"
         )
     return limits[0], limits[1]
 
@@ -246,7 +263,7 @@ def _read_groups(text: str) -> list[list[str]]:
     return [_read_features(group) for group in text.split("/")]
 
 
-_READERS = {
+_READERS: dict[str, Callable[[str], Any]] = {
     "eps": float,
     "bounds": _read_bounds,
     "immutable": _read_features,
