@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _LENGTHS = 2.0 ** np.arange(2, -4, -1)  # of steps, in units of the distance over the root of the iteration
+_WIDTH = 2 * len(_LENGTHS)  # steps tried at a time, at most
 _START_ROUNDS = 8  # of random starts, each from a larger box
 _START_TRIES = 16  # random starts of a round
 
@@ -84,28 +85,32 @@ class HopSkipJump(Attack):
 
     def _attack(self, search: Search) -> None:
         near = self._near_starts(search)
+        # Bytes of an instance: its points around the boundary, or its steps, three times over.
+        n_points = max(self.n_queries * np.sqrt(self.n_iterations), _WIDTH)
         for restart in range(self.restarts):
-            # All instances see the same random numbers, whichever of them are still attacked: so what one meets
-            # depends neither on the budget nor on the number of iterations.
-            rng = np.random.default_rng([self.random_state, restart])
             rows = self._open(search)
-            points = near[rows, restart]
-            missing = np.isnan(points[:, 0])
-            points[missing] = _random_starts(search, rows[missing], rng)
-            started = ~np.isnan(points[:, 0])
-            self._walk(search, rows[started], points[started], rng)
+            for part in chunk_slices(len(rows), 24.0 * n_points * search.X.shape[1], DEFAULT_MEMORY):
+                # All instances see the same random numbers, whichever of them are still attacked: so what one meets
+                # depends neither on the budget nor on the number of iterations.
+                some, seed = rows[part], [self.random_state, restart]
+                points = near[some, restart]
+                missing = np.isnan(points[:, 0])
+                points[missing] = _random_starts(search, some[missing], np.random.default_rng([*seed, 0]))
+                started = ~np.isnan(points[:, 0])
+                self._walk(search, some[started], points[started], np.random.default_rng([*seed, 1]))
 
     def _open(self, search: Search) -> Indices:
         return np.flatnonzero(search.distances > (0.0 if search.threat.eps is None else search.threat.eps))
 
     def _near_starts(self, search: Search) -> Array:
         """The nearest known points with another prediction, (m, restarts, d), padded with NaN."""
-        pool, labels = search.X, search.labels
+        pool = search.X
         if self.starts is not None:
             starts = check_array(self.starts, dtype=np.float64, input_name="starts")
             if starts.shape[1] != pool.shape[1]:
                 raise ValueError(f"starts must have {pool.shape[1]} features like X, got {starts.shape[1]}")
-            pool, labels = np.vstack([starts, pool]), np.concatenate([search.predict(starts), labels])
+            pool = np.vstack([starts, pool])
+        labels = search.predict(pool)
         nearest = np.full((len(search.X), self.restarts, pool.shape[1]), np.nan)
         n_tried = min(2 * self.restarts + 2, len(pool))
         for part in chunk_slices(len(search.X), 16.0 * pool.size, DEFAULT_MEMORY):
@@ -161,12 +166,14 @@ def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> A
     reach = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
     starts = np.full((len(rows), len(low)), np.nan)
     for round_ in range(_START_ROUNDS):
+        open_ = np.flatnonzero(np.isnan(starts[:, 0]))
+        if not len(open_):
+            break
         margin = reach * (2.0**round_ - 1) / 2
         # A bound replaces the end of the box, so that a bounded feature is searched all through.
         lowest = np.where(np.isfinite(search.threat.low), search.threat.low, low - margin)
         highest = np.where(np.isfinite(search.threat.high), search.threat.high, high + margin)
         points = rng.uniform(lowest, highest, (_START_TRIES, len(low)))
-        open_ = np.flatnonzero(np.isnan(starts[:, 0]))
         for part in chunk_slices(len(open_), 16.0 * points.size, DEFAULT_MEMORY):
             some = open_[part]
             tried = _repaired(search, rows[some], np.broadcast_to(points, (len(some), *points.shape)))
@@ -180,20 +187,17 @@ def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> A
 
 def _normals(search: Search, rows: Indices, points: Array, directions: Array, ball: Norm) -> Array:
     """Monte-Carlo estimates of the normals of the boundary at points, (c, d), from predictions around them."""
-    threat, (n, d) = search.threat, directions.shape
+    threat, d = search.threat, directions.shape[1]
     radius = ball.norm(points - search.X[rows]) / (2 * np.sqrt(threat.mutable.sum()))
     scale = np.repeat(radius[:, None], d, axis=1)
     separate = threat.integer.copy()
     separate[np.concatenate([*threat.one_hot, []]).astype(np.int64)] = True
     # A feature of separate values answers to changes of about 1 and more only.
     scale[:, separate] = np.maximum(scale[:, separate], np.sqrt(d))
-    normals = np.empty_like(points)
-    for part in chunk_slices(len(rows), 24.0 * n * d, DEFAULT_MEMORY):
-        around = points[part, None] + scale[part, None] * directions
-        votes = np.where(_flips(search, rows[part], _repaired(search, rows[part], around)), 1.0, -1.0)
-        mean = votes.mean(axis=1, keepdims=True)
-        normals[part] = (votes - np.where(np.abs(mean) < 1, mean, 0.0)) @ directions
-    return normals
+    around = _repaired(search, rows, points[:, None] + scale[:, None] * directions)
+    votes = np.where(_flips(search, rows, around), 1.0, -1.0)
+    mean = votes.mean(axis=1, keepdims=True)
+    return np.asarray((votes - np.where(np.abs(mean) < 1, mean, 0.0)) @ directions)
 
 
 def _step(search: Search, rows: Indices, points: Array, normals: Array, decay: float) -> Array:

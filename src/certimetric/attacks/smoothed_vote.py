@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _GROWTH = 0.3  # first relative change of the budget; it falls to 0 over the steps, as the step length does
+_LATER = 0.1  # share of the first temperature for starts elsewhere, which a higher one would forget
 _ARRAYS = 10  # of the size of a block of distances that are alive at a time
 
 
@@ -37,12 +38,11 @@ class SmoothedVoteAttack(Attack):
     ----------
     steps : int, default=100
         Steps of a restart.
-    restarts : int, default=3
-        The first ones aim at the nearest classes, one each; further ones repeat them from random starts.
+    restarts : int, default=5
+        One for each other class, the nearest first; then again, from the nearest training instance of the class, and
+        then from the next ones.
     temperatures : pair of floats, default=(1.0, 0.001)
         First and last temperature, as shares of the squared distance to the g-th nearest instance of another class.
-    random_state : int, default=0
-        Seed of the random starts.
 
     References
     ----------
@@ -62,20 +62,17 @@ class SmoothedVoteAttack(Attack):
         "steps": [Interval(Integral, 1, None, closed="left")],
         "restarts": [Interval(Integral, 1, None, closed="left")],
         "temperatures": [tuple],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
     }
 
     def __init__(
         self,
         steps: int = 100,
-        restarts: int = 3,
+        restarts: int = 5,
         temperatures: tuple[float, float] = (1.0, 0.001),
-        random_state: int = 0,
     ):
         self.steps = steps
         self.restarts = restarts
         self.temperatures = temperatures
-        self.random_state = random_state
         validate_parameter_constraints(self._parameter_constraints, vars(self), type(self).__name__)
         if len(temperatures) != 2 or not 0 < temperatures[1] <= temperatures[0] < np.inf:
             raise ValueError(f"temperatures must be a pair first ≥ last > 0, got {temperatures!r}")
@@ -86,30 +83,31 @@ class SmoothedVoteAttack(Attack):
             return
         reference, threat = classifier._reference, search.threat
         budget = 0.0 if threat.eps is None else threat.eps
+        n_targets = len(classifier.classes_) - 1
         with limited_threads(search.X.shape[1]):
             for restart in range(self.restarts):
-                # Drawn for all instances, so that what one meets does not depend on which others are still attacked.
-                rng = np.random.default_rng([self.random_state, restart])
-                first_round = restart < len(classifier.classes_) - 1
-                starts = np.zeros_like(search.X) if first_round else threat.norm.sample(rng, *search.X.shape)
+                lap, nearness = divmod(restart, n_targets)
+                first, last = self.temperatures
+                temperatures = np.geomspace(max(first * _LATER ** min(lap, 1), last), last, self.steps)
                 rows = np.flatnonzero(search.distances > budget)
                 for part in chunk_slices(len(rows), _ARRAYS * 8.0 * len(reference.points), DEFAULT_MEMORY):
                     some = rows[part]
-                    codes = np.searchsorted(classifier.classes_, search.goal[some])
-                    vote = _SmoothedVote.towards(classifier, search.X[some], codes, restart)
-                    self._descend(search, some, vote, starts[some])
-                found = rows[np.isfinite(search.distances[rows])]
-                to_boundary(search, found, search.adversarial[found])
+                    X, codes = search.X[some], np.searchsorted(classifier.classes_, search.goal[some])
+                    vote = _SmoothedVote.towards(classifier, X, codes, nearness)
+                    starts = classifier._training[vote.nearest_targets(X, lap - 1)] if lap else X
+                    found, points = self._descend(search, some, vote, starts, temperatures)
+                    to_boundary(search, some[found], points)
 
-    def _descend(self, search: Search, rows: Indices, vote: _SmoothedVote, starts: Array) -> None:
-        """One restart: offer the points along the way."""
+    def _descend(
+        self, search: Search, rows: Indices, vote: _SmoothedVote, starts: Array, temperatures: Array
+    ) -> tuple[NDArray[np.bool_], Array]:
+        """One restart: which rows, (c,), met adversarial points, and the nearest of each."""
         X, threat, norm = search.X[rows], search.threat, search.threat.norm
-        delta, flips = np.zeros_like(X), np.zeros(len(rows), dtype=bool)
-        smallest, budget = np.full(len(rows), np.inf), np.zeros(len(rows))
-        for step, temperature in enumerate(np.geomspace(*self.temperatures, self.steps)):
+        delta = np.where(threat.mutable, np.clip(starts, threat.low, threat.high) - X, 0.0)
+        smallest, budget, nearest = np.full(len(rows), np.inf), np.zeros(len(rows)), X.copy()
+        for step, temperature in enumerate(temperatures):
             points = X + delta
-            if step:
-                flips = search.offer(rows, points)
+            flips = search.offer(rows, points)
             gap, gradient = vote.gap(points, temperature)
             # A feature at its bound cannot be pushed on: the steepest direction is sought among the others.
             stuck = ((points >= threat.high) & (gradient > 0)) | ((points <= threat.low) & (gradient < 0))
@@ -118,19 +116,19 @@ class SmoothedVoteAttack(Attack):
             missing = np.divide(np.maximum(-gap, 0.0), slope, out=np.zeros_like(gap), where=slope > 0)
             decay = 0.5 * (1 + np.cos(np.pi * step / self.steps))
             growth = 1 + _GROWTH * decay
+            nearest = np.where((flips & (size < smallest))[:, None], points, nearest)
             smallest = np.where(flips, np.minimum(smallest, size), smallest)
             # Before the first success the budget is what the linear model asks for, and a little more if that failed.
             unknown = np.where(missing > 0, size + missing, growth * size)
             known = np.where(flips, smallest * (2 - growth), np.minimum(budget * growth, smallest))
             budget = np.where(np.isfinite(smallest), known, unknown)
-            if step == 0:
-                delta = starts * budget[:, None]
             delta = delta + norm.dual_vector(gradient) * (decay * budget)[:, None]
             delta[:, ~threat.mutable] = 0.0
             delta = np.clip(X + delta, threat.low, threat.high) - X
             radius = np.maximum(budget, np.finfo(float).tiny)[:, None]
             delta = norm.project(delta / radius, 1.0) * radius
-        search.offer(rows, X + delta)
+        found = np.isfinite(smallest)
+        return found, nearest[found]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +160,7 @@ class _SmoothedVote:
     def towards(
         cls, classifier: CertifiedKNeighborsClassifier, X: Array, codes: Indices, nearness: int
     ) -> _SmoothedVote:
-        """Aim at the class that is, counted from 0, the ``nearness``-th nearest other one (cyclic) of each query."""
+        """Aim at the class that is, counted from 0, the ``nearness``-th nearest other one of each query."""
         reference, k = classifier._reference, classifier.n_neighbors
         squares = np.einsum("ij,ij->i", reference.points, reference.points)
         squared = _squared_distances(reference, squares, X)
@@ -174,7 +172,7 @@ class _SmoothedVote:
             majority[:, code] = np.partition(squared[:, reference.y == code], rank, axis=1)[:, rank]
         majority[np.arange(len(X)), codes] = np.inf
         order = np.argsort(majority, axis=1, kind="stable")
-        target = order[:, nearness % (len(sizes) - 1)]
+        target = order[:, nearness]
         # For even k the class that sorts first wins with half of the votes.
         votes = np.where((k % 2 == 0) & (target < codes), k // 2, k // 2 + 1)
         return cls(
@@ -187,8 +185,16 @@ class _SmoothedVote:
             majority.min(axis=1),
         )
 
+    def nearest_targets(self, X: Array, rank: int) -> Indices:
+        """The training instance of the target class that is, counted from 0, the ``rank``-th nearest; the last if so
+        many there are not."""
+        squared = np.where(self.target, _squared_distances(self.reference, self.squares, X), np.inf)
+        last = np.minimum(rank, self.target.sum(axis=1) - 1)
+        return np.take_along_axis(np.argsort(squared, axis=1, kind="stable"), last[:, None], axis=1)[:, 0]
+
     def gap(self, X: Array, temperature: float) -> tuple[Array, Array]:
-        """Smoothed squared distance to the predicted class minus that to the target, (c,), and its gradient, (c, d)."""
+        """Smoothed squared distance to the predicted class minus that to the target, (c,), and its gradient for these
+        weights, (c, d)."""
         squared = _squared_distances(self.reference, self.squares, X)
         # Where all distances are equal, or opponents coincide with the query, any temperature will do.
         unit = np.maximum(temperature * self.scale, 1e-12 * squared.max(axis=1) + np.finfo(float).tiny)
