@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,15 +143,15 @@ def test_a_broken_certificate_is_never_passed(evidence, code, spoil, severity):
 
 
 def test_a_broken_certificate_fails_the_audit(iris, monkeypatch):
-    from certimetric.attacks import ProjectionAttack
+    from certimetric.auditing import evidence
 
-    honest = ProjectionAttack.__call__
+    honest = evidence.attack
 
-    def too_near(self, classifier, X, y=None):
-        result = honest(self, classifier, X, y)
-        return type(result)(result.adversarial, result.success, result.distances * 0.01)
+    def too_near(*arguments):
+        result = honest(*arguments)
+        return replace(result, distances=result.distances * 0.01)
 
-    monkeypatch.setattr(ProjectionAttack, "__call__", too_near)
+    monkeypatch.setattr(evidence, "attack", too_near)
     result = audit(iris.X, iris.y, learners=["euclidean"], repeats=1)
     assert result.status == "FAIL"
     assert told(result, "CM001")[0][0] == "issue"

@@ -10,11 +10,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
-from certimetric.attacks import BestOf, HopSkipJump, SmoothedVoteAttack
+from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
 from certimetric.attacks.threats import ThreatModel
 from certimetric.geometry import resolve_norm
 
 ATTACKS = [
+    RegionAttack(n_opponents=4),
     HopSkipJump(n_iterations=2, n_queries=20, restarts=2),
     SmoothedVoteAttack(steps=20),
     BestOf([SmoothedVoteAttack(steps=10, restarts=1), HopSkipJump(n_iterations=1, restarts=1)]),

@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _BISECTIONS = 40
+_BEYOND = 1e-9  # of the way to a boundary, so that a prediction does not hang on the last digit
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +205,7 @@ class Search:
             flips = self.is_adversarial(rows, self.threat.repair(self.X[rows], origin + middle[:, None] * direction))
             high, low = np.where(flips, middle, high), np.where(flips, low, middle)
         # The untouched point where bisection did not help: it is known to be adversarial, digit for digit.
+        high = np.where(high < 1, np.minimum(high * (1 + _BEYOND), 1), 1)
         ends = np.where((high < 1)[:, None], origin + high[:, None] * direction, points)
         self.offer(rows, ends)
         return ends

@@ -15,7 +15,7 @@ from certimetric.geometry.neighbors import nearest_neighbors
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_OVERSHOOT = (0.0, 1e-9, 1e-7, 1e-5)  # of a step, so that the point lies inside of the region
+_OVERSHOOT = (1e-9, 1e-7, 1e-5)  # of a step, so that the point lies inside of the region
 _DECOYS = 3  # training instances whose whole features are tried
 _MARGIN = 1e-6  # distance that the inner points of a region keep from its boundaries, relative to a step
 
@@ -109,17 +109,17 @@ class RegionAttack(Attack):
 
     def _decoys(self, classifier: CertifiedKNeighborsClassifier, X: Array) -> list[Array]:
         """The nearest training instances where another label is predicted, one array of shape (m, d) for each rank."""
-        training, labels = classifier._training, classifier.predict(classifier._training)
-        points, _ = classifier._reference.embed(X)
-        goal = classifier.predict(X)
+        reference, k = classifier._reference, classifier.n_neighbors
+        points, _ = reference.embed(X)
+        predicted, at_training = reference.predict(points, k), reference.predict(reference.points, k)
         found = [X.copy() for _ in range(_DECOYS)]
-        for label in np.unique(goal):
-            rows, others = np.flatnonzero(goal == label), np.flatnonzero(labels != label)
+        for code in np.unique(predicted):
+            rows, others = np.flatnonzero(predicted == code), np.flatnonzero(at_training != code)
             n_found = min(_DECOYS, len(others))
             if n_found:
-                indices, _ = nearest_neighbors(points[rows], classifier._reference.points[others], n_found)
+                indices, _ = nearest_neighbors(points[rows], reference.points[others], n_found)
                 for rank in range(n_found):
-                    found[rank][rows] = training[others[indices[:, rank]]]
+                    found[rank][rows] = classifier._training[others[indices[:, rank]]]
         return found
 
 

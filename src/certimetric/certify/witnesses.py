@@ -16,7 +16,8 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 PROVEN = 1e-6  # relative difference of radius and proven lower bound up to which a radius counts as proven
-_OVERSHOOT = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6)  # of a step, tried in turn until the prediction changes
+# Of a step, tried in turn until the prediction changes: the first is enough that it does not hang on the last digit.
+_OVERSHOOT = (1e-9, 1e-8, 1e-7, 1e-6)
 
 
 @dataclass(frozen=True, eq=False)
