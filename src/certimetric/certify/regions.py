@@ -146,9 +146,9 @@ class Regions:
         else:
             solution, active, u = least_norm_in_rounds(rows, h, order, limit)
             found, eta = solution is not None, np.zeros(rows.shape[1]) if solution is None else solution
-        size = float(np.linalg.norm(eta, primal_order(self.program.order)))
         bound = _proven(rows[active], h[active], u, order) if order == self.program.order else 0.0
-        if not found or size >= limit:
+        size = float(np.linalg.norm(eta, primal_order(self.program.order))) if found else np.inf
+        if size >= limit:
             return bound
         binding = pairs[active[u > 0]]
         return Step(eta, size, bound, binding[binding[:, 0] >= 0])
