@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from certimetric.auditing import AuditResult, audit
     from certimetric.certify import CertifiedKNeighborsClassifier, certified_radius, in_original_units
     from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import AML, GMML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
+    from certimetric.learners import AML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
     from certimetric.objectives import PerturbationLoss
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ _HOME = {
     "Covariance": "learners",
     "Euclidean": "learners",
     "GMML": "learners",
+    "ITML": "learners",
     "LMNN": "learners",
     "MahalanobisMetric": "geometry",
     "NCA": "learners",
@@ -49,6 +50,7 @@ _ROOMS = (
 __all__ = [
     "AML",
     "GMML",
+    "ITML",
     "LMNN",
     "NCA",
     "SCML",
