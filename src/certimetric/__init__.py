@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         minimal_perturbation,
     )
     from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import AML, GMML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
+    from certimetric.learners import AML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
     from certimetric.objectives import PerturbationLoss
 
 __version__ = "0.1.0"
@@ -30,6 +30,7 @@ _HOME = {
     "Covariance": "learners",
     "Euclidean": "learners",
     "GMML": "learners",
+    "ITML": "learners",
     "LMNN": "learners",
     "MahalanobisMetric": "geometry",
     "MinimalPerturbation": "certify",
@@ -57,6 +58,7 @@ _ROOMS = (
 __all__ = [
     "AML",
     "GMML",
+    "ITML",
     "LMNN",
     "NCA",
     "SCML",

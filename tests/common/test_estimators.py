@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from certimetric import (
     AML,
     GMML,
+    ITML,
     LMNN,
     NCA,
     SCML,
@@ -36,6 +37,7 @@ LEARNERS = [
     GMML(),
     AML(),
     AML(solver="alternating"),
+    ITML(max_iter=100),
 ]
 CLASSIFIERS = [CertifiedKNeighborsClassifier(), CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20))]
 SUPERVISED = LEARNERS[2:]

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from certimetric import (
     AML,
     GMML,
+    ITML,
     LMNN,
     NCA,
     SCML,
@@ -32,6 +33,7 @@ LEARNERS = [
     GMML(),
     AML(),
     AML(solver="alternating"),
+    ITML(random_state=0),
 ]
 
 

@@ -3,9 +3,10 @@
 from certimetric.learners.aml import AML
 from certimetric.learners.baselines import Covariance, Euclidean
 from certimetric.learners.gmml import GMML
+from certimetric.learners.itml import ITML
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.nca import NCA
 from certimetric.learners.scml import SCML
 from certimetric.learners.specs import make_learner
 
-__all__ = ["AML", "GMML", "LMNN", "NCA", "SCML", "Covariance", "Euclidean", "make_learner"]
+__all__ = ["AML", "GMML", "ITML", "LMNN", "NCA", "SCML", "Covariance", "Euclidean", "make_learner"]

@@ -10,6 +10,7 @@ from certimetric.learners.aml import AML
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.baselines import Covariance, Euclidean
 from certimetric.learners.gmml import GMML
+from certimetric.learners.itml import ITML
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.nca import NCA
 from certimetric.learners.scml import SCML
@@ -23,6 +24,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "scml": SCML,
     "gmml": GMML,
     "aml": AML,
+    "itml": ITML,
 }
 PERTURBATION_SUFFIX = "+pl"
 

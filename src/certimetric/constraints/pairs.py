@@ -1,0 +1,57 @@
+"""Labels to pairs drawn at random."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
+    """Similar and dissimilar pairs of instances, drawn at random.
+
+    Parameters
+    ----------
+    y : int array of shape (n,)
+        Class codes.
+    n_pairs : int
+        Draws of each kind. A pair that is drawn twice counts once.
+    rng : RandomState
+
+    Returns
+    -------
+    pairs : int array of shape (m, 2)
+        Row numbers of distinct pairs, in random order; m is at most ``2 * n_pairs``.
+    labels : int array of shape (m,)
+        +1 for two instances of one class, −1 for two of different classes.
+
+    Examples
+    --------
+    >>> pairs, labels = random_pairs(np.array([0, 0, 1]), 50, np.random.RandomState(0))
+    >>> sorted(zip(pairs.tolist(), labels.tolist()))
+    [([0, 1], 1), ([0, 2], -1), ([1, 2], -1)]
+    """
+    n = len(y)
+    order = np.argsort(y, kind="stable")
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    starts = np.searchsorted(y[order], y, side="left")
+    sizes = np.searchsorted(y[order], y, side="right") - starts
+    drawn = []
+    for label, mates in ((1, sizes - 1), (-1, n - sizes)):
+        able = np.flatnonzero(mates > 0)
+        i = able[rng.randint(len(able), size=n_pairs)] if len(able) else able
+        mate = rng.randint(0, np.maximum(mates[i], 1))
+        # Numbers of mates become places in the order by class: step over the instance itself, or over its class.
+        if label == 1:
+            mate += starts[i]
+            mate += mate >= place[i]
+        else:
+            mate += np.where(mate >= starts[i], sizes[i], 0)
+        both = np.sort(np.stack([i, order[mate]], axis=1), axis=1)
+        both = np.unique(both, axis=0)
+        drawn.append((both, np.full(len(both), label, dtype=np.int64)))
+    pairs, labels = (np.concatenate(parts) for parts in zip(*drawn))
+    shuffled = rng.permutation(len(pairs))
+    return pairs[shuffled], labels[shuffled]

@@ -1,0 +1,237 @@
+"""Information-theoretic metric learning: the metric nearest to a prior that keeps pairs within bounds."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from certimetric.constraints.pairs import random_pairs
+from certimetric.geometry.spd import check_spd, factor_psd, inverse
+from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.gmml import ridged
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_BOUND_PERCENTILES = (5, 95)
+_PAIRS_FOR_BOUNDS = 10_000
+_SMALLEST = 1e-290  # squared distances below have no finite inverse to work with
+
+
+class ITML(MahalanobisLearner):
+    """Information-theoretic metric learning: similar pairs within an upper bound, dissimilar ones beyond a lower bound.
+
+    Minimises the LogDet divergence between M and a prior M₀, ::
+
+        tr(M M₀⁻¹) − log det(M M₀⁻¹)  +  gamma · (the same divergence between the slack variables and the bounds)
+
+    under ``d²(x, x') ≤ ξ`` for similar and ``d²(x, x') ≥ ξ`` for dissimilar pairs, whose slack variables ξ start at the
+    bounds u and l. Bregman projections onto one constraint after the other are rank-one changes of L, O(d²) each,
+    under which M stays positive definite. Pairs of equal instances say nothing about M and are skipped.
+
+    Parameters
+    ----------
+    gamma : float, default=1.0
+        Price of slack: the larger, the closer the bounds are kept.
+    bounds : (float, float), default=None
+        u and l: squared distances that similar pairs should not exceed and dissimilar ones should reach. None for the
+        5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
+    prior : {"identity", "covariance"} or array-like of shape (d, d), default="identity"
+        M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
+    n_constraints : int, default=None
+        Draws of similar and of dissimilar pairs that :meth:`fit` makes of labels; None for 20 c² with c classes.
+    max_iter : int, default=1000
+        Bound on the sweeps over all constraints.
+    tol : float, default=1e-3
+        Stop when a sweep changes the Lagrange multipliers by less than this fraction.
+    random_state : int, RandomState or None, default=None
+        Draws of pairs.
+    verbose : bool, default=False
+        Print the change of the multipliers as it falls.
+
+    Attributes
+    ----------
+    components_ : array of shape (d, d)
+    metric_ : MahalanobisMetric
+    bounds_ : tuple of float
+        u and l in force.
+    n_iter_ : int
+        Sweeps.
+    classes_ : array
+        After :meth:`fit`.
+
+    References
+    ----------
+    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning*, ICML, algorithm 1.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import ITML
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ITML(random_state=0).fit(X, y).get_mahalanobis_matrix().shape
+    (4, 4)
+    """
+
+    _parameter_constraints = {
+        "gamma": [Interval(Real, 0, None, closed="neither")],
+        "bounds": ["array-like", None],
+        "prior": [StrOptions({"identity", "covariance"}), "array-like"],
+        "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        gamma: float = 1.0,
+        *,
+        bounds: Any = None,
+        prior: Any = "identity",
+        n_constraints: int | None = None,
+        max_iter: int = 1000,
+        tol: float = 1e-3,
+        random_state: Any = None,
+        verbose: bool = False,
+    ):
+        self.gamma = gamma
+        self.bounds = bounds
+        self.prior = prior
+        self.n_constraints = n_constraints
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> ITML:
+        """Learn from random pairs of a labelled sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Class labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, a single class, or unusable ``bounds`` or ``prior``.
+        """
+        X, codes = self._validate_labelled(X, y)
+        rng = check_random_state(self.random_state)
+        pairs, labels = random_pairs(codes, self.n_constraints or 20 * len(self.classes_) ** 2, rng)
+        return self._project(X, X[pairs[:, 0]] - X[pairs[:, 1]], labels, rng)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> ITML:
+        """Learn from pairs, shape (n, 2, d), labelled +1 (similar) or −1 (dissimilar), shape (n,), in this order."""
+        pairs, y = self._validate_pairs(pairs, y)
+        self.n_samples_fit_ = 2 * len(pairs)
+        rows = pairs.reshape(-1, pairs.shape[2])
+        return self._project(rows, pairs[:, 0] - pairs[:, 1], y, check_random_state(self.random_state))
+
+    def _project(self, X: Array, differences: Array, y: Indices, rng: np.random.RandomState) -> ITML:
+        """Sweep over the constraints until their multipliers settle."""
+        L = self._prior_components(X)
+        self.bounds_ = self._check_bounds(X @ L.T, rng)
+        differences = np.ascontiguousarray(differences)
+        sign = y.astype(float)
+        inverse_bound = 1.0 / np.where(y == 1, *self.bounds_)
+        multipliers = np.zeros(len(y))
+        for sweep in range(1, self.max_iter + 1):
+            before = multipliers.copy()
+            _sweep(L, differences, sign, inverse_bound, multipliers, 1.0 / self.gamma)
+            size = np.linalg.norm(before) + np.linalg.norm(multipliers)
+            change = np.abs(multipliers - before).sum() / size if size > 0 else 0.0
+            if self.verbose:
+                print(f"[ITML] sweep {sweep:4d}  change of the multipliers {change:.3g}")
+            if change <= self.tol:
+                break
+        self.n_iter_ = sweep
+        self._set_components(L)
+        return self
+
+    def _prior_components(self, X: Array) -> Array:
+        d = X.shape[1]
+        if isinstance(self.prior, str):
+            if self.prior == "identity":
+                return np.eye(d)
+            centred = X - X.mean(axis=0)
+            return factor_psd(inverse(ridged(centred.T @ centred / max(len(X) - 1, 1), 1e-6)))
+        prior = check_spd(self.prior, "prior")
+        if prior.shape != (d, d):
+            raise ValueError(f"prior must have shape ({d}, {d}), got {prior.shape}")
+        return factor_psd(prior)
+
+    def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
+        """u and l, given or read off the distances of random pairs of rows of Z."""
+        if self.bounds is not None:
+            bounds = np.asarray(self.bounds, dtype=float)
+            if bounds.shape != (2,) or not np.isfinite(bounds).all() or (bounds <= 0).any():
+                raise ValueError(f"bounds must be two positive numbers (upper, lower), got {self.bounds!r}")
+            return float(bounds[0]), float(bounds[1])
+        i = rng.randint(len(Z), size=_PAIRS_FOR_BOUNDS)
+        j = (i + rng.randint(1, max(len(Z), 2), size=_PAIRS_FOR_BOUNDS)) % len(Z)
+        squared = np.square(Z[i] - Z[j]).sum(axis=1)
+        squared = squared[squared > _SMALLEST]  # a bound of 0 cannot be kept
+        if not len(squared):
+            return 1.0, 1.0
+        upper, lower = np.percentile(squared, _BOUND_PERCENTILES)
+        return float(upper), float(lower)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _sweep(L, differences, sign, inverse_bound, multipliers, inverse_gamma):
+    """Project onto every constraint once, in place.
+
+    The slack variable is a function of the multiplier λ, ``1/ξ = 1/ξ₀ − δ λ/γ`` with δ = ±1. A projection is
+    ``M ← M + β M Δ ΔᵀM`` with ``1 + βp = 1/(1 − δαp)``, p = ΔᵀMΔ; of ``M = LᵀL`` with w = LΔ that is the change
+    ``L ← (I + c wwᵀ) L`` with ``(1 + cp)² = 1 + βp``: M cannot lose its definiteness.
+    """
+    m, d = differences.shape
+    ratio = 1.0 / (1.0 + inverse_gamma)
+    w, row = np.empty(d), np.empty(d)
+    for t in range(m):
+        delta = differences[t]
+        p = 0.0
+        for a in range(d):
+            total = 0.0
+            for b in range(d):
+                total += L[a, b] * delta[b]
+            w[a] = total
+            p += total * total
+        if p <= _SMALLEST:
+            continue
+        inverse_slack = inverse_bound[t] - sign[t] * multipliers[t] * inverse_gamma
+        alpha = sign[t] * ratio * (1.0 / p - inverse_slack)
+        if alpha < multipliers[t]:
+            kept = inverse_gamma * ratio + ratio * p * inverse_slack  # 1 − δαp without cancellation
+        else:
+            alpha = multipliers[t]
+            kept = 1.0 - sign[t] * alpha * p
+        if alpha == 0.0:
+            continue
+        multipliers[t] -= alpha
+        c = (1.0 / np.sqrt(kept) - 1.0) / p
+        row[:] = 0.0
+        for a in range(d):
+            for b in range(d):
+                row[b] += w[a] * L[a, b]
+        for a in range(d):
+            step = c * w[a]
+            for b in range(d):
+                L[a, b] += step * row[b]

@@ -1,0 +1,140 @@
+"""ITML: the published sweeps, the optimum that they converge to, and a metric that stays positive definite."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from certimetric import ITML
+
+
+def labelled_pairs(rng, n=60, d=3):
+    pairs = rng.standard_normal((n, 2, d))
+    return pairs, rng.choice([-1, 1], n)
+
+
+def published_sweeps(pairs, y, prior, upper, lower, gamma, sweeps):
+    """Algorithm 1 of the paper, step by step, with the projection for any gamma."""
+    A = prior.copy()
+    multiplier, slack = np.zeros(len(y)), np.where(y == 1, upper, lower).astype(float)
+    for _ in range(sweeps):
+        for t, ((a, b), delta) in enumerate(zip(pairs, y)):
+            v = a - b
+            p = v @ A @ v
+            if p == 0:
+                continue
+            alpha = min(multiplier[t], delta * gamma / (gamma + 1) * (1 / p - 1 / slack[t]))
+            beta = delta * alpha / (1 - delta * alpha * p)
+            slack[t] = gamma * slack[t] / (gamma + delta * alpha * slack[t])
+            multiplier[t] -= alpha
+            A = A + beta * np.outer(A @ v, v @ A)
+    return A
+
+
+@pytest.mark.parametrize("gamma", [0.1, 1.0, 20.0])
+@pytest.mark.parametrize("sweeps", [1, 7])
+def test_same_matrix_as_the_published_sweeps(rng, gamma, sweeps):
+    pairs, y = labelled_pairs(rng)
+    pairs[5, 1] = pairs[5, 0]  # says nothing, and must not divide by zero
+    B = rng.standard_normal((3, 3))
+    for prior in (np.eye(3), B @ B.T + np.eye(3)):
+        itml = ITML(gamma, bounds=(0.5, 4.0), prior=prior, max_iter=sweeps, tol=0.0).fit_pairs(pairs, y)
+        expected = published_sweeps(pairs, y, prior, 0.5, 4.0, gamma, sweeps)
+        np.testing.assert_allclose(itml.get_mahalanobis_matrix(), expected, rtol=1e-8, atol=1e-10)
+        assert itml.n_iter_ == sweeps
+
+
+def test_converges_to_the_minimum_of_the_divergence(rng):
+    # The convex problem that the projections solve, given to a generic optimiser over M = LᵀL and log ξ. The slack
+    # of each pair is eliminated: where the bound is kept ξ = ξ₀, elsewhere the constraint is active and ξ = d².
+    pairs, y = labelled_pairs(rng, n=12, d=2)
+    v, gamma, bound = pairs[:, 0] - pairs[:, 1], 2.0, np.where(y == 1, 0.5, 4.0)
+
+    def objective(flat):
+        M = flat.reshape(2, 2).T @ flat.reshape(2, 2)
+        squared = np.einsum("ni,ij,nj->n", v, M, v)
+        kept = np.where(y == 1, squared <= bound, squared >= bound)
+        ratio = np.where(kept, 1.0, squared / bound)
+        return np.trace(M) - np.linalg.slogdet(M)[1] - 2 + gamma * (ratio - np.log(ratio) - 1).sum()
+
+    best = minimize(objective, np.eye(2).ravel(), method="BFGS", options={"gtol": 1e-9})
+    itml = ITML(gamma, bounds=(0.5, 4.0), max_iter=20_000, tol=1e-10).fit_pairs(pairs, y)
+    assert itml.n_iter_ < 20_000
+    assert objective(itml.components_.ravel()) == pytest.approx(best.fun, rel=1e-7)
+    L = best.x.reshape(2, 2)
+    np.testing.assert_allclose(itml.get_mahalanobis_matrix(), L.T @ L, rtol=1e-4, atol=1e-5)
+
+
+def test_bounds_are_percentiles_of_squared_distances_under_the_prior(iris):
+    X, y = iris
+    i, j = np.triu_indices(len(X), 1)
+    for prior, M in (("identity", np.eye(4)), ("covariance", np.linalg.inv(np.cov(X.T)))):
+        squared = np.einsum("ni,ij,nj->n", X[i] - X[j], M, X[i] - X[j])
+        itml = ITML(prior=prior, max_iter=1, random_state=0).fit(X, y)
+        np.testing.assert_allclose(itml.bounds_, np.percentile(squared, [5, 95]), rtol=0.1)
+    assert ITML(bounds=(1, 9), max_iter=1).fit(X, y).bounds_ == (1.0, 9.0)
+
+
+def test_moves_pairs_towards_their_bounds(wine):
+    X, y = wine
+    itml = ITML(random_state=0).fit(X, y)
+    i, j = np.triu_indices(len(X), 1)
+    same = y[i] == y[j]
+
+    def separation(Z):
+        squared = np.square(Z[i] - Z[j]).sum(axis=1)
+        return squared[~same].mean() / squared[same].mean()
+
+    assert separation(itml.transform(X)) > 1.5 * separation(X)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_stays_positive_definite_where_constraints_conflict(rng, scale):
+    # The same directions are wanted both short and long, at a high price: M is stretched far, never beyond definite.
+    first = rng.standard_normal((40, 4)) * scale
+    direction = np.array([1.0, 1e-6, 0, 0]) * scale
+    pairs = np.stack([first, first + direction * rng.standard_normal((40, 1))], axis=1)
+    y = np.tile([-1, 1], 20)
+    itml = ITML(1e6, bounds=(1e-3 * scale**2, 1e3 * scale**2), max_iter=300).fit_pairs(pairs, y)
+    assert np.isfinite(itml.components_).all()
+    assert np.linalg.matrix_rank(itml.components_, tol=1e-200) == 4
+
+
+def test_equal_instances_leave_the_prior():
+    pairs = np.ones((3, 2, 2))
+    prior = np.array([[2.0, 0.5], [0.5, 1.0]])
+    itml = ITML(prior=prior).fit_pairs(pairs, [1, -1, 1])
+    np.testing.assert_allclose(itml.get_mahalanobis_matrix(), prior)
+
+
+def test_joint_rotation_gives_the_rotated_metric(rng):
+    pairs, y = labelled_pairs(rng, d=4)
+    Q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    a, b = (ITML(bounds=(0.5, 4), tol=1e-6).fit_pairs(some, y) for some in (pairs, pairs @ Q))
+    np.testing.assert_allclose(Q @ b.get_mahalanobis_matrix() @ Q.T, a.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"bounds": (1.0, 0.0)}, "two positive numbers"),
+        ({"bounds": (1.0, 2.0, 3.0)}, "two positive numbers"),
+        ({"prior": np.eye(3)}, r"shape \(4, 4\), got \(3, 3\)"),
+        ({"prior": -np.eye(4)}, "positive definite"),
+        ({"prior": "wishart"}, "prior"),
+        ({"gamma": 0}, "gamma"),
+    ],
+)
+def test_bad_settings_are_named(iris, setting, message):
+    with pytest.raises(ValueError, match=message):
+        ITML(**setting).fit(*iris)
+
+
+def test_bad_pair_labels_are_named(rng):
+    pairs, _ = labelled_pairs(rng)
+    with pytest.raises(ValueError, match="got 0"):
+        ITML().fit_pairs(pairs, np.zeros(60, dtype=int))
+
+
+def test_verbose_prints_the_change(iris, capsys):
+    ITML(max_iter=2, verbose=True, random_state=0).fit(*iris)
+    assert "change of the multipliers" in capsys.readouterr().out
