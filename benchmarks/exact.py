@@ -32,9 +32,9 @@ def main() -> None:
             run()
 
 
-def timed(function: Callable[[], object]) -> float:
+def timed(function: Callable[..., object], arguments: tuple) -> float:
     start = time.perf_counter()
-    function()
+    function(*arguments, n_jobs=JOBS)
     return time.perf_counter() - start
 
 
@@ -59,15 +59,15 @@ def goals() -> None:
         for norm in ("l2", "linf", "l1"):
             arguments = (metric, X[train], y[train], X[test], norm)
             minimal_perturbation(*arguments, n_jobs=JOBS)  # compiles
-            best = min(timed(lambda: minimal_perturbation(*arguments, n_jobs=JOBS)) for _ in range(3))
+            best = min(timed(minimal_perturbation, arguments) for _ in range(3))
             print(f"digits, 1257 train × 100 queries × 64, {name}, {norm}: exact in {best:.3f} s")
     X, y = blobs(11_000, 20)
     metric = MahalanobisMetric.from_components(np.eye(20))
-    seconds = timed(lambda: minimal_perturbation(metric, X[:10_000], y[:10_000], X[10_000:], n_jobs=JOBS))
+    seconds = timed(minimal_perturbation, (metric, X[:10_000], y[:10_000], X[10_000:]))
     print(f"10,000 train × 1,000 queries × 20, l2: exact in {seconds:.2f} s")
     X, y = blobs(20_000, 50)
     metric = MahalanobisMetric.from_components(np.eye(50))
-    seconds = timed(lambda: certified_radius(metric, X[:10_000], y[:10_000], X[10_000:], n_jobs=JOBS))
+    seconds = timed(certified_radius, (metric, X[:10_000], y[:10_000], X[10_000:]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"10,000 train × 10,000 queries × 50, l2: certified in {seconds:.1f} s, peak of the process {peak:.2f} GiB")
 
@@ -87,16 +87,14 @@ def scaling() -> None:
         X, y = blobs(n + 500, d)
         metric = MahalanobisMetric.from_components(np.eye(d))
         arguments = (metric, X[:n], y[:n], X[n:])
-        certified = timed(lambda: certified_radius(*arguments, n_jobs=JOBS))
-        exact = timed(lambda: minimal_perturbation(*arguments, n_jobs=JOBS))
+        certified = timed(certified_radius, arguments)
+        exact = timed(minimal_perturbation, arguments)
         print(f"{n:>8} {d:>5} {certified:>12.2f} {exact:>12.2f}")
 
 
 def bracket() -> None:
     print("\nmedian ratios under LMNN; 'violations' counts queries with certified > exact or exact > attack")
-    print(
-        f"{'data':<14} {'norm':<5} {'k':>2} {'queries':>8} {'cert/exact':>11} {'exact/attack':>13} {'cert/attack':>12} {'proven':>7} {'violations':>11}"
-    )
+    print("data           norm   k  queries  cert/exact  exact/attack  cert/attack  proven  violations")
     for info in available():
         X, y = standardised(info.name)
         rows = np.random.default_rng(0).permutation(len(X))

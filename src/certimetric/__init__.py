@@ -18,13 +18,14 @@ if TYPE_CHECKING:
         minimal_perturbation,
     )
     from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import AML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
-    from certimetric.objectives import PerturbationLoss
+    from certimetric.learners import AML, ARML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
+    from certimetric.objectives import MarginLoss, PerturbationLoss
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AML": "learners",
+    "ARML": "learners",
     "AuditResult": "auditing",
     "CertifiedKNeighborsClassifier": "certify",
     "Covariance": "learners",
@@ -33,6 +34,7 @@ _HOME = {
     "ITML": "learners",
     "LMNN": "learners",
     "MahalanobisMetric": "geometry",
+    "MarginLoss": "objectives",
     "MinimalPerturbation": "certify",
     "NCA": "learners",
     "PerturbationLoss": "objectives",
@@ -57,6 +59,7 @@ _ROOMS = (
 
 __all__ = [
     "AML",
+    "ARML",
     "GMML",
     "ITML",
     "LMNN",
@@ -67,6 +70,7 @@ __all__ = [
     "Covariance",
     "Euclidean",
     "MahalanobisMetric",
+    "MarginLoss",
     "MinimalPerturbation",
     "PerturbationLoss",
     "audit",

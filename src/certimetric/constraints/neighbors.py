@@ -11,7 +11,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
-def target_neighbors(X: Array, y: Indices, k: int) -> Indices:
+def target_neighbors(X: Array, y: Indices, k: int, *, rows: Indices | None = None, n_jobs: int = 1) -> Indices:
     """The k nearest instances of the same class, by Euclidean distance.
 
     Parameters
@@ -21,10 +21,14 @@ def target_neighbors(X: Array, y: Indices, k: int) -> Indices:
         Class codes 0, 1, …
     k : int
         Target neighbours an instance.
+    rows : int array of shape (m,), optional
+        The instances whose neighbours are wanted; all by default.
+    n_jobs : int
+        Threads.
 
     Returns
     -------
-    targets : int array of shape (n, k)
+    targets : int array of shape (n, k) or (m, k)
         Row numbers; −1 where the class has too few members.
 
     References
@@ -36,29 +40,41 @@ def target_neighbors(X: Array, y: Indices, k: int) -> Indices:
     >>> target_neighbors(np.array([[0.0], [1.0], [5.0], [9.0]]), np.array([0, 0, 0, 1]), 2).tolist()
     [[1, 2], [0, 2], [1, 0], [-1, -1]]
     """
-    targets = np.full((len(X), k), -1, dtype=np.int64)
+    rows = np.arange(len(X)) if rows is None else rows
+    targets = np.full((len(rows), k), -1, dtype=np.int64)
     for members in class_members(y):
         k_class = min(k, len(members) - 1)
-        if k_class:
-            own = np.arange(len(members))
-            found, _ = nearest_neighbors(X[members], X[members], k_class, exclude=own)
-            targets[members, :k_class] = members[found]
+        queries = np.flatnonzero(y[rows] == y[members[0]])
+        if k_class and len(queries):
+            own = np.searchsorted(members, rows[queries])
+            found, _ = nearest_neighbors(X[rows[queries]], X[members], k_class, exclude=own, n_jobs=n_jobs)
+            targets[queries, :k_class] = members[found]
     return targets
 
 
-def nearest_of_other_classes(X: Array, y: Indices, k: int) -> Indices:
-    """The k nearest instances of any other class, shape (n, k); −1 where there are fewer."""
-    others = np.full((len(X), k), -1, dtype=np.int64)
+def nearest_of_other_classes(X: Array, y: Indices, k: int, *, rows: Indices | None = None, n_jobs: int = 1) -> Indices:
+    """The k nearest instances of any other class, shape (n, k), or (m, k) of ``rows``; −1 where there are fewer."""
+    rows = np.arange(len(X)) if rows is None else rows
+    others = np.full((len(rows), k), -1, dtype=np.int64)
     for members in class_members(y):
         rest = np.flatnonzero(y != y[members[0]])
         k_class = min(k, len(rest))
-        if k_class:
-            found, _ = nearest_neighbors(X[members], X[rest], k_class)
-            others[members, :k_class] = rest[found]
+        queries = np.flatnonzero(y[rows] == y[members[0]])
+        if k_class and len(queries):
+            found, _ = nearest_neighbors(X[rows[queries]], X[rest], k_class, n_jobs=n_jobs)
+            others[queries, :k_class] = rest[found]
     return others
 
 
-def nearest_triplets(X: Array, y: Indices, n_targets: int, n_impostors: int) -> Indices:
+def nearest_triplets(
+    X: Array,
+    y: Indices,
+    n_targets: int,
+    n_impostors: int,
+    *,
+    rows: Indices | None = None,
+    n_jobs: int = 1,
+) -> Indices:
     """Triplets (instance, target neighbour, impostor) from the nearest of both kinds.
 
     Parameters
@@ -68,18 +84,23 @@ def nearest_triplets(X: Array, y: Indices, n_targets: int, n_impostors: int) -> 
         Class codes.
     n_targets, n_impostors : int
         How many nearest instances of the same and of other classes are combined.
+    rows : int array, optional
+        The instances that triplets are wanted of; all by default.
+    n_jobs : int
+        Threads.
 
     Returns
     -------
     triplets : int array of shape (m, 3)
         Row numbers; m = n · n_targets · n_impostors where every class is large enough.
     """
-    targets = target_neighbors(X, y, n_targets)
-    impostors = nearest_of_other_classes(X, y, n_impostors)
-    shape = (len(X), n_targets, n_impostors)
+    rows = np.arange(len(X)) if rows is None else rows
+    targets = target_neighbors(X, y, n_targets, rows=rows, n_jobs=n_jobs)
+    impostors = nearest_of_other_classes(X, y, n_impostors, rows=rows, n_jobs=n_jobs)
+    shape = (len(rows), n_targets, n_impostors)
     triplets = np.stack(
         [
-            np.broadcast_to(np.arange(len(X))[:, None, None], shape),
+            np.broadcast_to(rows[:, None, None], shape),
             np.broadcast_to(targets[:, :, None], shape),
             np.broadcast_to(impostors[:, None, :], shape),
         ],

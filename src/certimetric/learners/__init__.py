@@ -1,6 +1,7 @@
 """Metric learners as scikit-learn estimators."""
 
 from certimetric.learners.aml import AML
+from certimetric.learners.arml import ARML
 from certimetric.learners.baselines import Covariance, Euclidean
 from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
@@ -9,4 +10,4 @@ from certimetric.learners.nca import NCA
 from certimetric.learners.scml import SCML
 from certimetric.learners.specs import make_learner
 
-__all__ = ["AML", "GMML", "ITML", "LMNN", "NCA", "SCML", "Covariance", "Euclidean", "make_learner"]
+__all__ = ["AML", "ARML", "GMML", "ITML", "LMNN", "NCA", "SCML", "Covariance", "Euclidean", "make_learner"]

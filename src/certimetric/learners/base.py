@@ -25,7 +25,7 @@ IMPOSTORS_PER_INSTANCE = 10  # each with as many nearest impostors
 class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the learners: an estimator that ``fit`` leaves with ``components_``, and a transformer by them."""
 
-    _parameter_constraints: dict[str, list[Any]] = {}
+    _parameter_constraints: dict[str, Any] = {}
 
     components_: Array
     n_features_in_: int

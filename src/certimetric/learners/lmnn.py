@@ -17,7 +17,7 @@ from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
-from certimetric.objectives.perturbation import PerturbationLoss
+from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -48,7 +48,7 @@ class LMNN(MahalanobisLearner):
         Bound on the quasi-Newton steps.
     tol : float, default=1e-4
         Stop when ten steps lower the objective by less than this fraction.
-    perturbation : PerturbationLoss, default=None
+    perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
     n_jobs : int, default=None
         Threads that search for impostors; None for 1, −1 for all cores.
@@ -89,7 +89,7 @@ class LMNN(MahalanobisLearner):
         "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "perturbation": [PerturbationLoss, None],
+        "perturbation": [TripletMarginLoss, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -103,7 +103,7 @@ class LMNN(MahalanobisLearner):
         init: Any = "auto",
         max_iter: int = 200,
         tol: float = 1e-4,
-        perturbation: PerturbationLoss | None = None,
+        perturbation: TripletMarginLoss | None = None,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):

@@ -19,7 +19,7 @@ from certimetric.learners.base import (
 from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.neighborhood import StochasticNeighbors
-from certimetric.objectives.perturbation import PerturbationLoss
+from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 
 class NCA(MahalanobisLearner):
@@ -37,7 +37,7 @@ class NCA(MahalanobisLearner):
         Bound on the quasi-Newton steps.
     tol : float, default=1e-4
         Stop when ten steps lower the objective by less than this fraction.
-    perturbation : PerturbationLoss, default=None
+    perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
     verbose : bool, default=False
         Print the objective as it falls.
@@ -71,7 +71,7 @@ class NCA(MahalanobisLearner):
         "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "perturbation": [PerturbationLoss, None],
+        "perturbation": [TripletMarginLoss, None],
         "verbose": ["verbose"],
     }
 
@@ -82,7 +82,7 @@ class NCA(MahalanobisLearner):
         init: Any = "auto",
         max_iter: int = 50,
         tol: float = 1e-4,
-        perturbation: PerturbationLoss | None = None,
+        perturbation: TripletMarginLoss | None = None,
         verbose: bool = False,
     ):
         self.n_components = n_components

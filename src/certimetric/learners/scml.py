@@ -21,7 +21,7 @@ from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTAN
 from certimetric.learners.solvers import Solution, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import TripletHinge
-from certimetric.objectives.perturbation import PerturbationLoss
+from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -48,7 +48,7 @@ class SCML(MahalanobisLearner):
         Bound on the quasi-Newton steps.
     tol : float, default=1e-5
         Stop when a step lowers the objective by less than this fraction.
-    perturbation : PerturbationLoss, default=None
+    perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of the same triplets.
     random_state : int, RandomState or None, default=None
         Places of the neighbourhoods.
@@ -87,7 +87,7 @@ class SCML(MahalanobisLearner):
         "l1": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
-        "perturbation": [PerturbationLoss, None],
+        "perturbation": [TripletMarginLoss, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -99,7 +99,7 @@ class SCML(MahalanobisLearner):
         l1: float = 1e-5,
         max_iter: int = 200,
         tol: float = 1e-5,
-        perturbation: PerturbationLoss | None = None,
+        perturbation: TripletMarginLoss | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ):

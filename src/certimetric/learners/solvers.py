@@ -1,4 +1,4 @@
-"""The shared solver: quasi-Newton descent over components, with active sets that follow the metric."""
+"""The shared solvers: descent over components, with active sets that follow the metric, or by mini-batches."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from certimetric.objectives.gradient import MetricObjective
 Array = NDArray[np.float64]
 
 _STEPS_BETWEEN_REFRESHES = 10
+_STEPS_BETWEEN_REPORTS = 20
+_ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ def minimize_components(
     """Minimise an objective over L by rounds of L-BFGS.
 
     Between rounds the active sets are refreshed and the *true* objective is taken. A round that made it worse looked
-    at too few impostors: it is undone, and the active sets reach farther from then on. So the recorded objective
-    never rises, and the last one is exact.
+    at too few impostors: it is undone, and the active sets reach farther from then on, or the rounds become shorter
+    where no set can. So the recorded objective never rises, and the last one is exact.
 
     Parameters
     ----------
@@ -70,9 +72,9 @@ def minimize_components(
 
     objective.refresh(L)
     path = [objective.in_components(L)[0]]
-    n_iter, converged = 0, False
+    n_iter, converged, round_length = 0, False, _STEPS_BETWEEN_REFRESHES
     while n_iter < max_iter and not converged:
-        steps = min(_STEPS_BETWEEN_REFRESHES, max_iter - n_iter)
+        steps = min(round_length, max_iter - n_iter)
         options = {"maxiter": steps, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-10 * max(abs(path[0]), 1e-12)}
         result = minimize(value_and_gradient, L.ravel(), jac=True, method="L-BFGS-B", options=options)
         n_iter += max(int(result.nit), 1)
@@ -81,7 +83,9 @@ def minimize_components(
         value = objective.in_components(proposal)[0]
         if not value <= path[-1]:
             if not objective.widen():
-                break
+                if round_length == 1:
+                    break
+                round_length //= 2
             objective.refresh(L)
             continue
         L = proposal
@@ -90,6 +94,60 @@ def minimize_components(
         if callback is not None:
             callback(n_iter, value)
     return Solution(L, path, n_iter, converged)
+
+
+def minimize_stochastic(
+    draw: Callable[[Array], MetricObjective],
+    L: Array,
+    *,
+    learning_rate: float,
+    max_iter: int,
+    callback: Callable[[int, float], None] | None = None,
+) -> Solution:
+    """Minimise an expected objective over L by Adam on mini-batches, with a learning rate that falls to 0.
+
+    Parameters
+    ----------
+    draw : callable
+        Gives the objective of the next mini-batch, for the components that it gets.
+    L : array of shape (k, d)
+        Starting point.
+    learning_rate : float
+        Size of the first step in each entry of L, in units of the root mean square entry of the singular values of L.
+    max_iter : int
+        Steps.
+    callback : callable, optional
+        Called with the steps so far and the mean objective of the last ones.
+
+    Returns
+    -------
+    Solution
+        Its path holds means over the mini-batches of every twenty steps: it falls on the whole, but not always.
+
+    References
+    ----------
+    Kingma & Ba (2015), *Adam: a method for stochastic optimization*, ICLR, arXiv 1412.6980.
+    """
+    L = L.copy()
+    mean, square = np.zeros_like(L), np.zeros_like(L)
+    size = np.linalg.norm(L) / np.sqrt(len(L)) or 1.0
+    path: list[float] = []
+    recent: list[float] = []
+    for step in range(1, max_iter + 1):
+        value, gradient = draw(L).in_components(L)
+        mean += (1.0 - _ADAM_MEAN) * (gradient - mean)
+        square += (1.0 - _ADAM_SQUARE) * (gradient**2 - square)
+        unbiased = np.sqrt(square / (1.0 - _ADAM_SQUARE**step))
+        direction = np.divide(mean, unbiased, out=np.zeros_like(L), where=unbiased > 0)
+        rate = learning_rate * size * (1.0 - (step - 1) / max_iter)
+        L -= rate / (1.0 - _ADAM_MEAN**step) * direction
+        recent.append(value)
+        if len(recent) == _STEPS_BETWEEN_REPORTS or step == max_iter:
+            path.append(float(np.mean(recent)))
+            recent.clear()
+            if callback is not None:
+                callback(step, path[-1])
+    return Solution(L, path, max_iter, True)
 
 
 def print_progress(learner: str) -> Callable[[int, float], None]:

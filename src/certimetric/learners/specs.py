@@ -7,6 +7,7 @@ import difflib
 from typing import Any
 
 from certimetric.learners.aml import AML
+from certimetric.learners.arml import ARML
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.baselines import Covariance, Euclidean
 from certimetric.learners.gmml import GMML
@@ -25,6 +26,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "gmml": GMML,
     "aml": AML,
     "itml": ITML,
+    "arml": ARML,
 }
 PERTURBATION_SUFFIX = "+pl"
 

@@ -91,8 +91,8 @@ class ActiveSetTerm(Term, Protocol):
         """Bring the list up to date with the metric of ``state``."""
         ...
 
-    def widen(self) -> None:
-        """Keep a longer list from the next :meth:`refresh` on."""
+    def widen(self) -> bool:
+        """Keep a longer list from the next :meth:`refresh` on; whether that can be done."""
         ...
 
 
@@ -117,11 +117,9 @@ class MetricObjective:
                 term.refresh(state)
 
     def widen(self) -> bool:
-        """Let every active set reach farther from now on; whether there is any."""
-        active = [term for term in self.terms if isinstance(term, ActiveSetTerm)]
-        for term in active:
-            term.widen()
-        return bool(active)
+        """Let every active set reach farther from now on; whether any can."""
+        widened = [term.widen() for term in self.terms if isinstance(term, ActiveSetTerm)]
+        return any(widened)
 
     def in_components(self, L: Array) -> tuple[float, Array]:
         """Value and gradient with respect to L, shape (k, d)."""

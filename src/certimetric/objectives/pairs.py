@@ -151,9 +151,10 @@ class ImpostorHinge:
         self.starts = np.concatenate([[0], np.cumsum(counts)])
         self.candidates = np.concatenate([some for _, some in found])
 
-    def widen(self) -> None:
+    def widen(self) -> bool:
         """Double the slack of the candidates."""
         self.slack = 1.0 + 2.0 * (self.slack - 1.0)
+        return True
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value over the candidates, and weights on the pairs of active triplets."""

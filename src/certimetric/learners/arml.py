@@ -1,0 +1,250 @@
+"""Adversarially robust metric learning: the certified radius of the training set itself, made large."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from certimetric.constraints.neighbors import nearest_triplets
+from certimetric.geometry.neighbors import limited_threads
+from certimetric.learners.base import MahalanobisLearner, initial_components
+from certimetric.learners.solvers import minimize_components, minimize_stochastic, print_progress
+from certimetric.objectives.gradient import MetricObjective, MetricState, TermValue
+from certimetric.objectives.margin import KINDS, MARGINS, MarginLoss
+from certimetric.objectives.triplet_margin import typical_margin
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_LARGEST_FULL_BATCH = 10_000
+_BATCH_SIZE = 256
+_FULL_STEPS, _STOCHASTIC_STEPS = 50, 400
+_STEPS_BETWEEN_SEARCHES = 20  # of mini-batches: searching at every step costs ten times as much and gains nothing
+
+
+class ARML(MahalanobisLearner):
+    """Adversarially robust metric learning: enlarge the certified radii of the training instances.
+
+    Minimises over L, with ``M = LᵀL``, the :class:`MarginLoss` of the triplets that bind certificates: j among the
+    nearest target neighbours of an instance and l among its nearest impostors, *under the current metric*, searched
+    again as it moves. ``[d²(x, x_l) − d²(x, x_j)] / (2 ‖M (x_l − x_j)‖_*)`` does not depend on the scale of M, so that
+    nothing has to be regularised. An instance that is alone in its class takes part as an impostor only.
+
+    Parameters
+    ----------
+    n_targets : int, default=10
+        Target neighbours of an instance (fewer in classes that are too small).
+    n_impostors : int, default=10
+        Nearest impostors of an instance.
+    margin : {"certified", "triplet"}, default="certified"
+        "certified" maximises a smooth lower bound of ``min_l max_j`` of the margins of an instance, the certified
+        radius of 1-NN; "triplet" the mean over all (j, l), as published.
+    loss : {"linear", "hinge", "exponential"}, default="linear"
+        φ of the margin loss.
+    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
+        How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
+    n_components : int, default=None
+        Rows of L; None for as many as features.
+    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
+    batch_size : int, "auto" or None, default="auto"
+        Instances of a mini-batch, for Adam; None for full batches, with a quasi-Newton method, which is better and
+        faster while there are few thousand instances. "auto" is None up to 10,000 instances, and 256 beyond.
+    learning_rate : float, default=0.01
+        Of mini-batches: first step of each entry of L, relative to the size of L; it falls to 0.
+    max_iter : int, default=None
+        Bound on the steps; None for 50 of full batches, or 400 of mini-batches.
+    tol : float, default=1e-3
+        Stop when ten steps of full batches lower the objective by less than this fraction.
+    random_state : int, RandomState or None, default=None
+        Draws of mini-batches.
+    n_jobs : int, default=None
+        Threads that search for neighbours; None for 1, −1 for all cores.
+    verbose : bool, default=False
+        Print the objective as it falls.
+
+    Attributes
+    ----------
+    components_ : array of shape (k, d)
+        L.
+    metric_ : MahalanobisMetric
+    objective_ : float
+        The loss reached.
+    objective_path_ : list of float
+        The loss after every round of ten steps, with the neighbours of its end: it never rises. Of mini-batches, means
+        over twenty steps.
+    n_iter_ : int
+    scale_ : float
+        Unit of the margins in the loss, in units of the data.
+    classes_ : array
+
+    References
+    ----------
+    Wang, Liu, Yi, Zhou, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import ARML
+    >>> X, y = load_iris(return_X_y=True)
+    >>> ARML().fit(X, y).get_mahalanobis_matrix().shape
+    (4, 4)
+    """
+
+    _parameter_constraints = {
+        "n_targets": [Interval(Integral, 1, None, closed="left")],
+        "n_impostors": [Interval(Integral, 1, None, closed="left")],
+        "margin": [StrOptions(set(MARGINS))],
+        "loss": [StrOptions(set(KINDS))],
+        "norm": "no_validation",
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_targets: int = 10,
+        *,
+        n_impostors: int = 10,
+        margin: str = "certified",
+        loss: str = "linear",
+        norm: Any = "l2",
+        n_components: int | None = None,
+        init: Any = "auto",
+        batch_size: int | str | None = "auto",
+        learning_rate: float = 0.01,
+        max_iter: int | None = None,
+        tol: float = 1e-3,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
+        self.n_targets = n_targets
+        self.n_impostors = n_impostors
+        self.margin = margin
+        self.loss = loss
+        self.norm = norm
+        self.n_components = n_components
+        self.init = init
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> ARML:
+        """Learn the metric from labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            In the units in which perturbations are to be measured.
+        y : array-like of shape (n,)
+            Class labels.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, a single class, or a norm of another number of features.
+        """
+        X, codes = self._validate_labelled(X, y)
+        L = initial_components(X, self.init, self.n_components)
+        norm = MarginLoss(self.loss, norm=self.norm, margin=self.margin).check()
+        norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
+        callback = print_progress("ARML") if self.verbose else None
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = None if len(X) <= _LARGEST_FULL_BATCH else _BATCH_SIZE
+        with limited_threads(X.shape[1]):
+            search = _NeighborSearch(
+                X - X.mean(axis=0), codes, self.n_targets, self.n_impostors, effective_n_jobs(self.n_jobs)
+            )
+            rng = check_random_state(self.random_state)
+            some = rng.permutation(len(X))[: _BATCH_SIZE * _STEPS_BETWEEN_SEARCHES]
+            self.scale_ = typical_margin(search.X, search.triplets(np.eye(X.shape[1]), some), norm)
+            loss = MarginLoss(self.loss, scale=self.scale_, norm=norm, margin=self.margin)
+            if batch_size is None:
+                objective = MetricObjective(search.X, [_NearestMargins(search, loss)])
+                steps = self.max_iter or _FULL_STEPS
+                solution = minimize_components(objective, L, max_iter=steps, tol=self.tol, callback=callback)
+            else:
+                solution = minimize_stochastic(
+                    _Batches(search, loss, int(batch_size), rng),
+                    L,
+                    learning_rate=self.learning_rate,
+                    max_iter=self.max_iter or _STOCHASTIC_STEPS,
+                    callback=callback,
+                )
+        self._set_solution(solution)
+        return self
+
+
+class _NeighborSearch:
+    """Triplets of the nearest target neighbours and impostors under any components."""
+
+    def __init__(self, X: Array, y: Indices, n_targets: int, n_impostors: int, n_jobs: int):
+        self.X, self.y = np.ascontiguousarray(X), y
+        self.n_targets, self.n_impostors, self.n_jobs = n_targets, n_impostors, n_jobs
+
+    def triplets(self, L: Array, rows: Indices | None = None) -> Indices:
+        return nearest_triplets(self.X @ L.T, self.y, self.n_targets, self.n_impostors, rows=rows, n_jobs=self.n_jobs)
+
+
+class _NearestMargins:
+    """The margin loss over the nearest triplets of all instances: an active set, and exact just after a refresh."""
+
+    def __init__(self, search: _NeighborSearch, loss: MarginLoss):
+        self.search, self.loss = search, loss
+
+    def refresh(self, state: MetricState) -> None:
+        self.term = self.loss.bind(self.search.X, self.search.triplets(state.L))
+
+    def widen(self) -> bool:
+        """The nearest are what the objective is about: there is no longer list to keep."""
+        return False
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        return self.term.evaluate(state)
+
+
+class _Batches:
+    """Objectives of random mini-batches; neighbours are searched for the instances of several at a time."""
+
+    def __init__(self, search: _NeighborSearch, loss: MarginLoss, size: int, rng: np.random.RandomState):
+        self.search, self.loss, self.rng = search, loss, rng
+        self.size = min(size, len(search.X))
+        self.waiting: list[Indices] = []
+
+    def __call__(self, L: Array) -> MetricObjective:
+        if not self.waiting:
+            n = len(self.search.X)
+            rows = self.rng.permutation(n)[: self.size * _STEPS_BETWEEN_SEARCHES]
+            triplets = self.search.triplets(L, rows)  # in the order of the rows
+            place = np.empty(n, dtype=np.int64)
+            place[rows] = np.arange(len(rows))
+            cuts = np.arange(self.size, len(rows), self.size)
+            self.waiting = np.split(triplets, np.searchsorted(place[triplets[:, 0]], cuts))
+        used, triplets = np.unique(self.waiting.pop(), return_inverse=True)
+        X = self.search.X[used]
+        return MetricObjective(X, [self.loss.bind(X, triplets.reshape(-1, 3))])
