@@ -2,8 +2,8 @@
 
 The data sets are those of the protocol of Wang et al. (arXiv 2006.07024) that are at hand: splice-like dna, pendigits
 and optdigits, satimage, usps, mnist (a part); with the bundled digits, wine and breast cancer. Features are scaled to
-[0, 1] on the training part, perturbations are l2. Robust error at ε: wrong, or right with a radius below ε; ε runs over the
-quartiles of Euclidean's certified radii. Sets that need CERTIMETRIC_DATA are skipped, and said to be, without it.
+[0, 1] on the training part, perturbations are l2. Robust error at ε: wrong, or right with a radius below ε; ε runs over
+the quartiles of Euclidean's certified radii. Sets that need CERTIMETRIC_DATA are skipped, and said to be, without it.
 
 Run: CERTIMETRIC_DATA=… python benchmarks/arml.py [--seeds 2] [--only digits …]
 """

@@ -192,3 +192,31 @@ def test_nothing_but_the_line_on_stderr_of_a_process(tmp_path):
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("certimetric: error: ")
+
+
+ATTACKS = {
+    "unknown norm of a threat": (["--threat", "l3"], "'l3'"),
+    "unknown option of a threat": (["--threat", "l2:immutabel=u"], "'immutabel'"),
+    "unknown feature": (["--threat", "l2:immutable=w"], "'w'"),
+    "negative budget": (["--threat", "l2:eps=-1"], "-1"),
+    "bounds without dots": (["--threat", "l2:bounds=3"], "bounds"),
+    "instances outside of the bounds": (["--threat", "l2:bounds=100..200"], "bounds"),
+    "unknown attack": (["--attack", "magic"], "'magic'"),
+    "nothing left to change": (["--threat", "l2:immutable=u+v"], "at least one feature"),
+}
+
+
+@pytest.mark.parametrize("what", ATTACKS)
+def test_bad_threats(run, tmp_path, what):
+    options, culprit = ATTACKS[what]
+    (tmp_path / "data.csv").write_text(GOOD)
+    assert run("fit", "data.csv", "--learner", "euclidean").code == 0
+    assert_refused(run("attack", "metric.safetensors", "data.csv", "data.csv", *options), culprit)
+    assert not (tmp_path / "attack.csv").exists()
+
+
+def test_bad_time_limit(run, tmp_path):
+    (tmp_path / "data.csv").write_text(GOOD)
+    assert run("fit", "data.csv", "--learner", "euclidean").code == 0
+    refused = run("certify", "metric.safetensors", "data.csv", "data.csv", "--exact", "--time-limit", "0")
+    assert_refused(refused, "--time-limit")

@@ -200,8 +200,73 @@ def test_datasets(run):
 
 def test_version_and_help(run):
     assert run("--version").out == f"certimetric {certimetric.__version__}\n"
-    for command in ("audit", "fit", "certify", "report", "datasets"):
+    for command in ("audit", "fit", "certify", "attack", "report", "datasets"):
         outcome = run(command, "--help")
         assert outcome.code == 0
         assert "Usage" in outcome.out
     assert "certimetric audit iris" in run("audit", "--help").out
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_certify_exact(run, wine_files, norm):
+    options = ["--exact", "-k", "1", "--norm", norm, "--units", "original"]
+    outcome = run("certify", "m.safetensors", "train.csv", "queries.csv", *options)
+    assert outcome.code == 0
+    assert "Median smallest change" in outcome.out
+    table = pd.read_csv(wine_files / "radii.csv")
+    wine = datasets.load("wine")
+    metric = MahalanobisMetric.load(wine_files / "m.safetensors")
+    found = certimetric.minimal_perturbation(metric, wine.X[::2], wine.y[::2], wine.X[1::2], norm)
+    np.testing.assert_allclose(table["exact"], found.radii, rtol=1e-6)
+    assert (table["radius"] <= table["exact"]).all()
+    assert (table["proven_at_least"] <= table["exact"]).all()
+    assert table["proven"].all()
+
+
+def test_certify_exact_in_too_little_time(run, wine_files):
+    options = ["--exact", "-k", "7", "--time-limit", "0.000001"]
+    outcome = run("certify", "m.safetensors", "train.csv", "queries.csv", *options)
+    assert outcome.code == 0
+    assert "not proven within the time limit" in outcome.out
+    table = pd.read_csv(wine_files / "radii.csv")
+    assert (table["proven_at_least"] < table["exact"])[table["proven"] == 0].all()
+
+
+def test_attack(run, wine_files):
+    threat = "l2:immutable=alcohol+ash,bounds=0..,integer=proline"
+    outcome = run("attack", "m.safetensors", "train.csv", "queries.csv", "--threat", threat, "--units", "original")
+    assert outcome.code == 0
+    assert "Accuracy" in outcome.out
+    table = pd.read_csv(wine_files / "attack.csv")
+    wine = datasets.load("wine")
+    original, changed = wine.X[1::2], table[list(wine.feature_names)].to_numpy()
+    fixed = [wine.feature_names.index(name) for name in ("alcohol", "ash")]
+    np.testing.assert_array_equal(changed[:, fixed], original[:, fixed])
+    assert (changed >= 0).all()
+    assert (changed[:, wine.feature_names.index("proline")] % 1 == 0).all()
+    success = table["success"] == 1
+    assert success.any()
+    # What the table says is what a classifier in Python finds at these points.
+    metric = MahalanobisMetric.load(wine_files / "m.safetensors")
+    knn = CertifiedKNeighborsClassifier(3, metric=metric).fit(wine.X[::2], wine.y[::2])
+    assert knn.predict(changed).tolist() == table["adversarial_prediction"].tolist()
+    assert (table["adversarial_prediction"] != table["label"])[success].all()
+    sizes = np.linalg.norm(changed - original, axis=1)[success]
+    np.testing.assert_allclose(sizes, table["distance"][success], rtol=1e-6, atol=1e-9)
+
+
+def test_attack_within_a_budget_and_in_standard_deviations(run, wine_files):
+    few = run("attack", "m.safetensors", "train.csv", "unlabelled.csv", "--threat", "linf:eps=0.1")
+    small = pd.read_csv(wine_files / "attack.csv")
+    many = run("attack", "m.safetensors", "train.csv", "unlabelled.csv", "--threat", "linf:eps=0.4")
+    large = pd.read_csv(wine_files / "attack.csv")
+    assert few.code == many.code == 0
+    assert "standard deviations, linf norm" in few.out
+    assert "ccuracy" not in few.out  # no labels, no accuracy
+    assert small["success"].sum() < large["success"].sum() < len(large)
+    assert (large["success"] >= small["success"]).all()
+    assert (large["distance"][large["success"] == 1] <= 0.4).all()
+    certified = run("certify", "m.safetensors", "train.csv", "unlabelled.csv", "--norm", "linf")
+    assert certified.code == 0
+    radii = pd.read_csv(wine_files / "radii.csv")["radius"]
+    assert (radii <= large["distance"]).all()

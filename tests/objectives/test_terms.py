@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from certimetric import PerturbationLoss
+from certimetric import MarginLoss, PerturbationLoss
 from certimetric.constraints import nearest_triplets, target_neighbors
 from certimetric.geometry import resolve_norm
 from certimetric.objectives import (
@@ -40,6 +40,14 @@ TERMS = {
     **{
         f"perturbation {name}": lambda X, y, R, T, norm=norm: PerturbationLoss(2.0, 0.8, norm).bind(X, R)
         for name, norm in NORMS.items()
+    },
+    **{
+        f"{kind} {margin} margin {name}": lambda X, y, R, T, o=(kind, margin, norm): MarginLoss(
+            o[0], 1.5, 0.8, o[2], o[1]
+        ).bind(X, R)
+        for name, norm in NORMS.items()
+        for kind in ("linear", "hinge", "exponential")
+        for margin in ("certified", "triplet")
     },
 }
 

@@ -25,7 +25,7 @@ from certimetric.learners.specs import describe
 
 Array = NDArray[np.float64]
 
-DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml")
+DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml", "arml")
 DEFAULT_NOISE = (0.25, 0.5, 1.0)
 
 
