@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
 from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
 from certimetric.attacks.threats import ThreatModel
+from certimetric.datasets import load
 from certimetric.geometry import resolve_norm
 
 ATTACKS = [
@@ -250,3 +251,25 @@ def test_hard_input(attack, case, k):
 def test_repr_shows_the_settings(attack):
     for name in vars(attack):
         assert f"{name}=" in repr(attack)
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "digits"])
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_certified_exact_and_attacked_in_this_order(name, norm, k):
+    # The bracket holds for every instance: certified ≤ proven lower bound ≤ smallest change, and attacks stay above.
+    data = load(name)
+    X = (data.X - data.X.mean(axis=0)) / np.maximum(data.X.std(axis=0), 1e-12)
+    test = np.arange(0, len(X), max(3, len(X) // 12 // 3 * 3))
+    train = np.setdiff1d(np.arange(len(X)), np.arange(0, len(X), 3))
+    knn = CertifiedKNeighborsClassifier(k, metric=GMML(), norm=norm).fit(X[train], data.y[train])
+    _, certified = knn.predict_with_radius(X[test])
+    found = knn.minimal_perturbation(X[test], time_limit=0.1)
+    attacked = BestOf([RegionAttack(), SmoothedVoteAttack(steps=20)])(knn, X[test], threat=norm)
+    assert attacked.success.all()
+    assert (certified <= found.lower * (1 + 1e-9)).all()
+    assert (found.lower <= found.radii).all()
+    assert (found.lower <= attacked.distances * (1 + 1e-9)).all()
+    if k == 1:
+        assert (found.radii <= attacked.distances * (1 + 1e-9)).all()
+        assert np.median(found.radii / attacked.distances) > 0.95

@@ -162,6 +162,7 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                 "features": [{"name": names[j], "weight": float(weights[i])} for i, j in enumerate(order[:10])],
             },
             "fragile": [_fragile(rng, i, X, y, names, classes, scale, 0.02 * (i + 1), image) for i in range(6)],
+            "robustness": _robustness(spec == "euclidean"),
         }
 
     return build
@@ -186,6 +187,23 @@ def _summary(splits: list[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
+def _robustness(one_neighbour) -> dict[str, Any]:
+    eps = np.linspace(0, 2, 31)
+    certified = 0.95 * np.exp(-1.2 * eps)
+    curves = {
+        "instances": 100,
+        "eps": eps.tolist(),
+        "clean": 0.95,
+        "noise": (0.95 - 0.02 * eps).tolist(),
+        "adversarial": (0.95 * np.exp(-eps)).tolist(),
+        "exact": (0.95 * np.exp(-1.1 * eps)).tolist() if one_neighbour else None,
+        "certified": certified.tolist(),
+    }
+    if one_neighbour:
+        return curves | {"certified_over_exact": 0.97, "exact_over_attack": 0.99}
+    return curves | {"certified_over_attack": 0.9}
+
+
 def _fragile(rng, i, X, y, names, classes, scale, radius, image) -> dict[str, Any]:
     row = int(rng.integers(len(X)))
     others = np.flatnonzero(y != y[row])
@@ -202,6 +220,7 @@ def _fragile(rng, i, X, y, names, classes, scale, radius, image) -> dict[str, An
         "predicted": own,
         "radius": radius,
         "attack_distance": radius * 1.12 if found else None,
+        "exact_radius": radius * 1.1 if found and i % 2 else None,
         "adversarial_prediction": other if found else None,
         "changes": [
             {

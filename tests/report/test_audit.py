@@ -136,3 +136,20 @@ def test_foreign_documents_are_refused(other):
         with pytest.raises(ValueError, match="document") as error:
             render(other)
         assert "\n" not in str(error.value)
+
+
+def test_brackets_of_each_learner(make_document):
+    document = make_document("digits")
+    html = render_audit(document)
+    page = Page(html)
+    for i, learner in enumerate(document["learners"], 1):
+        assert (f"figure-robustness-{i}" in page.ids) == (learner.get("robustness") is not None)
+        assert f"{learner['label']}: bracketed accuracy" in "".join(page.text)
+    assert "97.0 % of the exact smallest change" in "".join(page.text)
+    assert "exact nearest change" in html  # a fragile instance whose exact change is known
+    # A document from before these figures were measured is still rendered, without them.
+    for learner in document["learners"]:
+        learner.pop("robustness", None)
+        for entry in learner["fragile"]:
+            entry.pop("exact_radius", None)
+    assert "brackets" not in Page(render_audit(document)).ids

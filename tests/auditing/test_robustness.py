@@ -1,0 +1,48 @@
+"""The curves of the audit bracket each other, and are those of the instances they were made from."""
+
+import numpy as np
+import pytest
+
+from certimetric import audit
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def learners(request, iris):
+    options = {"learners": ["euclidean", "lmnn"], "repeats": 1, "n_neighbors": request.param}
+    return request.param, audit(iris.X, iris.y, **options).document["learners"]
+
+
+def test_curves_bracket_each_other(learners):
+    k, learners = learners
+    for learner in learners:
+        curves = learner["robustness"]
+        sizes = len(curves["eps"])
+        certified, attacked = np.array(curves["certified"]), np.array(curves["adversarial"])
+        assert curves["eps"][0] == 0
+        assert np.all(np.diff(curves["eps"]) > 0)
+        assert len(certified) == len(attacked) == len(curves["noise"]) == sizes
+        # Larger changes can only do more; at size 0 nothing has been changed.
+        for curve in (certified, attacked):
+            assert (np.diff(curve) <= 0).all()
+        assert certified[0] == attacked[0] == curves["noise"][0] == curves["clean"]
+        assert (certified <= attacked).all()
+        assert (np.array(curves["noise"]) >= certified - 1e-12).all()
+        if k == 1:
+            exact = np.array(curves["exact"])
+            assert (certified <= exact).all()
+            assert (exact <= attacked).all()
+            assert 0.9 < curves["certified_over_exact"] <= 1
+            assert 0.9 < curves["exact_over_attack"] <= 1
+        else:
+            assert curves["exact"] is None
+            assert 0.5 < curves["certified_over_attack"] <= 1
+
+
+def test_fragile_instances_have_their_exact_change(learners):
+    _, learners = learners
+    for learner in learners:
+        for entry in learner["fragile"]:
+            exact = entry["exact_radius"]
+            assert exact is not None  # a small table: branch and bound comes to its end
+            assert entry["radius"] <= exact * (1 + 1e-9) + 1e-12
+            assert exact <= entry["attack_distance"] * (1 + 1e-6)
