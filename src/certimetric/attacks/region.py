@@ -82,7 +82,7 @@ class RegionAttack(Attack):
         """Offer the nearest points of regions to ``starts``, by changes of the mutable features; gives the nearest."""
         reference, k, threat = classifier._reference, classifier.n_neighbors, search.threat
         program = DualProgram(reference, threat.norm.restrict(mutable))
-        points, _ = reference.embed(starts)
+        points, errors = reference.embed(starts)
         predicted = reference.predict(points, k)
         rows: list[int] = []
         steps: list[Array] = []
@@ -91,7 +91,7 @@ class RegionAttack(Attack):
             if classifier.classes_[predicted[i]] != search.goal[i]:
                 continue
             box = _box(program.lift, threat.low, threat.high, starts[i], mutable)
-            regions = Regions(program, points[i], int(predicted[i]), k, box=box)
+            regions = Regions(program, points[i], int(predicted[i]), k, errors[i], box=box)
             found = regions.search(self.n_opponents)
             for step, neighbors in found:
                 inner = regions.inward(step, neighbors, _MARGIN)

@@ -11,7 +11,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.certify.kernels import gap_over_dual, insert_largest
+from certimetric.certify.kernels import gap_over_dual, insert_largest, rounding_of_distances
 from certimetric.certify.nearest_flip import DualProgram
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ReferenceSet
@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 N_OPPONENTS = 8  # opponents from which the first upper bound is looked for
-_ROUNDING = 1e-9  # taken off every bound that rests on floating-point multipliers
+_ROUNDING = 1e-9  # by which a proven bound may miss the best step because of rounding, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def nearest_flips_of_votes(
 ) -> MinimalPerturbation:
     """Minimal perturbation of the k-NN predictions of queries, each within ``time_limit`` seconds."""
     bound = bound_radii(reference, X, k, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    points, _ = reference.embed(X)
+    points, errors = reference.embed(X)
     if exclude is None:
         exclude = np.full(len(X), -1, dtype=np.int64)
     program = DualProgram(reference, norm)
@@ -57,14 +57,14 @@ def nearest_flips_of_votes(
     for i, point in enumerate(points):
         if np.isinf(lower[i]):
             continue
-        search = _Search(Regions(program, point, int(bound.predicted[i]), k, int(exclude[i])))
+        search = _Search(Regions(program, point, int(bound.predicted[i]), k, errors[i], int(exclude[i])))
         proven = search.run(time_limit)
-        lower[i] = max(lower[i], proven * (1.0 - _ROUNDING))
+        lower[i] = max(lower[i], proven)
         if search.best is not None:
-            radii[i], steps[i] = search.best.size, search.best.eta
+            # What counts as a tie may be too near by a relative 1e-8, but never below what is proven.
+            radii[i], steps[i] = max(search.best.size, lower[i]), search.best.eta
             # 10⁻⁶ of it keeps a distance of 10⁻⁶ steps from every boundary.
             inwards[i] = search.regions.inward(search.best, search.neighbors, 1e-6) * 1e6
-    lower = np.minimum(lower, radii)
     changes = steps @ program.lift
     witnesses, verified = push_outward(
         reference, X, changes, inwards @ program.lift, k, bound.predicted, exclude, np.flatnonzero(np.isfinite(radii))
@@ -85,6 +85,7 @@ class _Search:
     def __init__(self, regions: Regions):
         self.regions, self.k, self.y = regions, regions.k, regions.y
         self.best: Step | None = None
+        self.unproven = np.inf  # least bound of nodes that were given up without a proof
         self.neighbors = np.array([], dtype=np.int64)  # the k nearest that the best step leads to
 
     @property
@@ -97,32 +98,29 @@ class _Search:
         end = time.monotonic() + time_limit
         for step, neighbors in self.regions.search(N_OPPONENTS):
             self._accept(step, neighbors)
-        bounds = np.full(len(self.y), np.inf)
-        data = self.regions.program.data
-        _opponent_bounds(
-            np.sqrt(self.regions.squared),
-            self.regions.own,
-            self.regions.present,
+        regions = self.regions
+        self.bounds = _opponent_bounds(
+            regions.squared,
+            regions.error,
+            regions.own,
+            regions.present,
             self.k // 2 + 1,
-            self.radius * (1.0 + 1e-12),
-            data[3],
-            np.zeros(len(self.y)),
-            self.regions.program.order,
-            bounds,
+            self.radius,
+            regions.program.data,
+            regions.program.order,
         )
-        self.bounds = bounds
         ticket = itertools.count()
         heap: list[tuple[float, int, _Node]] = [(0.0, next(ticket), _Node((), ()))]
         while heap:
             lower, _, node = heapq.heappop(heap)
             if lower >= self.radius:
-                return self.radius
+                break
             if time.monotonic() > end:
-                return lower
+                return min(lower, self.unproven)
             for bound, child in self._branch(node, lower):
                 if bound < self.radius:
                     heapq.heappush(heap, (bound, next(ticket), child))
-        return self.radius
+        return min(self.radius, self.unproven)
 
     def _branch(self, node: _Node, lower: float) -> list[tuple[float, _Node]]:
         """Solve the relaxation of a node; give the bounds of its children and the children, none if it is settled."""
@@ -141,8 +139,11 @@ class _Search:
         if len(inside):
             solved = regions.step_into(inside, np.flatnonzero(out), self.radius)
             if isinstance(solved, float):
+                # Beyond the best step, or so says the solver: what it did not prove stays open.
+                if solved < self.radius * (1.0 - _ROUNDING):
+                    self.unproven = min(self.unproven, max(lower, solved))
                 return []
-            step, lower = solved, max(lower, solved.bound * (1.0 - _ROUNDING))
+            step, lower = solved, max(lower, solved.bound)
         else:
             p = regions.program.dual.shape[1]
             step = Step(np.zeros(p), 0.0, 0.0, np.empty((0, 2), dtype=np.int64))
@@ -160,7 +161,7 @@ class _Search:
             # Decide about one instance in the way: one that comes before the worst of ``inside``, the predicted class
             # first; or else the nearest that fills a place although something outside comes before it.
             scores = regions.scores(step.eta)
-            before = np.flatnonzero(open_ & (scores < scores[inside].max(initial=-np.inf) - regions.tie))
+            before = np.flatnonzero(open_ & (scores < scores[inside].max(initial=-np.inf) - regions.rounding))
             if len(before) > free:
                 before = before[own[before]] if own[before].any() else before
                 j = int(before[scores[before].argmin()])
@@ -199,20 +200,26 @@ class _Search:
 
 
 @nb.njit(cache=True, nogil=True)
-def _opponent_bounds(distance, own, present, a, upper, dual, dual_errors, order, bounds):
+def _opponent_bounds(squared, error, own, present, a, upper, data, order):
     """Lower bound of each opponent: the a-th largest e(l, j) over the predicted class; infinity from ``upper`` on."""
+    points, point_errors, _, dual, dual_errors, _, _ = data
+    relative = rounding_of_distances(points.shape[1])
+    bounds = np.full(squared.shape[0], np.inf)
     inner = np.empty(a)
-    for l in range(distance.shape[0]):
+    for l in range(squared.shape[0]):
         if own[l] or not present[l]:
             continue
+        below = max(np.sqrt(squared[l]) * (1.0 - relative) - error - point_errors[l], 0.0)
         filled = 0
         discarded = False
-        for j in range(distance.shape[0]):
+        for j in range(squared.shape[0]):
             if own[j]:
-                value = gap_over_dual(distance[l], distance[j], l, j, dual, dual_errors, order)
+                above = np.sqrt(squared[j]) * (1.0 + relative) + error + point_errors[j]
+                value = gap_over_dual(below, above, l, j, dual, dual_errors, order)
                 filled = insert_largest(inner, filled, a, value)
                 if filled == a and inner[a - 1] >= upper:
                     discarded = True
                     break
         if not discarded:
             bounds[l] = inner[a - 1] if filled == a else 0.0
+    return bounds

@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.certify.kernels import difference_norm
+from certimetric.certify.kernels import difference_norm, rounding_of_distances
 from certimetric.certify.least_norm import OPTIMAL, least_distance, least_norm_in_rounds, workspace
 from certimetric.certify.minimal_kernels import primal_order
 from certimetric.certify.nearest_flip import DualProgram
@@ -22,7 +22,7 @@ from certimetric.geometry.neighbors import squared_distance
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_TIE = 1e-10  # difference of squared distances that counts as a tie, relative to a typical one
+_TIE = 1e-8  # relative to a step: how much farther it would have to go for what still counts as a tie at its end
 _ROUNDS = 6  # of local search
 _POLISH = 1e-6  # relative slack within which the exact measure of a step is looked for
 _REPLACEMENTS = 2  # nearby classmates tried in the place of a member of the group
@@ -38,7 +38,7 @@ class Step:
         In the dual coordinates.
     size : float
     bound : float
-        What the multipliers prove the smallest step into the region to be, but for rounding.
+        What the multipliers prove the smallest step into the region to be at least.
     pairs : int array of shape (q, 2)
         Instances (inside, outside) whose constraint binds.
     """
@@ -60,6 +60,8 @@ class Regions:
     predicted : int
         Its class code.
     k : int
+    error : float
+        Bound on the rounding error of ``point``.
     exclude : int, default=-1
         Instance that the query does not see; −1 for none.
     box : pair (array of shape (b, p), array of shape (b,)), optional
@@ -72,16 +74,17 @@ class Regions:
         point: Array,
         predicted: int,
         k: int,
+        error: float,
         exclude: int = -1,
         box: tuple[Array, Array] | None = None,
     ):
-        self.program, self.predicted, self.k, self.box = program, predicted, k, box
+        self.program, self.predicted, self.k, self.error, self.box = program, predicted, k, error, box
         self.points, self.dual, self.y = program.data[0], program.dual, program.data[5]
         self.point, self.squared = point, _squared_distances(self.points, point)
         self.n_classes = int(self.y.max()) + 1
         self.present = np.arange(len(self.y)) != exclude
         self.own = (self.y == predicted) & self.present
-        self.tie = _TIE * (1.0 + float(np.median(self.squared)))
+        self.rounding = 16.0 * rounding_of_distances(self.points.shape[1]) * float(self.squared.max())
 
     def scores(self, eta: Array) -> Array:
         """Squared distances of the moved query to all instances, up to a common constant."""
@@ -99,9 +102,15 @@ class Regions:
     def agrees(self, neighbors: Indices, eta: Array) -> bool:
         """Whether these are the k nearest after a step, ties decided in their favour."""
         scores = self.scores(eta)
-        rest = self.present.copy()
-        rest[neighbors] = False
-        return bool(scores[neighbors].max() <= scores[rest].min(initial=np.inf) + self.tie)
+        before = self.present & (scores < scores[neighbors].max() - self.rounding)
+        before[neighbors] = False
+        tie = 2.0 * _TIE * float(np.linalg.norm(eta, primal_order(self.program.order)))
+        for j in np.flatnonzero(before):  # what comes before one of them must do so by no more than a tie
+            worse = neighbors[scores[neighbors] > scores[j] + self.rounding]
+            apart = np.linalg.norm(self.dual[worse] - self.dual[j], self.program.order, axis=1)
+            if (scores[worse] > scores[j] + self.rounding + tie * apart).any():
+                return False
+        return True
 
     def flips(self, neighbors: Indices) -> bool:
         """Whether another class wins the vote of these instances, the first one where votes are equal."""
@@ -128,15 +137,16 @@ class Regions:
         """
         order = self.program.order if order is None else order
         reach = limit + margin if order == self.program.order else np.inf
-        rows, h, pairs, count = _pair_rows(
-            self.points, self.point, self.squared, self.dual, inside, outside, reach, order
+        rows, h, slack, pairs, count = _pair_rows(
+            self.point, self.error, self.squared, inside, outside, reach, self.program.data, order
         )
         if count < 0:
             return np.inf
-        rows, h, pairs = rows[:count], h[:count] + margin, pairs[:count]
+        rows, h, slack, pairs = rows[:count], h[:count] + margin, slack[:count], pairs[:count]
         if self.box is not None:
             sizes = np.linalg.norm(self.box[0], order, axis=1)
             rows, h = np.vstack([rows, self.box[0] / sizes[:, None]]), np.append(h, self.box[1] / sizes)
+            slack = np.vstack([slack, np.zeros((len(sizes), 2))])
             pairs = np.vstack([pairs, np.full((len(sizes), 2), -1)])
         if order == 2:
             p = rows.shape[1]
@@ -146,7 +156,7 @@ class Regions:
         else:
             solution, active, u = least_norm_in_rounds(rows, h, order, limit)
             found, eta = solution is not None, np.zeros(rows.shape[1]) if solution is None else solution
-        bound = _proven(rows[active], h[active], u, order) if order == self.program.order else 0.0
+        bound = _proven(rows[active], h[active], slack[active], u, order) if order == self.program.order else 0.0
         size = float(np.linalg.norm(eta, primal_order(self.program.order))) if found else np.inf
         if size >= limit:
             return bound
@@ -273,11 +283,11 @@ class Regions:
         return step, group, spared
 
 
-def _proven(rows: Array, h: Array, u: Array, order: float) -> float:
-    """``λᵀh / ‖Nᵀλ‖_*``; infinity where the multipliers prove that there is no solution."""
-    gain = float(h @ u)
-    pull = float(np.linalg.norm(rows.T @ u, order)) if len(u) else 0.0
-    return 0.0 if gain <= 0 else gain / pull if pull > 0 else np.inf
+def _proven(rows: Array, h: Array, slack: Array, u: Array, order: float) -> float:
+    """``λᵀh / ‖Nᵀλ‖_*`` with the errors of h and of the rows taken to the safe side."""
+    gain = float((h - slack[:, 0]) @ u)
+    pull = float(np.linalg.norm(rows.T @ u, order) + slack[:, 1] @ u) if len(u) else 0.0
+    return 0.0 if gain <= 0 else gain / pull * (1.0 - 1e-12) if pull > 0 else np.inf
 
 
 @nb.njit(cache=True, nogil=True)
@@ -289,11 +299,16 @@ def _squared_distances(points, point):
 
 
 @nb.njit(cache=True, nogil=True)
-def _pair_rows(points, point, squared, dual, inside, outside, limit, order):
-    """Rows of dual norm 1 for every pair (inside, outside) that can bind within ``limit``; −1 if one cannot be met."""
+def _pair_rows(point, error, squared, inside, outside, limit, data, order):
+    """Rows of dual norm 1 for every pair (inside, outside) that can bind within ``limit``; −1 if one cannot be met.
+
+    With them their right-hand sides, and bounds on the errors of these and of the rows' dual norms.
+    """
+    points, point_errors, _, dual, dual_errors, _, _ = data
+    relative = rounding_of_distances(points.shape[1])
     p = dual.shape[1]
     size = inside.shape[0] * outside.shape[0]
-    rows, h = np.empty((size, p)), np.empty(size)
+    rows, h, slack = np.empty((size, p)), np.empty(size), np.empty((size, 2))
     pairs = np.empty((size, 2), dtype=np.int64)
     count = 0
     for l in inside:
@@ -306,13 +321,16 @@ def _pair_rows(points, point, squared, dual, inside, outside, limit, order):
             norm = 2.0 * difference_norm(dual[l], dual[j], order)
             if norm == 0.0:
                 if gap > 1e-12 * (squared[l] + squared[j]):
-                    return rows, h, pairs, -1
+                    return rows, h, slack, pairs, -1
                 continue
             if gap <= -limit * norm:
                 continue
             for t in range(p):
                 rows[count, t] = 2.0 * (dual[l, t] - dual[j, t]) / norm
             h[count] = gap / norm
+            off = np.sqrt(squared[l]) * (error + point_errors[l]) + np.sqrt(squared[j]) * (error + point_errors[j])
+            slack[count, 0] = (2.0 * off + relative * (squared[l] + squared[j])) / norm
+            slack[count, 1] = 2.0 * (dual_errors[l] + dual_errors[j]) / norm + (p + 16) * 1.2e-16
             pairs[count, 0], pairs[count, 1] = l, j
             count += 1
-    return rows, h, pairs, count
+    return rows, h, slack, pairs, count
