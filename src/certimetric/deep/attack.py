@@ -1,0 +1,113 @@
+"""The shape of all attacks on embeddings, and how the best point of each sample is kept."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.freeze import frozen
+from certimetric.deep.objectives import Objective
+from certimetric.deep.threats import Ball, per_sample
+
+_Kind = TypeVar("_Kind", bound="Attack")
+
+
+class Attack(ABC):
+    """An attack is configured by its constructor and called with a model, inputs and an objective.
+
+    Parameters
+    ----------
+    ball : Ball
+        What it may change.
+    seed : int, default=0
+        Same seed, same perturbations.
+    """
+
+    def __init__(self, ball: Ball, *, seed: int = 0):
+        self.ball, self.seed = ball, seed
+
+    def __call__(self, model: nn.Module, x: Tensor, objective: Objective) -> Tensor:
+        """Perturb inputs so that the objective of their embeddings becomes large.
+
+        The model is in evaluation mode inside, takes no gradients, and is left as it was.
+
+        Parameters
+        ----------
+        model : Module
+            Images (b, …) to embeddings (b, k).
+        x : tensor of shape (b, …)
+            Within the bounds of the ball.
+        objective : Objective
+            Of these samples.
+
+        Returns
+        -------
+        perturbed : tensor of the shape, type and memory format of x
+            For each sample the best point of all that were tried, x itself among them.
+
+        Raises
+        ------
+        ValueError
+            If an input lies outside of the bounds.
+        """
+        if (
+            self.ball.bounds is not None
+            and len(x)
+            and bool(((x < self.ball.bounds[0]) | (x > self.ball.bounds[1])).any())
+        ):
+            low, high = self.ball.bounds
+            raise ValueError(
+                f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
+            )
+        with frozen(model):
+            best = Best(model, x.detach(), objective)
+            if len(x) and self.ball.eps > 0:
+                generator = torch.Generator(device=x.device).manual_seed(self.seed)
+                self._attack(model, x.detach(), objective, best, generator)
+        return best.x
+
+    @abstractmethod
+    def _attack(
+        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
+    ) -> None:
+        """Offer points to ``best``."""
+
+    def with_eps(self: _Kind, eps: float) -> _Kind:
+        """The same attack with another radius; settings that were derived from the radius follow it."""
+        other = copy.copy(self)
+        other.ball = self.ball.with_eps(eps)
+        return other
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Best:
+    """The best point of each sample so far, by the value of the objective."""
+
+    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
+        self.x = x.clone(memory_format=torch.preserve_format)
+        with torch.no_grad():
+            self.value = objective(model(x)).detach().clone()
+
+    @torch.no_grad()
+    def offer(self, x: Tensor, value: Tensor) -> Tensor:
+        """Keep what is better; gives where it was, (b,)."""
+        better = value > self.value
+        self.x = torch.where(per_sample(better.to(x.dtype), x) > 0, x, self.x)
+        self.value = torch.where(better, value, self.value)
+        return better
+
+
+def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """Values (b,) and the gradient of each sample's value in its input."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = objective(model(x))
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), torch.nan_to_num(gradient.detach())

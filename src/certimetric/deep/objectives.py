@@ -1,0 +1,193 @@
+"""What an attack on embeddings maximises: one value for each sample, and whether the goal is reached."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CHUNK = 2**22  # distances of embeddings that are looked at together
+
+
+class Objective(ABC):
+    """A goal for the embeddings of a batch; attacks maximise it sample by sample.
+
+    A subclass keeps what belongs to its samples in ``per_sample``, by name: each is a tensor of length b, indexed by
+    sample, that :meth:`select` cuts.
+    """
+
+    per_sample: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Values (b,) of embeddings (b, k), differentiable."""
+
+    @abstractmethod
+    def broken(self, embeddings: Tensor) -> Tensor:
+        """Whether each sample has reached the goal, bool (b,)."""
+
+    def select(self, rows: Tensor) -> Objective:
+        """The same objective for some of the samples, ``rows`` an index or a mask."""
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        for name in self.per_sample:
+            value = getattr(self, name)
+            if value is not None:
+                setattr(part, name, value[rows])
+        return part
+
+
+class MarginObjective(Objective):
+    """Distance to the nearest positive minus distance to the nearest negative: positive exactly when R@1 breaks.
+
+    A positive is a gallery item of the query's label that is not the query itself: self-matches are known by their ids,
+    never by their rank, for an attacked query need not be its own nearest neighbour.
+
+    Parameters
+    ----------
+    labels : int tensor of shape (b,)
+        Of the queries.
+    gallery : tensor of shape (n, k)
+        Embeddings; no gradient flows into them.
+    gallery_labels : int tensor of shape (n,)
+    ids, gallery_ids : int tensors of shape (b,) and (n,), optional
+        Equal ids are the same picture.
+
+    Raises
+    ------
+    ValueError
+        If a query has no positive or no negative in the gallery.
+
+    Notes
+    -----
+    A tie between positive and negative counts as broken.
+    """
+
+    per_sample = ("labels", "ids")
+
+    def __init__(
+        self,
+        labels: Tensor,
+        gallery: Tensor,
+        gallery_labels: Tensor,
+        ids: Tensor | None = None,
+        gallery_ids: Tensor | None = None,
+    ):
+        if (ids is None) != (gallery_ids is None):
+            raise ValueError("ids of queries and gallery_ids must be given together, or neither")
+        self.labels, self.ids = labels, ids
+        self.gallery, self.gallery_labels, self.gallery_ids = gallery.detach(), gallery_labels, gallery_ids
+        with torch.no_grad():
+            same = (labels[:, None] == gallery_labels) & ~self._self_matches()
+            alone, all_same = ~same.any(dim=1), (labels[:, None] == gallery_labels).all(dim=1)
+        for flags, kind in ((alone, "positive"), (all_same, "negative")):
+            if flags.any():
+                raise ValueError(
+                    f"query {int(flags.nonzero()[0])} has no {kind} in the gallery: leave such queries out"
+                )
+
+    def _self_matches(self) -> Tensor:
+        if self.ids is None or self.gallery_ids is None:
+            return torch.zeros(1, dtype=torch.bool, device=self.gallery.device)
+        return self.ids[:, None] == self.gallery_ids
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        positive, negative = self._nearest(embeddings.detach())
+        return distance(embeddings, self.gallery[positive]) - distance(embeddings, self.gallery[negative])
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self(embeddings) >= 0
+
+    @torch.no_grad()
+    def _nearest(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Gallery rows of the nearest positive and the nearest negative of each query."""
+        b, n = len(embeddings), len(self.gallery)
+        best = [torch.full((b,), torch.inf, device=embeddings.device) for _ in range(2)]
+        index = [torch.zeros(b, dtype=torch.long, device=embeddings.device) for _ in range(2)]
+        step = max(1, _CHUNK // max(b, 1))
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            distances = torch.cdist(embeddings.float(), self.gallery[rows].float())
+            same = self.labels[:, None] == self.gallery_labels[rows]
+            own = self.ids[:, None] == self.gallery_ids[rows] if self.ids is not None else None  # type: ignore[index]
+            for kind, wrong in enumerate((~same if own is None else ~same | own, same)):
+                value, where = distances.masked_fill(wrong, torch.inf).min(dim=1)
+                nearer = value < best[kind]
+                best[kind] = torch.where(nearer, value, best[kind])
+                index[kind] = torch.where(nearer, where + start, index[kind])
+        return index[0], index[1]
+
+
+class AwayFromPositive(Objective):
+    """Distance to a reference, such as the nearest positive of each sample; broken beyond ``reach``, if given."""
+
+    per_sample = ("references", "reach")
+
+    def __init__(self, references: Tensor, reach: Tensor | None = None):
+        self.references, self.reach = references.detach(), reach
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return distance(embeddings, self.references)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            values = self(embeddings)
+            return values > (torch.inf if self.reach is None else self.reach)
+
+
+class EmbeddingShift(AwayFromPositive):
+    """Distance from the clean embedding of the sample itself."""
+
+
+class TowardsNegative(AwayFromPositive):
+    """Minus the distance to a reference of another class; broken within ``reach``, 0 by default."""
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return -distance(embeddings, self.references)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            return -self(embeddings) <= (0.0 if self.reach is None else self.reach)
+
+
+class TargetEmbedding(TowardsNegative):
+    """Minus the distance to a wanted embedding; broken within ``reach`` of it."""
+
+
+class TupleLoss(Objective):
+    """A metric loss of the whole batch on fixed tuples: perturbing samples jointly raises it.
+
+    The loss is one number, which every sample is given: it has no meaning for some of the samples alone, so that
+    attacks keep the best step of the batch as a whole.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(embeddings, labels, indices_tuple)`` as in pytorch-metric-learning, with parameters of its own or not.
+    labels : int tensor of shape (b,)
+    indices_tuple : tuple of tensors or None
+        What a miner gave for the clean batch.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], labels: Tensor, indices_tuple: Any = None):
+        self.loss, self.labels, self.indices_tuple = loss, labels, indices_tuple
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        value = self.loss(embeddings, self.labels, self.indices_tuple)
+        return value.expand(len(embeddings)) / len(embeddings)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        return torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
+
+    def select(self, rows: Tensor) -> Objective:
+        raise ValueError("the loss of a batch has no meaning for some of its samples")
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distance of paired embeddings, (b,), with gradient 0 where they coincide."""
+    squared = (a.float() - b.float()).pow(2).sum(dim=1)
+    return squared.clamp_min(1e-24).sqrt()

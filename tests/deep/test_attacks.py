@@ -1,0 +1,219 @@
+"""Laws of the attacks on embeddings: where they stay, what they keep, and that more of them is never less."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+from torch import nn  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from certimetric.deep import (  # noqa: E402
+    APGD,
+    FGSM,
+    PGD,
+    CarliniWagner,
+    EmbeddingShift,
+    L2Ball,
+    LinfBall,
+    MarginObjective,
+    SquareAttack,
+    TargetEmbedding,
+)
+
+BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8)}
+ATTACKS = {
+    "fgsm": lambda ball: FGSM(ball),
+    "fgsm, random start": lambda ball: FGSM(ball, random_start=True),
+    "pgd": lambda ball: PGD(ball, steps=5),
+    "apgd": lambda ball: APGD(ball, steps=12),
+    "carlini-wagner": lambda ball: CarliniWagner(ball, steps=10, searches=3),
+    "square": lambda ball: SquareAttack(ball, queries=40),
+}
+every_attack = pytest.mark.parametrize("attack", ATTACKS)
+every_ball = pytest.mark.parametrize("ball", BALLS)
+
+
+def margin(model, images, labels, b):
+    """The first b images are queries, all are the gallery."""
+    with torch.no_grad():
+        gallery = model.eval()(images)
+    ids = torch.arange(len(images))
+    return MarginObjective(labels[:b], gallery, labels, ids[:b], ids)
+
+
+@every_attack
+@every_ball
+def test_stays_in_ball_and_bounds_and_never_loses(digits, network, attack, ball):
+    images, labels = digits
+    objective, x = margin(network, images, labels, 32), images[:32]
+    attacked = ATTACKS[attack](BALLS[ball])(network, x, objective)
+    assert attacked.shape == x.shape
+    assert attacked.dtype == x.dtype
+    assert (BALLS[ball].size(attacked, x) <= BALLS[ball].eps * (1 + 1e-5)).all()
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    with torch.no_grad():
+        before, after = objective(network(x)), objective(network(attacked))
+    assert (after >= before - 1e-5).all()
+    assert after.mean() > before.mean()
+    # Same seed, same perturbation.
+    torch.testing.assert_close(ATTACKS[attack](BALLS[ball])(network, x, objective), attacked, rtol=0, atol=0)
+
+
+@every_ball
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        (lambda ball: PGD(ball, steps=4, step_size=0.02), lambda ball: PGD(ball, steps=12, step_size=0.02)),
+        (lambda ball: PGD(ball, steps=4), lambda ball: PGD(ball, steps=4, restarts=3)),
+        (lambda ball: APGD(ball, steps=8), lambda ball: APGD(ball, steps=8, restarts=3)),
+        (lambda ball: SquareAttack(ball, queries=15), lambda ball: SquareAttack(ball, queries=60)),
+    ],
+    ids=["steps", "restarts", "restarts of apgd", "queries"],
+)
+def test_more_is_never_weaker(digits, network, ball, less, more):
+    images, labels = digits
+    objective, x = margin(network, images, labels, 24), images[:24]
+    with torch.no_grad():
+        few, many = (objective(network(make(BALLS[ball])(network, x, objective))) for make in (less, more))
+    assert (many >= few - 1e-6).all()
+
+
+@every_attack
+def test_model_is_left_as_it_was(digits, network, attack):
+    images, labels = digits
+    objective = margin(network, images, labels, 8)
+    network.train()
+    network[0].eval()
+    network[7].weight.requires_grad_(False)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    wanted = [parameter.requires_grad for parameter in network.parameters()]
+
+    def unchanged():
+        assert [module.training for module in network.modules()] == modes
+        assert [parameter.requires_grad for parameter in network.parameters()] == wanted
+        assert all(parameter.grad is None for parameter in network.parameters())
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
+
+    ATTACKS[attack](LinfBall(0.1))(network, images[:8], objective)
+    unchanged()
+
+    class Failing(EmbeddingShift):
+        def __call__(self, embeddings):
+            raise RuntimeError("no value")
+
+    with pytest.raises(RuntimeError, match="no value"):
+        ATTACKS[attack](LinfBall(0.1))(network, images[:8], Failing(torch.zeros(8, 16)))
+    unchanged()
+
+
+@every_attack
+def test_a_model_without_gradient_gives_no_nan(digits, attack):
+    images, _ = digits
+
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.ones(len(x), 3) + 0 * x.flatten(1)[:, :3]
+
+    attacked = ATTACKS[attack](LinfBall(0.1))(Constant(), images[:4], EmbeddingShift(torch.ones(4, 3)))
+    assert torch.isfinite(attacked).all()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda ball: PGD(ball, 40, ball.eps), lambda ball: APGD(ball, 60)], ids=["pgd", "apgd"]
+)
+@pytest.mark.parametrize("ball", [LinfBall(0.1, None), L2Ball(0.5, None)], ids=["linf", "l2"])
+def test_linear_goal_is_reached_exactly(make, ball):
+    # The largest wᵀδ over a ball is eps times the dual norm of w: a far target makes the objective nearly linear.
+    torch.manual_seed(0)
+    w = torch.randn(1, 6)
+    model = nn.Linear(6, 1, bias=False)
+    model.weight.data.copy_(w)
+    x = torch.randn(5, 6)
+    attacked = make(ball)(model, x, TargetEmbedding(torch.full((5, 1), 1e3)))
+    gain = (attacked - x) @ w[0]
+    best = ball.eps * (w.abs().sum() if ball.name == "linf" else w.norm())
+    torch.testing.assert_close(gain, best.expand(5), rtol=1e-4, atol=1e-5)
+
+
+def test_apgd_is_at_least_as_strong_as_pgd_at_equal_cost(digits, network):
+    images, labels = digits
+    objective, x = margin(network, images, labels, 64), images[:64]
+    with torch.no_grad():
+        pgd = objective(network(PGD(LinfBall(0.1), steps=20)(network, x, objective))).mean()
+        apgd = objective(network(APGD(LinfBall(0.1), steps=20)(network, x, objective))).mean()
+        square = objective(network(SquareAttack(LinfBall(0.1), queries=200)(network, x, objective))).mean()
+    assert apgd >= pgd - 0.01 * pgd.abs()
+    assert square <= apgd  # no gradient is masked in so plain a network
+
+
+def test_random_start_is_uniform_in_the_ball():
+    # The share of points within radius r of the centre is r^d, in both balls.
+    generator = torch.Generator().manual_seed(0)
+    x = torch.zeros(20_000, 3)
+    for ball in (L2Ball(2.0, None), LinfBall(2.0, None)):
+        radius = ball.size(ball.random_start(x, generator), x) / 2.0
+        assert radius.max() <= 1 + 1e-6
+        for r in (0.3, 0.6, 0.9):
+            assert float((radius <= r).float().mean()) == pytest.approx(r**3, abs=0.015)
+
+
+def test_no_host_synchronisation_in_the_steps(digits, network):
+    images, labels = digits
+    objective, x = margin(network, images, labels, 8), images[:8]
+
+    class Syncs(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if "_local_scalar_dense" in str(function) or "nonzero" in str(function):
+                Syncs.count += 1
+            return function(*args, **(kwargs or {}))
+
+    def count(attack):
+        Syncs.count = 0
+        with Syncs():
+            attack(network, x, objective)
+        return Syncs.count
+
+    for short, long in (
+        (PGD(LinfBall(0.1), steps=2), PGD(LinfBall(0.1), steps=9)),
+        (APGD(L2Ball(0.5), steps=4), APGD(L2Ball(0.5), steps=20)),
+        (SquareAttack(LinfBall(0.1), queries=3), SquareAttack(LinfBall(0.1), queries=20)),
+    ):
+        assert count(short) == count(long)
+
+
+def test_channels_last_and_mixed_precision(digits, network):
+    images, _ = digits
+    x = images[:8].repeat(1, 3, 1, 1).contiguous(memory_format=torch.channels_last)
+    model = nn.Sequential(nn.Conv2d(3, 1, 1), *network)
+    objective = EmbeddingShift(model.eval()(x))
+    attacked = PGD(LinfBall(0.1), steps=3)(model, x, objective)
+    assert attacked.is_contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = PGD(LinfBall(0.1), steps=3)(model, x, objective)
+    assert mixed.dtype == torch.float32
+    assert (LinfBall(0.1).size(mixed, x) <= 0.1 * (1 + 1e-5)).all()
+
+
+def test_with_eps():
+    attack = PGD(LinfBall(0.1), steps=7, seed=3)
+    other = attack.with_eps(0.3)
+    assert (other.ball.eps, other.steps, other.seed, attack.ball.eps) == (0.3, 7, 3, 0.1)
+
+
+def test_bad_input_is_named(digits, network):
+    images, _ = digits
+    goal = EmbeddingShift(torch.zeros(2, 16))
+    with pytest.raises(ValueError, match=r"within its bounds, 0 to 1, got 0 to 2"):
+        PGD(LinfBall(0.1))(network, images[:2] * 2, goal)
+    for make, message in (
+        (lambda: LinfBall(-0.1), "eps of LinfBall"),
+        (lambda: L2Ball(0.1, (1.0, 0.0)), "bounds of L2Ball"),
+        (lambda: PGD(LinfBall(0.1), steps=0), "steps and restarts"),
+        (lambda: SquareAttack(LinfBall(0.1), queries=0), "queries"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()

@@ -1,0 +1,90 @@
+"""Objectives of attacks: what they say is what a brute-force ranking says."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+from certimetric.deep import (  # noqa: E402
+    AwayFromPositive,
+    EmbeddingShift,
+    MarginObjective,
+    TargetEmbedding,
+    TowardsNegative,
+    TupleLoss,
+    objectives,
+)
+
+
+def gallery(seed=0, n=60, k=4):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, k, generator=generator), torch.arange(n) % 5
+
+
+def brute_force(queries, labels, items, item_labels, ids, item_ids):
+    values = []
+    for q, label, id_ in zip(queries, labels, ids):
+        d = (items - q).norm(dim=1)
+        positive = (item_labels == label) & (item_ids != id_)
+        values.append(d[positive].min() - d[item_labels != label].min())
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("chunk", [7, 2**22])
+def test_margin_is_positive_exactly_when_the_first_result_is_wrong(monkeypatch, chunk):
+    monkeypatch.setattr(objectives, "_CHUNK", chunk)
+    items, labels = gallery()
+    ids = torch.arange(60)
+    objective = MarginObjective(labels[:20], items, labels, ids[:20], ids)
+    moved = items[:20] + 0.5 * torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
+    expected = brute_force(moved, labels[:20], items, labels, ids[:20], ids)
+    torch.testing.assert_close(objective(moved), expected)
+    assert torch.equal(objective.broken(moved), expected >= 0)
+    for i, q in enumerate(moved):
+        d = (items - q).norm(dim=1)
+        d[i] = torch.inf  # itself, by its id
+        assert bool(objective.broken(moved)[i]) == (labels[d.argmin()] != labels[i])
+    # The query's own clean copy is never its positive, even where it is the nearest by far.
+    assert (objective(items[:20]) > -torch.inf).all()
+    assert (objective(items[:20]) != -brute_force(items[:20], labels[:20], items, labels, ids[:20] + 100, ids)).all()
+
+
+def test_parts_of_an_objective():
+    items, labels = gallery()
+    ids = torch.arange(60)
+    rows = torch.tensor([3, 11, 4])
+    for objective in (
+        MarginObjective(labels, items, labels, ids, ids),
+        EmbeddingShift(items + 1),
+        AwayFromPositive(items.flip(0), torch.rand(60)),
+        TowardsNegative(items.flip(0), torch.rand(60)),
+        TargetEmbedding(items.flip(0)),
+    ):
+        moved = items + 0.1
+        torch.testing.assert_close(objective.select(rows)(moved[rows]), objective(moved)[rows])
+        assert torch.equal(objective.select(rows).broken(moved[rows]), objective.broken(moved)[rows])
+
+
+def test_gradients_are_finite_where_points_coincide():
+    items, labels = gallery()
+    for objective in (EmbeddingShift(items), MarginObjective(labels, items, labels)):
+        moved = items.clone().requires_grad_(True)
+        objective(moved).sum().backward()
+        assert torch.isfinite(moved.grad).all()
+
+
+def test_loss_of_a_batch():
+    items, labels = gallery(n=10)
+    loss = TupleLoss(lambda embeddings, labels, tuples: (embeddings**2).sum(), labels)
+    assert loss(items).sum() == pytest.approx(float((items**2).sum()), rel=1e-5)
+    with pytest.raises(ValueError, match="no meaning for some of its samples"):
+        loss.select(torch.tensor([0]))
+
+
+def test_queries_without_a_positive_or_a_negative_are_named():
+    items, labels = gallery()
+    with pytest.raises(ValueError, match="query 1 has no positive"):
+        MarginObjective(torch.tensor([0, 9]), items, labels)
+    with pytest.raises(ValueError, match="query 0 has no negative"):
+        MarginObjective(torch.tensor([0]), items[labels == 0], labels[labels == 0])
+    with pytest.raises(ValueError, match="together"):
+        MarginObjective(labels, items, labels, ids=torch.arange(60))
