@@ -2,9 +2,18 @@
 
 from certimetric.deep.attack import Attack
 from certimetric.deep.carlini_wagner import CarliniWagner
+from certimetric.deep.defenses import (
+    BatchDefense,
+    Defense,
+    NoDefense,
+    PerturbationDefense,
+    TupleDefense,
+    first_order_margin,
+)
 from certimetric.deep.embeddings import ImageSet, embed
 from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import APGD, FGSM, PGD
+from certimetric.deep.models import EmbeddingNetwork, embedding_model
 from certimetric.deep.objectives import (
     AwayFromPositive,
     EmbeddingShift,
@@ -18,6 +27,7 @@ from certimetric.deep.ranking import relevant_ranks
 from certimetric.deep.retrieval import RetrievalResult, evaluate_retrieval
 from certimetric.deep.square import SquareAttack
 from certimetric.deep.threats import Ball, L2Ball, LinfBall
+from certimetric.deep.tuples import mine_triplets
 
 __all__ = [
     "APGD",
@@ -26,20 +36,29 @@ __all__ = [
     "Attack",
     "AwayFromPositive",
     "Ball",
+    "BatchDefense",
     "CarliniWagner",
+    "Defense",
+    "EmbeddingNetwork",
     "EmbeddingShift",
     "ImageSet",
     "L2Ball",
     "LinfBall",
     "MarginObjective",
+    "NoDefense",
     "Objective",
+    "PerturbationDefense",
     "RetrievalResult",
     "SquareAttack",
     "TargetEmbedding",
     "TowardsNegative",
+    "TupleDefense",
     "TupleLoss",
     "embed",
+    "embedding_model",
     "evaluate_retrieval",
+    "first_order_margin",
     "frozen",
+    "mine_triplets",
     "relevant_ranks",
 ]

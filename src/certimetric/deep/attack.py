@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.freeze import frozen
 from certimetric.deep.objectives import Objective
-from certimetric.deep.threats import Ball, per_sample
+from certimetric.deep.threats import Ball, aligned
 
 _Kind = TypeVar("_Kind", bound="Attack")
 
@@ -99,7 +99,7 @@ class Best:
     def offer(self, x: Tensor, value: Tensor) -> Tensor:
         """Keep what is better; gives where it was, (b,)."""
         better = value > self.value
-        self.x = torch.where(per_sample(better.to(x.dtype), x) > 0, x, self.x)
+        self.x = torch.where(aligned(better, x), x, self.x)
         self.value = torch.where(better, value, self.value)
         return better
 

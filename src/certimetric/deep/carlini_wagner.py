@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack, Best, value_and_gradient
 from certimetric.deep.objectives import Objective
-from certimetric.deep.threats import Ball, per_sample
+from certimetric.deep.threats import Ball, aligned, per_sample
 
 
 class CarliniWagner(Attack):
@@ -81,7 +81,7 @@ class CarliniWagner(Attack):
                     size = (point - x).flatten(1).norm(dim=1)
                     nearer = hit & (size < smallest)
                     smallest = torch.where(nearer, size, smallest)
-                    nearest = torch.where(per_sample(nearer.to(x.dtype), x) > 0, point, nearest)
+                    nearest = torch.where(aligned(nearer, x), point, nearest)
                     reached = reached | hit
                     pull = per_sample((value < self.confidence).to(x.dtype) * constant, x)
                     slope = 2 * (point - x) - pull * gradient

@@ -28,8 +28,8 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
         if isinstance(module, nn.modules.batchnorm._NormBase) and not evaluate
     }
     momentum = {module: module.momentum for module in tracking}
-    buffers = {module: module.num_batches_tracked for module in tracking if module.num_batches_tracked is not None}
-    counts = {module: count.clone() for module, count in buffers.items()}
+    counters = [module.num_batches_tracked for module in tracking if module.num_batches_tracked is not None]
+    counts = [counter.clone() for counter in counters]
     try:
         for root in modules:
             if evaluate:
@@ -44,7 +44,7 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
             parameter.requires_grad_(wanted)
         for module in tracking:
             module.momentum = momentum[module]
-        for module, count in counts.items():
-            module.num_batches_tracked.copy_(count)
+        for counter, count in zip(counters, counts):
+            counter.copy_(count)
         for module, mode in training.items():
             module.training = mode

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack, Best, value_and_gradient
 from certimetric.deep.objectives import Objective
-from certimetric.deep.threats import Ball, per_sample
+from certimetric.deep.threats import Ball, aligned
 
 
 class PGD(Attack):
@@ -148,7 +148,7 @@ class APGD(Attack):
             last_value = value
             better = value > top
             top = torch.where(better, value, top)
-            chosen = per_sample(better.to(x.dtype), x) > 0
+            chosen = aligned(better, x)
             top_point, top_gradient = torch.where(chosen, point, top_point), torch.where(chosen, gradient, top_gradient)
             since += 1
             if step not in checkpoints:
@@ -158,7 +158,7 @@ class APGD(Attack):
             stuck = (halved == 0) & (top_at_checkpoint >= top)
             halve = stalled | stuck
             size = torch.where(halve, size / 2, size)
-            restart = per_sample(halve.to(x.dtype), x) > 0
+            restart = aligned(halve, x)
             point, gradient = torch.where(restart, top_point, point), torch.where(restart, top_gradient, gradient)
             previous = torch.where(restart, top_point, previous)
             last_value = torch.where(halve, top, last_value)
