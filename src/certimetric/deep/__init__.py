@@ -2,6 +2,7 @@
 
 from certimetric.deep.attack import Attack
 from certimetric.deep.carlini_wagner import CarliniWagner
+from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.defenses import (
     BatchDefense,
     Defense,
@@ -27,6 +28,7 @@ from certimetric.deep.ranking import relevant_ranks
 from certimetric.deep.retrieval import RetrievalResult, evaluate_retrieval
 from certimetric.deep.square import SquareAttack
 from certimetric.deep.threats import Ball, L2Ball, LinfBall
+from certimetric.deep.trainer import RobustTrainer
 from certimetric.deep.tuples import mine_triplets
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Objective",
     "PerturbationDefense",
     "RetrievalResult",
+    "RobustTrainer",
     "SquareAttack",
     "TargetEmbedding",
     "TowardsNegative",
@@ -59,6 +62,8 @@ __all__ = [
     "evaluate_retrieval",
     "first_order_margin",
     "frozen",
+    "load_checkpoint",
     "mine_triplets",
     "relevant_ranks",
+    "save_checkpoint",
 ]
