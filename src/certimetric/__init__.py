@@ -51,6 +51,7 @@ _ROOMS = (
     "certify",
     "constraints",
     "datasets",
+    "deep",
     "geometry",
     "learners",
     "objectives",
