@@ -14,6 +14,7 @@ from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbati
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+ATTACKS = (RegionAttack(), SmoothedVoteAttack())
 N_SIZES = 31
 N_DIRECTIONS = 10
 _SHOWN = 0.9  # quantile of the attack's distances up to which curves are drawn
@@ -21,7 +22,7 @@ _SHOWN = 0.9  # quantile of the attack's distances up to which curves are drawn
 
 def attack(request: Request, classifier: CertifiedKNeighborsClassifier, X: Array) -> AttackResult:
     """The nearest change of each instance that several attacks find."""
-    return BestOf([RegionAttack(), SmoothedVoteAttack()])(classifier, X, threat=request.norm)
+    return BestOf(ATTACKS)(classifier, X, threat=request.norm)
 
 
 def exact(classifier: CertifiedKNeighborsClassifier, X: Array) -> MinimalPerturbation | None:

@@ -17,6 +17,7 @@ from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import describe_metric
 from certimetric.auditing.result import AuditResult
+from certimetric.auditing.robustness import ATTACKS
 from certimetric.auditing.runner import Findings, prepare_folder, run_cells
 from certimetric.auditing.summary import (
     Array,
@@ -119,6 +120,7 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
             "seed": request.seed,
             "units": "standardised",
             "noise": list(request.noise),
+            "attacks": [repr(attack) for attack in ATTACKS],
             "eps": eps,
             "report_eps": quoted_eps,
         },

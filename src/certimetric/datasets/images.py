@@ -129,7 +129,7 @@ def _picture(content: bytes, name: str) -> NDArray[np.float32]:
 
     try:
         with Image.open(io.BytesIO(content)) as image:
-            small = image.convert("L").resize((_OMNIGLOT_SIZE, _OMNIGLOT_SIZE), Image.Resampling.BOX)
+            small = image.convert("L").resize((_OMNIGLOT_SIZE, _OMNIGLOT_SIZE), Image.Resampling.BILINEAR)
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"the image {name!r} cannot be read: {error}") from None
     return np.asarray(small, dtype=np.float32) / 255.0

@@ -87,7 +87,7 @@ class ARML(MahalanobisLearner):
 
     References
     ----------
-    Wang, Liu, Yi, Zhou, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
+    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
 
     Examples
     --------

@@ -52,7 +52,7 @@ class MarginLoss(TripletMarginLoss):
 
     References
     ----------
-    Wang, Liu, Yi, Zhou, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
+    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
 
     Examples
     --------
