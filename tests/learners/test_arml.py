@@ -32,7 +32,7 @@ def robust_error(learner, split):
     return 1 - knn.certified_accuracy(X_test, y_test, eps).mean()
 
 
-@pytest.mark.parametrize("name", ["wine", "breast_cancer", "digits"])
+@pytest.mark.parametrize("name", ["wine", "breast_cancer", pytest.param("digits", marks=pytest.mark.slow)])
 def test_beats_the_others_in_certified_robust_error(name):
     # The claim of the paper, on bundled data; benchmarks/arml.py has the larger sets.
     data = load(name)

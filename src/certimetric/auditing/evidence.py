@@ -29,7 +29,7 @@ EVIDENCE_SCHEMA = "certimetric.audit-evidence/2"
 N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
-FRAGILE_SECONDS = 2.0  # for the exact change of each fragile instance, with more than one neighbour
+FRAGILE_SECONDS = 0.5  # for the exact change of each fragile instance, with more than one neighbour
 N_ATTACKED = 100
 N_PERTURBATIONS = 20
 # Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
