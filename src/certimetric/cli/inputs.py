@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,3 +65,16 @@ def writable(option: str, path: Path) -> Path:
             return path
     except OSError as error:
         raise OSError(f"{option}: cannot write {str(path)!r}: {error.strerror or error}") from None
+
+
+def needs_deep() -> None:
+    """See that the packages of embedding models are installed.
+
+    Raises
+    ------
+    ImportError
+        If not, with what to install.
+    """
+    for name in ("torch", "pytorch_metric_learning", "lightning"):
+        if importlib.util.find_spec(name) is None:
+            raise ImportError(f'embedding models need {name}: pip install "certimetric[deep]"')

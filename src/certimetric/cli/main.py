@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
         return _say(str(error) or type(error).__name__)
     except Exception as error:
         # Errors of usage know how to say what was wrong; anything else is a bug and shows its traceback.

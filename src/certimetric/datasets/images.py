@@ -42,7 +42,9 @@ class Images:
         return len(self.images)
 
 
-def load_images(name: str, split: str = "train", root: str | os.PathLike[str] | None = None) -> Images:
+def load_images(
+    name: str, split: str = "train", root: str | os.PathLike[str] | None = None, size: int | None = None
+) -> Images:
     """Load one side of an image set.
 
     Parameters

@@ -1,6 +1,7 @@
 """Embedding models under attack, with torch: threat models, attacks on embeddings, retrieval evaluation."""
 
 from certimetric.deep.attack import Attack
+from certimetric.deep.augmentation import augmentation
 from certimetric.deep.carlini_wagner import CarliniWagner
 from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.defenses import (
@@ -14,6 +15,7 @@ from certimetric.deep.defenses import (
 from certimetric.deep.embeddings import ImageSet, embed
 from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import APGD, FGSM, PGD
+from certimetric.deep.index import Index
 from certimetric.deep.models import EmbeddingNetwork, embedding_model
 from certimetric.deep.objectives import (
     AwayFromPositive,
@@ -24,8 +26,9 @@ from certimetric.deep.objectives import (
     TowardsNegative,
     TupleLoss,
 )
-from certimetric.deep.ranking import relevant_ranks
+from certimetric.deep.ranking import nearest, relevant_ranks
 from certimetric.deep.retrieval import RetrievalResult, evaluate_retrieval
+from certimetric.deep.sampling import ClassBalancedBatches
 from certimetric.deep.square import SquareAttack
 from certimetric.deep.threats import Ball, L2Ball, LinfBall
 from certimetric.deep.trainer import RobustTrainer
@@ -40,10 +43,12 @@ __all__ = [
     "Ball",
     "BatchDefense",
     "CarliniWagner",
+    "ClassBalancedBatches",
     "Defense",
     "EmbeddingNetwork",
     "EmbeddingShift",
     "ImageSet",
+    "Index",
     "L2Ball",
     "LinfBall",
     "MarginObjective",
@@ -57,6 +62,7 @@ __all__ = [
     "TowardsNegative",
     "TupleDefense",
     "TupleLoss",
+    "augmentation",
     "embed",
     "embedding_model",
     "evaluate_retrieval",
@@ -64,6 +70,7 @@ __all__ = [
     "frozen",
     "load_checkpoint",
     "mine_triplets",
+    "nearest",
     "relevant_ranks",
     "save_checkpoint",
 ]

@@ -50,6 +50,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def select(self, rows: Tensor) -> ImageSet:
+        """Some of the images, with their labels and ids."""
+        return ImageSet(self.images[rows], self.labels[rows], self.ids[rows])
+
 
 def check_images(images: Tensor) -> None:
     """Raise an error unless these are images (n, c, h, w), floating, finite and from 0 to 1."""

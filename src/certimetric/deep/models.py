@@ -1,12 +1,16 @@
-"""Embedding models: a small network for small pictures, and any factory of the user's."""
+"""Embedding models: a small network for small pictures, ResNet-50 where it is installed, any factory of the user's."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EmbeddingNetwork(nn.Module):
@@ -18,24 +22,47 @@ class EmbeddingNetwork(nn.Module):
     ----------
     body : Module
         Normalised images to features (b, k).
-    mean, std : float
-        Of the pixels.
+    mean, std : float or sequence of float
+        Of the pixels, one for all channels or one for each.
     normalise : bool, default=True
         Scale embeddings to length 1.
+    freeze_batch_norm : bool, default=False
+        Batch normalisation keeps the statistics that it came with, in training too.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, mean: float = 0.5, std: float = 0.5, normalise: bool = True):
+    def __init__(
+        self,
+        body: nn.Module,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+        normalise: bool = True,
+        freeze_batch_norm: bool = False,
+    ):
         super().__init__()
-        self.body, self.normalise = body, normalise
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("std", torch.tensor(std))
+        self.body, self.normalise, self.freeze_batch_norm = body, normalise, freeze_batch_norm
+        self.register_buffer("mean", _per_channel(mean))
+        self.register_buffer("std", _per_channel(std))
+
+    def train(self, mode: bool = True) -> EmbeddingNetwork:
+        """Training or evaluation mode; frozen normalisation stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         embeddings = self.body((images - self.mean) / self.std)
         return nn.functional.normalize(embeddings, dim=1) if self.normalise else embeddings
+
+
+def _per_channel(value: float | Sequence[float]) -> Tensor:
+    tensor = torch.as_tensor(value, dtype=torch.float32)
+    return tensor if tensor.ndim == 0 else tensor[:, None, None]
 
 
 def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **options: Any) -> nn.Module:
@@ -44,50 +71,111 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
     Parameters
     ----------
     name : str
-        "small-cnn", for pictures of 8 to 64 pixels, or ``package.module:factory`` of your own, which is called with
-        ``dim`` and the options.
+        "small-cnn", for pictures of 8 to 64 pixels; "resnet50", for pictures of 224 pixels in colour, by timm or
+        torchvision, whichever is installed, with frozen batch normalisation; or ``package.module:factory`` of your own,
+        which is called with ``dim`` and the options.
     dim : int, default=128
         Length of the embeddings.
     in_channels : int, default=1
         Of the images, for the small network.
+    **options
+        Of the network: ``width`` (32) for "small-cnn", the channels of its first layer; ``weights`` for "resnet50":
+        None for random ones, "imagenet" for those that timm or torchvision then download, or a safetensors file.
 
     Raises
     ------
     ValueError
-        If the name is unknown, or there is no such factory.
+        If the name is unknown, there is no such factory, or an option does not fit.
+    ImportError
+        If "resnet50" is wanted and neither timm nor torchvision is installed.
 
     Examples
     --------
     >>> embedding_model("small-cnn", dim=16)(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 16])
     """
-    if name == "small-cnn":
-        return EmbeddingNetwork(_small_cnn(dim, in_channels), **options)
-    module, colon, factory = name.partition(":")
-    if not colon:
-        raise ValueError(f"model must be 'small-cnn' or 'package.module:factory', got {name!r}")
-    try:
-        make = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"there is no model factory {name!r}: {error}") from None
-    made = make(dim=dim, **options)
+    if name in _BUILT_IN:
+        try:
+            return _BUILT_IN[name](dim, in_channels, **options)
+        except TypeError as error:
+            raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
+    made = _factory(name)(dim=dim, **options)
     if not isinstance(made, nn.Module):
         raise ValueError(f"the model factory {name!r} must give a torch.nn.Module, got {type(made).__name__}")
     return made
 
 
-def _small_cnn(dim: int, in_channels: int) -> nn.Module:
+def _factory(name: str) -> Callable[..., Any]:
+    module, colon, factory = name.partition(":")
+    if not colon:
+        known = ", ".join(map(repr, _BUILT_IN))
+        raise ValueError(f"model must be {known} or 'package.module:factory', got {name!r}")
+    try:
+        return getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"there is no model factory {name!r}: {error}") from None
+
+
+def _small_cnn(dim: int, in_channels: int, width: int = 32) -> EmbeddingNetwork:
     """Three convolutions, the last two with stride 2, averaged to 2 × 2: group normalisation needs no batch."""
 
     def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         return [convolution, nn.GroupNorm(8, outputs), nn.ReLU()]
 
-    return nn.Sequential(
-        *block(in_channels, 32, 1),
-        *block(32, 64, 2),
-        *block(64, 128, 2),
+    body = nn.Sequential(
+        *block(in_channels, width, 1),
+        *block(width, 2 * width, 2),
+        *block(2 * width, 4 * width, 2),
         nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(512, dim),
+        nn.Linear(16 * width, dim),
     )
+    return EmbeddingNetwork(body)
+
+
+def _resnet50(dim: int, in_channels: int, weights: str | None = None) -> EmbeddingNetwork:
+    """ResNet-50 with its classifier replaced, batch normalisation frozen, and the normalisation of ImageNet inside."""
+    if in_channels != 3:
+        raise ValueError(f"resnet50 takes images in colour, with 3 channels, got {in_channels}")
+    body = _resnet50_body(weights == "imagenet")
+    body.fc = nn.Linear(body.fc.in_features, dim)
+    if weights is not None and weights != "imagenet":
+        from safetensors.torch import load_file
+
+        missing, _ = body.load_state_dict(load_file(weights), strict=False)
+        if wrong := [name for name in missing if not name.startswith("fc.")]:
+            raise ValueError(f"the weights in {weights!r} are not of a ResNet-50: {wrong[0]} is missing")
+    return EmbeddingNetwork(body, _IMAGENET_MEAN, _IMAGENET_STD, freeze_batch_norm=True)
+
+
+def _resnet50_body(pretrained: bool) -> Any:
+    try:
+        import timm
+
+        return timm.create_model("resnet50", pretrained=pretrained)
+    except ImportError:
+        pass
+    try:
+        from torchvision.models import resnet50
+    except ImportError:
+        raise ImportError("resnet50 needs timm or torchvision: install one of them") from None
+    return resnet50(weights="IMAGENET1K_V2" if pretrained else None)
+
+
+_BUILT_IN: dict[str, Callable[..., EmbeddingNetwork]] = {"small-cnn": _small_cnn, "resnet50": _resnet50}
+
+
+def model_options(name: str) -> list[str] | None:
+    """Names of the options that a model takes beside its length; None where it takes any.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
+    """
+    made = _BUILT_IN[name] if name in _BUILT_IN else _factory(name)
+    parameters = inspect.signature(made).parameters.values()
+    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters if parameter.name not in ("dim", "in_channels")]

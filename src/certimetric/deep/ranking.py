@@ -73,3 +73,27 @@ def _irrelevant_ahead(
         # An item is ahead of the relevant ones from the first on that is no nearer than it.
         passed.scatter_add_(1, torch.searchsorted(distances, other), torch.ones_like(other, dtype=torch.long))
     return passed[:, :r].cumsum(dim=1)
+
+
+@torch.no_grad()
+def nearest(
+    queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, k: int, *, memory: int = _MEMORY
+) -> Tensor:
+    """Rows of the k nearest gallery items of each query, nearest first, other than the query itself: int (m, k).
+
+    Parameters
+    ----------
+    queries, gallery : tensors of shape (m, d) and (n, d)
+    ids, gallery_ids : int tensors of shape (m,) and (n,)
+    k : int
+        Fewer where the gallery holds fewer.
+    memory : int
+        Bound on the floats held together.
+    """
+    k = min(k, len(gallery) - 1)
+    out = []
+    for part, own in zip(*(t.split(max(1, memory // max(len(gallery), 1))) for t in (queries, ids))):
+        distances = torch.cdist(part, gallery, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = distances.masked_fill(own[:, None] == gallery_ids, torch.inf)
+        out.append(distances.topk(k, dim=1, largest=False).indices)
+    return torch.cat(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
-from certimetric.deep.embeddings import ImageSet, device_of, embed
-from certimetric.deep.objectives import MarginObjective, Objective
-from certimetric.deep.ranking import relevant_ranks
+from certimetric.deep.embeddings import ImageSet
+from certimetric.deep.index import Index, ObjectiveFactory
 
-RECALL_AT = (1, 2, 4, 8)
 MODEL, PIXELS = "model", "raw pixels"
 CLEAN, WORST = "clean", "worst case"
 
-ObjectiveFactory = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Objective]
+Scores = dict[tuple[str, str | None, float | None], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,37 +104,61 @@ def evaluate_retrieval(
     items = queries if gallery is None else gallery
     if len(torch.unique(items.labels)) < 2:
         raise ValueError("the gallery must hold at least two classes")
-    chosen = _with_positive(queries, items)
+    chosen = with_positive(queries, items)
     attacks = list(attacks)
-    make = MarginObjective if objective is None else objective
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
+    names = attack_names(attacks)
+    asked = queries.select(chosen.nonzero()[:, 0])
     for subject, network in ((MODEL, model), (PIXELS, nn.Flatten())):
         if subject == PIXELS and not with_pixels:
             continue
-        device = device_of(network)
-        embedded = embed(network, items.images, batch_size)
-        tensors = [embedded, items.labels.to(device), items.ids.to(device)]
-        scores: dict[tuple[Any, ...], dict[str, Tensor]] = {}
-        for attack in [None, *attacks]:
-            key = (CLEAN, None, None) if attack is None else (type(attack).__name__, attack.ball.name, attack.ball.eps)
-            scores[key] = _score(network, queries, chosen, tensors, attack, make, batch_size)
-        if len(attacks) > 1:
-            worst = [values for key, values in scores.items() if key[0] != CLEAN]
-            names, sizes = {a.ball.name for a in attacks}, {a.ball.eps for a in attacks}
-            if len(names) == len(sizes) == 1:
-                key = (WORST, names.pop(), sizes.pop())
-                scores[key] = {name: torch.stack([w[name] for w in worst]).amin(dim=0) for name in worst[0]}
+        index = Index(network, items, batch_size, objective)
+        scores: Scores = {(CLEAN, None, None): index.score(asked)}
+        for name, attack in zip(names, attacks):
+            scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
+        scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
-            row = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
+            row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
             row |= {name: float(value.double().mean()) for name, value in values.items()}
-            row["nmi"] = _nmi(embedded, items.labels) if attack_name == CLEAN else None
+            row["nmi"] = nmi(index.embeddings, items.labels) if attack_name == CLEAN else None
             rows.append(row)
             hits[(subject, attack_name, norm, eps)] = values["recall_at_1"].bool().cpu().numpy()
     return RetrievalResult(rows, hits, int(chosen.sum()), int((~chosen).sum()))
 
 
-def _with_positive(queries: ImageSet, items: ImageSet) -> Tensor:
+def attack_names(attacks: Sequence[Attack]) -> list[str]:
+    """What attacks are called in tables: their kind, with the settings in which attacks of one kind differ.
+
+    Examples
+    --------
+    >>> from certimetric.deep import APGD, PGD, LinfBall
+    >>> attack_names([PGD(LinfBall(0.1)), PGD(LinfBall(0.1), steps=100), APGD(LinfBall(0.1))])
+    ['PGD(steps=20)', 'PGD(steps=100)', 'APGD']
+    """
+    names = []
+    for attack in attacks:
+        kin = [vars(other) for other in attacks if type(other) is type(attack)]
+        differ = [key for key in vars(attack) if key != "ball" and any(k[key] != kin[0][key] for k in kin)]
+        told = ", ".join(f"{key}={vars(attack)[key]!r}" for key in differ)
+        names.append(type(attack).__name__ + (f"({told})" if told else ""))
+    return names
+
+
+def _worst(scores: Scores) -> Scores:
+    """For every ball that several attacks were given, the worst of each query over them."""
+    by_ball: dict[tuple[str | None, float | None], list[dict[str, Tensor]]] = {}
+    for (name, norm, eps), values in scores.items():
+        if name != CLEAN:
+            by_ball.setdefault((norm, eps), []).append(values)
+    return {
+        (WORST, norm, eps): {name: torch.stack([values[name] for values in some]).amin(dim=0) for name in some[0]}
+        for (norm, eps), some in by_ball.items()
+        if len(some) > 1
+    }
+
+
+def with_positive(queries: ImageSet, items: ImageSet) -> Tensor:
     """Which queries have another picture of their label in the gallery, bool (m,)."""
     classes, sizes = torch.unique(items.labels, return_counts=True)
     where = torch.searchsorted(classes, queries.labels).clamp_max(len(classes) - 1)
@@ -148,51 +170,7 @@ def _with_positive(queries: ImageSet, items: ImageSet) -> Tensor:
     return chosen
 
 
-def _score(
-    model: nn.Module,
-    queries: ImageSet,
-    chosen: Tensor,
-    gallery: list[Tensor],
-    attack: Attack | None,
-    make: Any,
-    batch_size: int,
-) -> dict[str, Tensor]:
-    """Figures of each chosen query, attacked or not."""
-    device = gallery[0].device
-    parts = []
-    for rows in torch.split(chosen.nonzero()[:, 0], batch_size):
-        x, labels = queries.images[rows].to(device), queries.labels[rows].to(device)
-        ids = queries.ids[rows].to(device)
-        if attack is not None:
-            x = attack(model, x, make(labels, gallery[0], gallery[1], ids, gallery[2]))
-        parts.append(relevant_ranks(embed(model, x, batch_size), labels, ids, gallery[0], gallery[1], gallery[2]))
-    width = max(part.shape[1] for part in parts)
-    ranks = torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
-    return figures(ranks)
-
-
-def figures(ranks: Tensor) -> dict[str, Tensor]:
-    """R@k, mAP@R and mAP of each query from the ranks of its relevant items, (m, r) with 0 for none.
-
-    Examples
-    --------
-    >>> figures(torch.tensor([[1, 4]]))["map_at_r"], figures(torch.tensor([[1, 4]]))["map"]
-    (tensor([0.5000]), tensor([0.7500]))
-    """
-    present = ranks > 0
-    n_relevant = present.sum(dim=1).clamp_min(1)
-    position = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
-    precision = torch.where(present, position / ranks.clamp_min(1), torch.zeros((), device=ranks.device))
-    within = precision * (ranks <= n_relevant[:, None])
-    first = torch.where(present[:, 0], ranks[:, 0], torch.full_like(ranks[:, 0], torch.iinfo(ranks.dtype).max))
-    return {
-        **{f"recall_at_{k}": (first <= k).float() for k in RECALL_AT},
-        "map_at_r": within.sum(dim=1) / n_relevant,
-        "map": precision.sum(dim=1) / n_relevant,
-    }
-
-
-def _nmi(embeddings: Tensor, labels: Tensor) -> float:
+def nmi(embeddings: Tensor, labels: Tensor) -> float:
     """Normalised mutual information of labels and k-means clusters, as many as there are labels."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certimetric.deep.augmentation import Augmentation
 from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.embeddings import check_images
@@ -43,6 +44,10 @@ class RobustTrainer:
         Keep ``ema_model``, in which parameters are averaged with this decay.
     accelerator, devices, strategy, precision
         Of Fabric; ``strategy="ddp"`` for several processes.
+    augment : callable, optional
+        ``augment(images)`` of every batch before it is used, such as one of torchvision's transforms.
+    loggers : sequence of Fabric loggers, optional
+        The mean loss of every epoch goes to them.
     checkpoint_dir : path, optional
         Where a checkpoint is written after every epoch.
     callbacks : sequence of callable
@@ -56,6 +61,8 @@ class RobustTrainer:
     history : list of float
         Mean loss of every epoch.
     ema_model : Module or None
+    is_main : bool
+        Whether this process is the first, which writes and tells.
 
     Examples
     --------
@@ -84,6 +91,8 @@ class RobustTrainer:
         devices: int | str = 1,
         strategy: str = "auto",
         precision: Any = None,
+        augment: Augmentation | None = None,
+        loggers: Sequence[Any] = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
@@ -98,9 +107,11 @@ class RobustTrainer:
         self.optimizer, self.scheduler = optimizer, scheduler
         self.max_epochs, self.ema, self.seed = max_epochs, ema, seed
         self.accelerator, self.devices, self.strategy, self.precision = accelerator, devices, strategy, precision
+        self.augment, self.loggers = augment, loggers
         self.checkpoint_dir, self.callbacks, self.verbose = checkpoint_dir, callbacks, verbose
         self.history: list[float] = []
         self.ema_model: nn.Module | None = None
+        self.is_main = True
 
     def fit(self, loader: Iterable[tuple[Tensor, Tensor]], resume: bool = False) -> RobustTrainer:
         """Train on batches (images, labels).
@@ -128,9 +139,14 @@ class RobustTrainer:
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume needs a checkpoint_dir")
         fabric = Fabric(
-            accelerator=self.accelerator, devices=self.devices, strategy=self.strategy, precision=self.precision
+            accelerator=self.accelerator,
+            devices=self.devices,
+            strategy=self.strategy,
+            precision=self.precision,
+            loggers=list(self.loggers),
         )
         fabric.launch()
+        self.is_main = fabric.global_rank == 0
         trained = [self.model, *([self.loss] if isinstance(self.loss, nn.Module) else [])]
         for module in trained:
             module.to(fabric.device)
@@ -153,6 +169,8 @@ class RobustTrainer:
                 if several:
                     images, labels = gather_batch(images, labels)
                 check_images(images)
+                if self.augment is not None:
+                    images = self.augment(images)
                 optimizer.zero_grad()
                 with fabric.autocast():
                     loss = self.defense.loss(model, images, labels, self.loss, self.miner)
@@ -169,7 +187,8 @@ class RobustTrainer:
             if scheduler is not None:
                 scheduler.step()
             self.history.append(float(torch.stack(losses).mean()))
-            if fabric.global_rank == 0:
+            fabric.log("loss", self.history[-1], step=epoch + 1)
+            if self.is_main:
                 self._save(epoch + 1, optimizer, scheduler)
                 if self.verbose:
                     print(f"epoch {epoch + 1:3d} of {self.max_epochs}  loss {self.history[-1]:.4f}", flush=True)

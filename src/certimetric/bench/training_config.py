@@ -1,0 +1,397 @@
+"""The configuration of a training run: read from TOML, checked as a whole before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from certimetric.datasets.wording import did_you_mean, first_line
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# Short names of losses with the settings of the paper; every other loss goes by its class.
+LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "triplet": ("TripletMarginLoss", {"margin": 0.2}),
+    "contrastive": ("ContrastiveLoss", {"neg_margin": 1.0}),
+}
+# What a loss needs to know of model and data, which it is told.
+TOLD = ("embedding_size", "num_classes")
+_COMPONENTS = {"loss": "losses", "miner": "miners"}
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """``[data]``: an image set, or the folder or .npz file of one, and the size of its pictures."""
+
+    name: str
+    root: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """``[model]``: name of the model, length of the embeddings, and options of the model itself."""
+
+    name: str = "small-cnn"
+    dim: int = 128
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Component:
+    """``[loss]`` or ``[miner]``: a class of pytorch-metric-learning, and its parameters."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoneSection:
+    """``[defense]`` with ``kind = "none"``: natural training."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    norm: Literal["linf", "l2"] = "linf"
+    eps: float = 0.01
+    steps: int = 5
+    step_size: float | None = None
+    restarts: int = 1
+
+
+@dataclass(frozen=True)
+class TupleSection(_Attacked):
+    """``[defense]`` with ``kind = "tuple"``: one role of each tuple is perturbed."""
+
+    kind: Literal["tuple"] = "tuple"
+    role: Literal["positive", "negative", "anchor"] = "positive"
+    attack_rate: float = 1.0
+    per_anchor: int = 1
+
+
+@dataclass(frozen=True)
+class BatchSection(_Attacked):
+    """``[defense]`` with ``kind = "batch"``: the whole batch is perturbed jointly."""
+
+    kind: Literal["batch"] = "batch"
+
+
+@dataclass(frozen=True)
+class PerturbationSection:
+    """``[defense]`` with ``kind = "perturbation"``: the perturbation loss on first-order margins."""
+
+    kind: Literal["perturbation"] = "perturbation"
+    radius: float = 0.03
+    weight: float = 1.0
+    norm: Literal["linf", "l2"] = "linf"
+    per_anchor: int = 1
+
+
+DefenseSection = NoneSection | TupleSection | BatchSection | PerturbationSection
+DEFENSES = {"none": NoneSection, "tuple": TupleSection, "batch": BatchSection, "perturbation": PerturbationSection}
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """``[training]``: batches, optimiser, schedule, and where it runs."""
+
+    epochs: int = 20
+    batch_size: int = 112
+    per_class: int = 2
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 4e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema: float | None = None
+    augment: tuple[str, ...] = ()
+    seed: int = 0
+    workers: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: str | None = None
+    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    """``[evaluation]``: R@1 on the test side after every ``every`` epochs and at the end, clean and under PGD."""
+
+    every: int = 0
+    queries: int = 500
+    norm: Literal["linf", "l2"] = "linf"
+    eps: float | None = None
+    steps: int = 20
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run: what a configuration file says, with its defaults.
+
+    Parameters
+    ----------
+    data : DataSection
+    model : ModelSection
+    loss : Component
+    miner : Component or None
+        None for distance-weighted sampling under the tuple and perturbation defenses, and for none elsewhere.
+    defense : NoneSection, TupleSection, BatchSection or PerturbationSection
+    training : TrainingSection
+    evaluation : EvaluationSection
+
+    Examples
+    --------
+    >>> config = TrainingConfig.from_mapping({"data": {"name": "digits"}, "defense": {"kind": "batch", "eps": 0.1}})
+    >>> config.loss.name, config.defense.eps, config.training.epochs
+    ('triplet', 0.1, 20)
+    >>> TrainingConfig.from_mapping({"data": {"name": "digits"}, "training": {"epoch": 3}})
+    Traceback (most recent call last):
+        ...
+    ValueError: the configuration is wrong: [training] has no key 'epoch' (did you mean 'epochs'?)
+    """
+
+    data: DataSection
+    model: ModelSection = ModelSection()
+    loss: Component = Component("triplet")
+    miner: Component | None = None
+    defense: DefenseSection = NoneSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "the configuration") -> TrainingConfig:
+        """Check a configuration given as nested mappings.
+
+        Raises
+        ------
+        ValueError
+            With every wrong key and value, each beside the nearest right one.
+        """
+        faults: list[str] = []
+        sections = {f.name for f in dataclasses.fields(cls)}
+        for name in values:
+            if name not in sections:
+                faults.append(f"there is no section [{name}]{did_you_mean(name, sorted(sections))}")
+            elif not isinstance(values[name], Mapping):
+                faults.append(f"{name} must be a section, [{name}], got {values[name]!r}")
+        given = {name: value for name, value in values.items() if name in sections and isinstance(value, Mapping)}
+        read: dict[str, Any] = {
+            "data": _section(DataSection, "data", given.get("data", {}), faults),
+            "model": _model(given.get("model", {}), faults),
+            "loss": _component("loss", given.get("loss", {"name": "triplet"}), faults),
+            "miner": _component("miner", given["miner"], faults) if "miner" in given else None,
+            "defense": _defense(given.get("defense", {}), faults),
+            "training": _section(TrainingSection, "training", given.get("training", {}), faults),
+            "evaluation": _section(EvaluationSection, "evaluation", given.get("evaluation", {}), faults),
+        }
+        if not faults:
+            faults = _impossible(cls(**read))
+        if faults:
+            raise ValueError(f"{source} is wrong: {'; '.join(faults)}")
+        return cls(**read)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> TrainingConfig:
+        """Read a TOML file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not TOML, or says something wrong.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no configuration file {str(path)!r}")
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{str(path)!r} is not a TOML file: {first_line(error)}") from None
+        return cls.from_mapping(values, repr(str(path)))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Nested mappings that :meth:`from_mapping` reads again."""
+        out: dict[str, Any] = {}
+        for f in dataclasses.fields(self):
+            section = getattr(self, f.name)
+            if section is None:
+                continue
+            values = dataclasses.asdict(section)
+            values |= values.pop("options", {})
+            out[f.name] = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v is not None}
+        return out
+
+
+def _section(cls: type, name: str, given: Mapping[str, Any], faults: list[str]) -> Any:
+    """One section; None, and a fault for each wrong key or value, where it cannot be read."""
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    before, values = len(faults), {}
+    for key, value in given.items():
+        if key not in fields:
+            faults.append(f"[{name}] has no key {key!r}{did_you_mean(key, sorted(fields))}")
+            continue
+        try:
+            values[key] = _convert(hints[key], value)
+        except ValueError as error:
+            faults.append(f"{key} in [{name}] must be {error}, got {value!r}")
+    missing = [
+        f.name
+        for f in fields.values()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in given
+    ]
+    faults += [f"[{name}] needs the key {key!r}" for key in missing]
+    return cls(**values) if len(faults) == before else None
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    """The value as the hint wants it; the error says what is wanted."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert(next(a for a in arguments if a is not type(None)), value)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ValueError("a list")
+        return tuple(_convert(arguments[0], item) for item in value)
+    wanted = {int: "a whole number", float: "a number", str: "text"}[hint]
+    if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else hint):
+        raise ValueError(wanted)
+    return hint(value)
+
+
+def _model(given: Mapping[str, Any], faults: list[str]) -> ModelSection | None:
+    from certimetric.deep.models import model_options
+
+    known = {key: value for key, value in given.items() if key in ("name", "dim")}
+    options = {key: value for key, value in given.items() if key not in known}
+    section = _section(ModelSection, "model", known, faults)
+    if section is None:
+        return None
+    try:
+        names = model_options(section.name)
+    except ValueError as error:
+        faults.append(f"name in [model]: {error}")
+        return None
+    if names is not None:
+        faults += [
+            f"[model] has no key {key!r}{did_you_mean(key, ['name', 'dim', *names])} for {section.name!r}"
+            for key in options
+            if key not in names
+        ]
+    return dataclasses.replace(section, options=options)
+
+
+def _component(section: str, given: Mapping[str, Any], faults: list[str]) -> Component | None:
+    name = given.get("name")
+    if not isinstance(name, str):
+        faults.append(f"[{section}] needs the key 'name'")
+        return None
+    options = {key: value for key, value in given.items() if key != "name"}
+    try:
+        made = component_class(section, name)
+    except ValueError as error:
+        faults.append(str(error))
+        return None
+    names = [key for key in component_parameters(made) if key not in TOLD]
+    faults += [
+        f"[{section}] has no key {key!r}{did_you_mean(key, names)} for {name!r}" for key in options if key not in names
+    ]
+    return Component(name, options)
+
+
+def component_class(section: str, name: str) -> Callable[..., Any]:
+    """The class of pytorch-metric-learning that ``[loss]`` or ``[miner]`` names."""
+    import pytorch_metric_learning.losses
+    import pytorch_metric_learning.miners
+
+    module = getattr(pytorch_metric_learning, _COMPONENTS[section])
+    classes = [key for key in dir(module) if inspect.isclass(getattr(module, key))]
+    wanted = LOSSES[name][0] if section == "loss" and name in LOSSES else name
+    if wanted not in classes:
+        short = [*LOSSES] if section == "loss" else []
+        hint = did_you_mean(name, [*short, *classes])
+        raise ValueError(f"name in [{section}] is no class of pytorch_metric_learning.{_COMPONENTS[section]}{hint}")
+    return getattr(module, wanted)
+
+
+def component_parameters(made: Callable[..., Any]) -> list[str]:
+    """Names of the plain parameters of a class, those of its bases among them."""
+    names: dict[str, None] = {}
+    for base in inspect.getmro(made):  # type: ignore[arg-type]
+        if not base.__module__.startswith("pytorch_metric_learning"):
+            continue
+        for parameter in inspect.signature(base).parameters.values():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                names[parameter.name] = None
+    return list(names)
+
+
+def _defense(given: Mapping[str, Any], faults: list[str]) -> DefenseSection | None:
+    kind = given.get("kind", "none")
+    if kind not in DEFENSES:
+        known = ", ".join(map(repr, DEFENSES))
+        faults.append(f"kind in [defense] must be one of {known}, got {kind!r}")
+        return None
+    read: DefenseSection | None = _section(DEFENSES[kind], "defense", given, faults)
+    return read
+
+
+def _impossible(config: TrainingConfig) -> list[str]:
+    """What is wrong about values that are of the right kind."""
+    from certimetric.deep.augmentation import augmentation
+
+    t, d, e = config.training, config.defense, config.evaluation
+    rules = [
+        (t.epochs >= 1, f"epochs in [training] must be at least 1, got {t.epochs}"),
+        (t.per_class >= 1, f"per_class in [training] must be at least 1, got {t.per_class}"),
+        (
+            t.batch_size >= 2 * t.per_class,
+            f"batch_size in [training] must be at least two classes of per_class = {t.per_class}, got {t.batch_size}",
+        ),
+        (t.learning_rate > 0, f"learning_rate in [training] must be positive, got {t.learning_rate:g}"),
+        (t.weight_decay >= 0, f"weight_decay in [training] must not be negative, got {t.weight_decay:g}"),
+        (t.ema is None or 0 < t.ema < 1, f"ema in [training] must lie between 0 and 1, got {t.ema}"),
+        (t.devices >= 1 and t.workers >= 0, "devices and workers in [training] must be at least 1 and 0"),
+        (config.model.dim >= 1, f"dim in [model] must be at least 1, got {config.model.dim}"),
+        (e.every >= 0 and e.queries >= 1 and e.steps >= 1, "every, queries and steps in [evaluation] must be positive"),
+        (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
+    ]
+    if isinstance(d, _Attacked):
+        rules += [
+            (d.eps >= 0, f"eps in [defense] must not be negative, got {d.eps:g}"),
+            (d.steps >= 1 and d.restarts >= 1, "steps and restarts in [defense] must be at least 1"),
+            (d.step_size is None or d.step_size > 0, "step_size in [defense] must be positive"),
+        ]
+    if isinstance(d, TupleSection):
+        rules += [
+            (0 <= d.attack_rate <= 1, f"attack_rate in [defense] must lie between 0 and 1, got {d.attack_rate:g}"),
+            (d.per_anchor >= 1, f"per_anchor in [defense] must be at least 1, got {d.per_anchor}"),
+        ]
+    if isinstance(d, PerturbationSection):
+        rules += [
+            (d.radius > 0 and d.weight >= 0, "radius in [defense] must be positive and weight not negative"),
+            (d.per_anchor >= 1, f"per_anchor in [defense] must be at least 1, got {d.per_anchor}"),
+        ]
+    faults = [message for holds, message in rules if not holds]
+    try:
+        augmentation(t.augment)
+    except ValueError as error:
+        faults.append(f"[training]: {error}")
+    return faults

@@ -1,0 +1,392 @@
+"""A training run in a folder: begun, interrupted, resumed, finished, and read again as a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import certimetric
+from certimetric.bench.training_config import (
+    LOSSES,
+    BatchSection,
+    NoneSection,
+    PerturbationSection,
+    TrainingConfig,
+    TupleSection,
+    component_class,
+    component_parameters,
+)
+from certimetric.datasets.images import Images, load_images
+from certimetric.geometry.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from certimetric.deep import Defense, RobustTrainer
+    from certimetric.deep.attack import Attack
+
+SCHEMA = "certimetric.run/1"
+RUN_FILE, MODEL_FILE, CHECKPOINTS, LOGS = "run.json", "model.safetensors", "checkpoint", "logs"
+# What may change between the beginning of a run and its continuation: it does not change what is learned.
+_MAY_CHANGE = {("training", "epochs"), ("training", "workers"), ("training", "loggers"), ("data", "root")}
+
+Tell = Callable[[str], Any]
+
+
+def train(
+    config: TrainingConfig,
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    root: str | os.PathLike[str] | None = None,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Train as configured, and keep the run in a folder.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    folder : path
+        Gets ``run.json``, ``model.safetensors`` and a checkpoint after every epoch.
+    resume : bool, default=False
+        Go on with the run in the folder, if there is one.
+    root : path, optional
+        Folder of the image set, in place of that of the configuration.
+    tell : callable, optional
+        Is told a line after every epoch.
+
+    Returns
+    -------
+    run : dict
+        What ``run.json`` says: configuration, data, loss of every epoch, evaluations, seconds, versions.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds a run already and ``resume`` is False.
+    ValueError
+        If the run in the folder was begun with another configuration, or the data do not fit.
+    """
+    import torch
+
+    folder = Path(folder)
+    run = _begin(config, folder, resume)
+    sides = {
+        side: load_images(config.data.name, side, root or config.data.root, config.data.size) for side in _sides(config)
+    }
+    data = sides["train"]
+    torch.manual_seed(config.training.seed)
+    model = make_model(config, data.images.shape[1])
+    loss = _component(config, "loss", len(data.class_names))
+    run["data"] = {
+        "name": data.name,
+        "n_images": len(data),
+        "n_classes": len(data.class_names),
+        "image_shape": list(data.images.shape[1:]),
+    }
+    run["n_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    trainer = _trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
+    trainer.fit(_loader(config, data), resume=True)
+    if trainer.is_main:
+        kept = trainer.model if trainer.ema_model is None else trainer.ema_model
+        _save_model(kept, folder / MODEL_FILE)
+        run["finished"] = True
+        _write(run, folder)
+    return run
+
+
+def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a run, in evaluation mode, and what ``run.json`` says.
+
+    A run that is not finished gives the model of its last checkpoint. Nothing in the files is run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no run, or one without a finished epoch.
+    ValueError
+        If a file is damaged.
+    """
+    from safetensors.torch import load_file
+
+    from certimetric.deep import load_checkpoint
+
+    folder = Path(folder)
+    run = read_run(folder)
+    config = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
+    if (folder / MODEL_FILE).exists():
+        try:
+            tensors = load_file(folder / MODEL_FILE)
+        except Exception as error:
+            raise ValueError(f"{str(folder / MODEL_FILE)!r} cannot be read: {error}") from None
+    else:
+        found = load_checkpoint(folder / CHECKPOINTS)
+        if found is None:
+            raise FileNotFoundError(f"the run in {str(folder)!r} has no finished epoch yet")
+        prefix = "ema." if config.training.ema is not None else "model."
+        tensors = {key.removeprefix(prefix): value for key, value in found[1].items() if key.startswith(prefix)}
+    model = make_model(config, run["data"]["image_shape"][0], pretrained=False)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the weights in {str(folder)!r} are not of the model it names: {reason}") from None
+    return model.eval(), run
+
+
+def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What ``run.json`` of a folder says.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged.
+    """
+    file = Path(folder) / RUN_FILE
+    if not file.exists():
+        raise FileNotFoundError(f"there is no training run in {str(folder)!r}: it has no {RUN_FILE}")
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        if run["schema"] != SCHEMA:
+            raise ValueError(f"schema {run['schema']!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} is not the file of a run: {error}") from None
+    return dict(run)
+
+
+def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = True) -> nn.Module:
+    """The model that a configuration names, with the weights that it begins with unless ``pretrained`` is False."""
+    from certimetric.deep import embedding_model
+
+    options = dict(config.model.options)
+    if not pretrained:
+        options.pop("weights", None)
+    return embedding_model(config.model.name, config.model.dim, in_channels=in_channels, **options)
+
+
+def make_defense(config: TrainingConfig) -> Defense:
+    """The defense that a configuration names."""
+    from certimetric.deep import BatchDefense, NoDefense, PerturbationDefense, TupleDefense
+
+    section = config.defense
+    if isinstance(section, NoneSection):
+        return NoDefense()
+    if isinstance(section, PerturbationSection):
+        return PerturbationDefense(section.radius, section.weight, section.norm, section.per_anchor)
+    if isinstance(section, TupleSection):
+        return TupleDefense(section.role, _attack(section), section.attack_rate, section.per_anchor)
+    return BatchDefense(_attack(section))
+
+
+def _attack(section: TupleSection | BatchSection) -> Attack:
+    from certimetric.deep import PGD
+
+    step = 2 * section.eps / section.steps if section.step_size is None else section.step_size
+    return PGD(_ball(section.norm, section.eps), section.steps, step, section.restarts)
+
+
+def _ball(norm: str, eps: float) -> Any:
+    from certimetric.deep import L2Ball, LinfBall
+
+    return LinfBall(eps) if norm == "linf" else L2Ball(eps)
+
+
+def _sides(config: TrainingConfig) -> tuple[str, ...]:
+    return ("train", "test") if config.evaluation.eps is not None else ("train",)
+
+
+def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]:
+    """What is known of the run so far; an error where the folder holds one that is not to be continued."""
+    told = config.to_mapping()
+    if (folder / RUN_FILE).exists():
+        if not resume:
+            raise FileExistsError(f"{str(folder)!r} holds a run already: resume it, or choose another folder")
+        run = read_run(folder)
+        if changed := _changes(run["config"], told):
+            raise ValueError(f"the run in {str(folder)!r} was begun with another configuration: {changed[0]}")
+        return run | {"config": told, "finished": False}
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {"certimetric": certimetric.__version__, "torch": _torch_version()}
+    return {
+        "schema": SCHEMA,
+        "config": told,
+        "versions": versions,
+        "finished": False,
+        "history": [],
+        "evaluations": [],
+        "seconds": 0.0,
+    }
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Keys whose values differ, but for those that may."""
+    found = []
+    for section in sorted(before.keys() | now.keys()):
+        if section == "evaluation":
+            continue
+        old, new = before.get(section, {}), now.get(section, {})
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key) and (section, key) not in _MAY_CHANGE:
+                found.append(f"{key} in [{section}] was {old.get(key)!r} and is {new.get(key)!r}")
+    return found
+
+
+def _component(config: TrainingConfig, section: str, n_classes: int) -> Any:
+    """The loss or the miner, told of model and data what it asks for."""
+    component = getattr(config, section)
+    made = component_class(section, component.name)
+    defaults = LOSSES[component.name][1] if component.name in LOSSES else {}
+    told = {"embedding_size": config.model.dim, "num_classes": n_classes}
+    names = component_parameters(made)
+    told = {key: value for key, value in told.items() if key in names}
+    try:
+        return made(**{**defaults, **told, **component.options})
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"[{section}] {component.name!r} cannot be made: {error}") from None
+
+
+def _trainer(config: TrainingConfig, model: nn.Module, loss: Any, folder: Path, callback: Any) -> RobustTrainer:
+    from certimetric.deep import RobustTrainer
+    from certimetric.deep.augmentation import augmentation
+
+    t = config.training
+    return RobustTrainer(
+        model,
+        loss,
+        miner=None if config.miner is None else _component(config, "miner", 0),
+        defense=make_defense(config),
+        optimizer=lambda parameters: _optimizer(config, parameters),
+        scheduler=(lambda optimizer: _cosine(optimizer, t.epochs)) if t.schedule == "cosine" else None,
+        max_epochs=t.epochs,
+        ema=t.ema,
+        accelerator=t.accelerator,
+        devices=t.devices,
+        strategy=t.strategy,
+        precision=t.precision,
+        augment=augmentation(t.augment),
+        loggers=_loggers(config, folder),
+        checkpoint_dir=folder / CHECKPOINTS,
+        callbacks=[callback],
+        seed=t.seed,
+    )
+
+
+def _optimizer(config: TrainingConfig, parameters: Any) -> torch.optim.Optimizer:
+    import torch
+
+    t = config.training
+    if t.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=t.learning_rate, weight_decay=t.weight_decay, momentum=0.9)
+    kind = torch.optim.Adam if t.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=t.learning_rate, weight_decay=t.weight_decay)
+
+
+def _cosine(optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+    import torch
+
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+
+
+def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
+    from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+
+    made: list[Any] = []
+    for name in config.training.loggers:
+        try:
+            made.append((CSVLogger if name == "csv" else TensorBoardLogger)(str(folder / LOGS), name=name))
+        except ModuleNotFoundError as error:
+            raise ImportError(f"the logger {name!r} needs a package that is not installed: {error}") from None
+    return made
+
+
+def _loader(config: TrainingConfig, data: Images) -> torch.utils.data.DataLoader[Any]:
+    """Whole batches, drawn by class: the sampler gives the rows of a batch, the data set all of them at once."""
+    import torch
+
+    from certimetric.deep import ClassBalancedBatches
+
+    t = config.training
+    sampler = ClassBalancedBatches(torch.from_numpy(data.labels), t.batch_size, t.per_class)
+    return torch.utils.data.DataLoader(_Batches(data), batch_size=None, sampler=sampler, num_workers=t.workers)  # type: ignore[arg-type]
+
+
+class _Batches:
+    """Rows of an image set as tensors."""
+
+    def __init__(self, data: Images):
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        return torch.from_numpy(self.data.images[rows]), torch.from_numpy(self.data.labels[rows])
+
+
+def _watch(
+    config: TrainingConfig, run: dict[str, Any], folder: Path, sides: dict[str, Images], tell: Tell | None
+) -> Callable[[RobustTrainer, int, float], None]:
+    """What happens after every epoch: the run is written, evaluated where it is wanted, and told of."""
+    clock = [time.perf_counter()]
+
+    def watch(trainer: RobustTrainer, epoch: int, loss: float) -> None:
+        if not trainer.is_main:
+            return
+        now = time.perf_counter()
+        run["seconds"] += now - clock[0]
+        run["history"] = list(trainer.history)
+        line = f"epoch {epoch} of {config.training.epochs}: loss {loss:.4f}, {now - clock[0]:.1f} s"
+        every = config.evaluation.every
+        if "test" in sides and (epoch == config.training.epochs or (every and epoch % every == 0)):
+            found = _evaluate(config, trainer, sides["test"])
+            run["evaluations"] = [e for e in run["evaluations"] if e["epoch"] < epoch] + [{"epoch": epoch, **found}]
+            line += f"; R@1 {found['recall_at_1']:.3f}, {found['attacked']:.3f} at ε = {config.evaluation.eps:g}"
+        _write(run, folder)
+        if tell is not None:
+            tell(line)
+        clock[0] = time.perf_counter()
+
+    return watch
+
+
+def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> dict[str, float]:
+    import torch
+
+    from certimetric.deep import PGD, ImageSet, evaluate_retrieval
+
+    e = config.evaluation
+    assert e.eps is not None
+    gallery = ImageSet(data.images, torch.from_numpy(data.labels))  # type: ignore[arg-type]
+    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: e.queries].sort().values
+    queries = ImageSet(data.images[rows.numpy()], gallery.labels[rows], rows)
+    model = trainer.model if trainer.ema_model is None else trainer.ema_model
+    attack = PGD(_ball(e.norm, e.eps), e.steps)
+    clean, attacked = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False).rows
+    return {"recall_at_1": clean["recall_at_1"], "attacked": attacked["recall_at_1"]}
+
+
+def _save_model(model: nn.Module, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f".{path.name}.part")
+    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
+    os.replace(temporary, path)
+
+
+def _write(run: dict[str, Any], folder: Path) -> None:
+    write_atomically(folder / RUN_FILE, json.dumps(run, indent=1, ensure_ascii=False))

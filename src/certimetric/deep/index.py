@@ -1,0 +1,107 @@
+"""A gallery as a model sees it: embedded once, ranked for clean and attacked queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.attack import Attack
+from certimetric.deep.embeddings import ImageSet, device_of, embed
+from certimetric.deep.objectives import MarginObjective, Objective
+from certimetric.deep.ranking import nearest, relevant_ranks
+
+RECALL_AT = (1, 2, 4, 8)
+
+ObjectiveFactory = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Objective]
+
+
+class Index:
+    """The embeddings of a gallery, against which queries are attacked and ranked.
+
+    Parameters
+    ----------
+    model : Module
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    gallery : ImageSet
+    batch_size : int, default=256
+    objective : callable, optional
+        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
+        default the margin.
+
+    Examples
+    --------
+    >>> items = ImageSet(torch.linspace(0, 1, 4).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
+    >>> Index(nn.Flatten(), items).score(items)["recall_at_1"]
+    tensor([1., 0., 0., 1.])
+    """
+
+    def __init__(
+        self, model: nn.Module, gallery: ImageSet, batch_size: int = 256, objective: ObjectiveFactory | None = None
+    ):
+        self.model, self.gallery, self.batch_size = model, gallery, batch_size
+        self.make = MarginObjective if objective is None else objective
+        self.device = device_of(model)
+        self.embeddings = embed(model, gallery.images, batch_size)
+        self.labels, self.ids = gallery.labels.to(self.device), gallery.ids.to(self.device)
+
+    def objective(self, queries: ImageSet) -> Objective:
+        """What an attacker of these queries maximises. Queries need a positive and a negative in the gallery."""
+        labels, ids = queries.labels.to(self.device), queries.ids.to(self.device)
+        return self.make(labels, self.embeddings, self.labels, ids, self.ids)
+
+    def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
+        """The queries as an attack leaves them, a tensor like their images."""
+        parts = [
+            attack(self.model, part.images.to(self.device), self.objective(part)) for part in self._batches(queries)
+        ]
+        return torch.cat(parts)
+
+    def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
+        """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
+        ranks = []
+        for part in self._batches(queries):
+            x = part.images if attack is None else self.attacked(part, attack)
+            ranks.append(
+                relevant_ranks(
+                    embed(self.model, x, self.batch_size),
+                    part.labels.to(self.device),
+                    part.ids.to(self.device),
+                    self.embeddings,
+                    self.labels,
+                    self.ids,
+                )
+            )
+        width = max(part.shape[1] for part in ranks)
+        return figures(torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in ranks]))
+
+    def nearest(self, images: Tensor, ids: Tensor, k: int) -> Tensor:
+        """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k)."""
+        embedded = embed(self.model, images, self.batch_size)
+        return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
+
+    def _batches(self, queries: ImageSet) -> list[ImageSet]:
+        rows = torch.arange(len(queries)).split(self.batch_size)
+        return [queries.select(part) for part in rows]
+
+
+def figures(ranks: Tensor) -> dict[str, Tensor]:
+    """R@k, mAP@R and mAP of each query from the ranks of its relevant items, (m, r) with 0 for none.
+
+    Examples
+    --------
+    >>> figures(torch.tensor([[1, 4]]))["map_at_r"], figures(torch.tensor([[1, 4]]))["map"]
+    (tensor([0.5000]), tensor([0.7500]))
+    """
+    present = ranks > 0
+    n_relevant = present.sum(dim=1).clamp_min(1)
+    position = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
+    precision = torch.where(present, position / ranks.clamp_min(1), torch.zeros((), device=ranks.device))
+    within = precision * (ranks <= n_relevant[:, None])
+    first = torch.where(present[:, 0], ranks[:, 0], torch.full_like(ranks[:, 0], torch.iinfo(ranks.dtype).max))
+    return {
+        **{f"recall_at_{k}": (first <= k).float() for k in RECALL_AT},
+        "map_at_r": within.sum(dim=1) / n_relevant,
+        "map": precision.sum(dim=1) / n_relevant,
+    }
