@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from certimetric.datasets.idx import read_idx_set
 from certimetric.datasets.image_arrays import read_npz
+from certimetric.datasets.image_files import ImageFiles
+from certimetric.datasets.image_layouts import LAYOUTS, read_layout
 from certimetric.datasets.omniglot import SIZE as OMNIGLOT_SIZE
 from certimetric.datasets.omniglot import read_omniglot
 from certimetric.datasets.pixels import check_size, resized
 from certimetric.datasets.wording import did_you_mean
 
-IMAGE_SETS = ("digits", "omniglot", "mnist", "fashion-mnist")
+IMAGE_SETS = ("digits", "omniglot", "mnist", "fashion-mnist", *LAYOUTS)
 SPLITS = ("train", "test")
+FILES_SIZE = 224
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +29,15 @@ class Images:
 
     Parameters
     ----------
-    images : float32 array of shape (n, channels, height, width)
-        Values from 0 to 1.
+    images : float32 array of shape (n, channels, height, width), or ImageFiles
+        Values from 0 to 1. `ImageFiles` of large sets have the same shape and are decoded where rows are taken.
     labels : int array of shape (n,)
         Positions in ``class_names``.
     class_names : tuple of str
     name : str
     """
 
-    images: NDArray[np.float32]
+    images: NDArray[np.float32] | ImageFiles
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     name: str
@@ -53,28 +56,56 @@ def load_images(
 
     Parameters
     ----------
-    name : {"digits", "omniglot", "mnist", "fashion-mnist"} or path of an .npz file
-        ``digits`` comes with scikit-learn, 8 × 8: half of the instances of every class are for training. ``omniglot``
-        reads the published ``images_background_small1.zip`` (train) and ``…_small2.zip`` (test, without the alphabets
-        that both contain) at 28 × 28, strokes bright. ``mnist`` and ``fashion-mnist`` read published idx files; the
-        classes 0 to 4 are for training, 5 to 9 for testing. A file ends in ``.npz``: it holds ``images`` (uint8, or
-        floating from 0 to 1; (n, h, w), (n, h, w, 3) or (n, c, h, w)), or ``jpeg`` (the bytes of all pictures, uint8)
-        with ``offsets`` (n + 1); ``labels``; and, if wanted, ``zero_shot_test`` (bool, the test side; by default the
-        second half of the classes) and ``class_names``.
+    name : str or path
+        Name of a set, or path of a file that ends in ``.npz``; see Notes.
     split : {"train", "test"}, default="train"
         The two sides have no class in common, but for ``digits``.
     root : path, optional
-        Folder with the files of the set.
+        Folder with the files of the set; every set but ``digits`` and an .npz file needs it.
     size : int, optional
         The shorter side is brought to this size, bilinear with antialiasing, and the centre is cut out:
-        (size, size). By default pictures keep the size of the set.
+        (size, size). By default 224 for the sets that are folders of pictures; others keep their own size.
+
+    Returns
+    -------
+    images : Images
+        Of ``cub``, ``cars196``, ``sop``, ``visualphish`` and ``folder`` the images are `ImageFiles`: red, green and
+        blue, decoded where rows are taken.
 
     Raises
     ------
     ValueError
-        If the set or split is unknown, ``root`` is missing, or a file is damaged.
+        If the set or split is unknown, ``root`` is not given, a file is damaged, lists do not fit each other, or a side
+        has fewer than two classes. A damaged picture of `ImageFiles` is named when its row is taken.
     FileNotFoundError
         If a file is missing.
+
+    Notes
+    -----
+    ``digits``
+        With scikit-learn, 8 × 8; half of the instances of every class are for training.
+    ``omniglot``
+        The published ``images_background_small1.zip`` (train) and ``…_small2.zip`` (test, without the alphabets that
+        both contain), at 28 × 28, strokes bright.
+    ``mnist``, ``fashion-mnist``
+        The published idx files, with ``.gz`` or without; classes 0 to 4 are for training, 5 to 9 for testing.
+    ``cub``
+        CUB-200-2011: ``images.txt``, ``image_class_labels.txt``, ``classes.txt`` and ``images/``; the first 100 classes
+        are for training.
+    ``cars196``
+        ``cars_annos.mat`` and ``car_ims/``; the first 98 classes are for training. The boxes are not used.
+    ``sop``
+        Stanford Online Products: ``Ebay_train.txt``, ``Ebay_test.txt`` and the folders they name.
+    ``visualphish``
+        ``trusted_list/BRAND/*`` and ``phishing/BRAND/*``; the first half of the brands in the order of their names is
+        for training. ``images.paths`` tells the two apart.
+    ``folder``
+        ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``, of which the first half in the order of names is for
+        training.
+    a file that ends in ``.npz``
+        ``images`` (uint8, or floating from 0 to 1; (n, h, w), (n, h, w, 3) or (n, c, h, w)), or ``jpeg`` (the bytes of
+        all pictures, uint8) with ``offsets`` (n + 1 of them); ``labels``; and, if wanted, ``zero_shot_test`` (bool, the
+        test side; by default the second half of the classes) and ``class_names``. Nothing is unpickled.
 
     Examples
     --------
@@ -98,6 +129,9 @@ def load_images(
         return Images(resized(images, size), labels, names, name)
     if root is None:
         raise ValueError(f"{name} needs root, the folder with its files: nothing is downloaded")
+    if name in LAYOUTS:
+        paths, labels, names = read_layout(name, split, Path(root))
+        return Images(ImageFiles(paths, FILES_SIZE if size is None else size), labels, names, name)
     if name == "omniglot":
         return Images(*read_omniglot(split, Path(root), size or OMNIGLOT_SIZE), name)
     images, labels, names = read_idx_set(name, split, Path(root))

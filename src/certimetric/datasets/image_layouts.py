@@ -1,0 +1,192 @@
+"""Folders of pictures as the sets were published: which file belongs to which class, and to which side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.datasets.class_split import check_two_classes, half_of, numbered
+from certimetric.datasets.wording import counted, first_line, listing
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+_CUB_TRAIN, _CARS_TRAIN = 100, 98
+
+# A picture and the class it belongs to, a number or a name.
+Found = list[tuple[Path, Any]]
+
+
+def read_layout(name: str, split: str, root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+    """One side of a set of files: their paths, labels, and the names of the classes of this side.
+
+    Parameters
+    ----------
+    name : {"cub", "cars196", "sop", "visualphish", "folder"}
+    split : {"train", "test"}
+    root : Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, a list or a picture is missing.
+    ValueError
+        If a list is damaged, if the sides share a class, or if a side has fewer than two classes.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(root)!r}")
+    found, names = LAYOUTS[name](split, root)
+    own = sorted({key for _, key in found})
+    check_two_classes(len(own), split, repr(str(root)))
+    missing = [path for path, _ in found if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"there is no file {str(missing[0])!r}: {len(missing)} of {counted(len(found), 'picture')} are missing"
+        )
+    labels = numbered([key for _, key in found], own)
+    return [path for path, _ in found], labels, tuple(names.get(key, str(key)) for key in own)
+
+
+def _cub(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+    """CUB-200-2011: the first 100 classes are for training."""
+    root = _home(root, "CUB_200_2011", "images.txt")
+    paths = dict(_lines(root / "images.txt", 2))
+    classes = dict(_lines(root / "image_class_labels.txt", 2))
+    names = {_whole(key, root / "classes.txt"): value for key, value in _lines(root / "classes.txt", 2)}
+    if paths.keys() != classes.keys():
+        odd = min(paths.keys() ^ classes.keys())
+        raise ValueError(
+            f"{str(root)!r} has {counted(len(paths), 'image')} in images.txt but {counted(len(classes), 'label')} "
+            f"in image_class_labels.txt: image {odd!r} is in one of them only"
+        )
+    found = [
+        (root / "images" / path, _whole(classes[key], root / "image_class_labels.txt")) for key, path in paths.items()
+    ]
+    return [(path, key) for path, key in found if (key <= _CUB_TRAIN) == (split == "train")], names
+
+
+def _cars196(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+    """Cars196: the first 98 classes are for training; the boxes around the cars are not used."""
+    from scipy.io import loadmat
+
+    path = _existing(root / "cars_annos.mat")
+    try:
+        held = loadmat(path, squeeze_me=True)
+        rows = np.atleast_1d(held["annotations"])
+        files = [str(file) for file in rows["relative_im_path"]]
+        keys = [int(key) for key in rows["class"]]
+        names = {i + 1: str(name) for i, name in enumerate(np.atleast_1d(held["class_names"]))}
+    except Exception as error:  # scipy raises errors of many kinds on damaged files
+        raise ValueError(f"{str(path)!r} is not the file of annotations of Cars196: {first_line(error)}") from None
+    found = [(root / file, key) for file, key in zip(files, keys)]
+    return [(file, key) for file, key in found if (key <= _CARS_TRAIN) == (split == "train")], names
+
+
+def _sop(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+    """Stanford Online Products: the published lists are class-disjoint."""
+    root = _home(root, "Stanford_Online_Products", "Ebay_train.txt")
+    sides: dict[str, Found] = {}
+    for side in ("train", "test"):
+        path = root / f"Ebay_{side}.txt"
+        header, *lines = _lines(path, 4)
+        if header != ("image_id", "class_id", "super_class_id", "path"):
+            raise ValueError(f"{str(path)!r} must begin with 'image_id class_id super_class_id path', got {header}")
+        sides[side] = [(root / file, _whole(key, path)) for _, key, _, file in lines]
+    _check_disjoint({key for _, key in sides["train"]}, {key for _, key in sides["test"]}, root)
+    return sides[split], {}
+
+
+def _visualphish(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+    """VisualPhish: pages of brands and of those who imitate them; the first half of the brands is for training."""
+    root = _home(root, "VisualPhish", "trusted_list")
+    found = []
+    for part in ("trusted_list", "phishing"):
+        if not (root / part).is_dir():
+            raise FileNotFoundError(f"there is no folder {str(root / part)!r}")
+        found += _by_folder(root / part)
+    chosen = set(half_of(sorted({key for _, key in found}), split))
+    return [(path, key) for path, key in sorted(found, key=lambda pair: pair[1]) if key in chosen], {}
+
+
+def _folder(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+    """One folder for each class, in ``train`` and ``test`` or all together."""
+    present = [side for side in ("train", "test") if _folders(root / side)]
+    if len(present) == 1:
+        other = "test" if present == ["train"] else "train"
+        raise ValueError(f"{str(root)!r} has a folder {present[0]!r} with classes in it, but none {other!r}")
+    if present:
+        sides = {side: _by_folder(root / side) for side in present}
+        _check_disjoint({key for _, key in sides["train"]}, {key for _, key in sides["test"]}, root)
+        return sides[split], {}
+    found = _by_folder(root)
+    chosen = set(half_of(sorted({key for _, key in found}), split))
+    return [(path, key) for path, key in found if key in chosen], {}
+
+
+LAYOUTS: dict[str, Callable[[str, Path], tuple[Found, dict[Any, str]]]] = {
+    "cub": _cub,
+    "cars196": _cars196,
+    "sop": _sop,
+    "visualphish": _visualphish,
+    "folder": _folder,
+}
+
+
+def _by_folder(root: Path) -> Found:
+    """The pictures in the folders of a folder, in order, with the name of the folder of each."""
+    found: Found = []
+    for folder in _folders(root):
+        pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not _hidden(path))
+        if not pictures:
+            raise ValueError(f"the folder {str(folder)!r} of a class holds no picture")
+        found += [(path, folder.name) for path in pictures]
+    if not found:
+        raise ValueError(f"{str(root)!r} holds no folders, one for each class")
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path)) if root.is_dir() else []
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith((".", "__"))
+
+
+def _home(root: Path, archive: str, sign: str) -> Path:
+    """The folder that has ``sign`` in it: ``root``, or the one in it that the published archive unpacks to."""
+    return root / archive if not (root / sign).exists() and (root / archive / sign).exists() else root
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    return path
+
+
+def _lines(path: Path, n_parts: int) -> list[tuple[str, ...]]:
+    """The lines of a list, each in its parts; the last may have spaces in it."""
+    try:
+        text = _existing(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{str(path)!r} is not a list in UTF-8") from None
+    parts = [tuple(line.split(maxsplit=n_parts - 1)) for line in text.splitlines() if line.strip()]
+    if bad := [i for i, part in enumerate(parts) if len(part) != n_parts]:
+        raise ValueError(f"{str(path)!r} must have {n_parts} entries in each line, got {len(parts[bad[0]])} in one")
+    if not parts:
+        raise ValueError(f"{str(path)!r} is empty")
+    return parts
+
+
+def _whole(text: str, path: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{str(path)!r} must number its classes, got {text!r}") from None
+
+
+def _check_disjoint(train: Iterable[Any], test: Iterable[Any], root: Path) -> None:
+    if shared := sorted(set(train) & set(test)):
+        raise ValueError(f"train and test of {str(root)!r} share {counted(len(shared), 'class')}: {listing(shared)}")
