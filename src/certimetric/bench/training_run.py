@@ -371,9 +371,9 @@ def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> d
 
     e = config.evaluation
     assert e.eps is not None
-    gallery = ImageSet(data.images, torch.from_numpy(data.labels))  # type: ignore[arg-type]
+    gallery = ImageSet(data.images, torch.from_numpy(data.labels))
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: e.queries].sort().values
-    queries = ImageSet(data.images[rows.numpy()], gallery.labels[rows], rows)
+    queries = gallery.select(rows)
     model = trainer.model if trainer.ema_model is None else trainer.ema_model
     attack = PGD(_ball(e.norm, e.eps), e.steps)
     clean, attacked = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False).rows

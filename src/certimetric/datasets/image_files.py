@@ -14,7 +14,7 @@ from certimetric.datasets.pixels import check_size, decode, in_threads
 
 
 class ImageFiles:
-    """Pictures in files as a float32 array of shape (n, 3, size, size), from 0 to 1, of which nothing is kept in memory.
+    """Pictures in files as a float32 array of shape (n, 3, size, size), from 0 to 1, never in memory as a whole.
 
     Rows are taken as of an array: by a number, a slice, an int array or a bool mask. Each picture is decoded as red,
     green and blue, brought to ``size`` at its shorter side, bilinear with antialiasing, and cut to its centre.

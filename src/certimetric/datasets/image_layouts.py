@@ -52,9 +52,8 @@ def read_layout(name: str, split: str, root: Path) -> tuple[list[Path], NDArray[
 def _cub(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     """CUB-200-2011: the first 100 classes are for training."""
     root = _home(root, "CUB_200_2011", "images.txt")
-    paths = dict(_lines(root / "images.txt", 2))
-    classes = dict(_lines(root / "image_class_labels.txt", 2))
-    names = {_whole(key, root / "classes.txt"): value for key, value in _lines(root / "classes.txt", 2)}
+    paths, classes = _pairs(root / "images.txt"), _pairs(root / "image_class_labels.txt")
+    names = {_whole(key, root / "classes.txt"): value for key, value in _pairs(root / "classes.txt").items()}
     if paths.keys() != classes.keys():
         odd = min(paths.keys() ^ classes.keys())
         raise ValueError(
@@ -178,6 +177,10 @@ def _lines(path: Path, n_parts: int) -> list[tuple[str, ...]]:
     if not parts:
         raise ValueError(f"{str(path)!r} is empty")
     return parts
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    return {part[0]: part[1] for part in _lines(path, 2)}
 
 
 def _whole(text: str, path: Path) -> int:

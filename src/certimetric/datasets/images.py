@@ -116,7 +116,8 @@ def load_images(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    check_size(size)
+    if size is not None:
+        check_size(size)
     name = os.fspath(name)
     if name.endswith(".npz"):
         path = Path(name) if root is None else Path(root) / name

@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 
 def check_size(size: Any) -> None:
-    """Raise an error unless this is None or a whole number from 1."""
+    """Raise an error unless this is a whole number from 1."""
     whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
-    if size is not None and not (whole and size >= 1):
-        raise ValueError(f"size must be a whole number of pixels from 1, or None, got {size!r}")
+    if not (whole and size >= 1):
+        raise ValueError(f"size must be a whole number of pixels from 1, got {size!r}")
 
 
 def decode(source: Path | bytes, name: str, size: int | None) -> NDArray[np.float32]:

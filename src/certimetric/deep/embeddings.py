@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from certimetric.deep.freeze import frozen
+
+
+class LazyImages(Protocol):
+    """An array of images of which rows are read, or decoded, when they are taken: of files, of an array on disk.
+
+    ``certimetric.datasets.image_files.ImageFiles`` is one. A row is never held longer than its batch.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, c, h, w)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Float images (k, c, h, w) from 0 to 1 for a slice or an int array of k rows."""
+        ...
+
+
+class _Rows:
+    """Some rows of lazy images, which stay lazy."""
+
+    def __init__(self, images: LazyImages, rows: np.ndarray):
+        if isinstance(images, _Rows):
+            images, rows = images.images, images.rows[rows]
+        self.images: LazyImages = images
+        self.rows = rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.images[self.rows[rows]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,8 +57,9 @@ class ImageSet:
 
     Parameters
     ----------
-    images : float tensor of shape (n, c, h, w)
-        Values from 0 to 1: normalisation belongs inside the model, so that ε means pixels.
+    images : float tensor or array of shape (n, c, h, w), or lazy images
+        Values from 0 to 1: normalisation belongs inside the model, so that ε means pixels. Lazy images, such as the
+        ``ImageFiles`` of large sets, are decoded batch by batch.
     labels : int tensor of shape (n,)
     ids : int tensor of shape (n,), optional
         By default 0, 1, …: give them where gallery and queries share pictures.
@@ -27,15 +69,23 @@ class ImageSet:
     TypeError
         If the images are not of a floating type.
     ValueError
-        If shapes do not match, or values lie outside of 0 to 1.
+        If shapes do not match, or values lie outside of 0 to 1. Of lazy images the values are checked as they are used.
+
+    Examples
+    --------
+    >>> items = ImageSet(torch.rand(6, 3, 8, 8), torch.tensor([0, 0, 1, 1, 2, 2]))
+    >>> [len(batch) for batch in items.batches(4)]
+    [4, 2]
     """
 
-    images: Tensor
+    images: Tensor | LazyImages
     labels: Tensor
     ids: Tensor = None  # type: ignore[assignment]  # made in __post_init__ where none are given
 
     def __post_init__(self) -> None:
-        check_images(self.images)
+        images = torch.from_numpy(self.images) if isinstance(self.images, np.ndarray) else self.images
+        check_images(images)
+        object.__setattr__(self, "images", images)
         labels = torch.as_tensor(self.labels)
         ids = torch.arange(len(self.images)) if self.ids is None else torch.as_tensor(self.ids)
         for name, value in (("labels", labels), ("ids", ids)):
@@ -51,12 +101,31 @@ class ImageSet:
         return len(self.images)
 
     def select(self, rows: Tensor) -> ImageSet:
-        """Some of the images, with their labels and ids."""
-        return ImageSet(self.images[rows], self.labels[rows], self.ids[rows])
+        """Some of the images, with their labels and ids. Lazy images stay lazy."""
+        rows = torch.as_tensor(rows, device=self.labels.device)
+        images = self.images[rows] if isinstance(self.images, Tensor) else _Rows(self.images, np.asarray(rows.cpu()))
+        return ImageSet(images, self.labels[rows], self.ids[rows])
+
+    def batches(self, batch_size: int) -> Iterator[ImageSet]:
+        """The images in order, ``batch_size`` at a time, as tensors."""
+        for start in range(0, len(self), batch_size):
+            part = slice(start, start + batch_size)
+            yield ImageSet(batch_of(self.images, part), self.labels[part], self.ids[part])
 
 
-def check_images(images: Tensor) -> None:
-    """Raise an error unless these are images (n, c, h, w), floating, finite and from 0 to 1."""
+def batch_of(images: Tensor | LazyImages, part: slice) -> Tensor:
+    """Rows of images as a tensor; of lazy ones, decoded."""
+    return images[part] if isinstance(images, Tensor) else torch.as_tensor(images[part])
+
+
+def check_images(images: Tensor | LazyImages) -> None:
+    """Raise an error unless these are images (n, c, h, w), floating, finite and from 0 to 1.
+
+    Of lazy images only the shape is looked at.
+    """
+    lazy = not isinstance(images, (Tensor, np.ndarray)) and hasattr(images, "shape") and hasattr(images, "__getitem__")
+    if lazy and len(images.shape) == 4:
+        return
     if not isinstance(images, Tensor) or images.ndim != 4:
         shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
         raise ValueError(f"images must be a tensor of shape (n, channels, height, width), got {shape}")
@@ -67,14 +136,19 @@ def check_images(images: Tensor) -> None:
 
 
 @torch.no_grad()
-def embed(model: nn.Module, images: Tensor, batch_size: int = 256, device: torch.device | str | None = None) -> Tensor:
+def embed(
+    model: nn.Module,
+    images: Tensor | LazyImages,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """Embeddings of images, (n, c, h, w) to (n, k), with the model in evaluation mode.
 
     Parameters
     ----------
     model : Module
-    images : float tensor of shape (n, c, h, w)
-        From 0 to 1.
+    images : float tensor of shape (n, c, h, w), or lazy images
+        From 0 to 1. Lazy images are decoded batch by batch.
     batch_size : int, default=256
     device : device, optional
         Where the model computes; by default where its parameters are.
@@ -93,7 +167,10 @@ def embed(model: nn.Module, images: Tensor, batch_size: int = 256, device: torch
     parts = []
     with frozen(model):
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].to(device)
+            batch = batch_of(images, slice(start, start + batch_size))
+            if not isinstance(images, Tensor):
+                check_images(batch)
+            batch = batch.to(device)
             parts.append(check_embeddings(model(batch), len(batch)).float())
     return torch.cat(parts)
 

@@ -53,15 +53,16 @@ class Index:
 
     def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
         """The queries as an attack leaves them, a tensor like their images."""
-        parts = [
-            attack(self.model, part.images.to(self.device), self.objective(part)) for part in self._batches(queries)
-        ]
+        parts = []
+        for part in queries.batches(self.batch_size):
+            assert isinstance(part.images, Tensor)
+            parts.append(attack(self.model, part.images.to(self.device), self.objective(part)))
         return torch.cat(parts)
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
         ranks = []
-        for part in self._batches(queries):
+        for part in queries.batches(self.batch_size):
             x = part.images if attack is None else self.attacked(part, attack)
             ranks.append(
                 relevant_ranks(
@@ -80,10 +81,6 @@ class Index:
         """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k)."""
         embedded = embed(self.model, images, self.batch_size)
         return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
-
-    def _batches(self, queries: ImageSet) -> list[ImageSet]:
-        rows = torch.arange(len(queries)).split(self.batch_size)
-        return [queries.select(part) for part in rows]
 
 
 def figures(ranks: Tensor) -> dict[str, Tensor]:
