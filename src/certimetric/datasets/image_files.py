@@ -80,6 +80,8 @@ class ImageFiles:
 
     def _rows(self, key: Any) -> NDArray[np.int64]:
         """Numbers of rows as NumPy understands them, of no or one axis."""
+        if isinstance(key, tuple):
+            raise IndexError("only rows can be taken of pictures in files, got a tuple of indices")
         if not isinstance(key, (int, np.integer, slice)):
             key = np.asarray(key)
             key = key.astype(np.int64) if key.size == 0 and key.dtype != np.bool_ else key

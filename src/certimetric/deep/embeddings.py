@@ -36,9 +36,11 @@ class _Rows:
 
     def __init__(self, images: LazyImages, rows: np.ndarray):
         if isinstance(images, _Rows):
-            images, rows = images.images, images.rows[rows]
-        self.images: LazyImages = images
-        self.rows = rows
+            inner, rows = images.images, images.rows[rows]
+        else:
+            inner = images
+        self.images: LazyImages = inner
+        self.rows: np.ndarray = rows
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,7 +104,7 @@ class ImageSet:
 
     def select(self, rows: Tensor) -> ImageSet:
         """Some of the images, with their labels and ids. Lazy images stay lazy."""
-        rows = torch.as_tensor(rows, device=self.labels.device)
+        rows = torch.as_tensor(rows)
         images = self.images[rows] if isinstance(self.images, Tensor) else _Rows(self.images, np.asarray(rows.cpu()))
         return ImageSet(images, self.labels[rows], self.ids[rows])
 
@@ -110,11 +112,16 @@ class ImageSet:
         """The images in order, ``batch_size`` at a time, as tensors."""
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
-            yield ImageSet(batch_of(self.images, part), self.labels[part], self.ids[part])
+            yield ImageSet(_tensor(self.images, part), self.labels[part], self.ids[part])
+
+    def tensor(self) -> Tensor:
+        """All of the images in memory."""
+        images = _tensor(self.images, slice(None))
+        check_images(images)
+        return images
 
 
-def batch_of(images: Tensor | LazyImages, part: slice) -> Tensor:
-    """Rows of images as a tensor; of lazy ones, decoded."""
+def _tensor(images: Tensor | LazyImages, part: slice) -> Tensor:
     return images[part] if isinstance(images, Tensor) else torch.as_tensor(images[part])
 
 
@@ -167,7 +174,7 @@ def embed(
     parts = []
     with frozen(model):
         for start in range(0, len(images), batch_size):
-            batch = batch_of(images, slice(start, start + batch_size))
+            batch = _tensor(images, slice(start, start + batch_size))
             if not isinstance(images, Tensor):
                 check_images(batch)
             batch = batch.to(device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
-from certimetric.deep.embeddings import ImageSet, device_of, embed
+from certimetric.deep.embeddings import ImageSet, LazyImages, device_of, embed
 from certimetric.deep.objectives import MarginObjective, Objective
 from certimetric.deep.ranking import nearest, relevant_ranks
 
@@ -53,11 +53,8 @@ class Index:
 
     def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
         """The queries as an attack leaves them, a tensor like their images."""
-        parts = []
-        for part in queries.batches(self.batch_size):
-            assert isinstance(part.images, Tensor)
-            parts.append(attack(self.model, part.images.to(self.device), self.objective(part)))
-        return torch.cat(parts)
+        batches = queries.batches(self.batch_size)
+        return torch.cat([attack(self.model, part.tensor().to(self.device), self.objective(part)) for part in batches])
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
@@ -77,7 +74,7 @@ class Index:
         width = max(part.shape[1] for part in ranks)
         return figures(torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in ranks]))
 
-    def nearest(self, images: Tensor, ids: Tensor, k: int) -> Tensor:
+    def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
         """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k)."""
         embedded = embed(self.model, images, self.batch_size)
         return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
