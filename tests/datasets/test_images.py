@@ -74,10 +74,41 @@ def test_mnist_by_class(tmp_path, packed):
     np.testing.assert_allclose(test.images[0].ravel(), images[5].ravel() / 255, rtol=1e-6)
 
 
+def test_fashion_mnist_has_names(tmp_path):
+    images, labels = np.arange(20 * 4).reshape(20, 2, 2), np.arange(20) % 10
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels))
+    train, test = load_images("fashion-mnist", "train", tmp_path), load_images("fashion-mnist", "test", tmp_path)
+    assert train.name == "fashion-mnist"
+    assert train.class_names == ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+    assert test.class_names == ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+    assert test.labels.tolist() == [0, 1, 2, 3, 4] * 2
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(labels[:-1]))
+    with pytest.raises(ValueError, match="20 images but 19 labels in train"):
+        load_images("fashion-mnist", "train", tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no file '.*train-labels-idx1-ubyte"):
+        load_images("fashion-mnist", "train", tmp_path)
+
+
+def test_size(omniglot, tmp_path):
+    assert load_images("omniglot", "train", omniglot, size=14).images.shape == (12, 1, 14, 14)
+    whole, small = load_images("digits"), load_images("digits", size=4)
+    assert small.images.shape == (901, 1, 4, 4)
+    np.testing.assert_allclose(small.images.mean(), whole.images.mean(), atol=0.01)
+    np.testing.assert_array_equal(load_images("digits", size=8).images, whole.images)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("omniglott",), ValueError, "unknown image set 'omniglott'"),
+        (
+            ("omniglott",),
+            ValueError,
+            r"unknown image set 'omniglott' \(did you mean 'omniglot'\?\); known are digits, ",
+        ),
+        (("zebra",), ValueError, r"known are .* folder, and files that end in \.npz"),
+        (("digits", "train", None, 0), ValueError, "size must be a whole number of pixels from 1, got 0"),
         (("digits", "both"), ValueError, "split must be 'train' or 'test'"),
         (("omniglot",), ValueError, "omniglot needs root"),
         (("omniglot", "train", "nowhere"), FileNotFoundError, "there is no file"),
