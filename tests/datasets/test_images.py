@@ -87,7 +87,7 @@ def test_fashion_mnist_has_names(tmp_path):
     with pytest.raises(ValueError, match="20 images but 19 labels in train"):
         load_images("fashion-mnist", "train", tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
-    with pytest.raises(FileNotFoundError, match="there is no file '.*train-labels-idx1-ubyte"):
+    with pytest.raises(FileNotFoundError, match=r"there is no file '.*train-labels-idx1-ubyte"):
         load_images("fashion-mnist", "train", tmp_path)
 
 
