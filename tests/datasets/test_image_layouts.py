@@ -66,6 +66,7 @@ def visualphish(root):
             picture(root / "phishing" / brand / f"{i}.png", 10 * i + 5)
     (root / "trusted_list" / "targets.txt").write_text("adobe\n")
     (root / "phishing" / "targets2.txt").write_text("adobe\n")
+    (root / "phishing" / "ebay").mkdir()
     picture(root / "benign_test" / "other" / "1.png")
     return root
 

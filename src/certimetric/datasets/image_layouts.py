@@ -104,7 +104,7 @@ def _visualphish(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     for part in ("trusted_list", "phishing"):
         if not (root / part).is_dir():
             raise FileNotFoundError(f"there is no folder {str(root / part)!r}")
-        found += _by_folder(root / part)
+        found += _by_folder(root / part, may_be_empty=part == "phishing")  # not every brand is imitated
     chosen = set(half_of(sorted({key for _, key in found}), split))
     return [(path, key) for path, key in sorted(found, key=lambda pair: pair[1]) if key in chosen], {}
 
@@ -133,15 +133,15 @@ LAYOUTS: dict[str, Callable[[str, Path], tuple[Found, dict[Any, str]]]] = {
 }
 
 
-def _by_folder(root: Path) -> Found:
+def _by_folder(root: Path, may_be_empty: bool = False) -> Found:
     """The pictures in the folders of a folder, in order, with the name of the folder of each."""
     found: Found = []
     for folder in _folders(root):
         pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not _hidden(path))
-        if not pictures:
+        if not pictures and not may_be_empty:
             raise ValueError(f"the folder {str(folder)!r} of a class holds no picture")
         found += [(path, folder.name) for path in pictures]
-    if not found:
+    if not found and not may_be_empty:
         raise ValueError(f"{str(root)!r} holds no folders, one for each class")
     return found
 
