@@ -9,8 +9,17 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: demo test test-all lint format docs clean
 
+# Two audits of the digits that come with scikit-learn: metrics on their pixels, and embedding models trained on half of
+# them, naturally and robustly. What is finished is kept: the same command goes on from there.
 demo: $(VENV)/.installed
 	$(BIN)/certimetric audit digits --out $(DEMO_OUT)
+	$(BIN)/certimetric train configs/digits-natural.toml --out $(DEMO_OUT)/runs/natural --resume
+	$(BIN)/certimetric train configs/digits-robust.toml --out $(DEMO_OUT)/runs/robust --resume
+	$(BIN)/certimetric audit --images digits --model $(DEMO_OUT)/runs/natural --model $(DEMO_OUT)/runs/robust \
+		--out $(DEMO_OUT)/embedding-models --title "Audit of embedding models: digits"
+	@echo
+	@echo "Metrics:          $(DEMO_OUT)/report.html"
+	@echo "Embedding models: $(DEMO_OUT)/embedding-models/report.html"
 
 test: $(VENV)/.installed-dev
 	$(PYTEST)
@@ -40,7 +49,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing certimetric into $(VENV) …"
-	$(PIP) install -q -e . -c constraints.txt
+	$(PIP) install -q -e ".[deep]" -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python

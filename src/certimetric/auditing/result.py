@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certimetric.geometry.files import write_atomically
+from certimetric.auditing.saved import SavedResult
 from certimetric.report import render_audit, render_audit_fragment, summary_table
-from certimetric.report.document import check_document
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS_FILE, REPORT_FILE = "results.json", "report.html"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AuditResult:
+class AuditResult(SavedResult):
     """What an audit found.
 
     Made by :func:`certimetric.audit` or :meth:`load`. In a notebook it shows its verdict and comparison.
@@ -40,18 +34,6 @@ class AuditResult:
     >>> result.passed
     True
     """
-
-    document: dict[str, Any]
-
-    @property
-    def status(self) -> str:
-        """PASS, WARN or FAIL."""
-        return str(self.document["verdict"]["status"])
-
-    @property
-    def passed(self) -> bool:
-        """Whether every threshold holds and no certificate was broken: the status is not FAIL."""
-        return self.status != "FAIL"
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each learner and split, with all its figures.
@@ -99,14 +81,6 @@ class AuditResult:
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A copy of the document."""
-        return dict(json.loads(self.to_json()))
-
-    def to_json(self) -> str:
-        """The document as JSON; infinite radii are the string "inf"."""
-        return json.dumps(self.document, allow_nan=False, ensure_ascii=False, indent=1)
-
     def to_html(self, *, title: str | None = None) -> str:
         """The report: one HTML page that needs no network."""
         return render_audit(self.document, title=title)
@@ -114,56 +88,9 @@ class AuditResult:
     def _repr_html_(self) -> str:
         return render_audit_fragment(self.document)
 
-    def __repr__(self) -> str:
-        header, rows = summary_table(self.document)
-        widths = [max(map(len, column)) for column in zip(header, *rows)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (header, *rows)]
-        verdict = self.document["verdict"]
-        return "\n".join([f"AuditResult of {self.document['data']['name']}: {verdict['status']}", *lines])
-
-    def save(self, folder: str | os.PathLike[str], *, title: str | None = None) -> tuple[Path, Path]:
-        """Write ``results.json`` and ``report.html`` into a folder, which is made if need be.
-
-        Returns
-        -------
-        results, report : Path
-
-        Raises
-        ------
-        OSError
-            If the folder cannot be written.
-        """
-        path = Path(folder)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
-        report = self.to_html(title=title)
-        return write_atomically(path / RESULTS_FILE, self.to_json()), write_atomically(path / REPORT_FILE, report)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> AuditResult:
-        """Read ``results.json``, or the folder that holds it.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If it is not the document of an audit.
-        """
-        file = Path(path) / RESULTS_FILE if Path(path).is_dir() else Path(path)
-        if not file.exists():
-            raise FileNotFoundError(f"there is no results file {str(file)!r}")
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"{str(file)!r} is not a results file of certimetric: it is not JSON") from None
-        try:
-            check_document(document)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{str(file)!r} is not a results file of certimetric: {error}") from None
-        return cls(document)
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The comparison as text: a header and a row for each learner, the best of a column marked with ``*``."""
+        return summary_table(self.document)
 
 
 def _named(name: str, sizes: list[float], values: list[float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,13 +68,8 @@ def run_audit(
         "command": command or _call(request),
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": time.perf_counter() - clock,
-        "versions": _versions(),
-        "machine": {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "cpu_count": os.cpu_count(),
-        },
+        "versions": describe_versions(_VERSIONS),
+        "machine": describe_machine(),
         "cells": {"computed": found.computed, "reused": found.reused, "failed": found.failed},
         "metric_files": [
             {"learner": s.spec, "split": cell["split"], "file": cell["metric_file"], "sha256": cell["metric_sha256"]}
@@ -161,11 +157,22 @@ def _call(request: Request) -> str:
     )
 
 
-def _versions() -> dict[str, str]:
+def describe_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of this library and of the packages that are installed."""
     told = {"certimetric": certimetric.__version__}
-    for package in _VERSIONS:
+    for package in packages:
         try:
             told[package] = version(package)
         except PackageNotFoundError:
             continue
     return told
+
+
+def describe_machine() -> dict[str, Any]:
+    """What an audit ran on."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cpu_count": os.cpu_count(),
+    }

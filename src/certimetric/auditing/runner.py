@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from certimetric.auditing.cells import cell_key, compute_cell, read_cell
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import compute_evidence, evidence_key, read_evidence
+from certimetric.auditing.progress import progress_bar
 from certimetric.geometry.interrupts import is_interrupt
 
 Result = dict[str, Any]
@@ -76,7 +76,7 @@ def run_cells(request: Request, out: Path | None, *, progress: bool = False) -> 
                 found.cells[i][split] = kept
     found.reused = request.repeats * len(subjects) - len(waiting)
 
-    with _bar(progress, request.repeats * len(subjects) + len(subjects), found.reused) as advance:
+    with progress_bar(progress, request.repeats * len(subjects) + len(subjects), found.reused) as advance:
         tasks: list[Task] = [(compute_cell, (request, subjects[i], split, keys[i][split], out)) for i, split in waiting]
         for position, result in _run(tasks, request.n_jobs):
             i, split = waiting[position]
@@ -141,40 +141,3 @@ def _guarded(position: int, function: Callable[..., Result], arguments: tuple[An
             raise KeyboardInterrupt from error
         message = " ".join(str(error).split())
         return position, {"failed": f"{type(error).__name__}: {message}"[:500]}
-
-
-@contextlib.contextmanager
-def _bar(shown: bool, total: int, done: int) -> Iterator[Callable[[bool], None]]:
-    """A progress bar on stderr; gives a function that counts one task, failed or not."""
-    if not shown:
-        yield lambda failed: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    failures = 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("audit", total=total, completed=done, failed="")
-
-        def advance(failed: bool) -> None:
-            nonlocal failures
-            failures += failed
-            bar.update(task, advance=1, failed=f"[red]{failures} failed[/red]" if failures else "")
-
-        yield advance

@@ -5,15 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?"
-# The learner is greedy: its options may hold dots, so the last dot before a figure is the one that separates.
-_PATTERN = re.compile(
-    rf"(?:(?P<learner>.+)\.)?(?P<figure>accuracy|median_radius|noise@(?P<noise>{_NUMBER})|certified@(?P<eps>{_NUMBER}))"
-    rf"\s*>?=\s*(?P<value>[^=]+)"
-)
+_NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?"
+# Figures of an audit of tables, and whether they are taken at a size.
+TABLE_FIGURES = {"accuracy": False, "median_radius": False, "noise": True, "certified": True}
+_SIZES = {"noise": "SIGMA"}
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,9 @@ class Threshold:
     ----------
     learner : str or None
         Spec; None for the recommended learner.
-    figure : {"accuracy", "median_radius", "noise", "certified"}
+    figure : str
     at : float or None
-        The noise level, or the radius.
+        The size at which it is taken: a noise level or a radius.
     value : float
     """
 
@@ -41,7 +39,14 @@ class Threshold:
         return f"{learner}.{figure}>={self.value:g}"
 
 
-def parse_threshold(text: str, specs: Sequence[str], noise: Sequence[float]) -> Threshold:
+def parse_threshold(
+    text: str,
+    specs: Sequence[str],
+    noise: Sequence[float] = (),
+    *,
+    figures: Mapping[str, bool] = TABLE_FIGURES,
+    at: Sequence[float] | None = None,
+) -> Threshold:
     """Read ``[LEARNER.]FIGURE=VALUE``.
 
     Parameters
@@ -51,22 +56,29 @@ def parse_threshold(text: str, specs: Sequence[str], noise: Sequence[float]) -> 
         Learners of the audit.
     noise : sequence of float
         Noise levels of the audit.
+    figures : mapping of str to bool
+        Figures of the audit, and whether each is taken at a size: ``certified@0.5``.
+    at : sequence of float, optional
+        Sizes that were measured; None where any can be told.
 
     Raises
     ------
     ValueError
-        If it is not understood, or asks for a learner or a noise level that is not part of the audit.
+        If it is not understood, or asks for a learner or a size that is not part of the audit.
 
     Examples
     --------
     >>> parse_threshold("lmnn+pl:tau=2.5.certified@0.5=0.6", ["lmnn+pl:tau=2.5"], [])
     Threshold(learner='lmnn+pl:tau=2.5', figure='certified', at=0.5, value=0.6)
     """
-    match = _PATTERN.fullmatch(text.strip())
+    # The learner is greedy: its options may hold dots, so the last dot before a figure is the one that separates.
+    pattern = "|".join(f"{name}@(?P<{name}>{_NUMBER})" if sized else name for name, sized in figures.items())
+    match = re.fullmatch(rf"(?:(?P<learner>.+)\.)?(?P<figure>{pattern})\s*>?=\s*(?P<value>[^=]+)", text.strip())
     if match is None:
+        known = [f"{name}@{_SIZES.get(name, 'EPS')}" if sized else name for name, sized in figures.items()]
         raise ValueError(
-            f"fail_under must be FIGURE=VALUE or LEARNER.FIGURE=VALUE, with the FIGURE accuracy, noise@SIGMA, "
-            f"certified@EPS or median_radius, got {text!r}"
+            f"fail_under must be FIGURE=VALUE or LEARNER.FIGURE=VALUE, with the FIGURE {', '.join(known[:-1])} "
+            f"or {known[-1]}, got {text!r}"
         )
     learner, figure = match["learner"], match["figure"].partition("@")[0]
     if learner is not None and learner not in specs:
@@ -78,18 +90,23 @@ def parse_threshold(text: str, specs: Sequence[str], noise: Sequence[float]) -> 
     value = _number(match["value"], text)
     if figure != "median_radius" and value > 1:
         raise ValueError(f"fail_under {text!r} must ask for a share between 0 and 1, got {value:g}")
-    at = match["noise"] or match["eps"]
-    size = None if at is None else _number(at, text)
-    if figure == "noise" and not any(math.isclose(size or 0.0, level) for level in noise):
-        levels = ", ".join(f"{level:g}" for level in noise) or "none"
-        raise ValueError(f"fail_under {text!r} needs the noise level {size:g}, but those of the audit are {levels}")
+    size = _number(match[figure], text) if figures[figure] else None
+    measured, name = (noise, "noise level") if figure == "noise" else (at, "ε")
+    if (
+        size is not None
+        and measured is not None
+        and not any(math.isclose(size, level, rel_tol=1e-3) for level in measured)
+    ):
+        levels = ", ".join(f"{level:g}" for level in measured) or "none"
+        raise ValueError(f"fail_under {text!r} needs the {name} {size:g}, but those of the audit are {levels}")
     return Threshold(learner, figure, size, value)
 
 
 def _number(word: str, text: str) -> float:
     try:
-        value = float(word)
-    except ValueError:
+        numerator, slash, denominator = word.partition("/")
+        value = float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
         value = math.nan
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"fail_under {text!r} must hold finite numbers of at least 0, got {word.strip()!r}")

@@ -115,11 +115,11 @@ def conclude(
     if broken:
         parts.append("a certificate was broken, which is an error of this library")
     if missed:
-        parts.append(f"{_count(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
+        parts.append(f"{counted(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
     elif thresholds:
         parts.append("the threshold holds" if len(thresholds) == 1 else f"all {len(thresholds)} thresholds hold")
     if others := len(issues) - len(broken):
-        parts.append(f"{_count(others, 'reliability check')} found an issue")
+        parts.append(f"{counted(others, 'reliability check')} found an issue")
     return {"status": status, "sentence": "; ".join(parts) + "."}
 
 
@@ -151,5 +151,6 @@ def _percent(estimate: dict[str, Any]) -> str:
     return f"{text} (95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 threshold``, ``2 thresholds``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -163,10 +163,10 @@ def report(
     title: Annotated[str | None, typer.Option("--title", help="Heading of the report.")] = None,
 ) -> None:
     """Render the report of an audit again."""
-    from certimetric.auditing import AuditResult
+    from certimetric.auditing import load_audit
     from certimetric.geometry.files import write_atomically
 
-    result = AuditResult.load(results)
+    result = load_audit(results)
     writable("--out", out)
     write_atomically(out, result.to_html(title=title))
     typer.echo(f"Report: {out}")

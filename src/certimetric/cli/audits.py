@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from certimetric.cli.inputs import numbers, writable
-from certimetric.cli.options import Data, Encode, Neighbors, NormName, NormOption, Target
+from certimetric.cli.options import Neighbors, NormName
 
 EPILOG = """Examples:
 
@@ -18,33 +20,111 @@ EPILOG = """Examples:
 
 `certimetric audit wine.csv --target grower --learner euclidean --learner lmnn+pl:tau=2 --jobs 4`
 
-`certimetric audit digits --eps 0.5,1,2 --fail-under certified@1=0.6 --junit audit.xml`"""
+`certimetric audit digits --eps 0.5,1,2 --fail-under certified@1=0.6 --junit audit.xml`
+
+`certimetric audit --model runs/natural --model runs/robust --images digits`
+
+`certimetric audit --model mine=package.module:factory --images photos/ --eps 2/255,8/255`
+
+`certimetric audit --model embeddings.npz`"""
+
+_TABLES, _IMAGES = "Tables and metrics", "Images and embedding models"
+# Options that belong to one kind of audit only; given with the other they would do nothing.
+_OF_TABLES = ("data", "target", "learner", "neighbors", "noise", "repeats", "test_size", "jobs", "encode")
+_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries")
 
 
 def audit(
     context: typer.Context,
-    data: Data,
-    target: Target = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATA]", help="A bundled data set, a CSV, Parquet or LIBSVM file, or openml:NAME."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="COL", help="Column with the labels.", rich_help_panel=_TABLES)
+    ] = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option("--learner", "-l", metavar="SPEC", help="Such as euclidean, lmnn+pl:tau=2. Repeat it for more."),
+        typer.Option(
+            "--learner",
+            "-l",
+            metavar="SPEC",
+            help="Such as euclidean, lmnn+pl:tau=2. Repeat it for more.",
+            rich_help_panel=_TABLES,
+        ),
     ] = None,
     neighbors: Neighbors = 3,
-    norm: NormOption = NormName.l2,
     noise: Annotated[
         list[str] | None,
         typer.Option(
-            "--noise", metavar="SIGMA,…", help="Standard deviations of noise, standardised. [default: 0.25,0.5,1]"
+            "--noise",
+            metavar="SIGMA,…",
+            help="Standard deviations of noise, standardised. [default: 0.25,0.5,1]",
+            rich_help_panel=_TABLES,
         ),
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", help="Splits at random.", rich_help_panel=_TABLES)] = 5,
+    test_size: Annotated[
+        float, typer.Option("--test-size", help="Share of every class that is held out.", rich_help_panel=_TABLES)
+    ] = 0.3,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="Processes; -1 for one per core.", rich_help_panel=_TABLES)
+    ] = 2,
+    encode: Annotated[
+        bool,
+        typer.Option("--encode", help="Turn text columns into 0/1 columns and fill gaps.", rich_help_panel=_TABLES),
+    ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="[NAME=]MODEL",
+            help="Folder of a run of `certimetric train`, package.module:factory, or an .npz file of embeddings. "
+            "Repeat it for more.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="IMAGES",
+            help="An image set by name, a folder with a folder for each class, or an .npz file.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="DIR", help="Folder of the image set.", rich_help_panel=_IMAGES),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Height and width of the pictures.", rich_help_panel=_IMAGES)
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            metavar="NAME",
+            help="pgd, apgd, square, fgsm; repeat it for more, the worst counts. [default: pgd and apgd]",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
+    queries: Annotated[
+        int, typer.Option("--queries", help="So many queries, drawn at random.", rich_help_panel=_IMAGES)
+    ] = 500,
+    check_queries: Annotated[
+        int, typer.Option("--check-queries", help="So many of them for reliability checks.", rich_help_panel=_IMAGES)
+    ] = 100,
+    norm: Annotated[
+        NormName | None,
+        typer.Option("--norm", help="How a perturbation is measured. [default: l2, for images linf]"),
     ] = None,
     eps: Annotated[
         list[str] | None,
-        typer.Option("--eps", metavar="EPS,…", help="Radii for certified accuracy. [default: chosen from the results]"),
+        typer.Option("--eps", metavar="EPS,…", help="Sizes of the perturbation, such as 0.5 or 8/255."),
     ] = None,
-    repeats: Annotated[int, typer.Option("--repeats", help="Splits at random.")] = 5,
-    test_size: Annotated[float, typer.Option("--test-size", help="Share of every class that is held out.")] = 0.3,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same figures.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Processes; -1 for one per core.")] = 2,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -56,57 +136,78 @@ def audit(
         typer.Option(
             "--fail-under",
             metavar="[SPEC.]FIGURE=VALUE",
-            help="Exit with 1 if a figure is lower: accuracy, noise@SIGMA, certified@EPS or median_radius.",
+            help="Exit with 1 if a figure is lower: accuracy, noise@SIGMA, certified@EPS or median_radius; for images "
+            "recall, map, attacked@EPS or attacked_map@EPS.",
         ),
     ] = None,
-    encode: Encode = False,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.")] = None,
     title: Annotated[str | None, typer.Option("--title", help="Heading of the report.")] = None,
 ) -> None:
-    """Compare metrics on data and write one HTML report: error, noise, certificates, attacks.
+    """Compare metrics on a table, or embedding models on images, and write one HTML report: error, attacks,
+    certificates.
 
     Finished parts are kept in the output folder: a run that was stopped goes on from there.
     """
-    from certimetric import datasets
-    from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
-    from certimetric.auditing.result import REPORT_FILE, RESULTS_FILE
-    from certimetric.auditing.run import run_audit
-    from certimetric.auditing.runner import prepare_folder
+    about_images = model is not None or images is not None
+    _refuse(context, _OF_TABLES if about_images else _OF_IMAGES, about_images)
+    radii = None if eps is None else numbers("--eps", eps)
+    shared: dict[str, Any] = {
+        "eps": radii,
+        "seed": seed,
+        "fail_under": fail_under or (),
+        "out": out,
+        "command": shlex.join(["certimetric", *context.obj]),
+        "title": title,
+        "progress": sys.stderr.isatty(),
+    }
+    if junit is not None:
+        writable("--junit", junit)
+    if about_images:
+        from certimetric.cli.retrieval import audit_images
+
+        chosen = None if norm is None else norm.value
+        _finish(
+            lambda: audit_images(
+                model or [], images, data_root, size, chosen, attack, queries, check_queries, **shared
+            ),
+            junit,
+        )
+        return
+    if data is None:
+        raise ValueError("audit needs DATA, such as iris or a CSV file; or --model and --images")
+    from certimetric.cli.tables import audit_table
+
+    levels = None if noise is None else numbers("--noise", noise)
+    chosen = (norm or NormName.l2).value
+    _finish(
+        lambda: audit_table(
+            data, target, encode, learner, neighbors, chosen, levels, repeats, test_size, jobs, **shared
+        ),
+        junit,
+    )
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], about_images: bool) -> None:
+    """Refuse options that belong to the other kind of audit."""
+    given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        told = "DATA" if given[0] == "data" else f"--{given[0].replace('_', '-')}"
+        kind, other = (
+            ("embedding models", "tables") if about_images else ("tables", "images, with --model and --images")
+        )
+        raise ValueError(f"{told} is for audits of {other}, and this is one of {kind}")
+
+
+def _finish(run: Callable[[], tuple[Any, Path]], junit: Path | None) -> None:
+    """Carry out an audit, show what it found, and leave with its exit code."""
+    from certimetric.auditing.saved import REPORT_FILE, RESULTS_FILE
     from certimetric.geometry.files import write_atomically
     from certimetric.report import junit_xml
 
-    levels = DEFAULT_NOISE if noise is None else numbers("--noise", noise)
-    radii = None if eps is None else numbers("--eps", eps)
-    loaded = datasets.load(data, target=target, encode=encode)
-    request = make_request(
-        loaded.X,
-        loaded.y,
-        learners=learner or DEFAULT_LEARNERS,
-        n_neighbors=neighbors,
-        norm=norm.value,
-        noise=levels,
-        eps=radii,
-        repeats=repeats,
-        test_size=test_size,
-        seed=seed,
-        n_jobs=jobs,
-        feature_names=loaded.feature_names,
-        image_shape=loaded.image_shape,
-        name=loaded.name,
-        source=loaded.source,
-        fail_under=fail_under or (),
-    )
-    folder = out or Path("certimetric-audit") / loaded.name
-    prepare_folder(folder)
-    if junit is not None:
-        writable("--junit", junit)
-    command = shlex.join(["certimetric", *context.obj])
     try:
-        result = run_audit(request, out=folder, command=command, title=title, progress=sys.stderr.isatty())
+        result, folder = run()
     except KeyboardInterrupt:
-        typer.echo(
-            f"certimetric: interrupted; what is finished is in {folder}, run the same command to go on", err=True
-        )
+        typer.echo("certimetric: interrupted; run the same command to go on from what is finished", err=True)
         raise typer.Exit(130) from None
     if junit is not None:
         write_atomically(junit, junit_xml(result.document))
@@ -123,10 +224,8 @@ def _show(result: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from certimetric.report import summary_table
-
     document = result.document
-    header, rows = summary_table(document)
+    header, rows = result.table()
     table = Table(title=escape(f"Audit of {document['data']['name']}"), title_justify="left")
     for i, column in enumerate(header):
         table.add_column(escape(column), justify="right" if i else "left", overflow="fold")

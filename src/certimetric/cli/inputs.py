@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,19 +15,20 @@ if TYPE_CHECKING:
 
 
 def numbers(option: str, texts: Sequence[str]) -> list[float]:
-    """Numbers of a repeatable option whose values may be lists with commas.
+    """Numbers or fractions of a repeatable option whose values may be lists with commas.
 
     Examples
     --------
-    >>> numbers("--eps", ["0.1,0.2", "1"])
-    [0.1, 0.2, 1.0]
+    >>> numbers("--eps", ["0.1,0.2", "51/255"])
+    [0.1, 0.2, 0.2]
     """
     words = [word.strip() for text in texts for word in text.split(",")]
     found = []
     for word in filter(None, words):
         try:
-            found.append(float(word))
-        except ValueError:
+            value, *parts = map(float, word.split("/", 1))
+            found.append(value / parts[0] if parts else value)
+        except (ValueError, ZeroDivisionError):
             raise ValueError(f"{option} must hold numbers, separated by commas, got {word!r}") from None
     return found
 
@@ -78,3 +80,9 @@ def needs_deep() -> None:
     for name in ("torch", "pytorch_metric_learning", "lightning"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'embedding models need {name}: pip install "certimetric[deep]"')
+
+
+def see_own_modules() -> None:
+    """Let ``package.module:factory`` name a module of the current folder, as ``python -m`` does."""
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)

@@ -32,9 +32,10 @@ def train(
 
     After every epoch a checkpoint is complete: a run that was stopped goes on with --resume.
     """
-    from certimetric.cli.inputs import needs_deep
+    from certimetric.cli.inputs import needs_deep, see_own_modules
 
     needs_deep()
+    see_own_modules()
     from certimetric.bench import TrainingConfig
     from certimetric.bench import train as run_training
 

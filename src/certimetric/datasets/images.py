@@ -57,7 +57,7 @@ def load_images(
     Parameters
     ----------
     name : str or path
-        Name of a set, or path of a file that ends in ``.npz``; see Notes.
+        Name of a set, or path of a folder or of a file that ends in ``.npz``; see Notes.
     split : {"train", "test"}, default="train"
         The two sides have no class in common, but for ``digits``.
     root : path, optional
@@ -101,7 +101,7 @@ def load_images(
         for training. ``images.paths`` tells the two apart.
     ``folder``
         ``train/CLASS/*`` and ``test/CLASS/*``, or ``CLASS/*``, of which the first half in the order of names is for
-        training.
+        training. The path of a folder as the name is this set with that root.
     a file that ends in ``.npz``
         ``images`` (uint8, or floating from 0 to 1; (n, h, w), (n, h, w, 3) or (n, c, h, w)), or ``jpeg`` (the bytes of
         all pictures, uint8) with ``offsets`` (n + 1 of them); ``labels``; and, if wanted, ``zero_shot_test`` (bool, the
@@ -122,8 +122,10 @@ def load_images(
     if name.endswith(".npz"):
         path = Path(name) if root is None else Path(root) / name
         return Images(*read_npz(path, split, size), path.stem)
+    if name not in IMAGE_SETS and root is None and Path(name).is_dir():
+        name, root = "folder", name
     if name not in IMAGE_SETS:
-        known = f"{', '.join(IMAGE_SETS)}, and files that end in .npz"
+        known = f"{', '.join(IMAGE_SETS)}, folders, and files that end in .npz"
         raise ValueError(f"unknown image set {name!r}{did_you_mean(name, IMAGE_SETS)}; known are {known}")
     if name == "digits":
         images, labels, names = _digits(split)

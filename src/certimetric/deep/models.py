@@ -99,13 +99,14 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
             return _BUILT_IN[name](dim, in_channels, **options)
         except TypeError as error:
             raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
-    made = _factory(name)(dim=dim, **options)
+    made = find_factory(name)(dim=dim, **options)
     if not isinstance(made, nn.Module):
         raise ValueError(f"the model factory {name!r} must give a torch.nn.Module, got {type(made).__name__}")
     return made
 
 
-def _factory(name: str) -> Callable[..., Any]:
+def find_factory(name: str) -> Callable[..., Any]:
+    """The function or class that ``package.module:factory`` names."""
     module, colon, factory = name.partition(":")
     if not colon:
         known = ", ".join(map(repr, _BUILT_IN))
@@ -174,7 +175,7 @@ def model_options(name: str) -> list[str] | None:
     ValueError
         If there is no such model.
     """
-    made = _BUILT_IN[name] if name in _BUILT_IN else _factory(name)
+    made = _BUILT_IN[name] if name in _BUILT_IN else find_factory(name)
     parameters = inspect.signature(made).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         return None

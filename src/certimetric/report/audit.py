@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from certimetric.report.anatomy import metric_cards, metric_rows
+from certimetric.report.classes import classes_view
 from certimetric.report.document import BASELINE, check_document, number, printable, quoted_eps, splits_done
 from certimetric.report.figures import curves, spectrum_figure
 from certimetric.report.formatting import (
     MISSING,
     NORMS,
     UNITS,
-    Column,
     comparison,
     duration,
     moment,
@@ -25,22 +23,17 @@ from certimetric.report.formatting import (
     unit_name,
 )
 from certimetric.report.instances import fragile_groups
+from certimetric.report.page import (
+    checks_view,
+    environment,
+    figure_view,
+    render_page,
+    thresholds_view,
+    tiles,
+    verdict_view,
+)
 from certimetric.report.sandwich import robustness_figures
 from certimetric.report.series import assign
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-# What each severity is drawn with, and the order in which checks are told: what needs attention comes first.
-_SEVERITIES = {
-    "issue": ("✕", "fail"),
-    "tip": ("!", "warn"),
-    "skipped": ("↷", "none"),
-    "not applicable": ("○", "none"),
-    "passed": ("✓", "pass"),
-}
-_STATUSES = {"PASS": ("✓", "pass"), "WARN": ("!", "warn"), "FAIL": ("✕", "fail")}
-_CLASSES_SHOWN = 15
 
 
 def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> str:
@@ -73,36 +66,24 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
     ValueError: document has the schema 'certimetric.bench/1'; expected 'certimetric.audit/1'
     """
     check_document(document)
-    embedded = _embedded(document)
-    document = printable(document)
-    environment = _environment()
-    script = _source(environment, "page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    whole, document = document, printable(document)
     view = _summary_view(document) | {
-        "title": printable(title) or f"Audit of {document['data']['name']}",
         "started": moment(document["reproduction"].get("started")),
-        "style": _trusted(_source(environment, "style.css")),
-        "script": _trusted(script),
-        "script_digest": digest,
-        "embedded": _trusted(embedded),
-        "thresholds": [
-            {**entry, "observed": plain(number(entry["observed"]), 4), "passed": entry["passed"] is True}
-            for entry in document["thresholds"]
-        ],
+        "thresholds": thresholds_view(document),
         "threat": _threat_model(document),
         "learners": [_learner(learner) for learner in document["learners"]],
-        "curves": [_figure(figure) for figure in curves(document)],
-        "classes": _classes(document),
-        "spectrum": _figure(spectrum_figure(document)),
+        "curves": [figure_view(figure) for figure in curves(document)],
+        "classes": classes_view(document["learners"], _class_cell),
+        "spectrum": figure_view(spectrum_figure(document)),
         "metric_rows": metric_rows(document),
         "metric_cards": metric_cards(document),
-        "brackets": [_figure(figure) for figure in robustness_figures(document)],
+        "brackets": [figure_view(figure) for figure in robustness_figures(document)],
         "groups": fragile_groups(document),
-        "checks": _checks(document),
+        "checks": checks_view(document),
         "reproduction": _reproduction(document),
         "units": {"radius": unit_name(document), "norm": norm_name(document)},
     }
-    return environment.get_template("page.html.j2").render(view)
+    return render_page("page.html.j2", whole, view, printable(title) or f"Audit of {document['data']['name']}")
 
 
 def render_audit_fragment(document: Mapping[str, Any]) -> str:
@@ -124,70 +105,20 @@ def render_audit_fragment(document: Mapping[str, Any]) -> str:
         The document has another schema or lacks a section.
     """
     check_document(document)
-    environment = _environment()
-    return environment.get_template("fragment.html.j2").render(_summary_view(printable(document)))
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("certimetric.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _trusted(text: str) -> Any:
-    """Text that this package made itself and that must not be escaped again."""
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
-def _embedded(document: Mapping[str, Any]) -> str:
-    """The document as JSON that no name in it can end early: ``</script>`` has no ``<`` of its own."""
-    try:
-        text = json.dumps(document, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise ValueError(
-            'document holds NaN or an infinite float; expected numbers, null or the string "inf"'
-        ) from error
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _figure(figure: Any) -> dict[str, Any] | None:
-    return None if figure is None else {**vars(figure), "svg": _trusted(figure.svg)}
+    return environment().get_template("fragment.html.j2").render(_summary_view(printable(document)))
 
 
 def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
     """What page and notebook share."""
-    status = str(document["verdict"]["status"])
-    symbol, tone = _STATUSES.get(status, ("?", "none"))
     columns = comparison(document)
-    counts = {name: sum(c["severity"] == name for c in document["checks"]) for name in _SEVERITIES}
-    return {
+    return verdict_view(document) | {
+        "corner": "Metric",
         "data": document["data"],
         "protocol": document["protocol"],
-        "verdict": {
-            "status": status,
-            "symbol": symbol,
-            "tone": tone,
-            "sentence": document["verdict"]["sentence"],
-        },
         "columns": columns,
         "names": [_name(learner) for learner in document["learners"]],
         "looks": assign(document["learners"]),
-        "tiles": [tile for column in columns if column.better and (tile := _tile(document, column))],
-        "check_counts": {name: count for name, count in counts.items() if count},
-        "issues": [c for c in document["checks"] if c["severity"] == "issue"],
+        "tiles": tiles(document["learners"], columns, BASELINE),
     }
 
 
@@ -195,31 +126,6 @@ def _name(learner: Mapping[str, Any]) -> dict[str, Any]:
     done, total = splits_done(learner)
     failed = "" if done == total else f"{done} of {total} splits" if done else "failed"
     return {"label": learner["label"], "spec": learner["spec"], "failed": failed}
-
-
-def _tile(document: Mapping[str, Any], column: Column) -> dict[str, str] | None:
-    """The best figure of a column, beside that of the baseline."""
-    learners = document["learners"]
-    best = [i for i, cell in enumerate(column.cells) if cell.best]
-    if not best:
-        best = [i for i, cell in enumerate(column.cells) if cell.text != MISSING]
-    if not best:
-        return None
-    baseline = next((i for i, learner in enumerate(learners) if learner["spec"] == BASELINE), None)
-    among = learners[best[0]]["label"] if len(best) == 1 else f"{len(best)} learners alike"
-    against = ""
-    if baseline is not None and baseline not in best and column.cells[baseline].text != MISSING:
-        against = f"{learners[baseline]['label']}: {column.cells[baseline].text} {column.unit}"
-    cell = column.cells[best[0]]
-    return {
-        "name": column.name,
-        "qualifier": column.qualifier,
-        "value": cell.text,
-        "unit": column.unit,
-        "spread": cell.spread,
-        "learner": among,
-        "against": against,
-    }
 
 
 def _threat_model(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,53 +168,10 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _classes(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Classes by learners, the class with the highest error over all learners first."""
-    learners = [learner for learner in document["learners"] if learner.get("per_class")]
-    found: dict[str, list[Mapping[str, Any] | None]] = {}
-    for i, learner in enumerate(learners):
-        for row in learner["per_class"]:
-            found.setdefault(str(row["class"]), [None] * len(learners))[i] = row
-
-    def error(cells: Sequence[Mapping[str, Any] | None]) -> float:
-        values = [v for cell in cells if cell and (v := number(cell["error"])) is not None]
-        return sum(values) / len(values) if values else 0.0
-
-    highest = max((number(cell["error"]) or 0.0 for cells in found.values() for cell in cells if cell), default=0.0)
-    rows = []
-    for name, cells in sorted(found.items(), key=lambda item: -error(item[1])):
-        rows.append(
-            {
-                "name": name,
-                "count": max(int(cell["count"]) for cell in cells if cell),
-                "cells": [
-                    None
-                    if cell is None
-                    else {
-                        "error": percent(number(cell["error"])),
-                        "radius": plain(number(cell["median_radius"]), 2),
-                        "heat": round(100 * (number(cell["error"]) or 0.0) / highest) if highest else 0,
-                    }
-                    for cell in cells
-                ],
-            }
-        )
-    return {
-        "learners": [learner["label"] for learner in learners],
-        "rows": rows[:_CLASSES_SHOWN],
-        "rest": rows[_CLASSES_SHOWN:],
-    }
-
-
-def _checks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    order = list(_SEVERITIES)
-    labels = {learner["spec"]: learner["label"] for learner in document["learners"]}
-    told = []
-    for check in document["checks"]:
-        symbol, tone = _SEVERITIES.get(check["severity"], ("?", "none"))
-        learner = check.get("learner")
-        told.append({**check, "symbol": symbol, "tone": tone, "learner": labels.get(learner, learner)})
-    return sorted(told, key=lambda c: order.index(c["severity"]) if c["severity"] in order else -1)
+def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Error of a class, the same as text, and its median radius."""
+    error = number(row["error"])
+    return error or 0.0, percent(error), plain(number(row["median_radius"]), 2)
 
 
 def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,5 +198,6 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "sha256": data.get("sha256") or "",
         "versions": list((told.get("versions") or {}).items()),
+        "models": [],
         "files": told.get("metric_files") or [],
     }

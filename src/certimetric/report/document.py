@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 SCHEMA = "certimetric.audit/1"
+RETRIEVAL_SCHEMA = "certimetric.retrieval-audit/1"
 BASELINE = "euclidean"
+PIXELS = "raw pixels"
 _SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")
 # What neither HTML nor XML may hold: control characters, lone surrogates and the two non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def check_document(document: object) -> None:
+def check_document(document: object, schema: str = SCHEMA) -> None:
     """Refuse what is not an audit document of this schema.
 
     Raises
@@ -33,8 +35,8 @@ def check_document(document: object) -> None:
     """
     if not isinstance(document, Mapping):
         raise TypeError(f"document is a {type(document).__name__}; expected the mapping of an audit document")
-    if document.get("schema") != SCHEMA:
-        raise ValueError(f"document has the schema {document.get('schema')!r}; expected {SCHEMA!r}")
+    if document.get("schema") != schema:
+        raise ValueError(f"document has the schema {document.get('schema')!r}; expected {schema!r}")
     if missing := [section for section in _SECTIONS if section not in document]:
         raise ValueError(f"document lacks {', '.join(missing)}; expected the sections {', '.join(_SECTIONS)}")
 

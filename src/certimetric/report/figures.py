@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from certimetric.report.document import estimate, mean, number, quoted_eps
 from certimetric.report.formatting import norm_name, percent, plain, superscript, unit_name
+from certimetric.report.plots import Figure, canvas_with_axes, draw_line, points_figure, shares_figure
 from certimetric.report.series import Series, assign
 from certimetric.report.svg import INK, MUTED, SURFACE, colour_of, drawing, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
 
-_WIDTH, _HEIGHT = 400, 270  # points; on a phone about 340 pixels wide, so that text of 12 is read at 10
-_BANDS = 4  # intervals are drawn for so many learners; with more they hide each other and the table has them
 _MAX_ROWS = 80
 _QUANTILES = (5, 10, 25, 50, 75, 90, 95)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure: the picture, what it says, how to read it, and its numbers as a table."""
-
-    name: str
-    title: str
-    reading: str
-    svg: str
-    series: tuple[Series, ...]
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def curves(document: Mapping[str, Any]) -> list[Figure]:
@@ -49,19 +32,15 @@ def noise_figure(document: Mapping[str, Any]) -> Figure | None:
     if not levels or not shown:
         return None
 
-    def accuracy(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-        error, low, high = (number(entry.get(part)) for part in ("mean", "low", "high"))
-        return _less(error), _less(high), _less(low)
-
     points = {
-        look.number: [accuracy(estimate(learner, "error"))]
-        + [accuracy(estimate(learner, "noise_error", i)) for i in range(len(levels))]
+        look.number: [_accuracy(estimate(learner, "error"))]
+        + [_accuracy(estimate(learner, "noise_error", i)) for i in range(len(levels))]
         for look, learner in shown
     }
     levels = [0.0, *levels] if 0.0 not in levels else levels
     points = {key: values[-len(levels) :] for key, values in points.items()}
-    return _accuracy_figure(
-        document,
+    return shares_figure(
+        shown,
         "noise",
         "Accuracy against noise",
         "How often each metric is still right when random Gaussian noise is added to the query: the flatter the line, "
@@ -72,6 +51,7 @@ def noise_figure(document: Mapping[str, Any]) -> Figure | None:
         "accuracy",
         "σ",
         None,
+        _interval_note(points),
     )
 
 
@@ -82,15 +62,12 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
     if not radii or not shown:
         return None
     points = {
-        look.number: [
-            tuple(number(estimate(learner, "certified_accuracy", i).get(part)) for part in ("mean", "low", "high"))
-            for i in range(len(radii))
-        ]
+        look.number: [_estimate(estimate(learner, "certified_accuracy", i)) for i in range(len(radii))]
         for look, learner in shown
     }
     quoted = quoted_eps(document)
-    return _accuracy_figure(
-        document,
+    return shares_figure(
+        shown,
         "certified",
         "Certified accuracy against ε",
         "The share of test instances that are predicted correctly and proven to stay so under every change of the "
@@ -101,6 +78,7 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
         "certified accuracy",
         "ε",
         None if quoted is None else radii[quoted],
+        _interval_note(points),
     )
 
 
@@ -188,39 +166,24 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
         f"Each metric once, by its accuracy on clean queries and its certified accuracy at ε = {eps}: up and to the "
         "right is better on both counts, and the cross spans the 95 % interval over splits."
     )
-    rows = []
-    with drawing():
-        canvas, axes = canvas_with_axes("accuracy", f"certified at ε = {eps}")
-        for look, learner in shown:
-            error, certified = estimate(learner, "error"), estimate(learner, "certified_accuracy", index)
-            x, y = _less(number(error.get("mean"))), number(certified.get("mean"))
-            if x is None or y is None:
-                continue
-            spans: dict[str, Any] = {}
-            for axis, entry, centre in (("xerr", error, 1 - x), ("yerr", certified, y)):
-                low, high = number(entry.get("low")), number(entry.get("high"))
-                if low is not None and high is not None:
-                    # Equal splits leave an interval of no width, and rounding may turn its ends round.
-                    below, above = 100 * max(centre - low, 0.0), 100 * max(high - centre, 0.0)
-                    # Accuracy is one less the error, so the ends of its interval change places.
-                    spans[axis] = [[above], [below]] if axis == "xerr" else [[below], [above]]
-            bars = axes.errorbar(
-                100 * x, 100 * y, **spans, color=colour_of(look.colour), marker=look.marker, markersize=9,
-                elinewidth=1.2, linestyle="none", gid=f"series-{look.number}",
-            )  # fmt: skip
-            for line in bars[2]:
-                line.set_gid(f"series-{look.number}")
-            rows.append((look.label, percent(x), percent(y)))
-        mark_per_cent(axes.xaxis)
-        mark_per_cent(axes.yaxis)
-        axes.margins(0.08)
-        svg = to_svg(canvas, "fig-balance", title, reading)
-    if not rows:
-        return None
-    looks = tuple(look for look, _ in shown)
-    return Figure(
-        "balance", title, reading, svg, looks, ("Learner", "accuracy", f"certified at ε = {eps}"), tuple(rows)
-    )
+    points = {
+        look.number: (
+            _accuracy(estimate(learner, "error")),
+            _estimate(estimate(learner, "certified_accuracy", index)),
+        )
+        for look, learner in shown
+    }
+    return points_figure(shown, title, reading, points, "accuracy", f"certified at ε = {eps}")
+
+
+def _estimate(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    return number(entry.get("mean")), number(entry.get("low")), number(entry.get("high"))
+
+
+def _accuracy(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """Accuracy is one less the error, so the ends of its interval change places."""
+    error, low, high = _estimate(entry)
+    return _less(error), _less(high), _less(low)
 
 
 def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
@@ -244,7 +207,7 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
         axes.set_yscale("log")
         for look, values in shown:
             kept = [v if v > 1e-12 else math.nan for v in values]
-            _line(axes, look, range(1, len(kept) + 1), kept)
+            draw_line(axes, look, range(1, len(kept) + 1), kept)
         axes.set_ylim(min(floor, 0.3) / 1.5, 1.6)
         axes.set_xlim(1 - 0.02 * longest, longest + 0.02 * longest + (longest == 1))
         _powers(axes)
@@ -266,88 +229,6 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
         ),
         f"{_MAX_ROWS} of {longest} eigenvalues; all are in the document at the end." if longest > _MAX_ROWS else "",
     )
-
-
-def _accuracy_figure(
-    document: Mapping[str, Any],
-    name: str,
-    title: str,
-    reading: str,
-    x: list[float],
-    points: Mapping[int, Sequence[tuple[float | None, ...]]],
-    x_label: str,
-    y_label: str,
-    symbol: str,
-    marked: float | None,
-) -> Figure:
-    """Lines of shares over x with their intervals: noise and certificate look alike and read alike."""
-    shown = _shown(document)
-    with drawing():
-        canvas, axes = canvas_with_axes(x_label, y_label)
-        if marked is not None:
-            axes.axvline(marked, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
-        lowest, highest = math.inf, 0.0
-        for look, _ in shown:
-            values = [tuple(math.nan if v is None else 100 * v for v in point) for point in points[look.number]]
-            middle, low, high = (list(part) for part in zip(*values))
-            if len(shown) <= _BANDS and not all(map(math.isnan, low)):
-                axes.fill_between(
-                    x, low, [min(v, 100.0) for v in high], color=colour_of(look.colour), alpha=0.13, linewidth=0,
-                    gid=f"series-{look.number}",
-                )  # fmt: skip
-            _line(axes, look, x, middle)
-            lowest = min([lowest, *(v for v in middle if not math.isnan(v))])
-            highest = max([highest, *(v for v in middle if not math.isnan(v))])
-        span = max(highest - lowest, 4.0)
-        axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
-        mark_per_cent(axes.yaxis)
-        axes.margins(x=0.02)
-        svg = to_svg(canvas, f"fig-{name}", title, reading)
-    rows = tuple(
-        (plain(value), *(_with_interval(points[look.number][i]) for look, _ in shown)) for i, value in enumerate(x)
-    )
-    looks = tuple(look for look, _ in shown)
-    return Figure(
-        name,
-        title,
-        reading,
-        svg,
-        looks,
-        (symbol, *(look.label for look in looks)),
-        rows,
-        "Mean over splits, with its 95 % interval in brackets."
-        if any(point[1] is not None for values in points.values() for point in values)
-        else "One split: no interval can be told.",
-    )
-
-
-def canvas_with_axes(x_label: str, y_label: str, height: float = _HEIGHT) -> tuple[Canvas, Axes]:
-    """An empty picture of the width that all figures have."""
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(_WIDTH / 72, height / 72), layout="constrained")
-    axes = canvas.add_subplot()
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.tick_params(length=0)
-    return canvas, axes
-
-
-def _line(axes: Axes, look: Series, x: Sequence[float], y: Sequence[float]) -> None:
-    every = max(1, round(len(x) / 7))
-    axes.plot(
-        x, y, color=colour_of(look.colour), linestyle=(0, look.dashes) if look.dashes else "-", marker=look.marker,
-        # Each learner's markers start elsewhere, so that lines that coincide can still be told apart.
-        markevery=(look.number % every, every), zorder=2 if look.baseline else 3, gid=f"series-{look.number}",
-    )  # fmt: skip
-
-
-def mark_per_cent(axis: Any) -> None:
-    """Few round marks, in per cent."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{plain(round(value, 6))} %"))
 
 
 def _powers(axes: Axes) -> None:
@@ -385,8 +266,7 @@ def _short(label: str, length: int) -> str:
     return label if len(label) <= length else label[: length - 1].rstrip() + "…"
 
 
-def _with_interval(point: Sequence[float | None]) -> str:
-    middle, low, high = point
-    if low is None or high is None:
-        return percent(middle)
-    return f"{percent(middle)} [{100 * low:.1f}, {100 * high:.1f}]"
+def _interval_note(points: Mapping[int, Sequence[Sequence[float | None]]]) -> str:
+    if any(point[1] is not None for values in points.values() for point in values):
+        return "Mean over splits, with its 95 % interval in brackets."
+    return "One split: no interval can be told."

@@ -28,6 +28,7 @@ NORMS = {
 UNITS = {
     "standardised": ("std", "standard deviations of a feature, measured on the training data"),
     "original": ("original units", "the units in which the features were given"),
+    "embedding": ("units of the embedding", "units of the embedding itself"),
     "pixels": ("pixel values", "pixel values, where 0 is black and 1 is white"),
 }
 
@@ -88,6 +89,18 @@ def percent(share: float | None, decimals: int = 1) -> str:
     '1.9 %'
     """
     return MISSING if share is None else f"{fixed(100 * share, decimals)} %"
+
+
+def size_name(eps: float) -> str:
+    """A size of attack, in steps of 8-bit values where it is one.
+
+    Examples
+    --------
+    >>> size_name(8 / 255), size_name(0.1)
+    ('8/255', '0.1')
+    """
+    steps = eps * 255
+    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 and round(steps) else plain(eps)
 
 
 def duration(seconds: float | None) -> str:
@@ -163,6 +176,13 @@ def _column(
     document: Mapping[str, Any], key: str, index: int | None, name: str, qualifier: str, unit: str, better: str
 ) -> Column:
     found = [estimate(learner, key, index) for learner in document["learners"]]
+    return make_column(found, key, name, qualifier, unit, better)
+
+
+def make_column(
+    found: Sequence[Mapping[str, Any]], key: str, name: str, qualifier: str, unit: str, better: str
+) -> Column:
+    """A column of a comparison from one estimate a learner: ``mean``, and ``std`` or ``low`` and ``high``."""
     factor = 100 if unit == "%" else 1
     values = [None if (v := number(e.get("mean"))) is None else factor * v for e in found]
     if unit == "%":
@@ -243,17 +263,19 @@ def summary_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str
     """
     check_document(document)
     document = printable(document)
-    columns = comparison(document)
-    header = ["Learner"] + [
-        f"{column.name}{' at ' + column.qualifier if column.qualifier else ''} [{column.unit}]" for column in columns
-    ]
-    rows = [
-        [learner_name(learner)] + [cell_text(column.cells[i]) for column in columns]
-        for i, learner in enumerate(document["learners"])
-    ]
-    return header, rows
+    return as_text("Learner", [learner_name(learner) for learner in document["learners"]], comparison(document))
 
 
-def cell_text(cell: Cell) -> str:
-    """A cell of the comparison in one line of text."""
+def as_text(corner: str, names: Sequence[str], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    """Columns of a comparison as text: a header, and one row for each name."""
+    header = [
+        f"{column.name}{' at ' + column.qualifier if column.qualifier else ''}"
+        f"{f' [{column.unit}]' if column.unit else ''}"
+        for column in columns
+    ]
+    rows = [[name, *(_cell_text(column.cells[i]) for column in columns)] for i, name in enumerate(names)]
+    return [corner, *header], rows
+
+
+def _cell_text(cell: Cell) -> str:
     return cell.text + (f" ± {cell.spread}" if cell.spread else "") + (" *" if cell.best else "")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from certimetric.report.document import number
-from certimetric.report.figures import Figure, canvas_with_axes, mark_per_cent
 from certimetric.report.formatting import norm_name, percent, plain, unit_name
+from certimetric.report.plots import Figure, canvas_with_axes, mark_per_cent
 from certimetric.report.series import Series, assign
 from certimetric.report.svg import colour_of, drawing, to_svg
 

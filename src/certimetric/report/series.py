@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from certimetric.report.document import BASELINE
+from certimetric.report.document import BASELINE, PIXELS
 
 N_COLOURS = 10  # --series-1 … --series-10 in style.css; further learners repeat a colour with other dashes
 _DASHES: tuple[tuple[float, ...], ...] = ((), (7, 2), (2.5, 1.6), (7, 1.8, 1.6, 1.8))
@@ -49,7 +49,7 @@ class Series:
 
 
 def assign(learners: Sequence[Mapping[str, Any]]) -> list[Series]:
-    """A look for each learner, in the document's order; the Euclidean baseline is grey and dashed.
+    """A look for each learner, in the document's order; the baseline (Euclidean, raw pixels) is grey and dashed.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def assign(learners: Sequence[Mapping[str, Any]]) -> list[Series]:
     looks = []
     position = 0
     for i, learner in enumerate(learners):
-        if learner["spec"] == BASELINE:
+        if learner["spec"] in (BASELINE, PIXELS):
             marker, path = ".", "M-2 0a2 2 0 1 0 4 0a2 2 0 1 0-4 0z"
             looks.append(Series(i + 1, learner["label"], "series-baseline", (4, 2.2), marker, path, True))
             continue

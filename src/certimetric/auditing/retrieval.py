@@ -1,0 +1,289 @@
+"""An audit of embedding models from request to document: figures under attack, checks, examples, verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from certimetric.auditing.progress import progress_bar
+from certimetric.auditing.retrieval_cells import Cells, Scores
+from certimetric.auditing.retrieval_checks import beaten_by_pixels, run_checks
+from certimetric.auditing.retrieval_evidence import embedding_map, examples
+from certimetric.auditing.retrieval_request import (
+    DEFAULT_ATTACKS,
+    N_CHECKED,
+    N_QUERIES,
+    RetrievalRequest,
+    Subject,
+    make_request,
+)
+from certimetric.auditing.retrieval_result import RetrievalAudit
+from certimetric.auditing.retrieval_summary import estimate, per_class
+from certimetric.auditing.retrieval_verdict import conclude, judge_thresholds, recommend
+from certimetric.auditing.run import describe_machine, describe_versions
+from certimetric.auditing.runner import prepare_folder
+from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
+
+if TYPE_CHECKING:
+    from certimetric.deep import ImageSet, Index
+
+_SHOWN = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
+_PACKAGES = ("numpy", "scipy", "torch", "pytorch-metric-learning", "lightning", "safetensors")
+
+
+def audit_retrieval(
+    models: Mapping[str, Any],
+    queries: ImageSet,
+    gallery: ImageSet | None = None,
+    *,
+    norm: str = "linf",
+    eps: Sequence[float] | None = None,
+    report_eps: float | None = None,
+    attacks: Sequence[str] = DEFAULT_ATTACKS,
+    n_queries: int = N_QUERIES,
+    n_checked: int = N_CHECKED,
+    seed: int = 0,
+    name: str = "images",
+    class_names: Sequence[str] = (),
+    fail_under: str | Iterable[str] = (),
+    out: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> RetrievalAudit:
+    """Compare embedding models by retrieval, clean and under attack, beside the pixels themselves.
+
+    Each query is perturbed within a ball, the gallery stays clean. The attacks maximise the margin, which is positive
+    exactly when the first result is wrong, and for each query the worst over the attacks counts.
+
+    Parameters
+    ----------
+    models : mapping of str to Module
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    queries : ImageSet
+    gallery : ImageSet, default=None
+        None for the queries themselves; a query is never its own result.
+    norm : {"linf", "l2"}, default="linf"
+        How a perturbation is measured, in pixels from 0 to 1.
+    eps : sequence of float, default=None
+        Sizes of the attack. None for five that suit the pictures.
+    report_eps : float, default=None
+        The one that table and verdict quote; None for the middle one.
+    attacks : sequence of {"pgd", "apgd", "square", "fgsm"}, default=("pgd", "apgd")
+    n_queries : int, default=500
+        So many of the queries, drawn at random, are ranked and attacked.
+    n_checked : int, default=100
+        So many of those serve the reliability checks that attack; 0 skips these.
+    seed : int, default=0
+        Same seed, same machine, same figures.
+    name : str, default="images"
+        Name of the data in the report.
+    class_names : sequence of str, optional
+        Of the labels 0, 1, ….
+    fail_under : str or sequence of str, default=()
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
+        ``attacked@EPS`` (R@1) or ``attacked_map@EPS``. Without a model it is about the recommended one.
+    out : path, default=None
+        Folder for ``report.html``, ``results.json`` and what was computed so far: a run that was stopped goes on from
+        there.
+    progress : bool, default=False
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    result : RetrievalAudit
+
+    Raises
+    ------
+    TypeError, ValueError
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), or settings that do not fit.
+
+    References
+    ----------
+    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from certimetric.auditing import audit_retrieval
+    >>> from certimetric.deep import ImageSet, embedding_model
+    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
+    >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).status
+    'PASS'
+    """
+    request = make_request(
+        models,
+        queries,
+        gallery,
+        norm=norm,
+        eps=eps,
+        report_eps=report_eps,
+        attacks=attacks,
+        n_queries=n_queries,
+        n_checked=n_checked,
+        seed=seed,
+        name=name,
+        class_names=class_names,
+        fail_under=fail_under,
+    )
+    return run_retrieval_audit(request, out=out, progress=progress)
+
+
+def run_retrieval_audit(
+    request: RetrievalRequest,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    command: str | None = None,
+    title: str | None = None,
+    progress: bool = False,
+) -> RetrievalAudit:
+    """Carry out a validated audit; see :func:`audit_retrieval`."""
+    from certimetric.deep import Index
+    from certimetric.deep.embeddings import device_of
+
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        prepare_folder(folder)
+    training = {subject.name: subject.model.training for subject in request.subjects}
+    cells = Cells(request, folder)
+    quoted = request.eps.index(request.report_eps)
+    learners: list[dict[str, Any]] = []
+    worst, indices = {}, {}
+    steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
+    with progress_bar(progress, steps) as advance:
+        for subject in request.subjects:
+            index = indices[subject.name] = Index(subject.model, request.gallery)
+            clean, attacked = _scores(request, subject, index, cells, advance)
+            worst[subject.name] = attacked[quoted][0]["recall_at_1"]
+            learners.append(_learner(request, subject, index, clean, attacked))
+        for subject, learner in zip(request.subjects, learners):
+            attack = request.make_attack(request.attacks[0], request.report_eps)
+            learner["examples"] = examples(request, indices[subject.name], attack)
+            learner["map"] = embedding_map(request, indices[subject.name], attack)
+            advance(False)
+        checks = run_checks(request, indices, worst, training)
+        advance(False)
+    checks += beaten_by_pixels(learners, quoted)
+    recommended = recommend(learners, quoted)
+    thresholds = judge_thresholds(request.thresholds, learners, recommended)
+    queries, gallery = request.queries, request.gallery
+    protocol = {
+        "norm": request.norm,
+        "units": "pixels",
+        "eps": list(request.eps),
+        "report_eps": request.report_eps,
+        "attacks": [request.told_attack(attack) for attack in request.attacks],
+        "objective": "margin",
+        "n_checked": request.n_checked,
+        "seed": request.seed,
+    }
+    document = {
+        "schema": RETRIEVAL_SCHEMA,
+        "data": {
+            "name": request.name,
+            "source": request.source,
+            "n_queries": len(queries),
+            "n_without_positive": request.n_without_positive,
+            "n_gallery": len(gallery),
+            "n_classes": len(set(gallery.labels.tolist())),
+            "image_shape": list(gallery.images.shape[1:]),
+            "sha256": cells.data,
+        },
+        "protocol": protocol,
+        "learners": learners,
+        "checks": checks,
+        "thresholds": thresholds,
+        "verdict": conclude(protocol, learners, checks, thresholds, recommended),
+        "reproduction": {
+            "command": command or _call(request),
+            "started": started.isoformat(timespec="seconds"),
+            "wall_seconds": time.perf_counter() - clock,
+            "versions": describe_versions(_PACKAGES),
+            "machine": describe_machine() | {"device": str(device_of(request.subjects[0].model))},
+            "cells": {"computed": cells.computed, "reused": cells.reused, "failed": 0},
+            "model_sha256": cells.models,
+        },
+    }
+    result = RetrievalAudit(document)
+    if folder is not None:
+        result.save(folder, title=title)
+    return result
+
+
+def _scores(
+    request: RetrievalRequest, subject: Subject, index: Index, cells: Cells, advance: Callable[[bool], None]
+) -> tuple[Scores, list[list[Scores]]]:
+    """Scores of clean queries; and for every ε those of the worst case, and then those of each attack."""
+    clean = cells.score(subject, index, None)
+    advance(False)
+    attacked: list[list[Scores]] = []
+    for eps in request.eps:
+        each = []
+        for name in request.attacks:
+            each.append(cells.score(subject, index, request.make_attack(name, eps)))
+            advance(False)
+        # Whoever withstands a larger ball withstands the smaller one; an attack may have missed that.
+        attacked.append([_least([clean, *each, *(part[0] for part in attacked)]), *each])
+    return clean, attacked
+
+
+def _least(scores: Sequence[Scores]) -> Scores:
+    """The worst of each query, figure by figure."""
+    return {name: np.min([part[name] for part in scores], axis=0) for name in scores[0]}
+
+
+def _learner(
+    request: RetrievalRequest, subject: Subject, index: Index, clean: Scores, attacked: list[list[Scores]]
+) -> dict[str, Any]:
+    from certimetric.deep.retrieval import nmi
+
+    quoted = request.eps.index(request.report_eps)
+    return {
+        "spec": subject.name,
+        "label": subject.name[:1].upper() + subject.name[1:] if subject.name == PIXELS else subject.name,
+        "source": subject.source,
+        "dim": int(index.embeddings.shape[1]),
+        "n_parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+        "training": _training(subject.run),
+        "clean": {name: estimate(clean[name]) for name in _SHOWN} | {"nmi": nmi(index.embeddings, index.labels)},
+        "attacked": [
+            {
+                "eps": eps,
+                "worst": {name: estimate(worst[name]) for name in _SHOWN},
+                "attacks": {
+                    attack: {name: estimate(scores[name]) for name in _SHOWN}
+                    for attack, scores in zip(request.attacks, each)
+                },
+            }
+            for eps, (worst, *each) in zip(request.eps, attacked)
+        ],
+        "per_class": per_class(
+            np.asarray(request.queries.labels.cpu()), request.class_names, clean, attacked[quoted][0]
+        ),
+    }
+
+
+def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    return {
+        "config": run["config"],
+        "epochs": len(run["history"]),
+        "seconds": run["seconds"],
+        "history": list(run["history"]),
+        "finished": bool(run["finished"]),
+    }
+
+
+def _call(request: RetrievalRequest) -> str:
+    models = ", ".join(f"{subject.name!r}: …" for subject in request.with_model)
+    return (
+        f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
+        f"eps={list(request.eps)}, report_eps={request.report_eps}, attacks={list(request.attacks)}, "
+        f"n_queries={len(request.queries)}, n_checked={request.n_checked}, seed={request.seed})"
+    )

@@ -1,0 +1,99 @@
+"""Scores of a model at one size of attack, computed once and kept on disk: a stopped audit goes on from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+import certimetric
+from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
+from certimetric.geometry.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+    from certimetric.deep import Attack, Index
+
+CELL_SCHEMA = "certimetric.retrieval-cell/1"
+Scores = dict[str, NDArray[np.float64]]
+
+
+class Cells:
+    """Scores of queries by model and attack, from the folder where they are there already.
+
+    Parameters
+    ----------
+    request : RetrievalRequest
+    folder : Path or None
+        Of the audit; None keeps nothing.
+
+    Attributes
+    ----------
+    computed, reused : int
+    """
+
+    def __init__(self, request: RetrievalRequest, folder: Path | None):
+        self.request = request
+        self.folder = None if folder is None else folder / "cells"
+        self.computed = self.reused = 0
+        self.data = data_hash(request)
+        self.models = {subject.name: model_hash(subject) for subject in request.subjects}
+
+    def score(self, subject: Subject, index: Index, attack: Attack | None) -> Scores:
+        """R@k, mAP@R and mAP of each query."""
+        file = None if self.folder is None else self.folder / f"{self._key(subject, attack)}.json"
+        if file is not None and (found := _read(file)) is not None:
+            self.reused += 1
+            return found
+        scores = index.score(self.request.queries, attack)
+        told = {name: np.asarray(value.double().cpu()) for name, value in scores.items()}
+        self.computed += 1
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            content = {"schema": CELL_SCHEMA, "scores": {name: value.tolist() for name, value in told.items()}}
+            write_atomically(file, json.dumps(content))
+        return told
+
+    def _key(self, subject: Subject, attack: Attack | None) -> str:
+        content = [CELL_SCHEMA, certimetric.__version__, self.data, self.models[subject.name], repr(attack)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _read(file: Path) -> Scores | None:
+    """Scores of a cell, None where there is none or a damaged one."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["schema"] != CELL_SCHEMA:
+            return None
+        return {name: np.asarray(values, dtype=float) for name, values in content["scores"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def model_hash(subject: Subject) -> str:
+    """Digest of the weights and the structure of a model."""
+    digest = hashlib.sha256(repr(subject.model).encode())
+    for name, value in sorted(subject.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()
+
+
+def data_hash(request: RetrievalRequest) -> str:
+    """Digest of queries and gallery: pictures, labels and ids."""
+    digest = hashlib.sha256()
+    for part in (request.queries, request.gallery):
+        for batch in part.batches(256):
+            digest.update(_bytes(batch.tensor()))
+        digest.update(_bytes(part.labels))
+        digest.update(_bytes(part.ids))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes()

@@ -1,0 +1,112 @@
+"""The verdict on embedding models: which is recommended, whether thresholds hold, and one sentence about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from certimetric.auditing.thresholds import Threshold
+from certimetric.auditing.verdict import counted
+from certimetric.report.document import PIXELS
+from certimetric.report.formatting import size_name
+
+Learner = Mapping[str, Any]
+_NORMS = {"linf": "l∞", "l2": "l2"}
+_UNITS = {"pixels": "pixels from 0 to 1", "embedding": "of its embedding"}
+
+
+def recommend(learners: Sequence[Learner], quoted: int) -> int:
+    """The model with the highest R@1 under attack among those that retrieve well enough clean.
+
+    Well enough is a model whose clean R@1 is not significantly below the best: the 95 % intervals overlap. Raw pixels
+    are never recommended.
+
+    Parameters
+    ----------
+    learners : list of dict
+        Of the document.
+    quoted : int
+        Position of the quoted ε.
+    """
+    able = [i for i, learner in enumerate(learners) if learner["spec"] != PIXELS]
+    clean = [learner["clean"]["recall_at_1"] for learner in learners]
+    best = max(able, key=lambda i: clean[i]["mean"])
+    accurate = [i for i in able if clean[i]["high"] >= clean[best]["low"]]
+    return max(accurate, key=lambda i: (_worst(learners[i], quoted)["mean"], clean[i]["mean"]))
+
+
+def _worst(learner: Learner, quoted: int) -> Mapping[str, float]:
+    found: Mapping[str, float] = learner["attacked"][quoted]["worst"]["recall_at_1"]
+    return found
+
+
+def judge_thresholds(asked: Sequence[Threshold], learners: Sequence[Learner], recommended: int) -> list[dict[str, Any]]:
+    """Every threshold with the figure observed."""
+    specs = [learner["spec"] for learner in learners]
+    judged = []
+    for threshold in asked:
+        position = recommended if threshold.learner is None else specs.index(threshold.learner)
+        value = _observe(threshold, learners[position])
+        judged.append(
+            {
+                "expression": threshold.expression(specs[position]),
+                "observed": value,
+                "passed": value is not None and value >= threshold.value - 1e-12,
+            }
+        )
+    return judged
+
+
+def _observe(threshold: Threshold, learner: Learner) -> float | None:
+    figure = "map_at_r" if threshold.figure in ("map", "attacked_map") else "recall_at_1"
+    entry = learner["clean"]
+    if threshold.at is not None:
+        at = threshold.at
+        entry = next(e["worst"] for e in learner["attacked"] if math.isclose(e["eps"], at, rel_tol=1e-3))
+    told = entry[figure]
+    return None if told is None else float(told["mean"])
+
+
+def conclude(
+    protocol: Mapping[str, Any],
+    learners: Sequence[Learner],
+    checks: Sequence[Mapping[str, Any]],
+    thresholds: Sequence[Mapping[str, Any]],
+    recommended: int,
+) -> dict[str, str]:
+    """Status and sentence: FAIL if a threshold does not hold, WARN if a check found an issue, PASS otherwise."""
+    missed = [entry for entry in thresholds if not entry["passed"]]
+    issues = [entry for entry in checks if entry["severity"] == "issue"]
+    parts = [_recommendation(protocol, learners, recommended)]
+    if missed:
+        parts.append(f"{counted(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
+    elif thresholds:
+        parts.append("the threshold holds" if len(thresholds) == 1 else f"all {len(thresholds)} thresholds hold")
+    if issues:
+        parts.append(f"{counted(len(issues), 'reliability check')} found an issue")
+    return {"status": "FAIL" if missed else "WARN" if issues else "PASS", "sentence": "; ".join(parts) + "."}
+
+
+def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:
+    quoted = protocol["eps"].index(protocol["report_eps"])
+    chosen = learners[recommended]
+    clean, attacked = chosen["clean"]["recall_at_1"], _worst(chosen, quoted)
+    several = sum(learner["spec"] != PIXELS for learner in learners) > 1
+    sentence = (
+        f"{chosen['label']} {'is recommended: it' if several else ''} finds a picture of the right class first for "
+        f"{100 * clean['mean']:.1f} % of the queries, and still for {_percent(attacked)} when an attacker changes each "
+        f"query by ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
+        f"{_UNITS[protocol['units']]})"
+    ).replace("  ", " ")
+    others = [
+        f"{100 * _worst(learner, quoted)['mean']:.1f} % for {learner['spec']}"
+        for i, learner in enumerate(learners)
+        if i != recommended
+    ]
+    shown = others if len(others) <= 3 else [*others[:2], others[-1]]
+    return f"{sentence}, against {' and '.join(shown)}" if shown else sentence
+
+
+def _percent(estimate: Mapping[str, float]) -> str:
+    return f"{100 * estimate['mean']:.1f} % (95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"

@@ -1,0 +1,113 @@
+"""What results of audits have in common: a document that shows itself, is saved, and is read again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from certimetric.geometry.files import write_atomically
+from certimetric.report.document import SCHEMA, check_document
+
+RESULTS_FILE, REPORT_FILE = "results.json", "report.html"
+
+_Kind = TypeVar("_Kind", bound="SavedResult")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SavedResult:
+    """A value around an audit document.
+
+    Parameters
+    ----------
+    document : dict
+        All figures, from which the report is rendered.
+    """
+
+    document: dict[str, Any]
+
+    schema: ClassVar[str] = SCHEMA
+
+    @property
+    def status(self) -> str:
+        """PASS, WARN or FAIL."""
+        return str(self.document["verdict"]["status"])
+
+    @property
+    def passed(self) -> bool:
+        """Whether every threshold holds and no certificate was broken: the status is not FAIL."""
+        return self.status != "FAIL"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy of the document."""
+        return dict(json.loads(self.to_json()))
+
+    def to_json(self) -> str:
+        """The document as JSON; infinite radii are the string "inf"."""
+        return json.dumps(self.document, allow_nan=False, ensure_ascii=False, indent=1)
+
+    def to_html(self, *, title: str | None = None) -> str:
+        """The report: one HTML page that needs no network."""
+        raise NotImplementedError
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The comparison as text: a header and a row for each learner, the best of a column marked with ``*``."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        header, rows = self.table()
+        widths = [max(map(len, column)) for column in zip(header, *rows)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (header, *rows)]
+        return "\n".join([f"{type(self).__name__} of {self.document['data']['name']}: {self.status}", *lines])
+
+    def save(self, folder: str | os.PathLike[str], *, title: str | None = None) -> tuple[Path, Path]:
+        """Write ``results.json`` and ``report.html`` into a folder, which is made if need be.
+
+        Returns
+        -------
+        results, report : Path
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
+        report = self.to_html(title=title)
+        return write_atomically(path / RESULTS_FILE, self.to_json()), write_atomically(path / REPORT_FILE, report)
+
+    @classmethod
+    def load(cls: type[_Kind], path: str | os.PathLike[str]) -> _Kind:
+        """Read ``results.json``, or the folder that holds it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not the document of an audit.
+        """
+        file, document = read_document(path)
+        try:
+            check_document(document, cls.schema)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{str(file)!r} is not a results file of certimetric: {error}") from None
+        return cls(dict(document))
+
+
+def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:
+    """The file of results, given itself or by its folder, and the JSON in it."""
+    file = Path(path) / RESULTS_FILE if Path(path).is_dir() else Path(path)
+    if not file.exists():
+        raise FileNotFoundError(f"there is no results file {str(file)!r}")
+    try:
+        return file, json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{str(file)!r} is not a results file of certimetric: it is not JSON") from None

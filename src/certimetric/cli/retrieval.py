@@ -1,0 +1,143 @@
+"""Audits of embedding models at the command line: models by folder, factory or file; images by name or folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from certimetric.cli.inputs import needs_deep, see_own_modules
+
+if TYPE_CHECKING:
+    from certimetric.auditing import RetrievalAudit
+    from certimetric.auditing.retrieval_request import Subject
+
+_LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
+
+
+def audit_images(
+    models: Sequence[str],
+    images: str | None,
+    root: Path | None,
+    size: int | None,
+    norm: str | None,
+    attacks: Sequence[str] | None,
+    n_queries: int,
+    n_checked: int,
+    *,
+    out: Path | None,
+    **shared: Any,
+) -> tuple[RetrievalAudit, Path]:
+    """Load models and images, check everything, and carry out the audit; give its result and folder."""
+    needs_deep()
+    see_own_modules()
+    named = _named(models)
+    if all(told.endswith(".npz") for told in named.values()):
+        if images is not None or norm not in (None, "l2"):
+            raise ValueError("embeddings in .npz files are audited without --images, under changes of l2 norm")
+        return _audit_embeddings(named, n_queries, out, shared)
+    if mixed := [told for told in named.values() if told.endswith(".npz")]:
+        raise ValueError(f"--model {mixed[0]!r} holds embeddings, which cannot be compared with models on images")
+    if images is None:
+        raise ValueError("--model needs --images: an image set by name, a folder or an .npz file")
+    import torch
+
+    from certimetric.auditing.retrieval import run_retrieval_audit
+    from certimetric.auditing.retrieval_request import DEFAULT_ATTACKS, make_request
+    from certimetric.auditing.runner import prepare_folder
+    from certimetric.datasets.images import load_images
+    from certimetric.deep import ImageSet
+
+    data = load_images(images, "test", root, size)
+    queries = ImageSet(data.images, torch.from_numpy(data.labels))
+    asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under")}
+    request = make_request(
+        {},
+        queries,
+        subjects=tuple(_subjects(named, images, root, size)),
+        norm=norm or "linf",
+        attacks=attacks or DEFAULT_ATTACKS,
+        n_queries=n_queries,
+        n_checked=n_checked,
+        name=data.name,
+        source=f"{images}, test side" if root is None else f"{images} in {root}, test side",
+        class_names=data.class_names,
+        **asked,
+    )
+    folder = out or Path("certimetric-audit") / data.name
+    prepare_folder(folder)
+    return run_retrieval_audit(request, out=folder, **shared), folder
+
+
+def _audit_embeddings(
+    named: dict[str, str], n_queries: int, out: Path | None, shared: dict[str, Any]
+) -> tuple[RetrievalAudit, Path]:
+    from certimetric.auditing import audit_embeddings
+    from certimetric.datasets.embeddings import load_embeddings
+
+    given = {name: load_embeddings(path) for name, path in named.items()}
+    name = " and ".join(named)
+    folder = out or Path("certimetric-audit") / Path(next(iter(named.values()))).stem
+    return audit_embeddings(given, n_queries=n_queries, name=name, out=folder, **shared), folder
+
+
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """Models by name: given as NAME=MODEL, or named after their folder, factory or file."""
+    if not models:
+        raise ValueError("--images needs --model: the folder of a run, package.module:factory or an .npz file")
+    named: dict[str, str] = {}
+    for text in models:
+        name, equals, told = text.partition("=")
+        if not equals:
+            name, told = Path(text).stem if text.endswith(".npz") else Path(text.rpartition(":")[2]).name, text
+        if not name or not told:
+            raise ValueError(f"--model must be MODEL or NAME=MODEL, got {text!r}")
+        if name in named:
+            raise ValueError(f"two models are called {name!r}: give them names with --model NAME=MODEL")
+        named[name] = told
+    return named
+
+
+def _subjects(named: dict[str, str], images: str, root: Path | None, size: int | None) -> Iterator[Subject]:
+    from certimetric.auditing.retrieval_request import Subject
+    from certimetric.bench import load_run
+
+    digests: dict[tuple[str, int | None], frozenset[str] | None] = {}
+    for name, told in named.items():
+        if Path(told).is_dir():
+            model, run = load_run(told)
+            key = run["config"]["data"]["name"], run["config"]["data"].get("size")
+            # Only a run on this very set tells what it was trained on, as the queries here see it.
+            if key == (images, size) and key not in digests:
+                digests[key] = _training_digests(images, root, size)
+            yield Subject(name, model, told, run, digests.get(key))
+        elif ":" in told:
+            yield Subject(name, _made(told), told)
+        else:
+            raise FileNotFoundError(f"--model {told!r} is neither the folder of a run nor package.module:factory")
+
+
+def _training_digests(images: str, root: Path | None, size: int | None) -> frozenset[str] | None:
+    import torch
+
+    from certimetric.auditing.retrieval_request import digests
+    from certimetric.datasets.images import load_images
+    from certimetric.deep import ImageSet
+
+    data = load_images(images, "train", root, size)
+    if math.prod(data.images.shape) > _LARGEST:
+        return None
+    return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))
+
+
+def _made(told: str) -> Any:
+    """The model of a factory of the user's, called without arguments."""
+    from torch import nn
+
+    from certimetric.deep.models import find_factory
+
+    model = find_factory(told)()
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model factory {told!r} must give a torch.nn.Module, got {type(model).__name__}")
+    return model

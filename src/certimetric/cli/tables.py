@@ -1,0 +1,54 @@
+"""Audits of tables at the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from certimetric import datasets
+from certimetric.auditing import AuditResult
+from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
+from certimetric.auditing.run import run_audit
+from certimetric.auditing.runner import prepare_folder
+
+
+def audit_table(
+    data: str,
+    target: str | None,
+    encode: bool,
+    learners: Sequence[str] | None,
+    n_neighbors: int,
+    norm: str,
+    noise: Sequence[float] | None,
+    repeats: int,
+    test_size: float,
+    n_jobs: int,
+    *,
+    out: Path | None,
+    command: str,
+    title: str | None,
+    progress: bool,
+    **asked: Any,
+) -> tuple[AuditResult, Path]:
+    """Load, check everything, and carry out the audit; give its result and folder."""
+    loaded = datasets.load(data, target=target, encode=encode)
+    request = make_request(
+        loaded.X,
+        loaded.y,
+        learners=learners or DEFAULT_LEARNERS,
+        n_neighbors=n_neighbors,
+        norm=norm,
+        noise=DEFAULT_NOISE if noise is None else noise,
+        repeats=repeats,
+        test_size=test_size,
+        n_jobs=n_jobs,
+        feature_names=loaded.feature_names,
+        image_shape=loaded.image_shape,
+        name=loaded.name,
+        source=loaded.source,
+        **asked,
+    )
+    folder = out or Path("certimetric-audit") / loaded.name
+    prepare_folder(folder)
+    return run_audit(request, out=folder, command=command, title=title, progress=progress), folder

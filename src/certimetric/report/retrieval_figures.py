@@ -1,0 +1,227 @@
+"""The figures of an audit of embedding models: retrieval under attack, what robustness costs, maps of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from certimetric.report.document import number, quoted_eps
+from certimetric.report.formatting import MISSING, duration, norm_name, percent, plain, size_name, unit_name
+from certimetric.report.plots import Figure, canvas_with_axes, points_figure, shares_figure
+from certimetric.report.series import Series, assign
+from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
+
+Learner = Mapping[str, Any]
+NOTE = "Share of the queries, with its 95 % interval in brackets."
+
+
+def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
+    """R@1 and mAP@R against ε, and clean against attacked R@1."""
+    found = [
+        _curve(
+            document,
+            "recall_at_1",
+            "R@1",
+            "recall",
+            "R@1 against ε",
+            "How often the first result is of the right class when each query is changed by an attack of size ε. "
+            "Attacks were tried, not all changes: the truth lies on the line or below it.",
+        ),
+        _curve(
+            document,
+            "map_at_r",
+            "mAP@R",
+            "map",
+            "mAP@R against ε",
+            "How pure the first R results are, R being the number of pictures of the right class: 100 % means that all "
+            "of them come first. It tells of the whole ranking what R@1 tells of its head.",
+        ),
+        _balance(document),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def _shown(document: Mapping[str, Any]) -> list[tuple[Series, Learner]]:
+    return list(zip(assign(document["learners"]), document["learners"]))
+
+
+def _figures(learner: Learner) -> set[str]:
+    """Figures that were measured clean and attacked."""
+    return {key for key in learner["clean"] if all(key in entry["worst"] for entry in learner["attacked"])}
+
+
+def _told(estimate: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    return number(estimate.get("mean")), number(estimate.get("low")), number(estimate.get("high"))
+
+
+def _curve(document: Mapping[str, Any], key: str, label: str, name: str, title: str, reading: str) -> Figure | None:
+    shown = [(look, learner) for look, learner in _shown(document) if key in _figures(learner)]
+    if not shown:
+        return None
+    points = {
+        look.number: [_told(learner["clean"][key]), *(_told(entry["worst"][key]) for entry in learner["attacked"])]
+        for look, learner in shown
+    }
+    radii = [float(eps) for eps in document["protocol"]["eps"]]
+    return shares_figure(
+        shown,
+        name,
+        title,
+        reading,
+        [0.0, *radii],
+        points,
+        f"ε, {norm_name(document)} ({unit_name(document)})",
+        label,
+        "ε",
+        float(document["protocol"]["report_eps"]),
+        NOTE,
+        size_name,
+    )
+
+
+def _balance(document: Mapping[str, Any]) -> Figure | None:
+    """Clean against attacked R@1, one point for each model; None with fewer than two."""
+    index = quoted_eps(document)
+    shown = _shown(document)
+    if index is None or len(shown) < 2:
+        return None
+    eps = size_name(float(document["protocol"]["eps"][index]))
+    title = "What robustness costs"
+    reading = (
+        f"Each model once, by its R@1 on clean queries and its R@1 under attack at ε = {eps}: up is harder to fool, "
+        "right is more accurate. The cross spans the 95 % intervals."
+    )
+    points = {
+        look.number: (_told(learner["clean"]["recall_at_1"]), _told(learner["attacked"][index]["worst"]["recall_at_1"]))
+        for look, learner in shown
+    }
+    return points_figure(shown, title, reading, points, "R@1, clean", f"R@1 at ε = {eps}")
+
+
+def loss_figure(document: Mapping[str, Any]) -> Figure | None:
+    """The loss of every epoch of the runs; None where no model is of a run."""
+    shown = [(look, learner) for look, learner in _shown(document) if learner.get("training")]
+    shown = [(look, learner) for look, learner in shown if len(learner["training"]["history"]) > 1]
+    if not shown:
+        return None
+    title = "Training loss"
+    reading = (
+        "Mean loss of every epoch. A robust model is trained on attacked pictures, so its loss stays higher: compare "
+        "the shape, not the height. A line that still falls at the end would gain from more epochs."
+    )
+    longest = max(len(learner["training"]["history"]) for _, learner in shown)
+    with drawing():
+        canvas, axes = canvas_with_axes("epoch", "loss")
+        for look, learner in shown:
+            values = learner["training"]["history"]
+            axes.plot(
+                range(1, len(values) + 1), values, color=colour_of(look.colour),
+                linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}",
+            )  # fmt: skip
+        axes.set_ylim(bottom=0)
+        svg = to_svg(canvas, "fig-loss", title, reading)
+    histories = [learner["training"]["history"] for _, learner in shown]
+    rows = tuple(
+        (str(i + 1), *(plain(values[i]) if i < len(values) else plain(None) for values in histories))
+        for i in range(longest)
+    )
+    looks = tuple(look for look, _ in shown)
+    return Figure("loss", title, reading, svg, looks, ("epoch", *(look.label for look in looks)), rows)
+
+
+def map_figures(document: Mapping[str, Any]) -> list[Figure]:
+    """A map of embeddings for each model."""
+    return [
+        _map(look, learner["map"]) for look, learner in _shown(document) if (learner.get("map") or {}).get("points")
+    ]
+
+
+def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
+    names = [str(name) for name in drawn["classes"]]
+    looks = [
+        Series(look.number, name, look.colour, (), look.marker, look.marker_path, False)
+        for look, name in zip(assign([{"spec": "", "label": name} for name in names]), names)
+    ]
+    points, moves = drawn["points"], drawn["moves"]
+    broken = sum(bool(move[5]) for move in moves)
+    title = f"{learner.label}: where pictures lie"
+    reading = (
+        f"Embeddings of the gallery on the two directions along which they spread most "
+        f"({percent(drawn['explained'], 0)} of the variance), "
+        "a colour and mark for each class. An arrow shows where the attack takes a query; "
+        + (f"{broken} of the {len(moves)} drawn end at another class." if moves else "no query was attacked.")
+    )
+    with drawing():
+        canvas, axes = canvas_with_axes("", "", 340)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for look, code in zip(looks, range(len(names))):
+            own = [point for point in points if point[2] == code]
+            axes.plot(
+                [p[0] for p in own], [p[1] for p in own], linestyle="none", marker=look.marker, markersize=3.6,
+                color=colour_of(look.colour), alpha=0.75, markeredgewidth=0, gid=f"series-{look.number}",
+            )  # fmt: skip
+        for x, y, to_x, to_y, _, wrong in moves:
+            axes.annotate(
+                "", xy=(to_x, to_y), xytext=(x, y),
+                arrowprops={
+                    "arrowstyle": "->", "linewidth": 1.1 if wrong else 0.7, "shrinkA": 0, "shrinkB": 0,
+                    "color": INK if wrong else MUTED,
+                },
+            )  # fmt: skip
+        axes.margins(0.04)
+        svg = to_svg(canvas, f"fig-map-{learner.number}", title, reading)
+    counts = [sum(point[2] == code for point in points) for code in range(len(names))]
+    moved = [[move for move in moves if move[4] == code] for code in range(len(names))]
+    rows = tuple(
+        (name, str(count), str(len(own)), str(sum(bool(move[5]) for move in own)))
+        for name, count, own in zip(names, counts, moved)
+    )
+    return Figure(
+        f"map-{learner.number}",
+        title,
+        reading,
+        svg,
+        tuple(looks),
+        ("Class", "pictures drawn", "queries attacked", "first result wrong"),
+        rows,
+        "Dark arrows: the first result is of another class afterwards.",
+    )
+
+
+def training_rows(learners: Sequence[Learner]) -> list[dict[str, Any]]:
+    """What each run was trained with, and the time that it took beside that of the quickest run."""
+    runs = [(look, learner) for look, learner in zip(assign(learners), learners) if learner.get("training")]
+    trained = [learner["training"] for _, learner in runs]
+    known = [run["seconds"] / run["epochs"] for run in trained if run["epochs"] and run["seconds"]]
+    rows = []
+    for look, learner in runs:
+        run, config = learner["training"], learner["training"]["config"]
+        each = run["seconds"] / run["epochs"] if run["epochs"] else None
+        rows.append(
+            {
+                "look": look,
+                "defense": _component(config.get("defense")),
+                "loss": _component(config.get("loss")),
+                "miner": _component(config.get("miner")),
+                "epochs": f"{run['epochs']}{'' if run['finished'] else ' so far'}",
+                "seconds": duration(number(run["seconds"])),
+                "each": duration(each),
+                "ratio": MISSING if not each or not known else f"{plain(each / min(known), 2)} ×",
+                "parameters": f"{learner['n_parameters']:,}",
+            }
+        )
+    return rows
+
+
+def _component(section: Mapping[str, Any] | None) -> str:
+    """A section of a configuration in one line."""
+    if not section:
+        return "none"
+    name = section.get("name") or section.get("kind") or "none"
+    rest = {
+        key: size_name(value) if key == "eps" and isinstance(value, float) else value
+        for key, value in section.items()
+        if key not in ("name", "kind") and value is not None
+    }
+    return name if not rest else f"{name} ({', '.join(f'{key} {value}' for key, value in rest.items())})"
