@@ -107,7 +107,7 @@ def test_size(omniglot, tmp_path):
             ValueError,
             r"unknown image set 'omniglott' \(did you mean 'omniglot'\?\); known are digits, ",
         ),
-        (("zebra",), ValueError, r"known are .* folder, and files that end in \.npz"),
+        (("zebra",), ValueError, r"known are .* folder, and paths of folders and of \.npz files"),
         (("digits", "train", None, 0), ValueError, "size must be a whole number of pixels from 1, got 0"),
         (("digits", "both"), ValueError, "split must be 'train' or 'test'"),
         (("omniglot",), ValueError, "omniglot needs root"),

@@ -125,7 +125,7 @@ def load_images(
     if name not in IMAGE_SETS and root is None and Path(name).is_dir():
         name, root = "folder", name
     if name not in IMAGE_SETS:
-        known = f"{', '.join(IMAGE_SETS)}, folders, and files that end in .npz"
+        known = f"{', '.join(IMAGE_SETS)}, and paths of folders and of .npz files"
         raise ValueError(f"unknown image set {name!r}{did_you_mean(name, IMAGE_SETS)}; known are {known}")
     if name == "digits":
         images, labels, names = _digits(split)
