@@ -1,25 +1,27 @@
 """Where the relevant items of a gallery stand in the ranking of each query: exact, fast, and in bounded memory.
 
-A distance is ``‖g − q‖``, computed from the difference. Products in double precision, ``‖q‖² + ‖g‖² − 2 qᵀg``, place
-nearly every item between two relevant ones for certain, *with the rounding errors of both forms counted*; only the few
-that they cannot place, ties among them, are computed as differences. The answer is that of differences throughout.
+A distance is ``‖g − q‖``, computed in double precision from the difference. The products ``‖g‖² − 2 qᵀg``, of points
+moved to the middle of the gallery, place nearly every item among the relevant ones for certain, *with the rounding
+errors of both forms counted*; the few that they cannot place, ties among them, are computed as differences. The answer
+is that of differences throughout.
 
-An index such as faiss is no help here: it gives the first k results, whereas mAP needs the rank of every relevant item,
-which may be the last; and its exact search evaluates the same products in single precision without the bound.
+No index such as faiss has a part in this. It gives the first k results, whereas mAP needs the rank of every relevant
+item, which may be the last; its exact search takes the same products in single precision without a bound on their
+error, so that ties and close calls come out at random; and for the first k alone it is no faster than what the exact
+answer leaves to be saved (``benchmarks/ranking.py`` measures it).
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
-import numba as nb
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from certimetric.deep.placement import place_surely, slices
+
 _MEMORY = 2**24  # numbers that are held together
 _QUERIES = 1024  # that are ranked together: enough for a product of matrices to be fast
-_BLOCK = 512  # items whose places are searched for side by side
 
 
 @torch.no_grad()
@@ -43,12 +45,17 @@ def relevant_ranks(
     queries, gallery : tensors of shape (m, k) and (n, k)
     labels, ids, gallery_labels, gallery_ids : int tensors of shapes (m,) and (n,)
     memory : int
-        Bound on the numbers held together, beyond the ranks of ``_QUERIES`` queries.
+        Bound on the numbers held together, beyond the gallery and the ranks.
 
     Returns
     -------
     ranks : int tensor of shape (m, r)
         From 1 on; r is the largest number of relevant items, and 0 fills the rows of queries that have fewer.
+
+    Raises
+    ------
+    ValueError
+        If an embedding, or its square, is not finite.
 
     Examples
     --------
@@ -57,68 +64,28 @@ def relevant_ranks(
     >>> relevant_ranks(gallery[:1], labels[:1], ids[:1], gallery, labels, ids)
     tensor([[2, 3]])
     """
-    order = torch.argsort(gallery_labels, stable=True)
-    sorted_labels = gallery_labels[order]
-    first = torch.searchsorted(sorted_labels, labels)
-    count = torch.searchsorted(sorted_labels, labels, right=True) - first
-    width = max(int(count.max()), 1) if len(count) else 1
+    if not len(queries) or not len(gallery):
+        return torch.zeros((len(queries), 1), dtype=torch.long, device=queries.device)
+    centre = _centre(gallery, queries, memory)
+    order, first, count = _occurrences(labels, gallery_labels)
+    width, k = max(int(count.max()), 1), max(queries.shape[1], 1)
     out = torch.zeros((len(queries), width), dtype=torch.long, device=queries.device)
     place = torch.arange(width, device=queries.device)
-    k = queries.shape[1]
-    for rows in _slices(len(queries), min(_QUERIES, memory // max(width, k, 1))):
-        distances = torch.full((len(queries[rows]), width), torch.inf, dtype=queries.dtype, device=queries.device)
-        for part in _slices(len(distances), memory // max(width * k, 1)):
-            within = place < count[rows][part, None]
-            items = order[(first[rows][part, None] + place).clamp_max(len(order) - 1)]
-            relevant = within & (gallery_ids[items] != ids[rows][part, None])
-            found = (gallery[items] - queries[rows][part, None]).norm(dim=2)
-            distances[part] = found.masked_fill(~relevant, torch.inf)
-        distances, _ = distances.sort(dim=1)
-        ahead = _irrelevant_ahead(queries[rows], labels[rows], gallery, gallery_labels, distances, memory)
-        ranks = place + 1 + ahead
-        out[rows] = torch.where(torch.isfinite(distances), ranks, torch.zeros_like(ranks))
-    widest = int((out > 0).sum(dim=1).max()) if len(out) else 0
+    for rows in slices(len(queries), min(_QUERIES, memory // max(4 * width, k))):
+        some = len(queries[rows])
+        relevant = torch.full((some, width), torch.inf, dtype=torch.double, device=queries.device)
+        for columns in slices(width, memory // k):
+            for part in slices(some, memory // (k * len(place[columns]))):
+                items = order[(first[rows][part, None] + place[columns]).clamp_max(len(order) - 1)]
+                found = _distances(queries[rows][part, None], gallery[items])[:, 0]
+                wanted = (place[columns] < count[rows][part, None]) & (gallery_ids[items] != ids[rows][part, None])
+                relevant[part, columns] = found.masked_fill(~wanted, torch.inf)
+        relevant = relevant.sort(dim=1).values
+        known = (labels[rows], ids[rows], gallery_labels, gallery_ids)
+        ahead = _irrelevant_ahead(queries[rows], gallery, centre, relevant, known, memory)
+        out[rows] = torch.where(relevant.isfinite(), place + 1 + ahead, 0)
+    widest = int((out > 0).sum(dim=1).max())
     return out[:, : max(widest, 1)]
-
-
-def _irrelevant_ahead(
-    queries: Tensor, labels: Tensor, gallery: Tensor, gallery_labels: Tensor, distances: Tensor, memory: int
-) -> Tensor:
-    """For each relevant distance (sorted, (q, r)) the number of items of other labels that are no farther."""
-    q, r = distances.shape
-    k = queries.shape[1]
-    passed = torch.zeros((q, r + 1), dtype=torch.long, device=queries.device)
-    wide, squares, share = _squares(queries)
-    # Squared distances that are certainly above, and certainly below, each relevant one, less ‖q‖².
-    unit, tiny = k * torch.finfo(queries.dtype).eps / 2, 4 * k * torch.finfo(queries.dtype).tiny
-    gamma = (unit + 8 * torch.finfo(queries.dtype).eps) / (1 - unit)
-    squared = distances.to(wide.dtype) ** 2
-    above = (squared + tiny) / (1 - gamma) - squares[:, None] + share[:, None]
-    below = (squared - tiny) / (1 + gamma) - squares[:, None] - share[:, None]
-    # Filled up to a power of two, and by at least one, with limits that nothing passes.
-    above, below = (
-        nn.functional.pad(limits, (0, (1 << r.bit_length()) - r), value=torch.inf) for limits in (above, below)
-    )
-    for rows in _slices(len(gallery), memory // max(q, k)):
-        items, item_labels = gallery[rows], gallery_labels[rows]
-        item_wide, item_squares, item_share = _squares(items)
-        products = torch.addmm(item_squares, wide, item_wide.T, alpha=-2)
-        unsure = _place(products, item_share, above, below, labels, item_labels, passed)
-        pairs = unsure.nonzero()
-        crowded = torch.bincount(pairs[:, 0], minlength=q) > len(items) // 2
-        for i in crowded.nonzero()[:, 0].tolist():
-            # Nearly all items are as far as a relevant one, as of a collapsed model.
-            other = (items - queries[i]).norm(dim=1).masked_fill(~unsure[i], torch.inf)
-            places = torch.searchsorted(distances[i], other)
-            passed[i].scatter_add_(0, places, torch.ones_like(places))
-        pairs = pairs[~crowded[pairs[:, 0]]]
-        for part in _slices(len(pairs), memory // max(k, r)):
-            row, column = pairs[part].T
-            # The same differences as for relevant items, so that equal embeddings are at exactly equal distances.
-            other = (items[column] - queries[row]).norm(dim=1)
-            places = torch.searchsorted(distances[row], other[:, None])[:, 0]
-            passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
-    return passed[:, :r].cumsum(dim=1)
 
 
 @torch.no_grad()
@@ -127,89 +94,118 @@ def nearest(
 ) -> Tensor:
     """Rows of the k nearest gallery items of each query, nearest first, other than the query itself: int (m, k).
 
+    Of items at equal distance the first comes first.
+
     Parameters
     ----------
     queries, gallery : tensors of shape (m, d) and (n, d)
     ids, gallery_ids : int tensors of shape (m,) and (n,)
     k : int
-        Fewer where the gallery holds fewer.
+        Fewer where the gallery holds fewer others.
     memory : int
-        Bound on the floats held together.
+        Bound on the numbers held together, beyond the gallery and the result.
+
+    Raises
+    ------
+    ValueError
+        If an embedding, or its square, is not finite.
     """
-    k = min(k, len(gallery) - 1)
-    out = []
-    for part, own in zip(*(t.split(max(1, memory // max(len(gallery), 1))) for t in (queries, ids))):
-        distances = torch.cdist(part, gallery, compute_mode="donot_use_mm_for_euclid_dist")
-        distances = distances.masked_fill(own[:, None] == gallery_ids, torch.inf)
-        out.append(distances.topk(k, dim=1, largest=False).indices)
-    return torch.cat(out)
+    own = _occurrences(ids, gallery_ids)[2]
+    k = max(0, min(k, len(gallery) - (int(own.max()) if len(own) else 0)))
+    out = torch.zeros((len(queries), k), dtype=torch.long, device=queries.device)
+    if not out.numel():
+        return out
+    centre = _centre(gallery, queries, memory)
+    for part in slices(len(queries), min(_QUERIES, memory // max(4 * k, queries.shape[1]))):
+        points, (wide, squares, share) = queries[part], _expanded(queries[part], centre)
+        best = torch.full((len(points), k), torch.inf, dtype=torch.double, device=queries.device)
+        for rows, products, item_share in _products(wide, gallery, centre, memory):
+            self_match = ids[part, None] == gallery_ids[rows]
+            lower = (products - item_share - share[:, None]).masked_fill_(self_match, torch.inf)
+            limit = best[:, -1:] ** 2 - squares[:, None]
+            n_near = int((lower <= limit).sum(dim=1).max())  # all of the first, then fewer and fewer
+            if 8 * n_near > lower.shape[1]:
+                columns = torch.arange(lower.shape[1], device=queries.device).expand(lower.shape)
+                found = _distances(points, gallery[rows])
+            else:
+                columns = lower.topk(n_near, dim=1, largest=False).indices.sort(dim=1).values
+                found = torch.empty(columns.shape, dtype=torch.double, device=queries.device)
+                for some in slices(len(points), memory // max(1, n_near * queries.shape[1])):
+                    found[some] = _distances(points[some, None], gallery[rows][columns[some]])[:, 0]
+            found = found.masked_fill(self_match.gather(1, columns), torch.inf)
+            best, chosen = torch.cat([best, found], dim=1).sort(dim=1, stable=True)
+            best = best[:, :k].contiguous()
+            out[part] = torch.cat([out[part], columns + rows.start], dim=1).gather(1, chosen[:, :k])
+    return out
 
 
-def _squares(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points in double precision, their squared norms, and their share in the error of an expanded square.
-
-    Any order of summation errs by less than ``(k + 2) u (‖q‖ + ‖g‖)² ≤ 2 (k + 2) u (‖q‖² + ‖g‖²)``.
-    """
-    points = points.double()
-    squares = points.pow(2).sum(dim=1)
-    return points, squares, (points.shape[1] + 16) * torch.finfo(points.dtype).eps * squares
-
-
-def _place(
-    products: Tensor,
-    share: Tensor,
-    above: Tensor,
-    below: Tensor,
-    labels: Tensor,
-    item_labels: Tensor,
-    passed: Tensor,
+def _irrelevant_ahead(
+    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], memory: int
 ) -> Tensor:
-    """Count in ``passed`` the items of other labels by how many relevant ones are nearer; gives who is unsure, (q, c).
+    """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther."""
+    r, k = relevant.shape[1], max(queries.shape[1], 1)
+    labels, ids, gallery_labels, gallery_ids = known
+    wide, squares, share = _expanded(queries, centre)
+    # As the products are: less ‖q‖². Filled up to a power of two, and by at least one, with what nothing passes.
+    limits = nn.functional.pad(relevant**2 - squares[:, None], (0, (1 << r.bit_length()) - r), value=torch.inf)
+    passed = torch.zeros(limits.shape, dtype=torch.long, device=queries.device)
+    for rows, products, item_share in _products(wide, gallery, centre, memory):
+        of_items = gallery_labels[rows], gallery_ids[rows]
+        unsure = place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
+        items, n_unsure = gallery[rows], int(unsure.sum())
+        if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
+            places = torch.searchsorted(relevant, _distances(queries, items))
+            passed.scatter_add_(1, places, unsure.long())
+        elif n_unsure:
+            pairs = unsure.nonzero()
+            for part in slices(n_unsure, memory // max(4 * k, r)):
+                row, column = pairs[part].T
+                found = _distances(queries[row, None], items[column, None])[:, 0]
+                places = torch.searchsorted(relevant[row], found)[:, 0]
+                passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
+    return passed[:, :r].cumsum(dim=1)
 
-    An item is surely farther than those relevant ones with ``above`` less than its product less its share; it is placed
-    if its product plus its share is less than ``below`` of the next.
+
+def _distances(queries: Tensor, items: Tensor) -> Tensor:
+    """Distances (…, q, c) by differences. Those of equal pairs are equal, whatever the shapes that they come in."""
+    return torch.cdist(queries.double(), items.double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points from the centre, their squared norms, and their share in the error of a comparison by products.
+
+    With S = ‖q‖² + ‖g‖² ≥ ‖q − g‖² / 2 and k numbers added in any order, product and norms err by less than
+    2 (k + 3) u S, the difference by (2k + 16) u S, and the centre moves it by 4 u S; granted is about twice the sum.
     """
-    if products.device.type == "cpu":
-        unsure = torch.empty(products.shape, dtype=torch.bool)
-        tensors = (products, share, above, below, labels, item_labels, passed, unsure)
-        s, e, a, b, y, z, p, u = (tensor.contiguous().numpy() for tensor in tensors)
-        parts = list(_slices(len(s), -(-len(s) // torch.get_num_threads())))
-        with ThreadPoolExecutor(len(parts)) as pool:
-            list(pool.map(lambda i: _place_rows(s[i], e, a[i], b[i], y[i], z, p[i], u[i]), parts))
-        return unsure
-    other = labels[:, None] != item_labels
-    places = torch.searchsorted(above, products - share)
-    sure = (products + share < below.gather(1, places.clamp_max(below.shape[1] - 1))) & other
-    passed.scatter_add_(1, places.clamp_max(passed.shape[1] - 1), sure.long())
-    return other & ~sure
+    wide, k = points.double() - centre, points.shape[1]
+    squares = wide.pow(2).sum(dim=1)
+    precision = torch.finfo(wide.dtype)
+    return wide, squares, 4 * (k + 8) * (precision.eps * squares + precision.tiny)
 
 
-@nb.njit(cache=True, nogil=True)
-def _place_rows(products, share, above, below, labels, item_labels, passed, unsure):
-    n = products.shape[1]
-    places, low = np.empty(_BLOCK, dtype=np.uint64), np.empty(_BLOCK)
-    zero, one = np.uint64(0), np.uint64(1)
-    for i in range(products.shape[0]):
-        limits = above[i]
-        for start in range(0, n, _BLOCK):
-            m = min(_BLOCK, n - start)
-            for j in range(m):
-                low[j] = products[i, start + j] - share[start + j]
-                places[j] = zero
-            # Binary searches side by side, which a processor does in vectors.
-            half = np.uint64(len(limits) // 2)
-            while half > zero:
-                for j in range(m):
-                    place = places[j]
-                    places[j] = place + half if limits[place + half - one] < low[j] else place
-                half >>= one
-            for j in range(m):
-                other = item_labels[start + j] != labels[i]
-                sure = products[i, start + j] + share[start + j] < below[i, places[j]]  # never so for nan
-                passed[i, places[j]] += other & sure
-                unsure[i, start + j] = other & (not sure)
+def _products(wide: Tensor, gallery: Tensor, centre: Tensor, memory: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Rows of the gallery, ``‖g‖² − 2 qᵀg`` of shape (q, c), and the items' share in its error."""
+    for rows in slices(len(gallery), memory // (4 * max(wide.shape))):
+        items, squares, share = _expanded(gallery[rows], centre)
+        yield rows, torch.addmm(squares, wide, items.T, alpha=-2), share
 
 
-def _slices(n: int, step: int) -> list[slice]:
-    step = max(1, step)
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+def _centre(gallery: Tensor, queries: Tensor, memory: int) -> Tensor:
+    """Mean of the gallery; an error unless all embeddings have finite squares."""
+    total = torch.zeros(gallery.shape[1], dtype=torch.double, device=gallery.device)
+    for points in (queries, gallery):
+        total.zero_()
+        for rows in slices(len(points), memory // max(1, 2 * points.shape[1])):
+            wide = points[rows].double()
+            if not bool(wide.pow(2).sum().isfinite()):
+                raise ValueError("embeddings must be finite, and their squares too")
+            total += wide.sum(dim=0)
+    return total / len(gallery)
+
+
+def _occurrences(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """An order in which equal numbers stand together, and for each value where its own begin and how many they are."""
+    values, order = values.long(), torch.argsort(among, stable=True)
+    ordered = among[order].long()
+    first = torch.searchsorted(ordered, values)
+    return order, first, torch.searchsorted(ordered, values, right=True) - first
