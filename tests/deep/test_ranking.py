@@ -30,7 +30,8 @@ def points(kind, generator):
     ]
 
 
-KINDS = "ties duplicates offset collapsed double tiny whole half brain".split() + ["nearly collapsed", "two places"]
+KINDS = ["ties", "duplicates", "offset", "collapsed", "nearly collapsed", "two places"]
+KINDS += ["double", "tiny", "whole", "half", "brain"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_memory = pytest.mark.parametrize("memory", [1, 3000, 2**24])
 

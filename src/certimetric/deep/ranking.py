@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from certimetric.deep.placement import place_surely, slices
 
-_MEMORY = 2**24  # numbers that are held together
+_MEMORY = 2**22  # numbers that are held together
+_CACHED = 2**18  # products that a processor's cache holds
 _QUERIES = 1024  # that are ranked together: enough for a product of matrices to be fast
 
 
@@ -121,14 +122,14 @@ def nearest(
         best = torch.full((len(points), k), torch.inf, dtype=torch.double, device=queries.device)
         for rows, products, item_share in _products(wide, gallery, centre, memory):
             self_match = ids[part, None] == gallery_ids[rows]
-            lower = (products - item_share - share[:, None]).masked_fill_(self_match, torch.inf)
-            limit = best[:, -1:] ** 2 - squares[:, None]
-            n_near = int((lower <= limit).sum(dim=1).max())  # all of the first, then fewer and fewer
-            if 8 * n_near > lower.shape[1]:
-                columns = torch.arange(lower.shape[1], device=queries.device).expand(lower.shape)
+            products.masked_fill_(self_match, torch.inf)
+            limit = best[:, -1] ** 2 - squares + share + item_share.max()
+            n_near = int((products <= limit[:, None]).sum(dim=1).max())  # all of the first, then fewer and fewer
+            if 8 * n_near > products.shape[1]:
+                columns = torch.arange(products.shape[1], device=queries.device).expand(products.shape)
                 found = _distances(points, gallery[rows])
             else:
-                columns = lower.topk(n_near, dim=1, largest=False).indices.sort(dim=1).values
+                columns = products.topk(n_near, dim=1, largest=False).indices.sort(dim=1).values
                 found = torch.empty(columns.shape, dtype=torch.double, device=queries.device)
                 for some in slices(len(points), memory // max(1, n_near * queries.shape[1])):
                     found[some] = _distances(points[some, None], gallery[rows][columns[some]])[:, 0]
@@ -185,7 +186,8 @@ def _expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _products(wide: Tensor, gallery: Tensor, centre: Tensor, memory: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Rows of the gallery, ``‖g‖² − 2 qᵀg`` of shape (q, c), and the items' share in its error."""
-    for rows in slices(len(gallery), memory // (4 * max(wide.shape))):
+    block = min(memory // 4, _CACHED) if wide.device.type == "cpu" else memory // 4
+    for rows in slices(len(gallery), block // max(wide.shape)):
         items, squares, share = _expanded(gallery[rows], centre)
         yield rows, torch.addmm(squares, wide, items.T, alpha=-2), share
 
