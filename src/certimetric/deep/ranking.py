@@ -6,9 +6,9 @@ errors of both forms counted*; the few that they cannot place, ties among them, 
 is that of differences throughout.
 
 No index such as faiss has a part in this. It gives the first k results, whereas mAP needs the rank of every relevant
-item, which may be the last; its exact search takes the same products in single precision without a bound on their
-error, so that ties and close calls come out at random; and for the first k alone it is no faster than what the exact
-answer leaves to be saved (``benchmarks/ranking.py`` measures it).
+item, which may be the last; and its exact search takes the same products in single precision, without a bound on their
+error. On one core (``benchmarks/ranking.py``) it finds the first 10 of 50,000 items in 0.7 of the time of
+:func:`nearest`, and those of a million in twice the time: nothing is to be gained by a second, inexact way.
 """
 
 from __future__ import annotations
