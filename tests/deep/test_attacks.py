@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from torch import nn  # noqa: E402
+from torch.overrides import TorchFunctionMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from certimetric.deep import (  # noqa: E402
@@ -19,6 +20,7 @@ from certimetric.deep import (  # noqa: E402
     SquareAttack,
     TargetEmbedding,
 )
+from certimetric.deep.attack import Best  # noqa: E402
 
 BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8)}
 ATTACKS = {
@@ -159,30 +161,107 @@ def test_random_start_is_uniform_in_the_ball():
             assert float((radius <= r).float().mean()) == pytest.approx(r**3, abs=0.015)
 
 
-def test_no_host_synchronisation_in_the_steps(digits, network):
-    images, labels = digits
-    objective, x = margin(network, images, labels, 8), images[:8]
+class Reads(TorchDispatchMode):
+    """Counts what makes the host wait for a device: numbers that are read, and results whose size depends on them."""
 
-    class Syncs(TorchDispatchMode):
-        count = 0
+    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal.default")
 
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            if "_local_scalar_dense" in str(function) or "nonzero" in str(function):
-                Syncs.count += 1
-            return function(*args, **(kwargs or {}))
+    def __init__(self):
+        super().__init__()
+        self.names = []
 
-    def count(attack):
-        Syncs.count = 0
-        with Syncs():
-            attack(network, x, objective)
-        return Syncs.count
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        masks = [t for a in args if isinstance(a, list | tuple) for t in a if isinstance(t, torch.Tensor)]
+        by_mask = "index" in name and any(mask.dtype == torch.bool for mask in masks)
+        if by_mask or any(word in name for word in self.WAITING):
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
 
-    for short, long in (
-        (PGD(LinfBall(0.1), steps=2), PGD(LinfBall(0.1), steps=9)),
-        (APGD(L2Ball(0.5), steps=4), APGD(L2Ball(0.5), steps=20)),
-        (SquareAttack(LinfBall(0.1), queries=3), SquareAttack(LinfBall(0.1), queries=20)),
-    ):
-        assert count(short) == count(long)
+
+class Copies(TorchFunctionMode):
+    """Counts copies to the host, which on the host itself do nothing that a dispatcher would see."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in ("cpu", "numpy", "tolist", "item", "__array__"):
+            self.names.append(function.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+STEPS = {
+    "pgd": lambda steps: PGD(LinfBall(0.1), steps=steps),
+    "pgd, l2": lambda steps: PGD(L2Ball(0.5), steps=steps, restarts=2),
+    "pgd in training": lambda steps: PGD(LinfBall(0.1), steps=steps).for_training(),
+    "apgd": lambda steps: APGD(LinfBall(0.1), steps=steps),
+    "apgd, l2": lambda steps: APGD(L2Ball(0.5), steps=steps),
+    "carlini-wagner": lambda steps: CarliniWagner(L2Ball(0.5), steps=steps, searches=2),
+    "square": lambda steps: SquareAttack(LinfBall(0.1), queries=steps),
+}
+GOALS = {
+    "margin": margin,
+    "shift": lambda model, images, labels, b: EmbeddingShift(torch.zeros(b, 16)),
+    "target": lambda model, images, labels, b: TargetEmbedding(torch.zeros(b, 16)),
+}
+
+
+@pytest.mark.parametrize("attack", STEPS)
+@pytest.mark.parametrize("goal", GOALS)
+def test_no_host_synchronisation_in_the_steps(digits, network, attack, goal):
+    objective, x = GOALS[goal](network, *digits, 8), digits[0][:8]
+
+    def waits(steps):
+        with Reads() as reads, Copies() as copies:
+            STEPS[attack](steps)(network, x, objective)
+        return reads.names + copies.names
+
+    assert waits(2) == waits(12)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: bool((x > 0).any()),
+        lambda x: float(x.sum()),
+        lambda x: x.flatten(1)[:, 0].max().item(),
+        lambda x: x[x.flatten(1)[:, 0] > 0],
+        lambda x: (x > 0).nonzero(),
+        lambda x: x.cpu(),
+        lambda x: x.numpy(),
+        lambda x: x.masked_select(x > 0),
+    ],
+)
+def test_host_synchronisation_would_be_seen(digits, network, wait):
+    class Waiting(EmbeddingShift):
+        def __call__(self, embeddings):
+            wait(embeddings.detach())
+            return super().__call__(embeddings)
+
+    with Reads() as reads, Copies() as copies:
+        PGD(LinfBall(0.1), steps=12)(network, digits[0][:8], Waiting(torch.zeros(8, 16)))
+    assert len(reads.names) + len(copies.names) >= 12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("attack", STEPS)
+def test_a_gpu_does_not_wait_in_the_steps(digits, network, attack):
+    model, images, labels = network.cuda(), digits[0].cuda(), digits[1].cuda()
+    with torch.no_grad():
+        gallery = model.eval()(images)
+    ids = torch.arange(len(images)).cuda()
+    objective = MarginObjective(labels[:8], gallery, labels, ids[:8], ids)
+    made = STEPS[attack](6)
+    made(model, images[:8], objective)
+    generator = torch.Generator(device="cuda").manual_seed(0)
+    best = Best(model, images[:8], objective)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made._attack(model, images[:8], objective, best, generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_channels_last_and_mixed_precision(digits, network):

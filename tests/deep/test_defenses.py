@@ -11,8 +11,12 @@ from pytorch_metric_learning import losses, miners  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.deep import (  # noqa: E402
+    FGSM,
     PGD,
+    AwayFromPositive,
     BatchDefense,
+    EmbeddingShift,
+    L2Ball,
     LinfBall,
     NoDefense,
     PerturbationDefense,
@@ -121,6 +125,83 @@ def test_only_the_tuples_of_perturbed_copies_are_rewired(digits, model, role):
     torch.manual_seed(1)
     TupleDefense(role, ATTACK, attack_rate=0.0).loss(model, images, labels, recorder, None)
     assert all((part < 30).all() for part in recorder.tuples)
+
+
+def forward_sizes(model, defense, digits, miner=None, n=40):
+    """How many images each forward pass of one loss takes, and whether it is to be differentiated."""
+    seen = []
+    handle = model.register_forward_hook(
+        lambda module, inputs, output: seen.append((len(output), output.requires_grad))
+    )
+    torch.manual_seed(0)
+    defense.loss(model, digits[0][:n], digits[1][:n], losses.TripletMarginLoss(), miner).backward()
+    handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_no_forward_pass_without_need(digits, model, steps):
+    # One to mine on, one for each step of the attack, one for the update; with restarts, those that choose among them.
+    attack = PGD(LinfBall(0.05), steps=steps)
+    (mined, *attacked, update) = forward_sizes(model, TupleDefense("anchor", attack), digits)
+    copies = update[0] - 40
+    assert mined == (40, False)
+    assert attacked == [(copies, True)] * steps
+    assert update[1]
+    miner = miners.TripletMarginMiner(margin=10.0)
+    assert forward_sizes(model, BatchDefense(attack), digits) == [(40, True)] * (steps + 1)
+    assert forward_sizes(model, BatchDefense(attack), digits, miner) == [(40, False)] + [(40, True)] * (steps + 1)
+    several = BatchDefense(PGD(LinfBall(0.05), steps=steps, restarts=2))
+    assert len(forward_sizes(model, several, digits)) == 1 + 2 * (steps + 1) + 1
+
+
+def test_the_attack_in_training_takes_gradients_of_images_only(digits, model):
+    # A parameter that took part in the attack would show as a node of its graph.
+    leaves = []
+
+    class Spy(EmbeddingShift):
+        def __call__(self, embeddings):
+            leaves.append([parameter.requires_grad for parameter in model.parameters()])
+            return super().__call__(embeddings)
+
+    PGD(LinfBall(0.05), steps=2).for_training()(model, digits[0][:8], Spy(torch.zeros(8, 16)))
+    assert len(leaves) == 2
+    assert not any(map(any, leaves))
+
+
+@pytest.mark.parametrize("attack", [PGD(LinfBall(0.05), steps=4), PGD(L2Ball(0.5), steps=4), FGSM(LinfBall(0.05))])
+def test_the_point_at_which_the_attack_ends_is_trained_on(digits, model, attack):
+    images = digits[0][:30]
+    model.eval()
+    with torch.no_grad():
+        objective = AwayFromPositive(model(images.roll(1, 0)))
+    last, best = (kind(model, images, objective) for kind in (attack.for_training(), attack))
+    assert (attack.ball.size(last, images) <= attack.ball.eps * (1 + 1e-5)).all()
+    assert last.min() >= 0
+    assert last.max() <= 1
+    assert torch.equal(last, attack.for_training()(model, images, objective))
+    with torch.no_grad():
+        clean, ended, most = (objective(model(x)) for x in (images, last, best))
+    # Where it ends is no better than the best, is often that, and is far from where it began.
+    assert (ended <= most + 1e-6).all()
+    assert (last == best).flatten(1).all(dim=1).float().mean() > 0.5
+    assert (ended > clean).float().mean() > 0.9
+    assert repr(attack.for_training()) == repr(attack)
+    # Evaluation is not touched, and of several restarts the best counts.
+    several = PGD(attack.ball, steps=3, restarts=2)
+    assert torch.equal(several.for_training()(model, images, objective), several(model, images, objective))
+
+
+@pytest.mark.parametrize("defense", ["positive", "negative", "anchor", "batch"])
+def test_losses_are_the_same_under_a_seed(digits, model, defense):
+    images, labels = digits[0][:40], digits[1][:40]
+    model.eval()
+    values = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        values.append(float(DEFENSES[defense]().loss(model, images, labels, losses.TripletMarginLoss(), None).detach()))
+    assert values[0] == values[1]
+    assert defense == "batch" or values[0] != values[2]
 
 
 @pytest.mark.parametrize("defense", ["positive", "anchor", "batch"])

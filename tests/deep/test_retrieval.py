@@ -17,7 +17,6 @@ from certimetric.deep import (  # noqa: E402
     LinfBall,
     embed,
     evaluate_retrieval,
-    relevant_ranks,
 )
 
 
@@ -25,29 +24,6 @@ def embeddings(n=120, k=3, classes=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (n,), generator=generator)
     return torch.randn(n, k, generator=generator) + 0.7 * nn.functional.one_hot(labels, classes)[:, :k], labels
-
-
-def brute_force_ranks(queries, labels, ids, gallery, gallery_labels, gallery_ids):
-    """Sort everything; irrelevant first among equals."""
-    found = []
-    for q, label, id_ in zip(queries, labels, ids):
-        kept = gallery_ids != id_
-        d = (gallery[kept] - q).norm(dim=1).numpy()
-        relevant = (gallery_labels[kept] == label).numpy()
-        order = np.lexsort((relevant, d))
-        found.append((np.flatnonzero(relevant[order]) + 1).tolist())
-    return found
-
-
-@pytest.mark.parametrize("memory", [1, 500, 2**24])
-@pytest.mark.parametrize("ties", [False, True])
-def test_ranks(memory, ties):
-    points, labels = embeddings()
-    points = points.round() if ties else points
-    ids = torch.arange(len(points))
-    ranks = relevant_ranks(points[:30], labels[:30], ids[:30], points, labels, ids, memory=memory)
-    expected = brute_force_ranks(points[:30], labels[:30], ids[:30], points, labels, ids)
-    assert [row[row > 0].tolist() for row in ranks] == expected
 
 
 class Fixed(nn.Module):

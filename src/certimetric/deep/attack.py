@@ -27,6 +27,8 @@ class Attack(ABC):
         Same seed, same perturbations.
     """
 
+    _keeps_best = True
+
     def __init__(self, ball: Ball, *, seed: int = 0):
         self.ball, self.seed = ball, seed
 
@@ -64,7 +66,7 @@ class Attack(ABC):
                 f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
             )
         with frozen(model):
-            best = Best(model, x.detach(), objective)
+            best = (Best if self._keeps_best else Last)(model, x.detach(), objective)
             if len(x) and self.ball.eps > 0:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)
                 self._attack(model, x.detach(), objective, best, generator)
@@ -82,26 +84,48 @@ class Attack(ABC):
         other.ball = self.ball.with_eps(eps)
         return other
 
+    def for_training(self: _Kind) -> _Kind:
+        """This attack as training uses it: where that saves forward passes, the point at which it ends counts."""
+        return self
+
     def __repr__(self) -> str:
-        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items())
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
         return f"{type(self).__name__}({settings})"
 
 
 class Best:
     """The best point of each sample so far, by the value of the objective."""
 
+    @torch.no_grad()
     def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
+        self.model, self.objective = model, objective
         self.x = x.clone(memory_format=torch.preserve_format)
-        with torch.no_grad():
-            self.value = objective(model(x)).detach().clone()
+        self.value = objective(model(x)).clone()
 
     @torch.no_grad()
-    def offer(self, x: Tensor, value: Tensor) -> Tensor:
-        """Keep what is better; gives where it was, (b,)."""
+    def offer(self, x: Tensor, value: Tensor) -> None:
+        """Keep what is better."""
         better = value > self.value
         self.x = torch.where(aligned(better, x), x, self.x)
         self.value = torch.where(better, value, self.value)
-        return better
+
+    @torch.no_grad()
+    def end(self, x: Tensor) -> None:
+        """Offer a point whose value is not known yet: one forward pass."""
+        self.offer(x, self.objective(self.model(x)))
+
+
+class Last(Best):
+    """The point at which an attack ends, however good it is: no forward pass is needed to tell."""
+
+    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
+        self.x = x.clone(memory_format=torch.preserve_format)
+
+    def offer(self, x: Tensor, value: Tensor) -> None:
+        """A point on the way does not count."""
+
+    def end(self, x: Tensor) -> None:
+        self.x = x
 
 
 def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:

@@ -93,6 +93,4 @@ class CarliniWagner(Attack):
             worked = torch.where(reached, torch.minimum(worked, constant), worked)
             failed = torch.where(reached, failed, torch.maximum(failed, constant))
             constant = torch.where(torch.isinf(worked), constant * 10, (failed + worked.clamp_max(1e10)) / 2)
-        with torch.no_grad():
-            point = self.ball.project(nearest, x)
-            best.offer(point, objective(model(point)))
+        best.end(self.ball.project(nearest, x))

@@ -88,7 +88,7 @@ class TupleDefense(Defense):
     role : {"positive", "negative", "anchor"}, default="positive"
         Positives are driven away from the anchor, negatives towards it, anchors from positive to negative.
     attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
+        None for 5 steps of PGD in the l∞ ball of 0.01. The point at which PGD ends is trained on.
     attack_rate : float, default=1.0
         Share of the tuples that are perturbed.
     per_anchor : int, default=1
@@ -131,7 +131,7 @@ class TupleDefense(Defense):
             goal = TowardsNegative(clean[a[attacked]])
         else:
             goal = AnchorObjective(clean[p[attacked]], clean[n[attacked]])
-        perturbed = self.attack(model, images[which], goal)
+        perturbed = self.attack.for_training()(model, images[which], goal)
         new = torch.arange(len(attacked), device=a.device) + len(images)
         tuples = [a.clone(), p.clone(), n.clone()]
         tuples[(1, 2, 0)[role]][attacked] = new
@@ -148,7 +148,7 @@ class BatchDefense(Defense):
     Parameters
     ----------
     attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
+        None for 5 steps of PGD in the l∞ ball of 0.01. The point at which PGD ends is trained on.
     """
 
     def __init__(self, attack: Attack | None = None):
@@ -164,7 +164,7 @@ class BatchDefense(Defense):
                 return self._nothing(model(images))
         inner = without_memory(loss_fn)
         with frozen(*([inner] if isinstance(inner, nn.Module) else []), evaluate=False):
-            perturbed = self.attack(model, images, TupleLoss(inner, labels, found))
+            perturbed = self.attack.for_training()(model, images, TupleLoss(inner, labels, found))
         return loss_fn(model(perturbed), labels, found)
 
 

@@ -58,21 +58,19 @@ class Index:
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
-        ranks = []
+        parts = []
         for part in queries.batches(self.batch_size):
             x = part.images if attack is None else self.attacked(part, attack)
-            ranks.append(
-                relevant_ranks(
-                    embed(self.model, x, self.batch_size),
-                    part.labels.to(self.device),
-                    part.ids.to(self.device),
-                    self.embeddings,
-                    self.labels,
-                    self.ids,
-                )
+            ranks = relevant_ranks(
+                embed(self.model, x, self.batch_size),
+                part.labels.to(self.device),
+                part.ids.to(self.device),
+                self.embeddings,
+                self.labels,
+                self.ids,
             )
-        width = max(part.shape[1] for part in ranks)
-        return figures(torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in ranks]))
+            parts.append(figures(ranks))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
         """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k)."""

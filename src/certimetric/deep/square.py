@@ -51,8 +51,7 @@ class SquareAttack(Attack):
             return torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype) * 2 - 1
 
         stripes = x + self.ball.eps * signs(b, c, 1, w)
-        point = self.ball.project(stripes, x)
-        best.offer(point, objective(model(point)))
+        best.end(self.ball.project(stripes, x))
         for query in range(1, self.queries):
             side = max(1, min(h, w, round((_share(query, self.share) * h * w) ** 0.5)))
             top = torch.randint(0, h - side + 1, (b, 1, 1, 1), generator=generator, device=x.device)
@@ -67,8 +66,7 @@ class SquareAttack(Attack):
                 delta = best.x - x + bump
                 size = delta.flatten(1).norm(dim=1).clamp_min(1e-30)
                 moved = x + delta * per_sample(self.ball.eps / size, delta)
-            point = self.ball.project(moved, x)
-            best.offer(point, objective(model(point)))
+            best.end(self.ball.project(moved, x))
 
 
 def _share(query: int, first: float) -> float:
