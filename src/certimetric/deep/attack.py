@@ -85,8 +85,14 @@ class Attack(ABC):
         return other
 
     def for_training(self: _Kind) -> _Kind:
-        """This attack as training uses it: where that saves forward passes, the point at which it ends counts."""
-        return self
+        """This attack as training uses it, once.
+
+        Its random numbers are others every time, drawn from torch's, so that no batch starts at the same points as the
+        last. Where that saves forward passes, the point at which the attack ends counts.
+        """
+        other = copy.copy(self)
+        other.seed = int(torch.randint(2**31, ()))
+        return other
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -69,8 +67,8 @@ class PGD(Attack):
             best.end(point)
 
     def for_training(self) -> PGD:
-        """The same attack, whose last point counts: two forward passes fewer. Of several restarts the best counts."""
-        other = copy.copy(self)
+        """As of every attack; the last point counts: two forward passes fewer. Of several restarts the best counts."""
+        other = super().for_training()
         other._keeps_best = self.restarts > 1
         return other
 
