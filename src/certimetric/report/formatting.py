@@ -92,15 +92,16 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def size_name(eps: float) -> str:
-    """A size of attack, in steps of 8-bit values where it is one.
+    """A size of attack, in steps of 8-bit values where it is one and no short decimal.
 
     Examples
     --------
-    >>> size_name(8 / 255), size_name(0.1)
-    ('8/255', '0.1')
+    >>> size_name(8 / 255), size_name(0.1), size_name(51 / 255)
+    ('8/255', '0.1', '0.2')
     """
     steps = eps * 255
-    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 and round(steps) else plain(eps)
+    whole = round(steps) > 0 and abs(steps - round(steps)) < 1e-6 and abs(eps - round(eps, 3)) > 1e-9
+    return f"{round(steps)}/255" if whole else plain(eps)
 
 
 def duration(seconds: float | None) -> str:

@@ -34,6 +34,11 @@ from certimetric.report.page import (
 from certimetric.report.retrieval_figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.series import assign
 
+_MEANING = {
+    "linf": "the largest change of any single value of a pixel",
+    "l2": "the Euclidean length of the change over all pixels together",
+}
+
 
 def render_retrieval(document: Mapping[str, Any], *, title: str | None = None) -> str:
     """The whole report on embedding models: one HTML page that needs no network and reads without JavaScript.
@@ -129,7 +134,7 @@ def _threat(document: Mapping[str, Any]) -> dict[str, Any]:
     radii = [float(eps) for eps in protocol["eps"]]
     return {
         "norm": norm_name(document),
-        "norm_meaning": NORMS.get(norm, ("", norm))[1],
+        "norm_meaning": _MEANING.get(norm, norm) if unit == "pixels" else NORMS.get(norm, ("", norm))[1],
         "unit": unit_name(document),
         "unit_meaning": UNITS.get(unit, ("", unit))[1],
         "eps": size_name(float(protocol["report_eps"])),
