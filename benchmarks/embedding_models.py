@@ -1,0 +1,85 @@
+"""Natural against robust training of embedding models: the table of the paper, R@1 and mAP@R, clean and attacked.
+
+For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step PGD on
+the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on from there.
+
+Run: CERTIMETRIC_DATA=… python benchmarks/embedding_models.py {digits,omniglot,cars196} [--loss triplet contrastive]
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from certimetric.bench import TrainingConfig, load_run, train
+from certimetric.bench.training_config import LOSSES
+from certimetric.datasets.images import load_images
+from certimetric.deep import PGD, ImageSet, LinfBall, evaluate_retrieval
+
+SETS = {
+    "digits": ("", (0.05, 0.1, 0.2)),
+    "omniglot": ("images/omniglot", (0.05, 0.1, 0.2)),
+    "cars196": ("images/npz", (2 / 255, 4 / 255, 8 / 255)),
+}
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("set", choices=SETS)
+parser.add_argument("--loss", nargs="*", choices=["triplet", "contrastive"], default=["triplet", "contrastive"])
+parser.add_argument("--training", nargs="*", choices=["natural", "robust"], default=["natural", "robust"])
+parser.add_argument("--epochs", type=int, help="in place of those of the configurations")
+parser.add_argument("--queries", type=int, default=1000, help="of the test images, drawn at random")
+parser.add_argument("--out", type=Path, default=Path("runs"))
+arguments = parser.parse_args()
+
+folder, radii = SETS[arguments.set]
+root = None
+if folder:
+    data = os.environ.get("CERTIMETRIC_DATA")
+    if not data or not (Path(data) / folder).is_dir():
+        raise SystemExit(f"skipped: CERTIMETRIC_DATA names no folder that holds {folder}")
+    root = Path(data) / folder
+
+
+def configuration(training, loss):
+    told = TrainingConfig.from_file(CONFIGS / f"{arguments.set}-{training}.toml").to_mapping()
+    told["loss"] = {"name": loss, **LOSSES[loss][1]}
+    if arguments.epochs is not None:
+        told["training"]["epochs"] = arguments.epochs
+    return TrainingConfig.from_mapping(told)
+
+
+attacks = [PGD(LinfBall(eps), steps=20) for eps in radii]
+queries = gallery = None
+print(f"{arguments.set}; {torch.get_num_threads()} threads; R@1 / mAP@R", flush=True)
+print(f"{'':28}{'training':>10}{'clean':>16}" + "".join(f"{f'ε = {eps:.4g}':>16}" for eps in radii), flush=True)
+for loss in arguments.loss:
+    found = {}
+    for training in arguments.training:
+        config = configuration(training, loss)
+        out = arguments.out / f"{arguments.set}-{loss}-{training}"
+        train(config, out, resume=True, root=root)
+        model, run = load_run(out)
+        if gallery is None:
+            side = load_images(config.data.name, "test", root, config.data.size)
+            gallery = ImageSet(side.images, torch.from_numpy(side.labels))
+            rows = torch.randperm(len(gallery), generator=torch.Generator().manual_seed(0))[: arguments.queries]
+            queries = gallery.select(rows.sort().values)
+            first = True
+        result = evaluate_retrieval(model, queries, gallery, attacks=attacks, with_pixels=first)
+        for row in result.rows:
+            key = training if row["subject"] != "raw pixels" else "raw pixels"
+            found.setdefault(key, []).append((row["recall_at_1"], row["map_at_r"]))
+        first = False
+        for key in [training] + (["raw pixels"] if "raw pixels" in found else []):
+            cells = "".join(f"{recall:>9.3f} /{map_:.3f}" for recall, map_ in found[key][: 1 + len(radii)])
+            seconds = f"{run['seconds']:.0f} s" if key == training else ""
+            print(f"{f'{loss}, {key}' if key == training else key:28}{seconds:>10}{cells}", flush=True)
+        found.pop("raw pixels", None)
+    if len(found) == 2:
+        ratios = [
+            f"{robust[0] / natural[0]:.1f} ×" if natural[0] else ("∞" if robust[0] else "–")
+            for natural, robust in zip(found["natural"], found["robust"])
+        ]
+        print(f"{'':28}{'R@1 ratio':>10}" + "".join(f"{ratio:>16}" for ratio in ratios[: 1 + len(radii)]), flush=True)
