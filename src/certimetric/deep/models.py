@@ -79,8 +79,11 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
     in_channels : int, default=1
         Of the images, for the small network.
     **options
-        Of the network: ``width`` (32) for "small-cnn", the channels of its first layer; ``weights`` for "resnet50":
-        None for random ones, "imagenet" for those that timm or torchvision then download, or a safetensors file.
+        Of the network. "small-cnn": ``width`` (32), channels of the first layer; ``depth`` (3), number of layers;
+        ``stem`` (1), stride of the first, 2 for pictures of 64 pixels; ``downsample``, "stride" or "max";
+        ``norm``, "group", "batch" or "none"; ``centre`` (False), embeddings about their mean before they are scaled.
+        "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
+        a safetensors file.
 
     Raises
     ------
@@ -117,22 +120,47 @@ def find_factory(name: str) -> Callable[..., Any]:
         raise ValueError(f"there is no model factory {name!r}: {error}") from None
 
 
-def _small_cnn(dim: int, in_channels: int, width: int = 32) -> EmbeddingNetwork:
-    """Three convolutions, the last two with stride 2, averaged to 2 × 2: group normalisation needs no batch."""
+def _small_cnn(
+    dim: int,
+    in_channels: int,
+    width: int = 32,
+    depth: int = 3,
+    stem: int = 1,
+    downsample: str = "stride",
+    norm: str = "group",
+    centre: bool = False,
+) -> EmbeddingNetwork:
+    """Convolutions that double the channels and halve the picture, averaged to 2 × 2."""
+    for name, value, known in (("downsample", downsample, ("stride", "max")), ("norm", norm, tuple(_NORMALISATIONS))):
+        if value not in known:
+            raise ValueError(f"{name} of 'small-cnn' must be {' or '.join(map(repr, known))}, got {value!r}")
+    layers: list[nn.Module] = []
+    channels = in_channels
+    for i in range(depth):
+        outputs, factor = width * 2**i, 2 if i else stem
+        stride = factor if downsample == "stride" else 1
+        layers += [
+            nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=False),
+            _NORMALISATIONS[norm](outputs),
+        ]
+        layers += [nn.ReLU(), *([nn.MaxPool2d(factor)] if factor > stride else [])]
+        channels = outputs
+    layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, dim)]
+    if centre:
+        # Without a centre all embeddings begin close together, and a metric loss may leave them there.
+        layers.append(nn.BatchNorm1d(dim, affine=False))
+    # In this order of memory convolutions are quicker, on CPU and GPU.
+    network = EmbeddingNetwork(nn.Sequential(*layers))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
-    def block(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        return [convolution, nn.GroupNorm(8, outputs), nn.ReLU()]
 
-    body = nn.Sequential(
-        *block(in_channels, width, 1),
-        *block(width, 2 * width, 2),
-        *block(2 * width, 4 * width, 2),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(16 * width, dim),
-    )
-    return EmbeddingNetwork(body)
+# Group normalisation needs no batch; batch normalisation learns more of few large pictures.
+_NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "group": lambda channels: nn.GroupNorm(8, channels),
+    "batch": nn.BatchNorm2d,
+    "none": lambda channels: nn.Identity(),
+}
 
 
 def _resnet50(dim: int, in_channels: int, weights: str | None = None) -> EmbeddingNetwork:
