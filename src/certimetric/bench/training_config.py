@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import os
 import sys
 import types
@@ -273,6 +274,8 @@ def _convert(hint: Any, value: Any) -> Any:
     wanted = {int: "a whole number", float: "a number", str: "text"}[hint]
     if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else hint):
         raise ValueError(wanted)
+    if hint is float and not math.isfinite(value):
+        raise ValueError("a finite number")
     return hint(value)
 
 
@@ -345,7 +348,7 @@ def component_parameters(made: Callable[..., Any]) -> list[str]:
 
 def _defense(given: Mapping[str, Any], faults: list[str]) -> DefenseSection | None:
     kind = given.get("kind", "none")
-    if kind not in DEFENSES:
+    if not isinstance(kind, str) or kind not in DEFENSES:
         known = ", ".join(map(repr, DEFENSES))
         faults.append(f"kind in [defense] must be one of {known}, got {kind!r}")
         return None
@@ -371,6 +374,7 @@ def _impossible(config: TrainingConfig) -> list[str]:
         (t.devices >= 1 and t.workers >= 0, "devices and workers in [training] must be at least 1 and 0"),
         (config.model.dim >= 1, f"dim in [model] must be at least 1, got {config.model.dim}"),
         (e.every >= 0 and e.queries >= 1 and e.steps >= 1, "every, queries and steps in [evaluation] must be positive"),
+        (not e.every or e.eps is not None, "every in [evaluation] needs eps, the size of the perturbation"),
         (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
     ]
     if isinstance(d, _Attacked):
