@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
-from certimetric.bench.training_config import (  # noqa: E402
+from certimetric.bench.training_config import (
     BatchSection,
     NoneSection,
     PerturbationSection,
@@ -175,7 +175,7 @@ WRONG_VALUES = {
         "batch_size in [training] must be at least two classes of per_class = 3, got 5",
     ),
     "no learning": ({"training": {"learning_rate": 0}}, "learning_rate in [training] must be positive, got 0"),
-    "infinite learning": ({"training": {"learning_rate": float("inf")}}, "learning_rate in [training] must be a finite"),
+    "infinite learning": ({"training": {"learning_rate": float("inf")}}, "learning_rate in [training] must be a fin"),
     "undefined decay": ({"training": {"weight_decay": float("nan")}}, "weight_decay in [training] must be a finite"),
     "negative decay": ({"training": {"weight_decay": -1}}, "weight_decay in [training] must not be negative, got -1"),
     "ema": ({"training": {"ema": 1}}, "ema in [training] must lie between 0 and 1, got 1.0"),
