@@ -188,6 +188,8 @@ class RobustTrainer:
                 scheduler.step()
             self.history.append(float(torch.stack(losses).mean()))
             fabric.log("loss", self.history[-1], step=epoch + 1)
+            for logger in fabric.loggers:
+                logger.save()  # loggers keep what they are told for a while: an interrupted run would lose it
             if self.is_main:
                 self._save(epoch + 1, optimizer, scheduler)
                 if self.verbose:
