@@ -261,7 +261,7 @@ def test_a_damaged_run_is_named(copied, what):
     text = (copied / "run.json").read_text(encoding="utf-8")
     (copied / "run.json").write_text(BAD_RUNS[what](text), encoding="utf-8")
     for read in (load_run, lambda folder: train(config(), folder, resume=True)):
-        with pytest.raises(ValueError, match="run.json' is not the file of a run: ") as error:
+        with pytest.raises(ValueError, match=r"run.json' is not the file of a run: ") as error:
             read(copied)
         assert "\n" not in str(error.value)
 
@@ -270,7 +270,7 @@ def test_a_run_of_another_configuration_is_named(copied):
     run = json.loads((copied / "run.json").read_text(encoding="utf-8"))
     run["config"]["model"]["dim"] = 9
     (copied / "run.json").write_text(json.dumps(run), encoding="utf-8")
-    with pytest.raises(ValueError, match="are not of the model it names: .*size mismatch") as error:
+    with pytest.raises(ValueError, match=r"are not of the model it names: .*size mismatch") as error:
         load_run(copied)
     assert "\n" not in str(error.value)
     run["config"]["model"]["dmi"] = 9
@@ -283,7 +283,7 @@ def test_a_run_of_another_configuration_is_named(copied):
 def test_a_damaged_model_is_named(copied, content):
     path = copied / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-9] if content is None else content)
-    with pytest.raises(ValueError, match="model.safetensors' cannot be read: ") as error:
+    with pytest.raises(ValueError, match=r"model.safetensors' cannot be read: ") as error:
         load_run(copied)
     assert "\n" not in str(error.value)
 
@@ -293,7 +293,7 @@ def test_damaged_checkpoints_are_named(copied):
     assert load_run(copied)[1]["finished"]  # the checkpoint has the same weights
     (copied / "checkpoint" / "epoch-0002.safetensors").write_bytes(b"weights")
     for read in (load_run, lambda folder: train(config(training={"epochs": 3}), folder, resume=True)):
-        with pytest.raises(ValueError, match="the checkpoint in .* cannot be read: ") as error:
+        with pytest.raises(ValueError, match=r"the checkpoint in .* cannot be read: ") as error:
             read(copied)
         assert "\n" not in str(error.value)
     (copied / "checkpoint" / "checkpoint.json").unlink()

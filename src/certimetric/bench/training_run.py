@@ -92,15 +92,16 @@ def train(
     }
     run["n_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     trainer = _trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
-    # A checkpoint that no run.json goes with may be of another configuration.
     try:
+        # A checkpoint that no run.json goes with may be of another configuration.
         trainer.fit(_loader(config, data), resume=bool(run["history"]))
     finally:
         for logger in trainer.loggers:
             logger.finalize("finished")
     if trainer.is_main:
         run["history"] = list(trainer.history)
-        _judge(config, trainer, run, sides)  # it may be that an interrupted run has yet to be judged
+        if all(done["epoch"] < len(run["history"]) for done in run["evaluations"]):
+            _judge(config, trainer, run, sides)  # the run was interrupted in its last evaluation
         kept = trainer.model if trainer.ema_model is None else trainer.ema_model
         _save_model(kept, folder / MODEL_FILE)
         run["finished"] = True
@@ -167,7 +168,7 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         if missing := sorted(_KEYS - run.keys()):
             raise ValueError(f"it has no {missing[0]!r}")
         if not isinstance(run["config"], dict) or not int(run["data"]["image_shape"][0]):
-            raise ValueError("configuration or data are not such")
+            raise ValueError("its configuration or its data are damaged")
     except (ValueError, KeyError, TypeError, IndexError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{str(file)!r} is not the file of a run: {reason}") from None
@@ -381,13 +382,12 @@ def _watch(
 def _judge(
     config: TrainingConfig, trainer: RobustTrainer, run: dict[str, Any], sides: dict[str, Images]
 ) -> dict[str, float]:
-    """Evaluate after the epochs in which it is wanted, unless that is done; nothing after the others."""
+    """Evaluate after the epochs in which it is wanted; nothing after the others."""
     epoch, every = len(run["history"]), config.evaluation.every
-    wanted = epoch >= config.training.epochs or (every and epoch % every == 0)
-    if "test" not in sides or not wanted or any(done["epoch"] == epoch for done in run["evaluations"]):
+    if "test" not in sides or not (epoch >= config.training.epochs or (every and epoch % every == 0)):
         return {}
     found = _evaluate(config, trainer, sides["test"])
-    run["evaluations"].append({"epoch": epoch, **found})
+    run["evaluations"] = [done for done in run["evaluations"] if done["epoch"] < epoch] + [{"epoch": epoch, **found}]
     return found
 
 

@@ -171,6 +171,7 @@ class RobustTrainer:
                 check_images(images)
                 if self.augment is not None:
                     images = self.augment(images)
+                    check_images(images)
                 optimizer.zero_grad()
                 with fabric.autocast():
                     loss = self.defense.loss(model, images, labels, self.loss, self.miner)
