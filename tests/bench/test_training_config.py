@@ -103,9 +103,10 @@ WRONG_KEYS = {
     "length": ({"model": {"dims": 8}}, "[model] has no key 'dims' (did you mean 'dim'?)"),
     "loss": ({"loss": {"name": "triplet", "margn": 1}}, "[loss] has no key 'margn' (did you mean 'margin'?)"),
     "miner": (
-        {"miner": {"name": "BatchHardMiner", "distnace": 1}},
-        "[miner] has no key 'distnace' (did you mean 'distance'?) for 'BatchHardMiner'",
+        {"miner": {"name": "BatchEasyHardMiner", "pos_strtegy": 1}},
+        "[miner] has no key 'pos_strtegy' (did you mean 'pos_strategy'?) for 'BatchEasyHardMiner'",
     ),
+    "an object": ({"loss": {"name": "triplet", "distance": "CosineSimilarity"}}, "[loss] has no key 'distance'"),
     "told": (
         {"loss": {"name": "ProxyAnchorLoss", "num_classes": 3}},
         "[loss] has no key 'num_classes'",
@@ -153,6 +154,14 @@ WRONG_TYPES = {
     ),
     "a list as one of several": ({"defense": {"kind": "tuple", "norm": ["l2"]}}, "norm in [defense] must be one of"),
     "optional": ({"evaluation": {"eps": "large"}}, "eps in [evaluation] must be a number, got 'large'"),
+    "option of a loss": (
+        {"loss": {"name": "triplet", "margin": "wide"}},
+        "margin in [loss] must be a number, got 'wide'",
+    ),
+    "option of a miner": (
+        {"miner": {"name": "TripletMarginMiner", "margin": True}},
+        "margin in [miner] must be a number, got True",
+    ),
     "not a section": ({"training": 3}, "training must be a section, [training], got 3"),
     "no name of data": ({"data": {}}, "[data] needs the key 'name'"),
     "no name of a loss": ({"loss": {"margin": 0.1}}, "[loss] needs the key 'name'"),
