@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 SCHEMA = "certimetric.run/1"
 RUN_FILE, MODEL_FILE, CHECKPOINTS, LOGS = "run.json", "model.safetensors", "checkpoint", "logs"
 _KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
-# What may change between the beginning of a run and its continuation: it does not change what is learned.
+# What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
+# of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
 _MAY_CHANGE = {("training", "epochs"), ("training", "workers"), ("training", "loggers"), ("data", "root")}
 
 Tell = Callable[[str], Any]
