@@ -1,6 +1,5 @@
 """A run in a folder: what it writes, that it goes on where it was stopped, and that damage is named."""
 
-import csv
 import json
 import sys
 import types
@@ -327,42 +326,6 @@ def test_the_average_is_kept_and_loaded(tmp_path, finished, images):
     from_model = load_run(tmp_path)[0]
     (tmp_path / "model.safetensors").unlink()
     assert torch.equal(embed(load_run(tmp_path)[0], images), embed(from_model, images))
-
-
-def test_losses_go_to_a_table(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(config(training={"epochs": 3, "loggers": ["csv"]}), tmp_path, tell=Stop(2))
-    (table,) = (tmp_path / "logs").rglob("metrics.csv")
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [1, 2]  # those of an interrupted run, too
-    assert [float(row["loss"]) for row in rows] == pytest.approx(read_run(tmp_path)["history"])
-
-
-def test_losses_go_to_tensorboard(tmp_path):
-    writer = pytest.importorskip("tensorboardX", reason="the extra 'logging' has tensorboardX")
-    run = train(config(training={"loggers": ["tensorboard"]}), tmp_path)
-    (events,) = (tmp_path / "logs").rglob("events.out.tfevents.*")
-    from tensorboardX.proto import event_pb2
-
-    assert writer
-    found, data = [], events.read_bytes()
-    while data:  # records: length, its checksum, event, its checksum
-        length = int.from_bytes(data[:8], "little")
-        event = event_pb2.Event.FromString(data[12 : 12 + length])
-        found += [(event.step, value.simple_value) for value in event.summary.value if value.tag == "loss"]
-        data = data[16 + length :]
-    assert [step for step, _ in found] == [1, 2]
-    assert [value for _, value in found] == pytest.approx(run["history"], rel=1e-5)
-
-
-def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
-    from lightning.fabric.loggers import tensorboard
-
-    monkeypatch.setattr(tensorboard, "_TENSORBOARD_AVAILABLE", False)
-    monkeypatch.setattr(tensorboard, "_TENSORBOARDX_AVAILABLE", False)
-    with pytest.raises(ImportError, match=r"the logger 'tensorboard' needs .*certimetric\[logging\]"):
-        train(config(training={"loggers": ["tensorboard"]}), tmp_path)
 
 
 def tied(dim):
