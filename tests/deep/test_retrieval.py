@@ -1,6 +1,7 @@
 """Retrieval figures: by their definitions, against a peer, and honest about ties, selves and attacks."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from certimetric.deep import (  # noqa: E402
     embed,
     evaluate_retrieval,
 )
+from certimetric.deep.retrieval import attack_names, nmi, with_positive  # noqa: E402
 
 
 def embeddings(n=120, k=3, classes=6, seed=0):
@@ -143,6 +145,67 @@ class Tuple(nn.Module):
 class Infinite(nn.Module):
     def forward(self, x):
         return x.flatten(1) / 0
+
+
+def test_the_worst_case_is_taken_at_each_eps_on_its_own(digits, network):
+    images, labels = digits
+    small, large = LinfBall(0.03), LinfBall(0.1)
+    attacks = [FGSM(small), PGD(small, steps=3), FGSM(large), PGD(large, steps=3), FGSM(L2Ball(0.1))]
+    result = evaluate_retrieval(network, ImageSet(images[:100], labels[:100]), attacks=attacks, with_pixels=False)
+    rows = {(row["attack"], row["norm"], row["eps"]): row for row in result.rows}
+    # One attack alone has no worst case beside it.
+    worst = [key for key in rows if key[0] == "worst case"]
+    assert sorted(worst) == [("worst case", "linf", 0.03), ("worst case", "linf", 0.1)]
+    for eps in (0.03, 0.1):
+        hits = result.recall_at_1
+        both = hits["model", "FGSM", "linf", eps] & hits["model", "PGD", "linf", eps]
+        np.testing.assert_array_equal(hits["model", "worst case", "linf", eps], both)
+        assert rows["worst case", "linf", eps]["recall_at_1"] == pytest.approx(both.mean())
+        for figure in ("map_at_r", "map", "recall_at_4"):
+            assert rows["worst case", "linf", eps][figure] <= rows["PGD", "linf", eps][figure]
+    assert rows["worst case", "linf", 0.1]["recall_at_1"] < rows["worst case", "linf", 0.03]["recall_at_1"]
+
+
+@pytest.mark.parametrize(
+    ("attacks", "names"),
+    [
+        ([], []),
+        ([PGD(LinfBall(0.1)), FGSM(LinfBall(0.1))], ["PGD", "FGSM"]),
+        ([PGD(LinfBall(0.1)), PGD(LinfBall(0.2))], ["PGD", "PGD"]),
+        ([PGD(LinfBall(0.1), 5), PGD(LinfBall(0.2), 9)], ["PGD(steps=5)", "PGD(steps=9)"]),
+        (
+            [PGD(LinfBall(0.1), 5), PGD(LinfBall(0.1), 5, restarts=2), PGD(LinfBall(0.1), 9)],
+            ["PGD(steps=5, restarts=1)", "PGD(steps=5, restarts=2)", "PGD(steps=9, restarts=1)"],
+        ),
+        # A subclass with the same settings is another kind.
+        ([FGSM(LinfBall(0.1), True), FGSM(LinfBall(0.1)), PGD(LinfBall(0.1))],
+         ["FGSM(random_start=True)", "FGSM(random_start=False)", "PGD"]),
+    ],
+)  # fmt: skip
+def test_attacks_are_called_by_what_they_differ_in(attacks, names):
+    assert attack_names(attacks) == names
+
+
+def test_queries_with_a_positive():
+    items = ImageSet(torch.rand(5, 1, 2, 2), torch.tensor([3, 3, 5, 7, 7]), torch.arange(5))
+    labels = torch.tensor([3, 5, 5, 9, 1, 7])
+    # Itself in the gallery; itself and alone there; another picture; no such label, above and below; another picture.
+    queries = ImageSet(torch.rand(6, 1, 2, 2), labels, torch.tensor([0, 2, 50, 51, 52, 53]))
+    assert with_positive(queries, items).tolist() == [True, False, True, False, False, True]
+    with pytest.raises(ValueError, match="no query has another picture of its label in the gallery"):
+        with_positive(queries.select(torch.tensor([1, 3, 4])), items)
+
+
+def test_mutual_information_of_clusters_and_labels():
+    labels = torch.arange(60) % 3
+    centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    noise = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    assert nmi(centres[labels] + 0.1 * noise, labels) == pytest.approx(1.0)
+    assert nmi(centres[labels] + 0.1 * noise, labels * 7 - 5) == pytest.approx(1.0)  # names make no difference
+    assert nmi(noise, labels) < 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nmi(torch.ones(60, 2), labels) == 0.0
 
 
 @pytest.mark.parametrize(

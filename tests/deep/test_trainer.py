@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 pytest.importorskip("lightning", reason="the extra 'deep' has lightning")
 
+from lightning.fabric.loggers import Logger  # noqa: E402
 from pytorch_metric_learning import losses, miners  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
@@ -18,9 +19,11 @@ from certimetric.deep import (  # noqa: E402
     BatchDefense,
     ImageSet,
     LinfBall,
+    NoDefense,
     PerturbationDefense,
     RobustTrainer,
     TupleDefense,
+    augmentation,
     embedding_model,
     evaluate_retrieval,
     load_checkpoint,
@@ -116,6 +119,63 @@ def test_bad_input_is_named(digits, tmp_path):
     other.optimizer = lambda parameters: torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     with pytest.raises(ValueError, match="of another model"):
         other.fit(loader(digits), resume=True)
+
+
+def test_batches_are_augmented_before_they_are_used(digits):
+    seen = []
+
+    class Watching(NoDefense):
+        def loss(self, model, images, labels, loss_fn, miner=None):
+            seen.append(images)
+            return super().loss(model, images, labels, loss_fn, miner)
+
+    batches = [(digits[0][:40], digits[1][:40])]
+    trainer(max_epochs=1, defense=Watching(), augment=lambda images: images.flip(-1)).fit(batches)
+    assert torch.equal(seen[0], batches[0][0].flip(-1))
+
+
+def test_augmentation_is_drawn_from_the_seed_of_the_epoch(digits, tmp_path):
+    # Each epoch draws anew, and an interrupted run draws what the whole one did.
+    whole, plain = (
+        trainer(augment=augment, max_epochs=3, defense=None).fit(loader(digits)).history
+        for augment in (augmentation(["flip", "shift"]), None)
+    )
+    assert whole != plain
+    options = {"augment": augmentation(["flip", "shift"]), "defense": None}
+    trainer(tmp_path, max_epochs=1, **options).fit(loader(digits))
+    resumed = trainer(tmp_path, max_epochs=3, **options).fit(loader(digits), resume=True)
+    assert resumed.history == pytest.approx(whole, rel=1e-6)
+
+
+def test_augmented_images_must_stay_images(digits):
+    # A transform that normalises belongs into the model: ε would no longer mean pixels.
+    with pytest.raises(ValueError, match="images must have values from 0 to 1, got -1 to 1"):
+        trainer(augment=lambda images: images * 2 - 1).fit(loader(digits))
+
+
+class Memory(Logger):
+    """A logger that keeps what it is told, and how often it was asked to save it."""
+
+    name, version = "memory", 0
+
+    def __init__(self):
+        self.told, self.saved = [], 0
+
+    def log_metrics(self, metrics, step=None):
+        self.told.append((step, metrics))
+
+    def log_hyperparams(self, params):
+        raise NotImplementedError
+
+    def save(self):
+        self.saved += 1
+
+
+def test_losses_of_epochs_go_to_the_loggers(digits):
+    one, two = Memory(), Memory()
+    fitted = trainer(max_epochs=2, defense=None, loggers=[one, two]).fit(loader(digits))
+    assert one.told == two.told == [(1, {"loss": fitted.history[0]}), (2, {"loss": fitted.history[1]})]
+    assert one.saved == 2
 
 
 def linear(seed=0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import os
 import sys
 import types
@@ -27,6 +28,8 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # What a loss needs to know of model and data, which it is told.
 TOLD = ("embedding_size", "num_classes")
+# What is no plain value, and cannot be said in a file: a loss with such parts is for RobustTrainer in Python.
+OBJECTS = ("distance", "reducer", "embedding_regularizer", "weight_regularizer", "weight_init_func", "mat_based_loss")
 _COMPONENTS = {"loss": "losses", "miner": "miners"}
 
 
@@ -122,7 +125,7 @@ class TrainingSection:
     accelerator: str = "auto"
     devices: int = 1
     strategy: str = "auto"
-    precision: str | None = None
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] | None = None
     loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
 
 
@@ -273,6 +276,8 @@ def _convert(hint: Any, value: Any) -> Any:
     wanted = {int: "a whole number", float: "a number", str: "text"}[hint]
     if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else hint):
         raise ValueError(wanted)
+    if hint is float and not math.isfinite(value):
+        raise ValueError("a finite number")
     return hint(value)
 
 
@@ -309,10 +314,12 @@ def _component(section: str, given: Mapping[str, Any], faults: list[str]) -> Com
     except ValueError as error:
         faults.append(str(error))
         return None
-    names = [key for key in component_parameters(made) if key not in TOLD]
-    faults += [
-        f"[{section}] has no key {key!r}{did_you_mean(key, names)} for {name!r}" for key in options if key not in names
-    ]
+    defaults = {key: value for key, value in component_parameters(made).items() if key not in (*TOLD, *OBJECTS)}
+    for key, value in options.items():
+        if key not in defaults:
+            faults.append(f"[{section}] has no key {key!r}{did_you_mean(key, [*defaults])} for {name!r}")
+        elif _is_number(defaults[key]) and not _is_number(value):
+            faults.append(f"{key} in [{section}] must be a number, got {value!r}")
     return Component(name, options)
 
 
@@ -331,21 +338,25 @@ def component_class(section: str, name: str) -> Callable[..., Any]:
     return getattr(module, wanted)
 
 
-def component_parameters(made: Callable[..., Any]) -> list[str]:
-    """Names of the plain parameters of a class, those of its bases among them."""
-    names: dict[str, None] = {}
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def component_parameters(made: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters of a class with their defaults, those of its bases among them."""
+    found: dict[str, Any] = {}
     for base in inspect.getmro(made):  # type: ignore[arg-type]
         if not base.__module__.startswith("pytorch_metric_learning"):
             continue
         for parameter in inspect.signature(base).parameters.values():
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                names[parameter.name] = None
-    return list(names)
+                found.setdefault(parameter.name, parameter.default)
+    return found
 
 
 def _defense(given: Mapping[str, Any], faults: list[str]) -> DefenseSection | None:
     kind = given.get("kind", "none")
-    if kind not in DEFENSES:
+    if not isinstance(kind, str) or kind not in DEFENSES:
         known = ", ".join(map(repr, DEFENSES))
         faults.append(f"kind in [defense] must be one of {known}, got {kind!r}")
         return None
@@ -371,6 +382,7 @@ def _impossible(config: TrainingConfig) -> list[str]:
         (t.devices >= 1 and t.workers >= 0, "devices and workers in [training] must be at least 1 and 0"),
         (config.model.dim >= 1, f"dim in [model] must be at least 1, got {config.model.dim}"),
         (e.every >= 0 and e.queries >= 1 and e.steps >= 1, "every, queries and steps in [evaluation] must be positive"),
+        (not e.every or e.eps is not None, "every in [evaluation] needs eps, the size of the perturbation"),
         (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
     ]
     if isinstance(d, _Attacked):

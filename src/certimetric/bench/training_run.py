@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "certimetric.run/1"
 RUN_FILE, MODEL_FILE, CHECKPOINTS, LOGS = "run.json", "model.safetensors", "checkpoint", "logs"
-# What may change between the beginning of a run and its continuation: it does not change what is learned.
+_KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
+# What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
+# of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
 _MAY_CHANGE = {("training", "epochs"), ("training", "workers"), ("training", "loggers"), ("data", "root")}
 
 Tell = Callable[[str], Any]
@@ -91,8 +93,16 @@ def train(
     }
     run["n_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     trainer = _trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
-    trainer.fit(_loader(config, data), resume=True)
+    try:
+        # A checkpoint that no run.json goes with may be of another configuration.
+        trainer.fit(_loader(config, data), resume=bool(run["history"]))
+    finally:
+        for logger in trainer.loggers:
+            logger.finalize("finished")
     if trainer.is_main:
+        run["history"] = list(trainer.history)
+        if all(done["epoch"] < len(run["history"]) for done in run["evaluations"]):
+            _judge(config, trainer, run, sides)  # the run was interrupted in its last evaluation
         kept = trainer.model if trainer.ema_model is None else trainer.ema_model
         _save_model(kept, folder / MODEL_FILE)
         run["finished"] = True
@@ -119,7 +129,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     folder = Path(folder)
     run = read_run(folder)
     config = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
-    if (folder / MODEL_FILE).exists():
+    if run["finished"] and (folder / MODEL_FILE).exists():
         try:
             tensors = load_file(folder / MODEL_FILE)
         except Exception as error:
@@ -156,8 +166,13 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         run = json.loads(file.read_text(encoding="utf-8"))
         if run["schema"] != SCHEMA:
             raise ValueError(f"schema {run['schema']!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(file)!r} is not the file of a run: {error}") from None
+        if missing := sorted(_KEYS - run.keys()):
+            raise ValueError(f"it has no {missing[0]!r}")
+        if not isinstance(run["config"], dict) or not int(run["data"]["image_shape"][0]):
+            raise ValueError("its configuration or its data are damaged")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{str(file)!r} is not the file of a run: {reason}") from None
     return dict(run)
 
 
@@ -233,13 +248,16 @@ def _torch_version() -> str:
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Keys whose values differ, but for those that may."""
+    # A cosine schedule is as long as the run: with more epochs the first ones would have been others.
+    cosine = now["training"]["schedule"] == "cosine"
+    may_change = _MAY_CHANGE - {("training", "epochs")} if cosine else _MAY_CHANGE
     found = []
     for section in sorted(before.keys() | now.keys()):
         if section == "evaluation":
             continue
         old, new = before.get(section, {}), now.get(section, {})
         for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key) and (section, key) not in _MAY_CHANGE:
+            if old.get(key) != new.get(key) and (section, key) not in may_change:
                 found.append(f"{key} in [{section}] was {old.get(key)!r} and is {new.get(key)!r}")
     return found
 
@@ -307,8 +325,8 @@ def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
     for name in config.training.loggers:
         try:
             made.append((CSVLogger if name == "csv" else TensorBoardLogger)(str(folder / LOGS), name=name))
-        except ModuleNotFoundError as error:
-            raise ImportError(f"the logger {name!r} needs a package that is not installed: {error}") from None
+        except ModuleNotFoundError:
+            raise ImportError(f'the logger {name!r} needs tensorboardX: pip install "certimetric[logging]"') from None
     return made
 
 
@@ -351,17 +369,27 @@ def _watch(
         run["seconds"] += now - clock[0]
         run["history"] = list(trainer.history)
         line = f"epoch {epoch} of {config.training.epochs}: loss {loss:.4f}, {now - clock[0]:.1f} s"
-        every = config.evaluation.every
-        if "test" in sides and (epoch == config.training.epochs or (every and epoch % every == 0)):
-            found = _evaluate(config, trainer, sides["test"])
-            run["evaluations"] = [e for e in run["evaluations"] if e["epoch"] < epoch] + [{"epoch": epoch, **found}]
+        _write(run, folder)  # before the evaluation, which may take long: the checkpoint is there already
+        if found := _judge(config, trainer, run, sides):
+            _write(run, folder)
             line += f"; R@1 {found['recall_at_1']:.3f}, {found['attacked']:.3f} at ε = {config.evaluation.eps:g}"
-        _write(run, folder)
         if tell is not None:
             tell(line)
         clock[0] = time.perf_counter()
 
     return watch
+
+
+def _judge(
+    config: TrainingConfig, trainer: RobustTrainer, run: dict[str, Any], sides: dict[str, Images]
+) -> dict[str, float]:
+    """Evaluate after the epochs in which it is wanted; nothing after the others."""
+    epoch, every = len(run["history"]), config.evaluation.every
+    if "test" not in sides or not (epoch >= config.training.epochs or (every and epoch % every == 0)):
+        return {}
+    found = _evaluate(config, trainer, sides["test"])
+    run["evaluations"] = [done for done in run["evaluations"] if done["epoch"] < epoch] + [{"epoch": epoch, **found}]
+    return found
 
 
 def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> dict[str, float]:
@@ -384,7 +412,8 @@ def _save_model(model: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     temporary = path.with_name(f".{path.name}.part")
-    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, temporary)
+    # Copies, since the format has no place for tensors that share their memory.
+    save_file({key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, temporary)
     os.replace(temporary, path)
 
 

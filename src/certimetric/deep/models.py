@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,7 +103,12 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
             return _BUILT_IN[name](dim, in_channels, **options)
         except TypeError as error:
             raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
-    made = find_factory(name)(dim=dim, **options)
+    factory = find_factory(name)
+    try:
+        inspect.signature(factory).bind(dim=dim, **options)
+    except TypeError as error:
+        raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
+    made = factory(dim=dim, **options)
     if not isinstance(made, nn.Module):
         raise ValueError(f"the model factory {name!r} must give a torch.nn.Module, got {type(made).__name__}")
     return made
@@ -115,9 +121,12 @@ def find_factory(name: str) -> Callable[..., Any]:
         known = ", ".join(map(repr, _BUILT_IN))
         raise ValueError(f"model must be {known} or 'package.module:factory', got {name!r}")
     try:
-        return getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
+        made = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
         raise ValueError(f"there is no model factory {name!r}: {error}") from None
+    if not callable(made):
+        raise ValueError(f"there is no model factory {name!r}: it is {type(made).__name__}, which cannot be called")
+    return made
 
 
 def _small_cnn(
@@ -131,6 +140,10 @@ def _small_cnn(
     centre: bool = False,
 ) -> EmbeddingNetwork:
     """Convolutions that double the channels and halve the picture, averaged to 2 × 2."""
+    if width < 8 or width % 8:
+        raise ValueError(f"width of 'small-cnn' must be a multiple of 8, got {width}")
+    if depth < 1 or stem not in (1, 2):
+        raise ValueError(f"depth and stem of 'small-cnn' must be at least 1, and 1 or 2, got {depth} and {stem}")
     for name, value, known in (("downsample", downsample, ("stride", "max")), ("norm", norm, tuple(_NORMALISATIONS))):
         if value not in known:
             raise ValueError(f"{name} of 'small-cnn' must be {' or '.join(map(repr, known))}, got {value!r}")
@@ -139,11 +152,10 @@ def _small_cnn(
     for i in range(depth):
         outputs, factor = width * 2**i, 2 if i else stem
         stride = factor if downsample == "stride" else 1
-        layers += [
-            nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=False),
-            _NORMALISATIONS[norm](outputs),
-        ]
-        layers += [nn.ReLU(), *([nn.MaxPool2d(factor)] if factor > stride else [])]
+        layers.append(nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=norm == "none"))
+        layers += [_NORMALISATIONS[norm](outputs), nn.ReLU()]
+        if factor > stride:
+            layers.append(nn.MaxPool2d(factor))
         channels = outputs
     layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, dim)]
     if centre:
@@ -170,12 +182,30 @@ def _resnet50(dim: int, in_channels: int, weights: str | None = None) -> Embeddi
     body = _resnet50_body(weights == "imagenet")
     body.fc = nn.Linear(body.fc.in_features, dim)
     if weights is not None and weights != "imagenet":
-        from safetensors.torch import load_file
-
-        missing, _ = body.load_state_dict(load_file(weights), strict=False)
-        if wrong := [name for name in missing if not name.startswith("fc.")]:
-            raise ValueError(f"the weights in {weights!r} are not of a ResNet-50: {wrong[0]} is missing")
+        _load_weights(body, weights)
     return EmbeddingNetwork(body, _IMAGENET_MEAN, _IMAGENET_STD, freeze_batch_norm=True)
+
+
+def _load_weights(body: nn.Module, path: str) -> None:
+    """Everything but the classifier, which a published file has for the classes of ImageNet."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file of weights {path!r}")
+    try:
+        tensors = {name: value for name, value in load_file(path).items() if not name.startswith("fc.")}
+    except SafetensorError as error:
+        raise ValueError(f"{path!r} is not a safetensors file: {error}") from None
+    for name, value in body.state_dict().items():
+        if name.startswith("fc.") or name.endswith("num_batches_tracked"):  # a counter that some files leave out
+            continue
+        if name not in tensors:
+            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} is missing")
+        if tensors[name].shape != value.shape:
+            shapes = f"{tuple(tensors[name].shape)}, not {tuple(value.shape)}"
+            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} is of shape {shapes}")
+    body.load_state_dict(tensors, strict=False)
 
 
 def _resnet50_body(pretrained: bool) -> Any:

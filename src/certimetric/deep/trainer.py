@@ -43,7 +43,8 @@ class RobustTrainer:
     ema : float, optional
         Keep ``ema_model``, in which parameters are averaged with this decay.
     accelerator, devices, strategy, precision
-        Of Fabric; ``strategy="ddp"`` for several processes.
+        Of Fabric; ``strategy="ddp"`` for several processes, ``precision="bf16-mixed"`` for less memory. "16-mixed" is
+        refused: it would need gradients to be scaled, in attacks too.
     augment : callable, optional
         ``augment(images)`` of every batch before it is used, such as one of torchvision's transforms.
     loggers : sequence of Fabric loggers, optional
@@ -106,6 +107,8 @@ class RobustTrainer:
         self.defense = NoDefense() if defense is None else defense
         self.optimizer, self.scheduler = optimizer, scheduler
         self.max_epochs, self.ema, self.seed = max_epochs, ema, seed
+        if precision is not None and str(precision).startswith("16"):
+            raise ValueError(f"precision must be 'bf16-mixed', '32-true' or '64-true', got {precision!r}")
         self.accelerator, self.devices, self.strategy, self.precision = accelerator, devices, strategy, precision
         self.augment, self.loggers = augment, loggers
         self.checkpoint_dir, self.callbacks, self.verbose = checkpoint_dir, callbacks, verbose
@@ -171,6 +174,7 @@ class RobustTrainer:
                 check_images(images)
                 if self.augment is not None:
                     images = self.augment(images)
+                    check_images(images)
                 optimizer.zero_grad()
                 with fabric.autocast():
                     loss = self.defense.loss(model, images, labels, self.loss, self.miner)
@@ -188,6 +192,8 @@ class RobustTrainer:
                 scheduler.step()
             self.history.append(float(torch.stack(losses).mean()))
             fabric.log("loss", self.history[-1], step=epoch + 1)
+            for logger in fabric.loggers:
+                logger.save()  # loggers keep what they are told for a while: an interrupted run would lose it
             if self.is_main:
                 self._save(epoch + 1, optimizer, scheduler)
                 if self.verbose:
