@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certimetric.geometry.interrupts import is_interrupt
+
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -113,8 +115,10 @@ def find_factory(name: str) -> Callable[..., Any]:
         raise ValueError(f"model must be {known} or 'package.module:factory', got {name!r}")
     try:
         return getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"there is no model factory {name!r}: {error}") from None
+    except Exception as error:  # a module of the user's may raise anything
+        if is_interrupt(error):
+            raise
+        raise ValueError(f"there is no model factory {name!r}: {str(error) or type(error).__name__}") from error
 
 
 def _small_cnn(dim: int, in_channels: int, width: int = 32) -> EmbeddingNetwork:
