@@ -24,8 +24,8 @@ _LEFT, _DROP, _ZERO, _FEW = 0.05, 0.03, 0.1, 100
 
 @dataclass(frozen=True, eq=False)
 class Probed:
-    """What the checks look at: a model, its index, a sample of the queries, and the worst case of the audit on it: over all
-    attacks, and over those that use gradients, if there were any."""
+    """What the checks look at: a model, its index, a sample of the queries, and the worst case of the audit on it, over
+    all attacks and over those that use gradients, if there were any."""
 
     request: RetrievalRequest
     subject: Subject

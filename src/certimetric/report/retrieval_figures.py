@@ -29,8 +29,7 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             + (
                 "Attacks were tried, not all changes: the truth lies on the line or below it."
                 if document["protocol"]["units"] == "pixels"
-                else "The smallest change of each query that suffices is computed, so that for these queries the line is "
-                "exact."
+                else "The smallest change that suffices was computed for each query: the line is exact for them."
             ),
         ),
         _curve(
@@ -161,8 +160,8 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
         f"({percent(drawn['explained'], 0)} of the variance), "
         "a colour and mark for each class."
         + (
-            f" An arrow shows where the attack takes a query; of {broken} of the {len(moves)} drawn the first result is "
-            "of another class in the end."
+            f" An arrow shows where the attack takes a query; after it the first result of {broken} of the {len(moves)} "
+            "drawn is of another class."
             if moves
             else ""
         )
