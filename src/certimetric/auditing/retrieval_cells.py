@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import certimetric
-from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
+from certimetric.auditing.retrieval_request import RetrievalRequest, Subject, embedded
 from certimetric.geometry.files import write_atomically
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def model_hash(subject: Subject) -> str:
 
 def probe_hash(subject: Subject, request: RetrievalRequest) -> str:
     """Digest of what a model makes of some queries, up to rounding."""
-    from certimetric.deep import embed
-
-    embeddings = embed(subject.model, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
+    embeddings = embedded(subject, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
     scale = float(embeddings.abs().max()) or 1.0
     return hashlib.sha256(_bytes((1e3 * embeddings / scale).round() + 0.0)).hexdigest()
 

@@ -16,7 +16,7 @@ from certimetric.report.pictures import pictures, png
 
 N_EXAMPLES, N_RESULTS = 4, 5
 _MAP_POINTS, _MAP_ATTACKED, _MAP_CLASSES = 400, 60, 10
-_LARGEST = 96  # pixels of a picture in the report
+_LARGEST, _RESULT = 96, 56  # pixels of a query in the report, and of a result
 _NUMBERS = 2**24  # numbers of embeddings that a map is made of: those of raw pixels may be very long
 
 
@@ -80,14 +80,14 @@ def _class(names: Sequence[str], label: int) -> str:
 
 def _result(request: RetrievalRequest, row: int, label: int) -> dict[str, Any]:
     own = int(request.gallery.labels[row])
-    pixels = _pixels(request.gallery.select(torch.tensor([row])).tensor()[0])
+    pixels = _pixels(request.gallery.select(torch.tensor([row])).tensor()[0], _RESULT)
     return {"picture": png(_levels(pixels)), "label": _class(request.class_names, own), "right": own == label}
 
 
-def _pixels(image: torch.Tensor) -> NDArray[np.float64]:
+def _pixels(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
     """(c, h, w) as (h, w, 3) in colour, else as (h, w), the mean of the channels; thinned where it is large."""
     pixels = np.asarray(image.detach().cpu().double())
-    step = max(1, -(-max(pixels.shape[1:]) // _LARGEST))
+    step = max(1, -(-max(pixels.shape[1:]) // largest))
     pixels = pixels[:, ::step, ::step]
     return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(axis=0)
 

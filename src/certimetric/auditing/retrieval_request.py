@@ -14,7 +14,7 @@ from certimetric.geometry.interrupts import is_interrupt
 from certimetric.report.document import PIXELS, printable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from certimetric.deep import Attack, ImageSet
     from certimetric.deep.threats import Ball
@@ -157,8 +157,9 @@ def make_request(
     able = with_positive(queries, items).nonzero()[:, 0]
     order = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:n_queries]
     chosen = queries.select(able[order.sort().values])
+    images = next(chosen.batches(2)).tensor()
     for subject in named:
-        _embeds(subject, chosen)
+        embedded(subject, images)
     radii, quoted = _radii(tuple(queries.images.shape), norm, eps, report_eps)
     specs = [*names, PIXELS]
     texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
@@ -180,13 +181,12 @@ def make_request(
     )
 
 
-def _embeds(subject: Subject, queries: ImageSet) -> None:
-    """See that a model takes these images."""
+def embedded(subject: Subject, images: Tensor) -> Tensor:
+    """What a model makes of images; an error names the model."""
     from certimetric.deep import embed
 
-    images = next(queries.batches(2)).tensor()
     try:
-        embed(subject.model, images)
+        return embed(subject.model, images)
     except Exception as error:  # a model of the user's may raise anything
         if is_interrupt(error):
             raise
