@@ -160,8 +160,7 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
         f"({percent(drawn['explained'], 0)} of the variance), "
         "a colour and mark for each class."
         + (
-            f" An arrow shows where the attack takes a query: {broken} of the {len(moves)} drawn then find another class "
-            "first."
+            f" An arrow shows where the attack takes a query: of {len(moves)}, {broken} then find another class first."
             if moves
             else ""
         )
