@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.auditing import audit_embeddings  # noqa: E402
-from certimetric.datasets.embeddings import Embeddings, load_embeddings  # noqa: E402
+from certimetric.auditing import audit_embeddings
+from certimetric.datasets.embeddings import Embeddings, load_embeddings
 
 
 def clouds(n=40, dim=2, n_classes=3, seed=0):
@@ -282,7 +282,7 @@ def test_no_file_and_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"given\.npz"):
         load_embeddings(tmp_path / "given.npz")
     (tmp_path / "given.npz").mkdir()
-    with pytest.raises(ValueError, match="not an .npz file"):
+    with pytest.raises(ValueError, match=r"not an \.npz file"):
         load_embeddings(tmp_path / "given.npz")
 
 
