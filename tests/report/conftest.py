@@ -320,7 +320,7 @@ def failing_document() -> dict[str, Any]:
 
 
 def retrieval_document(n_models: int = 2, pixels: bool = True, size: int = 8, n_classes: int = 4, seed: int = 0):
-    """A document as an audit of embedding models would write it, of pictures or of embeddings; figures are simulated."""
+    """A document as an audit of embedding models would write it, of pictures or of embeddings; simulated."""
     rng = np.random.default_rng(seed)
     eps = [0.025, 0.05, 8 / 255] if pixels else [0.2, 0.4, 0.8]
     eps = sorted(eps)
@@ -370,7 +370,7 @@ def retrieval_document(n_models: int = 2, pixels: bool = True, size: int = 8, n_
             "versions": {"certimetric": "0.1.0", "torch": "2.9.0"},
             "machine": {"system": "Linux", "device": "cpu"},
             "cells": {"computed": 21, "reused": 0, "failed": 0},
-            "model_sha256": {spec: "ab12" * 16 for spec in specs},
+            "model_sha256": dict.fromkeys(specs, "ab12" * 16),
         },
     }
     return json.loads(json.dumps(document, allow_nan=False))

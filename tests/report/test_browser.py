@@ -64,7 +64,7 @@ def page(request, tmp_path, make_document):
 
 @pytest.mark.parametrize("page", PAGES, indirect=True)
 @pytest.mark.parametrize("width", [390, 1400])
-def test_nothing_sticks_out(tmp_path, page, width):
+def test_nothing_sticks_out(request, tmp_path, page, width):
     probe = tmp_path / "probe.html"
     probe.write_text(PROBE.format(page=page.as_uri(), width=width), encoding="utf-8")
     done = browse(tmp_path, "--window-size=1500,6200", "--dump-dom", probe.as_uri())
@@ -74,7 +74,8 @@ def test_nothing_sticks_out(tmp_path, page, width):
     assert scroll_width <= width
     assert text > 2000
     assert sections >= 6
-    assert tallest < 150  # names are broken between words, not into letters
+    # Names are broken between words, not into letters; one of 200 letters without a space has to be.
+    assert tallest < (450 if "hostile" in request.node.callspec.id else 150)
 
 
 @pytest.mark.parametrize("page", ["digits", "two models"], indirect=True)

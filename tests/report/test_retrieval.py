@@ -1,4 +1,4 @@
-"""The page on embedding models is a pure function of its document, complete, self-contained, and safe with any names."""
+"""The page on embedding models is a pure function of its document, complete, self-contained and safe with any name."""
 
 import copy
 import json
@@ -50,31 +50,44 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def test_same_document_same_bytes(retrieval):
+@pytest.fixture(scope="module")
+def rendered():
+    """The page of a document, which most tests look at as it is; each is rendered once."""
+    pages = {}
+
+    def page(document):
+        key = json.dumps(document)
+        if key not in pages:
+            pages[key] = render_retrieval(document)
+        return pages[key]
+
+    return page
+
+
+def test_same_document_same_bytes(retrieval, rendered):
     before = copy.deepcopy(retrieval)
-    html = render_retrieval(retrieval)
-    assert html == render_retrieval(json.loads(json.dumps(retrieval)))
+    assert rendered(retrieval) == render_retrieval(retrieval)
     assert retrieval == before  # and the document is left as it was
 
 
-def test_page_loads_nothing(retrieval):
-    html = render_retrieval(retrieval)
+def test_page_loads_nothing(retrieval, rendered):
+    html = rendered(retrieval)
     for load in Page(html).loads:
         assert load.startswith(("#", "data:image/png;base64,")) or load == "data:,", load
     assert "@import" not in html
     assert not re.search(r"url\((?!#)", html)
 
 
-def test_identifiers_are_unique_and_links_lead_somewhere(retrieval):
-    page = Page(render_retrieval(retrieval))
+def test_identifiers_are_unique_and_links_lead_somewhere(retrieval, rendered):
+    page = Page(rendered(retrieval))
     assert len(page.ids) == len(set(page.ids))
     for link in page.loads:
         if link.startswith("#"):
             assert link[1:] in page.ids, link
 
 
-def test_every_model_section_and_check_is_there(retrieval):
-    page = Page(render_retrieval(retrieval))
+def test_every_model_section_and_check_is_there(retrieval, rendered):
+    page = Page(rendered(retrieval))
     for section in ("verdict", "threat", "comparison", "robustness", "maps", "classes", "checks", "reproduction"):
         assert section in page.ids
     pictures = retrieval["protocol"]["units"] == "pixels"
@@ -86,9 +99,9 @@ def test_every_model_section_and_check_is_there(retrieval):
     assert retrieval["verdict"]["status"] in page.text
 
 
-def test_hostile_names_stay_text(make_document):
-    page = Page(render_retrieval(make_document("hostile retrieval")))
-    clean = Page(render_retrieval(make_document("two models")))
+def test_hostile_names_stay_text(make_document, rendered):
+    page = Page(rendered(make_document("hostile retrieval")))
+    clean = Page(rendered(make_document("two models")))
     assert page.handlers == clean.handlers == []
     assert page.scripts == clean.scripts
     assert "alert(1)" in page.text  # shown, not run
@@ -98,8 +111,8 @@ def test_hostile_names_stay_text(make_document):
     assert fragment.loads == fragment.handlers == []
 
 
-def test_document_is_embedded(retrieval):
-    (embedded,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', render_retrieval(retrieval), re.S)
+def test_document_is_embedded(retrieval, rendered):
+    (embedded,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', rendered(retrieval), re.S)
     assert json.loads(embedded) == retrieval
 
 
@@ -113,9 +126,9 @@ def cells(html, table):
     ]
 
 
-def test_curves_hold_the_numbers_of_the_document(make_document):
+def test_curves_hold_the_numbers_of_the_document(make_document, rendered):
     document = make_document("two models")
-    html = render_retrieval(document)
+    html = rendered(document)
     for name, figure in (("recall", "recall_at_1"), ("map", "map_at_r")):
         header, *rows = cells(html, f"figure-{name}")
         assert header == ["ε", *(learner["label"] for learner in document["learners"])]
@@ -163,20 +176,18 @@ def test_training_holds_the_numbers_of_the_runs(make_document):
     ]
 
 
-def test_an_attack_that_changed_nothing_is_not_magnified(make_document):
-    text = Page(render_retrieval(make_document("one model"))).text
+def test_an_attack_that_changed_nothing_is_not_magnified(make_document, rendered):
+    text = Page(rendered(make_document("one model"))).text
     assert "difference × 12.5" in text
     assert "difference: none" in text
 
 
-def test_words_are_those_of_what_was_audited(make_document):
-    one, two = (Page(render_retrieval(make_document(name))).text for name in ("one model", "two models"))
+def test_words_are_those_of_what_was_audited(make_document, rendered):
+    one, two = (Page(rendered(make_document(name))).text for name in ("one model", "two models"))
     assert "1 model beside raw pixels" in one
     assert "2 models beside raw pixels" in two
     assert "the truth lies on the line or below it" in two
-    single, several = (
-        Page(render_retrieval(make_document(name))).text for name in ("embeddings of one model", "embeddings")
-    )
+    single, several = (Page(rendered(make_document(name))).text for name in ("embeddings of one model", "embeddings"))
     for text, counted in ((single, "· 1 model ·"), (several, "· 2 models ·")):
         assert counted in text
         assert "raw pixels" not in text.lower()
@@ -185,8 +196,8 @@ def test_words_are_those_of_what_was_audited(make_document):
         assert "exact" in text
 
 
-def test_terms_keep_their_capitals(make_document):
-    text = Page(render_retrieval(make_document("two models"))).text
+def test_terms_keep_their_capitals(make_document, rendered):
+    text = Page(rendered(make_document("two models"))).text
     assert "Best: R@1" in text
     assert "Best: mAP@R" in text
 
@@ -209,15 +220,15 @@ def test_text_table(retrieval):
     assert any("mAP@R attacked" in name for name in header) == (retrieval["protocol"]["units"] == "pixels")
 
 
-def test_fragment_is_short(retrieval):
+def test_fragment_is_short(retrieval, rendered):
     fragment = render_retrieval_fragment(retrieval)
-    assert len(fragment) < len(render_retrieval(retrieval)) / 3
+    assert len(fragment) < len(rendered(retrieval)) / 3
     assert retrieval["verdict"]["status"] in fragment
 
 
-def test_many_classes_are_folded(make_document):
+def test_many_classes_are_folded(make_document, rendered):
     document = make_document("twelve models")
-    html = render_retrieval(document)
+    html = rendered(document)
     assert "185 more classes" in html
     first = cells(html, "classes")[1]
     mean = {
@@ -229,13 +240,15 @@ def test_many_classes_are_folded(make_document):
     assert first[0] == min(mean, key=mean.get)  # the worst of them comes first
 
 
-def test_round_trip(tmp_path, retrieval):
+@pytest.mark.parametrize("name", ["two models", "embeddings", "hostile retrieval"])
+def test_round_trip(tmp_path, make_document, name):
+    retrieval = make_document(name)
     result = RetrievalAudit(retrieval)
     results, report = result.save(tmp_path, title="A title")
     for read in (RetrievalAudit.load(tmp_path), load_audit(tmp_path), load_audit(results)):
         assert isinstance(read, RetrievalAudit)
         assert read.to_dict() == retrieval
-        assert read.to_html(title="A title") == report.read_text(encoding="utf-8")
+    assert read.to_html(title="A title") == report.read_text(encoding="utf-8")
     assert "<h1>A title</h1>" in report.read_text(encoding="utf-8")
     assert repr(result).startswith("RetrievalAudit of ")
     assert result._repr_html_() == render_retrieval_fragment(retrieval)
