@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
     config = TrainingConfig.from_mapping(
         {
             "data": {"name": "digits"},
-            "model": {"name": "small-cnn", "dim": 8, "options": {"width": 8}},
+            "model": {"name": "small-cnn", "dim": 8, "width": 8},
             "training": {"epochs": 1, "batch_size": 300, "per_class": 30, "accelerator": "cpu"},
         }
     )
@@ -152,7 +152,7 @@ def test_the_training_side_need_not_be_here(run, here):
     np.savez(here / "set.npz", images=images, labels=labels, zero_shot_test=labels > 1)
     config = {
         "data": {"name": "set.npz"},
-        "model": {"name": "small-cnn", "dim": 4, "options": {"width": 8}},
+        "model": {"name": "small-cnn", "dim": 4, "width": 8},
         "training": {"epochs": 1, "batch_size": 8, "per_class": 4, "accelerator": "cpu"},
     }
     train(TrainingConfig.from_mapping(config), here / "net", root=here)
