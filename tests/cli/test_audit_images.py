@@ -16,10 +16,12 @@ from certimetric.bench import TrainingConfig, train  # noqa: E402
 QUICK = ["--images", "digits", "--attack", "fgsm", "--queries", "20", "--check-queries", "0", "--eps", "8/255"]
 
 MINE = """
+import torch
 from torch import nn
 
 
 def small():
+    torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
 
 
@@ -71,6 +73,7 @@ def here(tmp_path, monkeypatch, trained):
     np.savez(tmp_path / "others.npz", embeddings=points @ rng.normal(size=(3, 2)), labels=labels)
     np.savez(tmp_path / "fewer.npz", embeddings=points[:30], labels=labels[:30])
     monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a command adds the current folder
     return tmp_path
 
 
