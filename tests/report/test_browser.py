@@ -62,7 +62,11 @@ def page(request, tmp_path, make_document):
     return path
 
 
-@pytest.mark.parametrize("page", PAGES, indirect=True)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "twelve models" else []) for name in PAGES],
+    indirect=True,
+)
 @pytest.mark.parametrize("width", [390, 1400])
 def test_nothing_sticks_out(request, tmp_path, page, width):
     probe = tmp_path / "probe.html"
