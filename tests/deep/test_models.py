@@ -156,7 +156,10 @@ def test_resnet50_takes_colour_only(asked):
     ("name", "options", "message"),
     [
         ("small-cn", {}, "model must be 'small-cnn', 'resnet50' or 'package.module:factory', got 'small-cn'"),
-        ("small-cnn", {"depth": 3}, "options of the model 'small-cnn' do not fit: .*depth"),
+        ("small-cnn", {"depht": 3}, "options of the model 'small-cnn' do not fit: .*depht"),
+        ("small-cnn", {"depth": 0}, "depth and stem of 'small-cnn' must be at least 1, and 1 or 2, got 0 and 1"),
+        ("small-cnn", {"norm": "layer"}, "norm of 'small-cnn' must be 'group' or 'batch' or 'none', got 'layer'"),
+        ("small-cnn", {"downsample": "avg"}, "downsample of 'small-cnn' must be 'stride' or 'max', got 'avg'"),
         ("small-cnn", {"width": 7}, "width of 'small-cnn' must be a multiple of 8, got 7"),
         ("no_such_package.models:net", {}, "no model factory 'no_such_package.models:net'"),
         ("math:net", {}, "no model factory 'math:net'"),
@@ -171,6 +174,26 @@ def test_wrong_models_are_named(monkeypatch, name, options, message):
     own_factory(monkeypatch, factory=lambda dim, depth=1: nn.Flatten(), nothing=lambda dim: dim)
     with pytest.raises(ValueError, match=message):
         embedding_model(name, dim=4, **options)
+
+
+@pytest.mark.parametrize("size", [8, 28, 64])
+@pytest.mark.parametrize(
+    "options",
+    [{"downsample": "max", "norm": "none"}, {"depth": 4, "stem": 2, "norm": "batch", "centre": True}, {"mean": 0.0}],
+)
+def test_the_small_network_takes_pictures_from_8_to_64_pixels(size, options):
+    model = embedding_model("small-cnn", dim=5, width=8, **options)
+    embeddings = model(torch.rand(6, 1, size, size))
+    assert embeddings.shape == (6, 5)
+    assert torch.allclose(embeddings.norm(dim=1), torch.ones(6))
+    assert sum(isinstance(layer, nn.Conv2d) for layer in model.modules()) == options.get("depth", 3)
+
+
+def test_a_centre_spreads_embeddings():
+    torch.manual_seed(0)
+    images = torch.rand(20, 1, 28, 28)
+    about, as_is = (embedding_model("small-cnn", dim=8, width=8, centre=centre)(images) for centre in (True, False))
+    assert about.mean(dim=0).norm() < 0.2 < 0.8 < as_is.mean(dim=0).norm()
 
 
 def test_a_module_that_does_not_parse_is_named(tmp_path, monkeypatch):
@@ -199,7 +222,8 @@ def test_a_mistake_inside_of_a_factory_is_not_taken_for_one_of_options(monkeypat
 
 def test_options_of_models(monkeypatch):
     own_factory(monkeypatch, some=lambda dim, depth=1: None, any_=lambda dim, **options: None)
-    assert model_options("small-cnn") == ["width"]
+    small = ["width", "depth", "stem", "downsample", "norm", "centre", "mean", "std"]
+    assert model_options("small-cnn") == small
     assert model_options("resnet50") == ["weights"]
     assert model_options("own_models:some") == ["depth"]
     assert model_options("own_models:any_") is None

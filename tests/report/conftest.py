@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_wine
 
+from certimetric.report.document import PIXELS
+from certimetric.report.pictures import png
+
 HOSTILE = "<script>alert(1)</script>"
 
 # spec, label, clean error, median certified radius, steepness of the spectrum
@@ -316,6 +319,161 @@ def failing_document() -> dict[str, Any]:
     return document
 
 
+def retrieval_document(n_models: int = 2, pixels: bool = True, size: int = 8, n_classes: int = 4, seed: int = 0):
+    """A document as an audit of embedding models would write it, of pictures or of embeddings; simulated."""
+    rng = np.random.default_rng(seed)
+    eps = [0.025, 0.05, 8 / 255] if pixels else [0.2, 0.4, 0.8]
+    eps = sorted(eps)
+    names = [f"class {i}" for i in range(n_classes)]
+    specs = [f"model-{i}" for i in range(1, n_models + 1)] + [PIXELS] * pixels
+    learners = [_retrieval_learner(rng, spec, eps, names, pixels, size) for spec in specs]
+    attacks = ["PGD, 20 steps", "APGD, 50 steps"] if pixels else ["exact smallest change"]
+    checks = [
+        ("CR101", "A huge attack breaks everything", "passed", specs[0], "0.0 % of 100 queries are still right."),
+        ("CR104", "Gradients", "issue", specs[0], "90 of 100 queries have a gradient of zero."),
+        ("CR107", "Training pictures among the queries", "not applicable", specs[0], "It is not known."),
+        ("CR110", "Number of queries", "tip", None, "With 60 queries a figure of 50 % is known to ± 13 points only."),
+    ]
+    document = {
+        "schema": "certimetric.retrieval-audit/1",
+        "data": {
+            "name": "digits",
+            "source": "digits, test side",
+            "n_queries": 60,
+            "n_without_positive": 1,
+            "n_gallery": 120,
+            "n_classes": n_classes,
+            "image_shape": [1, size, size] if pixels else [16],
+            "sha256": "0123456789abcdef" * 4,
+        },
+        "protocol": {
+            "norm": "linf" if pixels else "l2",
+            "units": "pixels" if pixels else "embedding",
+            "eps": eps,
+            "report_eps": eps[1],
+            "attacks": attacks,
+            "objective": "margin",
+            "n_checked": 100,
+            "seed": 0,
+        },
+        "learners": learners,
+        "checks": [dict(zip(("code", "title", "severity", "learner", "message"), check)) for check in checks],
+        "thresholds": [
+            {"expression": f"{specs[0]}.attacked@{eps[1]:g}>=0.3", "observed": 0.42, "passed": True},
+            {"expression": f"{specs[0]}.recall>=0.99", "observed": 0.9, "passed": False},
+        ],
+        "verdict": {"status": "FAIL", "sentence": "model-1 finds a picture of the right class first."},
+        "reproduction": {
+            "command": "certimetric audit --model runs/model-1 --images digits",
+            "started": "2026-11-20T10:00:00+00:00",
+            "wall_seconds": 31.2,
+            "versions": {"certimetric": "0.1.0", "torch": "2.9.0"},
+            "machine": {"system": "Linux", "device": "cpu"},
+            "cells": {"computed": 21, "reused": 0, "failed": 0},
+            "model_sha256": dict.fromkeys(specs, "ab12" * 16),
+        },
+    }
+    return json.loads(json.dumps(document, allow_nan=False))
+
+
+def _retrieval_learner(rng, spec, eps, names, pixels, size) -> dict[str, Any]:
+    figures = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
+    attacked = figures if pixels else figures[:1]
+
+    def told(share, keys=figures):
+        noisy = {key: float(np.clip(share + 0.02 * i + 0.01 * rng.random(), 0, 1)) for i, key in enumerate(keys)}
+        return {key: {"mean": v, "low": max(v - 0.1, 0.0), "high": min(v + 0.1, 1.0)} for key, v in noisy.items()}
+
+    trained = pixels and spec != PIXELS
+    config = {
+        "data": {"name": "digits"},
+        "loss": {"name": "triplet", "margin": 0.2},
+        "miner": None,
+        "defense": {"kind": "tuple", "norm": "linf", "eps": 0.1, "steps": 5},
+    }
+    run = {"config": config, "epochs": 4, "seconds": 12.5, "history": [0.3, 0.2, 0.15, 0.1], "finished": True}
+    return {
+        "spec": spec,
+        "label": spec[:1].upper() + spec[1:] if spec == PIXELS else spec,
+        "source": f"runs/{spec}",
+        "dim": 16,
+        "n_parameters": 12345,
+        "training": run if trained else None,
+        "clean": told(0.8) | {"nmi": 0.5},
+        "attacked": [
+            {
+                "eps": e,
+                "worst": told(0.7 - 0.2 * i, attacked),
+                "attacks": {
+                    name: told(0.75 - 0.2 * i, attacked) for name in (("pgd", "apgd") if pixels else ("exact",))
+                },
+            }
+            for i, e in enumerate(eps)
+        ],
+        "per_class": [{"class": name, "count": 15, "recall": 0.9, "attacked": float(rng.random())} for name in names],
+        "examples": [_example(rng, i, names, size) for i in range(2)] if pixels else [],
+        "map": {
+            "points": [[float(rng.normal()), float(rng.normal()), i % min(len(names), 10)] for i in range(40)],
+            "moves": [[0.1 * i, 0.0, 0.2, 0.3 * i, i % 2, i == 1] for i in range(3)] if pixels else [],
+            "classes": names[:10],
+            "explained": 0.4,
+        },
+    }
+
+
+def _example(rng, i, names, size) -> dict[str, Any]:
+    def picture():
+        return png(rng.integers(0, 256, (size, size), dtype=np.uint8))
+
+    def results(right):
+        return [{"picture": picture(), "label": names[j % 2], "right": (j > 0) | right} for j in range(5)]
+
+    return {
+        "query": i,
+        "label": names[0],
+        "broken": i == 0,
+        "original": picture(),
+        "adversarial": picture(),
+        "difference": picture(),
+        "magnified": 12.5 if i == 0 else None,
+        "clean": results(True),
+        "attacked": results(i > 0),
+    }
+
+
+def hostile_retrieval_document() -> dict[str, Any]:
+    """Names that try to break out, wherever a name can stand in an audit of embedding models."""
+    document = retrieval_document(n_models=2)
+    document["data"].update(name=f'{HOSTILE}</script><!--"\u2028', source="https://example.org/?a=1&b=<2>")
+    names = [f"{HOSTILE}'\"", "{{ 7 * 7 }} $x_2$ &amp; \x00 #0100ff 距離", "goes_on_without_any_space_" * 9]
+    for i, learner in enumerate(document["learners"][:2]):
+        learner["label"], learner["source"] = names[i] + str(i), f"https://example.org/{HOSTILE}"
+        learner["training"]["config"]["defense"]["kind"] = HOSTILE
+        learner["map"]["classes"] = [*names, "d"]
+        for row, name in zip(learner["per_class"], names):
+            row["class"] = name
+        for card in learner["examples"]:
+            card["label"] = names[0]
+            for entry in (*card["clean"], *card["attacked"]):
+                entry["label"] = names[2]
+    document["checks"][1]["message"] = HOSTILE + "\x1b[31m"
+    document["verdict"]["sentence"] = f"Unsafe: {HOSTILE} & more."
+    document["thresholds"][0]["expression"] = f"model.recall>={HOSTILE}"
+    document["protocol"]["attacks"][0] = HOSTILE
+    document["reproduction"].update(command=f"certimetric audit '{HOSTILE}'", versions={HOSTILE: HOSTILE})
+    return document
+
+
+RETRIEVAL = {
+    "two models": retrieval_document,
+    "one model": lambda: retrieval_document(n_models=1),
+    "twelve models": lambda: retrieval_document(n_models=12, n_classes=200),
+    "embeddings": lambda: retrieval_document(pixels=False),
+    "embeddings of one model": lambda: retrieval_document(n_models=1, pixels=False),
+    "hostile retrieval": hostile_retrieval_document,
+}
+
+
 DOCUMENTS = {
     "digits": lambda: audit_document(n_learners=4),
     "wine": lambda: audit_document(image=False, n_learners=2),
@@ -330,13 +488,19 @@ _built: dict[str, dict[str, Any]] = {}
 def build(name: str) -> dict[str, Any]:
     """A fresh copy of the named document."""
     if name not in _built:
-        _built[name] = DOCUMENTS[name]()
+        _built[name] = (DOCUMENTS | RETRIEVAL)[name]()
     return copy.deepcopy(_built[name])
 
 
 @pytest.fixture(params=sorted(DOCUMENTS))
 def document(request) -> dict[str, Any]:
     """Each of the documents in turn."""
+    return build(request.param)
+
+
+@pytest.fixture(params=["two models", "embeddings", "embeddings of one model", "hostile retrieval"])
+def retrieval(request) -> dict[str, Any]:
+    """Documents about embedding models in turn; the others are asked for by name."""
     return build(request.param)
 
 

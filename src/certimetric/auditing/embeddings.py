@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.progress import progress_bar
-from certimetric.auditing.retrieval_request import FIGURES, N_QUERIES, checked_radii
+from certimetric.auditing.retrieval_request import N_QUERIES, checked_radii
 from certimetric.auditing.retrieval_result import RetrievalAudit
 from certimetric.auditing.retrieval_summary import Scores, estimate, per_class
 from certimetric.auditing.retrieval_verdict import conclude, judge_thresholds, recommend
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from certimetric.datasets.embeddings import Embeddings
 
 _PACKAGES = ("numpy", "scipy", "torch")
+_FIGURES = {"recall": False, "map": False, "attacked": True}
 _STEPS = (0.25, 0.5, 1.0, 1.5, 2.0)  # radii by default, of the median smallest change
 
 
@@ -58,9 +59,9 @@ def audit_embeddings(
     models : mapping of str to Embeddings
         Embeddings of the same pictures by each model.
     eps : sequence of float, default=None
-        Sizes of the change. None for five about the median smallest change of all models.
+        Sizes of the change. None for five about the median smallest change of all models, and those of thresholds.
     report_eps : float, default=None
-        The one that table and verdict quote; None for the middle one.
+        The one of ``eps`` that table and verdict quote; None for the middle one.
     n_queries : int, default=500
         So many queries, drawn at random, are ranked.
     seed : int, default=0
@@ -81,7 +82,8 @@ def audit_embeddings(
     Raises
     ------
     ValueError
-        If models embed different pictures, or no query has another picture of its class.
+        If models embed different pictures, if no query has another picture of its class, or if radii or thresholds do
+        not fit.
 
     Examples
     --------
@@ -92,10 +94,15 @@ def audit_embeddings(
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     first = _same_pictures(models)
+    if eps is None and report_eps is not None:
+        raise ValueError("report_eps must be one of eps, which was not given")
+    given_radii = None if eps is None else checked_radii(eps, report_eps)
     texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
+    at = None if given_radii is None else given_radii[0]
+    asked = [parse_threshold(text, list(models), figures=_FIGURES, at=at) for text in texts]
+    rows = _drawn(first, n_queries, seed)
     if out is not None:
         prepare_folder(Path(out))
-    rows = _drawn(first, n_queries, seed)
     clean: dict[str, Scores] = {}
     radii: dict[str, NDArray[np.float64]] = {}
     with progress_bar(progress, 2 * len(models)) as advance:
@@ -104,10 +111,8 @@ def audit_embeddings(
             advance(False)
             radii[key] = _smallest(given, rows, clean[key]["recall_at_1"] > 0)
             advance(False)
-    sizes, quoted_eps = checked_radii(_radii(radii) if eps is None else eps, report_eps)
+    sizes, quoted_eps = given_radii or _chosen(radii, [threshold.at for threshold in asked if threshold.at])
     quoted = sizes.index(quoted_eps)
-    # Read only now: without eps the radii are chosen from the results.
-    asked = [parse_threshold(text, list(models), figures=FIGURES, at=sizes) for text in texts]
     learners = [_learner(key, given, rows, clean[key], radii[key], sizes, quoted) for key, given in models.items()]
     checks = [entry for key, given in models.items() for entry in _checks(key, given)]
     recommended = recommend(learners, quoted)
@@ -147,7 +152,7 @@ def audit_embeddings(
             "versions": describe_versions(_PACKAGES),
             "machine": describe_machine(),
             "cells": {"computed": len(models), "reused": 0, "failed": 0},
-            "model_sha256": {key: _digest(given.gallery) for key, given in models.items()},
+            "model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()},
         },
     }
     result = RetrievalAudit(document)
@@ -224,11 +229,12 @@ def _smallest(given: Embeddings, rows: NDArray[np.int64], hit: NDArray[np.bool_]
     return radii
 
 
-def _radii(found: Mapping[str, NDArray[np.float64]]) -> list[float]:
-    """Radii about the median of all models, to two digits."""
+def _chosen(found: Mapping[str, NDArray[np.float64]], asked: Sequence[float]) -> tuple[tuple[float, ...], float]:
+    """Radii about the median of all models, to two digits, which is quoted, and those that thresholds ask for."""
     known = np.concatenate([radii[(radii > 0) & np.isfinite(radii)] for radii in found.values()])
     middle = float(np.median(known)) if len(known) else 1.0
-    return [float(f"{step * middle:.2g}") for step in _STEPS]
+    radii = [float(f"{step * middle:.2g}") for step in _STEPS]
+    return checked_radii([*radii, *asked], radii[_STEPS.index(1.0)])
 
 
 def _learner(
@@ -279,6 +285,10 @@ def _checks(key: str, given: Embeddings) -> Iterator[dict[str, Any]]:
         if each.code == "CR108":
             severity, message = spread(given.gallery)
         yield {"code": each.code, "title": each.title, "severity": severity, "learner": key, "message": message}
+
+
+def _arrays(given: Embeddings) -> list[NDArray[np.float64]]:
+    return [given.gallery] if given.queries is None else [given.gallery, given.queries]
 
 
 def _digest(*arrays: NDArray[Any]) -> str:

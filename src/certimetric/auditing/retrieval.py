@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certimetric.auditing.progress import progress_bar
-from certimetric.auditing.retrieval_cells import Cells, Scores
+from certimetric.auditing.retrieval_cells import SCORES, Cells, Scores
 from certimetric.auditing.retrieval_checks import beaten_by_pixels, run_checks
 from certimetric.auditing.retrieval_evidence import embedding_map, examples
 from certimetric.auditing.retrieval_request import (
+    BLACK_BOX,
     DEFAULT_ATTACKS,
     N_CHECKED,
     N_QUERIES,
@@ -33,7 +36,6 @@ from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
 if TYPE_CHECKING:
     from certimetric.deep import ImageSet, Index
 
-_SHOWN = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
 _PACKAGES = ("numpy", "scipy", "torch", "pytorch-metric-learning", "lightning", "safetensors")
 
 
@@ -142,7 +144,6 @@ def run_retrieval_audit(
     progress: bool = False,
 ) -> RetrievalAudit:
     """Carry out a validated audit; see :func:`audit_retrieval`."""
-    from certimetric.deep import Index
     from certimetric.deep.embeddings import device_of
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
@@ -153,20 +154,21 @@ def run_retrieval_audit(
     cells = Cells(request, folder)
     quoted = request.eps.index(request.report_eps)
     learners: list[dict[str, Any]] = []
-    worst, indices = {}, {}
+    worst, white, indices = {}, {}, {}
     steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
     with progress_bar(progress, steps) as advance:
         for subject in request.subjects:
-            index = indices[subject.name] = Index(subject.model, request.gallery)
+            index = indices[subject.name] = _index(request, subject)
             clean, attacked = _scores(request, subject, index, cells, advance)
             worst[subject.name] = attacked[quoted][0]["recall_at_1"]
+            white[subject.name] = _white(request, clean, attacked[: quoted + 1])
             learners.append(_learner(request, subject, index, clean, attacked))
         for subject, learner in zip(request.subjects, learners):
             attack = request.make_attack(request.attacks[0], request.report_eps)
             learner["examples"] = examples(request, indices[subject.name], attack)
             learner["map"] = embedding_map(request, indices[subject.name], attack)
             advance(False)
-        checks = run_checks(request, indices, worst, training)
+        checks = run_checks(request, indices, worst, white, training)
         advance(False)
     checks += beaten_by_pixels(learners, quoted)
     recommended = recommend(learners, quoted)
@@ -232,6 +234,28 @@ def _scores(
     return clean, attacked
 
 
+def _index(request: RetrievalRequest, subject: Subject) -> Index:
+    from certimetric.deep import Index
+
+    try:
+        return Index(subject.model, request.gallery)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"model {subject.name!r} on the gallery: {error}") from None
+
+
+def _white(
+    request: RetrievalRequest, clean: Scores, attacked: Sequence[Sequence[Scores]]
+) -> NDArray[np.float64] | None:
+    """R@1 of each query in the worst case over the attacks that use gradients; None where there is none."""
+    found = [
+        scores["recall_at_1"]
+        for _, *each in attacked
+        for name, scores in zip(request.attacks, each)
+        if name not in BLACK_BOX
+    ]
+    return np.min([clean["recall_at_1"], *found], axis=0) if found else None
+
+
 def _least(scores: Sequence[Scores]) -> Scores:
     """The worst of each query, figure by figure."""
     return {name: np.min([part[name] for part in scores], axis=0) for name in scores[0]}
@@ -250,13 +274,13 @@ def _learner(
         "dim": int(index.embeddings.shape[1]),
         "n_parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
         "training": _training(subject.run),
-        "clean": {name: estimate(clean[name]) for name in _SHOWN} | {"nmi": nmi(index.embeddings, index.labels)},
+        "clean": {name: estimate(clean[name]) for name in SCORES} | {"nmi": nmi(index.embeddings, index.labels)},
         "attacked": [
             {
                 "eps": eps,
-                "worst": {name: estimate(worst[name]) for name in _SHOWN},
+                "worst": {name: estimate(worst[name]) for name in SCORES},
                 "attacks": {
-                    attack: {name: estimate(scores[name]) for name in _SHOWN}
+                    attack: {name: estimate(scores[name]) for name in SCORES}
                     for attack, scores in zip(request.attacks, each)
                 },
             }
@@ -275,7 +299,7 @@ def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "config": run["config"],
         "epochs": len(run["history"]),
         "seconds": run["seconds"],
-        "history": list(run["history"]),
+        "history": [loss if math.isfinite(loss) else None for loss in run["history"]],
         "finished": bool(run["finished"]),
     }
 

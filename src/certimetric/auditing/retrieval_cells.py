@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import certimetric
-from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
+from certimetric.auditing.retrieval_request import RetrievalRequest, Subject, embedded
 from certimetric.geometry.files import write_atomically
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from certimetric.deep import Attack, Index
 
 CELL_SCHEMA = "certimetric.retrieval-cell/1"
+SCORES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
+_PROBED = 8  # queries by whose embeddings a model is known too: code and settings are not in its weights
+
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -43,11 +46,12 @@ class Cells:
         self.computed = self.reused = 0
         self.data = data_hash(request)
         self.models = {subject.name: model_hash(subject) for subject in request.subjects}
+        self._probes = {subject.name: probe_hash(subject, request) for subject in request.subjects}
 
     def score(self, subject: Subject, index: Index, attack: Attack | None) -> Scores:
         """R@k, mAP@R and mAP of each query."""
         file = None if self.folder is None else self.folder / f"{self._key(subject, attack)}.json"
-        if file is not None and (found := _read(file)) is not None:
+        if file is not None and (found := _read(file, len(self.request.queries))) is not None:
             self.reused += 1
             return found
         scores = index.score(self.request.queries, attack)
@@ -60,17 +64,20 @@ class Cells:
         return told
 
     def _key(self, subject: Subject, attack: Attack | None) -> str:
-        content = [CELL_SCHEMA, certimetric.__version__, self.data, self.models[subject.name], repr(attack)]
+        known = self.models[subject.name], self._probes[subject.name]
+        content = [CELL_SCHEMA, certimetric.__version__, self.data, *known, repr(attack)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _read(file: Path) -> Scores | None:
-    """Scores of a cell, None where there is none or a damaged one."""
+def _read(file: Path, n: int) -> Scores | None:
+    """Scores of n queries from a cell, None where there is none or a damaged one."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["schema"] != CELL_SCHEMA:
             return None
-        return {name: np.asarray(values, dtype=float) for name, values in content["scores"].items()}
+        scores = {name: np.asarray(content["scores"][name], dtype=float) for name in SCORES}
+        whole = all(values.shape == (n,) and np.isfinite(values).all() for values in scores.values())
+        return scores if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -80,8 +87,15 @@ def model_hash(subject: Subject) -> str:
     digest = hashlib.sha256(repr(subject.model).encode())
     for name, value in sorted(subject.model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(_bytes(value))
+        digest.update(_bytes(value) if hasattr(value, "detach") else repr(value).encode())
     return digest.hexdigest()
+
+
+def probe_hash(subject: Subject, request: RetrievalRequest) -> str:
+    """Digest of what a model makes of some queries, up to rounding."""
+    embeddings = embedded(subject, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
+    scale = float(embeddings.abs().max()) or 1.0
+    return hashlib.sha256(_bytes((1e3 * embeddings / scale).round() + 0.0)).hexdigest()
 
 
 def data_hash(request: RetrievalRequest) -> str:
@@ -96,4 +110,8 @@ def data_hash(request: RetrievalRequest) -> str:
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
-    return np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes()
+    import torch
+
+    # As bytes, for NumPy does not know every type that a tensor may have.
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + raw.numpy().tobytes()

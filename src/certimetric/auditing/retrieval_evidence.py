@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from certimetric.report.pictures import pictures, png
 
 N_EXAMPLES, N_RESULTS = 4, 5
 _MAP_POINTS, _MAP_ATTACKED, _MAP_CLASSES = 400, 60, 10
-_LARGEST = 96  # pixels of a picture in the report
+_LARGEST, _RESULT = 96, 56  # pixels of a query in the report, and of a result
+_NUMBERS = 2**24  # numbers of embeddings that a map is made of: those of raw pixels may be very long
 
 
 def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[dict[str, Any]]:
@@ -24,8 +26,8 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     Returns
     -------
     examples : list of dict
-        ``query``, ``label``, ``broken``, ``original``, ``difference``, ``adversarial`` (pictures), ``magnified``,
-        ``size`` of the change, and ``clean`` and ``attacked``: results with ``picture``, ``label`` and ``right``.
+        ``query``, ``label``, ``broken``, ``original``, ``difference``, ``adversarial`` (pictures), ``magnified`` (None
+        where nothing was changed), and ``clean`` and ``attacked``: results with ``picture``, ``label`` and ``right``.
     """
     queries = request.queries
     hit = index.score(queries)["recall_at_1"].bool().cpu()
@@ -54,7 +56,7 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
                 "original": told.original,
                 "adversarial": told.adversarial,
                 "difference": told.difference,
-                "magnified": round(min(told.magnified, 1e6), 1),
+                "magnified": round(told.magnified, 1) if math.isfinite(told.magnified) else None,
                 "clean": [_result(request, int(row), label) for row in before[i]],
                 "attacked": [_result(request, int(row), label) for row in after[i]],
             }
@@ -78,16 +80,16 @@ def _class(names: Sequence[str], label: int) -> str:
 
 def _result(request: RetrievalRequest, row: int, label: int) -> dict[str, Any]:
     own = int(request.gallery.labels[row])
-    pixels = _pixels(request.gallery.select(torch.tensor([row])).tensor()[0])
+    pixels = _pixels(request.gallery.select(torch.tensor([row])).tensor()[0], _RESULT)
     return {"picture": png(_levels(pixels)), "label": _class(request.class_names, own), "right": own == label}
 
 
-def _pixels(image: torch.Tensor) -> NDArray[np.float64]:
-    """(c, h, w) as (h, w) or (h, w, 3), thinned where it is large."""
+def _pixels(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
+    """(c, h, w) as (h, w, 3) in colour, else as (h, w), the mean of the channels; thinned where it is large."""
     pixels = np.asarray(image.detach().cpu().double())
-    step = max(1, -(-max(pixels.shape[1:]) // _LARGEST))
+    step = max(1, -(-max(pixels.shape[1:]) // largest))
     pixels = pixels[:, ::step, ::step]
-    return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]
+    return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(axis=0)
 
 
 def _levels(pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -103,8 +105,9 @@ def embedding_map(request: RetrievalRequest, index: Index, attack: Attack) -> di
         ``points``: [x, y, class] of gallery items of the classes shown; ``moves``: [x, y, x', y', class, broken] of
         queries before and after the attack; ``classes``: their names; ``explained``: share of the variance.
     """
-    embeddings = np.asarray(index.embeddings.double().cpu())
     labels = request.gallery.labels.cpu().numpy()
+    kept = _kept(labels, index.embeddings.shape[1])
+    embeddings, labels = np.asarray(index.embeddings[torch.from_numpy(kept)].double().cpu()), labels[kept]
     shown, (centre, axes) = _frequent(labels), _plane(embeddings)
     own = request.queries.labels.cpu().numpy()
     asked = _spread(np.flatnonzero(np.isin(own, shown)), own, _MAP_ATTACKED)
@@ -122,6 +125,8 @@ def embedding_map(request: RetrievalRequest, index: Index, attack: Attack) -> di
 
 def flat_map(embeddings: NDArray[np.float64], labels: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
     """The same of embeddings alone: nobody moves."""
+    kept = _kept(labels, embeddings.shape[1])
+    embeddings, labels = embeddings[kept], labels[kept]
     shown, (centre, axes) = _frequent(labels), _plane(embeddings)
     rows = _spread(np.flatnonzero(np.isin(labels, shown)), labels, _MAP_POINTS)
     about = embeddings - centre
@@ -135,6 +140,11 @@ def flat_map(embeddings: NDArray[np.float64], labels: NDArray[np.int64], class_n
     }
 
 
+def _kept(labels: NDArray[np.int64], dim: int) -> NDArray[np.int64]:
+    """Rows that a map is made of: all, or as many of every class in turn as memory is given to."""
+    return _spread(np.arange(len(labels)), labels, max(_MAP_POINTS, _NUMBERS // dim))
+
+
 def _frequent(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The classes with the most items, as many as can be told apart on a map."""
     classes, counts = np.unique(labels, return_counts=True)
@@ -145,8 +155,14 @@ def _plane(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     """Mean of embeddings, and the two directions along which they spread most."""
     centre = embeddings.mean(axis=0)
     about = embeddings - centre
-    _, axes = np.linalg.eigh(about.T @ about)
-    axes = np.vstack([axes.T[::-1], np.zeros((2, axes.shape[1]))])[:2]
+    n, d = about.shape
+    if d <= n:
+        axes = np.linalg.eigh(about.T @ about)[1].T[:-3:-1]
+    else:  # the same axes from the products of rows, of which there are fewer
+        axes = np.linalg.eigh(about @ about.T)[1].T[:-3:-1] @ about
+        size = np.linalg.norm(axes, axis=1, keepdims=True)
+        axes = np.divide(axes, size, out=np.zeros_like(axes), where=size > 1e-9 * max(np.abs(about).max(), 1e-300))
+    axes = np.vstack([axes, np.zeros((2, d))])[:2]
     # The sign of an eigenvector is arbitrary; the map shall not be.
     heaviest = axes[np.arange(2), np.abs(axes).argmax(axis=1)]
     return centre, axes * np.where(heaviest < 0, -1.0, 1.0)[:, None]

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.thresholds import Threshold, parse_threshold
-from certimetric.report.document import PIXELS
+from certimetric.geometry.interrupts import is_interrupt
+from certimetric.report.document import PIXELS, printable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from certimetric.deep import Attack, ImageSet
     from certimetric.deep.threats import Ball
 
 NORMS = ("linf", "l2")
 ATTACKS = ("pgd", "apgd", "square", "fgsm")
+BLACK_BOX = ("square",)
 DEFAULT_ATTACKS = ("pgd", "apgd")
 N_QUERIES, N_CHECKED = 500, 100
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
@@ -102,7 +104,7 @@ class RetrievalRequest:
         """The attack as reports name it."""
         attack = self.make_attack(name, self.report_eps)
         length = {"steps": "steps", "queries": "queries"}
-        told = [f"{getattr(attack, key):,} {word}" for key, word in length.items() if hasattr(attack, key)]
+        told = [f"{getattr(attack, key):,} {word}" for key, word in length.items() if getattr(attack, key, 1) > 1]
         return ", ".join([type(attack).__name__, *told])
 
 
@@ -136,12 +138,11 @@ def make_request(
     for subject in named:
         if not isinstance(subject.model, nn.Module):
             raise TypeError(f"model {subject.name!r} must be a torch.nn.Module, got {type(subject.model).__name__}")
-    if duplicates := {s.name for s in named if [t.name for t in named].count(s.name) > 1} | {
-        s.name for s in named if s.name == PIXELS
-    }:
-        raise ValueError(
-            f"every model must have a name of its own other than {PIXELS!r}, got {min(duplicates)!r} twice"
-        )
+    names = [subject.name for subject in named]
+    if PIXELS in names:
+        raise ValueError(f"no model may be called {PIXELS!r}: the pictures themselves are in every comparison")
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"every model must have a name of its own, got {min(duplicates)!r} twice")
     if norm not in NORMS:
         raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
     if not attacks or (unknown := [attack for attack in attacks if attack not in ATTACKS]):
@@ -150,15 +151,17 @@ def make_request(
     if n_queries < 1 or n_checked < 0:
         raise ValueError(f"n_queries must be at least 1 and n_checked not negative, got {n_queries} and {n_checked}")
     items = queries if gallery is None else gallery
+    queries = _with_own_ids(queries, items)
     if len(torch.unique(items.labels)) < 2:
         raise ValueError("the gallery must hold at least two classes")
     able = with_positive(queries, items).nonzero()[:, 0]
     order = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:n_queries]
     chosen = queries.select(able[order.sort().values])
+    images = next(chosen.batches(2)).tensor()
     for subject in named:
-        _embeds(subject, chosen)
+        embedded(subject, images)
     radii, quoted = _radii(tuple(queries.images.shape), norm, eps, report_eps)
-    specs = [subject.name for subject in named] + [PIXELS]
+    specs = [*names, PIXELS]
     texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
     return RetrievalRequest(
         subjects=(*named, Subject(PIXELS, nn.Flatten(), "the images themselves")),
@@ -167,26 +170,57 @@ def make_request(
         norm=norm,
         eps=radii,
         report_eps=quoted,
-        attacks=tuple(attacks),
+        attacks=tuple(dict.fromkeys(attacks)),
         n_checked=min(n_checked, len(chosen)),
         seed=seed,
-        name=name,
-        source=source,
-        class_names=tuple(class_names) or tuple(str(int(label)) for label in torch.unique(items.labels)),
+        name=printable(name),
+        source=printable(source),
+        class_names=tuple(printable(str(told)) for told in class_names),
         n_without_positive=len(queries) - len(able),
         thresholds=tuple(parse_threshold(text, specs, figures=FIGURES, at=radii) for text in texts),
     )
 
 
-def _embeds(subject: Subject, queries: ImageSet) -> None:
-    """See that a model takes these images."""
+def embedded(subject: Subject, images: Tensor) -> Tensor:
+    """What a model makes of images; an error names the model."""
     from certimetric.deep import embed
 
     try:
-        embed(subject.model, next(queries.batches(2)).tensor())
-    except RuntimeError as error:
-        shape = " × ".join(map(str, queries.images.shape[1:]))
-        raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {error}") from None
+        return embed(subject.model, images)
+    except Exception as error:  # a model of the user's may raise anything
+        if is_interrupt(error):
+            raise
+        shape, reason = " × ".join(map(str, images.shape[1:])), str(error) or type(error).__name__
+        raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
+
+
+def _with_own_ids(queries: ImageSet, gallery: ImageSet) -> ImageSet:
+    """Queries whose ids are in the gallery only where they are the same pictures.
+
+    Without ids of their own both sets count from 0, and query 0 would not be shown item 0 of the gallery.
+    """
+    import torch
+
+    from certimetric.deep import ImageSet
+
+    if queries is gallery:
+        return queries
+    place = {id_: row for row, id_ in enumerate(gallery.ids.tolist())}
+    rows = [row for row, id_ in enumerate(queries.ids.tolist()) if id_ in place]
+    if not rows:
+        return queries
+    own, other = queries.select(torch.tensor(rows)), [place[queries.ids[row].item()] for row in rows]
+    items = gallery.select(torch.tensor(other))
+    alike = [mine == its for mine, its in zip(digests(own), digests(items))]
+    if all(alike) and bool((own.labels == items.labels).all()):
+        return queries
+    if any(alike):
+        row = rows[alike.index(False)] if not all(alike) else rows[int((own.labels != items.labels).nonzero()[0])]
+        raise ValueError(
+            f"equal ids must be the same picture, but query {row} and gallery item {place[queries.ids[row].item()]} "
+            f"have the id {queries.ids[row].item()} and differ: give ImageSet the ids of its pictures"
+        )
+    return ImageSet(queries.images, queries.labels, torch.arange(len(queries)) + 1 + int(gallery.ids.max()))
 
 
 def _radii(
@@ -194,7 +228,10 @@ def _radii(
 ) -> tuple[tuple[float, ...], float]:
     """Radii in rising order, and the one that table and verdict quote, which is among them."""
     default, quoted = (_GREY if shape[1] == 1 else _COLOUR)[norm]
-    return checked_radii(default if eps is None else eps, quoted if eps is None and report_eps is None else report_eps)
+    radii = checked_radii(default if eps is None else eps, quoted if eps is None and report_eps is None else report_eps)
+    if norm == "linf" and radii[0][-1] > 1:
+        raise ValueError(f"eps of linf must be at most 1, for pixels run from 0 to 1, got {radii[0][-1]:g}")
+    return radii
 
 
 def checked_radii(eps: Sequence[float], report_eps: float | None) -> tuple[tuple[float, ...], float]:
@@ -205,9 +242,9 @@ def checked_radii(eps: Sequence[float], report_eps: float | None) -> tuple[tuple
     ValueError
         If a radius is not positive, or the quoted one is not among them.
     """
-    radii = sorted({float(value) for value in eps})
+    radii = sorted({float(value) for value in np.atleast_1d(np.asarray(eps, dtype=float))})
     if not radii or not all(np.isfinite(radii)) or radii[0] <= 0:
-        raise ValueError(f"eps must be positive numbers, got {list(eps)}")
+        raise ValueError(f"eps must be positive numbers, got {eps}")
     if report_eps is None:
         report_eps = radii[len(radii) // 2]
     elif not any(np.isclose(report_eps, radii)):

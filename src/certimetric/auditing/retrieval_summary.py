@@ -23,7 +23,7 @@ def estimate(values: NDArray[np.float64]) -> dict[str, float]:
     """
     n, mean = len(values), float(values.mean())
     if not np.isin(values, (0.0, 1.0)).all():
-        half = _WIDTH * float(values.std()) / math.sqrt(n)
+        half = _WIDTH * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
         return {"mean": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}
     z = _WIDTH**2 / n
     centre, half = (mean + z / 2) / (1 + z), math.sqrt(mean * (1 - mean) * z + z**2 / 4) / (1 + z)

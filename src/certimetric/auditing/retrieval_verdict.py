@@ -13,7 +13,7 @@ from certimetric.report.formatting import size_name
 
 Learner = Mapping[str, Any]
 _NORMS = {"linf": "l∞", "l2": "l2"}
-_UNITS = {"pixels": "pixels from 0 to 1", "embedding": "of its embedding"}
+_UNITS = {"pixels": "in pixels from 0 to 1", "embedding": "of its embedding"}
 
 
 def recommend(learners: Sequence[Learner], quoted: int) -> int:
@@ -94,18 +94,21 @@ def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], re
     clean, attacked = chosen["clean"]["recall_at_1"], _worst(chosen, quoted)
     several = sum(learner["spec"] != PIXELS for learner in learners) > 1
     sentence = (
-        f"{chosen['label']} {'is recommended: it' if several else ''} finds a picture of the right class first for "
+        f"{chosen['label']}{' is recommended: it' if several else ''} finds a picture of the right class first for "
         f"{100 * clean['mean']:.1f} % of the queries, and still for {_percent(attacked)} when an attacker changes each "
-        f"query by ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
+        f"query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
         f"{_UNITS[protocol['units']]})"
-    ).replace("  ", " ")
-    others = [
-        f"{100 * _worst(learner, quoted)['mean']:.1f} % for {learner['spec']}"
-        for i, learner in enumerate(learners)
-        if i != recommended
-    ]
-    shown = others if len(others) <= 3 else [*others[:2], others[-1]]
-    return f"{sentence}, against {' and '.join(shown)}" if shown else sentence
+    )
+    others = [learner for i, learner in enumerate(learners) if i != recommended]
+    if len(others) > 3:  # the best of them, and the pixels
+        ranked = sorted(others, key=lambda learner: (learner["spec"] != PIXELS, _worst(learner, quoted)["mean"]))
+        others = [*ranked[:-3:-1], *(learner for learner in ranked[:1] if learner["spec"] == PIXELS)]
+    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {learner['spec']}" for learner in others]
+    return f"{sentence}, against {_listed(shown)}" if shown else sentence
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _percent(estimate: Mapping[str, float]) -> str:

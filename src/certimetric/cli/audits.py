@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from certimetric.cli.inputs import numbers, writable
@@ -189,7 +188,9 @@ def audit(
 
 def _refuse(context: typer.Context, names: tuple[str, ...], about_images: bool) -> None:
     """Refuse options that belong to the other kind of audit."""
-    given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    # By its name: typer brings a click of its own, whose values are not those of the package.
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given:
         told = "DATA" if given[0] == "data" else f"--{given[0].replace('_', '-')}"
         kind, other = (

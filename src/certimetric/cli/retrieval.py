@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certimetric.cli.inputs import needs_deep, see_own_modules
+from certimetric.geometry.interrupts import is_interrupt
 
 if TYPE_CHECKING:
     from certimetric.auditing import RetrievalAudit
@@ -34,8 +35,11 @@ def audit_images(
     see_own_modules()
     named = _named(models)
     if all(told.endswith(".npz") for told in named.values()):
-        if images is not None or norm not in (None, "l2"):
-            raise ValueError("embeddings in .npz files are audited without --images, under changes of l2 norm")
+        given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks}
+        if other := [option for option, value in given.items() if value is not None]:
+            raise ValueError(f"{other[0]} is for models on images: of embeddings in .npz files nothing else is known")
+        if norm not in (None, "l2"):
+            raise ValueError(f"--norm must be l2 for embeddings in .npz files, got {norm}")
         return _audit_embeddings(named, n_queries, out, shared)
     if mixed := [told for told in named.values() if told.endswith(".npz")]:
         raise ValueError(f"--model {mixed[0]!r} holds embeddings, which cannot be compared with models on images")
@@ -50,6 +54,8 @@ def audit_images(
     from certimetric.deep import ImageSet
 
     data = load_images(images, "test", root, size)
+    # A folder of pictures goes by its own name.
+    name = data.name if data.name != "folder" else Path(images if root is None else root).resolve().name or data.name
     queries = ImageSet(data.images, torch.from_numpy(data.labels))
     asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under")}
     request = make_request(
@@ -60,12 +66,12 @@ def audit_images(
         attacks=attacks or DEFAULT_ATTACKS,
         n_queries=n_queries,
         n_checked=n_checked,
-        name=data.name,
+        name=name,
         source=f"{images}, test side" if root is None else f"{images} in {root}, test side",
         class_names=data.class_names,
         **asked,
     )
-    folder = out or Path("certimetric-audit") / data.name
+    folder = out or Path("certimetric-audit") / name
     prepare_folder(folder)
     return run_retrieval_audit(request, out=folder, **shared), folder
 
@@ -89,7 +95,7 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for text in models:
         name, equals, told = text.partition("=")
-        if not equals:
+        if not equals or Path(text).exists():
             name, told = Path(text).stem if text.endswith(".npz") else Path(text.rpartition(":")[2]).name, text
         if not name or not told:
             raise ValueError(f"--model must be MODEL or NAME=MODEL, got {text!r}")
@@ -125,10 +131,13 @@ def _training_digests(images: str, root: Path | None, size: int | None) -> froze
     from certimetric.datasets.images import load_images
     from certimetric.deep import ImageSet
 
-    data = load_images(images, "train", root, size)
-    if math.prod(data.images.shape) > _LARGEST:
+    try:
+        data = load_images(images, "train", root, size)
+        if math.prod(data.images.shape) > _LARGEST:
+            return None
+        return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))
+    except (OSError, ValueError):  # the training side need not be here to audit the other one
         return None
-    return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))
 
 
 def _made(told: str) -> Any:
@@ -137,7 +146,14 @@ def _made(told: str) -> Any:
 
     from certimetric.deep.models import find_factory
 
-    model = find_factory(told)()
+    factory = find_factory(told)
+    try:
+        model = factory()
+    except Exception as error:  # a factory of the user's may raise anything
+        if is_interrupt(error):
+            raise
+        reason = str(error) or "no reason given"
+        raise ValueError(f"the model factory {told!r} failed with {type(error).__name__}: {reason}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"the model factory {told!r} must give a torch.nn.Module, got {type(model).__name__}")
     return model

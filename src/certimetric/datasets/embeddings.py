@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from certimetric.datasets.wording import first_line
+
+# What reading a file of any content raises; an array without pickle runs nothing.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +80,8 @@ class Embeddings:
             if points.shape[1] != gallery.shape[1]:
                 raise ValueError(f"{told}: queries have {points.shape[1]} dimensions, the gallery {gallery.shape[1]}")
             own = _labels(query_labels, len(points), f"{told}: query_labels")
+            if (own.dtype.kind in "US") != (names.dtype.kind in "US"):
+                raise ValueError(f"{told}: labels are of {names.dtype} and query_labels of {own.dtype}")
             if len(unknown := np.setdiff1d(own, names)):
                 raise ValueError(f"{told}: the gallery lacks the class {unknown[0]} of a query")
             found = np.searchsorted(names, own).astype(np.int64)
@@ -72,7 +90,7 @@ class Embeddings:
 
 def _points(values: object, what: str) -> NDArray[np.float64]:
     points = np.asarray(values)
-    if points.ndim != 2 or not np.issubdtype(points.dtype, np.number) or not points.size:
+    if points.ndim != 2 or points.dtype.kind not in "fiu" or not points.size:
         raise ValueError(f"{what} must be numbers of shape (n, k), got shape {points.shape} of {points.dtype}")
     points = np.ascontiguousarray(points, dtype=np.float64)
     if not np.isfinite(points).all():
@@ -84,6 +102,8 @@ def _labels(values: object, n: int, what: str) -> NDArray[np.generic]:
     labels = np.asarray(values)
     if labels.shape != (n,):
         raise ValueError(f"{what} must be one for each of the {n} embeddings, got shape {labels.shape}")
+    if labels.dtype.kind not in "biufUS" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+        raise ValueError(f"{what} must be numbers or text, got {labels.dtype}")
     return labels
 
 
@@ -106,8 +126,9 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     try:
         with np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(file)!r} is not an .npz file of arrays, or a damaged one: {error}") from None
+    except _DAMAGED as error:
+        reason = first_line(error)
+        raise ValueError(f"{str(file)!r} is not an .npz file of plain arrays, or a damaged one: {reason}") from None
     if missing := [name for name in ("embeddings", "labels") if name not in arrays]:
         raise ValueError(f"{str(file)!r} lacks the array {missing[0]!r}; it holds {', '.join(arrays) or 'none'}")
     return Embeddings.from_arrays(

@@ -135,9 +135,10 @@ class Last(Best):
 
 
 def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-    """Values (b,) and the gradient of each sample's value in its input."""
+    """Values (b,) and the gradient of each sample's value in its input: 0 where the model lets none through."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         value = objective(model(x))
-        (gradient,) = torch.autograd.grad(value.sum(), x)
+        gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    gradient = torch.zeros_like(x) if gradient is None else gradient
     return value.detach(), torch.nan_to_num(gradient.detach())

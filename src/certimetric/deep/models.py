@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certimetric.geometry.interrupts import is_interrupt
+
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -82,7 +84,8 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
     **options
         Of the network. "small-cnn": ``width`` (32), channels of the first layer; ``depth`` (3), number of layers;
         ``stem`` (1), stride of the first, 2 for pictures of 64 pixels; ``downsample``, "stride" or "max";
-        ``norm``, "group", "batch" or "none"; ``centre`` (False), embeddings about their mean before they are scaled.
+        ``norm``, "group", "batch" or "none"; ``centre`` (False), embeddings about their mean before they are scaled;
+        ``mean`` and ``std`` (0.5) of the pixels.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
         a safetensors file.
 
@@ -122,8 +125,10 @@ def find_factory(name: str) -> Callable[..., Any]:
         raise ValueError(f"model must be {known} or 'package.module:factory', got {name!r}")
     try:
         made = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError, TypeError, ValueError, SyntaxError) as error:
-        raise ValueError(f"there is no model factory {name!r}: {error}") from None
+    except Exception as error:  # a module of the user's may raise anything
+        if is_interrupt(error):
+            raise
+        raise ValueError(f"there is no model factory {name!r}: {str(error) or type(error).__name__}") from error
     if not callable(made):
         raise ValueError(f"there is no model factory {name!r}: it is {type(made).__name__}, which cannot be called")
     return made
@@ -138,6 +143,8 @@ def _small_cnn(
     downsample: str = "stride",
     norm: str = "group",
     centre: bool = False,
+    mean: float | Sequence[float] = 0.5,
+    std: float | Sequence[float] = 0.5,
 ) -> EmbeddingNetwork:
     """Convolutions that double the channels and halve the picture, averaged to 2 × 2."""
     if width < 8 or width % 8:
@@ -150,19 +157,19 @@ def _small_cnn(
     layers: list[nn.Module] = []
     channels = in_channels
     for i in range(depth):
-        outputs, factor = width * 2**i, 2 if i else stem
-        stride = factor if downsample == "stride" else 1
+        outputs = width * 2**i
+        stride = stem if i == 0 else 2 if downsample == "stride" else 1
         layers.append(nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=norm == "none"))
         layers += [_NORMALISATIONS[norm](outputs), nn.ReLU()]
-        if factor > stride:
-            layers.append(nn.MaxPool2d(factor))
+        if downsample == "max" and i < depth - 1:
+            layers.append(nn.MaxPool2d(2))
         channels = outputs
     layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, dim)]
     if centre:
         # Without a centre all embeddings begin close together, and a metric loss may leave them there.
         layers.append(nn.BatchNorm1d(dim, affine=False))
     # In this order of memory convolutions are quicker, on CPU and GPU.
-    network = EmbeddingNetwork(nn.Sequential(*layers))
+    network = EmbeddingNetwork(nn.Sequential(*layers), mean, std)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

@@ -92,16 +92,16 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def size_name(eps: float) -> str:
-    """A size of attack, in steps of 8-bit values where it is one and no short decimal.
+    """A size of attack, in steps of 8-bit values where it is one and no short number.
 
     Examples
     --------
-    >>> size_name(8 / 255), size_name(0.1), size_name(51 / 255)
-    ('8/255', '0.1', '0.2')
+    >>> size_name(8 / 255), size_name(0.1), size_name(1.0)
+    ('8/255', '0.1', '1')
     """
     steps = eps * 255
-    whole = round(steps) > 0 and abs(steps - round(steps)) < 1e-6 and abs(eps - round(eps, 3)) > 1e-9
-    return f"{round(steps)}/255" if whole else plain(eps)
+    short = abs(float(f"{eps:.2e}") - eps) < 1e-9 * eps
+    return f"{round(steps)}/255" if abs(steps - round(steps)) < 1e-6 and round(steps) and not short else plain(eps)
 
 
 def duration(seconds: float | None) -> str:

@@ -140,10 +140,6 @@ def _tile(learners: Sequence[Mapping[str, Any]], column: Column, spec: str) -> d
     cell = column.cells[best[0]]
     return {
         "name": column.name,
-        # As it stands within a line: "error", but "R@1".
-        "within": column.name[:1].lower() + column.name[1:]
-        if column.name[1:2].islower() and column.name[2:3].islower()
-        else column.name,
         "qualifier": column.qualifier,
         "value": cell.text,
         "unit": column.unit,

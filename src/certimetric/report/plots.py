@@ -81,8 +81,9 @@ def shares_figure(
                     gid=f"series-{look.number}",
                 )  # fmt: skip
             draw_line(axes, look, x, middle)
-            lowest = min([lowest, *(v for v in middle if not math.isnan(v))])
-            highest = max([highest, *(v for v in middle if not math.isnan(v))])
+            drawn = [*middle, *low, *high] if len(shown) <= _BANDS else middle
+            lowest = min([lowest, *(v for v in drawn if not math.isnan(v))])
+            highest = max([highest, *(v for v in drawn if not math.isnan(v))])
         span = max(highest - lowest, 4.0)
         axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
         mark_per_cent(axes.yaxis)

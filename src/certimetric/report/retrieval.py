@@ -19,6 +19,7 @@ from certimetric.report.formatting import (
     moment,
     norm_name,
     percent,
+    plain,
     size_name,
     unit_name,
 )
@@ -166,7 +167,7 @@ def _galleries(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "look": look,
-            "cards": [{**card, "magnified": f"{card['magnified']:g}"} for card in learner["examples"]],
+            "cards": [{**card, "magnified": plain(number(card["magnified"]))} for card in learner["examples"]],
             "open": learner["spec"] != PIXELS,
         }
         for look, learner in zip(assign(document["learners"]), document["learners"])
@@ -211,6 +212,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
     data, protocol, told = document["data"], document["protocol"], document["reproduction"]
     left = f", {data['n_without_positive']} left out that have no other picture of their class"
     shape: Sequence[int] = data["image_shape"]
+    dims = dict.fromkeys(str(learner["dim"]) for learner in document["learners"])
     machine = told.get("machine") or {}
     return {
         "command": told.get("command") or "",
@@ -218,7 +220,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
             ("Data", f"{data['name']} ({data.get('source') or MISSING})"),
             ("Queries", f"{data['n_queries']}{left if data['n_without_positive'] else ''}"),
             ("Gallery", f"{data['n_gallery']} of {data['n_classes']} classes"),
-            ("Pictures" if len(shape) == 3 else "Embeddings", " × ".join(map(str, shape))),
+            ("Pictures", " × ".join(map(str, shape))) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
             ("Attacks", "; ".join(protocol["attacks"])),
             ("Seed", str(protocol["seed"])),
             ("Started", moment(told.get("started"))),

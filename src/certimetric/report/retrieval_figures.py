@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +26,11 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             "recall",
             "R@1 against ε",
             "How often the first result is of the right class when each query is changed by an attack of size ε. "
-            "Attacks were tried, not all changes: the truth lies on the line or below it.",
+            + (
+                "Attacks were tried, not all changes: the truth lies on the line or below it."
+                if document["protocol"]["units"] == "pixels"
+                else "The smallest change that suffices was computed for each query: the line is exact for them."
+            ),
         ),
         _curve(
             document,
@@ -110,23 +115,28 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
         "the shape, not the height. A line that still falls at the end would gain from more epochs."
     )
     longest = max(len(learner["training"]["history"]) for _, learner in shown)
+    histories = [learner["training"]["history"] for _, learner in shown]
+    lowest = min((loss for history in histories for loss in history if loss is not None), default=0.0)
     with drawing():
         canvas, axes = canvas_with_axes("epoch", "loss")
         for look, learner in shown:
-            values = learner["training"]["history"]
+            values = [_or_nan(loss) for loss in learner["training"]["history"]]
             axes.plot(
                 range(1, len(values) + 1), values, color=colour_of(look.colour),
                 linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}",
             )  # fmt: skip
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if lowest < 0 else 0)
         svg = to_svg(canvas, "fig-loss", title, reading)
-    histories = [learner["training"]["history"] for _, learner in shown]
     rows = tuple(
         (str(i + 1), *(plain(values[i]) if i < len(values) else plain(None) for values in histories))
         for i in range(longest)
     )
     looks = tuple(look for look, _ in shown)
     return Figure("loss", title, reading, svg, looks, ("epoch", *(look.label for look in looks)), rows)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def map_figures(document: Mapping[str, Any]) -> list[Figure]:
@@ -148,8 +158,12 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
     reading = (
         f"Embeddings of the gallery on the two directions along which they spread most "
         f"({percent(drawn['explained'], 0)} of the variance), "
-        "a colour and mark for each class. An arrow shows where the attack takes a query; "
-        + (f"{broken} of the {len(moves)} drawn end at another class." if moves else "no query was attacked.")
+        "a colour and mark for each class."
+        + (
+            f" An arrow shows where the attack takes a query: of {len(moves)}, {broken} then find another class first."
+            if moves
+            else ""
+        )
     )
     with drawing():
         canvas, axes = canvas_with_axes("", "", 340)
@@ -185,7 +199,7 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
         tuple(looks),
         ("Class", "pictures drawn", "queries attacked", "first result wrong"),
         rows,
-        "Dark arrows: the first result is of another class afterwards.",
+        "Dark arrows: the first result is of another class afterwards." if moves else "",
     )
 
 

@@ -1,0 +1,214 @@
+"""Each reliability check of embedding models fires where it should, and says so where it has nothing to look at."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+from sklearn.datasets import load_digits  # noqa: E402
+from torch import nn  # noqa: E402
+
+from certimetric.auditing import audit_retrieval  # noqa: E402
+from certimetric.auditing.retrieval import run_retrieval_audit  # noqa: E402
+from certimetric.auditing.retrieval_checks import CHECKS, equal_pictures, few  # noqa: E402
+from certimetric.auditing.retrieval_request import Subject, digests, make_request  # noqa: E402
+from certimetric.deep import ImageSet  # noqa: E402
+
+WITH_ATTACKS = {"CR101", "CR102", "CR103"}
+ABOUT_DATA = {"CR109", "CR110"}
+
+
+class Model(nn.Module):
+    """A projection of pictures that were changed before, or of which the embedding is changed afterwards."""
+
+    def __init__(self, before=lambda x: x, after=lambda z: z):
+        super().__init__()
+        torch.manual_seed(0)
+        self.before, self.after, self.linear = before, after, nn.Linear(64, 16)
+
+    def forward(self, images):
+        return self.after(self.linear(self.before(images).flatten(1)))
+
+
+def quantised(images):
+    return (2 * images).round() / 2
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = load_digits(n_class=3, return_X_y=True)
+    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
+
+
+def audited(model, data, **options):
+    given = {"eps": [0.2], "attacks": ["pgd"], "n_checked": 10, **options}
+    return audit_retrieval({"model": model.eval()}, data, **given).document["checks"]
+
+
+def told(checks, code):
+    (entry,) = [entry for entry in checks if entry["code"] == code]
+    return entry["severity"], entry["message"]
+
+
+@pytest.fixture(scope="module")
+def good(data):
+    return audited(Model(), data)
+
+
+@pytest.fixture(scope="module")
+def masked(data):
+    """Gradients of a quantised picture are zero, and the attacks of the audit follow gradients."""
+    return audited(Model(quantised), data)
+
+
+def test_every_check_reports_on_every_model(data, good):
+    codes = [f"CR1{i:02}" for i in range(1, 12)]
+    assert [entry["code"] for entry in good] == codes
+    assert {check.code for check in CHECKS} == set(codes) - ABOUT_DATA - {"CR111"}
+    assert all(check.doc and check.title for check in CHECKS)
+    for entry in good:
+        assert entry["learner"] == (None if entry["code"] in ABOUT_DATA else "model")
+
+
+def test_nothing_to_complain_about(good):
+    severities = {entry["code"]: entry["severity"] for entry in good}
+    assert severities.pop("CR107") == "not applicable"  # it is not known what the model was trained on
+    assert severities.pop("CR110") == "tip"  # 60 queries
+    assert severities.pop("CR111") in ("passed", "tip")  # a random projection may be beaten by the pixels
+    assert set(severities.values()) == {"passed"}
+
+
+def test_masked_gradients(masked):
+    severity, message = told(masked, "CR104")
+    assert severity == "issue"
+    assert message.startswith("10 of 10")
+    assert told(masked, "CR101")[0] == "issue"
+    severity, message = told(masked, "CR103")
+    assert severity == "issue"
+    broken, left = (int(word) for word in message.split() if word.isdigit())
+    assert 0 < broken <= left <= 10
+
+
+def test_a_black_box_attack_in_the_audit_does_not_hide_masked_gradients(data):
+    assert told(audited(Model(quantised), data, attacks=["pgd", "square"]), "CR103")[0] == "issue"
+
+
+def test_without_attacks_by_gradients_there_is_nothing_to_compare(data):
+    assert told(audited(Model(), data, attacks=["square"]), "CR103")[0] == "not applicable"
+
+
+def test_more_steps_break_more(data):
+    """One step is not enough where the surface bends."""
+    bent = Model(lambda x: torch.sin(12 * x))
+    severity, message = told(audited(bent, data, attacks=["fgsm"], eps=[0.1]), "CR102")
+    assert severity == "issue"
+    before, after = (float(word) for word in message.split() if word[:2] in ("0.", "1."))
+    assert after < before
+
+
+def test_checks_with_attacks_say_that_they_were_skipped(data):
+    checks = audited(Model(), data, n_checked=0)
+    assert {entry["code"] for entry in checks if entry["severity"] == "skipped"} == WITH_ATTACKS
+    assert told(checks, "CR104")[0] == "passed"
+
+
+def noise(z):
+    return z + 0.1 * torch.randn_like(z)
+
+
+def of_the_batch(z):
+    return z - 0.5 * z.mean(dim=0)
+
+
+@pytest.mark.parametrize(("after", "word"), [(noise, "randomised"), (of_the_batch, "batch")])
+def test_the_embedding_of_a_picture_is_one(data, after, word):
+    severity, message = told(audited(Model(after=after), data, n_checked=0), "CR105")
+    assert severity == "issue"
+    assert word in message
+
+
+def test_dropout_that_stays_on(data):
+    def always(z):
+        return nn.functional.dropout(z, 0.5, training=True)
+
+    assert told(audited(Model(after=always), data, n_checked=0), "CR105")[0] == "issue"
+
+
+def test_training_mode(data):
+    model = nn.Sequential(Model(), nn.Dropout(0.5)).train()
+    checks = audit_retrieval({"model": model}, data, eps=[0.1], attacks=["fgsm"], n_checked=0).document["checks"]
+    assert told(checks, "CR106")[0] == "tip"
+    assert told(checks, "CR105")[0] == "passed"  # it is audited in evaluation mode
+    assert model.training  # and left as it came
+
+
+@pytest.mark.parametrize(("n_known", "severity"), [(0, "passed"), (1, "tip"), (3, "issue")])
+def test_training_pictures_among_the_queries(n_known, severity):
+    torch.manual_seed(0)
+    images = ImageSet(torch.rand(120, 1, 8, 8), torch.arange(120) % 3)
+    known = frozenset(digests(images)[:n_known]) | {"of a picture that is not here"}
+    request = make_request(
+        {},
+        images,
+        subjects=[Subject("model", Model().eval(), trained_on=known)],
+        eps=[0.1],
+        attacks=["fgsm"],
+        n_checked=0,
+    )
+    found, message = told(run_retrieval_audit(request).document["checks"], "CR107")
+    assert found == severity
+    assert not n_known or message.startswith(f"{n_known} of 120 queries")
+
+
+def test_collapsed_embeddings(data):
+    checks = audited(Model(after=lambda z: 1 + 1e-6 * z), data, n_checked=0)
+    assert told(checks, "CR108")[0] == "issue"
+
+
+def test_a_constant_model_is_audited_to_the_end(data):
+    checks = audited(Model(after=lambda z: torch.ones(len(z), 4)), data, n_checked=3)
+    assert told(checks, "CR108")[0] == "issue"
+    assert told(checks, "CR104")[0] == "issue"
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]])
+def test_equal_pictures(order):
+    """Both of two equal pictures count, whichever comes last."""
+    torch.manual_seed(0)
+    images = torch.rand(4, 1, 8, 8)
+    images[3] = images[0]
+    both = ImageSet(images, torch.tensor([0, 1, 1, 0])).select(torch.tensor(order))
+    request = make_request({"model": Model()}, both, eps=[0.1])
+    assert equal_pictures(request) == (
+        "tip",
+        None,
+        "2 of 4 queries have an equal picture under another id in the gallery.",
+    )
+    alone = ImageSet(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0]))
+    assert equal_pictures(make_request({"model": Model()}, alone, eps=[0.1]))[0] == "passed"
+
+
+@pytest.mark.parametrize(("n", "severity", "told"), [(99, "tip", "± 10 points"), (400, "passed", "± 4.9 points")])
+def test_number_of_queries(n, severity, told):
+    images = ImageSet(torch.rand(n, 1, 2, 2), torch.arange(n) % 2)
+    found, learner, message = few(make_request({"model": nn.Flatten()}, images, eps=[0.1]))
+    assert (found, learner) == (severity, None)
+    assert told in message
+
+
+def test_raw_pixels_beside_the_model(data):
+    worse = Model(after=lambda z: 0 * z[:, :1] + torch.randperm(len(z))[:, None])
+    severity, message = told(audited(worse, data, n_checked=0), "CR111")
+    assert severity == "tip"
+    assert "clean" in message
+    # The same figures are no victory, and none is claimed.
+    severity, message = told(audited(nn.Flatten(), data, n_checked=0), "CR111")
+    assert severity == "passed"
+    assert "no higher" in message
+
+
+def test_an_issue_is_a_warning_in_the_verdict(data):
+    result = audit_retrieval({"model": Model(after=noise).eval()}, data, eps=[0.1], attacks=["fgsm"], n_checked=0)
+    assert result.status == "WARN"
+    assert "1 reliability check found an issue" in result.document["verdict"]["sentence"]

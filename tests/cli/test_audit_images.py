@@ -1,0 +1,269 @@
+"""``certimetric audit`` of embedding models: runs, factories, files of embeddings, and everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+from certimetric.bench import TrainingConfig, train  # noqa: E402
+
+QUICK = ["--images", "digits", "--attack", "fgsm", "--queries", "20", "--check-queries", "0", "--eps", "8/255"]
+
+MINE = """
+import torch
+from torch import nn
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+
+
+def wide():
+    return nn.Sequential(nn.Flatten(), nn.Linear(256, 8))
+
+
+def needs_an_argument(dim):
+    return small()
+
+
+def lost():
+    raise KeyError("weights.pt")
+
+
+def text():
+    return "a model"
+
+
+number = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of one epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    config = TrainingConfig.from_mapping(
+        {
+            "data": {"name": "digits"},
+            "model": {"name": "small-cnn", "dim": 8, "width": 8},
+            "training": {"epochs": 1, "batch_size": 300, "per_class": 30, "accelerator": "cpu"},
+        }
+    )
+    train(config, folder)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained):
+    """A folder with a module of the user's, embeddings, and the run as ``tiny``."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "broken.py").write_text("def small(:\n")
+    (tmp_path / "tiny").symlink_to(trained)
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    points = rng.normal(size=(40, 3)) + 3 * labels[:, None]
+    np.savez(tmp_path / "vectors.npz", embeddings=points, labels=labels)
+    np.savez(tmp_path / "others.npz", embeddings=points @ rng.normal(size=(3, 2)), labels=labels)
+    np.savez(tmp_path / "fewer.npz", embeddings=points[:30], labels=labels[:30])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a command adds the current folder
+    return tmp_path
+
+
+def document(folder):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_and_a_factory(run, here):
+    done = run("audit", "--model", "tiny", "-m", "own=mine:small", *QUICK, "--title", "Two of mine")
+    assert done.code == 0, done.err
+    assert done.err == ""
+    folder = here / "certimetric-audit" / "digits"
+    told = document(folder)
+    assert [learner["spec"] for learner in told["learners"]] == ["tiny", "own", "raw pixels"]
+    assert told["protocol"]["eps"] == [8 / 255]
+    assert (told["data"]["n_queries"], told["data"]["n_gallery"]) == (20, 896)
+    assert told["reproduction"]["command"].startswith(
+        "certimetric audit --model tiny -m own=mine:small --images digits"
+    )
+    assert told["learners"][0]["training"]["epochs"] == 1
+    assert told["learners"][1]["training"] is None
+    leakage = {entry["learner"]: entry["severity"] for entry in told["checks"] if entry["code"] == "CR107"}
+    assert leakage == {"tiny": "passed", "own": "not applicable"}
+    assert "<h1>Two of mine</h1>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "ε = 8/255" in done.out
+    assert told["verdict"]["sentence"] in " ".join(done.out.split())
+
+    again = run("audit", "--model", "tiny", "-m", "own=mine:small", *QUICK)
+    assert "0 cells computed, 6 reused" in again.out
+    assert document(folder)["learners"] == told["learners"]
+
+    read = run("report", folder, "-o", "again.html", "--title", "Two of mine")
+    assert read.code == 0
+    assert "<h1>Two of mine</h1>" in (here / "again.html").read_text(encoding="utf-8")
+
+
+def test_a_missed_threshold_is_exit_code_1(run, here):
+    asked = ["--fail-under", "attacked@8/255=0.01", "--fail-under", "own.recall=1"]
+    done = run("audit", "-m", "own=mine:small", *QUICK, *asked, "--junit", "audit.xml", "--out", "out")
+    assert done.code == 1
+    assert done.err == ""
+    assert "own.attacked@0.0313725>=0.01 holds" in done.out
+    assert "own.recall>=1 does not hold" in done.out
+    assert document(here / "out")["verdict"]["status"] == "FAIL"
+    suite = ElementTree.parse(here / "audit.xml").getroot().find("testsuite")
+    failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
+    assert failed == ["own.recall>=1"]
+
+
+def test_changed_code_of_a_factory_is_audited_anew(run, here, monkeypatch):
+    first = run("audit", "-m", "own=mine:small", *QUICK)
+    assert "4 cells computed, 0 reused" in first.out
+    (here / "mine.py").write_text(MINE.replace("nn.Linear(64, 8)", "nn.Linear(64, 8), nn.Tanh()"))
+    monkeypatch.delitem(sys.modules, "mine")
+    assert "2 cells computed, 2 reused" in run("audit", "-m", "own=mine:small", *QUICK).out
+
+
+def test_a_folder_of_pictures_goes_by_its_name(run, here):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        (here / "photos" / f"class <{i}>").mkdir(parents=True)
+        for j in range(3):
+            values = rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(values).save(here / "photos" / f"class <{i}>" / f"{j}.png")
+    (here / "mine.py").write_text(MINE.replace("64", "192"))
+    done = run("audit", "-m", "mine:small", "--images", "photos/", "--size", "8", *QUICK[2:])
+    assert done.code == 0, done.err
+    told = document(here / "certimetric-audit" / "photos")
+    assert told["data"]["name"] == "photos"
+    assert told["data"]["image_shape"] == [3, 8, 8]
+    assert [row["class"] for row in told["learners"][0]["per_class"]] == ["class <2>", "class <3>"]
+
+
+def test_the_training_side_need_not_be_here(run, here):
+    """A run tells what it was trained on; where that is gone, the check says so and the audit goes on."""
+    labels = np.arange(16) % 4
+    images = np.random.default_rng(0).random((16, 8, 8))
+    np.savez(here / "set.npz", images=images, labels=labels, zero_shot_test=labels > 1)
+    config = {
+        "data": {"name": "set.npz"},
+        "model": {"name": "small-cnn", "dim": 4, "width": 8},
+        "training": {"epochs": 1, "batch_size": 8, "per_class": 4, "accelerator": "cpu"},
+    }
+    train(TrainingConfig.from_mapping(config), here / "net", root=here)
+    np.savez(here / "set.npz", images=images[labels > 1], labels=labels[labels > 1], zero_shot_test=np.ones(8, bool))
+    done = run("audit", "-m", "net", *QUICK[2:], "--images", "set.npz")
+    assert done.code == 0, done.err
+    told = document(here / "certimetric-audit" / "set")
+    assert [entry["severity"] for entry in told["checks"] if entry["code"] == "CR107"] == ["not applicable"]
+
+
+def test_embeddings(run, here):
+    done = run("audit", "-m", "vectors.npz", "-m", "b=others.npz", "--fail-under", "attacked@0.5=0.1", "--norm", "l2")
+    assert done.code == 0, done.err
+    told = document(here / "certimetric-audit" / "vectors")
+    assert [learner["spec"] for learner in told["learners"]] == ["vectors", "b"]
+    assert told["protocol"]["units"] == "embedding"
+    assert 0.5 in told["protocol"]["eps"]
+    assert run("report", here / "certimetric-audit" / "vectors").code == 0
+    assert run("audit", "-m", "vectors.npz", "--eps", "100", "--fail-under", "attacked@100=0.01").code == 1
+
+
+WRONG = {
+    "no model": (["--images", "digits"], "--model"),
+    "no images": (["--model", "tiny"], "--images"),
+    "an option of tables": (["--model", "tiny", "--images", "digits", "--learner", "lmnn"], "--learner"),
+    "a table": (["iris", "--model", "tiny", "--images", "digits"], "DATA"),
+    "neighbours": (["--model", "tiny", "--images", "digits", "--neighbors", "5"], "--neighbors"),
+    "an option of images": (["iris", "--attack", "pgd"], "--attack"),
+    "checks of images": (["iris", "--check-queries", "5"], "--check-queries"),
+    "a missing folder": (["--model", "tinny", "--images", "digits"], "'tinny'"),
+    "a folder without a run": (["--model", "empty", "--images", "digits"], "run.json"),
+    "an unknown module": (["--model", "nowhere:factory", "--images", "digits"], "'nowhere:factory'"),
+    "an unknown factory": (["--model", "mine:tiny", "--images", "digits"], "'mine:tiny'"),
+    "a module with a slip": (["--model", "broken:small", "--images", "digits"], "'broken:small'"),
+    "a factory with arguments": (["--model", "mine:needs_an_argument", "--images", "digits"], "'dim'"),
+    "a factory that fails": (["--model", "mine:lost", "--images", "digits"], "KeyError: 'weights.pt'"),
+    "a factory of text": (["--model", "mine:text", "--images", "digits"], "got str"),
+    "no factory": (["--model", "mine:number", "--images", "digits"], "'mine:number'"),
+    "another size": (["--model", "mine:wide", "--images", "digits"], "cannot embed images of 1 × 8 × 8"),
+    "a size": (["--model", "tiny", "--images", "digits", "--size", "0"], "size"),
+    "an attack": (["--model", "tiny", "--images", "digits", "--attack", "magic"], "'magic'"),
+    "images": (["--model", "tiny", "--images", "digit"], "did you mean 'digits'"),
+    "a set without its root": (["--model", "tiny", "--images", "cub"], "root"),
+    "a missing file of images": (["--model", "tiny", "--images", "missing.npz"], "missing.npz"),
+    "a name twice": (["--model", "tiny", "--model", "./tiny", "--images", "digits"], "'tiny'"),
+    "the name of the baseline": (["--model", "raw pixels=tiny", "--images", "digits"], "'raw pixels'"),
+    "no name": (["--model", "=tiny", "--images", "digits"], "'=tiny'"),
+    "mixed": (["--model", "tiny", "--model", "vectors.npz", "--images", "digits"], "'vectors.npz'"),
+    "embeddings with images": (["--model", "vectors.npz", "--images", "digits"], "--images"),
+    "embeddings with an attack": (["--model", "vectors.npz", "--attack", "pgd"], "--attack"),
+    "embeddings with a size": (["--model", "vectors.npz", "--size", "8"], "--size"),
+    "embeddings in another norm": (["--model", "vectors.npz", "--norm", "linf"], "linf"),
+    "missing embeddings": (["--model", "missing.npz"], "missing.npz"),
+    "embeddings that are none": (["--model", "text.npz"], "text.npz"),
+    "embeddings of other pictures": (["--model", "vectors.npz", "--model", "fewer.npz"], "same pictures"),
+    "a figure that embeddings lack": (["--model", "vectors.npz", "--fail-under", "attacked_map@1=0.5"], "attacked_map"),
+    "a norm": (["--model", "tiny", "--images", "digits", "--norm", "l1"], "l1"),
+    "eps": (["--model", "tiny", "--images", "digits", "--eps", "8/0"], "'8/0'"),
+    "eps in steps": (["--model", "tiny", "--images", "digits", "--eps", "8"], "at most 1"),
+    "queries": (["--model", "tiny", "--images", "digits", "--queries", "0"], "n_queries"),
+    "a threshold of tables": (["--model", "tiny", "--images", "digits", "--fail-under", "accuracy=0.9"], "accuracy"),
+    "a threshold elsewhere": (
+        ["--model", "tiny", "--images", "digits", "--eps", "0.1", "--fail-under", "attacked@0.2=0.9"],
+        "0.2",
+    ),
+    "a threshold of nobody": (["--model", "tiny", "--images", "digits", "--fail-under", "x.recall=0.9"], "'x'"),
+    "junit": (["--model", "tiny", "--images", "digits", "--junit", "missing/audit.xml"], "--junit"),
+    "out in a file": (["--model", "tiny", "--images", "digits", "--out", "mine.py"], "mine.py"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_input_is_one_line_and_exit_code_2(run, here, what):
+    arguments, culprit = WRONG[what]
+    (here / "empty").mkdir()
+    (here / "text.npz").write_text("embeddings,labels\n")
+    done = run("audit", *arguments)
+    assert done.code == 2, done.out
+    assert done.out == ""
+    assert done.err.startswith("certimetric: error: ")
+    assert done.err.count("\n") == 1
+    assert culprit in done.err
+    assert not list(here.rglob("results.json"))
+    assert not (here / "certimetric-audit").exists()
+
+
+def test_names_of_folders_may_hold_an_equals_sign(run, here):
+    (here / "lr=0.1").symlink_to(here / "tiny")
+    done = run("audit", "-m", "lr=0.1", *QUICK)
+    assert done.code == 0, done.err
+    assert document(here / "certimetric-audit" / "digits")["learners"][0]["spec"] == "lr=0.1"
+
+
+def test_an_interrupt_tells_how_to_go_on(run, here, monkeypatch):
+    from certimetric.auditing.retrieval_cells import Cells
+
+    score, calls = Cells.score, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    monkeypatch.setattr(Cells, "score", interrupted)
+    stopped = run("audit", "-m", "tiny", *QUICK)
+    assert stopped.code == 130
+    assert "run the same command to go on" in stopped.err
+    monkeypatch.setattr(Cells, "score", score)
+    assert "3 cells computed, 1 reused" in run("audit", "-m", "tiny", *QUICK).out
