@@ -227,3 +227,20 @@ def test_bad_input_is_named(digits, call, message):
     with pytest.raises((ValueError, TypeError), match=message) as error:
         call(*digits)
     assert "\n" not in str(error.value)
+
+
+def test_a_gallery_of_its_own_loses_no_item_to_ids_that_count_from_0_again():
+    images = torch.rand(12, 1, 4, 4)
+    labels = torch.arange(12) % 2
+    queries, gallery = ImageSet(images[:6], labels[:6]), ImageSet(images[6:], labels[6:])
+    told = ImageSet(images[:6], labels[:6], torch.arange(6) + 100)
+    frames = [evaluate_retrieval(nn.Flatten(), some, gallery, with_pixels=False).rows for some in (queries, told)]
+    assert frames[0] == frames[1]
+
+
+def test_one_id_for_different_pictures_is_an_error():
+    images, labels = torch.rand(6, 1, 4, 4), torch.arange(6) % 2
+    gallery = ImageSet(images, labels)
+    queries = ImageSet(images[[0, 2]], labels[[0, 2]], torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="equal ids must be the same picture, but query 1 and gallery item 1"):
+        evaluate_retrieval(nn.Flatten(), queries, gallery)

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from certimetric.auditing.retrieval_request import RetrievalRequest, Subject, digests
+from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
 from certimetric.deep import PGD, ImageSet, Index, SquareAttack, embed, frozen
 from certimetric.deep.attack import value_and_gradient
+from certimetric.deep.identity import digests
 from certimetric.report.document import PIXELS
 
 Verdict = tuple[str, str | None, str]  # severity, model, message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -130,6 +129,7 @@ def make_request(
     import torch
     from torch import nn
 
+    from certimetric.deep.identity import with_own_ids
     from certimetric.deep.retrieval import with_positive
 
     named = [*subjects, *(Subject(key, model, type(model).__name__) for key, model in models.items())]
@@ -151,7 +151,7 @@ def make_request(
     if n_queries < 1 or n_checked < 0:
         raise ValueError(f"n_queries must be at least 1 and n_checked not negative, got {n_queries} and {n_checked}")
     items = queries if gallery is None else gallery
-    queries = _with_own_ids(queries, items)
+    queries = with_own_ids(queries, items)
     if len(torch.unique(items.labels)) < 2:
         raise ValueError("the gallery must hold at least two classes")
     able = with_positive(queries, items).nonzero()[:, 0]
@@ -194,35 +194,6 @@ def embedded(subject: Subject, images: Tensor) -> Tensor:
         raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
 
 
-def _with_own_ids(queries: ImageSet, gallery: ImageSet) -> ImageSet:
-    """Queries whose ids are in the gallery only where they are the same pictures.
-
-    Without ids of their own both sets count from 0, and query 0 would not be shown item 0 of the gallery.
-    """
-    import torch
-
-    from certimetric.deep import ImageSet
-
-    if queries is gallery:
-        return queries
-    place = {id_: row for row, id_ in enumerate(gallery.ids.tolist())}
-    rows = [row for row, id_ in enumerate(queries.ids.tolist()) if id_ in place]
-    if not rows:
-        return queries
-    own, other = queries.select(torch.tensor(rows)), [place[queries.ids[row].item()] for row in rows]
-    items = gallery.select(torch.tensor(other))
-    alike = [mine == its for mine, its in zip(digests(own), digests(items))]
-    if all(alike) and bool((own.labels == items.labels).all()):
-        return queries
-    if any(alike):
-        row = rows[alike.index(False)] if not all(alike) else rows[int((own.labels != items.labels).nonzero()[0])]
-        raise ValueError(
-            f"equal ids must be the same picture, but query {row} and gallery item {place[queries.ids[row].item()]} "
-            f"have the id {queries.ids[row].item()} and differ: give ImageSet the ids of its pictures"
-        )
-    return ImageSet(queries.images, queries.labels, torch.arange(len(queries)) + 1 + int(gallery.ids.max()))
-
-
 def _radii(
     shape: tuple[int, ...], norm: str, eps: Sequence[float] | None, report_eps: float | None
 ) -> tuple[tuple[float, ...], float]:
@@ -250,9 +221,3 @@ def checked_radii(eps: Sequence[float], report_eps: float | None) -> tuple[tuple
     elif not any(np.isclose(report_eps, radii)):
         raise ValueError(f"report_eps must be one of the radii {radii}, got {report_eps:g}")
     return tuple(radii), min(radii, key=lambda value: abs(value - report_eps))
-
-
-def digests(images: ImageSet) -> list[str]:
-    """A digest of each image, to tell equal ones."""
-    parts = (batch.tensor().numpy() for batch in images.batches(256))
-    return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:32] for part in parts for image in part]

@@ -127,9 +127,9 @@ def _subjects(named: dict[str, str], images: str, root: Path | None, size: int |
 def _training_digests(images: str, root: Path | None, size: int | None) -> frozenset[str] | None:
     import torch
 
-    from certimetric.auditing.retrieval_request import digests
     from certimetric.datasets.images import load_images
     from certimetric.deep import ImageSet
+    from certimetric.deep.identity import digests
 
     try:
         data = load_images(images, "train", root, size)

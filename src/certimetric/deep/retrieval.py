@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
 from certimetric.deep.embeddings import ImageSet
+from certimetric.deep.identity import with_own_ids
 from certimetric.deep.index import Index, ObjectiveFactory
 
 MODEL, PIXELS = "model", "raw pixels"
@@ -104,6 +105,7 @@ def evaluate_retrieval(
     items = queries if gallery is None else gallery
     if len(torch.unique(items.labels)) < 2:
         raise ValueError("the gallery must hold at least two classes")
+    queries = with_own_ids(queries, items)
     chosen = with_positive(queries, items)
     attacks = list(attacks)
     rows: list[dict[str, Any]] = []
