@@ -8,15 +8,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
-from certimetric.bench.training_config import (
-    BatchSection,
-    NoneSection,
-    PerturbationSection,
-    TrainingConfig,
-    TupleSection,
-    component_class,
-    component_parameters,
-)
+from certimetric.bench.training_config import TrainingConfig, component_class, component_parameters
+from certimetric.bench.training_sections import BatchSection, NoneSection, PerturbationSection, TupleSection
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 

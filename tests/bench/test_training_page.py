@@ -12,7 +12,8 @@ pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' ha
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
 from certimetric.bench import training_config as configuration
-from certimetric.bench.training_config import DEFENSES, TrainingConfig
+from certimetric.bench.training_config import TrainingConfig
+from certimetric.bench.training_sections import DEFENSES
 from certimetric.deep.models import model_options
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")

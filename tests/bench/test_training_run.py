@@ -13,7 +13,8 @@ from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.bench import TrainingConfig, load_run, train  # noqa: E402
-from certimetric.bench.training_run import make_defense, read_run  # noqa: E402
+from certimetric.bench.training_parts import make_defense  # noqa: E402
+from certimetric.bench.training_run import read_run  # noqa: E402
 from certimetric.datasets.images import load_images  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     PGD,

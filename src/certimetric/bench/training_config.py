@@ -14,6 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from certimetric.bench.training_sections import (
+    DEFENSES,
+    AttackedSection,
+    Component,
+    DataSection,
+    DefenseSection,
+    EvaluationSection,
+    ModelSection,
+    NoneSection,
+    PerturbationSection,
+    TrainingSection,
+    TupleSection,
+)
 from certimetric.datasets.wording import did_you_mean, first_line
 
 if sys.version_info >= (3, 11):
@@ -31,113 +44,6 @@ TOLD = ("embedding_size", "num_classes")
 # What is no plain value, and cannot be said in a file: a loss with such parts is for RobustTrainer in Python.
 OBJECTS = ("distance", "reducer", "embedding_regularizer", "weight_regularizer", "weight_init_func", "mat_based_loss")
 _COMPONENTS = {"loss": "losses", "miner": "miners"}
-
-
-@dataclass(frozen=True)
-class DataSection:
-    """``[data]``: an image set, or the folder or .npz file of one, and the size of its pictures."""
-
-    name: str
-    root: str | None = None
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class ModelSection:
-    """``[model]``: name of the model, length of the embeddings, and options of the model itself."""
-
-    name: str = "small-cnn"
-    dim: int = 128
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Component:
-    """``[loss]`` or ``[miner]``: a class of pytorch-metric-learning, and its parameters."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class NoneSection:
-    """``[defense]`` with ``kind = "none"``: natural training."""
-
-    kind: Literal["none"] = "none"
-
-
-@dataclass(frozen=True)
-class _Attacked:
-    norm: Literal["linf", "l2"] = "linf"
-    eps: float = 0.01
-    steps: int = 5
-    step_size: float | None = None
-    restarts: int = 1
-
-
-@dataclass(frozen=True)
-class TupleSection(_Attacked):
-    """``[defense]`` with ``kind = "tuple"``: one role of each tuple is perturbed."""
-
-    kind: Literal["tuple"] = "tuple"
-    role: Literal["positive", "negative", "anchor"] = "positive"
-    attack_rate: float = 1.0
-    per_anchor: int = 1
-
-
-@dataclass(frozen=True)
-class BatchSection(_Attacked):
-    """``[defense]`` with ``kind = "batch"``: the whole batch is perturbed jointly."""
-
-    kind: Literal["batch"] = "batch"
-
-
-@dataclass(frozen=True)
-class PerturbationSection:
-    """``[defense]`` with ``kind = "perturbation"``: the perturbation loss on first-order margins."""
-
-    kind: Literal["perturbation"] = "perturbation"
-    radius: float = 0.03
-    weight: float = 1.0
-    norm: Literal["linf", "l2"] = "linf"
-    per_anchor: int = 1
-
-
-DefenseSection = NoneSection | TupleSection | BatchSection | PerturbationSection
-DEFENSES = {"none": NoneSection, "tuple": TupleSection, "batch": BatchSection, "perturbation": PerturbationSection}
-
-
-@dataclass(frozen=True)
-class TrainingSection:
-    """``[training]``: batches, optimiser, schedule, and where it runs."""
-
-    epochs: int = 20
-    batch_size: int = 112
-    per_class: int = 2
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 4e-4
-    schedule: Literal["constant", "cosine"] = "constant"
-    ema: float | None = None
-    augment: tuple[str, ...] = ()
-    seed: int = 0
-    workers: int = 0
-    accelerator: str = "auto"
-    devices: int = 1
-    strategy: str = "auto"
-    precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] | None = None
-    loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
-
-
-@dataclass(frozen=True)
-class EvaluationSection:
-    """``[evaluation]``: R@1 on the test side after every ``every`` epochs and at the end, clean and under PGD."""
-
-    every: int = 0
-    queries: int = 500
-    norm: Literal["linf", "l2"] = "linf"
-    eps: float | None = None
-    steps: int = 20
 
 
 @dataclass(frozen=True)
@@ -167,12 +73,12 @@ class TrainingConfig:
     """
 
     data: DataSection
-    model: ModelSection = ModelSection()
-    loss: Component = Component("triplet")
+    model: ModelSection = field(default_factory=ModelSection)
+    loss: Component = field(default_factory=lambda: Component("triplet"))
     miner: Component | None = None
-    defense: DefenseSection = NoneSection()
-    training: TrainingSection = TrainingSection()
-    evaluation: EvaluationSection = EvaluationSection()
+    defense: DefenseSection = field(default_factory=NoneSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str = "the configuration") -> TrainingConfig:
@@ -385,7 +291,7 @@ def _impossible(config: TrainingConfig) -> list[str]:
         (not e.every or e.eps is not None, "every in [evaluation] needs eps, the size of the perturbation"),
         (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
     ]
-    if isinstance(d, _Attacked):
+    if isinstance(d, AttackedSection):
         rules += [
             (d.eps >= 0, f"eps in [defense] must not be negative, got {d.eps:g}"),
             (d.steps >= 1 and d.restarts >= 1, "steps and restarts in [defense] must be at least 1"),

@@ -10,28 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import certimetric
-from certimetric.bench.training_config import (
-    LOSSES,
-    BatchSection,
-    NoneSection,
-    PerturbationSection,
-    TrainingConfig,
-    TupleSection,
-    component_class,
-    component_parameters,
+from certimetric.bench.training_config import TrainingConfig
+from certimetric.bench.training_parts import (
+    CHECKPOINTS,
+    make_ball,
+    make_component,
+    make_loader,
+    make_model,
+    make_trainer,
 )
 from certimetric.datasets.images import Images, load_images
 from certimetric.geometry.files import write_atomically
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    from certimetric.deep import Defense, RobustTrainer
-    from certimetric.deep.attack import Attack
+    from certimetric.deep import RobustTrainer
 
 SCHEMA = "certimetric.run/1"
-RUN_FILE, MODEL_FILE, CHECKPOINTS, LOGS = "run.json", "model.safetensors", "checkpoint", "logs"
+RUN_FILE, MODEL_FILE = "run.json", "model.safetensors"
 _KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
 # What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
 # of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
@@ -84,7 +81,7 @@ def train(
     data = sides["train"]
     torch.manual_seed(config.training.seed)
     model = make_model(config, data.images.shape[1])
-    loss = _component(config, "loss", len(data.class_names))
+    loss = make_component(config, "loss", len(data.class_names))
     run["data"] = {
         "name": data.name,
         "n_images": len(data),
@@ -92,10 +89,10 @@ def train(
         "image_shape": list(data.images.shape[1:]),
     }
     run["n_parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    trainer = _trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
+    trainer = make_trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
     try:
         # A checkpoint that no run.json goes with may be of another configuration.
-        trainer.fit(_loader(config, data), resume=bool(run["history"]))
+        trainer.fit(make_loader(config, data), resume=bool(run["history"]))
     finally:
         for logger in trainer.loggers:
             logger.finalize("finished")
@@ -176,43 +173,6 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(run)
 
 
-def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = True) -> nn.Module:
-    """The model that a configuration names, with the weights that it begins with unless ``pretrained`` is False."""
-    from certimetric.deep import embedding_model
-
-    options = dict(config.model.options)
-    if not pretrained:
-        options.pop("weights", None)
-    return embedding_model(config.model.name, config.model.dim, in_channels=in_channels, **options)
-
-
-def make_defense(config: TrainingConfig) -> Defense:
-    """The defense that a configuration names."""
-    from certimetric.deep import BatchDefense, NoDefense, PerturbationDefense, TupleDefense
-
-    section = config.defense
-    if isinstance(section, NoneSection):
-        return NoDefense()
-    if isinstance(section, PerturbationSection):
-        return PerturbationDefense(section.radius, section.weight, section.norm, section.per_anchor)
-    if isinstance(section, TupleSection):
-        return TupleDefense(section.role, _attack(section), section.attack_rate, section.per_anchor)
-    return BatchDefense(_attack(section))
-
-
-def _attack(section: TupleSection | BatchSection) -> Attack:
-    from certimetric.deep import PGD
-
-    step = 2 * section.eps / section.steps if section.step_size is None else section.step_size
-    return PGD(_ball(section.norm, section.eps), section.steps, step, section.restarts)
-
-
-def _ball(norm: str, eps: float) -> Any:
-    from certimetric.deep import L2Ball, LinfBall
-
-    return LinfBall(eps) if norm == "linf" else L2Ball(eps)
-
-
 def _sides(config: TrainingConfig) -> tuple[str, ...]:
     return ("train", "test") if config.evaluation.eps is not None else ("train",)
 
@@ -262,100 +222,6 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def _component(config: TrainingConfig, section: str, n_classes: int) -> Any:
-    """The loss or the miner, told of model and data what it asks for."""
-    component = getattr(config, section)
-    made = component_class(section, component.name)
-    defaults = LOSSES[component.name][1] if component.name in LOSSES else {}
-    told = {"embedding_size": config.model.dim, "num_classes": n_classes}
-    names = component_parameters(made)
-    told = {key: value for key, value in told.items() if key in names}
-    try:
-        return made(**{**defaults, **told, **component.options})
-    except (TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f"[{section}] {component.name!r} cannot be made: {error}") from None
-
-
-def _trainer(config: TrainingConfig, model: nn.Module, loss: Any, folder: Path, callback: Any) -> RobustTrainer:
-    from certimetric.deep import RobustTrainer
-    from certimetric.deep.augmentation import augmentation
-
-    t = config.training
-    return RobustTrainer(
-        model,
-        loss,
-        miner=None if config.miner is None else _component(config, "miner", 0),
-        defense=make_defense(config),
-        optimizer=lambda parameters: _optimizer(config, parameters),
-        scheduler=(lambda optimizer: _cosine(optimizer, t.epochs)) if t.schedule == "cosine" else None,
-        max_epochs=t.epochs,
-        ema=t.ema,
-        accelerator=t.accelerator,
-        devices=t.devices,
-        strategy=t.strategy,
-        precision=t.precision,
-        augment=augmentation(t.augment),
-        loggers=_loggers(config, folder),
-        checkpoint_dir=folder / CHECKPOINTS,
-        callbacks=[callback],
-        seed=t.seed,
-    )
-
-
-def _optimizer(config: TrainingConfig, parameters: Any) -> torch.optim.Optimizer:
-    import torch
-
-    t = config.training
-    if t.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=t.learning_rate, weight_decay=t.weight_decay, momentum=0.9)
-    kind = torch.optim.Adam if t.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=t.learning_rate, weight_decay=t.weight_decay)
-
-
-def _cosine(optimizer: torch.optim.Optimizer, epochs: int) -> Any:
-    import torch
-
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-
-
-def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
-    from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
-
-    made: list[Any] = []
-    for name in config.training.loggers:
-        try:
-            made.append((CSVLogger if name == "csv" else TensorBoardLogger)(str(folder / LOGS), name=name))
-        except ModuleNotFoundError:
-            raise ImportError(f'the logger {name!r} needs tensorboardX: pip install "certimetric[logging]"') from None
-    return made
-
-
-def _loader(config: TrainingConfig, data: Images) -> torch.utils.data.DataLoader[Any]:
-    """Whole batches, drawn by class: the sampler gives the rows of a batch, the data set all of them at once."""
-    import torch
-
-    from certimetric.deep import ClassBalancedBatches
-
-    t = config.training
-    sampler = ClassBalancedBatches(torch.from_numpy(data.labels), t.batch_size, t.per_class)
-    return torch.utils.data.DataLoader(_Batches(data), batch_size=None, sampler=sampler, num_workers=t.workers)  # type: ignore[arg-type]
-
-
-class _Batches:
-    """Rows of an image set as tensors."""
-
-    def __init__(self, data: Images):
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-
-        return torch.from_numpy(self.data.images[rows]), torch.from_numpy(self.data.labels[rows])
-
-
 def _watch(
     config: TrainingConfig, run: dict[str, Any], folder: Path, sides: dict[str, Images], tell: Tell | None
 ) -> Callable[[RobustTrainer, int, float], None]:
@@ -403,7 +269,7 @@ def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> d
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: e.queries].sort().values
     queries = gallery.select(rows)
     model = trainer.model if trainer.ema_model is None else trainer.ema_model
-    attack = PGD(_ball(e.norm, e.eps), e.steps)
+    attack = PGD(make_ball(e.norm, e.eps), e.steps)
     clean, attacked = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False).rows
     return {"recall_at_1": clean["recall_at_1"], "attacked": attacked["recall_at_1"]}
 

@@ -1,0 +1,156 @@
+"""What a configuration names, made: model, loss, miner, defense, trainer, batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from certimetric.bench.training_config import (
+    LOSSES,
+    TrainingConfig,
+    component_class,
+    component_parameters,
+)
+from certimetric.bench.training_sections import BatchSection, NoneSection, PerturbationSection, TupleSection
+from certimetric.datasets.images import Images
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from certimetric.deep import Defense, RobustTrainer
+    from certimetric.deep.attack import Attack
+
+
+CHECKPOINTS, LOGS = "checkpoint", "logs"  # folders of a run
+
+
+def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = True) -> nn.Module:
+    """The model that a configuration names, with the weights that it begins with unless ``pretrained`` is False."""
+    from certimetric.deep import embedding_model
+
+    options = dict(config.model.options)
+    if not pretrained:
+        options.pop("weights", None)
+    return embedding_model(config.model.name, config.model.dim, in_channels=in_channels, **options)
+
+
+def make_defense(config: TrainingConfig) -> Defense:
+    """The defense that a configuration names."""
+    from certimetric.deep import BatchDefense, NoDefense, PerturbationDefense, TupleDefense
+
+    section = config.defense
+    if isinstance(section, NoneSection):
+        return NoDefense()
+    if isinstance(section, PerturbationSection):
+        return PerturbationDefense(section.radius, section.weight, section.norm, section.per_anchor)
+    if isinstance(section, TupleSection):
+        return TupleDefense(section.role, _attack(section), section.attack_rate, section.per_anchor)
+    return BatchDefense(_attack(section))
+
+
+def _attack(section: TupleSection | BatchSection) -> Attack:
+    from certimetric.deep import PGD
+
+    step = 2 * section.eps / section.steps if section.step_size is None else section.step_size
+    return PGD(make_ball(section.norm, section.eps), section.steps, step, section.restarts)
+
+
+def make_ball(norm: str, eps: float) -> Any:
+    from certimetric.deep import L2Ball, LinfBall
+
+    return LinfBall(eps) if norm == "linf" else L2Ball(eps)
+
+
+def make_component(config: TrainingConfig, section: str, n_classes: int) -> Any:
+    """The loss or the miner, told of model and data what it asks for."""
+    component = getattr(config, section)
+    made = component_class(section, component.name)
+    defaults = LOSSES[component.name][1] if component.name in LOSSES else {}
+    told = {"embedding_size": config.model.dim, "num_classes": n_classes}
+    names = component_parameters(made)
+    told = {key: value for key, value in told.items() if key in names}
+    try:
+        return made(**{**defaults, **told, **component.options})
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"[{section}] {component.name!r} cannot be made: {error}") from None
+
+
+def make_trainer(config: TrainingConfig, model: nn.Module, loss: Any, folder: Path, callback: Any) -> RobustTrainer:
+    from certimetric.deep import RobustTrainer
+    from certimetric.deep.augmentation import augmentation
+
+    t = config.training
+    return RobustTrainer(
+        model,
+        loss,
+        miner=None if config.miner is None else make_component(config, "miner", 0),
+        defense=make_defense(config),
+        optimizer=lambda parameters: _optimizer(config, parameters),
+        scheduler=(lambda optimizer: _cosine(optimizer, t.epochs)) if t.schedule == "cosine" else None,
+        max_epochs=t.epochs,
+        ema=t.ema,
+        accelerator=t.accelerator,
+        devices=t.devices,
+        strategy=t.strategy,
+        precision=t.precision,
+        augment=augmentation(t.augment),
+        loggers=_loggers(config, folder),
+        checkpoint_dir=folder / CHECKPOINTS,
+        callbacks=[callback],
+        seed=t.seed,
+    )
+
+
+def _optimizer(config: TrainingConfig, parameters: Any) -> torch.optim.Optimizer:
+    import torch
+
+    t = config.training
+    if t.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=t.learning_rate, weight_decay=t.weight_decay, momentum=0.9)
+    kind = torch.optim.Adam if t.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=t.learning_rate, weight_decay=t.weight_decay)
+
+
+def _cosine(optimizer: torch.optim.Optimizer, epochs: int) -> Any:
+    import torch
+
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+
+
+def _loggers(config: TrainingConfig, folder: Path) -> list[Any]:
+    from lightning.fabric.loggers import CSVLogger, TensorBoardLogger
+
+    made: list[Any] = []
+    for name in config.training.loggers:
+        try:
+            made.append((CSVLogger if name == "csv" else TensorBoardLogger)(str(folder / LOGS), name=name))
+        except ModuleNotFoundError:
+            raise ImportError(f'the logger {name!r} needs tensorboardX: pip install "certimetric[logging]"') from None
+    return made
+
+
+def make_loader(config: TrainingConfig, data: Images) -> torch.utils.data.DataLoader[Any]:
+    """Whole batches, drawn by class: the sampler gives the rows of a batch, the data set all of them at once."""
+    import torch
+
+    from certimetric.deep import ClassBalancedBatches
+
+    t = config.training
+    sampler = ClassBalancedBatches(torch.from_numpy(data.labels), t.batch_size, t.per_class)
+    return torch.utils.data.DataLoader(_Batches(data), batch_size=None, sampler=sampler, num_workers=t.workers)  # type: ignore[arg-type]
+
+
+class _Batches:
+    """Rows of an image set as tensors."""
+
+    def __init__(self, data: Images):
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        return torch.from_numpy(self.data.images[rows]), torch.from_numpy(self.data.labels[rows])
