@@ -1,0 +1,124 @@
+"""Labelled samples that do not fit into memory: read chunk by chunk, or block by block of Dask arrays, and summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_X_y
+
+from certimetric.constraints.class_scatter import ClassScatter
+from certimetric.geometry.lazy import is_lazy, row_blocks
+from certimetric.geometry.neighbors import limited_threads, single_threaded
+
+Check = Callable[[Any, Any], tuple[Any, Any]]
+
+_FAN_IN = 8  # sums of blocks that are merged at a time, so that few are held at once
+_check_block = partial(check_X_y, dtype=np.float64, order="C")
+
+
+def scatter_of_chunks(chunks: Iterable[Any], check: Callable[[bool], Check]) -> ClassScatter:
+    """Sum up a sample that is read once, one chunk at a time.
+
+    Parameters
+    ----------
+    chunks : iterable of (X, y)
+        Empty chunks are passed over.
+    check : callable
+        Told whether the chunk is the first, gives the function that checks X and y.
+
+    Raises
+    ------
+    ValueError
+        On fewer than two rows in all, a chunk that is not (X, y), and whatever :func:`scatter_of_chunk` raises, with
+        the number of the chunk from 0.
+    """
+    total: ClassScatter | None = None
+    for number, chunk in enumerate(chunks):
+        if not isinstance(chunk, (tuple, list)) or len(chunk) != 2:
+            raise ValueError(f"chunk {number}: expected a tuple (X, y), got {type(chunk).__name__}")
+        X, y = chunk
+        if not np.shape(X)[0]:
+            continue
+        part = scatter_of_chunk(X, y, f"chunk {number}", check(total is None))
+        with limited_threads(part.means.shape[1]):
+            total = part if total is None else total + part
+    n = 0 if total is None else int(total.counts.sum())
+    if total is None or n < 2:
+        raise ValueError(f"at least 2 rows are needed, got {n}")
+    return total
+
+
+def scatter_of_blocks(X: Any, y: Any) -> ClassScatter:
+    """Sum up a sample in Dask arrays on its scheduler: a sum for every block of rows, merged in a tree.
+
+    Parameters
+    ----------
+    X : Dask array of shape (n, d)
+        Blocks along the features are joined.
+    y : Dask array or array-like of shape (n,)
+        Labels; other blocks than those of X are cut anew.
+
+    Raises
+    ------
+    ValueError
+        On unknown numbers of rows, other numbers of labels than rows, fewer than two rows, and whatever
+        :func:`scatter_of_chunk` raises, with the rows of the block.
+    """
+    import dask
+
+    X, y = _aligned(X, y)
+    starts = np.cumsum((0, *X.chunks[0]))
+    sum_up, merge = dask.delayed(scatter_of_chunk), dask.delayed(_merge)
+    parts = [
+        sum_up(X_block, y_block, f"rows {start} to {stop - 1}")
+        for X_block, y_block, start, stop in zip(X.to_delayed().ravel(), y.to_delayed(), starts, starts[1:])
+        if stop > start
+    ]
+    while len(parts) > 1:
+        parts = [merge(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
+    with single_threaded():  # blocks are what uses the cores
+        return parts[0].compute()
+
+
+def scatter_of_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_block) -> ClassScatter:
+    """Check one chunk of a labelled sample, and sum it up.
+
+    Raises
+    ------
+    ValueError
+        On NaN or infinity, a wrong number of labels, or labels that are no classes; the message begins with ``where``.
+    """
+    try:
+        X, y = check(X, y)
+        if y.dtype.kind == "f" and (y != np.floor(y)).any():
+            raise ValueError("y must hold classes, got continuous values (Unknown label type: continuous)")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return ClassScatter.from_labels(X, y)
+
+
+def _aligned(X: Any, y: Any) -> tuple[Any, Any]:
+    """Both as Dask arrays in the same blocks of rows."""
+    import dask.array as da
+
+    X = row_blocks(X)
+    if not is_lazy(y, "y"):
+        y = da.from_array(np.asarray(y), chunks=-1)
+    if y.ndim != 1:
+        raise ValueError(f"y must have shape (n,), got {y.ndim} dimensions")
+    for name, array in (("X", X), ("y", y)):
+        if np.isnan(array.shape[0]):
+            raise ValueError(f"{name} has blocks of unknown length: call {name}.compute_chunk_sizes() first")
+    if len(X) != len(y):
+        raise ValueError(f"y must hold one label for each of the {len(X)} rows of X, got {len(y)}")
+    if len(X) < 2:
+        raise ValueError(f"at least 2 rows are needed, got {len(X)}")
+    return X, y if y.chunks[0] == X.chunks[0] else y.rechunk((X.chunks[0],))
+
+
+def _merge(parts: list[ClassScatter]) -> ClassScatter:
+    return sum(parts[1:], start=parts[0])
