@@ -5,4 +5,11 @@ from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_
 from certimetric.constraints.pairs import random_pairs
 from certimetric.constraints.scatter import PairScatter
 
-__all__ = ["ClassScatter", "PairScatter", "nearest_of_other_classes", "nearest_triplets", "random_pairs", "target_neighbors"]
+__all__ = [
+    "ClassScatter",
+    "PairScatter",
+    "nearest_of_other_classes",
+    "nearest_triplets",
+    "random_pairs",
+    "target_neighbors",
+]

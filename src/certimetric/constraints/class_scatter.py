@@ -63,11 +63,12 @@ class ClassScatter:
 
     def __add__(self, other: ClassScatter) -> ClassScatter:
         if self.means.shape[1] != other.means.shape[1]:
-            raise ValueError(f"samples of {self.means.shape[1]} and of {other.means.shape[1]} features cannot be merged")
-        if (self.labels.dtype.kind in "biuf") != (other.labels.dtype.kind in "biuf"):
             raise ValueError(
-                f"labels must be all numbers or all strings, got {self.labels[0].item()!r} and {other.labels[0].item()!r}"
+                f"samples of {self.means.shape[1]} and of {other.means.shape[1]} features cannot be merged"
             )
+        if (self.labels.dtype.kind in "biuf") != (other.labels.dtype.kind in "biuf"):
+            some = [labels.tolist()[0] for labels in (self.labels, other.labels)]
+            raise ValueError(f"labels must be all numbers or all strings, got {some[0]!r} and {some[1]!r}")
         labels = np.union1d(self.labels, other.labels)
         counts, means, scatters = self._among(labels)
         place = np.searchsorted(labels, other.labels)

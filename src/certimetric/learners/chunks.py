@@ -1,4 +1,4 @@
-"""Labelled samples that do not fit into memory: read chunk by chunk, or block by block of Dask arrays, and summed up."""
+"""Labelled samples that need not fit into memory, summed up chunk by chunk or block by block of Dask arrays."""
 
 from __future__ import annotations
 

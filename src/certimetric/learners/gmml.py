@@ -28,9 +28,9 @@ class ScatterLearner(MahalanobisLearner):
     """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
 
     From labels no pair is drawn: *all* pairs count, and sizes, means and scatters of the classes determine their sum.
-    So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an iterator
-    of chunks (``fit_chunks``), but for the rounding of sums taken in another order. What else the learner does (the
-    confusion stage of :class:`AML` too) takes place on those d×d sums, after the last row was read.
+    So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an
+    iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. What else the learner does
+    (the confusion stage of :class:`AML` too) takes place on those d×d sums, after the last row was read.
 
     Attributes
     ----------
