@@ -1,8 +1,10 @@
 """GMML and AML learn from rows that never are in memory together: time a row, and memory, at 10⁵, 10⁶ and 10⁷ rows.
 
 Rows are drawn chunk by chunk from seeds of their own, so that every way sees the same sample. Every run is a process of
-its own; its peak memory (Linux, VmHWM) is told beside what it held before the first chunk. What drawing the rows takes
-is told apart from the rest. "in memory" holds all rows, and stops at a million.
+its own; its peak memory (Linux, VmHWM) is told beside what it held before the first chunk. Seconds and rows a second
+are of the clock on the wall; CPU seconds hardly depend on what else the machine does, and "× fewer" is their ratio to
+the size before. Drawing the rows is counted, and told apart in CPU seconds. "in memory" holds all rows, and stops at a
+million.
 
 Run: python benchmarks/streaming.py [--rows 100000 1000000 10000000] [--features 50] [--chunk 50000]
 """
@@ -22,7 +24,9 @@ parser.add_argument("--features", type=int, default=50)
 parser.add_argument("--classes", type=int, default=10)
 parser.add_argument("--chunk", type=int, default=50_000)
 parser.add_argument("--threads", type=int, default=2, help="of the Dask scheduler")
-parser.add_argument("--only", nargs="*", help="GMML in memory, GMML chunks, AML chunks, GMML Dask, AML Dask")
+parser.add_argument(
+    "--only", nargs="*", help="GMML in memory, AML in memory, GMML chunks, AML chunks, GMML Dask, AML Dask"
+)
 parser.add_argument("--way", help=argparse.SUPPRESS)
 arguments = parser.parse_args()
 
@@ -46,9 +50,9 @@ def sizes(n):
 
 def chunks(n, clock):
     for number, m in enumerate(sizes(n)):
-        start = time.perf_counter()
+        start = time.process_time()
         chunk = draw(number, m)
-        clock.append(time.perf_counter() - start)
+        clock.append(time.process_time() - start)
         yield chunk
 
 
@@ -77,6 +81,7 @@ def by_dask(learner, n, clock):
 
 WAYS = {
     "GMML in memory": ("GMML", in_memory),
+    "AML in memory": ("AML", in_memory),
     "GMML chunks": ("GMML", by_chunks),
     "GMML Dask": ("GMML", by_dask),
     "AML chunks": ("AML", by_chunks),
@@ -95,10 +100,10 @@ def measure(way, n):
     name, fit = WAYS[way]
     learner = getattr(certimetric, name)()
     fit(learner, 200, [])  # imports
-    before, clock, start = resident("VmRSS"), [], time.perf_counter()
+    before, clock, start, start_cpu = resident("VmRSS"), [], time.perf_counter(), time.process_time()
     fit(learner, n, clock)
-    seconds = time.perf_counter() - start
-    told = {"seconds": seconds, "drawing": sum(clock), "before": before, "peak": resident("VmHWM")}
+    told = {"seconds": time.perf_counter() - start, "CPU": time.process_time() - start_cpu, "drawing": sum(clock)}
+    told |= {"before": before, "peak": resident("VmHWM")}
     print(json.dumps(told | {"matrix": learner.get_mahalanobis_matrix().tolist()}))
 
 
@@ -108,12 +113,12 @@ if arguments.way:
 
 print(f"{arguments.features} features, {arguments.classes} classes, chunks of {arguments.chunk:,} rows", flush=True)
 print(
-    "way                   rows   seconds  drawing     rows/s   time a row   peak MiB  before   M beside the first way"
+    "way                    rows  seconds      CPU  × fewer  drawing      rows/s  peak MiB  before  M beside the first"
 )
 matrices = {}
 for way in arguments.only or WAYS:
     learner, fit = WAYS[way]
-    per_row = []
+    fewer = None  # CPU seconds of the size before
     for n in arguments.rows:
         if fit is in_memory and n > IN_MEMORY_ROWS:
             continue
@@ -122,12 +127,14 @@ for way in arguments.only or WAYS:
         if done.returncode:
             raise SystemExit(done.stderr)
         told = json.loads(done.stdout.splitlines()[-1])
-        per_row.append(told["seconds"] / n)
         M = np.array(told["matrix"])
         first = matrices.setdefault((learner, n), M)
+        ratio = f"{told['CPU'] / fewer:8.1f}" if fewer else "       —"
+        drawing = f"{told['drawing']:8.2f}" if told["drawing"] else "       —"
         difference = f"{np.abs(M - first).max() / np.abs(first).max():.1e}" if first is not M else "—"
         print(
-            f"{way:15s} {n:>11,} {told['seconds']:9.2f} {told['drawing'] or float('nan'):8.2f} {n / told['seconds']:10,.0f} "
-            f"{per_row[-1] / per_row[0]:8.2f} ×1 {told['peak']:10.0f} {told['before']:7.0f}   {difference}",
+            f"{way:15s} {n:>11,} {told['seconds']:8.2f} {told['CPU']:8.2f} {ratio} {drawing} "
+            f"{n / told['seconds']:11,.0f} {told['peak']:9.0f} {told['before']:7.0f}  {difference}",
             flush=True,
         )
+        fewer = told["CPU"]
