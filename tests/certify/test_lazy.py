@@ -21,7 +21,7 @@ def case():
     return X[:200], NAMES[y[:200]], X[200:], NAMES[y[200:]]
 
 
-@pytest.mark.parametrize("blocks", BLOCKS, ids=str)
+@pytest.mark.parametrize("blocks", BLOCKS, ids=["one", "uneven", "columns", "rows", "empty"])
 @pytest.mark.parametrize(
     "norm", ["l2", "linf", "l1", np.diag([1.0, 2.0, 3.0, 4.0])], ids=["l2", "linf", "l1", "matrix"]
 )
@@ -64,10 +64,10 @@ def test_kneighbors_against_scikit_learn(case):
 
 
 def test_kneighbors_with_ties_and_the_training_set():
-    knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [2.0], [0.0]], ["a", "b", "a"])
-    distances, indices = knn.kneighbors([[1.0]], 3)
-    np.testing.assert_array_equal(distances, [[1.0, 1.0, 1.0]])
-    np.testing.assert_array_equal(indices, [[0, 1, 2]])
+    knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [2.0], [0.0], [2.0]], ["a", "b", "a", "b"])
+    distances, indices = knn.kneighbors([[1.0]], 4)
+    np.testing.assert_array_equal(distances, [[1.0, 1.0, 1.0, 1.0]])
+    np.testing.assert_array_equal(indices, [[0, 1, 2, 3]])
 
 
 def test_nothing_is_computed_before_it_is_asked_for(case):

@@ -56,7 +56,7 @@ def test_chunks_give_the_metric_of_the_whole(learner, at):
 
 
 @each_learner
-@pytest.mark.parametrize("blocks", [((600,), (5,)), ((1, 599), (2, 3)), ((100,) * 6, (1,) * 5), (13, 5)], ids=str)
+@pytest.mark.parametrize("blocks", [((600,), (5,)), ((1, 599), (2, 3)), ((100,) * 6, (1,) * 5), (13, 5)], ids=repr)
 @pytest.mark.parametrize("y_blocks", [600, 41])
 def test_dask_blocks_give_the_metric_of_the_whole(learner, blocks, y_blocks):
     X, y = sample()

@@ -99,7 +99,9 @@ def centred_scatter(X: Array) -> tuple[Array, Array]:
     """Mean m of instances (n, d), and ``Σ (x − m)(x − m)ᵀ``."""
     mean = X.mean(axis=0)
     centred = X - mean
-    return mean, centred.T @ centred
+    # The sum of many rows rounds: what it left of the mean would enter the distances between means at full size.
+    rest = np.full(len(X), 1.0 / len(X)) @ centred
+    return mean + rest, centred.T @ centred
 
 
 def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Array]]) -> PairScatter:
