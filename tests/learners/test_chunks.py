@@ -124,6 +124,18 @@ def test_a_class_of_one_among_very_many_loses_no_digits():
     np.testing.assert_allclose(sum(parts[1:], start=parts[0]).pairs().dissimilar_sum, exact, rtol=1e-12)
 
 
+@pytest.mark.parametrize("learner", [GMML(), AML()], ids=repr)
+def test_features_far_from_zero(learner):
+    # Means that round in the sum of many rows would show here: the offset is 10⁵ times the spread.
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 50_000)
+    X = rng.standard_normal((50_000, 4)) + 0.5 * y[:, None] + 1e5
+    whole = clone(learner).fit(X, y)
+    assert_same(clone(learner).fit_chunks(cut(X, y, np.arange(1000, 50_000, 1000))), whole)
+    near = clone(learner).fit(X - 1e5, y)
+    np.testing.assert_allclose(whole.get_mahalanobis_matrix(), near.get_mahalanobis_matrix(), rtol=1e-9, atol=1e-10)
+
+
 def test_one_chunk_is_held_at_a_time():
     X, y = sample()
     seen = []
