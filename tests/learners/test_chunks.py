@@ -142,8 +142,7 @@ def test_one_chunk_is_held_at_a_time():
 
     def chunks():
         for X_part, y_part in cut(X, y, [100, 200, 300, 400, 500]):
-            # The chunk before the last was let go of: the loop over the chunks holds one, and nothing else holds any.
-            assert all(reference() is None for reference in seen[:-1])
+            assert all(reference() is None for reference in seen)  # none is held while the next is read
             rows = X_part.copy()
             seen.append(weakref.ref(rows))
             yield rows, y_part
@@ -195,6 +194,7 @@ BAD = np.where(np.arange(40)[:, None] == 25, np.nan, X)
         ([(X, Y + 0.5)], "chunk 0: y must hold classes, got continuous"),
         ([(X, None)], "chunk 0: .*requires y to be passed"),
         ([(X[:20], Y[:20]), (X[20:], Y[20:].astype(str))], "labels must be all numbers or all strings, got 0 and '0'"),
+        ([(X, Y), (None, Y)], "chunk 1: Expected 2D array, got scalar array instead"),
         ([X], r"chunk 0: expected a tuple \(X, y\), got ndarray"),
     ],
 )

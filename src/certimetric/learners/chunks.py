@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_X_y
 
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.geometry.lazy import is_lazy, row_blocks
 from certimetric.geometry.neighbors import limited_threads, single_threaded
 
+Array = NDArray[np.float64]
 Check = Callable[[Any, Any], tuple[Any, Any]]
 
 _FAN_IN = 8  # sums of blocks that are merged at a time, so that few are held at once
@@ -33,19 +34,22 @@ def scatter_of_chunks(chunks: Iterable[Any], check: Callable[[bool], Check]) -> 
     Raises
     ------
     ValueError
-        On fewer than two rows in all, a chunk that is not (X, y), and whatever :func:`scatter_of_chunk` raises, with
+        On fewer than two rows in all, a chunk that is not (X, y), and whatever :func:`checked_chunk` raises, with
         the number of the chunk from 0.
     """
     total: ClassScatter | None = None
-    for number, chunk in enumerate(chunks):
+    number = -1
+    for chunk in chunks:  # enumerate would hold on to a chunk while the next one is read
+        number += 1
         if not isinstance(chunk, (tuple, list)) or len(chunk) != 2:
             raise ValueError(f"chunk {number}: expected a tuple (X, y), got {type(chunk).__name__}")
-        X, y = chunk
-        if not np.shape(X)[0]:
-            continue
-        part = scatter_of_chunk(X, y, f"chunk {number}", check(total is None))
-        with limited_threads(part.means.shape[1]):
+        if np.shape(chunk[0])[:1] != (0,):
+            X, y = checked_chunk(*chunk, f"chunk {number}", check(total is None))
+            with limited_threads(X.shape[1]):
+                part = ClassScatter.from_labels(X, y)
             total = part if total is None else total + part
+            del X, y
+        del chunk
     n = 0 if total is None else int(total.counts.sum())
     if total is None or n < 2:
         raise ValueError(f"at least 2 rows are needed, got {n}")
@@ -66,13 +70,13 @@ def scatter_of_blocks(X: Any, y: Any) -> ClassScatter:
     ------
     ValueError
         On unknown numbers of rows, other numbers of labels than rows, fewer than two rows, and whatever
-        :func:`scatter_of_chunk` raises, with the rows of the block.
+        :func:`checked_chunk` raises, with the rows of the block.
     """
     import dask
 
     X, y = _aligned(X, y)
     starts = np.cumsum((0, *X.chunks[0]))
-    sum_up, merge = dask.delayed(scatter_of_chunk), dask.delayed(_merge)
+    sum_up, merge = dask.delayed(_scatter_of_block), dask.delayed(_merge)
     parts = [
         sum_up(X_block, y_block, f"rows {start} to {stop - 1}")
         for X_block, y_block, start, stop in zip(X.to_delayed().ravel(), y.to_delayed(), starts, starts[1:])
@@ -84,8 +88,8 @@ def scatter_of_blocks(X: Any, y: Any) -> ClassScatter:
         return parts[0].compute()
 
 
-def scatter_of_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_block) -> ClassScatter:
-    """Check one chunk of a labelled sample, and sum it up.
+def checked_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_block) -> tuple[Array, NDArray[Any]]:
+    """X as float64 and y of one chunk of a labelled sample.
 
     Raises
     ------
@@ -98,7 +102,11 @@ def scatter_of_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _che
             raise ValueError("y must hold classes, got continuous values (Unknown label type: continuous)")
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return ClassScatter.from_labels(X, y)
+    return X, y
+
+
+def _scatter_of_block(X: Array, y: NDArray[Any], where: str) -> ClassScatter:
+    return ClassScatter.from_labels(*checked_chunk(X, y, where))
 
 
 def _aligned(X: Any, y: Any) -> tuple[Any, Any]:

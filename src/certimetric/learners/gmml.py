@@ -178,8 +178,8 @@ class GMML(ScatterLearner):
     S and D are the mean outer products of the differences of similar and dissimilar pairs. At t = 1/2, M minimises
     ``tr(M S) + tr(M⁻¹ D)``: similar pairs are close, and dissimilar ones far in the inverse metric.
 
-    From labels *all* pairs count and none is drawn, so that S and D do not depend on how the rows are cut: ``fit`` takes
-    Dask arrays besides arrays, and ``fit_chunks`` an iterator of chunks.
+    From labels *all* pairs count and none is drawn, so that S and D do not depend on how the rows are cut: ``fit``
+    takes Dask arrays besides arrays, and ``fit_chunks`` an iterator of chunks.
 
     Parameters
     ----------
