@@ -94,6 +94,23 @@ def test_a_cluster_gives_the_metric_of_the_whole(cluster):
         assert_same(clone(learner).fit(da.from_array(X, chunks=(90, 2)), da.from_array(names, chunks=64)), whole)
 
 
+def test_a_source_of_both_rows_and_labels_is_read_once():
+    X, y = sample()
+    read = []
+
+    @dask.delayed(nout=2)
+    def part(number):
+        read.append(number)
+        rows = slice(100 * number, 100 * number + 100)
+        return X[rows], y[rows]
+
+    parts = [part(number) for number in range(6)]
+    rows = da.concatenate([da.from_delayed(some[0], (100, 5), dtype=float) for some in parts])
+    labels = da.concatenate([da.from_delayed(some[1], (100,), dtype=int) for some in parts])
+    assert_same(GMML().fit(rows * 2.0, labels), GMML().fit(X * 2.0, y))
+    assert sorted(read) == list(range(6))
+
+
 def test_sums_of_samples_against_explicit_pairs(rng):
     X, y = rng.standard_normal((30, 3)) + 50, np.array(list("abcd"))[rng.integers(0, 4, 30)]
     i, j = np.triu_indices(30, 1)
@@ -169,8 +186,9 @@ def test_whatever_comes_as_numbers_and_labels():
         GMML().fit_chunks([(frame[:100], names[:100]), (frame[100:].rename(columns={"v": "u"}), names[100:])])
 
 
-def test_inside_the_classifier():
+def test_inside_the_classifier_and_labels_alone_in_blocks():
     X, y = sample()
+    assert_same(GMML().fit(X, da.from_array(y, chunks=77)), GMML().fit(X, y))
     lazy = CertifiedKNeighborsClassifier(metric=GMML()).fit(da.from_array(X, chunks=77), y)
     assert_same(lazy.learner_, GMML().fit(X, y))
 

@@ -44,7 +44,7 @@ def scatter_of_chunks(chunks: Iterable[Any], check: Callable[[bool], Check]) -> 
         if not isinstance(chunk, (tuple, list)) or len(chunk) != 2:
             raise ValueError(f"chunk {number}: expected a tuple (X, y), got {type(chunk).__name__}")
         if np.shape(chunk[0])[:1] != (0,):
-            X, y = checked_chunk(*chunk, f"chunk {number}", check(total is None))
+            X, y = checked_chunk(chunk[0], chunk[1], f"chunk {number}", check(total is None))
             with limited_threads(X.shape[1]):
                 part = ClassScatter.from_labels(X, y)
             total = part if total is None else total + part
@@ -74,12 +74,14 @@ def scatter_of_blocks(X: Any, y: Any) -> ClassScatter:
     """
     import dask
 
-    X, y = _aligned(X, y)
+    # Optimised together, blocks of X and y that come of one source (a file, a generator) have it read once for both.
+    X, y = dask.optimize(*_aligned(X, y))
+    blocks = zip(X.to_delayed(optimize_graph=False).ravel(), y.to_delayed(optimize_graph=False))
     starts = np.cumsum((0, *X.chunks[0]))
     sum_up, merge = dask.delayed(_scatter_of_block), dask.delayed(_merge)
     parts = [
         sum_up(X_block, y_block, f"rows {start} to {stop - 1}")
-        for X_block, y_block, start, stop in zip(X.to_delayed().ravel(), y.to_delayed(), starts, starts[1:])
+        for (X_block, y_block), start, stop in zip(blocks, starts, starts[1:])
         if stop > start
     ]
     while len(parts) > 1:
