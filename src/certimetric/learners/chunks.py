@@ -72,22 +72,30 @@ def scatter_of_blocks(X: Any, y: Any) -> ClassScatter:
         On unknown numbers of rows, other numbers of labels than rows, fewer than two rows, and whatever
         :func:`checked_chunk` raises, with the rows of the block.
     """
-    import dask
+    import dask.array as da
+    from dask import delayed
 
-    # Optimised together, blocks of X and y that come of one source (a file, a generator) have it read once for both.
-    X, y = dask.optimize(*_aligned(X, y))
-    blocks = zip(X.to_delayed(optimize_graph=False).ravel(), y.to_delayed(optimize_graph=False))
-    starts = np.cumsum((0, *X.chunks[0]))
-    sum_up, merge = dask.delayed(_scatter_of_block), dask.delayed(_merge)
-    parts = [
-        sum_up(X_block, y_block, f"rows {start} to {stop - 1}")
-        for (X_block, y_block), start, stop in zip(blocks, starts, starts[1:])
-        if stop > start
-    ]
+    X, y = _aligned(X, y)
+    # One array of one graph, so that a source of both X and y (a file, a generator) is read once for both.
+    sums = da.blockwise(
+        _scatter_of_block,
+        "i",
+        X,
+        "ij",
+        y,
+        "i",
+        da.arange(len(X), chunks=X.chunks[:1]),
+        "i",
+        concatenate=True,
+        adjust_chunks={"i": 1},
+        dtype=object,
+        meta=np.empty(0, dtype=object),
+    )
+    parts, merge = list(sums.to_delayed()), delayed(_merge)
     while len(parts) > 1:
         parts = [merge(parts[i : i + _FAN_IN]) for i in range(0, len(parts), _FAN_IN)]
     with single_threaded():  # blocks are what uses the cores
-        return parts[0].compute()
+        return parts[0].compute().item()
 
 
 def checked_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_block) -> tuple[Array, NDArray[Any]]:
@@ -107,8 +115,19 @@ def checked_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_
     return X, y
 
 
-def _scatter_of_block(X: Array, y: NDArray[Any], where: str) -> ClassScatter:
-    return ClassScatter.from_labels(*checked_chunk(X, y, where))
+def _scatter_of_block(X: Array, y: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """The sum of a block as an array of one object; None of an empty block."""
+    part = np.full(1, None, dtype=object)
+    if len(X):
+        part[0] = ClassScatter.from_labels(*checked_chunk(X, y, f"rows {rows[0]} to {rows[-1]}"))
+    return part
+
+
+def _merge(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    merged, *rest = [part for part in np.concatenate(parts) if part is not None] or [None]
+    result = np.empty(1, dtype=object)
+    result[0] = sum(rest, start=merged)
+    return result
 
 
 def _aligned(X: Any, y: Any) -> tuple[Any, Any]:
@@ -128,7 +147,3 @@ def _aligned(X: Any, y: Any) -> tuple[Any, Any]:
     if len(X) < 2:
         raise ValueError(f"at least 2 rows are needed, got {len(X)}")
     return X, y if y.chunks[0] == X.chunks[0] else y.rechunk((X.chunks[0],))
-
-
-def _merge(parts: list[ClassScatter]) -> ClassScatter:
-    return sum(parts[1:], start=parts[0])
