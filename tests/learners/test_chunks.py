@@ -44,7 +44,7 @@ def assert_same(one, other):
         assert getattr(one.scatter_, name) == getattr(other.scatter_, name)
     if isinstance(other, AML):
         assert one.beta_ == pytest.approx(other.beta_, rel=1e-10)
-        assert one.objective_path_ == pytest.approx(other.objective_path_, rel=1e-10)
+        assert one.objective_ == pytest.approx(other.objective_, rel=1e-10)
 
 
 @each_learner

@@ -28,6 +28,8 @@ class ClassScatter:
     counts : int array of shape (n_classes,)
         Instances, at least 1 of each class.
     means : array of shape (n_classes, d)
+    rests : array of shape (n_classes, d)
+        What rounding left of the means: the digits that count where features lie far from 0.
     scatters : array of shape (n_classes, d, d)
         ``Σ (x − mean)(x − mean)ᵀ`` over each class.
 
@@ -49,6 +51,7 @@ class ClassScatter:
     labels: NDArray[Any]
     counts: NDArray[np.int64]
     means: Array
+    rests: Array
     scatters: Array
 
     @classmethod
@@ -56,10 +59,10 @@ class ClassScatter:
         """Sum up a sample X (n, d) with labels y (n,), n ≥ 1, in one pass: O(n d²)."""
         labels, codes = np.unique(np.asarray(y), return_inverse=True)
         d = X.shape[1]
-        means, scatters = np.empty((len(labels), d)), np.empty((len(labels), d, d))
+        means, rests, scatters = np.empty((len(labels), d)), np.empty((len(labels), d)), np.empty((len(labels), d, d))
         for code, members in enumerate(class_members(codes)):
-            means[code], scatters[code] = centred_scatter(X[members])
-        return cls(labels, np.bincount(codes, minlength=len(labels)).astype(np.int64), means, scatters)
+            means[code], rests[code], scatters[code] = centred_scatter(X[members])
+        return cls(labels, np.bincount(codes, minlength=len(labels)).astype(np.int64), means, rests, scatters)
 
     def __add__(self, other: ClassScatter) -> ClassScatter:
         if self.means.shape[1] != other.means.shape[1]:
@@ -70,26 +73,28 @@ class ClassScatter:
             some = [labels.tolist()[0] for labels in (self.labels, other.labels)]
             raise ValueError(f"labels must be all numbers or all strings, got {some[0]!r} and {some[1]!r}")
         labels = np.union1d(self.labels, other.labels)
-        counts, means, scatters = self._among(labels)
+        counts, means, rests, scatters = self._among(labels)
         place = np.searchsorted(labels, other.labels)
         before, total = counts[place], counts[place] + other.counts
         # The mean of the united class lies between the two means, and their distance adds to its scatter.
-        step = other.means - means[place]
+        step = (other.means - means[place]) + (other.rests - rests[place])
         share = (other.counts / total)[:, None]
         scatters[place] += other.scatters
         scatters[place] += (before[:, None] * share * step)[:, :, None] * step[:, None, :]
-        means[place] += share * step
+        rests[place] += share * step
         counts[place] = total
-        return ClassScatter(labels, counts, means, scatters)
+        rounded = means + rests
+        return ClassScatter(labels, counts, rounded, rests - (rounded - means), scatters)
 
-    def _among(self, labels: NDArray[Any]) -> tuple[NDArray[np.int64], Array, Array]:
-        """Copies of counts, means and scatters in the order of more labels; 0 for those that are not here."""
+    def _among(self, labels: NDArray[Any]) -> tuple[NDArray[np.int64], Array, Array, Array]:
+        """Copies of counts, means, rests and scatters in the order of more labels; 0 where a label is not here."""
         place, d = np.searchsorted(labels, self.labels), self.means.shape[1]
-        counts, means = np.zeros(len(labels), dtype=np.int64), np.zeros((len(labels), d))
-        scatters = np.zeros((len(labels), d, d))
-        counts[place], means[place], scatters[place] = self.counts, self.means, self.scatters
-        return counts, means, scatters
+        counts, scatters = np.zeros(len(labels), dtype=np.int64), np.zeros((len(labels), d, d))
+        means, rests = np.zeros((2, len(labels), d))
+        counts[place], scatters[place] = self.counts, self.scatters
+        means[place], rests[place] = self.means, self.rests
+        return counts, means, rests, scatters
 
     def pairs(self) -> PairScatter:
         """Scatter of all n(n−1)/2 pairs of the sample, the same as :meth:`PairScatter.from_labels` of it."""
-        return scatter_of_classes(self.counts.tolist(), zip(self.means, self.scatters))
+        return scatter_of_classes(self.counts.tolist(), zip(self.means, self.rests, self.scatters))

@@ -95,17 +95,17 @@ class PairScatter:
         return self.dissimilar_sum / max(self.n_dissimilar, 1)
 
 
-def centred_scatter(X: Array) -> tuple[Array, Array]:
-    """Mean m of instances (n, d), and ``Σ (x − m)(x − m)ᵀ``."""
+def centred_scatter(X: Array) -> tuple[Array, Array, Array]:
+    """Mean m of instances (n, d), what rounding left of it, and ``Σ (x − m)(x − m)ᵀ``."""
     mean = X.mean(axis=0)
     centred = X - mean
-    # The sum of many rows rounds: what it left of the mean would enter the distances between means at full size.
+    # The rest would enter the distances between means at full size, where features lie far from 0.
     rest = np.full(len(X), 1.0 / len(X)) @ centred
-    return mean + rest, centred.T @ centred
+    return mean, rest, centred.T @ centred
 
 
-def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Array]]) -> PairScatter:
-    """Scatter of all pairs of a sample, of the sizes n_c of its classes, their means m_c and centred scatters W_c.
+def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Array, Array]]) -> PairScatter:
+    """Scatter of all pairs of a sample, of the sizes n_c of its classes, and their means m_c, rests and scatters W_c.
 
     Similar pairs sum to ``Σ n_c W_c``, dissimilar ones to ``Σ (n − n_c) W_c + n Σ n_c (m_c − m)(m_c − m)ᵀ``: no term is
     subtracted, so that nothing cancels. One class at a time is looked at.
@@ -113,13 +113,14 @@ def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Arr
     n = sum(counts)
     similar: Any = 0.0
     dissimilar: Any = 0.0
-    means = []
-    for count, (mean, W) in zip(counts, classes):
+    means, rests = [], []
+    for count, (mean, rest, W) in zip(counts, classes):
         similar += float(count) * W
         dissimilar += float(n - count) * W
         means.append(mean)
+        rests.append(rest)
     weights = np.array(counts, dtype=np.float64)
-    offsets = np.stack(means) - means[0]  # no digits are lost to a common offset
+    offsets = (np.stack(means) - means[0]) + np.stack(rests)  # no digits are lost to a common offset
     offsets -= weights @ offsets / n
     dissimilar += n * (offsets.T * weights) @ offsets
     n_similar = sum(count * (count - 1) // 2 for count in counts)
