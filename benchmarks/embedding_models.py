@@ -1,7 +1,7 @@
 """Natural against robust training of embedding models: the table of the paper, R@1 and mAP@R, clean and attacked.
 
-For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step PGD on
-the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on from there.
+For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step PGD
+on the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on.
 
 Run: CERTIMETRIC_DATA=… python benchmarks/embedding_models.py {digits,omniglot,cars196} [--loss triplet contrastive]
 """
@@ -11,11 +11,13 @@ import os
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from certimetric.bench import TrainingConfig, load_run, train
 from certimetric.bench.training_config import LOSSES
 from certimetric.datasets.images import load_images
-from certimetric.deep import PGD, ImageSet, LinfBall, evaluate_retrieval
+from certimetric.deep import PGD, ImageSet, Index, LinfBall
+from certimetric.deep.retrieval import with_positive
 
 SETS = {
     "digits": ("", (0.05, 0.1, 0.2)),
@@ -50,10 +52,28 @@ def configuration(training, loss):
     return TrainingConfig.from_mapping(told)
 
 
+def test_side(config):
+    """The gallery, and the queries drawn from it."""
+    side = load_images(config.data.name, "test", root, config.data.size)
+    gallery = ImageSet(side.images, torch.from_numpy(side.labels))
+    able = with_positive(gallery, gallery).nonzero()[:, 0]
+    rows = able[torch.randperm(len(able), generator=torch.Generator().manual_seed(0))[: arguments.queries]]
+    return gallery, gallery.select(rows.sort().values)
+
+
+def tell(name, model, gallery, queries, seconds=""):
+    """A row of the table; gives R@1 clean and at every ε."""
+    index = Index(model, gallery)
+    scores = [index.score(queries, attack) for attack in (None, *attacks)]
+    figures = [[float(score[key].double().mean()) for key in ("recall_at_1", "map_at_r")] for score in scores]
+    print(f"{name:24}{seconds:>10}" + "".join(f"{recall:>9.3f} /{map_:.3f}" for recall, map_ in figures), flush=True)
+    return [recall for recall, _ in figures]
+
+
 attacks = [PGD(LinfBall(eps), steps=20) for eps in radii]
-queries = gallery = None
 print(f"{arguments.set}; {torch.get_num_threads()} threads; R@1 / mAP@R", flush=True)
-print(f"{'':28}{'training':>10}{'clean':>16}" + "".join(f"{f'ε = {eps:.4g}':>16}" for eps in radii), flush=True)
+print(f"{'':24}{'training':>10}{'clean':>15}" + "".join(f"{f'ε = {eps:.4g}':>15}" for eps in radii), flush=True)
+gallery = queries = None
 for loss in arguments.loss:
     found = {}
     for training in arguments.training:
@@ -62,24 +82,12 @@ for loss in arguments.loss:
         train(config, out, resume=True, root=root)
         model, run = load_run(out)
         if gallery is None:
-            side = load_images(config.data.name, "test", root, config.data.size)
-            gallery = ImageSet(side.images, torch.from_numpy(side.labels))
-            rows = torch.randperm(len(gallery), generator=torch.Generator().manual_seed(0))[: arguments.queries]
-            queries = gallery.select(rows.sort().values)
-            first = True
-        result = evaluate_retrieval(model, queries, gallery, attacks=attacks, with_pixels=first)
-        for row in result.rows:
-            key = training if row["subject"] != "raw pixels" else "raw pixels"
-            found.setdefault(key, []).append((row["recall_at_1"], row["map_at_r"]))
-        first = False
-        for key in [training] + (["raw pixels"] if "raw pixels" in found else []):
-            cells = "".join(f"{recall:>9.3f} /{map_:.3f}" for recall, map_ in found[key][: 1 + len(radii)])
-            seconds = f"{run['seconds']:.0f} s" if key == training else ""
-            print(f"{f'{loss}, {key}' if key == training else key:28}{seconds:>10}{cells}", flush=True)
-        found.pop("raw pixels", None)
+            gallery, queries = test_side(config)
+            tell("raw pixels", nn.Flatten(), gallery, queries)
+        found[training] = tell(f"{loss}, {training}", model, gallery, queries, f"{run['seconds']:.0f} s")
     if len(found) == 2:
         ratios = [
-            f"{robust[0] / natural[0]:.1f} ×" if natural[0] else ("∞" if robust[0] else "–")
+            f"{robust / natural:.1f} ×" if natural else ("∞" if robust else "–")
             for natural, robust in zip(found["natural"], found["robust"])
         ]
-        print(f"{'':28}{'R@1 ratio':>10}" + "".join(f"{ratio:>16}" for ratio in ratios[: 1 + len(radii)]), flush=True)
+        print(f"{'R@1, robust over natural':34}" + "".join(f"{ratio:>15}" for ratio in ratios), flush=True)

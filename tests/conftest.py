@@ -39,6 +39,15 @@ def real_data():
     return Path(folder)
 
 
+@pytest.fixture
+def cluster():
+    """A Dask cluster of two worker processes on this machine, as the scheduler of what is computed meanwhile."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as local, distributed.Client(local) as client:
+        yield client
+
+
 def without_time(document):
     """The figures of an audit document that a repeated run must give again."""
     document = copy.deepcopy(document)

@@ -25,6 +25,14 @@ def test_readme_example_runs(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+def test_examples_of_scaling_run(tmp_path):
+    pytest.importorskip("dask.array")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"), flags=re.S)
+    assert len(blocks) >= 4
+    done = run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path)  # one after the other, as they are read
+    assert done.returncode == 0, done.stderr
+
+
 def test_quick_start_has_the_two_commands_and_no_other():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     quick = readme.split("## Quick start")[1].split("## ")[0]

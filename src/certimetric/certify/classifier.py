@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -14,9 +16,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.certify.minimal import TIME_LIMIT, smallest_changes
-from certimetric.certify.radius import bound_radii, check_n_neighbors
-from certimetric.certify.reference import ReferenceSet, votes
+from certimetric.certify.radius import check_n_neighbors, codes_and_radii
+from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
 from certimetric.certify.witnesses import MinimalPerturbation
+from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
 
@@ -29,6 +32,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     """k-nearest-neighbours classifier under a learned metric, with a certified radius for every prediction.
 
     Every neighbour has one vote; the label that sorts first wins where votes are equal.
+
+    Queries may be a Dask array in ``predict``, ``predict_proba``, ``predict_with_radius`` and ``kneighbors``. These
+    then give Dask arrays in the same blocks of rows, with the same values, worked out when they are asked for; a block
+    takes one thread and ``memory_mb``. The training set stays in memory.
 
     Parameters
     ----------
@@ -134,37 +141,53 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels of the queries, (m, d) to (m,)."""
-        counts = self._votes(X)
-        return self.classes_[counts.argmax(axis=1)]
+        return self._labels(self._votes(X).argmax(axis=1))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Share of the votes of each class, shape (m, n_classes)."""
         return self._votes(X) / self.n_neighbors
+
+    def kneighbors(self, X: ArrayLike, n_neighbors: int | None = None) -> tuple[Array, NDArray[np.int64]]:
+        """The nearest training instances of each query under the learned metric, by exact search.
+
+        Parameters
+        ----------
+        X : array-like or Dask array of shape (m, d)
+        n_neighbors : int, default=None
+            How many; None for the k of the classifier.
+
+        Returns
+        -------
+        distances : array of shape (m, n_neighbors)
+            In the learned metric, increasing.
+        indices : int array of shape (m, n_neighbors)
+            Rows of the training set; the smaller one first where distances are equal.
+        """
+        check_is_fitted(self, "classes_")
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        check_n_neighbors(k, len(self._training))
+        found = self._map(partial(nearest_rows, self._reference, k), X, 2 * k)
+        return found[:, :k], found[:, k:].astype(np.int64)
 
     def predict_with_radius(self, X: ArrayLike) -> tuple[NDArray[Any], Array]:
         """Labels, and the size of perturbation that each is certified to withstand.
 
         Parameters
         ----------
-        X : array-like of shape (m, d)
+        X : array-like or Dask array of shape (m, d)
 
         Returns
         -------
         labels : array of shape (m,)
         radii : array of shape (m,)
             In the units of X and the norm of the classifier: no perturbation of that size or smaller changes the
-            label. 0 where nothing is certified, infinity where no perturbation can change it.
+            label. 0 where nothing is certified, infinity where no perturbation can change it. Where both are Dask
+            arrays, ``dask.compute(labels, radii)`` searches once for both.
         """
-        X = self._validate(X)
-        bound = bound_radii(
-            self._reference,
-            X,
-            self.n_neighbors,
-            resolve_norm(self.norm),
-            memory=self.memory_mb * 2**20,
-            n_jobs=effective_n_jobs(self.n_jobs),
-        )
-        return self.classes_[bound.predicted], bound.radii
+        check_is_fitted(self, "classes_")
+        norm = resolve_norm(self.norm)
+        found = self._map(partial(codes_and_radii, self._reference, self.n_neighbors, norm), X, 2)
+        return self._labels(found[:, 0].astype(np.int64)), found[:, 1]
 
     def correctness_radius(self, X: ArrayLike, y: ArrayLike) -> Array:
         """Certified radius of the *right* prediction: 0 where the prediction is wrong, shape (m,)."""
@@ -227,11 +250,25 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         return validate_data(self, X, dtype=np.float64, order="C", reset=False)
 
-    def _votes(self, X: ArrayLike) -> NDArray[np.int64]:
-        X = self._validate(X)
-        reference = self._reference
-        points, _ = reference.embed(X)
-        neighbors, _ = reference.neighbors(
-            points, self.n_neighbors, memory=self.memory_mb * 2**20, n_jobs=effective_n_jobs(self.n_jobs)
-        )
-        return votes(reference.y[neighbors], len(self.classes_))
+    def _votes(self, X: ArrayLike) -> Any:
+        check_is_fitted(self, "classes_")
+        n_classes = len(self.classes_)
+        return self._map(partial(vote_rows, self._reference, self.n_neighbors, n_classes), X, n_classes)
+
+    def _map(self, function: Callable[..., Array], X: ArrayLike, width: int) -> Any:
+        """Apply ``function(X, memory=, n_jobs=)`` to queries; where X is a Dask array, lazily to each block of rows."""
+        function = partial(function, memory=self.memory_mb * 2**20)
+        if not is_lazy(X):
+            return function(self._validate(X), n_jobs=effective_n_jobs(self.n_jobs))
+        X = row_blocks(X)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                f"as input"
+            )
+        return map_rows(function, X, width)
+
+    def _labels(self, codes: Any) -> Any:
+        if is_lazy(codes):
+            return codes.map_blocks(partial(np.take, self.classes_), dtype=self.classes_.dtype)
+        return self.classes_[codes]

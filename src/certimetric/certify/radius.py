@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_array
 
 from certimetric.certify.kernels import certify_rows
 from certimetric.certify.reference import ReferenceSet
+from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.norms import Norm, resolve_norm
@@ -64,21 +66,23 @@ def certified_radius(
     X_train : array-like of shape (n, d)
     y_train : array-like of shape (n,)
         Labels.
-    X : array-like of shape (m, d), optional
-        Queries; without it, every training instance is a query that does not see itself (leave-one-out).
+    X : array-like or Dask array of shape (m, d), optional
+        Queries; without it, every training instance is a query that does not see itself (leave-one-out). Queries in a
+        Dask array are certified block by block when the result is asked for.
     n_neighbors : int, default=1
         k.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
     memory : int, default=64 MiB
-        Bytes for blocks of distances.
+        Bytes for blocks of distances; for each task at work, where X is a Dask array.
     n_jobs : int, default=1
-        Threads.
+        Threads. Where X is a Dask array its scheduler decides instead, and each block takes one.
 
     Returns
     -------
     radii : array of shape (m,)
-        In units of X; infinity where the training set holds too few instances of other classes to outvote.
+        In units of X; infinity where the training set holds too few instances of other classes to outvote. A Dask array
+        where X is one.
 
     Raises
     ------
@@ -98,6 +102,12 @@ def certified_radius(
     array([1. , 0.5])
     """
     norm = resolve_norm(norm)
+    if is_lazy(X):
+        reference = prepare_reference(metric, X_train, y_train)
+        check_n_neighbors(n_neighbors, len(reference.y))
+        X = row_blocks(X)
+        reference.metric.transform(np.empty((0, X.shape[1])))  # one message for another number of features
+        return map_rows(partial(codes_and_radii, reference, n_neighbors, norm, memory=memory), X, 2)[:, 1]
     reference, queries, exclude = prepare_queries(metric, X_train, y_train, X, n_neighbors)
     bound = bound_radii(reference, queries, n_neighbors, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
     return bound.radii
@@ -107,19 +117,25 @@ def prepare_queries(
     metric: Any, X_train: ArrayLike, y_train: ArrayLike, X: ArrayLike | None, n_neighbors: int
 ) -> tuple[ReferenceSet, Array, Indices | None]:
     """Check the arguments of a certificate; give the training set, the queries, and what each must not see."""
+    X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
+    reference = prepare_reference(metric, X_train, y_train)
+    check_n_neighbors(n_neighbors, len(X_train) - (X is None))
+    if X is None:
+        return reference, X_train, np.arange(len(X_train))
+    queries = check_array(X, dtype=np.float64, input_name="X")
+    reference.metric.transform(queries[:1])
+    return reference, queries, None
+
+
+def prepare_reference(metric: Any, X_train: ArrayLike, y_train: ArrayLike) -> ReferenceSet:
+    """Check a metric and a training set, and join them."""
     metric = as_metric(metric)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
     _, y = np.unique(np.asarray(y_train), return_inverse=True)
     if len(y) != len(X_train):
         raise ValueError(f"y_train must hold one label for each of the {len(X_train)} instances, got {len(y)}")
     metric.transform(X_train[:1])
-    reference = ReferenceSet(metric, X_train, y.astype(np.int64))
-    check_n_neighbors(n_neighbors, len(X_train) - (X is None))
-    if X is None:
-        return reference, X_train, np.arange(len(X_train))
-    queries = check_array(X, dtype=np.float64, input_name="X")
-    metric.transform(queries[:1])
-    return reference, queries, None
+    return ReferenceSet(metric, X_train, y.astype(np.int64))
 
 
 def check_n_neighbors(n_neighbors: int, n: int) -> None:
@@ -172,6 +188,14 @@ def bound_radii(
 
     map_chunks(certify, chunk_slices(len(X), 8.0 * len(train), memory, n_jobs), n_jobs)
     return RadiusBound(predicted, radii, opponents)
+
+
+def codes_and_radii(
+    reference: ReferenceSet, n_neighbors: int, norm: Norm, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
+) -> Array:
+    """Class codes and certified radii of queries side by side, shape (m, 2): both come of one search."""
+    bound = bound_radii(reference, X, n_neighbors, norm, memory=memory, n_jobs=n_jobs)
+    return np.column_stack([bound.predicted, bound.radii])
 
 
 def dual_per_distance(B: Array, order: float) -> float:

@@ -107,6 +107,20 @@ class ReferenceSet:
         return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
 
 
+def nearest_rows(reference: ReferenceSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+    """Distances of the k nearest training instances, then their row numbers, side by side: shape (m, 2k)."""
+    indices, squared = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    return np.hstack([np.sqrt(squared), indices])
+
+
+def vote_rows(
+    reference: ReferenceSet, k: int, n_classes: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
+) -> Array:
+    """Votes of the k nearest for each class, shape (m, n_classes)."""
+    indices, _ = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    return votes(reference.y[indices], n_classes).astype(np.float64)
+
+
 def votes(neighbor_classes: Indices, n_classes: int) -> Indices:
     """Number of neighbours of each class, (m, k) codes to (m, n_classes)."""
     counts = np.zeros((len(neighbor_classes), n_classes), dtype=np.int64)

@@ -1,7 +1,15 @@
 """From labels to pairs, triplets, target neighbours and impostors."""
 
+from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_triplets, target_neighbors
 from certimetric.constraints.pairs import random_pairs
 from certimetric.constraints.scatter import PairScatter
 
-__all__ = ["PairScatter", "nearest_of_other_classes", "nearest_triplets", "random_pairs", "target_neighbors"]
+__all__ = [
+    "ClassScatter",
+    "PairScatter",
+    "nearest_of_other_classes",
+    "nearest_triplets",
+    "random_pairs",
+    "target_neighbors",
+]

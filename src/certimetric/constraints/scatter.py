@@ -5,7 +5,9 @@ Sums of outer products can be taken in one pass, in any order and in parts, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +72,9 @@ class PairScatter:
         Over one class, ``Σ_{i<j} (x_i − x_j)(x_i − x_j)ᵀ = n_c Σ (x_i − m)(x_i − m)ᵀ`` with its mean m, so no pair
         is ever formed and none is sampled.
         """
-        total = _all_pairs(X)
-        similar = np.zeros_like(total)
-        n_similar = 0
-        for members in class_members(y):
-            similar += _all_pairs(X[members])
-            n_similar += len(members) * (len(members) - 1) // 2
-        return cls(similar, total - similar, n_similar, len(X) * (len(X) - 1) // 2 - n_similar)
+        members = class_members(y)
+        with limited_threads(X.shape[1]):
+            return scatter_of_classes([len(rows) for rows in members], (centred_scatter(X[rows]) for rows in members))
 
     def __add__(self, other: PairScatter) -> PairScatter:
         return PairScatter(
@@ -97,6 +95,33 @@ class PairScatter:
         return self.dissimilar_sum / max(self.n_dissimilar, 1)
 
 
-def _all_pairs(X: Array) -> Array:
-    centred = X - X.mean(axis=0)
-    return len(X) * (centred.T @ centred)
+def centred_scatter(X: Array) -> tuple[Array, Array, Array]:
+    """Mean m of instances (n, d), what rounding left of it, and ``Σ (x − m)(x − m)ᵀ``."""
+    mean = X.mean(axis=0)
+    centred = X - mean
+    # The rest would enter the distances between means at full size, where features lie far from 0.
+    rest = np.full(len(X), 1.0 / len(X)) @ centred
+    return mean, rest, centred.T @ centred
+
+
+def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Array, Array]]) -> PairScatter:
+    """Scatter of all pairs of a sample, of the sizes n_c of its classes, and their means m_c, rests and scatters W_c.
+
+    Similar pairs sum to ``Σ n_c W_c``, dissimilar ones to ``Σ (n − n_c) W_c + n Σ n_c (m_c − m)(m_c − m)ᵀ``: no term is
+    subtracted, so that nothing cancels. One class at a time is looked at.
+    """
+    n = sum(counts)
+    similar: Any = 0.0
+    dissimilar: Any = 0.0
+    means, rests = [], []
+    for count, (mean, rest, W) in zip(counts, classes):
+        similar += float(count) * W
+        dissimilar += float(n - count) * W
+        means.append(mean)
+        rests.append(rest)
+    weights = np.array(counts, dtype=np.float64)
+    offsets = (np.stack(means) - means[0]) + np.stack(rests)  # no digits are lost to a common offset
+    offsets -= weights @ offsets / n
+    dissimilar += n * (offsets.T * weights) @ offsets
+    n_similar = sum(count * (count - 1) // 2 for count in counts)
+    return PairScatter(similar, dissimilar, n_similar, n * (n - 1) // 2 - n_similar)

@@ -29,6 +29,10 @@ class AML(ScatterLearner):
     :class:`GMML`, ``mean Δᵀ M Δ`` over similar plus ``mean Δᵀ M⁻¹ Δ`` over dissimilar pairs. After one pass that sums
     two d×d scatters, the cost does not depend on the number of pairs.
 
+    From labels *all* pairs count and none is drawn. Both stages need only the two scatters, for the confusion stage is
+    a linear map of Δ that the metric determines; so the adversarial pairs and the metric do not depend on how the rows
+    are cut: ``fit`` takes Dask arrays besides arrays, and ``fit_chunks`` an iterator of chunks.
+
     Parameters
     ----------
     alpha : float, default=1.0

@@ -84,13 +84,16 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
+        self._set_classes(classes, len(X))
+        return X, codes.astype(np.int64)
+
+    def _set_classes(self, classes: NDArray[Any], n: int) -> None:
         if len(classes) < 2:
             raise ValueError(
                 f"{type(self).__name__} learns to tell classes apart, but y has only 1 class ({classes.tolist()[0]!r})"
             )
         self.classes_ = classes
-        self.n_samples_fit_ = len(X)
-        return X, codes.astype(np.int64)
+        self.n_samples_fit_ = n
 
     def _validate_pairs(self, pairs: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, NDArray[np.int64]]:
         """Check pairs (n, 2, d) and their labels ±1 (n,)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -9,17 +11,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import validate_data
 
+from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.scatter import PairScatter
+from certimetric.geometry.lazy import is_lazy
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import factor_psd, geodesic, inverse
 from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 
 Array = NDArray[np.float64]
 
 
 class ScatterLearner(MahalanobisLearner):
     """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
+
+    From labels no pair is drawn: *all* pairs count, and sizes, means and scatters of the classes determine their sum.
+    So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an
+    iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. What else the learner does
+    (the confusion stage of :class:`AML` too) takes place on those d×d sums, after the last row was read.
 
     Attributes
     ----------
@@ -36,9 +47,11 @@ class ScatterLearner(MahalanobisLearner):
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
-        y : array-like of shape (n,)
-            Class labels.
+        X : array-like or Dask array of shape (n, d)
+            A Dask array is summed up block by block on its scheduler, and never gathered. Blocks along the features are
+            joined; a block of rows, with all features, has to fit into the memory of a worker.
+        y : array-like or Dask array of shape (n,)
+            Class labels. Beside a Dask X, it is cut into the same blocks of rows.
 
         Returns
         -------
@@ -47,10 +60,52 @@ class ScatterLearner(MahalanobisLearner):
         Raises
         ------
         ValueError
-            On NaN or infinity, a single class, or no two instances of one class.
+            On NaN or infinity, a single class, no two instances of one class, or Dask arrays of unknown length.
         """
+        if is_lazy(X):
+            if y is None:
+                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+            scatter = scatter_of_blocks(X, y)
+            self._check_width(scatter.means.shape[1], reset=True)
+            return self._fit_classes(scatter)
         X, codes = self._validate_labelled(X, y)
         return self._fit_scatter(PairScatter.from_labels(X, codes))
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_chunks(self, chunks: Iterable[tuple[ArrayLike, ArrayLike]]) -> Any:
+        """Learn from all pairs of a labelled sample that is read once, chunk by chunk, and need not fit into memory.
+
+        Pairs of rows of different chunks count as those within a chunk: the result is that of :meth:`fit` on all rows.
+
+        Parameters
+        ----------
+        chunks : iterable of (X, y)
+            X of shape (m, d), y of shape (m,); m may differ, and not every chunk needs to have every class. One chunk
+            is held at a time, beside a d×d matrix for each class.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As :meth:`fit`; what is wrong with a chunk is told with its number, from 0.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from certimetric import GMML
+        >>> X, y = load_iris(return_X_y=True)
+        >>> streamed = GMML().fit_chunks((X[i : i + 40], y[i : i + 40]) for i in range(0, 150, 40))
+        >>> np.abs(streamed.get_mahalanobis_matrix() - GMML().fit(X, y).get_mahalanobis_matrix()).max() < 1e-10
+        np.True_
+        """
+
+        def check(first: bool) -> Any:
+            return partial(validate_data, self, dtype=np.float64, order="C", reset=first)
+
+        return self._fit_classes(scatter_of_chunks(chunks, check))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> Any:
@@ -82,6 +137,12 @@ class ScatterLearner(MahalanobisLearner):
         self._check_width(len(scatter.similar_sum), reset=True)
         self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
         return self._fit_scatter(scatter)
+
+    def _fit_classes(self, scatter: ClassScatter) -> Any:
+        self._set_classes(scatter.labels, int(scatter.counts.sum()))
+        with limited_threads(self.n_features_in_):
+            pairs = scatter.pairs()
+        return self._fit_scatter(pairs)
 
     def _fit_scatter(self, scatter: PairScatter) -> Any:
         if not scatter.n_similar or not scatter.n_dissimilar:
@@ -116,6 +177,9 @@ class GMML(ScatterLearner):
 
     S and D are the mean outer products of the differences of similar and dissimilar pairs. At t = 1/2, M minimises
     ``tr(M S) + tr(M⁻¹ D)``: similar pairs are close, and dissimilar ones far in the inverse metric.
+
+    From labels *all* pairs count and none is drawn, so that S and D do not depend on how the rows are cut: ``fit``
+    takes Dask arrays besides arrays, and ``fit_chunks`` an iterator of chunks.
 
     Parameters
     ----------
