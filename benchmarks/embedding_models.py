@@ -1,7 +1,7 @@
 """Natural against robust training of embedding models: the table of the paper, R@1 and mAP@R, clean and attacked.
 
-For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step PGD
-on the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on.
+For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step
+PGD on the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on.
 
 Run: CERTIMETRIC_DATA=… python benchmarks/embedding_models.py {digits,omniglot,cars196} [--loss triplet contrastive]
 """
