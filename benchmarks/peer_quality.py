@@ -1,61 +1,118 @@
 """The problems of the comparison, and what a learned metric is worth on them.
 
-Every method is judged here by the same code, from its components L (k×d) alone: the 3-NN test error, the LMNN
-objective and the SCML objective. Methods scale their metric differently (a k-NN prediction does not care), so
-each objective is also given at the best global scale of M, which is fair to a method with other units.
+Every method is judged here by the same code, from its components L (k×d) alone: the 3-NN test error, and the objective
+of its family. Methods scale their metric differently (a k-NN prediction does not care), so the objectives of LMNN, SCML
+and GMML are taken at the best global scale of M, which is fair to a method with other units. NCA and ITML mean the same
+units everywhere: their objectives are taken as they come.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits, make_classification
+import pandas as pd
+from sklearn.datasets import load_digits, load_wine, make_classification
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
 PROBLEMS = {
+    "wine": "scikit-learn's wine, 124 x 13 in three classes (54 for testing)",
     "digits": "scikit-learn's digits, 1,257 x 64 in ten classes (540 for testing)",
+    "spambase": "spambase of CERTIMETRIC_DATA, 3,220 x 57 in two classes (1,381 for testing)",
+    "letter": "letter of CERTIMETRIC_DATA, 14,000 x 16 in 26 classes (6,000 for testing)",
     "synthetic": "make_classification, 7,000 x 50 in five classes (3,000 for testing): 20 informative "
     "features, 10 linear combinations of them, 20 of noise; two clusters a class",
 }
+FAMILIES = {
+    "lmnn": "½ pull + ½ hinge over every other-class instance, at the best scale",
+    "scml": "mean hinge over 3 x 10 triplets an instance + 1e-5 tr(M), at the best scale",
+    "itml": "LogDet divergence from the identity + that of the best slack variables, on the same pairs",
+    "nca": "one minus the mean chance of a neighbour of the same class",
+    "gmml": "tr(M S) + tr(M⁻¹ D) over all pairs of labels, with GMML's ridge, at the best scale",
+}
 CHUNK_BYTES = 64_000_000
 SCML_BETA = 1e-5  # metric-learn's default weight of the trace
+GMML_RIDGE = 0.01
+BOUND_PERCENTILES = (5, 95)  # of squared distances: ITML's bounds
 
 ValueSlope = Callable[[float], tuple[float, float]]
 
 
+def load_table(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A table of CERTIMETRIC_DATA."""
+    folder = Path(os.environ.get("CERTIMETRIC_DATA", "")) / "tabular"
+    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
+        if path.exists():
+            table = pd.read_csv(path)
+            return table.drop(columns="target").to_numpy(float), pd.factorize(table["target"], sort=True)[0]
+    raise FileNotFoundError(f"CERTIMETRIC_DATA names no folder that holds tabular/{name}.csv[.gz]")
+
+
 def load_problem(name: str, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """The problem's arrays, made once and kept in `folder`, standardised on the training part."""
+    """The problem's arrays, made once and kept in `folder`, standardised on the training part.
+
+    With them come the pairs of ITML (20 c² similar and as many dissimilar ones) and its bounds, so that everybody
+    solves the same problem.
+    """
     path = folder / f"{name}.npz"
-    if not path.exists():
-        if name == "digits":
-            X, y = load_digits(return_X_y=True)
-        else:
-            X, y = make_classification(
-                n_samples=10_000,
-                n_features=50,
-                n_informative=20,
-                n_redundant=10,
-                n_classes=5,
-                n_clusters_per_class=2,
-                class_sep=1.0,
-                random_state=0,
-            )
-        X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
-        scaler = StandardScaler().fit(X_train)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            path,
-            X_train=scaler.transform(X_train),
-            y_train=y_train,
-            X_test=scaler.transform(X_test),
-            y_test=y_test,
+    if path.exists():
+        with np.load(path) as arrays:
+            if "pairs" in arrays:
+                return path, dict(arrays)
+    if name in ("wine", "digits"):
+        X, y = (load_wine if name == "wine" else load_digits)(return_X_y=True)
+    elif name == "synthetic":
+        X, y = make_classification(
+            n_samples=10_000,
+            n_features=50,
+            n_informative=20,
+            n_redundant=10,
+            n_classes=5,
+            n_clusters_per_class=2,
+            class_sep=1.0,
+            random_state=0,
         )
-    with np.load(path) as arrays:
-        return path, dict(arrays)
+    else:
+        X, y = load_table(name)
+    X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
+    scaler = StandardScaler().fit(X_train)
+    X_train = scaler.transform(X_train)
+    pairs, pair_labels, bounds = draw_pairs(X_train, y_train)
+    arrays = {
+        "X_train": X_train,
+        "y_train": y_train,
+        "X_test": scaler.transform(X_test),
+        "y_test": y_test,
+        "pairs": pairs,
+        "pair_labels": pair_labels,
+        "bounds": bounds,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path, arrays
+
+
+def draw_pairs(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random pairs of distinct instances, the similar ones first, their labels ±1, and ITML's bounds."""
+    rng = np.random.default_rng(0)
+    n_each = 20 * len(np.unique(y)) ** 2
+    drawn: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    while any(sum(map(len, kind)) < n_each for kind in drawn.values()):
+        pairs = rng.integers(len(y), size=(10 * n_each, 2))
+        pairs = pairs[((X[pairs[:, 0]] - X[pairs[:, 1]]) ** 2).sum(axis=1) > 0]
+        for same, kind in drawn.items():
+            kind.append(pairs[(y[pairs[:, 0]] == y[pairs[:, 1]]) == same])
+    pairs = np.concatenate([np.concatenate(drawn[True])[:n_each], np.concatenate(drawn[False])[:n_each]])
+    some = rng.integers(len(y), size=(10_000, 2))
+    squared = ((X[some[:, 0]] - X[some[:, 1]]) ** 2).sum(axis=1)
+    bounds = np.percentile(squared[squared > 0], BOUND_PERCENTILES)
+    return pairs, np.repeat([1, -1], n_each), bounds
 
 
 class Judge:
@@ -74,34 +131,45 @@ class Judge:
     def __init__(self, problem: dict[str, np.ndarray], n_neighbors: int = 3, n_impostors: int = 10) -> None:
         self.X, self.y = problem["X_train"], problem["y_train"]
         self.X_test, self.y_test = problem["X_test"], problem["y_test"]
-        self.n_neighbors = n_neighbors
-        n = len(self.y)
-        self.targets = np.empty((n, n_neighbors), dtype=np.intp)
-        self.impostors = np.empty((n, n_impostors), dtype=np.intp)
-        for label in np.unique(self.y):
-            own, others = np.flatnonzero(self.y == label), np.flatnonzero(self.y != label)
-            search = NearestNeighbors(algorithm="brute").fit(self.X[own])
-            self.targets[own] = own[search.kneighbors(None, n_neighbors, return_distance=False)]
-            search = NearestNeighbors(algorithm="brute").fit(self.X[others])
-            self.impostors[own] = others[search.kneighbors(self.X[own], n_impostors, return_distance=False)]
+        self.gaps = self.X[problem["pairs"][:, 0]] - self.X[problem["pairs"][:, 1]]
+        self.similar, self.bounds = problem["pair_labels"] == 1, problem["bounds"]
+        self.n_neighbors, self.n_impostors = n_neighbors, n_impostors
 
-    def __call__(self, L: np.ndarray) -> dict[str, float]:
-        """All figures of the metric M = LᵀL."""
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """The nearest of the same class, shape (n, n_neighbors)."""
+        return self._nearest(same=True, k=self.n_neighbors)
+
+    @cached_property
+    def impostors(self) -> np.ndarray:
+        """The nearest of other classes, shape (n, n_impostors)."""
+        return self._nearest(same=False, k=self.n_impostors)
+
+    def _nearest(self, same: bool, k: int) -> np.ndarray:
+        nearest = np.empty((len(self.y), k), dtype=np.intp)
+        for label in np.unique(self.y):
+            own = np.flatnonzero(self.y == label)
+            among = own if same else np.flatnonzero(self.y != label)
+            search = NearestNeighbors(algorithm="brute").fit(self.X[among])
+            nearest[own] = among[search.kneighbors(None if same else self.X[own], k, return_distance=False)]
+        return nearest
+
+    def __call__(self, L: np.ndarray, families: tuple[str, ...]) -> dict[str, float]:
+        """The test error of the metric M = LᵀL, its rank, and the objectives of `families`."""
         if not np.all(np.isfinite(L)) or L.ndim != 2 or L.shape[1] != self.X.shape[1]:
             raise ValueError(f"components of shape {L.shape}, finite with {self.X.shape[1]} columns expected")
-        lmnn, scml = self.lmnn_objective(L), self.scml_objective(L)
-        lmnn_scale, lmnn_best = minimise_scale(lmnn)
-        scml_scale, scml_best = minimise_scale(scml)
-        return {
-            "test_error": self.test_error(L),
-            "lmnn": lmnn(1.0)[0],
-            "lmnn_best": lmnn_best,
-            "lmnn_scale": lmnn_scale,
-            "scml": scml(1.0)[0],
-            "scml_best": scml_best,
-            "scml_scale": scml_scale,
-            "rank": int(np.linalg.matrix_rank(L)),
-        }
+        figures: dict[str, float] = {"test_error": self.test_error(L), "rank": int(np.linalg.matrix_rank(L))}
+        for family in families:
+            figures[family] = self.objective(family, L)
+        return figures
+
+    def objective(self, family: str, L: np.ndarray) -> float:
+        """The objective of a family, as `FAMILIES` says it."""
+        if family == "lmnn":
+            return minimise_scale(self.lmnn_objective(L))[1]
+        if family == "scml":
+            return minimise_scale(self.scml_objective(L))[1]
+        return {"itml": self.itml_objective, "nca": self.nca_objective, "gmml": self.gmml_objective}[family](L)
 
     def test_error(self, L: np.ndarray) -> float:
         """Share of test instances that k-NN under L gets wrong."""
@@ -157,6 +225,53 @@ class Judge:
             )
 
         return value_slope
+
+    def itml_objective(self, L: np.ndarray) -> float:
+        """D(M, I) + D(diag ξ, diag ξ₀), D the LogDet divergence, for the slack variables ξ that are best for M.
+
+        A pair that keeps its bound keeps ξ = ξ₀; another has its squared distance for ξ. A singular M costs infinity.
+        """
+        sign, logdet = np.linalg.slogdet(L @ L.T)
+        if L.shape[0] < L.shape[1] or sign <= 0:
+            return math.inf
+        squared = ((self.gaps @ L.T) ** 2).sum(axis=1)
+        bounds = np.where(self.similar, *self.bounds)
+        broken = np.where(self.similar, squared > bounds, squared < bounds)
+        ratio = squared[broken] / bounds[broken]
+        return float((L**2).sum() - logdet - L.shape[1] + (ratio - np.log(ratio) - 1.0).sum())
+
+    def nca_objective(self, L: np.ndarray) -> float:
+        """One minus the mean chance that an instance picks one of its class, in double precision throughout."""
+        Z = (self.X - self.X.mean(axis=0)) @ L.T
+        norms = np.einsum("ij,ij->i", Z, Z)
+        rows = max(1, CHUNK_BYTES // (8 * len(Z)))
+        total = 0.0
+        for start in range(0, len(Z), rows):
+            part = slice(start, start + rows)
+            chances = norms - 2.0 * (Z[part] @ Z.T)
+            np.fill_diagonal(chances[:, part], np.inf)
+            chances = np.exp(chances.min(axis=1, keepdims=True) - chances)
+            own = (chances * (self.y[part, None] == self.y)).sum(axis=1)
+            total += float((own / chances.sum(axis=1)).sum())
+        return 1.0 - total / len(Z)
+
+    def gmml_objective(self, L: np.ndarray) -> float:
+        """tr(M S) + tr(M⁻¹ D) at the best scale, 2 √(tr(M S) tr(M⁻¹ D)). A singular M costs infinity."""
+        n, d = self.X.shape
+        if np.linalg.matrix_rank(L) < d:
+            return math.inf
+        similar, n_similar = np.zeros((d, d)), 0
+        for label in np.unique(self.y):
+            own = self.X[self.y == label]
+            own = own - own.mean(axis=0)
+            similar += len(own) * (own.T @ own)
+            n_similar += len(own) * (len(own) - 1) // 2
+        centred = self.X - self.X.mean(axis=0)
+        dissimilar = n * (centred.T @ centred) - similar
+        scatters = similar / n_similar, dissimilar / (n * (n - 1) // 2 - n_similar)
+        S, D = (A + GMML_RIDGE * np.trace(A) / d * np.eye(d) for A in scatters)
+        M = L.T @ L
+        return float(2.0 * math.sqrt(np.trace(M @ S) * np.trace(np.linalg.solve(M, D))))
 
 
 def squared_distances(Z: np.ndarray, neighbours: np.ndarray) -> np.ndarray:

@@ -16,69 +16,111 @@ import os
 import resource
 import sys
 import time
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Data = dict[str, np.ndarray]  # X, y, pairs (m, 2) of rows, pair_labels ±1, bounds
+Fit = Callable[[Data], np.ndarray]
 WARM_UP_ROWS = 60
-PACKAGES = ("certimetric", "metric-learn", "mlpack", "scikit-learn", "numpy", "scipy", "numba")
+PACKAGES = ("certimetric", "metric-learn", "mlpack", "pylmnn", "scikit-learn", "numpy", "scipy", "numba")
 
 
-def certimetric_lmnn() -> Fit:
-    from certimetric import LMNN
+def certimetric_method(name: str, **settings: object) -> Fit:
+    import certimetric
 
-    return lambda X, y: LMNN(n_neighbors=3).fit(X, y).components_
-
-
-def certimetric_scml() -> Fit:
-    from certimetric import SCML
-
-    return lambda X, y: SCML().fit(X, y).components_
+    learner = getattr(certimetric, name)
+    return lambda data: learner(**settings).fit(data["X"], data["y"]).components_
 
 
-def metric_learn_lmnn() -> Fit:
-    from metric_learn import LMNN
+def certimetric_itml() -> Fit:
+    from certimetric import ITML
 
-    return lambda X, y: LMNN(n_neighbors=3, random_state=0).fit(X, y).components_
+    def fit(data: Data) -> np.ndarray:
+        return ITML(bounds=data["bounds"]).fit_pairs(data["X"][data["pairs"]], data["pair_labels"]).components_
 
-
-def metric_learn_scml() -> Fit:
-    from metric_learn import SCML_Supervised
-
-    return lambda X, y: SCML_Supervised(k_genuine=3, k_impostor=10, random_state=0).fit(X, y).components_
+    return fit
 
 
-def mlpack_lmnn(**settings: object) -> Fit:
+def metric_learn_method(name: str, **settings: object) -> Fit:
+    import metric_learn
+
+    learner = getattr(metric_learn, name)
+    return lambda data: learner(**settings).fit(data["X"], data["y"]).components_
+
+
+def metric_learn_itml() -> Fit:
+    from metric_learn import ITML
+
+    def fit(data: Data) -> np.ndarray:
+        bounds = data["bounds"].copy()  # it may write into them
+        return ITML().fit(data["X"][data["pairs"]], data["pair_labels"], bounds=bounds).components_
+
+    return fit
+
+
+def metric_learn_rca() -> Fit:
+    from metric_learn import RCA_Supervised
+
+    def fit(data: Data) -> np.ndarray:
+        n_chunks = min(100, int((np.unique(data["y"], return_counts=True)[1] // 2).sum()))  # 100, if there are as many
+        return RCA_Supervised(n_chunks=n_chunks, random_state=0).fit(data["X"], data["y"]).components_
+
+    return fit
+
+
+def mlpack_method(name: str, **settings: object) -> Fit:
     import mlpack
 
-    def fit(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def fit(data: Data) -> np.ndarray:
         # Without the copy the binding may write into X.
-        result = mlpack.lmnn(input_=X, labels=y.astype(np.int64), k=3, seed=1, copy_all_inputs=True, **settings)
+        settings_too = {"labels": data["y"].astype(np.int64), "seed": 1, "copy_all_inputs": True} | settings
+        result = getattr(mlpack, name)(input_=data["X"], **settings_too)
         # The binding hands matrices over transposed: transformed_data = X @ output, so output is Lᵀ.
         return np.ascontiguousarray(result["output"].T)
 
     return fit
 
 
+def pylmnn_lmnn() -> Fit:
+    # Its search for hyper-parameters, which is not used here, imports a package that no longer installs.
+    for name in ("GPyOpt", "GPyOpt.methods"):
+        sys.modules[name] = types.ModuleType(name)
+    sys.modules["GPyOpt.methods"].BayesianOptimization = None
+    from pylmnn import LargeMarginNearestNeighbor
+
+    return lambda data: LargeMarginNearestNeighbor(n_neighbors=3, random_state=0).fit(data["X"], data["y"]).components_
+
+
 def sklearn_nca() -> Fit:
     from sklearn.neighbors import NeighborhoodComponentsAnalysis
 
-    return lambda X, y: NeighborhoodComponentsAnalysis(random_state=0).fit(X, y).components_
+    return lambda data: NeighborhoodComponentsAnalysis(random_state=0).fit(data["X"], data["y"]).components_
 
 
 METHODS: dict[str, Callable[[], Fit]] = {
-    "certimetric-lmnn": certimetric_lmnn,
-    "certimetric-scml": certimetric_scml,
-    "metric-learn-lmnn": metric_learn_lmnn,
-    "metric-learn-scml": metric_learn_scml,
-    "mlpack-lmnn-lbfgs": lambda: mlpack_lmnn(optimizer="lbfgs"),
+    "certimetric-lmnn": lambda: certimetric_method("LMNN", n_neighbors=3),
+    "certimetric-scml": lambda: certimetric_method("SCML"),
+    "certimetric-itml": certimetric_itml,
+    "certimetric-nca": lambda: certimetric_method("NCA"),
+    "certimetric-gmml": lambda: certimetric_method("GMML"),
+    "metric-learn-lmnn": lambda: metric_learn_method("LMNN", n_neighbors=3, random_state=0),
+    "metric-learn-scml": lambda: metric_learn_method("SCML_Supervised", k_genuine=3, k_impostor=10, random_state=0),
+    "metric-learn-itml": metric_learn_itml,
+    "metric-learn-nca": lambda: metric_learn_method("NCA", random_state=0),
+    "metric-learn-rca": metric_learn_rca,
+    "metric-learn-lfda": lambda: metric_learn_method("LFDA"),
+    "mlpack-lmnn-lbfgs": lambda: mlpack_method("lmnn", k=3, optimizer="lbfgs"),
     # mlpack counts only the k nearest impostors: at its default weight of the hinge, 0.5, the pull can win
     # outright and L-BFGS then ends at L = 0 (it does on the synthetic problem). This weight keeps it away.
-    "mlpack-lmnn-lbfgs-0.9": lambda: mlpack_lmnn(optimizer="lbfgs", regularization=0.9),
-    "mlpack-lmnn-amsgrad": lambda: mlpack_lmnn(optimizer="amsgrad"),
+    "mlpack-lmnn-lbfgs-0.9": lambda: mlpack_method("lmnn", k=3, optimizer="lbfgs", regularization=0.9),
+    "mlpack-lmnn-amsgrad": lambda: mlpack_method("lmnn", k=3, optimizer="amsgrad"),
+    # Its own bound of 500,000 steps is none; this is scikit-learn's.
+    "mlpack-nca-lbfgs": lambda: mlpack_method("nca", optimizer="lbfgs", max_iterations=50),
+    "pylmnn-lmnn": pylmnn_lmnn,
     "sklearn-nca": sklearn_nca,
 }
 
@@ -88,6 +130,18 @@ def balanced_rows(y: np.ndarray, n_rows: int) -> np.ndarray:
     classes = np.unique(y)
     per_class = n_rows // len(classes)
     return np.sort(np.concatenate([np.flatnonzero(y == c)[:per_class] for c in classes]))
+
+
+def few_of(data: Data) -> Data:
+    """About 60 rows, and pairs of them."""
+    X, y = data["X"], data["y"]
+    rows = balanced_rows(y, max(WARM_UP_ROWS, 4 * len(np.unique(y))))
+    X, y = X[rows], y[rows]
+    pairs = np.random.default_rng(0).integers(len(y), size=(60, 2))
+    pairs = pairs[((X[pairs[:, 0]] - X[pairs[:, 1]]) ** 2).sum(axis=1) > 0]
+    labels = np.where(y[pairs[:, 0]] == y[pairs[:, 1]], 1, -1)
+    order = np.argsort(-labels, kind="stable")
+    return {"X": X, "y": y, "pairs": pairs[order], "pair_labels": labels[order], "bounds": data["bounds"]}
 
 
 def resident_mb() -> float:
@@ -124,26 +178,26 @@ def cpu_seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="One timed fit of one method, in its own environment.")
     parser.add_argument("method", choices=sorted(METHODS))
-    parser.add_argument("problem", type=Path, help=".npz with X_train, y_train")
+    parser.add_argument("problem", type=Path, help=".npz of peer_quality.load_problem")
     parser.add_argument("components", type=Path, help="where to save the learned components (.npy)")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
 
     with np.load(arguments.problem) as problem:
-        X, y = problem["X_train"], problem["y_train"]
+        data = {name.removesuffix("_train"): problem[name] for name in problem if not name.endswith("_test")}
     fit = METHODS[arguments.method]()
 
     # Everybody gets one small fit first: lazy imports, thread pools and compiled code are then in place.
-    few = balanced_rows(y, WARM_UP_ROWS)
+    few = few_of(data)
     start = time.perf_counter()
-    fit(X[few], y[few])
+    fit(few)
     warm_up_s = time.perf_counter() - start
 
     gc.collect()
     forget_peak()
     before_mb = resident_mb()
     cpu, wall = cpu_seconds(), time.perf_counter()
-    components = fit(X, y)
+    components = fit(data)
     wall_s, cpu_s = time.perf_counter() - wall, cpu_seconds() - cpu
     peak = peak_mb()
 

@@ -85,6 +85,21 @@ def test_nca_objective_is_its_definition_and_never_rises(wine):
     assert (np.diff(nca.objective_path_) <= 0).all()
 
 
+def test_nca_keeps_to_its_number_of_steps_and_reports_every_ten(wine, capsys):
+    # A ragged last round is reported too, and more steps go on where fewer stopped.
+    short, longer = (NCA(max_iter=steps, tol=0, verbose=True).fit(*wine) for steps in (13, 20))
+    assert (short.n_iter_, longer.n_iter_) == (13, 20)
+    assert len(short.objective_path_) == len(longer.objective_path_) == 3
+    assert short.objective_path_[:2] == longer.objective_path_[:2]
+    assert longer.objective_ < short.objective_ < short.objective_path_[1]
+    assert capsys.readouterr().out.count("[NCA] step") == 4
+
+
+def test_nca_stops_when_ten_steps_gain_little(wine):
+    nca = NCA(max_iter=500, tol=0.999).fit(*wine)
+    assert nca.n_iter_ <= 50  # second starts are tried before it ends
+
+
 def test_nca_is_no_worse_than_scikit_learns(iris):
     X, y = iris
     ours = NCA(max_iter=500, tol=1e-8).fit(X, y)

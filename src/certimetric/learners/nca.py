@@ -5,11 +5,13 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.constraints.neighbors import nearest_triplets
+from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import (
     IMPOSTORS_PER_INSTANCE,
     TARGETS_PER_INSTANCE,
@@ -39,6 +41,8 @@ class NCA(MahalanobisLearner):
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+    n_jobs : int, default=None
+        Threads for the sums over all pairs, as in joblib; they change nothing in the result.
     verbose : bool, default=False
         Print the objective as it falls.
 
@@ -72,6 +76,7 @@ class NCA(MahalanobisLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
 
@@ -83,6 +88,7 @@ class NCA(MahalanobisLearner):
         max_iter: int = 50,
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
+        n_jobs: int | None = None,
         verbose: bool = False,
     ):
         self.n_components = n_components
@@ -90,6 +96,7 @@ class NCA(MahalanobisLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.n_jobs = n_jobs
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -102,17 +109,17 @@ class NCA(MahalanobisLearner):
             On NaN or infinity, or a single class.
         """
         X, codes = self._validate_labelled(X, y)
-        terms: list[Term] = [StochasticNeighbors(codes)]
-        if self.perturbation is not None:
-            triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-            terms.append(self.perturbation.bind(X, triplets))
-        # Blocks of n columns are large products: BLAS keeps its threads.
-        solution = minimize_components(
-            MetricObjective(X, terms),
-            initial_components(X, self.init, self.n_components),
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=print_progress("NCA") if self.verbose else None,
-        )
+        with limited_threads(X.shape[1]):
+            terms: list[Term] = [StochasticNeighbors(codes, n_jobs=effective_n_jobs(self.n_jobs))]
+            if self.perturbation is not None:
+                triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
+                terms.append(self.perturbation.bind(X, triplets))
+            solution = minimize_components(
+                MetricObjective(X, terms),
+                initial_components(X, self.init, self.n_components),
+                max_iter=self.max_iter,
+                tol=self.tol,
+                callback=print_progress("NCA") if self.verbose else None,
+            )
         self._set_solution(solution)
         return self

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
-from certimetric.objectives.gradient import MetricObjective
+from certimetric.objectives.gradient import ActiveSetTerm, MetricObjective
 
 Array = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def minimize_components(
     tol: float,
     callback: Callable[[int, float], None] | None = None,
 ) -> Solution:
-    """Minimise an objective over L by rounds of L-BFGS.
+    """Minimise an objective over L by L-BFGS, in rounds where it has active sets.
 
     Between rounds the active sets are refreshed and the *true* objective is taken. A round that made it worse looked
     at too few impostors: it is undone, and the active sets reach farther from then on, or the rounds become shorter
@@ -60,9 +60,9 @@ def minimize_components(
     max_iter : int
         Bound on quasi-Newton steps.
     tol : float
-        Stop when a round lowers the true objective by less than this fraction.
+        Stop when a round, or ten steps, lower the true objective by less than this fraction.
     callback : callable, optional
-        Called with the steps so far and the true objective after every round.
+        Called with the steps so far and the true objective after every round or ten steps.
     """
     shape = L.shape
 
@@ -70,12 +70,14 @@ def minimize_components(
         value, gradient = objective.in_components(flat.reshape(shape))
         return value, gradient.ravel()
 
+    if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
+        return _minimize_smooth(value_and_gradient, L, max_iter, tol, callback)
     objective.refresh(L)
     path = [objective.in_components(L)[0]]
     n_iter, converged, round_length = 0, False, _STEPS_BETWEEN_REFRESHES
     while n_iter < max_iter and not converged:
         steps = min(round_length, max_iter - n_iter)
-        options = {"maxiter": steps, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-10 * max(abs(path[0]), 1e-12)}
+        options = _quasi_newton_options(steps, path[0])
         result = minimize(value_and_gradient, L.ravel(), jac=True, method="L-BFGS-B", options=options)
         n_iter += max(int(result.nit), 1)
         proposal = result.x.reshape(shape)
@@ -89,11 +91,59 @@ def minimize_components(
             objective.refresh(L)
             continue
         L = proposal
-        converged = path[-1] - value <= tol * max(abs(path[-1]), 1e-12)
+        converged = _stalled(path[-1], value, tol)
         path.append(value)
         if callback is not None:
             callback(n_iter, value)
     return Solution(L, path, n_iter, converged)
+
+
+def _quasi_newton_options(steps: int, value: float) -> dict[str, float]:
+    return {"maxiter": steps, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-10 * max(abs(value), 1e-12)}
+
+
+def _minimize_smooth(
+    value_and_gradient: Callable[[Array], tuple[float, Array]],
+    L: Array,
+    max_iter: int,
+    tol: float,
+    callback: Callable[[int, float], None] | None,
+) -> Solution:
+    """L-BFGS that need not forget the curvature it has seen, for nothing is refreshed.
+
+    Where it stalls it begins anew, once by a step downhill, and it ends where that gains nothing either.
+    """
+    flat, first, n_iter, converged = L.ravel(), 0, 0, False
+    path = [value_and_gradient(flat)[0]]
+
+    def report(value: float) -> None:
+        path.append(value)
+        if callback is not None:
+            callback(n_iter, value)
+
+    def after_step(intermediate_result: OptimizeResult) -> None:
+        nonlocal n_iter
+        n_iter += 1
+        if (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
+            report(float(intermediate_result.fun))
+            if _stalled(path[-2], path[-1], tol):
+                raise StopIteration
+
+    while n_iter < max_iter and not converged:
+        first, start = n_iter, path[-1]
+        options = _quasi_newton_options(max_iter - n_iter, path[0])
+        result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options, callback=after_step)
+        if not result.fun <= path[-1]:
+            break
+        flat = result.x
+        if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:
+            report(float(result.fun))
+        converged = n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], tol))
+    return Solution(flat.reshape(L.shape), path, max(n_iter, 1), converged)
+
+
+def _stalled(before: float, after: float, tol: float) -> bool:
+    return before - after <= tol * max(abs(before), 1e-12)
 
 
 def minimize_stochastic(
