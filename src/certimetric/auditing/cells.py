@@ -91,7 +91,7 @@ def compute_cell(request: Request, subject: Subject, split: int, key: str, folde
 
 def _measure(request: Request, subject: Subject, split: int, part: Split) -> tuple[dict[str, Any], MahalanobisMetric]:
     y_train, y_test = request.codes[part.train], request.codes[part.test]
-    _warm_up(subject.estimator, part.X_train, y_train)
+    warm_up(subject.estimator, part.X_train, y_train)
     learner = clone(subject.estimator)
     start = time.perf_counter()
     learner.fit(part.X_train, y_train)
@@ -143,7 +143,7 @@ def fitted_classifier(request: Request, metric: MahalanobisMetric, part: Split) 
     return classifier.fit(part.X_train, request.codes[part.train])
 
 
-def _warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
+def warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
     """Fit a few instances once per process and kind of learner, so that compilation is not counted as fitting."""
     kind = repr(canonical(estimator))
     if kind in _warm:

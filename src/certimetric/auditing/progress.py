@@ -1,4 +1,4 @@
-"""The progress bar of an audit."""
+"""The progress bar of audits and benchmarks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress_bar(shown: bool, total: int, done: int = 0) -> Iterator[Callable[[bool], None]]:
+def progress_bar(shown: bool, total: int, done: int = 0, *, name: str = "audit") -> Iterator[Callable[[bool], None]]:
     """A progress bar on stderr; gives a function that counts one task, failed or not."""
     if not shown:
         yield lambda failed: None
@@ -33,7 +33,7 @@ def progress_bar(shown: bool, total: int, done: int = 0) -> Iterator[Callable[[b
     )
     failures = 0
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("audit", total=total, completed=done, failed="")
+        task = bar.add_task(name, total=total, completed=done, failed="")
 
         def advance(failed: bool) -> None:
             nonlocal failures

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import certimetric
-from certimetric.cli import audits, training
+from certimetric.cli import audits, bench, training
 from certimetric.cli.inputs import writable
 from certimetric.cli.options import Data, Encode, Neighbors, NormName, NormOption, Target, UnitsOption
 
@@ -40,6 +40,7 @@ def _options(
 
 app.command(epilog=audits.EPILOG)(audits.audit)
 app.command(epilog=training.EPILOG)(training.train)
+app.command(epilog=bench.EPILOG)(bench.bench)
 
 
 @app.command(epilog="Example: `certimetric fit wine.csv --learner lmnn+pl -o wine.safetensors`")

@@ -1,0 +1,133 @@
+"""``certimetric bench``: the plan of a suite, its run, and all that is written of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from certimetric.bench.datasets import VARIABLE, find_datasets
+from certimetric.bench.results import write_results
+from certimetric.bench.runner import Outcome, run_cells
+from certimetric.bench.store import FILE, Store, existing
+from certimetric.bench.suites import find_suite
+from certimetric.bench.suites.base import Suite
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, checked before work starts.
+
+    Parameters
+    ----------
+    suite : str
+    out : path
+    data_root : path, optional
+        By default the folder that the environment variable ``CERTIMETRIC_DATA`` names.
+    n_jobs : int
+    dask : str, optional
+    timeout : float, optional
+    splits : int, optional
+    seed : int
+    resume, retry : bool
+    """
+
+    suite: str
+    out: Path
+    data_root: Path | None = None
+    n_jobs: int = 2
+    dask: str | None = None
+    timeout: float | None = None
+    splits: int | None = None
+    seed: int = 0
+    resume: bool = False
+    retry: bool = False
+
+    def check(self) -> Suite:
+        """The suite, if all is well.
+
+        Raises
+        ------
+        ValueError, OSError
+            If not; the message names the option.
+        """
+        suite = find_suite(self.suite)
+        if self.n_jobs == 0 or self.n_jobs < -1:
+            raise ValueError(f"--jobs must be a number of processes, or -1 for one per core, got {self.n_jobs}")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"--timeout must be a positive number of seconds, got {self.timeout:g}")
+        if self.splits is not None and self.splits < 1:
+            raise ValueError(f"--splits must be at least 1, got {self.splits}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be at least 0, got {self.seed}")
+        if self.retry and not self.resume:
+            raise ValueError("--retry runs failed cells of earlier runs again: it needs --resume")
+        if self.out.exists() and not self.out.is_dir():
+            raise OSError(f"--out: {str(self.out)!r} is a file, not a folder")
+        has_results = (self.out / FILE).exists()
+        if has_results and not self.resume:
+            raise FileExistsError(f"{str(self.out)!r} holds results already: add --resume, or choose another --out")
+        if has_results:
+            with existing(self.out) as store:
+                if (other := store.about("suite")) not in (None, suite.name):
+                    raise ValueError(f"{str(self.out)!r} holds results of the suite {other!r}: choose another --out")
+        return suite
+
+
+def run_benchmark(
+    asked: Asked, *, command: str = "", progress: bool = False, say: Callable[[str], None] = lambda text: None
+) -> tuple[Outcome, dict[str, str]]:
+    """Run a suite and write its tables, plots and report.
+
+    Parameters
+    ----------
+    asked : Asked
+    command : str
+        As it was typed, for the report.
+    progress : bool
+        Show a progress bar on stderr.
+    say : callable
+        Told what is about to happen.
+
+    Returns
+    -------
+    outcome : Outcome
+    missing : dict
+        Data sets that were not at hand, with the reason.
+    """
+    suite = asked.check()
+    root = asked.data_root or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    found, missing = find_datasets(suite.datasets(), root)
+    further, _ = find_datasets(suite.further(), root, network=False)
+    found += further
+    if not found:
+        raise FileNotFoundError(f"no data set of the suite {suite.name!r} is at hand: name their folder by --data-root")
+    cells = suite.cells(found, seed=asked.seed, splits=asked.splits or suite.splits)
+    say(f"{suite.name}: {len(cells)} cells, {len(found)} data sets" + (f", {len(missing)} missing" if missing else ""))
+    with Store(asked.out) as store:
+        store.claim()
+        store.tell("suite", suite.name)
+        store.tell("plan", {"keys": [cell.key for cell in cells], "missing": missing, "command": command})
+        try:
+            outcome = run_cells(
+                suite,
+                cells,
+                store,
+                n_jobs=asked.n_jobs,
+                dask=asked.dask,
+                timeout=asked.timeout,
+                retry=asked.retry,
+                progress=progress,
+            )
+        finally:
+            write_results(suite, store)
+    return outcome, missing
+
+
+def render(folder: Path) -> Suite:
+    """Write tables, plots and report again, from the results in a folder alone."""
+    with existing(folder) as store:
+        suite = find_suite(store.about("suite") or "")
+        write_results(suite, store)
+    return suite

@@ -1,0 +1,237 @@
+"""Figures of many cells as tables: data sets × learners, with ranks and tests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.bench.cells import Record
+from certimetric.bench.statistics import critical_difference, friedman, groups, mean_ranks, wilcoxon, win_tie_loss
+from certimetric.bench.tables import Table
+from certimetric.learners.specs import describe
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of a cell.
+
+    Parameters
+    ----------
+    name, title, unit : str
+    read : callable
+        The figure from the result of a cell.
+    better : {"lower", "higher"}
+    note : str
+    """
+
+    name: str
+    title: str
+    unit: str
+    read: Callable[[Mapping[str, Any]], float]
+    better: str = "lower"
+    note: str = ""
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.better == "lower"
+
+
+def label(spec: str) -> str:
+    """The short name of a learner, as the papers have it.
+
+    Examples
+    --------
+    >>> label("lmnn+pl"), label("euclidean")
+    ('LMNN-PL', 'Euclidean')
+    """
+    return describe(spec).replace(" + perturbation loss", "-PL")
+
+
+class Grid:
+    """Results by data set and learner, over the splits that all learners have finished.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    learners : sequence of str
+        Columns, in order.
+
+    Attributes
+    ----------
+    datasets : list of str
+        Those with such a split, in the order of the records.
+    partial : dict
+        Data sets without one, and the learners that they lack.
+    """
+
+    def __init__(self, records: Sequence[Record], learners: Sequence[str]):
+        self.learners = list(learners)
+        self._results: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+        names: dict[str, None] = {}
+        for record in records:
+            names[record.cell.dataset] = None
+            if record.result is not None:
+                place = (record.cell.dataset, record.cell.learner)
+                self._results.setdefault(place, {})[record.cell.split] = record.result
+        self._splits = {
+            name: sorted(set.intersection(*(set(self._results.get((name, spec), {})) for spec in self.learners)))
+            for name in names
+        }
+        self.datasets = [name for name in names if self._splits[name]]
+        self.partial = {
+            name: [label(spec) for spec in self.learners if (name, spec) not in self._results]
+            for name in names
+            if not self._splits[name]
+        }
+
+    def results(self, dataset: str, learner: str) -> list[Mapping[str, Any]]:
+        """Results of a learner on the splits that count."""
+        found = self._results[dataset, learner]
+        return [found[split] for split in self._splits[dataset]]
+
+    def splits(self, dataset: str) -> int:
+        """Number of splits that count."""
+        return len(self._splits[dataset])
+
+    def means(self, measure: Measure) -> Array:
+        """Means over splits, shape (n_datasets, n_learners), without the last digits: equal figures are to tie."""
+        means = np.array(
+            [
+                [np.mean([measure.read(result) for result in self.results(name, spec)]) for spec in self.learners]
+                for name in self.datasets
+            ]
+        ).reshape(len(self.datasets), len(self.learners))
+        return np.round(means, 12)
+
+    def table(self, measure: Measure, *, ranked: bool = True) -> Table:
+        """Mean ± standard deviation, the best of each data set marked, and the mean ranks."""
+        factor = 100.0 if measure.unit == "%" else 1.0
+        means = factor * self.means(measure)
+        digits = 1 if measure.unit == "%" else 3
+        rows, best = [], []
+        for i, name in enumerate(self.datasets):
+            row = [name]
+            for j, spec in enumerate(self.learners):
+                values = factor * np.array([measure.read(result) for result in self.results(name, spec)])
+                spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 and np.isfinite(values).all() else ""
+                row.append(f"{_number(means[i, j], digits)}{spread}")
+            rows.append(row)
+            if ranked:
+                texts = [_number(value, digits) for value in means[i]]
+                top = _number(means[i].min() if measure.lower_is_better else means[i].max(), digits)
+                if len(set(texts)) > 1:
+                    best += [(i, j + 1) for j, text in enumerate(texts) if text == top]
+        if ranked and self.datasets:
+            ranks = mean_ranks(self.means(measure), lower_is_better=measure.lower_is_better)
+            rows.append(["mean rank", *(f"{rank:.2f}" for rank in ranks)])
+            best += [(len(rows) - 1, j + 1) for j, rank in enumerate(ranks) if rank == ranks.min()]
+        title = f"{measure.title} [{measure.unit}]" if measure.unit else measure.title
+        return Table(measure.name, title, ["data set", *map(label, self.learners)], rows, best, measure.note)
+
+    def friedman_table(self, measures: Sequence[Measure]) -> Table:
+        """Friedman's test and Nemenyi's difference for each measure."""
+        rows = []
+        for measure in measures:
+            means = self.means(measure)
+            statistic, p = friedman(means)
+            ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
+            cd = critical_difference(len(self.learners), len(self.datasets))
+            order = np.argsort(ranks, kind="stable")
+            rows.append(
+                [
+                    measure.title,
+                    str(len(self.datasets)),
+                    _number(statistic, 2),
+                    p_value(p),
+                    f"{cd:.2f}",
+                    ", ".join(f"{label(self.learners[j])} {ranks[j]:.2f}" for j in order),
+                ]
+            )
+        header = ["measure", "data sets", "Friedman χ²", "p", "critical difference", "mean ranks, best first"]
+        return Table(
+            "friedman", "Do the learners differ?", header, rows, note="Critical difference: Nemenyi, α = 0.05."
+        )
+
+    def pairs_table(self, pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]) -> Table:
+        """Each learner against its base: wins, ties, losses, mean ranks and Wilcoxon's test."""
+        rows = []
+        for first, second in pairs:
+            a, b = self.learners.index(first), self.learners.index(second)
+            for measure in measures:
+                means = self.means(measure)
+                ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
+                wins, ties, losses = win_tie_loss(means[:, a], means[:, b], lower_is_better=measure.lower_is_better)
+                rows.append(
+                    [
+                        f"{label(first)} against {label(second)}",
+                        measure.title,
+                        f"{wins} / {ties} / {losses}",
+                        f"{100 * wins / max(len(means), 1):.0f} %",
+                        f"{ranks[a]:.2f}",
+                        f"{ranks[b]:.2f}",
+                        p_value(wilcoxon(means[:, a], means[:, b])),
+                    ]
+                )
+        header = ["pair", "measure", "win / tie / loss", "better on", "its mean rank", "the other's", "Wilcoxon p"]
+        note = "Means over splits; ranks are those among all learners. p is two-sided and not corrected for many tests."
+        return Table("pairs", "With the perturbation loss and without", header, rows, note=note)
+
+    def ranks_figure(self, measure: Measure) -> dict[str, Any] | None:
+        """Critical-difference plot; None with fewer than two data sets."""
+        if len(self.datasets) < 2:
+            return None
+        ranks = mean_ranks(self.means(measure), lower_is_better=measure.lower_is_better)
+        cd = critical_difference(len(self.learners), len(self.datasets))
+        return {
+            "kind": "ranks",
+            "name": f"ranks-{measure.name}",
+            "title": f"Mean ranks: {measure.title.lower()}",
+            "reading": f"Mean rank over {len(self.datasets)} data sets, 1 is best. Learners joined by a bar are not "
+            f"told apart by Nemenyi’s test at α = 0.05: their mean ranks differ by less than {cd:.2f}.",
+            "learners": self.told_learners(),
+            "ranks": ranks.tolist(),
+            "difference": cd,
+            "groups": groups(ranks, cd),
+        }
+
+    def told_learners(self) -> list[dict[str, str]]:
+        """Specification and name of each learner."""
+        return [{"spec": spec, "label": label(spec)} for spec in self.learners]
+
+
+def p_value(p: float) -> str:
+    """A p-value as text.
+
+    Examples
+    --------
+    >>> p_value(0.0123), p_value(0.00001), p_value(float("nan"))
+    ('0.012', '< 0.001', '–')
+    """
+    if math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def failures_table(records: Sequence[Record]) -> Table | None:
+    """What failed or was stopped; None if nothing did."""
+    rows = [
+        [record.cell.dataset, label(record.cell.learner), str(record.cell.split), record.status, record.error]
+        for record in records
+        if record.status != "done"
+    ]
+    if not rows:
+        return None
+    return Table("failures", "Cells that failed", ["data set", "learner", "split", "status", "error"], rows)
+
+
+def _number(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"

@@ -1,0 +1,216 @@
+"""The data sets of the suites, named once: where each comes from, and the shape and classes that it must have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from certimetric.datasets import Dataset, load
+from certimetric.datasets.bundled import bundled_names
+
+VARIABLE = "CERTIMETRIC_DATA"
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """A data set as the experiments mean it.
+
+    Parameters
+    ----------
+    name : str
+        Here, and of its file without its endings.
+    openml : str
+        ``NAME@VERSION`` at OpenML; empty where it is not known to be there in this form.
+    rows, features : int
+        Of the table as it comes.
+    classes : tuple of int
+        Sizes of the classes, rising: the same data may come with its labels in other words.
+    drop : int
+        Leading columns that are no features.
+    pca : int
+        Principal components of the training part that stand for the features; 0 for none.
+    gaps : bool
+        Whether the table has rows with gaps: they are left out (filled, they would tell of the test part), and rows
+        and classes are counted without them.
+    """
+
+    name: str
+    openml: str
+    rows: int
+    features: int
+    classes: tuple[int, ...]
+    drop: int = 0
+    pca: int = 0
+    gaps: bool = False
+
+
+_LETTERS = (734, 734, 736, 739, 747, 748, 752, 753, 755, 758, 761, 764, 766)
+_LETTERS += (768, 773, 775, 783, 783, 786, 787, 789, 792, 796, 803, 805, 813)
+_OPTDIGITS = (554, 554, 557, 558, 558, 562, 566, 568, 571, 572)
+_PENDIGITS = (1055, 1055, 1055, 1055, 1056, 1142, 1143, 1143, 1144, 1144)
+_USPS = (708, 716, 792, 821, 824, 834, 852, 929, 1269, 1553)
+_DIGITS = (174, 177, 178, 179, 180, 181, 181, 182, 182, 183)
+
+IRIS = NamedSet("iris", "iris@1", 150, 4, (50, 50, 50))
+WINE = NamedSet("wine", "wine@1", 178, 13, (48, 59, 71))
+BREAST_CANCER = NamedSet("breast_cancer", "wdbc@1", 569, 30, (212, 357))
+DIGITS = NamedSet("digits", "optdigits@1", 1797, 64, _DIGITS)
+
+# The sixteen sets of the perturbation suite.
+SIXTEEN = (
+    NamedSet("australian", "Australian@4", 690, 14, (307, 383)),
+    BREAST_CANCER,
+    NamedSet("breast_w", "breast-w@1", 683, 9, (239, 444), gaps=True),
+    NamedSet("fourclass", "", 862, 2, (307, 555)),
+    NamedSet("haberman", "haberman@1", 306, 3, (81, 225)),
+    NamedSet("ionosphere", "ionosphere@1", 351, 34, (126, 225)),
+    IRIS,
+    NamedSet("letter", "letter@1", 20000, 16, _LETTERS),
+    NamedSet("pendigits", "pendigits@1", 10992, 16, _PENDIGITS),
+    NamedSet("pima", "diabetes@1", 768, 8, (268, 500)),
+    NamedSet("segment", "segment@1", 2310, 19, (330,) * 7),
+    NamedSet("sonar", "sonar@1", 208, 60, (97, 111)),
+    NamedSet("spambase", "spambase@1", 4601, 57, (1813, 2788)),
+    NamedSet("usps", "USPS@1", 9298, 256, _USPS, pca=50),
+    NamedSet("vehicle", "vehicle@1", 846, 18, (199, 212, 217, 218)),
+    WINE,
+)
+
+# Further sets of this literature: used where they are at hand, never missed.
+FURTHER = (
+    NamedSet("balance", "balance-scale@1", 625, 4, (49, 288, 288)),
+    NamedSet("banana", "banana@1", 5300, 2, (2376, 2924)),
+    NamedSet("dermatology", "", 366, 34, (20, 49, 52, 61, 72, 112)),
+    replace(DIGITS, openml="", pca=40),
+    NamedSet("dna", "", 3186, 180, (765, 767, 1654), pca=50),
+    NamedSet("ecoli", "ecoli@1", 336, 7, (2, 2, 5, 20, 35, 52, 77, 143)),
+    NamedSet("german_numeric", "", 1000, 24, (300, 700)),
+    NamedSet("glass", "glass@1", 214, 9, (9, 13, 17, 29, 70, 76)),
+    NamedSet("heart_statlog", "heart-statlog@1", 270, 13, (120, 150)),
+    NamedSet("newthyroid", "", 215, 5, (30, 35, 150)),
+    NamedSet("optdigits", "optdigits@1", 5620, 64, _OPTDIGITS, pca=40),
+    NamedSet("parkinsons", "parkinsons@1", 195, 22, (48, 147)),
+    NamedSet("satimage", "", 6435, 36, (626, 703, 707, 1358, 1508, 1533)),
+    NamedSet("vowel", "", 990, 13, (90,) * 11, drop=3),
+    NamedSet("yeast", "", 1484, 8, (5, 20, 30, 35, 44, 51, 163, 244, 429, 463)),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set that is at hand.
+
+    Parameters
+    ----------
+    named : NamedSet
+    source : str
+        What :func:`certimetric.datasets.load` takes.
+    digest : str
+        Hash of its content.
+    """
+
+    named: NamedSet
+    source: str
+    digest: str
+
+
+def find_datasets(
+    wanted: Sequence[NamedSet], root: Path | None, *, network: bool = True
+) -> tuple[list[Found], dict[str, str]]:
+    """Load and check the data sets: bundled, else from files, else from OpenML.
+
+    Parameters
+    ----------
+    wanted : sequence of NamedSet
+    root : path or None
+        Folder with ``NAME.csv`` and the like, in itself or in ``tabular/``.
+    network : bool, default=True
+        Whether OpenML is asked for what is in neither place.
+
+    Returns
+    -------
+    found : list of Found
+    missing : dict
+        Name to reason, for each set that is not at hand.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If a set has not the shape or the classes that it should have.
+    """
+    if root is not None and not root.is_dir():
+        raise FileNotFoundError(f"--data-root: there is no folder {str(root)!r}")
+    found, missing, offline = [], {}, False
+    for named in wanted:
+        source = _locate(named, root)
+        if source is None and network and named.openml:
+            source = f"openml:{named.openml}"
+        if source is None:
+            missing[named.name] = "neither bundled nor in the folder" + (
+                ", and OpenML cannot be reached" if offline else ""
+            )
+            continue
+        try:
+            found.append(Found(named, source, load_checked(named, source).sha256()))
+        except ConnectionError:
+            network, offline = False, True  # one attempt says enough
+            missing[named.name] = "neither bundled nor in the folder, and OpenML cannot be reached"
+    return found, missing
+
+
+@lru_cache(maxsize=4)
+def load_checked(named: NamedSet, source: str) -> Dataset:
+    """Load a set, see that it is what its name says, and leave out the columns that are no features.
+
+    Raises
+    ------
+    ValueError
+        If its shape or the sizes of its classes are others.
+    """
+    data = load(source, encode=named.gaps)
+    if named.gaps:
+        data = _without_gaps(data)
+    classes = tuple(sorted(np.unique(data.y, return_counts=True)[1].tolist()))
+    for what, got, expected in (
+        ("rows", data.n_samples, named.rows),
+        ("features", data.n_features, named.features),
+        ("class sizes", classes, named.classes),
+    ):
+        if got != expected:
+            raise ValueError(
+                f"{source!r} is not the data set {named.name!r}: its {what} are {got}, expected {expected}"
+            )
+    if not named.drop:
+        return data
+    return replace(data, X=data.X[:, named.drop :], feature_names=data.feature_names[named.drop :])
+
+
+def named_set(name: str) -> NamedSet:
+    """The entry of a data set, for workers."""
+    return next(named for named in (*SIXTEEN, *FURTHER) if named.name == name)
+
+
+def _without_gaps(data: Dataset) -> Dataset:
+    """Leave out the rows that had a gap, and the columns that say so."""
+    marks = np.array([name.endswith(" is missing") for name in data.feature_names])
+    rows = ~(data.X[:, marks] > 0).any(axis=1)
+    names = tuple(name for name, mark in zip(data.feature_names, marks) if not mark)
+    return replace(data, X=data.X[rows][:, ~marks], y=data.y[rows], feature_names=names)
+
+
+def _locate(named: NamedSet, root: Path | None) -> str | None:
+    if named.name in bundled_names():
+        return named.name
+    if root is None:
+        return None
+    for folder in (root, root / "tabular"):
+        for ending in (".csv", ".csv.gz", ".parquet"):
+            if (file := folder / f"{named.name}{ending}").is_file():
+                return str(file.resolve())
+    return None

@@ -1,0 +1,122 @@
+"""Comparing learners over data sets: ranks, tests, and the difference of mean ranks that counts.
+
+References
+----------
+Demšar (2006), *Statistical comparisons of classifiers over multiple data sets*, JMLR 7.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+TIE = 1e-9
+
+
+def mean_ranks(scores: ArrayLike, *, lower_is_better: bool = True) -> Array:
+    """Mean rank of each learner over data sets; learners that are equal on one share the mean of their ranks.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_datasets, n_learners)
+    lower_is_better : bool, default=True
+
+    Examples
+    --------
+    >>> mean_ranks([[0.1, 0.2, 0.2], [0.3, 0.1, 0.4]])
+    array([1.5 , 1.75, 2.75])
+    """
+    from scipy.stats import rankdata
+
+    values = np.asarray(scores, dtype=float)
+    return np.asarray(rankdata(values if lower_is_better else -values, axis=1).mean(axis=0))
+
+
+def friedman(scores: ArrayLike) -> tuple[float, float]:
+    """Friedman's test of whether learners differ: statistic and p; (nan, nan) where it cannot tell.
+
+    It needs three learners and two data sets.
+
+    Examples
+    --------
+    >>> statistic, p = friedman([[1, 2, 3], [1, 2, 3], [1, 3, 2]])
+    >>> round(statistic, 3), round(p, 3)
+    (4.667, 0.097)
+    """
+    from scipy.stats import friedmanchisquare
+
+    values = np.asarray(scores, dtype=float)
+    if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] < 3:
+        return float("nan"), float("nan")
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # all alike on every data set
+        statistic, p = friedmanchisquare(*values.T)
+    return float(statistic), float(p)
+
+
+def wilcoxon(first: ArrayLike, second: ArrayLike) -> float:
+    """p of the two-sided signed-rank test that two learners do alike; 1 where they are equal everywhere.
+
+    Equal pairs are shared between both signs (Pratt).
+    """
+    from scipy.stats import wilcoxon as signed_ranks
+
+    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    difference = np.where(np.abs(difference) <= TIE, 0.0, difference)
+    if not difference.any():
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # samples so small that scipy would rather not
+        return float(signed_ranks(difference, zero_method="zsplit").pvalue)
+
+
+def win_tie_loss(first: ArrayLike, second: ArrayLike, *, lower_is_better: bool = True) -> tuple[int, int, int]:
+    """On how many data sets the first learner is better, equal, and worse.
+
+    Examples
+    --------
+    >>> win_tie_loss([0.1, 0.2, 0.3], [0.2, 0.2, 0.1])
+    (1, 1, 1)
+    """
+    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    if not lower_is_better:
+        difference = -difference
+    return int((difference < -TIE).sum()), int((np.abs(difference) <= TIE).sum()), int((difference > TIE).sum())
+
+
+def critical_difference(n_learners: int, n_datasets: int, alpha: float = 0.05) -> float:
+    """Nemenyi's critical difference: mean ranks that differ by less are not told apart.
+
+    Examples
+    --------
+    >>> round(critical_difference(4, 14), 2)
+    1.25
+    """
+    from scipy.stats import studentized_range
+
+    quantile = studentized_range.ppf(1.0 - alpha, n_learners, np.inf) / np.sqrt(2.0)
+    return float(quantile * np.sqrt(n_learners * (n_learners + 1) / (6.0 * n_datasets)))
+
+
+def groups(ranks: ArrayLike, difference: float) -> list[list[int]]:
+    """Largest groups of learners, two at least, that are not told apart; each is the numbers of its learners.
+
+    Examples
+    --------
+    >>> groups([1.0, 3.5, 1.5, 2.2], 1.25)
+    [[0, 2, 3]]
+    """
+    values = np.asarray(ranks, dtype=float)
+    order = np.argsort(values, kind="stable")
+    found: list[list[int]] = []
+    end = 0
+    for start in range(len(order)):
+        last = int(np.flatnonzero(values[order] <= values[order[start]] + difference)[-1])
+        if last > start and last + 1 > end:
+            found.append(sorted(int(i) for i in order[start : last + 1]))
+            end = last + 1
+    return found

@@ -1,0 +1,33 @@
+"""``quick``: a few minutes on two cores, what a build server can afford."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from certimetric.bench.datasets import DIGITS, IRIS, WINE, Found, NamedSet
+from certimetric.bench.suites.perturbation import PerturbationSuite
+
+
+class QuickSuite(PerturbationSuite):
+    """The perturbation experiment in small."""
+
+    name = "quick"
+    title = "Quick benchmark"
+    about = "The experiment of the suite perturbation in small: three bundled data sets, five learners, two splits."
+    needs = "nothing: its data sets come with scikit-learn"
+    minutes = 1.0
+    splits = 2
+    learners = ("euclidean", "lmnn", "lmnn+pl", "scml", "scml+pl")
+
+    def datasets(self) -> Sequence[NamedSet]:
+        return (IRIS, WINE, DIGITS)
+
+    def further(self) -> Sequence[NamedSet]:
+        return ()
+
+    def changed(self, found: Found) -> dict[str, Any]:
+        return {"subset": 600} if found.named is DIGITS else {}
+
+
+SUITE = QuickSuite()

@@ -1,0 +1,132 @@
+"""The figures of a benchmark: mean ranks with their critical difference, and curves of many learners."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from certimetric.report.document import number
+from certimetric.report.formatting import plain
+from certimetric.report.plots import Figure, canvas_with_axes, shares_figure
+from certimetric.report.series import Series, assign
+from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
+
+_VARIABLE = re.compile(r"var\(--([a-z0-9-]+)\)")
+_NAMESPACE = "http://www.w3.org/2000/svg"
+
+
+def bench_figure(told: Mapping[str, Any]) -> Figure:
+    """A figure from what a suite tells of it.
+
+    Parameters
+    ----------
+    told : dict
+        ``kind`` ("ranks" or "curves"), ``name``, ``title``, ``reading``, ``learners``, and what the kind needs.
+
+    Raises
+    ------
+    ValueError
+        On another kind.
+    """
+    draw = {"ranks": _ranks_figure, "curves": _curves_figure}.get(str(told.get("kind")))
+    if draw is None:
+        raise ValueError(f"figure {told.get('name')!r} has the kind {told.get('kind')!r}; expected 'ranks' or 'curves'")
+    return draw(told)
+
+
+def _curves_figure(told: Mapping[str, Any]) -> Figure:
+    looks = assign(told["learners"])
+    points = {
+        look.number: [tuple(number(value) for value in point) for point in learner["points"]]
+        for look, learner in zip(looks, told["learners"])
+    }
+    return shares_figure(
+        list(zip(looks, told["learners"])),
+        told["name"],
+        told["title"],
+        told["reading"],
+        [float(x) for x in told["x"]],
+        points,
+        told["x_label"],
+        told["y_label"],
+        told["symbol"],
+        None,
+        told.get("note", ""),
+    )
+
+
+def _ranks_figure(told: Mapping[str, Any]) -> Figure:
+    """Demšar's plot turned upright: a line a learner, best on top, and a bar beside those not told apart."""
+    looks = assign(told["learners"])
+    ranks = [float(rank) for rank in told["ranks"]]
+    order = sorted(range(len(ranks)), key=lambda i: ranks[i])
+    place = {learner: position for position, learner in enumerate(order)}
+    with drawing():
+        canvas, axes = canvas_with_axes("mean rank", "", height=70 + 19 * len(ranks))
+        for i, look in enumerate(looks):
+            axes.plot(
+                [ranks[i]], [place[i]], marker=look.marker, markersize=9, color=colour_of(look.colour),
+                linestyle="none", gid=f"series-{look.number}", zorder=3,
+            )  # fmt: skip
+        for step, group in enumerate(told["groups"]):
+            rows = [place[i] for i in group]
+            x = 0.85 - 0.2 * step
+            axes.plot([x, x], [min(rows) - 0.15, max(rows) + 0.15], color=INK, linewidth=3.2, solid_capstyle="butt")
+        left = 0.85 - 0.2 * max(len(told["groups"]) - 1, 0) - 0.15
+        right = max(len(ranks), max(ranks)) + 0.15
+        cd = float(told["difference"])
+        if cd < right - 1:
+            axes.plot([right - 0.1 - cd, right - 0.1], [-0.85, -0.85], color=MUTED, linewidth=1.4, marker="|")
+            axes.text(right - 0.1 - cd / 2, -1.0, f"critical difference {cd:.2f}", ha="right", va="bottom", color=MUTED)
+        axes.set_xlim(left, right)
+        axes.set_ylim(len(ranks) - 0.5, -1.7)
+        axes.set_yticks([place[i] for i in range(len(ranks))], [look.label for look in looks])
+        axes.set_xticks(range(1, len(ranks) + 1))
+        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
+    rows = tuple((looks[i].label, plain(ranks[i])) for i in order)
+    return Figure(told["name"], told["title"], told["reading"], svg, _sorted(looks, order), ("Learner", "Rank"), rows)
+
+
+def _sorted(looks: Sequence[Series], order: Sequence[int]) -> tuple[Series, ...]:
+    return tuple(looks[i] for i in order)
+
+
+def standalone(figure: Figure, style: str) -> str:
+    """The picture as a file of its own: the page's light colours in place of its names for them, and a legend.
+
+    Parameters
+    ----------
+    figure : Figure
+    style : str
+        Style sheet of the reports, whose first rule holds the colours.
+    """
+    colours = dict(re.findall(r"--([a-z0-9-]+):(#[0-9a-f]{6})", style.partition("}")[0]))
+    svg = _VARIABLE.sub(lambda found: colours.get(found[1], "currentColor"), figure.svg)
+    root = ElementTree.fromstring(svg)
+    left, top, width, height = (float(v) for v in root.attrib["viewBox"].split())
+    rows = -(-len(figure.series) // 3)
+    for position, look in enumerate(figure.series):
+        x, y = left + 12 + (position % 3) * width / 3, top + height + 14 + 17 * (position // 3)
+        colour = colours.get(look.colour, "currentColor")
+        group = ElementTree.SubElement(root, "g", {"transform": f"translate({x:.1f} {y:.1f})"})
+        line = {"d": "M0 0H30", "stroke": colour, "stroke-width": "2", "fill": "none"}
+        if look.dashes:
+            line["stroke-dasharray"] = look.dash_array
+        ElementTree.SubElement(group, "path", line)
+        ElementTree.SubElement(group, "path", {"d": look.marker_path, "fill": colour, "transform": "translate(15 0)"})
+        text = ElementTree.SubElement(group, "text", {"x": "36", "y": "4", "style": "font-size: 11px"})
+        text.text = look.label
+    height += 17 * rows + 10
+    root.attrib.update(
+        {
+            "xmlns": _NAMESPACE,
+            "viewBox": f"{left:g} {top:g} {width:g} {height:g}",
+            "width": f"{1.6 * width:g}",
+            "height": f"{1.6 * height:g}",
+            "style": f"background:{colours.get('surface', '#ffffff')};color:{colours.get('ink', '#000000')};"
+            "font-family:sans-serif",
+        }
+    )
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
