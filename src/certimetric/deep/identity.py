@@ -12,7 +12,7 @@ from certimetric.deep.embeddings import ImageSet
 
 def digests(images: ImageSet) -> list[str]:
     """A digest of each image, to tell equal ones."""
-    parts = (batch.tensor().numpy() for batch in images.batches(256))
+    parts = (batch.tensor().numpy() for batch in images.batches(32))
     return [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:32] for part in parts for image in part]
 
 
