@@ -149,7 +149,7 @@ def run_retrieval_audit(
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
     if folder is not None:
-        prepare_folder(folder)
+        prepare_folder(folder, "cells")
     training = {subject.name: subject.model.training for subject in request.subjects}
     cells = Cells(request, folder)
     quoted = request.eps.index(request.report_eps)

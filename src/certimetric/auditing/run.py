@@ -61,7 +61,7 @@ def run_audit(
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
     if folder is not None:
-        prepare_folder(folder)
+        prepare_folder(folder, "cells", "metrics")
     found = run_cells(request, folder, progress=progress)
     document = _figures(request, found)
     document["reproduction"] = {

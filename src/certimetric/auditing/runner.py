@@ -42,8 +42,8 @@ class Findings:
     failed: int = 0
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the folder of an audit, and see that files can be written there.
+def prepare_folder(out: Path, *parts: str) -> None:
+    """Make the folder of an audit with its parts, and see that files can be written there.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def prepare_folder(out: Path) -> None:
         If not.
     """
     try:
-        for folder in (out, out / "cells", out / "metrics"):
+        for folder in (out, *(out / part for part in parts)):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass

@@ -72,7 +72,7 @@ def audit_images(
         **asked,
     )
     folder = out or Path("certimetric-audit") / name
-    prepare_folder(folder)
+    prepare_folder(folder, "cells")
     return run_retrieval_audit(request, out=folder, **shared), folder
 
 

@@ -50,5 +50,5 @@ def audit_table(
         **asked,
     )
     folder = out or Path("certimetric-audit") / loaded.name
-    prepare_folder(folder)
+    prepare_folder(folder, "cells", "metrics")
     return run_audit(request, out=folder, command=command, title=title, progress=progress), folder
