@@ -197,7 +197,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
         return np.where(labels == y, radii, 0.0)
 
-    def minimal_perturbation(self, X: ArrayLike, *, time_limit: float = TIME_LIMIT) -> MinimalPerturbation:
+    def minimal_perturbation(
+        self, X: ArrayLike, *, time_limit: float = TIME_LIMIT, node_limit: float = np.inf
+    ) -> MinimalPerturbation:
         """Smallest change of each query that changes its label, in the norm of the classifier.
 
         Exact for ``n_neighbors=1``; otherwise a bracket, closed wherever the search ends within the time limit.
@@ -207,6 +209,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         X : array-like of shape (m, d)
         time_limit : float, default=1.0
             Seconds for each query where ``n_neighbors`` > 1.
+        node_limit : int, default=inf
+            Nodes of the search likewise: unlike seconds, it gives the same answer on every machine.
 
         Returns
         -------
@@ -219,6 +223,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
             self.n_neighbors,
             resolve_norm(self.norm),
             time_limit=time_limit,
+            node_limit=node_limit,
             memory=self.memory_mb * 2**20,
             n_jobs=effective_n_jobs(self.n_jobs),
         )

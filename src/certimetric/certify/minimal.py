@@ -30,6 +30,7 @@ def minimal_perturbation(
     *,
     n_neighbors: int = 1,
     time_limit: float = TIME_LIMIT,
+    node_limit: float = np.inf,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
 ) -> MinimalPerturbation:
@@ -58,6 +59,8 @@ def minimal_perturbation(
         k.
     time_limit : float, default=1.0
         Seconds for each query where k > 1.
+    node_limit : int, default=inf
+        Nodes of the search for each query where k > 1: unlike seconds, it gives the same answer on every machine.
     memory : int, default=64 MiB
         Bytes for blocks of distances.
     n_jobs : int, default=1
@@ -90,7 +93,15 @@ def minimal_perturbation(
     norm = resolve_norm(norm)
     reference, queries, exclude = prepare_queries(metric, X_train, y_train, X, n_neighbors)
     return smallest_changes(
-        reference, queries, n_neighbors, norm, exclude=exclude, time_limit=time_limit, memory=memory, n_jobs=n_jobs
+        reference,
+        queries,
+        n_neighbors,
+        norm,
+        exclude=exclude,
+        time_limit=time_limit,
+        node_limit=node_limit,
+        memory=memory,
+        n_jobs=n_jobs,
     )
 
 
@@ -101,6 +112,7 @@ def smallest_changes(
     norm: Norm,
     *,
     time_limit: float = TIME_LIMIT,
+    node_limit: float = np.inf,
     exclude: Indices | None = None,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
@@ -108,8 +120,18 @@ def smallest_changes(
     """The same over a prepared training set (see :func:`minimal_perturbation`)."""
     if not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
+    if not node_limit >= 0:
+        raise ValueError(f"node_limit must not be negative, got {node_limit!r}")
     if n_neighbors == 1:
         return nearest_flips(reference, X, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
     return nearest_flips_of_votes(
-        reference, X, n_neighbors, norm, time_limit=time_limit, exclude=exclude, memory=memory, n_jobs=n_jobs
+        reference,
+        X,
+        n_neighbors,
+        norm,
+        time_limit=time_limit,
+        node_limit=node_limit,
+        exclude=exclude,
+        memory=memory,
+        n_jobs=n_jobs,
     )

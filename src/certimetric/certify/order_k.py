@@ -42,11 +42,12 @@ def nearest_flips_of_votes(
     norm: Norm,
     *,
     time_limit: float,
+    node_limit: float = np.inf,
     exclude: Indices | None = None,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
 ) -> MinimalPerturbation:
-    """Minimal perturbation of the k-NN predictions of queries, each within ``time_limit`` seconds."""
+    """Minimal perturbation of the k-NN predictions of queries, each within so many seconds and nodes."""
     bound = bound_radii(reference, X, k, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
     points, errors = reference.embed(X)
     if exclude is None:
@@ -58,7 +59,7 @@ def nearest_flips_of_votes(
         if np.isinf(lower[i]):
             continue
         search = _Search(Regions(program, point, int(bound.predicted[i]), k, errors[i], int(exclude[i])))
-        proven = search.run(time_limit)
+        proven = search.run(time_limit, node_limit)
         lower[i] = max(lower[i], proven)
         if search.best is not None:
             # What counts as a tie may be too near by a relative 1e-8, but never below what is proven.
@@ -93,7 +94,7 @@ class _Search:
         """Size of the smallest step found."""
         return self.best.size if self.best is not None else np.inf
 
-    def run(self, time_limit: float) -> float:
+    def run(self, time_limit: float, node_limit: float) -> float:
         """Search; gives the proven lower bound, which is the radius where the search came to its end."""
         end = time.monotonic() + time_limit
         for step, neighbors in self.regions.search(N_OPPONENTS):
@@ -111,11 +112,13 @@ class _Search:
         )
         ticket = itertools.count()
         heap: list[tuple[float, int, _Node]] = [(0.0, next(ticket), _Node((), ()))]
-        while heap:
+        for visited in itertools.count():
+            if not heap:
+                break
             lower, _, node = heapq.heappop(heap)
             if lower >= self.radius:
                 break
-            if time.monotonic() > end:
+            if visited >= node_limit or time.monotonic() > end:
                 return min(lower, self.unproven)
             for bound, child in self._branch(node, lower):
                 if bound < self.radius:
