@@ -31,7 +31,7 @@ N_CHANGES = 8
 N_HEAVIEST = 10
 # Of the search for the exact change of each fragile instance, with more than one neighbour: not seconds, because the
 # same seed shall give the same figures on a busy machine.
-FRAGILE_NODES = 150
+FRAGILE_NODES = 1000
 N_ATTACKED = 100
 N_PERTURBATIONS = 20
 # Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
