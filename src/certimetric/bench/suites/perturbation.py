@@ -16,7 +16,7 @@ from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import load_cell, measure, settings
 
-PROTOCOL = "tabular/1"
+PROTOCOL = "tabular/2"
 
 ERROR = Measure("error", "Error", "%", lambda result: result["error"])
 NOISE = {
