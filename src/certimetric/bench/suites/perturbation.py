@@ -50,7 +50,7 @@ TIME = Measure(
     "Time of one fit",
     "s",
     lambda result: result["fit_seconds"],
-    note="One thread, after the choice of parameters.",
+    note="Processor time of one thread, after the choice of parameters.",
 )
 
 
