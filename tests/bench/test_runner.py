@@ -102,14 +102,19 @@ def test_kill_loses_running_cells_only(tmp_path, runs):
 
 def test_interrupt_ends_at_once_and_blames_no_cell(tmp_path, runs):
     """Ctrl-C while cells run: the run ends without waiting for them, and they are as if never begun."""
-    script = SCRIPT.replace('["ok"] * 8, seconds=0.2', '["busy"] * 4')
+    # Where the tests run in the background, SIGINT is ignored, and a process inherits that.
+    script = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    script += SCRIPT.replace('["ok"] * 8, seconds=0.2', '["busy"] * 4')
     run = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)], stderr=-3)
-    started = time.monotonic()
-    while sum(runs(split) for split in range(4)) < 2:
-        assert run.poll() is None and time.monotonic() - started < PATIENCE
-        time.sleep(0.02)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=PATIENCE) != 0
+    try:
+        started = time.monotonic()
+        while sum(runs(split) for split in range(4)) < 2:
+            assert run.poll() is None and time.monotonic() - started < PATIENCE
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=PATIENCE) != 0
+    finally:
+        run.kill()
     with existing(tmp_path / "out") as store:
         assert store.records() == {}
 
