@@ -14,7 +14,7 @@ from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.preparation import Preparation, class_draw, honest_split
 from certimetric.bench.tuning import BUDGET, CANDIDATES, choose
 
-LEARNERS = ("euclidean", "lmnn+pl", "scml", "itml", "gmml")
+LEARNERS = ("euclidean", "lmnn+pl", "scml", "itml", "gmml", "aml")
 
 
 def cell(learner, **changed):

@@ -33,7 +33,7 @@ def points(kind, generator):
 KINDS = ["ties", "duplicates", "offset", "collapsed", "nearly collapsed", "two places"]
 KINDS += ["double", "tiny", "whole", "half", "brain"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
-every_memory = pytest.mark.parametrize("memory", [1, 3000, 2**24])
+every_memory = pytest.mark.parametrize("memory", [pytest.param(1, marks=pytest.mark.slow), 3000, 2**24])
 
 
 @pytest.fixture

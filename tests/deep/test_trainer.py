@@ -222,9 +222,8 @@ def work(rank, port, images, labels, name, out):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(
-    "name", ["tuple", *(pytest.param(name, marks=pytest.mark.slow) for name in DEFENSES if name != "tuple")]
-)
+@pytest.mark.slow  # starts processes
+@pytest.mark.parametrize("name", list(DEFENSES))
 def test_two_processes_make_the_update_of_one(digits, tmp_path, name):
     images, labels = digits[0][:30].double(), digits[1][:30]
     single = linear()

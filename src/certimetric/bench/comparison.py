@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.bench.cells import Record
+from certimetric.bench.datasets import NamedSet
 from certimetric.bench.statistics import critical_difference, friedman, groups, mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.tables import Table
 from certimetric.learners.specs import describe
@@ -159,7 +160,7 @@ class Grid:
             "friedman", "Do the learners differ?", header, rows, note="Critical difference: Nemenyi, α = 0.05."
         )
 
-    def pairs_table(self, pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]) -> Table:
+    def pairs_table(self, title: str, pairs: Sequence[tuple[str, str]], measures: Sequence[Measure]) -> Table:
         """Each learner against its base: wins, ties, losses, mean ranks and Wilcoxon's test."""
         rows = []
         for first, second in pairs:
@@ -181,7 +182,7 @@ class Grid:
                 )
         header = ["pair", "measure", "win / tie / loss", "better on", "its mean rank", "the other's", "Wilcoxon p"]
         note = "Means over splits; ranks are those among all learners. p is two-sided and not corrected for many tests."
-        return Table("pairs", "With the perturbation loss and without", header, rows, note=note)
+        return Table("pairs", title, header, rows, note=note)
 
     def ranks_figure(self, measure: Measure) -> dict[str, Any] | None:
         """Critical-difference plot; None with fewer than two data sets."""
@@ -192,7 +193,7 @@ class Grid:
         return {
             "kind": "ranks",
             "name": f"ranks-{measure.name}",
-            "title": f"Mean ranks: {measure.title.lower()}",
+            "title": f"Mean ranks: {measure.title[:1].lower()}{measure.title[1:]}",
             "reading": f"Mean rank over {len(self.datasets)} data sets, 1 is best. Learners joined by a bar are not "
             f"told apart by Nemenyi’s test at α = 0.05: their mean ranks differ by less than {cd:.2f}.",
             "learners": self.told_learners(),
@@ -217,6 +218,41 @@ def p_value(p: float) -> str:
     if math.isnan(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value as the end of "p …" in a sentence.
+
+    Examples
+    --------
+    >>> p_text(0.0123), p_text(0.00001)
+    ('= 0.012', '< 0.001')
+    """
+    return text if (text := p_value(p)).startswith("<") else f"= {text}"
+
+
+def datasets_table(
+    grid: Grid, records: Sequence[Record], sixteen: Sequence[NamedSet], further: Sequence[NamedSet]
+) -> Table:
+    """What each data set of a grid is, how much of it was used, and how many splits count."""
+    named_sets = {named.name: named for named in (*sixteen, *further)}
+    first = {named.name for named in sixteen}
+    cells = {record.cell.dataset: record.cell for record in records}
+    rows = []
+    for name in (*grid.datasets, *grid.partial):
+        named = named_sets[name]
+        told = next((r.result for r in records if r.cell.dataset == name and r.result), None)
+        sizes = ["–", "–", "–"] if told is None else [str(told[k]) for k in ("n_train", "n_test", "duplicates")]
+        features = f"{named.pca} of {named.features}" if named.pca else str(named.features - named.drop)
+        done = str(grid.splits(name)) if name in grid.datasets else f"0: lacks {', '.join(grid.partial[name])}"
+        origin = "sixteen" if name in first else "further"
+        rows.append([name, origin, features, str(len(named.classes)), *sizes, done, cells[name].digest[:12]])
+    header = ["data set", "of", "features", "classes", "trained on", "tested", "duplicates", "splits", "sha256"]
+    note = (
+        "“40 of 64” features are principal components of the training part. Duplicates: test instances that are in "
+        "the training part too, left out. Splits: those that all learners finished, which alone are compared."
+    )
+    return Table("datasets", "Data sets", header, rows, note=note)
 
 
 def failures_table(records: Sequence[Record]) -> Table | None:

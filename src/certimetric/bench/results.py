@@ -106,9 +106,9 @@ def raw_figures(records: Sequence[Record]) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Numbers at any depth under names such as ``noise.uniform.0``; what belongs to single learners is left out."""
+    """Numbers at any depth under names such as ``noise.uniform.0``; candidates and pictures are left out."""
     if isinstance(value, Mapping):
-        parts = [(str(key), item) for key, item in value.items() if key != "candidates"]
+        parts = [(str(key), item) for key, item in value.items() if key not in ("candidates", "picture")]
     elif isinstance(value, list):
         parts = [(str(i), item) for i, item in enumerate(value)]
     else:

@@ -69,11 +69,20 @@ class Fitted:
     X : array of shape (n, d)
     codes : int array of shape (n,)
     cell : Cell
+    split : (int array, int array), optional
+        Rows for training and for testing, where the experiment itself draws them; by default :func:`honest_split`.
+
+    Attributes
+    ----------
+    learner : MahalanobisLearner
+    metric : MahalanobisMetric
+    X_train, y_train, X_test, y_test : arrays
+        Prepared as the training part tells.
     """
 
-    def __init__(self, X: Array, codes: Indices, cell: Cell):
+    def __init__(self, X: Array, codes: Indices, cell: Cell, split: tuple[Indices, Indices] | None = None):
         how = cell.parameters
-        train, test = honest_split(X, codes, how["test_size"], cell.seed, cell.split)
+        train, test = split or honest_split(X, codes, how["test_size"], cell.seed, cell.split)
         self.duplicates = len(X) - len(train) - len(test)
         test = test[class_draw(codes[test], how["test_rows"], np.random.default_rng([cell.seed, cell.split, 32]))]
         self.n_neighbors = int(how["n_neighbors"])
@@ -105,12 +114,17 @@ class Fitted:
             learner.fit(self.X_train[rows], y_train[rows])
         self.fit_seconds = time.process_time() - start
         self.metric: MahalanobisMetric = learner.metric_
+        self.learner = learner
         self.X_test, self.y_test = self.preparation(X[test]), codes[test]
 
     def classifier(self, n_neighbors: int | None = None) -> CertifiedKNeighborsClassifier:
         """k-NN under the metric with the whole training part."""
         k = n_neighbors or self.n_neighbors
         return CertifiedKNeighborsClassifier(k, metric=self.metric).fit(self.X_train, self.y_train)
+
+    def error(self) -> float:
+        """Error of k-NN on the test part."""
+        return float((self.classifier().predict(self.X_test) != self.y_test).mean())
 
     def facts(self) -> dict[str, Any]:
         """What every cell tells about its fit."""

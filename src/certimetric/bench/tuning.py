@@ -21,6 +21,7 @@ BUDGET = 6
 # The first is the default: it wins ties. With the perturbation loss four are its own λ and τ, and two its base's.
 _PERTURBATION = ("weight=1", "weight=4", "weight=0.25", "weight=1,tau=4")
 CANDIDATES: dict[str, tuple[str, ...]] = {
+    "aml": ("alpha=1", "alpha=4", "alpha=0.25", "beta=3", "beta=32", "reg=0.1"),
     "euclidean": ("",),
     "lmnn": (
         "push_weight=0.5",

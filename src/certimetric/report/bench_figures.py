@@ -1,19 +1,30 @@
-"""The figures of a benchmark: mean ranks with their critical difference, and curves of many learners."""
+"""The figures of a benchmark: mean ranks, curves of many learners, descents of an objective, metrics in the plane."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from certimetric.report.document import number
 from certimetric.report.formatting import plain
-from certimetric.report.plots import Figure, canvas_with_axes, shares_figure
+from certimetric.report.plots import (
+    Figure,
+    canvas_with_axes,
+    draw_line,
+    mark_powers,
+    mark_whole_numbers,
+    shares_figure,
+)
 from certimetric.report.series import Series, assign
 from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
 
 _VARIABLE = re.compile(r"var\(--([a-z0-9-]+)\)")
+_ARRIVED = 1e-14  # below, differences are rounding
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
@@ -23,16 +34,18 @@ def bench_figure(told: Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     told : dict
-        ``kind`` ("ranks" or "curves"), ``name``, ``title``, ``reading``, ``learners``, and what the kind needs.
+        ``kind`` ("ranks", "curves", "descents" or "ellipses"), ``name``, ``title``, ``reading``, ``learners``, and
+        what the kind needs.
 
     Raises
     ------
     ValueError
         On another kind.
     """
-    draw = {"ranks": _ranks_figure, "curves": _curves_figure}.get(str(told.get("kind")))
+    draw = _DRAWN.get(str(told.get("kind")))
     if draw is None:
-        raise ValueError(f"figure {told.get('name')!r} has the kind {told.get('kind')!r}; expected 'ranks' or 'curves'")
+        known = ", ".join(map(repr, _DRAWN))
+        raise ValueError(f"figure {told.get('name')!r} has the kind {told.get('kind')!r}; expected one of {known}")
     return draw(told)
 
 
@@ -54,6 +67,7 @@ def _curves_figure(told: Mapping[str, Any]) -> Figure:
         told["symbol"],
         None,
         told.get("note", ""),
+        logarithmic=told.get("logarithmic", False),
     )
 
 
@@ -87,6 +101,73 @@ def _ranks_figure(told: Mapping[str, Any]) -> Figure:
         svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
     rows = tuple((looks[i].label, plain(ranks[i])) for i in order)
     return Figure(told["name"], told["title"], told["reading"], svg, _sorted(looks, order), ("Learner", "Rank"), rows)
+
+
+def _descents_figure(told: Mapping[str, Any]) -> Figure:
+    """What falls to 0, on a logarithmic axis from iteration 0 on; what has arrived is no longer drawn."""
+    looks = assign(told["learners"])
+    paths = [[number(value) or 0.0 for value in learner["points"]] for learner in told["learners"]]
+    with drawing():
+        canvas, axes = canvas_with_axes(told["x_label"], told["y_label"])
+        axes.set_yscale("log")
+        for look, path in zip(looks, paths):
+            draw_line(axes, look, range(len(path)), [value if value > _ARRIVED else math.nan for value in path])
+        mark_powers(axes.yaxis)
+        mark_whole_numbers(axes.xaxis)
+        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
+    rows = tuple(
+        (str(i), *(plain(path[i]) if i < len(path) else plain(None) for path in paths))
+        for i in range(max(map(len, paths)))
+    )
+    header = (told["x_label"], *(look.label for look in looks))
+    return Figure(told["name"], told["title"], told["reading"], svg, tuple(looks), header, rows, told.get("note", ""))
+
+
+def _ellipses_figure(told: Mapping[str, Any]) -> Figure:
+    """Points of two classes, the ball of each metric about their middle, and pairs before and after they are moved."""
+    found = [
+        (look, np.asarray(learner["matrix"], dtype=float), learner["spec"])
+        for look, learner in zip(assign(told["learners"]), told["learners"])
+        if learner["matrix"] is not None
+    ]
+    points, classes = np.asarray(told["points"], dtype=float), np.asarray(told["classes"])
+    angle = np.linspace(0.0, 2.0 * np.pi, 145)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    rows = []
+    with drawing():
+        canvas, axes = canvas_with_axes(told["x_label"], told["y_label"], height=330)
+        for code, marker in ((0, "o"), (1, "^")):
+            axes.plot(
+                *points[classes == code].T, marker, markersize=4.5, markeredgecolor=MUTED, markerfacecolor="none",
+                linestyle="none", zorder=1, label=f"class {code + 1}",
+            )  # fmt: skip
+        maker = next((colour_of(look.colour) for look, _, spec in found if spec == told["maker"]), INK)
+        for i, (before, after) in enumerate(zip(np.asarray(told["pairs"]), np.asarray(told["adversarial"]))):
+            axes.plot(*after.T, color=maker, linewidth=1.2, linestyle=(0, (1, 1.4)), marker="x", markersize=4.5,
+                      zorder=2, label="adversarial pair" if not i else None)  # fmt: skip
+            axes.plot(*before.T, color=MUTED, linewidth=1.2, zorder=1.5, label="training pair" if not i else None)
+        for look, matrix, _ in found:
+            values, vectors = np.linalg.eigh(matrix / np.sqrt(np.linalg.det(matrix)))
+            ball = points.mean(axis=0)[:, None] + (vectors / np.sqrt(values)) @ circle
+            draw_line(axes, look, ball[0], ball[1])
+            rows.append((look.label, *(plain(v) for v in matrix[[0, 0, 1], [0, 1, 1]]), plain(values[1] / values[0])))
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.legend(
+            frameon=False, fontsize=10, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.6,
+            columnspacing=1.0, handletextpad=0.4,
+        )  # fmt: skip
+        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
+    looks = tuple(look for look, _, _ in found)
+    header = ("Learner", "M₁₁", "M₁₂", "M₂₂", "condition")
+    return Figure(told["name"], told["title"], told["reading"], svg, looks, header, tuple(rows), told.get("note", ""))
+
+
+_DRAWN = {
+    "ranks": _ranks_figure,
+    "curves": _curves_figure,
+    "descents": _descents_figure,
+    "ellipses": _ellipses_figure,
+}
 
 
 def _sorted(looks: Sequence[Series], order: Sequence[int]) -> tuple[Series, ...]:

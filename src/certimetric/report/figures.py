@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from certimetric.report.document import estimate, mean, number, quoted_eps
-from certimetric.report.formatting import norm_name, percent, plain, superscript, unit_name
-from certimetric.report.plots import Figure, canvas_with_axes, draw_line, points_figure, shares_figure
+from certimetric.report.formatting import norm_name, percent, plain, unit_name
+from certimetric.report.plots import (
+    Figure,
+    canvas_with_axes,
+    draw_line,
+    mark_powers,
+    mark_whole_numbers,
+    points_figure,
+    shares_figure,
+)
 from certimetric.report.series import Series, assign
 from certimetric.report.svg import INK, MUTED, SURFACE, colour_of, drawing, to_svg
 
@@ -210,8 +218,8 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
             draw_line(axes, look, range(1, len(kept) + 1), kept)
         axes.set_ylim(min(floor, 0.3) / 1.5, 1.6)
         axes.set_xlim(1 - 0.02 * longest, longest + 0.02 * longest + (longest == 1))
-        _powers(axes)
-        _whole_numbers(axes)
+        mark_powers(axes.yaxis)
+        mark_whole_numbers(axes.xaxis)
         svg = to_svg(canvas, "fig-spectrum", title, reading)
     rows = sorted(
         {round(i * (longest - 1) / (min(longest, _MAX_ROWS) - 1 or 1)) for i in range(min(longest, _MAX_ROWS))}
@@ -229,23 +237,6 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
         ),
         f"{_MAX_ROWS} of {longest} eigenvalues; all are in the document at the end." if longest > _MAX_ROWS else "",
     )
-
-
-def _powers(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: plain(value) if value > 5e-3 else superscript(round(math.log10(value))))
-    )
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(which="minor", length=0)
-
-
-def _whole_numbers(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _shown(document: Mapping[str, Any]) -> list[tuple[Series, Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from certimetric.report.formatting import percent, plain
+from certimetric.report.formatting import percent, plain, superscript
 from certimetric.report.series import Series
 from certimetric.report.svg import MUTED, colour_of, drawing, to_svg
 
@@ -46,6 +46,7 @@ def shares_figure(
     marked: float | None,
     note: str,
     told: Callable[[float], str] = plain,
+    logarithmic: bool = False,
 ) -> Figure:
     """Lines of shares over x with their intervals, so that all such figures look alike and read alike.
 
@@ -66,9 +67,14 @@ def shares_figure(
         Below the table.
     told : callable, default=plain
         How x is written in the table.
+    logarithmic : bool, default=False
+        Whether x, which is positive then, has a logarithmic axis.
     """
     with drawing():
         canvas, axes = canvas_with_axes(x_label, y_label)
+        if logarithmic:
+            axes.set_xscale("log")
+            mark_powers(axes.xaxis)
         if marked is not None:
             axes.axvline(marked, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
         lowest, highest = math.inf, 0.0
@@ -185,6 +191,25 @@ def mark_per_cent(axis: Any) -> None:
 
     axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{plain(round(value, 6))} %"))
+
+
+def mark_powers(axis: Any) -> None:
+    """Few marks on a logarithmic axis: plain numbers, and powers of ten where those would be long."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: plain(value) if value > 5e-3 else superscript(round(math.log10(value))))
+    )
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(which="minor", length=0)
+
+
+def mark_whole_numbers(axis: Any) -> None:
+    """Few whole marks."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _with_interval(point: Sequence[float | None]) -> str:

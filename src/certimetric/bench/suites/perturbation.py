@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from certimetric.bench.cells import Cell, Record
-from certimetric.bench.comparison import Grid, Measure, failures_table, label, p_value
+from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tables import Table
 from certimetric.bench.tabular import load_cell, measure, settings
 
 PROTOCOL = "tabular/2"
@@ -104,7 +103,7 @@ class PerturbationSuite(Suite):
 
     def tell(self, records: Sequence[Record]) -> dict[str, Any]:
         grid = Grid(records, self.learners)
-        tables = [self._datasets(grid, records)]
+        tables = [datasets_table(grid, records, self.datasets(), self.further())]
         figures: list[dict[str, Any]] = []
         summary: list[str] = []
         if grid.datasets:
@@ -112,7 +111,7 @@ class PerturbationSuite(Suite):
             pairs = [(f"{base}+pl", base) for base in self.learners if f"{base}+pl" in self.learners]
             tables = [
                 grid.table(ERROR),
-                grid.pairs_table(pairs, compared),
+                grid.pairs_table("With the perturbation loss and without", pairs, compared),
                 grid.friedman_table(compared),
                 *(grid.table(measure) for measure in compared[1:]),
                 grid.table(TIME, ranked=False),
@@ -125,25 +124,6 @@ class PerturbationSuite(Suite):
         if (failures := failures_table(records)) is not None:
             tables.append(failures)
         return {"summary": summary, "tables": tables, "figures": figures, "learners": grid.told_learners()}
-
-    def _datasets(self, grid: Grid, records: Sequence[Record]) -> Table:
-        sixteen = {named.name for named in self.datasets()}
-        cells = {record.cell.dataset: record.cell for record in records}
-        rows = []
-        for name in (*grid.datasets, *grid.partial):
-            named = next(n for n in (*self.datasets(), *self.further()) if n.name == name)
-            told = next((r.result for r in records if r.cell.dataset == name and r.result), None)
-            sizes = ["–", "–", "–"] if told is None else [str(told[k]) for k in ("n_train", "n_test", "duplicates")]
-            features = f"{named.pca} of {named.features}" if named.pca else str(named.features - named.drop)
-            done = str(grid.splits(name)) if name in grid.datasets else f"0: lacks {', '.join(grid.partial[name])}"
-            origin = "sixteen" if name in sixteen else "further"
-            rows.append([name, origin, features, str(len(named.classes)), *sizes, done, cells[name].digest[:12]])
-        header = ["data set", "of", "features", "classes", "trained on", "tested", "duplicates", "splits", "sha256"]
-        note = (
-            "“40 of 64” features are principal components of the training part. Duplicates: test instances that are in "
-            "the training part too, left out. Splits: those that all learners finished, which alone are compared."
-        )
-        return Table("datasets", "Data sets", header, rows, note=note)
 
     def _noise_figure(self, grid: Grid, kind: str, records: Sequence[Record]) -> dict[str, Any]:
         levels = list(records[0].cell.parameters["snr"])
@@ -179,15 +159,11 @@ def _sentence(grid: Grid, first: str, second: str) -> str:
     for judged, words in ((NOISE["spherical"], "in error under spherical noise"), (RADIUS, "in certified radius")):
         means = grid.means(judged)
         wins, _, _ = win_tie_loss(means[:, a], means[:, b], lower_is_better=judged.lower_is_better)
-        told.append(f"{words} on {wins} of {len(means)} data sets (p {_is(wilcoxon(means[:, a], means[:, b]))})")
+        told.append(f"{words} on {wins} of {len(means)} data sets (p {p_text(wilcoxon(means[:, a], means[:, b]))})")
     return (
         f"{label(first)} has mean rank {ranks[a]:.2f} in error, {label(second)} {ranks[b]:.2f} "
-        f"(p {_is(wilcoxon(errors[:, a], errors[:, b]))}); it is better {' and '.join(told)}."
+        f"(p {p_text(wilcoxon(errors[:, a], errors[:, b]))}); it is better {' and '.join(told)}."
     )
-
-
-def _is(p: float) -> str:
-    return text if (text := p_value(p)).startswith("<") else f"= {text}"
 
 
 SUITE = PerturbationSuite()

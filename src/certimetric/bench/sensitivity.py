@@ -1,0 +1,152 @@
+"""Error and verification of adversarial metric learning over a grid of its two parameters, α and β."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.bench.cells import Cell, Record
+from certimetric.bench.comparison import Grid
+from certimetric.bench.datasets import Found, NamedSet
+from certimetric.bench.tables import Table
+from certimetric.bench.tabular import Fitted, load_cell, settings
+from certimetric.bench.tuning import with_options
+from certimetric.bench.verification import verify
+
+Array = NDArray[np.float64]
+
+PART = "sensitivity"
+SETS = ("wine", "breast_cancer", "ionosphere", "sonar", "vowel", "segment")
+ALPHAS = (0.01, 0.1, 1.0, 10.0, 100.0)
+BETAS = (2.5, 4.0, 8.0, 32.0, 128.0)
+MEASURES = {"error": "error", "auc": "AUC"}
+_LEARNER = "aml"
+
+
+def sensitivity_cells(
+    suite: str, protocol: str, data: Sequence[Found], split: int, seed: int, **how: Any
+) -> list[Cell]:
+    """One cell for each of the sets: the whole grid, and α = 0, which is GMML."""
+    return [
+        Cell(
+            suite,
+            found.named.name,
+            found.digest,
+            found.source,
+            _LEARNER,
+            split,
+            seed,
+            protocol,
+            settings(_LEARNER, found.named, part=PART, candidates=[""], alpha=list(ALPHAS), beta=list(BETAS), **how),
+        )
+        for found in data
+        if found.named.name in SETS
+    ]
+
+
+def run_sensitivity(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
+    """Error and AUC at every point of the grid, rows α and columns β, and without an adversary."""
+    X, codes = load_cell(cell, named)
+    seed = [cell.seed, cell.split, 61]
+
+    def at(options: str) -> dict[str, float]:
+        fitted = Fitted(X, codes, replace(cell, learner=with_options(cell.learner, options)))
+        return {"error": fitted.error(), "auc": verify(fitted, cell.parameters["pairs"], seed)["auc"]}
+
+    how = cell.parameters
+    grid = [[at(f"alpha={alpha:g},beta={beta:g}") for beta in how["beta"]] for alpha in how["alpha"]]
+    none = at("alpha=0")
+    return {name: {"grid": [[point[name] for point in row] for row in grid], "none": none[name]} for name in MEASURES}
+
+
+def tell_sensitivity(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """Curves, tables and a sentence; nothing without results."""
+    grid = Grid(records, [_LEARNER])
+    if not grid.datasets:
+        return {"summary": [], "tables": [], "figures": []}
+    values = {name: _means(grid, name) for name in MEASURES}
+    errors, none = 100 * values["error"][0].mean(axis=0), 100 * values["error"][1].mean()
+    spread = 100 * np.ptp(values["error"][0], axis=(1, 2))
+    sentence = (
+        f"Over α from {ALPHAS[0]:g} to {ALPHAS[-1]:g} and β from {BETAS[0]:g} to {BETAS[-1]:g}, AML’s mean error on "
+        f"{len(grid.datasets)} data sets is between {errors.min():.1f} and {errors.max():.1f} % ({none:.1f} % without "
+        f"an adversary); on one data set it moves by {np.median(spread):.1f} points in the median, and by "
+        f"{spread.max():.1f} at most."
+    )
+    tables = [_grid_table(values, len(grid.datasets)), _sets_table(grid.datasets, values)]
+    return {
+        "summary": [sentence],
+        "tables": tables,
+        "figures": [_figure(values, name, len(grid.datasets)) for name in MEASURES],
+    }
+
+
+def _means(grid: Grid, name: str) -> tuple[Array, Array]:
+    """Means over splits: on the grid (n_datasets, n_alphas, n_betas), and without an adversary (n_datasets,)."""
+    results = [grid.results(dataset, _LEARNER) for dataset in grid.datasets]
+    return (
+        np.array([np.mean([result[name]["grid"] for result in found], axis=0) for found in results]),
+        np.array([np.mean([result[name]["none"] for result in found]) for found in results]),
+    )
+
+
+def _grid_table(values: Mapping[str, tuple[Array, Array]], n: int) -> Table:
+    errors, areas = 100 * values["error"][0].mean(axis=0), values["auc"][0].mean(axis=0)
+    rows = [
+        [f"{alpha:g}", *(f"{errors[i, j]:.2f} / {areas[i, j]:.3f}" for j in range(len(BETAS)))]
+        for i, alpha in enumerate(ALPHAS)
+    ]
+    shown = np.round(errors, 2)
+    best = [(i, j + 1) for i, row in enumerate(shown.tolist()) for j, error in enumerate(row) if error == shown.min()]
+    note = (
+        f"Error in per cent / AUC, means over {n} data sets; the lowest error marked. Without an adversary (α = 0): "
+        f"{100 * values['error'][1].mean():.2f} / {values['auc'][1].mean():.3f}."
+    )
+    return Table(PART, "Sensitivity to α and β", ["α", *(f"β = {beta:g}" for beta in BETAS)], rows, best, note)
+
+
+def _sets_table(datasets: Sequence[str], values: Mapping[str, tuple[Array, Array]]) -> Table:
+    rows = []
+    for k, name in enumerate(datasets):
+        row = [name]
+        for measure, factor, digits in (("error", 100, 1), ("auc", 1, 3)):
+            found, none = (factor * part[k] for part in values[measure])
+            default = found[ALPHAS.index(1.0), BETAS.index(8.0)]
+            row += [f"{v:.{digits}f}" for v in (none, default, found.min(), found.max())]
+        rows.append(row)
+    words = ("without", "at α = 1, β = 8", "lowest", "highest")
+    header = ["data set", *(f"{measure}, {word}" for measure in ("error [%]", "AUC") for word in words)]
+    note = "Without an adversary, with the default parameters, and the range over the grid."
+    return Table(f"{PART}-sets", "Sensitivity by data set", header, rows, note=note)
+
+
+def _figure(values: Mapping[str, tuple[Array, Array]], name: str, n: int) -> dict[str, Any]:
+    grid, none = values[name][0].mean(axis=0), float(values[name][1].mean())
+    learners = [
+        {
+            "spec": f"beta={beta:g}",
+            "label": f"β = {beta:g}",
+            "points": [[float(value), None, None] for value in grid[:, j]],
+        }
+        for j, beta in enumerate(BETAS)
+    ]
+    shown = f"{100 * none:.1f} %"
+    return {
+        "kind": "curves",
+        "name": f"{PART}-{name}",
+        "title": f"{MEASURES[name].capitalize() if name == 'error' else MEASURES[name]} of AML over α and β",
+        "reading": (
+            f"Mean over {n} data sets. α weighs the adversarial pairs; the smaller β, the farther they are moved. "
+            f"Without an adversary: {shown}."
+        ),
+        "learners": learners,
+        "x": list(ALPHAS),
+        "x_label": "weight of the adversarial pairs α",
+        "y_label": MEASURES[name],
+        "symbol": "α",
+        "logarithmic": True,
+    }

@@ -1,0 +1,173 @@
+"""``aml``: adversarial metric learning beside what it builds on and others, arXiv 1802.03170."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from certimetric.bench.cells import Cell, Record
+from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
+from certimetric.bench.convergence import PART as CONVERGENCE
+from certimetric.bench.convergence import convergence_cells, run_convergence, tell_convergence
+from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet, named_set
+from certimetric.bench.sampling_bias import NAME as TOY
+from certimetric.bench.sampling_bias import run_toy, tell_toy, toy_cells
+from certimetric.bench.sensitivity import PART as SENSITIVITY
+from certimetric.bench.sensitivity import SETS as ROC_SETS
+from certimetric.bench.sensitivity import run_sensitivity, sensitivity_cells, tell_sensitivity
+from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
+from certimetric.bench.suites.base import Suite
+from certimetric.bench.tabular import Fitted, load_cell, settings
+from certimetric.bench.verification import RATES, verify
+
+PROTOCOL = "aml/1"
+TABULAR = "tabular"
+HOW = {"snr": [], "fit_rows": 1000, "test_rows": 1000, "pairs": 2000}
+
+ERROR = Measure("error", "Error", "%", lambda result: result["error"])
+AUC = Measure(
+    "auc",
+    "Verification AUC",
+    "",
+    lambda result: result["auc"],
+    "higher",
+    "Area under the ROC curve of the question whether two test instances have one class, judged by their distance.",
+)
+
+
+class AmlSuite(Suite):
+    """k-NN and verification under adversarial metric learning, its behaviour under bias, its solvers and parameters."""
+
+    name = "aml"
+    title = "Adversarial metric learning"
+    about = (
+        "A toy experiment with sampling bias; 3-NN error and verification of pairs (ROC, AUC) on tabular data; "
+        "convergence of both solvers; sensitivity to α and β. After Chen et al., arXiv 1802.03170."
+    )
+    needs = "16 tabular sets and 15 further ones, from --data-root, bundled, or OpenML; what is missing is told"
+    minutes = 5.0
+    splits = 2
+    learners = ("euclidean", "itml", "lmnn", "gmml", "aml")
+
+    def datasets(self) -> Sequence[NamedSet]:
+        return SIXTEEN
+
+    def further(self) -> Sequence[NamedSet]:
+        return FURTHER
+
+    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
+        data = sorted(data, key=lambda found: found.named.rows * found.named.features)
+        cells = []
+        for split in range(splits):
+            cells += toy_cells(self.name, PROTOCOL, self.learners, split, seed)
+            cells += convergence_cells(self.name, PROTOCOL, data, split, seed, **HOW)
+            cells += sensitivity_cells(self.name, PROTOCOL, data, split, seed, **HOW)
+            cells += [
+                Cell(
+                    self.name,
+                    found.named.name,
+                    found.digest,
+                    found.source,
+                    learner,
+                    split,
+                    seed,
+                    PROTOCOL,
+                    settings(learner, found.named, part=TABULAR, **HOW),
+                )
+                for found in data
+                for learner in self.learners
+            ]
+        return cells
+
+    def run(self, cell: Cell) -> Mapping[str, Any]:
+        part = cell.parameters["part"]
+        if part == TOY:
+            return run_toy(cell)
+        run = {CONVERGENCE: run_convergence, SENSITIVITY: run_sensitivity, TABULAR: run_tabular}[part]
+        return run(cell, named_set(cell.dataset))
+
+    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+        def of(part: str) -> list[Record]:
+            return [record for record in records if record.cell.parameters["part"] == part]
+
+        grid = Grid(of(TABULAR), self.learners)
+        parts = [
+            tell_toy(of(TOY), self.learners),
+            self._tell_tabular(grid),
+            tell_convergence(of(CONVERGENCE)),
+            tell_sensitivity(of(SENSITIVITY)),
+        ]
+        told: dict[str, Any] = {
+            what: [item for part in parts for item in part[what]] for what in ("summary", "tables", "figures")
+        }
+        told["tables"].append(datasets_table(grid, of(TABULAR), self.datasets(), self.further()))
+        if (failures := failures_table(records)) is not None:
+            told["tables"].append(failures)
+        return {**told, "learners": grid.told_learners()}
+
+    def _tell_tabular(self, grid: Grid) -> dict[str, list[Any]]:
+        if not grid.datasets:
+            return {"summary": [], "tables": [], "figures": []}
+        compared = [ERROR, AUC]
+        pairs = [("aml", other) for other in self.learners if other != "aml"]
+        tables = [
+            grid.table(ERROR),
+            grid.table(AUC),
+            grid.pairs_table("AML against the others", pairs, compared),
+            grid.friedman_table(compared),
+        ]
+        figures = [figure for measure in compared if (figure := grid.ranks_figure(measure)) is not None]
+        if len(grid.datasets) > 1:
+            figures.append(roc_figure(grid, grid.datasets))
+        figures += [roc_figure(grid, [name]) for name in grid.datasets if name in ROC_SETS]
+        return {"summary": [_sentence(grid, measure) for measure in compared], "tables": tables, "figures": figures}
+
+
+def run_tabular(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
+    """Error of k-NN, and verification of pairs of test instances."""
+    fitted = Fitted(*load_cell(cell, named), cell)
+    pairs = verify(fitted, cell.parameters["pairs"], [cell.seed, cell.split, 61])
+    return {**fitted.facts(), "error": fitted.error(), **pairs}
+
+
+def roc_figure(grid: Grid, names: Sequence[str]) -> dict[str, Any]:
+    """The mean ROC curve over splits and data sets."""
+    learners = []
+    for spec in grid.learners:
+        curves = [np.mean([result["roc"] for result in grid.results(name, spec)], axis=0) for name in names]
+        learners.append(
+            {"spec": spec, "label": label(spec), "points": [[float(v), None, None] for v in np.mean(curves, axis=0)]}
+        )
+    one = len(names) == 1
+    return {
+        "kind": "curves",
+        "name": f"roc-{names[0]}" if one else "roc",
+        "title": f"{names[0]}: verification" if one else f"Verification: mean ROC curve over {len(names)} data sets",
+        "reading": (
+            "Share of the pairs of one class that are recognised, against the share of the pairs of two classes that "
+            "are taken for one, as the threshold on the distance rises; chance is the diagonal."
+        ),
+        "learners": learners,
+        "x": list(RATES),
+        "x_label": "false positive rate",
+        "y_label": "true positive rate",
+        "symbol": "FPR",
+    }
+
+
+def _sentence(grid: Grid, measure: Measure) -> str:
+    """AML beside GMML, in figures."""
+    means = grid.means(measure)
+    a, b = grid.learners.index("aml"), grid.learners.index("gmml")
+    ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
+    wins, ties, losses = win_tie_loss(means[:, a], means[:, b], lower_is_better=measure.lower_is_better)
+    order = ", ".join(f"{label(grid.learners[j])} {ranks[j]:.2f}" for j in np.argsort(ranks, kind="stable"))
+    return (
+        f"{measure.title}, mean ranks on {len(means)} data sets: {order}. AML is better than GMML on {wins}, equal on "
+        f"{ties}, worse on {losses} (p {p_text(wilcoxon(means[:, a], means[:, b]))})."
+    )
+
+
+SUITE = AmlSuite()

@@ -1,0 +1,84 @@
+"""Verification: do two instances belong to one class, judged by their distance alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from certimetric.bench.tabular import Fitted
+from certimetric.constraints import random_pairs
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+# False positive rates at which true positive rates are kept.
+RATES = (0.0, 0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 21)))
+
+
+def balanced_pairs(y: Indices, limit: int, seed: int | Sequence[int]) -> tuple[Indices, Indices]:
+    """Distinct pairs of rows, as many of one class as of two, at most ``limit`` of each kind.
+
+    Parameters
+    ----------
+    y : int array of shape (n,)
+        Class codes.
+    limit : int
+    seed : int or sequence of int
+
+    Returns
+    -------
+    pairs : int array of shape (m, 2)
+    labels : int array of shape (m,)
+        +1 and −1.
+
+    Raises
+    ------
+    ValueError
+        If there are not pairs of both kinds.
+
+    Examples
+    --------
+    >>> pairs, labels = balanced_pairs(np.array([0, 0, 0, 1]), 100, 0)
+    >>> sorted(labels.tolist())
+    [-1, -1, -1, 1, 1, 1]
+    """
+    pairs, labels = random_pairs(y, limit, np.random.RandomState(seed))
+    count = min(int((labels == 1).sum()), int((labels == -1).sum()))
+    if not count:
+        raise ValueError("verification needs pairs of one class and of two among the test instances")
+    rows = np.concatenate([np.flatnonzero(labels == sign)[:count] for sign in (1, -1)])
+    return pairs[rows], labels[rows]
+
+
+def roc(distances: Array, labels: Indices) -> tuple[float, list[float]]:
+    """Area under the ROC curve, and the curve at :data:`RATES`: the largest true positive rate at each or less.
+
+    Parameters
+    ----------
+    distances : array of shape (m,)
+        The smaller, the more alike.
+    labels : int array of shape (m,)
+        +1 for one class, −1 for two.
+
+    Examples
+    --------
+    >>> area, curve = roc(np.array([0.1, 0.4, 0.2, 0.9]), np.array([1, 1, -1, -1]))
+    >>> area, curve[0], curve[-1]
+    (0.75, 0.5, 1.0)
+    """
+    same = labels == 1
+    false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
+    last = np.searchsorted(false, np.asarray(RATES) + 1e-12, side="right") - 1
+    return float(roc_auc_score(same, -distances)), [float(rate) for rate in true[last]]
+
+
+def verify(fitted: Fitted, limit: int, seed: int | Sequence[int]) -> dict[str, Any]:
+    """AUC and ROC curve of the learned distance on balanced pairs of test instances."""
+    pairs, labels = balanced_pairs(fitted.y_test, limit, seed)
+    first, second = (fitted.X_test[pairs[:, side]] for side in (0, 1))
+    area, curve = roc(np.asarray(fitted.metric.distance(first, second)), labels)
+    return {"auc": area, "roc": curve, "n_pairs": len(pairs)}
