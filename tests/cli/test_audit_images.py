@@ -110,6 +110,27 @@ def test_a_run_and_a_factory(run, here):
     assert "<h1>Two of mine</h1>" in (here / "again.html").read_text(encoding="utf-8")
 
 
+def test_empirical_robustness_score(run, here):
+    done = run("audit", "-m", "own=mine:small", *QUICK, "--ers")
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert "22 cells computed, 0 reused" in done.out
+    assert "ERS" in done.out
+    folder = here / "certimetric-audit" / "digits"
+    for learner in document(folder)["learners"]:
+        score = learner["robustness_score"]
+        assert len(score["components"]) == 10
+        assert score["score"]["low"] <= score["score"]["mean"] <= score["score"]["high"]
+        assert score["n_queries"] == 20
+    assert 'id="ers"' in (folder / "report.html").read_text(encoding="utf-8")
+    assert "0 cells computed, 22 reused" in run("audit", "-m", "own=mine:small", *QUICK, "--ers").out
+    for wrong in (["audit", "iris", "--ers"], ["audit", "--model", "vectors.npz", "--ers"]):
+        refused = run(*wrong)
+        assert refused.code == 2
+        assert len(refused.err.strip().splitlines()) == 1
+        assert "--ers is for" in refused.err
+
+
 def test_a_missed_threshold_is_exit_code_1(run, here):
     asked = ["--fail-under", "attacked@8/255=0.01", "--fail-under", "own.recall=1"]
     done = run("audit", "-m", "own=mine:small", *QUICK, *asked, "--junit", "audit.xml", "--out", "out")

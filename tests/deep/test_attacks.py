@@ -17,6 +17,7 @@ from certimetric.deep import (  # noqa: E402
     L2Ball,
     LinfBall,
     MarginObjective,
+    NESAttack,
     SquareAttack,
     TargetEmbedding,
 )
@@ -30,6 +31,7 @@ ATTACKS = {
     "apgd": lambda ball: APGD(ball, steps=12),
     "carlini-wagner": lambda ball: CarliniWagner(ball, steps=10, searches=3),
     "square": lambda ball: SquareAttack(ball, queries=40),
+    "nes": lambda ball: NESAttack(ball, steps=5, population=10),
 }
 every_attack = pytest.mark.parametrize("attack", ATTACKS)
 every_ball = pytest.mark.parametrize("ball", BALLS)

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.deep import placement, ranking, relevant_ranks  # noqa: E402
-from certimetric.deep.ranking import nearest  # noqa: E402
+from certimetric.deep.ranking import items_ahead, nearest  # noqa: E402
 
 K, N, M = 6, 300, 40
 
@@ -209,3 +209,21 @@ def test_embeddings_that_are_not_finite_are_named(value, side):
         relevant_ranks(*case)
     with pytest.raises(ValueError, match="must be finite"):
         nearest(case[0], case[2], case[3], case[5], 1)
+
+
+@pytest.mark.parametrize("memory", [500, 2**22])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("duplicates", [False, True])
+def test_items_ahead_are_those_of_differences(memory, ties, duplicates):
+    generator = torch.Generator().manual_seed(3)
+    gallery = torch.randn(90, 5, generator=generator)
+    gallery = gallery.round() if duplicates else gallery  # whole numbers: many ties
+    ids, rows = torch.arange(90), torch.randint(90, (30,), generator=generator)
+    points = gallery[:30] if duplicates else gallery[:30] + 0.2
+    apart = torch.stack([ids[:30], rows], dim=1)
+    ahead, others = items_ahead(points, gallery[rows], gallery, ids, apart, ties=ties, memory=memory)
+    for i, point in enumerate(points):
+        d = (gallery.double() - point.double()).pow(2).sum(dim=1)
+        compared = (ids != i) & (ids != rows[i])
+        nearer = d <= d[rows[i]] if ties else d < d[rows[i]]
+        assert (ahead[i], others[i]) == ((nearer & compared).sum(), compared.sum())

@@ -464,6 +464,32 @@ def hostile_retrieval_document() -> dict[str, Any]:
     return document
 
 
+def with_score(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with a score for every model."""
+    for i, learner in enumerate(document["learners"]):
+        rows = []
+        for j, name in enumerate(("CA+", "CA-", "QA+", "QA-", "TMA", "ES:D", "ES:R", "LTM", "GTM", "GTT")):
+            scaled = (7 * i + 9 * j) % 100
+            rows.append(
+                {"name": name, "meaning": f"what {name} is", "raw": scaled / 2, "raw_low": scaled / 2, "raw_high": 60.0}
+                | {"scaled": float(scaled), "low": max(scaled - 5.0, 0.0), "high": min(scaled + 5.0, 100.0)}
+            )
+        learner["robustness_score"] = {
+            "components": rows,
+            "score": {"mean": sum(row["scaled"] for row in rows) / 10, "low": 10.0, "high": 90.0},
+            "recall_at_1": {"mean": 0.75, "low": 0.7, "high": 0.8},
+            "n_queries": 60,
+            "n_gallery": 120,
+            "metric": "euclidean",
+            "attack": "PGD()",
+            "transferred": False,
+        }
+    document["protocol"]["robustness_score"] = {
+        "norm": "linf", "eps": 77 / 255, "metric": "euclidean", "steps": 32, "step_size": 3 / 255
+    }  # fmt: skip
+    return document
+
+
 RETRIEVAL = {
     "two models": retrieval_document,
     "one model": lambda: retrieval_document(n_models=1),
@@ -471,6 +497,8 @@ RETRIEVAL = {
     "embeddings": lambda: retrieval_document(pixels=False),
     "embeddings of one model": lambda: retrieval_document(n_models=1, pixels=False),
     "hostile retrieval": hostile_retrieval_document,
+    "scored": lambda: with_score(retrieval_document(n_models=2)),
+    "hostile score": lambda: with_score(hostile_retrieval_document()),
 }
 
 
@@ -498,7 +526,7 @@ def document(request) -> dict[str, Any]:
     return build(request.param)
 
 
-@pytest.fixture(params=["two models", "embeddings", "embeddings of one model", "hostile retrieval"])
+@pytest.fixture(params=["two models", "embeddings", "embeddings of one model", "hostile retrieval", "hostile score"])
 def retrieval(request) -> dict[str, Any]:
     """Documents about embedding models in turn; the others are asked for by name."""
     return build(request.param)

@@ -51,6 +51,7 @@ PAGES = {
     "twelve models": render_retrieval,
     "hostile retrieval": render_retrieval,
     "embeddings": render_retrieval,
+    "hostile score": render_retrieval,
 }
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.progress import progress_bar
 from certimetric.auditing.retrieval_cells import SCORES, Cells, Scores
 from certimetric.auditing.retrieval_checks import beaten_by_pixels, run_checks
+from certimetric.auditing.retrieval_ers import N_GOALS, robustness_score, score_protocol
 from certimetric.auditing.retrieval_evidence import embedding_map, examples
 from certimetric.auditing.retrieval_request import (
     BLACK_BOX,
@@ -54,6 +55,7 @@ def audit_retrieval(
     name: str = "images",
     class_names: Sequence[str] = (),
     fail_under: str | Iterable[str] = (),
+    ers: bool = False,
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> RetrievalAudit:
@@ -89,6 +91,9 @@ def audit_retrieval(
     fail_under : str or sequence of str, default=()
         Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
         ``attacked@EPS`` (R@1) or ``attacked_map@EPS``. Without a model it is about the recommended one.
+    ers : bool, default=False
+        Measure the empirical robustness score too, see :func:`certimetric.deep.empirical_robustness_score`: nine more
+        attacks of 32 steps, in l∞ whatever the norm.
     out : path, default=None
         Folder for ``report.html``, ``results.json`` and what was computed so far: a run that was stopped goes on from
         there.
@@ -131,6 +136,7 @@ def audit_retrieval(
         name=name,
         class_names=class_names,
         fail_under=fail_under,
+        ers=ers,
     )
     return run_retrieval_audit(request, out=out, progress=progress)
 
@@ -156,6 +162,7 @@ def run_retrieval_audit(
     learners: list[dict[str, Any]] = []
     worst, white, indices = {}, {}, {}
     steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
+    steps += N_GOALS * len(request.subjects) * request.ers
     with progress_bar(progress, steps) as advance:
         for subject in request.subjects:
             index = indices[subject.name] = _index(request, subject)
@@ -163,6 +170,8 @@ def run_retrieval_audit(
             worst[subject.name] = attacked[quoted][0]["recall_at_1"]
             white[subject.name] = _white(request, clean, attacked[: quoted + 1])
             learners.append(_learner(request, subject, index, clean, attacked))
+            if request.ers:
+                learners[-1]["robustness_score"] = robustness_score(request, subject, index, clean, cells, advance)
         for subject, learner in zip(request.subjects, learners):
             attack = request.make_attack(request.attacks[0], request.report_eps)
             learner["examples"] = examples(request, indices[subject.name], attack)
@@ -184,6 +193,8 @@ def run_retrieval_audit(
         "n_checked": request.n_checked,
         "seed": request.seed,
     }
+    if request.ers:
+        protocol["robustness_score"] = score_protocol(request)
     document = {
         "schema": RETRIEVAL_SCHEMA,
         "data": {
@@ -306,8 +317,9 @@ def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _call(request: RetrievalRequest) -> str:
     models = ", ".join(f"{subject.name!r}: …" for subject in request.with_model)
+    also = ", ers=True" if request.ers else ""
     return (
         f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
         f"eps={list(request.eps)}, report_eps={request.report_eps}, attacks={list(request.attacks)}, "
-        f"n_queries={len(request.queries)}, n_checked={request.n_checked}, seed={request.seed})"
+        f"n_queries={len(request.queries)}, n_checked={request.n_checked}, seed={request.seed}{also})"
     )

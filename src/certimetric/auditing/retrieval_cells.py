@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,17 @@ class Cells:
 
     def score(self, subject: Subject, index: Index, attack: Attack | None) -> Scores:
         """R@k, mAP@R and mAP of each query."""
-        file = None if self.folder is None else self.folder / f"{self._key(subject, attack)}.json"
-        if file is not None and (found := _read(file, len(self.request.queries))) is not None:
+        return self.kept(subject, repr(attack), SCORES, lambda: index.score(self.request.queries, attack))
+
+    def kept(
+        self, subject: Subject, what: str, names: Sequence[str], compute: Callable[[], dict[str, torch.Tensor]]
+    ) -> Scores:
+        """Figures of each query by name: read where they were computed before, under what they depend on."""
+        file = None if self.folder is None else self.folder / f"{self._key(subject, what)}.json"
+        if file is not None and (found := _read(file, names, len(self.request.queries))) is not None:
             self.reused += 1
             return found
-        scores = index.score(self.request.queries, attack)
+        scores = compute()
         told = {name: np.asarray(value.double().cpu()) for name, value in scores.items()}
         self.computed += 1
         if file is not None:
@@ -63,19 +70,19 @@ class Cells:
             write_atomically(file, json.dumps(content))
         return told
 
-    def _key(self, subject: Subject, attack: Attack | None) -> str:
+    def _key(self, subject: Subject, what: str) -> str:
         known = self.models[subject.name], self._probes[subject.name]
-        content = [CELL_SCHEMA, certimetric.__version__, self.data, *known, repr(attack)]
+        content = [CELL_SCHEMA, certimetric.__version__, self.data, *known, what]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _read(file: Path, n: int) -> Scores | None:
-    """Scores of n queries from a cell, None where there is none or a damaged one."""
+def _read(file: Path, names: Sequence[str], n: int) -> Scores | None:
+    """Scores by name of n queries from a cell, None where there is none or a damaged one."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["schema"] != CELL_SCHEMA:
             return None
-        scores = {name: np.asarray(content["scores"][name], dtype=float) for name in SCORES}
+        scores = {name: np.asarray(content["scores"][name], dtype=float) for name in names}
         whole = all(values.shape == (n,) and np.isfinite(values).all() for values in scores.values())
         return scores if whole else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

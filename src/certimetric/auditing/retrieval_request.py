@@ -74,6 +74,7 @@ class RetrievalRequest:
     class_names: tuple[str, ...]
     n_without_positive: int
     thresholds: tuple[Threshold, ...] = field(default=())
+    ers: bool = False
 
     @property
     def with_model(self) -> tuple[Subject, ...]:
@@ -124,6 +125,7 @@ def make_request(
     source: str = "",
     class_names: Sequence[str] = (),
     fail_under: str | Iterable[str] = (),
+    ers: bool = False,
 ) -> RetrievalRequest:
     """Validate; the parameters are those of :func:`certimetric.auditing.audit_retrieval`."""
     import torch
@@ -178,6 +180,7 @@ def make_request(
         class_names=tuple(printable(str(told)) for told in class_names),
         n_without_positive=len(queries) - len(able),
         thresholds=tuple(parse_threshold(text, specs, figures=FIGURES, at=radii) for text in texts),
+        ers=ers,
     )
 
 

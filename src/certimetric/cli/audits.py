@@ -30,7 +30,7 @@ EPILOG = """Examples:
 _TABLES, _IMAGES = "Tables and metrics", "Images and embedding models"
 # Options that belong to one kind of audit only; given with the other they would do nothing.
 _OF_TABLES = ("data", "target", "learner", "neighbors", "noise", "repeats", "test_size", "jobs", "encode")
-_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries")
+_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries", "ers")
 
 
 def audit(
@@ -115,6 +115,12 @@ def audit(
     check_queries: Annotated[
         int, typer.Option("--check-queries", help="So many of them for reliability checks.", rich_help_panel=_IMAGES)
     ] = 100,
+    ers: Annotated[
+        bool,
+        typer.Option(
+            "--ers", help="Measure the empirical robustness score: nine more attacks.", rich_help_panel=_IMAGES
+        ),
+    ] = False,
     norm: Annotated[
         NormName | None,
         typer.Option("--norm", help="How a perturbation is measured. [default: l2, for images linf]"),
@@ -167,7 +173,7 @@ def audit(
         chosen = None if norm is None else norm.value
         _finish(
             lambda: audit_images(
-                model or [], images, data_root, size, chosen, attack, queries, check_queries, **shared
+                model or [], images, data_root, size, chosen, attack, queries, check_queries, ers=ers, **shared
             ),
             junit,
         )

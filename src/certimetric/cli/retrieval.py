@@ -27,6 +27,7 @@ def audit_images(
     n_queries: int,
     n_checked: int,
     *,
+    ers: bool,
     out: Path | None,
     **shared: Any,
 ) -> tuple[RetrievalAudit, Path]:
@@ -35,7 +36,7 @@ def audit_images(
     see_own_modules()
     named = _named(models)
     if all(told.endswith(".npz") for told in named.values()):
-        given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks}
+        given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks, "--ers": ers or None}
         if other := [option for option, value in given.items() if value is not None]:
             raise ValueError(f"{other[0]} is for models on images: of embeddings in .npz files nothing else is known")
         if norm not in (None, "l2"):
@@ -69,6 +70,7 @@ def audit_images(
         name=name,
         source=f"{images}, test side" if root is None else f"{images} in {root}, test side",
         class_names=data.class_names,
+        ers=ers,
         **asked,
     )
     folder = out or Path("certimetric-audit") / name

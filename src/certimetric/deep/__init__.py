@@ -17,6 +17,7 @@ from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import APGD, FGSM, PGD
 from certimetric.deep.index import Index
 from certimetric.deep.models import EmbeddingNetwork, embedding_model
+from certimetric.deep.natural_evolution import NESAttack
 from certimetric.deep.objectives import (
     AwayFromPositive,
     EmbeddingShift,
@@ -26,8 +27,19 @@ from certimetric.deep.objectives import (
     TowardsNegative,
     TupleLoss,
 )
-from certimetric.deep.ranking import nearest, relevant_ranks
+from certimetric.deep.ranking import items_ahead, nearest, relevant_ranks
+from certimetric.deep.ranking_attacks import (
+    CandidateRank,
+    GreedyMisranking,
+    GreedyTranslocation,
+    LearningToMisrank,
+    QueryRank,
+    SemanticsPreservingRank,
+    TargetedMismatch,
+)
+from certimetric.deep.ranking_evaluation import RankingEvaluation
 from certimetric.deep.retrieval import RetrievalResult, evaluate_retrieval
+from certimetric.deep.robustness_score import Budget, ERSResult, empirical_robustness_score
 from certimetric.deep.sampling import ClassBalancedBatches
 from certimetric.deep.square import SquareAttack
 from certimetric.deep.threats import Ball, L2Ball, LinfBall
@@ -42,32 +54,45 @@ __all__ = [
     "AwayFromPositive",
     "Ball",
     "BatchDefense",
+    "Budget",
+    "CandidateRank",
     "CarliniWagner",
     "ClassBalancedBatches",
     "Defense",
+    "ERSResult",
     "EmbeddingNetwork",
     "EmbeddingShift",
+    "GreedyMisranking",
+    "GreedyTranslocation",
     "ImageSet",
     "Index",
     "L2Ball",
+    "LearningToMisrank",
     "LinfBall",
     "MarginObjective",
+    "NESAttack",
     "NoDefense",
     "Objective",
     "PerturbationDefense",
+    "QueryRank",
+    "RankingEvaluation",
     "RetrievalResult",
     "RobustTrainer",
+    "SemanticsPreservingRank",
     "SquareAttack",
     "TargetEmbedding",
+    "TargetedMismatch",
     "TowardsNegative",
     "TupleDefense",
     "TupleLoss",
     "augmentation",
     "embed",
     "embedding_model",
+    "empirical_robustness_score",
     "evaluate_retrieval",
     "first_order_margin",
     "frozen",
+    "items_ahead",
     "load_checkpoint",
     "mine_triplets",
     "nearest",

@@ -29,6 +29,9 @@ class Index:
     objective : callable, optional
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
         default the margin.
+    surrogate : Module, optional
+        Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
+        another length.
 
     Examples
     --------
@@ -38,13 +41,19 @@ class Index:
     """
 
     def __init__(
-        self, model: nn.Module, gallery: ImageSet, batch_size: int = 256, objective: ObjectiveFactory | None = None
+        self,
+        model: nn.Module,
+        gallery: ImageSet,
+        batch_size: int = 256,
+        objective: ObjectiveFactory | None = None,
+        surrogate: nn.Module | None = None,
     ):
         self.model, self.gallery, self.batch_size = model, gallery, batch_size
         self.make = MarginObjective if objective is None else objective
         self.device = device_of(model)
         self.embeddings = embed(model, gallery.images, batch_size)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.ids.to(self.device)
+        self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, objective)
 
     def objective(self, queries: ImageSet) -> Objective:
         """What an attacker of these queries maximises. Queries need a positive and a negative in the gallery."""
@@ -53,8 +62,8 @@ class Index:
 
     def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
         """The queries as an attack leaves them, a tensor like their images."""
-        batches = queries.batches(self.batch_size)
-        return torch.cat([attack(self.model, part.tensor().to(self.device), self.objective(part)) for part in batches])
+        seen, parts = self.attacker, queries.batches(self.batch_size)
+        return torch.cat([attack(seen.model, part.tensor().to(seen.device), seen.objective(part)) for part in parts])
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from certimetric.deep.embedding_metric import EmbeddingMetric, distance
+
 _CHUNK = 2**22  # distances of embeddings that are looked at together
 
 
@@ -66,7 +68,7 @@ class MarginObjective(Objective):
     A tie between positive and negative counts as broken.
     """
 
-    per_sample = ("labels", "ids")
+    per_sample: tuple[str, ...] = ("labels", "ids")
 
     def __init__(
         self,
@@ -123,15 +125,19 @@ class MarginObjective(Objective):
 
 
 class AwayFromPositive(Objective):
-    """Distance to a reference, such as the nearest positive of each sample; broken beyond ``reach``, if given."""
+    """Distance to a reference, such as the nearest positive of each sample; broken beyond ``reach``, if given.
+
+    The distance is Euclidean, or that of another ``metric``.
+    """
 
     per_sample = ("references", "reach")
 
-    def __init__(self, references: Tensor, reach: Tensor | None = None):
-        self.references, self.reach = references.detach(), reach
+    def __init__(self, references: Tensor, reach: Tensor | None = None, *, metric: str = "euclidean"):
+        self.metric = EmbeddingMetric(metric)
+        self.references, self.reach = self.metric.place(references.detach()), reach
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        return distance(embeddings, self.references)
+        return self.metric.paired(self.metric.place(embeddings), self.references)
 
     def broken(self, embeddings: Tensor) -> Tensor:
         with torch.no_grad():
@@ -147,7 +153,7 @@ class TowardsNegative(AwayFromPositive):
     """Minus the distance to a reference of another class; broken within ``reach``, 0 by default."""
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        return -distance(embeddings, self.references)
+        return -super().__call__(embeddings)
 
     def broken(self, embeddings: Tensor) -> Tensor:
         with torch.no_grad():
@@ -185,9 +191,3 @@ class TupleLoss(Objective):
 
     def select(self, rows: Tensor) -> Objective:
         raise ValueError("the loss of a batch has no meaning for some of its samples")
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of paired embeddings, (b,), with gradient 0 where they coincide."""
-    squared = (a.float() - b.float()).pow(2).sum(dim=1)
-    return squared.clamp_min(1e-24).sqrt()

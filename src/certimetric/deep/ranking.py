@@ -140,6 +140,67 @@ def nearest(
     return out
 
 
+@torch.no_grad()
+def items_ahead(
+    points: Tensor,
+    items: Tensor,
+    gallery: Tensor,
+    gallery_ids: Tensor,
+    apart: Tensor,
+    *,
+    ties: bool,
+    memory: int = _MEMORY,
+) -> tuple[Tensor, Tensor]:
+    """How many gallery items are nearer to each point than an item of its own is.
+
+    Parameters
+    ----------
+    points, items : tensors of shape (m, k)
+        Each point has one item, in the gallery or not.
+    gallery : tensor of shape (n, k)
+    gallery_ids : int tensor of shape (n,)
+    apart : int tensor of shape (m, a)
+        Ids that are not counted, such as those of point and item themselves.
+    ties : bool
+        Count items at equal distance too.
+    memory : int
+        Bound on the numbers held together, beyond the gallery.
+
+    Returns
+    -------
+    ahead, others : int tensors of shape (m,)
+        Items ahead, and items that were compared.
+
+    Examples
+    --------
+    >>> gallery, ids = torch.tensor([[0.0], [1.0], [2.0], [4.0]]), torch.arange(4)
+    >>> items_ahead(gallery[:1], gallery[2:3], gallery, ids, torch.tensor([[0, 2]]), ties=True)
+    (tensor([1]), tensor([2]))
+    """
+    ahead = torch.zeros(len(points), dtype=torch.long, device=points.device)
+    others = torch.zeros_like(ahead)
+    centre = _centre(gallery, points, memory)
+    for part in slices(len(points), min(_QUERIES, memory // max(1, 4 * points.shape[1]))):
+        some = points[part]
+        reach = _distances(some[:, None], items[part, None])[:, 0]
+        wide, squares, share = _expanded(some, centre)
+        limits = reach**2 - squares[:, None]
+        for rows, products, item_share in _products(wide, gallery, centre, memory):
+            counted = (gallery_ids[rows] != apart[part, :, None]).all(dim=1)
+            error = share[:, None] + item_share
+            sure = products + error < limits
+            unsure = ~sure & (products - error <= limits) & counted
+            ahead[part] += (sure & counted).sum(dim=1)
+            others[part] += counted.sum(dim=1)
+            pairs = unsure.nonzero()
+            for few in slices(len(pairs), memory // max(1, points.shape[1])):
+                row, column = pairs[few].T
+                found = _distances(some[row, None], gallery[rows][column, None])[:, 0]
+                nearer = found <= reach[row] if ties else found < reach[row]
+                ahead[part].index_put_((row,), nearer[:, 0].long(), accumulate=True)
+    return ahead, others
+
+
 def _irrelevant_ahead(
     queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], memory: int
 ) -> Tensor:

@@ -65,6 +65,7 @@ def evaluate_retrieval(
     *,
     attacks: Iterable[Attack] = (),
     objective: ObjectiveFactory | None = None,
+    surrogate: nn.Module | None = None,
     batch_size: int = 256,
     with_pixels: bool = True,
 ) -> RetrievalResult:
@@ -84,6 +85,8 @@ def evaluate_retrieval(
         Each at its own ε.
     objective : callable, optional
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries.
+    surrogate : Module, optional
+        Attacks are computed on this model and scored on the other: how well they transfer.
     batch_size : int, default=256
     with_pixels : bool, default=True
         Evaluate the pixels themselves as an embedding too: a model is worth something only where it beats them.
@@ -115,7 +118,7 @@ def evaluate_retrieval(
     for subject, network in ((MODEL, model), (PIXELS, nn.Flatten())):
         if subject == PIXELS and not with_pixels:
             continue
-        index = Index(network, items, batch_size, objective)
+        index = Index(network, items, batch_size, objective, surrogate)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)

@@ -33,6 +33,7 @@ from certimetric.report.page import (
     verdict_view,
 )
 from certimetric.report.retrieval_figures import attack_curves, loss_figure, map_figures, training_rows
+from certimetric.report.robustness_score import score_column, score_view
 from certimetric.report.series import assign
 
 _MEANING = {
@@ -72,6 +73,7 @@ def render_retrieval(document: Mapping[str, Any], *, title: str | None = None) -
         "threat": _threat(document),
         "curves": [figure_view(figure) for figure in attack_curves(document)],
         "attacks": _attacks(document),
+        "ers": score_view(document),
         "training": training_rows(learners),
         "loss": figure_view(loss_figure(document)),
         "groups": _galleries(document),
@@ -111,7 +113,7 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
         if all(worst):
             columns.append(make_column(worst, f"{key}_attacked", f"{name} attacked", eps, "%", "higher"))
     nmi = [{"mean": learner["clean"]["nmi"]} for learner in learners]
-    return [*columns, make_column(nmi, "nmi", "NMI", "", "%", "higher")]
+    return [*columns, *score_column(learners), make_column(nmi, "nmi", "NMI", "", "%", "higher")]
 
 
 def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
         "columns": columns,
         "names": [{"label": learner["label"], "spec": learner["spec"], "failed": ""} for learner in learners],
         "looks": assign(learners),
-        "tiles": tiles(learners, [column for column in columns if column.key != "nmi"], PIXELS),
+        "tiles": tiles(learners, [column for column in columns if column.key not in ("nmi", "ers")], PIXELS),
     }
 
 

@@ -1,0 +1,148 @@
+"""The empirical robustness score in the report: a radar chart of its ten components, and their table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from certimetric.report.document import number
+from certimetric.report.formatting import Column, fixed, make_column, percent, plain, size_name
+from certimetric.report.page import figure_view
+from certimetric.report.plots import Figure, canvas_with_axes
+from certimetric.report.series import Series, assign
+from certimetric.report.svg import GRID, MUTED, colour_of, drawing, to_svg
+
+Shown = Sequence[tuple[Series, Mapping[str, Any]]]
+_FILLED = 3  # shapes are filled for so many models; of more they would hide each other
+_HEIGHT, _RINGS = 340, (25, 50, 75, 100)
+_TITLE = "Ten attacks on the ranking"
+_READING = (
+    "Each spoke is one component, scaled: the rim, 100, is out of the reach of the attack, the middle, 0, is given up. "
+    "A larger shape is more robust; one that reaches out on ES:D alone belongs to a collapsed model."
+)
+
+
+def score_column(learners: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """A column of the comparison for the score, beside the clean R@1; none where it was not measured."""
+    found = [(learner.get("robustness_score") or {}).get("score") for learner in learners]
+    return [make_column([entry or {} for entry in found], "ers", "ERS", "", "of 100", "higher")] if any(found) else []
+
+
+def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the page shows of the score; None where it was not measured."""
+    shown = [
+        (look, learner["robustness_score"])
+        for look, learner in zip(assign(document["learners"]), document["learners"])
+        if learner.get("robustness_score")
+    ]
+    if not shown:
+        return None
+    budget = document["protocol"]["robustness_score"]
+    return {
+        "eps": size_name(float(budget["eps"])),
+        "step_size": size_name(float(budget["step_size"])),
+        "steps": budget["steps"],
+        "n_queries": shown[0][1]["n_queries"],
+        "looks": [look for look, _ in shown],
+        "figure": figure_view(radar_figure(shown)),
+        "rows": _rows(shown),
+    }
+
+
+def radar_figure(shown: Shown) -> Figure:
+    """The scaled components of every model around a circle.
+
+    Parameters
+    ----------
+    shown : list of (Series, dict)
+        The look of each model, and the summary of its score.
+    """
+    names = [_sign(row["name"]) for row in shown[0][1]["components"]]
+    angles = [math.pi / 2 - 2 * math.pi * i / len(names) for i in range(len(names))]
+    with drawing():
+        canvas, axes = canvas_with_axes("", "", _HEIGHT)
+        axes.set_axis_off()
+        axes.set_aspect("equal")
+        for ring in _RINGS:
+            axes.plot(*_closed(angles, [ring] * len(angles)), color=GRID, linewidth=0.8, zorder=0.5)
+            axes.annotate(str(ring), (1.5, ring), color=MUTED, fontsize=9, va="top", ha="left")
+        for name, angle in zip(names, angles):
+            x, y = math.cos(angle), math.sin(angle)
+            axes.plot([0, 100 * x], [0, 100 * y], color=GRID, linewidth=0.8, zorder=0.5)
+            side = "center" if abs(x) < 0.1 else "left" if x > 0 else "right"
+            axes.annotate(name, (109 * x, 109 * y), ha=side, va="center")
+        for look, score in shown:
+            across, up = _closed(angles, [number(row["scaled"]) or 0.0 for row in score["components"]])
+            if len(shown) <= _FILLED:
+                axes.fill(across, up, color=colour_of(look.colour), alpha=0.1, lw=0, gid=f"series-{look.number}")
+            axes.plot(
+                across, up, color=colour_of(look.colour), linestyle=(0, look.dashes) if look.dashes else "-",
+                marker=look.marker, zorder=2 if look.baseline else 3, gid=f"series-{look.number}",
+            )  # fmt: skip
+        axes.set_xlim(-140, 140)
+        axes.set_ylim(-118, 118)
+        svg = to_svg(canvas, "fig-ers", _TITLE, _READING)
+    rows = tuple(
+        (_sign(parts[0]["name"]), *(_scaled(row) for row in parts))
+        for parts in zip(*(score["components"] for _, score in shown))
+    )
+    looks = tuple(look for look, _ in shown)
+    header = ("Component", *(look.label for look in looks))
+    note = "Scaled values, with their 95 % intervals in brackets."
+    return Figure("ers", _TITLE, _READING, svg, looks, header, rows, note)
+
+
+def _closed(angles: Sequence[float], radii: Sequence[float]) -> tuple[list[float], list[float]]:
+    points = [(r * math.cos(a), r * math.sin(a)) for a, r in zip([*angles, angles[0]], [*radii, radii[0]])]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _rows(shown: Shown) -> list[dict[str, Any]]:
+    """The score, the clean R@1 beside it, then the components; the best of each row marked."""
+    scores = [score for _, score in shown]
+    rows = [
+        _row("ERS", "mean of the ten", [score["score"] for score in scores], "mean", _tenths),
+        _row("R@1, clean", "not a part of the score", [score["recall_at_1"] for score in scores], "mean", percent),
+    ]
+    for parts in zip(*(score["components"] for score in scores)):
+        row = _row(_sign(parts[0]["name"]), parts[0]["meaning"], parts, "scaled", _tenths)
+        for cell, part in zip(row["cells"], parts):
+            cell |= {"raw": plain(number(part["raw"])), "raw_interval": _interval(part, "raw_low", "raw_high", plain)}
+        rows.append(row)
+    return rows
+
+
+def _row(
+    name: str, meaning: str, parts: Sequence[Mapping[str, Any]], key: str, told: Callable[[float | None], str]
+) -> dict[str, Any]:
+    texts = [told(number(part[key])) for part in parts]
+    best = texts[max(range(len(parts)), key=lambda i: number(parts[i][key]) or 0.0)]
+    cells = [
+        {
+            "scaled": text,
+            "interval": _interval(part, "low", "high", told),
+            "best": text == best and len(set(texts)) > 1,
+            "raw": "",
+            "raw_interval": "",
+        }
+        for text, part in zip(texts, parts)
+    ]
+    return {"name": name, "meaning": meaning, "cells": cells}
+
+
+def _tenths(value: float | None) -> str:
+    return fixed(value, 1)
+
+
+def _interval(row: Mapping[str, Any], low: str, high: str, told: Callable[[float | None], str]) -> str:
+    return f"[{told(number(row[low]))}, {told(number(row[high]))}]"
+
+
+def _scaled(row: Mapping[str, Any]) -> str:
+    return f"{_tenths(number(row['scaled']))} {_interval(row, 'low', 'high', _tenths)}"
+
+
+def _sign(name: str) -> str:
+    """The name of a component with a true minus."""
+    return str(name).replace("-", "−")
