@@ -9,7 +9,15 @@ pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' ha
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
 from certimetric.bench.training_config import TrainingConfig, component_class, component_parameters
-from certimetric.bench.training_sections import BatchSection, NoneSection, PerturbationSection, TupleSection
+from certimetric.bench.training_parts import make_component
+from certimetric.bench.training_sections import (
+    BatchSection,
+    NoiseSection,
+    NoneSection,
+    PerturbationSection,
+    TupleSection,
+)
+from certimetric.deep import CertifiedMarginLoss
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -56,12 +64,20 @@ def test_what_is_said_is_read():
         ({"kind": "tuple"}, TupleSection),
         ({"kind": "batch", "steps": 2}, BatchSection),
         ({"kind": "perturbation", "radius": 0.2}, PerturbationSection),
+        ({"kind": "noise", "sigma": 0.5}, NoiseSection),
     ],
 )
 def test_kinds_of_defense(given, kind):
     section = read(defense=given).defense
     assert type(section) is kind
     assert all(getattr(section, key) == value for key, value in given.items())
+
+
+def test_the_certified_loss_is_made_as_it_is_said():
+    config = read(loss={"name": "certified", "margin": 0.5})
+    made = make_component(config, "loss", 10)
+    assert (type(made), made.margin, made.temperature) == (CertifiedMarginLoss, 0.5, 0.25)
+    assert "has no key 'margn'" in refusal(loss={"name": "certified", "margn": 0.5})
 
 
 @pytest.mark.parametrize("values", [FULL, {"data": {"name": "digits"}}])
@@ -197,6 +213,8 @@ WRONG_VALUES = {
     "tuples": ({"defense": {"kind": "tuple", "per_anchor": 0}}, "per_anchor in [defense] must be at least 1, got 0"),
     "radius": ({"defense": {"kind": "perturbation", "radius": 0}}, "radius in [defense] must be positive"),
     "weight": ({"defense": {"kind": "perturbation", "weight": -1}}, "weight not negative"),
+    "sigma": ({"defense": {"kind": "noise", "sigma": 0}}, "sigma in [defense] must be positive, got 0"),
+    "mined": ({"loss": {"name": "certified"}, "defense": {"kind": "tuple"}}, "'certified' takes all triplets"),
     "margins": ({"defense": {"kind": "perturbation", "per_anchor": 0}}, "per_anchor in [defense] must be at least 1"),
 }
 
@@ -213,7 +231,11 @@ UNKNOWN = {
     "miner": ({"miner": {"name": "TripletMargnMiner"}}, "name in [miner]", "(did you mean 'TripletMarginMiner'?)"),
     "a loss as a miner": ({"miner": {"name": "triplet"}}, "name in [miner] is no class of", "metric_learning.miners"),
     "defense": ({"defense": {"kind": "tupel"}}, "kind in [defense] must be one of 'none', 'tuple'", "got 'tupel'"),
-    "model": ({"model": {"name": "resnet51"}}, "name in [model]: model must be 'small-cnn', 'resnet50' or", "resnet51"),
+    "model": (
+        {"model": {"name": "resnet51"}},
+        "name in [model]: model must be 'small-cnn', 'lipschitz-cnn', 'resnet50' or",
+        "resnet51",
+    ),
     "factory": ({"model": {"name": "math:net"}}, "there is no model factory 'math:net'", "net"),
     "module": ({"model": {"name": "no_such:net"}}, "there is no model factory 'no_such:net'", "no_such"),
 }

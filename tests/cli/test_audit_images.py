@@ -288,3 +288,34 @@ def test_an_interrupt_tells_how_to_go_on(run, here, monkeypatch):
     assert "run the same command to go on" in stopped.err
     monkeypatch.setattr(Cells, "score", score)
     assert "3 cells computed, 1 reused" in run("audit", "-m", "tiny", *QUICK).out
+
+
+def test_certificates_of_a_run_and_a_factory(run, here):
+    asked = ["--images", "digits", "--attack", "fgsm", "--queries", "20", "--check-queries", "0", "--eps", "0.1"]
+    done = run(
+        "audit", "-m", "own=mine:small", *asked, "--norm", "l2", "--certify", "--fail-under", "certified@0.1=0.01"
+    )
+    assert done.code == 0, done.err
+    assert "R@1 certified" in done.out
+    told = document(here / "certimetric-audit" / "digits")
+    assert [learner["certificate"]["method"] for learner in told["learners"]] == ["lipschitz", "pixels"]
+    assert told["protocol"]["certify"] == "auto"
+    done = run("audit", "-m", "own=mine:small", *asked, "--certify-by", "interval", "--out", "boxes")
+    assert done.code == 0, done.err
+    assert document(here / "boxes")["learners"][0]["certificate"]["method"] == "interval"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["-m", "own=mine:small", *QUICK, "--certify-by", "lipschitz"], "for the norm l2"),
+        (["-m", "own=mine:small", *QUICK, "--certify-by", "magic"], "certify must be one of"),
+        (["-m", "own=mine:small", *QUICK, "--fail-under", "certified@8/255=1"], "fail_under must be"),
+        (["-m", "vectors.npz", "--certify"], "--certify is for models on images"),
+        (["iris", "--certify"], "--certify is for audits of images"),
+    ],
+)
+def test_certificates_that_cannot_be_are_one_line(run, here, arguments, message):
+    done = run("audit", *arguments)
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1 and message in done.err

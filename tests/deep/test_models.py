@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.deep import EmbeddingNetwork, embedding_model  # noqa: E402
@@ -50,6 +50,38 @@ def test_small_networks_take_small_pictures(size):
     found = model(torch.rand(4, 3, size, size))
     assert found.shape == (4, 5)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": 1, "kernel": 3, "width": 4}, {"scale": 4.0}])
+def test_lipschitz_networks_are_kept_as_data(options, tmp_path):
+    torch.manual_seed(0)
+    model = embedding_model("lipschitz-cnn", dim=6, in_channels=3, size=9, **options)
+    x = torch.rand(4, 3, 9, 9)
+    found = model(x)
+    assert found.shape == (4, 6)
+    if "scale" in options:
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(4))  # longer than 1 before they were shortened
+    save_file({name: value.clone() for name, value in model.state_dict().items()}, tmp_path / "model.safetensors")
+    torch.manual_seed(1)
+    other = embedding_model("lipschitz-cnn", dim=6, in_channels=3, size=9, **options)
+    assert not torch.equal(other(x), found)
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(other(x), found)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"width": 3}, "width of 'lipschitz-cnn' must be even"),
+        ({"kernel": 4}, "kernel odd"),
+        ({"depth": 0}, "at least 1"),
+        ({"scale": -1.0}, "scale of UnitBall must be positive"),
+        ({"widht": 4}, "do not fit"),
+    ],
+)
+def test_wrong_options_of_lipschitz_networks(options, message):
+    with pytest.raises(ValueError, match=message):
+        embedding_model("lipschitz-cnn", **options)
 
 
 def test_normalisation_is_inside():
@@ -155,7 +187,11 @@ def test_resnet50_takes_colour_only(asked):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("small-cn", {}, "model must be 'small-cnn', 'resnet50' or 'package.module:factory', got 'small-cn'"),
+        (
+            "small-cn",
+            {},
+            "model must be 'small-cnn', 'lipschitz-cnn', 'resnet50' or 'package.module:factory', got 'small-cn'",
+        ),
         ("small-cnn", {"depht": 3}, "options of the model 'small-cnn' do not fit: .*depht"),
         ("small-cnn", {"depth": 0}, "depth and stem of 'small-cnn' must be at least 1, and 1 or 2, got 0 and 1"),
         ("small-cnn", {"norm": "layer"}, "norm of 'small-cnn' must be 'group' or 'batch' or 'none', got 'layer'"),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.progress import progress_bar
 from certimetric.auditing.retrieval_cells import SCORES, Cells, Scores
+from certimetric.auditing.retrieval_certificates import certify_subject, check_certificates, tell
 from certimetric.auditing.retrieval_checks import beaten_by_pixels, run_checks
 from certimetric.auditing.retrieval_ers import N_GOALS, robustness_score, score_protocol
 from certimetric.auditing.retrieval_evidence import embedding_map, examples
@@ -56,6 +57,7 @@ def audit_retrieval(
     class_names: Sequence[str] = (),
     fail_under: str | Iterable[str] = (),
     ers: bool = False,
+    certify: str | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> RetrievalAudit:
@@ -90,10 +92,15 @@ def audit_retrieval(
         Of the labels 0, 1, ….
     fail_under : str or sequence of str, default=()
         Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
-        ``attacked@EPS`` (R@1) or ``attacked_map@EPS``. Without a model it is about the recommended one.
+        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` or, of an audit that certifies, ``certified@EPS`` (R@1). Without a
+        model it is about the recommended one.
     ers : bool, default=False
         Measure the empirical robustness score too, see :func:`certimetric.deep.empirical_robustness_score`: nine more
         attacks of 32 steps, in l∞ whatever the norm.
+    certify : {"auto", "lipschitz", "smoothing", "interval"}, default=None
+        How to certify retrieval, beside the attacks: see :func:`certimetric.deep.certify_retrieval`. "auto" is by
+        intervals for linf; for l2 by the Lipschitz constant, and where that proves less than a tenth of the queries at
+        ``report_eps``, by that or by smoothing, whichever certifies more.
     out : path, default=None
         Folder for ``report.html``, ``results.json`` and what was computed so far: a run that was stopped goes on from
         there.
@@ -137,6 +144,7 @@ def audit_retrieval(
         class_names=class_names,
         fail_under=fail_under,
         ers=ers,
+        certify=certify,
     )
     return run_retrieval_audit(request, out=out, progress=progress)
 
@@ -160,7 +168,7 @@ def run_retrieval_audit(
     cells = Cells(request, folder)
     quoted = request.eps.index(request.report_eps)
     learners: list[dict[str, Any]] = []
-    worst, white, indices = {}, {}, {}
+    worst, white, indices, certificates, found = {}, {}, {}, {}, {}
     steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
     steps += N_GOALS * len(request.subjects) * request.ers
     with progress_bar(progress, steps) as advance:
@@ -169,9 +177,11 @@ def run_retrieval_audit(
             clean, attacked = _scores(request, subject, index, cells, advance)
             worst[subject.name] = attacked[quoted][0]["recall_at_1"]
             white[subject.name] = _white(request, clean, attacked[: quoted + 1])
-            learners.append(_learner(request, subject, index, clean, attacked))
+            certificates[subject.name], found[subject.name] = certify_subject(request, subject, cells), attacked
+            told = {"certificate": tell(request, certificates[subject.name])}
             if request.ers:
-                learners[-1]["robustness_score"] = robustness_score(request, subject, index, clean, cells, advance)
+                told["robustness_score"] = robustness_score(request, subject, index, clean, cells, advance)
+            learners.append(_learner(request, subject, index, clean, attacked) | told)
         for subject, learner in zip(request.subjects, learners):
             attack = request.make_attack(request.attacks[0], request.report_eps)
             learner["examples"] = examples(request, indices[subject.name], attack)
@@ -180,6 +190,7 @@ def run_retrieval_audit(
         checks = run_checks(request, indices, worst, white, training)
         advance(False)
     checks += beaten_by_pixels(learners, quoted)
+    checks += check_certificates(request, certificates, found, indices)
     recommended = recommend(learners, quoted)
     thresholds = judge_thresholds(request.thresholds, learners, recommended)
     queries, gallery = request.queries, request.gallery
@@ -191,6 +202,7 @@ def run_retrieval_audit(
         "attacks": [request.told_attack(attack) for attack in request.attacks],
         "objective": "margin",
         "n_checked": request.n_checked,
+        "certify": request.certify,
         "seed": request.seed,
     }
     if request.ers:
@@ -318,6 +330,7 @@ def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _call(request: RetrievalRequest) -> str:
     models = ", ".join(f"{subject.name!r}: …" for subject in request.with_model)
     also = ", ers=True" if request.ers else ""
+    also += f", certify={request.certify!r}" if request.certify else ""
     return (
         f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
         f"eps={list(request.eps)}, report_eps={request.report_eps}, attacks={list(request.attacks)}, "

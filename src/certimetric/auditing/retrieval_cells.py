@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,14 @@ from certimetric.geometry.files import write_atomically
 if TYPE_CHECKING:
     import torch
 
-    from certimetric.deep import Attack, Index
+    from certimetric.deep import Attack, Certifier, Index
 
 CELL_SCHEMA = "certimetric.retrieval-cell/1"
+CERTIFICATE_SCHEMA = "certimetric.retrieval-certificate/1"
 SCORES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
 _PROBED = 8  # queries by whose embeddings a model is known too: code and settings are not in its weights
+
+_UNBOUNDED = 1e9  # a radius that no perturbation of pixels reaches: JSON has no infinity
 
 Scores = dict[str, NDArray[np.float64]]
 
@@ -70,6 +73,30 @@ class Cells:
             write_atomically(file, json.dumps(content))
         return told
 
+    def certificate(self, subject: Subject, certifier: Certifier) -> dict[str, Any]:
+        """What a certifier finds of the queries: its settings, and the radius within which each stays right, or −1."""
+        from certimetric.deep import certify_retrieval
+
+        file = None if self.folder is None else self.folder / f"{self._key(subject, repr(certifier))}.json"
+        if file is not None and (found := _read_certificate(file, len(self.request.queries))) is not None:
+            self.reused += 1
+            return found
+        queries, gallery = self.request.queries, self.request.gallery
+        made = certify_retrieval(subject.model, queries, gallery, method=certifier, with_pixels=False)
+        told = {
+            "method": made.method,
+            "settings": made.settings,
+            "constant": made.certified.constant,
+            "confidence": made.confidence,
+            "abstained": float(made.abstained.mean()),
+            "radii": np.minimum(made.correct_radii, _UNBOUNDED).tolist(),
+        }
+        self.computed += 1
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps({"schema": CERTIFICATE_SCHEMA, **told}))
+        return told
+
     def _key(self, subject: Subject, what: str) -> str:
         known = self.models[subject.name], self._probes[subject.name]
         content = [CELL_SCHEMA, certimetric.__version__, self.data, *known, what]
@@ -85,6 +112,16 @@ def _read(file: Path, names: Sequence[str], n: int) -> Scores | None:
         scores = {name: np.asarray(content["scores"][name], dtype=float) for name in names}
         whole = all(values.shape == (n,) and np.isfinite(values).all() for values in scores.values())
         return scores if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read_certificate(file: Path, n: int) -> dict[str, Any] | None:
+    """A certificate of n queries from a cell, None where there is none or a damaged one."""
+    try:
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+        whole = content.pop("schema") == CERTIFICATE_SCHEMA and len(content["radii"]) == n
+        return content if whole and np.isfinite(np.asarray(content["radii"], dtype=float)).all() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -29,6 +29,7 @@ _COLOUR = {
     "linf": (tuple(step / 255 for step in (1, 2, 4, 8, 16)), 8 / 255),
     "l2": ((0.25, 0.5, 1.0, 2.0, 4.0), 1.0),
 }
+CERTIFY = {"auto": NORMS, "lipschitz": ("l2",), "smoothing": ("l2",), "interval": ("linf",)}  # and their norms
 FIGURES = {"recall": False, "map": False, "attacked": True, "attacked_map": True}
 
 
@@ -75,6 +76,7 @@ class RetrievalRequest:
     n_without_positive: int
     thresholds: tuple[Threshold, ...] = field(default=())
     ers: bool = False
+    certify: str | None = None
 
     @property
     def with_model(self) -> tuple[Subject, ...]:
@@ -126,6 +128,7 @@ def make_request(
     class_names: Sequence[str] = (),
     fail_under: str | Iterable[str] = (),
     ers: bool = False,
+    certify: str | None = None,
 ) -> RetrievalRequest:
     """Validate; the parameters are those of :func:`certimetric.auditing.audit_retrieval`."""
     import torch
@@ -150,6 +153,12 @@ def make_request(
     if not attacks or (unknown := [attack for attack in attacks if attack not in ATTACKS]):
         given = unknown[0] if attacks else "none"
         raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got {given!r}")
+    if certify is not None and certify not in CERTIFY:
+        raise ValueError(f"certify must be one of {', '.join(CERTIFY)}, got {certify!r}")
+    if certify is not None and norm not in CERTIFY[certify]:
+        raise ValueError(
+            f"certificates by {certify} are for the norm {CERTIFY[certify][0]}, and this audit is in {norm}"
+        )
     if n_queries < 1 or n_checked < 0:
         raise ValueError(f"n_queries must be at least 1 and n_checked not negative, got {n_queries} and {n_checked}")
     items = queries if gallery is None else gallery
@@ -165,6 +174,7 @@ def make_request(
     radii, quoted = _radii(tuple(queries.images.shape), norm, eps, report_eps)
     specs = [*names, PIXELS]
     texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
+    figures = FIGURES if certify is None else {**FIGURES, "certified": True}
     return RetrievalRequest(
         subjects=(*named, Subject(PIXELS, nn.Flatten(), "the images themselves")),
         queries=chosen,
@@ -179,8 +189,9 @@ def make_request(
         source=printable(source),
         class_names=tuple(printable(str(told)) for told in class_names),
         n_without_positive=len(queries) - len(able),
-        thresholds=tuple(parse_threshold(text, specs, figures=FIGURES, at=radii) for text in texts),
         ers=ers,
+        thresholds=tuple(parse_threshold(text, specs, figures=figures, at=radii) for text in texts),
+        certify=certify,
     )
 
 

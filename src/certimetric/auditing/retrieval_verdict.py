@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from certimetric.auditing.retrieval_certificates import certified_recall
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import counted
 from certimetric.report.document import PIXELS
@@ -61,8 +62,10 @@ def judge_thresholds(asked: Sequence[Threshold], learners: Sequence[Learner], re
 def _observe(threshold: Threshold, learner: Learner) -> float | None:
     figure = "map_at_r" if threshold.figure in ("map", "attacked_map") else "recall_at_1"
     entry = learner["clean"]
-    if threshold.at is not None:
-        at = threshold.at
+    at = threshold.at
+    if threshold.figure == "certified":
+        return certified_recall(learner, at)
+    if at is not None:
         entry = next(e["worst"] for e in learner["attacked"] if math.isclose(e["eps"], at, rel_tol=1e-3))
     told = entry[figure]
     return None if told is None else float(told["mean"])
@@ -79,6 +82,11 @@ def conclude(
     missed = [entry for entry in thresholds if not entry["passed"]]
     issues = [entry for entry in checks if entry["severity"] == "issue"]
     parts = [_recommendation(protocol, learners, recommended)]
+    quoted, chosen = float(protocol["report_eps"]), learners[recommended]
+    if (certified := certified_recall(chosen, quoted)) is not None:
+        smoothed = chosen["certificate"]["method"] == "smoothing"
+        how = "of its smoothed form that is certified for" if smoothed else "that is proven, of every such change, for"
+        parts.append(f"{how} {100 * certified:.1f} %")
     if missed:
         parts.append(f"{counted(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
     elif thresholds:

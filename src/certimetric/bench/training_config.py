@@ -22,6 +22,7 @@ from certimetric.bench.training_sections import (
     DefenseSection,
     EvaluationSection,
     ModelSection,
+    NoiseSection,
     NoneSection,
     PerturbationSection,
     TrainingSection,
@@ -39,6 +40,7 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet": ("TripletMarginLoss", {"margin": 0.2}),
     "contrastive": ("ContrastiveLoss", {"neg_margin": 1.0}),
 }
+CERTIFIED = "certified"
 # What a loss needs to know of model and data, which it is told.
 TOLD = ("embedding_size", "num_classes")
 # What is no plain value, and cannot be said in a file: a loss with such parts is for RobustTrainer in Python.
@@ -57,7 +59,7 @@ class TrainingConfig:
     loss : Component
     miner : Component or None
         None for distance-weighted sampling under the tuple and perturbation defenses, and for none elsewhere.
-    defense : NoneSection, TupleSection, BatchSection or PerturbationSection
+    defense : NoneSection, TupleSection, BatchSection, PerturbationSection or NoiseSection
     training : TrainingSection
     evaluation : EvaluationSection
 
@@ -230,7 +232,11 @@ def _component(section: str, given: Mapping[str, Any], faults: list[str]) -> Com
 
 
 def component_class(section: str, name: str) -> Callable[..., Any]:
-    """The class of pytorch-metric-learning that ``[loss]`` or ``[miner]`` names."""
+    """The class of pytorch-metric-learning that ``[loss]`` or ``[miner]`` names; "certified" is a loss of our own."""
+    if section == "loss" and name == CERTIFIED:
+        from certimetric.deep import CertifiedMarginLoss
+
+        return CertifiedMarginLoss
     import pytorch_metric_learning.losses
     import pytorch_metric_learning.miners
 
@@ -238,7 +244,7 @@ def component_class(section: str, name: str) -> Callable[..., Any]:
     classes = [key for key in dir(module) if inspect.isclass(getattr(module, key))]
     wanted = LOSSES[name][0] if section == "loss" and name in LOSSES else name
     if wanted not in classes:
-        short = [*LOSSES] if section == "loss" else []
+        short = [*LOSSES, CERTIFIED] if section == "loss" else []
         hint = did_you_mean(name, [*short, *classes])
         raise ValueError(f"name in [{section}] is no class of pytorch_metric_learning.{_COMPONENTS[section]}{hint}")
     return getattr(module, wanted)
@@ -252,7 +258,7 @@ def component_parameters(made: Callable[..., Any]) -> dict[str, Any]:
     """The parameters of a class with their defaults, those of its bases among them."""
     found: dict[str, Any] = {}
     for base in inspect.getmro(made):  # type: ignore[arg-type]
-        if not base.__module__.startswith("pytorch_metric_learning"):
+        if not base.__module__.startswith(("pytorch_metric_learning", "certimetric")):
             continue
         for parameter in inspect.signature(base).parameters.values():
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -291,6 +297,9 @@ def _impossible(config: TrainingConfig) -> list[str]:
         (not e.every or e.eps is not None, "every in [evaluation] needs eps, the size of the perturbation"),
         (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
     ]
+    if config.loss.name == CERTIFIED:
+        mined = config.miner is not None or isinstance(d, (TupleSection, PerturbationSection))
+        rules.append((not mined, f"the loss {CERTIFIED!r} takes all triplets: no miner, and no defense that mines"))
     if isinstance(d, AttackedSection):
         rules += [
             (d.eps >= 0, f"eps in [defense] must not be negative, got {d.eps:g}"),
@@ -302,6 +311,8 @@ def _impossible(config: TrainingConfig) -> list[str]:
             (0 <= d.attack_rate <= 1, f"attack_rate in [defense] must lie between 0 and 1, got {d.attack_rate:g}"),
             (d.per_anchor >= 1, f"per_anchor in [defense] must be at least 1, got {d.per_anchor}"),
         ]
+    if isinstance(d, NoiseSection):
+        rules.append((d.sigma > 0, f"sigma in [defense] must be positive, got {d.sigma:g}"))
     if isinstance(d, PerturbationSection):
         rules += [
             (d.radius > 0 and d.weight >= 0, "radius in [defense] must be positive and weight not negative"),

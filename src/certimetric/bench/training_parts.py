@@ -11,7 +11,13 @@ from certimetric.bench.training_config import (
     component_class,
     component_parameters,
 )
-from certimetric.bench.training_sections import BatchSection, NoneSection, PerturbationSection, TupleSection
+from certimetric.bench.training_sections import (
+    BatchSection,
+    NoiseSection,
+    NoneSection,
+    PerturbationSection,
+    TupleSection,
+)
 from certimetric.datasets.images import Images
 
 if TYPE_CHECKING:
@@ -37,11 +43,13 @@ def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = T
 
 def make_defense(config: TrainingConfig) -> Defense:
     """The defense that a configuration names."""
-    from certimetric.deep import BatchDefense, NoDefense, PerturbationDefense, TupleDefense
+    from certimetric.deep import BatchDefense, NoDefense, NoiseDefense, PerturbationDefense, TupleDefense
 
     section = config.defense
     if isinstance(section, NoneSection):
         return NoDefense()
+    if isinstance(section, NoiseSection):
+        return NoiseDefense(section.sigma)
     if isinstance(section, PerturbationSection):
         return PerturbationDefense(section.radius, section.weight, section.norm, section.per_anchor)
     if isinstance(section, TupleSection):

@@ -79,8 +79,22 @@ class PerturbationSection:
     per_anchor: int = 1
 
 
-DefenseSection = NoneSection | TupleSection | BatchSection | PerturbationSection
-DEFENSES = {"none": NoneSection, "tuple": TupleSection, "batch": BatchSection, "perturbation": PerturbationSection}
+@dataclass(frozen=True)
+class NoiseSection:
+    """``[defense]`` with ``kind = "noise"``: Gaussian noise, for a model that is to be smoothed."""
+
+    kind: Literal["noise"] = "noise"
+    sigma: float = 0.25
+
+
+DefenseSection = NoneSection | TupleSection | BatchSection | PerturbationSection | NoiseSection
+DEFENSES = {
+    "none": NoneSection,
+    "tuple": TupleSection,
+    "batch": BatchSection,
+    "perturbation": PerturbationSection,
+    "noise": NoiseSection,
+}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,6 @@ from certimetric.certify.minimal_kernels import (
     screen,
     working_memory,
 )
-from certimetric.certify.radius import dual_per_distance
 from certimetric.certify.reference import ReferenceSet
 from certimetric.certify.witnesses import PROVEN, MinimalPerturbation, push_outward
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, map_chunks
@@ -47,15 +48,50 @@ class DualProgram:
     def __init__(self, reference: ReferenceSet, norm: Norm):
         self.reference, self.order = reference, float(norm.dual_order)
         self.map, self.lift = reference.dual_map(norm), reference.lift_map(norm)
-        self.dual, dual_errors = reference.dual_points(norm)
-        points = reference.points
-        squares = np.einsum("ij,ij->i", points, points)
-        per_distance = dual_per_distance(self.map, norm.dual_order)
-        self.data = (points, reference.point_errors, squares, self.dual, dual_errors, reference.y, per_distance)
+        self.data = program_data(reference, norm)
+        self.dual = self.data[3]
 
     def steps_to(self, points: Array, rows: Indices) -> Array:
         """Smallest changes of the features that take embedded queries to training instances, as far as they can."""
         return (self.reference.points[rows] - points) @ np.linalg.pinv(self.map).T @ self.lift
+
+
+def program_data(reference: ReferenceSet, norm: Norm) -> tuple[Any, ...]:
+    """What the compiled kernels read of a training set: see :class:`DualProgram`."""
+    dual, dual_errors = reference.dual_points(norm)
+    points = reference.points
+    squares = np.einsum("ij,ij->i", points, points)
+    return points, reference.point_errors, squares, dual, dual_errors, reference.y, reference.per_distance(norm)
+
+
+def lower_bounds(
+    reference: ReferenceSet,
+    X: Array,
+    norm: Norm,
+    *,
+    exclude: Indices,
+    errors: Array | float = 0.0,
+    memory: int = DEFAULT_MEMORY,
+    n_jobs: int = 1,
+) -> tuple[Indices, Array]:
+    """Predictions of 1-NN, and the minimal perturbations of :func:`nearest_flips` rounded down, for l2; no witnesses.
+
+    ``errors`` bounds how far the coordinates of each query may be off before any rounding here.
+    """
+    points, own_errors = reference.embed(X)
+    errors = own_errors + errors
+    predicted = reference.predict(points, 1, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    data = program_data(reference, norm)
+    radii, lower = np.empty(len(X)), np.empty(len(X))
+    steps, opponents = np.zeros((len(X), data[3].shape[1])), np.empty(len(X), dtype=np.int64)
+
+    def solve(rows: slice) -> None:
+        products = points[rows] @ reference.points.T
+        queries = (products, points[rows], errors[rows], predicted[rows], exclude[rows])
+        minimal_rows(*queries, data, radii[rows], lower[rows], steps[rows], opponents[rows])
+
+    map_chunks(solve, chunk_slices(len(X), 8.0 * len(reference.points), memory, n_jobs), n_jobs)
+    return predicted, lower
 
 
 def nearest_flips(

@@ -151,18 +151,23 @@ def bound_radii(
     norm: Norm,
     *,
     exclude: Indices | None = None,
+    errors: Array | float = 0.0,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
 ) -> RadiusBound:
-    """Predictions and certified radii of queries over a prepared training set (see :func:`certified_radius`)."""
-    points, errors = reference.embed(X)
+    """Predictions and certified radii of queries over a prepared training set (see :func:`certified_radius`).
+
+    ``errors`` bounds how far the coordinates of each query may be off before any rounding here.
+    """
+    points, own_errors = reference.embed(X)
+    errors = own_errors + errors
     if exclude is None:
         exclude = np.full(len(X), -1, dtype=np.int64)
     predicted = reference.predict(points, n_neighbors, exclude=exclude, memory=memory, n_jobs=n_jobs)
     dual, dual_errors = reference.dual_points(norm)
     train = reference.points
     squares = np.einsum("ij,ij->i", train, train)
-    per_distance = dual_per_distance(reference.dual_map(norm), norm.dual_order)
+    per_distance = reference.per_distance(norm)
     radii, opponents = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
 
     def certify(rows: slice) -> None:
@@ -196,15 +201,3 @@ def codes_and_radii(
     """Class codes and certified radii of queries side by side, shape (m, 2): both come of one search."""
     bound = bound_radii(reference, X, n_neighbors, norm, memory=memory, n_jobs=n_jobs)
     return np.column_stack([bound.predicted, bound.radii])
-
-
-def dual_per_distance(B: Array, order: float) -> float:
-    """Bound on ‖wB‖ of the given order over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
-    largest = float(np.linalg.norm(B, 2))
-    if order == 2:
-        bound = largest
-    elif order == 1:
-        bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(B, axis=0).sum()))
-    else:
-        bound = float(np.linalg.norm(B, axis=0).max())
-    return bound * (1.0 + 1e-9)

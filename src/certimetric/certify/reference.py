@@ -68,6 +68,10 @@ class ReferenceSet:
             B = U * S
         return np.ascontiguousarray(B)
 
+    def per_distance(self, norm: Norm) -> float:
+        """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
+        return dual_per_distance(self.dual_map(norm), norm.dual_order)
+
     def lift_map(self, norm: Norm) -> Array:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
 
@@ -105,6 +109,18 @@ class ReferenceSet:
         """Class code with the most votes of the k nearest; the smaller code where votes are equal."""
         indices, _ = self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
         return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
+
+
+def dual_per_distance(B: Array, order: float) -> float:
+    """Bound on ‖wB‖ of the given order over ‖w‖₂ ≤ 1."""
+    largest = float(np.linalg.norm(B, 2))
+    if order == 2:
+        bound = largest
+    elif order == 1:
+        bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(B, axis=0).sum()))
+    else:
+        bound = float(np.linalg.norm(B, axis=0).max())
+    return bound * (1.0 + 1e-9)
 
 
 def nearest_rows(reference: ReferenceSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:

@@ -25,12 +25,14 @@ EPILOG = """Examples:
 
 `certimetric audit --model mine=package.module:factory --images photos/ --eps 2/255,8/255`
 
+`certimetric audit --model runs/lipschitz --images omniglot --data-root DIR --norm l2 --eps 0.25,0.5,1 --certify`
+
 `certimetric audit --model embeddings.npz`"""
 
 _TABLES, _IMAGES = "Tables and metrics", "Images and embedding models"
 # Options that belong to one kind of audit only; given with the other they would do nothing.
 _OF_TABLES = ("data", "target", "learner", "neighbors", "noise", "repeats", "test_size", "jobs", "encode")
-_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries", "ers")
+_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries", "ers", "certify", "certify_by")
 
 
 def audit(
@@ -121,6 +123,18 @@ def audit(
             "--ers", help="Measure the empirical robustness score: nine more attacks.", rich_help_panel=_IMAGES
         ),
     ] = False,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Certify retrieval, beside the attacks.", rich_help_panel=_IMAGES)
+    ] = False,
+    certify_by: Annotated[
+        str | None,
+        typer.Option(
+            "--certify-by",
+            metavar="METHOD",
+            help="How to certify: lipschitz, smoothing (l2), interval (linf). [default: what proves most]",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
     norm: Annotated[
         NormName | None,
         typer.Option("--norm", help="How a perturbation is measured. [default: l2, for images linf]"),
@@ -142,7 +156,7 @@ def audit(
             "--fail-under",
             metavar="[SPEC.]FIGURE=VALUE",
             help="Exit with 1 if a figure is lower: accuracy, noise@SIGMA, certified@EPS or median_radius; for images "
-            "recall, map, attacked@EPS or attacked_map@EPS.",
+            "recall, map, attacked@EPS, attacked_map@EPS or, with --certify, certified@EPS.",
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.")] = None,
@@ -171,6 +185,7 @@ def audit(
         from certimetric.cli.retrieval import audit_images
 
         chosen = None if norm is None else norm.value
+        shared["certify"] = certify_by or ("auto" if certify else None)
         _finish(
             lambda: audit_images(
                 model or [], images, data_root, size, chosen, attack, queries, check_queries, ers=ers, **shared

@@ -36,7 +36,8 @@ def audit_images(
     see_own_modules()
     named = _named(models)
     if all(told.endswith(".npz") for told in named.values()):
-        given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks, "--ers": ers or None}
+        given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks}
+        given |= {"--ers": ers or None, "--certify": shared.pop("certify")}
         if other := [option for option, value in given.items() if value is not None]:
             raise ValueError(f"{other[0]} is for models on images: of embeddings in .npz files nothing else is known")
         if norm not in (None, "l2"):
@@ -58,7 +59,7 @@ def audit_images(
     # A folder of pictures goes by its own name.
     name = data.name if data.name != "folder" else Path(images if root is None else root).resolve().name or data.name
     queries = ImageSet(data.images, torch.from_numpy(data.labels))
-    asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under")}
+    asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under", "certify")}
     request = make_request(
         {},
         queries,

@@ -3,11 +3,19 @@
 from certimetric.deep.attack import Attack
 from certimetric.deep.augmentation import augmentation
 from certimetric.deep.carlini_wagner import CarliniWagner
+from certimetric.deep.certificates import (
+    Certified,
+    Certifier,
+    PixelCertifier,
+    RetrievalCertificate,
+    certify_retrieval,
+)
 from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.defenses import (
     BatchDefense,
     Defense,
     NoDefense,
+    NoiseDefense,
     PerturbationDefense,
     TupleDefense,
     first_order_margin,
@@ -16,6 +24,10 @@ from certimetric.deep.embeddings import ImageSet, embed
 from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import APGD, FGSM, PGD
 from certimetric.deep.index import Index
+from certimetric.deep.interval import IntervalCertifier
+from certimetric.deep.lipschitz import lipschitz_constant
+from certimetric.deep.lipschitz_certificate import LipschitzCertifier
+from certimetric.deep.margin_loss import CertifiedMarginLoss
 from certimetric.deep.models import EmbeddingNetwork, embedding_model
 from certimetric.deep.natural_evolution import NESAttack
 from certimetric.deep.objectives import (
@@ -27,6 +39,7 @@ from certimetric.deep.objectives import (
     TowardsNegative,
     TupleLoss,
 )
+from certimetric.deep.orthogonal import GroupSort, NormPool2d, UnitBall, orthogonal_convolution, orthogonal_linear
 from certimetric.deep.ranking import items_ahead, nearest, relevant_ranks
 from certimetric.deep.ranking_attacks import (
     CandidateRank,
@@ -41,6 +54,7 @@ from certimetric.deep.ranking_evaluation import RankingEvaluation
 from certimetric.deep.retrieval import RetrievalResult, evaluate_retrieval
 from certimetric.deep.robustness_score import Budget, ERSResult, empirical_robustness_score
 from certimetric.deep.sampling import ClassBalancedBatches
+from certimetric.deep.smoothing import SmoothingCertifier
 from certimetric.deep.square import SquareAttack
 from certimetric.deep.threats import Ball, L2Ball, LinfBall
 from certimetric.deep.trainer import RobustTrainer
@@ -57,6 +71,9 @@ __all__ = [
     "Budget",
     "CandidateRank",
     "CarliniWagner",
+    "Certified",
+    "CertifiedMarginLoss",
+    "Certifier",
     "ClassBalancedBatches",
     "Defense",
     "ERSResult",
@@ -64,28 +81,38 @@ __all__ = [
     "EmbeddingShift",
     "GreedyMisranking",
     "GreedyTranslocation",
+    "GroupSort",
     "ImageSet",
     "Index",
+    "IntervalCertifier",
     "L2Ball",
     "LearningToMisrank",
     "LinfBall",
+    "LipschitzCertifier",
     "MarginObjective",
     "NESAttack",
     "NoDefense",
+    "NoiseDefense",
+    "NormPool2d",
     "Objective",
     "PerturbationDefense",
+    "PixelCertifier",
     "QueryRank",
     "RankingEvaluation",
+    "RetrievalCertificate",
     "RetrievalResult",
     "RobustTrainer",
     "SemanticsPreservingRank",
+    "SmoothingCertifier",
     "SquareAttack",
     "TargetEmbedding",
     "TargetedMismatch",
     "TowardsNegative",
     "TupleDefense",
     "TupleLoss",
+    "UnitBall",
     "augmentation",
+    "certify_retrieval",
     "embed",
     "embedding_model",
     "empirical_robustness_score",
@@ -93,9 +120,12 @@ __all__ = [
     "first_order_margin",
     "frozen",
     "items_ahead",
+    "lipschitz_constant",
     "load_checkpoint",
     "mine_triplets",
     "nearest",
+    "orthogonal_convolution",
+    "orthogonal_linear",
     "relevant_ranks",
     "save_checkpoint",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certimetric.deep.orthogonal import GroupSort, NormPool2d, UnitBall, orthogonal_convolution, orthogonal_linear
 from certimetric.geometry.interrupts import is_interrupt
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -74,7 +75,8 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
     Parameters
     ----------
     name : str
-        "small-cnn", for pictures of 8 to 64 pixels; "resnet50", for pictures of 224 pixels in colour, by timm or
+        "small-cnn", for pictures of 8 to 64 pixels; "lipschitz-cnn", of which no layer stretches a difference, so that
+        its retrieval can be certified; "resnet50", for pictures of 224 pixels in colour, by timm or
         torchvision, whichever is installed, with frozen batch normalisation; or ``package.module:factory`` of your own,
         which is called with ``dim`` and the options.
     dim : int, default=128
@@ -86,6 +88,10 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
         ``stem`` (1), stride of the first, 2 for pictures of 64 pixels; ``downsample``, "stride" or "max";
         ``norm``, "group", "batch" or "none"; ``centre`` (False), embeddings about their mean before they are scaled;
         ``mean`` and ``std`` (0.5) of the pixels.
+        "lipschitz-cnn": ``size`` (28), height and width of the pictures; ``width`` (16), channels of the first layer,
+        which every further one doubles; ``depth`` (2), number of convolutions; ``kernel`` (5), size of the first;
+        ``scale`` (None), by which embeddings are multiplied before they are brought into the unit ball, None to leave
+        them as they are.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
         a safetensors file.
 
@@ -174,6 +180,34 @@ def _small_cnn(
     return network
 
 
+def _lipschitz_cnn(
+    dim: int,
+    in_channels: int,
+    size: int = 28,
+    width: int = 16,
+    depth: int = 2,
+    kernel: int = 5,
+    scale: float | None = None,
+) -> EmbeddingNetwork:
+    """Orthogonal convolutions and sorting, pooled by norms to half the picture each time, and an orthogonal map."""
+    if width < 2 or width % 2:
+        raise ValueError(f"width of 'lipschitz-cnn' must be even, got {width}")
+    if depth < 1 or kernel < 1 or kernel % 2 == 0 or size < 1:
+        raise ValueError(
+            f"depth and size of 'lipschitz-cnn' must be at least 1, kernel odd, got {depth}, {size} and {kernel}"
+        )
+    layers: list[nn.Module] = []
+    channels = in_channels
+    for i in range(depth):
+        outputs = width * 2**i
+        layers += [orthogonal_convolution(channels, outputs, kernel if i == 0 else 3), GroupSort(), NormPool2d(2)]
+        channels, size = outputs, -(-size // 2)
+    layers += [nn.Flatten(), orthogonal_linear(channels * size**2, dim)]
+    if scale is not None:
+        layers.append(UnitBall(scale))
+    return EmbeddingNetwork(nn.Sequential(*layers), mean=0.0, std=1.0, normalise=False)
+
+
 # Group normalisation needs no batch; batch normalisation learns more of few large pictures.
 _NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(8, channels),
@@ -229,7 +263,11 @@ def _resnet50_body(pretrained: bool) -> Any:
     return resnet50(weights="IMAGENET1K_V2" if pretrained else None)
 
 
-_BUILT_IN: dict[str, Callable[..., EmbeddingNetwork]] = {"small-cnn": _small_cnn, "resnet50": _resnet50}
+_BUILT_IN: dict[str, Callable[..., EmbeddingNetwork]] = {
+    "small-cnn": _small_cnn,
+    "lipschitz-cnn": _lipschitz_cnn,
+    "resnet50": _resnet50,
+}
 
 
 def model_options(name: str) -> list[str] | None:

@@ -32,6 +32,7 @@ from certimetric.report.page import (
     tiles,
     verdict_view,
 )
+from certimetric.report.retrieval_certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval_figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.robustness_score import score_column, score_view
 from certimetric.report.series import assign
@@ -74,6 +75,7 @@ def render_retrieval(document: Mapping[str, Any], *, title: str | None = None) -
         "curves": [figure_view(figure) for figure in attack_curves(document)],
         "attacks": _attacks(document),
         "ers": score_view(document),
+        "certificates": _certificates(document),
         "training": training_rows(learners),
         "loss": figure_view(loss_figure(document)),
         "groups": _galleries(document),
@@ -112,6 +114,8 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
         worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
         if all(worst):
             columns.append(make_column(worst, f"{key}_attacked", f"{name} attacked", eps, "%", "higher"))
+        if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
+            columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
     nmi = [{"mean": learner["clean"]["nmi"]} for learner in learners]
     return [*columns, *score_column(learners), make_column(nmi, "nmi", "NMI", "", "%", "higher")]
 
@@ -162,6 +166,11 @@ def _attacks(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _certificates(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = certificates_view(document)
+    return found and found | {"figures": [figure_view(figure) for figure in found["figures"]]}
 
 
 def _galleries(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,102 @@
+"""A gallery of embeddings as certifiers see it: Euclidean distances, perturbations before the last linear map."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.certify.nearest_flip import lower_bounds
+from certimetric.certify.radius import bound_radii
+from certimetric.certify.reference import ReferenceSet
+from certimetric.geometry.mahalanobis import MahalanobisMetric
+from certimetric.geometry.neighbors import DEFAULT_MEMORY
+from certimetric.geometry.norms import Norm
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_ROUNDOFF = 2.0**-53
+
+
+class EmbeddedSet(ReferenceSet):
+    """Embeddings of a gallery, and how features move the embedding of a query.
+
+    For an embedding ``W h + b`` of features h it certifies h exactly as a :class:`ReferenceSet` with the metric ``WᵀW``
+    does, without the features of the gallery: embeddings need not even be of that form.
+
+    Parameters
+    ----------
+    points : array of shape (n, k)
+        Embeddings.
+    y : int array of shape (n,)
+        Class codes.
+    W : array of shape (k, p), optional
+        None where the perturbation is one of the embedding itself.
+    errors : array of shape (n,) or float, default=0
+        Bound on the distance of each embedding from the true one.
+    """
+
+    def __init__(self, points: Array, y: Indices, W: Array | None = None, errors: Array | float = 0.0):
+        self.y = np.ascontiguousarray(y)
+        self.linear = W is not None
+        if W is not None:
+            self.metric = MahalanobisMetric.from_components(W)
+        self.center = points.mean(axis=0)
+        self.points, self.point_errors = self.embed(points)
+        self.point_errors = self.point_errors + errors
+
+    def embed(self, X: Array) -> tuple[Array, Array]:
+        """Embeddings less the centre, (m, k), and a bound on the rounding of each."""
+        errors = _ROUNDOFF * np.linalg.norm(np.abs(X) + np.abs(self.center), axis=1)
+        return np.ascontiguousarray(X - self.center), errors
+
+    def dual_points(self, norm: Norm) -> tuple[Array, Array]:
+        """Embeddings in the dual coordinates of the norm, and a bound on the error of each row."""
+        if self.linear:
+            return super().dual_points(norm)
+        # Pixels are too many for a matrix that does nothing.
+        size = np.sqrt(self.points.shape[1]) if norm.dual_order == 1 else 1.0
+        return np.ascontiguousarray(norm.dual_coordinates(self.points)), size * self.point_errors
+
+    def per_distance(self, norm: Norm) -> float:
+        """Bound on the dual norm of a difference over its length."""
+        if self.linear:
+            return super().per_distance(norm)
+        return float(np.sqrt(self.points.shape[1]) if norm.dual_order == 1 else 1.0) * (1 + 1e-9)
+
+
+def embedding_radii(
+    gallery: EmbeddedSet,
+    X: Array,
+    norm: Norm,
+    *,
+    n_neighbors: int = 1,
+    exact: bool = True,
+    exclude: Indices | None = None,
+    errors: Array | float = 0.0,
+    memory: int = DEFAULT_MEMORY,
+) -> tuple[Indices, Array]:
+    """Predicted class codes of embedded queries, and lower bounds on the change of their features that alters them.
+
+    Parameters
+    ----------
+    gallery : EmbeddedSet
+    X : array of shape (m, k)
+        Embeddings of the queries.
+    norm : Norm
+        Of the change.
+    n_neighbors : int, default=1
+    exact : bool, default=True
+        For one neighbour and l2 the smallest change itself, rounded down; otherwise the bound by triplets.
+    exclude : int array of shape (m,), optional
+        Row of the gallery that each query must not see; −1 for none.
+    errors : array of shape (m,) or float, default=0
+        Bound on the distance of each embedding from the true one.
+    memory : int
+        Bytes for blocks of distances.
+    """
+    exclude = np.full(len(X), -1, dtype=np.int64) if exclude is None else exclude
+    if exact and n_neighbors == 1 and norm.dual_order == 2:
+        return lower_bounds(gallery, X, norm, exclude=exclude, errors=errors, memory=memory)
+    bound = bound_radii(gallery, X, n_neighbors, norm, exclude=exclude, errors=errors, memory=memory)
+    return bound.predicted, bound.radii

@@ -1,0 +1,162 @@
+"""Certificates in audits of embedding models: what is told of each, and the check that holds them against attacks."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+from sklearn.datasets import load_digits  # noqa: E402
+from torch import nn  # noqa: E402
+
+from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
+from certimetric.auditing.retrieval_certificates import check_certificates  # noqa: E402
+from certimetric.auditing.retrieval_request import make_request  # noqa: E402
+from certimetric.deep import ImageSet, Index, SmoothingCertifier, certify_retrieval, embedding_model  # noqa: E402
+from certimetric.report.document import PIXELS  # noqa: E402
+from certimetric.report.retrieval import render_retrieval, retrieval_table  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = load_digits(n_class=4, return_X_y=True)
+    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
+
+
+def models():
+    torch.manual_seed(0)
+    return {
+        "lipschitz": embedding_model("lipschitz-cnn", 8, size=8, width=4, depth=1, kernel=3),
+        "linear": nn.Sequential(nn.Flatten(), nn.Linear(64, 8)),
+        "grouped": embedding_model("small-cnn", 8, width=8).eval(),
+    }
+
+
+def quick(data, chosen=("lipschitz", "grouped"), **options):
+    named = {name: model for name, model in models().items() if name in chosen}
+    given = {"norm": "l2", "eps": [0.1, 0.3], "report_eps": 0.1, "n_checked": 0, "attacks": ["pgd"], **options}
+    return audit_retrieval(named, data, **given)
+
+
+@pytest.fixture(scope="module")
+def result(data):
+    return quick(data, ["lipschitz", "linear", "grouped"], certify="lipschitz", fail_under="linear.certified@0.1=0.2")
+
+
+def entry(audit, name):
+    return next(learner for learner in audit.document["learners"] if learner["spec"] == name)
+
+
+def test_figures_are_those_of_the_certificate(result, data):
+    for name in ("lipschitz", "linear"):
+        found = certify_retrieval(models()[name], data)
+        told = entry(result, name)["certificate"]
+        assert told["method"] == "lipschitz" and told["confidence"] is None
+        assert told["constant"] == pytest.approx(found.certified.constant)
+        assert [each["mean"] for each in told["at"]] == pytest.approx(found.certified_recall([0.1, 0.3]).tolist())
+        assert told["recall"]["mean"] == pytest.approx(found.certified_recall(0.0))
+        assert np.diff(told["curve"]["recall"]).max() <= 0 and told["curve"]["eps"][-1] == 0.3
+    pixels = entry(result, PIXELS)["certificate"]
+    assert pixels["method"] == "pixels" and pixels["at"][0]["mean"] == found.pixels.certified_recall(0.1)
+
+
+def test_certified_lies_below_attacked(result):
+    for name in ("lipschitz", "linear", PIXELS):
+        learner = entry(result, name)
+        for told, attacked in zip(learner["certificate"]["at"], learner["attacked"]):
+            assert told["mean"] <= attacked["worst"]["recall_at_1"]["mean"]
+
+
+def test_checks_and_thresholds(result):
+    told = {c["learner"]: c for c in result.document["checks"] if c["code"] == "CR112"}
+    assert {name: c["severity"] for name, c in told.items()} == {
+        "lipschitz": "passed",
+        "linear": "passed",
+        PIXELS: "passed",
+        "grouped": "not applicable",
+    }
+    assert "GroupNorm" in told["grouped"]["message"]
+    (threshold,) = result.document["thresholds"]
+    assert threshold["observed"] == entry(result, "linear")["certificate"]["at"][0]["mean"]
+
+
+def test_a_certificate_above_an_attack_is_an_issue(data):
+    request = make_request(models(), data, norm="l2", eps=[0.1, 0.3], attacks=["pgd"], certify="auto")
+    n = len(request.queries)
+    certificates = {"model": {"method": "lipschitz", "radii": [0.2] * n}, "other": None}
+    broken = {"recall_at_1": np.r_[0.0, 0.0, np.ones(n - 2)]}
+    held = {"recall_at_1": np.ones(n)}
+    (told,) = check_certificates(request, certificates, {"model": [[broken, broken], [held, held]]}, {})
+    assert told["severity"] == "issue" and "2 queries within their certified radius" in told["message"]
+    (told,) = check_certificates(request, certificates, {"model": [[held, held], [broken, broken]]}, {})
+    assert told["severity"] == "passed"  # beyond the radius
+
+
+def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("certimetric.auditing.retrieval_certificates.N_SAMPLES", 40)
+    monkeypatch.setattr("certimetric.auditing.retrieval_certificates.N_SELECTION", 5)
+    one = quick(data, certify="auto", out=tmp_path, n_queries=15)
+    methods = {learner["spec"]: learner["certificate"]["method"] for learner in one.document["learners"]}
+    assert methods == {"lipschitz": "lipschitz", "grouped": "smoothing", PIXELS: "pixels"}
+    told = entry(one, "grouped")["certificate"]
+    assert told["settings"]["sigma"] == 0.1 and told["confidence"] == 0.999 and 0 <= told["abstained"] <= 1
+    again = quick(data, certify="auto", out=tmp_path, n_queries=15)
+    cells = again.document["reproduction"]["cells"]
+    assert cells["computed"] == 0 and cells["reused"] == one.document["reproduction"]["cells"]["computed"]
+    assert [learner["certificate"] for learner in again.document["learners"]] == [
+        learner["certificate"] for learner in one.document["learners"]
+    ]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "randomised smoothing" in page and "99.9 % each" in page
+    check = next(c for c in one.document["checks"] if c["code"] == "CR112" and c["learner"] == "grouped")
+    assert check["severity"] == "skipped" and "set aside" in check["message"]
+
+
+def test_a_smoothed_model_is_shown_what_attacks_found(data):
+    """A certificate that is right, and one that was made of nothing."""
+    named = {"linear": models()["linear"]}
+    request = make_request(named, data, norm="l2", eps=[0.05], attacks=["pgd"], certify="smoothing", n_checked=20)
+    index = Index(named["linear"], request.gallery)
+    certifier = SmoothingCertifier(sigma=0.1, n_samples=300, n_selection=20)
+    made = certify_retrieval(named["linear"], request.queries, request.gallery, method=certifier)
+    told = {"method": "smoothing", "settings": made.settings, "radii": made.correct_radii.tolist()}
+    (check,) = check_certificates(request, {"linear": told}, {"linear": []}, {"linear": index})
+    assert check["severity"] == "passed" and "smoothed model gives up" in check["message"]
+    far = make_request(named, data, norm="l2", eps=[3.0], attacks=["pgd"], certify="smoothing", n_checked=20)
+    wrong = {**told, "radii": [5.0] * len(request.queries)}
+    (check,) = check_certificates(far, {"linear": wrong}, {"linear": []}, {"linear": index})
+    assert check["severity"] == "issue" and "error in certimetric" in check["message"]
+
+
+def test_intervals_are_for_linf(data):
+    audit = quick(data, ["linear"], norm="linf", eps=[0.005, 0.01], report_eps=0.005, certify="auto")
+    assert entry(audit, "linear")["certificate"]["method"] == "interval"
+    assert entry(audit, "linear")["certificate"]["at"][0]["mean"] > 0
+    with pytest.raises(ValueError, match="certificates by lipschitz are for the norm l2"):
+        quick(data, norm="linf", certify="lipschitz")
+    with pytest.raises(ValueError, match="certify must be one of"):
+        quick(data, certify="magic")
+    with pytest.raises(ValueError, match="fail_under"):
+        quick(data, fail_under="certified@0.1=0.5")  # nothing is certified
+
+
+def test_page_shows_certificates_and_old_documents_still_do_without(result, data):
+    page = render_retrieval(result.document)
+    assert 'id="certificates"' in page and page.count('id="figure-certified-') == 3
+    assert "proven" in page
+    header, rows = retrieval_table(result.document)
+    assert any("certified" in name for name in header) and len(rows) == 4
+    old = copy.deepcopy(result.document)
+    for learner in old["learners"]:
+        del learner["certificate"]
+    del old["protocol"]["certify"]
+    old["checks"] = [c for c in old["checks"] if c["code"] != "CR112"]
+    assert 'id="certificates"' not in render_retrieval(old)
+    assert not any("certified" in name for name in retrieval_table(old)[0])
+    without = quick(data, ["linear"], n_queries=10)
+    assert entry(without, "linear")["certificate"] is None
+    assert RetrievalAudit(json.loads(json.dumps(without.document))).document == without.document
