@@ -5,6 +5,9 @@ attack; one forward and one backward pass to the parameters on the batch with it
 between the steps of one run of the trainer, in turn with them, and the ratio is the median of the turns'. A step holds
 mining, the loss, the update and all checks besides.
 
+Then a table of all defenses: images that pass through the network forwards and backwards in a step, as multiples of the
+batch, and processor time beside natural training.
+
 Run: python benchmarks/robust_step.py [--batch 64] [--size 28] [--width 32] [--device cpu]
 """
 
@@ -16,7 +19,25 @@ import time
 import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
 
-from certimetric.deep import PGD, BatchDefense, LinfBall, RobustTrainer, TupleDefense, embedding_model
+from certimetric.deep import (
+    PGD,
+    AntiCollapseDefense,
+    BatchDefense,
+    DecoupledDefense,
+    EmbeddingShiftDefense,
+    EnsembleDefense,
+    FreeDefense,
+    HardnessDefense,
+    LinfBall,
+    NoDefense,
+    PerturbationDefense,
+    RobustTrainer,
+    ShiftPenaltyDefense,
+    SingleStepDefense,
+    TradesDefense,
+    TupleDefense,
+    embedding_model,
+)
 from certimetric.deep.freeze import frozen
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,7 +111,63 @@ def run(defense):
     print(f" + {1e3 * attack:.1f} of the attack + {1e3 * update:.1f} of the update; ratio {ratio:.3f}", flush=True)
 
 
+def small_cnn():
+    return embedding_model("small-cnn", dim=128, width=arguments.width).to(arguments.device)
+
+
+def passes_of(defense, repeats):
+    """Images forwards and backwards in one step, as multiples of the batch, and seconds of the processor."""
+    torch.manual_seed(0)
+    model, loss_fn = small_cnn(), TripletMarginLoss(0.2)
+    images = torch.rand(arguments.batch, 1, arguments.size, arguments.size, device=arguments.device)
+    labels = torch.arange(arguments.batch, device=arguments.device) % (arguments.batch // 4)
+    counted = {"forward": 0, "backward": 0}
+
+    def count(module, inputs, output):
+        counted["forward"] += len(output)
+        if output.requires_grad:
+            output.register_hook(lambda gradient: counted.__setitem__("backward", counted["backward"] + len(gradient)))
+
+    for network in (model, *getattr(defense, "sources", ())):
+        network.register_forward_hook(count)
+    used = []
+    for _ in range(repeats + 2):
+        start = time.process_time()
+        for _ in range(defense.replays):
+            model.zero_grad()
+            defense.loss(model, images, labels, loss_fn).backward()
+        used.append(time.process_time() - start)
+    steps = (repeats + 2) * arguments.batch
+    return counted["forward"] / steps, counted["backward"] / steps, statistics.median(used[2:])
+
+
 print(f"small-cnn of width {arguments.width}, {arguments.batch} images of {arguments.size} pixels,", end=" ")
 print(f"{arguments.attack_steps} steps of PGD, {arguments.device}, {arguments.threads} threads")
 for make in (TupleDefense, BatchDefense):
     run(make(attack=PGD(LinfBall(0.01), steps=arguments.attack_steps)))
+
+attack = PGD(LinfBall(0.01), steps=arguments.attack_steps)
+others = [small_cnn().eval()]
+defenses = {
+    "NoDefense": NoDefense(),
+    "PerturbationDefense": PerturbationDefense(),
+    "FreeDefense, 4 replays": FreeDefense(replays=4),
+    "SingleStepDefense, no guards": SingleStepDefense(points=1, check_every=0),
+    "SingleStepDefense": SingleStepDefense(),
+    "TupleDefense": TupleDefense("positive", attack),
+    "BatchDefense": BatchDefense(attack),
+    "EnsembleDefense": EnsembleDefense(others, attack),
+    "EmbeddingShiftDefense": EmbeddingShiftDefense(attack),
+    "ShiftPenaltyDefense": ShiftPenaltyDefense(attack),
+    "TradesDefense": TradesDefense(attack),
+    "AntiCollapseDefense": AntiCollapseDefense(attack),
+    "HardnessDefense": HardnessDefense(attack),
+    "HardnessDefense, no structure": HardnessDefense(attack, structure=0.0),
+    "DecoupledDefense": DecoupledDefense(attack),
+}
+print(f"\n{'a step of':32}{'forwards':>10}{'backwards':>11}{'ms':>9}{'beside natural':>16}")
+natural = None
+for name, defense in defenses.items():
+    forward, backward, seconds = passes_of(defense, arguments.repeats)
+    natural = seconds if natural is None else natural
+    print(f"{name:32}{forward:>10.1f}{backward:>11.1f}{1e3 * seconds:>9.1f}{seconds / natural:>14.1f} ×", flush=True)

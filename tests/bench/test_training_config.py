@@ -9,14 +9,14 @@ pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' ha
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
 from certimetric.bench.training_config import TrainingConfig, component_class, component_parameters
-from certimetric.bench.training_parts import make_component
-from certimetric.bench.training_sections import (
+from certimetric.bench.training_defenses import (
     BatchSection,
     NoiseSection,
     NoneSection,
     PerturbationSection,
     TupleSection,
 )
+from certimetric.bench.training_parts import make_component
 from certimetric.deep import CertifiedMarginLoss
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
@@ -206,13 +206,13 @@ WRONG_VALUES = {
     "evaluation of nothing": ({"evaluation": {"every": 2}}, "every in [evaluation] needs eps"),
     "eps": ({"defense": {"kind": "batch", "eps": -1}}, "eps in [defense] must not be negative, got -1"),
     "infinite eps": ({"defense": {"kind": "batch", "eps": float("inf")}}, "eps in [defense] must be a finite"),
-    "steps": ({"defense": {"kind": "tuple", "steps": 0}}, "steps and restarts in [defense]"),
-    "restarts": ({"defense": {"kind": "batch", "restarts": 0}}, "steps and restarts in [defense]"),
+    "steps": ({"defense": {"kind": "tuple", "steps": 0}}, "steps in [defense] must be at least 1, got 0"),
+    "restarts": ({"defense": {"kind": "batch", "restarts": 0}}, "restarts in [defense] must be at least 1, got 0"),
     "step size": ({"defense": {"kind": "batch", "step_size": 0}}, "step_size in [defense] must be positive"),
     "rate": ({"defense": {"kind": "tuple", "attack_rate": 1.5}}, "attack_rate in [defense] must lie between 0 and 1"),
     "tuples": ({"defense": {"kind": "tuple", "per_anchor": 0}}, "per_anchor in [defense] must be at least 1, got 0"),
     "radius": ({"defense": {"kind": "perturbation", "radius": 0}}, "radius in [defense] must be positive"),
-    "weight": ({"defense": {"kind": "perturbation", "weight": -1}}, "weight not negative"),
+    "weight": ({"defense": {"kind": "perturbation", "weight": -1}}, "weight in [defense] must not be negative, got -1"),
     "sigma": ({"defense": {"kind": "noise", "sigma": 0}}, "sigma in [defense] must be positive, got 0"),
     "mined": ({"loss": {"name": "certified"}, "defense": {"kind": "tuple"}}, "'certified' takes all triplets"),
     "margins": ({"defense": {"kind": "perturbation", "per_anchor": 0}}, "per_anchor in [defense] must be at least 1"),

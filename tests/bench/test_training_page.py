@@ -13,7 +13,7 @@ pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pyto
 
 from certimetric.bench import training_config as configuration
 from certimetric.bench.training_config import TrainingConfig
-from certimetric.bench.training_sections import DEFENSES
+from certimetric.bench.training_defenses import DEFENSES
 from certimetric.deep.models import model_options
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
@@ -59,7 +59,8 @@ def test_keys_and_defaults(section):
     keys = {field.name: written(field) for field in dataclasses.fields(SECTIONS[section]) if field.name != "options"}
     told = rows(part(section))
     assert {key: told.get(key) for key in keys} == keys
-    options = {*model_options("small-cnn"), *model_options("resnet50")} if section == "model" else set()
+    networks = ("small-cnn", "resnet50", "lipschitz-cnn") if section == "model" else ()
+    options = {option for network in networks for option in model_options(network)}
     assert set(told) == {*keys, *options}
 
 

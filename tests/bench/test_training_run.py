@@ -12,8 +12,8 @@ pytest.importorskip("lightning", reason="the extra 'deep' has lightning")
 from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
+from certimetric import deep  # noqa: E402
 from certimetric.bench import TrainingConfig, load_run, train  # noqa: E402
-from certimetric.bench.training_parts import make_defense  # noqa: E402
 from certimetric.bench.training_run import read_run  # noqa: E402
 from certimetric.datasets.images import load_images  # noqa: E402
 from certimetric.deep import (  # noqa: E402
@@ -349,6 +349,9 @@ def test_own_models_are_trained_and_loaded(tmp_path, monkeypatch, images):
     assert embed(load_run(tmp_path)[0], images).shape == (50, 4)
 
 
+ATTACKED = {"norm": "l2", "eps": 0.3, "steps": 4}
+
+
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
@@ -356,18 +359,42 @@ def test_own_models_are_trained_and_loaded(tmp_path, monkeypatch, images):
         ({"kind": "tuple", "role": "negative", "eps": 0.3, "norm": "l2", "steps": 4}, TupleDefense),
         ({"kind": "batch", "norm": "l2", "eps": 0.3, "steps": 4, "step_size": 0.15}, BatchDefense),
         ({"kind": "perturbation", "radius": 0.2, "weight": 3, "norm": "l2", "per_anchor": 2}, PerturbationDefense),
+        ({"kind": "est", **ATTACKED}, deep.EmbeddingShiftDefense),
+        ({"kind": "ses", "weight": 2, **ATTACKED}, deep.ShiftPenaltyDefense),
+        ({"kind": "trades", "temperature": 0.5, **ATTACKED}, deep.TradesDefense),
+        ({"kind": "act", "per_anchor": 3, **ATTACKED}, deep.AntiCollapseDefense),
+        ({"kind": "hm", "destination": "constant", "level": -0.1, **ATTACKED}, deep.HardnessDefense),
+        ({"kind": "decoupled", "spread": 0.25, **ATTACKED}, deep.DecoupledDefense),
+        ({"kind": "single-step", "points": 3, "norm": "l2", "eps": 0.3}, deep.SingleStepDefense),
+        ({"kind": "free", "replays": 2, "norm": "l2", "eps": 0.3}, deep.FreeDefense),
     ],
 )
 def test_defenses_are_those_of_the_configuration(section, expected):
-    defense = make_defense(config(defense=section))
+    defense = config(defense=section).defense.make()
     assert type(defense) is expected
-    if expected in (TupleDefense, BatchDefense):
+    if expected not in (NoDefense, PerturbationDefense):
+        assert getattr(defense, "attack", defense).ball == L2Ball(0.3)
+    if hasattr(defense, "attack"):
         assert isinstance(defense.attack, PGD)
         assert defense.attack.ball == L2Ball(0.3)
         assert (defense.attack.steps, defense.attack.step_size) == (4, pytest.approx(0.15))
     if expected is PerturbationDefense:
         told = (defense.radius, defense.weight, defense.norm, defense.per_anchor)
         assert told == (0.2, 3.0, "l2", 2)
+    own = {key: value for key, value in section.items() if key not in ("kind", "norm", "eps", "steps", "step_size")}
+    assert {key: getattr(defense, key) for key in own} == own
+
+
+def test_ensembles_are_of_finished_runs(tmp_path):
+    with pytest.raises(ValueError, match=r"\[defense\] needs sources, folders of finished runs"):
+        config(defense={"kind": "ensemble"})
+    train(config(), tmp_path / "first")
+    section = config(defense={"kind": "ensemble", "sources": [str(tmp_path / "first")], **ATTACKED}).defense
+    (source,) = section.make().sources
+    expected = load_run(tmp_path / "first")[0].state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in source.state_dict().items())
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        config(defense={"kind": "ensemble", "sources": ["nowhere"]}).defense.make()
 
 
 @pytest.mark.parametrize(

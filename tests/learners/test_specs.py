@@ -49,3 +49,4 @@ def test_mistakes_are_named_in_one_line(spec, message):
 def test_descriptions():
     assert describe("lmnn+pl:tau=2") == "LMNN + perturbation loss (tau=2)"
     assert describe("gmml") == "GMML"
+    assert describe("Another, ACT") == "Another, ACT"  # no learner of ours keeps its own spelling

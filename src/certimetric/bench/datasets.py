@@ -6,18 +6,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from certimetric.datasets import Dataset, load
 from certimetric.datasets.bundled import bundled_names
+from certimetric.datasets.wording import first_line
 
 VARIABLE = "CERTIMETRIC_DATA"
 
 
+class Named(Protocol):
+    """What a suite asks for: a table (:class:`NamedSet`) or pictures (``NamedImages``), known by its name."""
+
+    @property
+    def name(self) -> str: ...
+
+    def find(self, root: Path | None, *, network: bool) -> Found:
+        """Locate it, see that it is what its name says, and hash its content.
+
+        Raises
+        ------
+        FileNotFoundError, ImportError, ConnectionError
+            If it is not at hand; the message is told.
+        ValueError
+            If there is something else under its name.
+        """
+
+
 @dataclass(frozen=True)
 class NamedSet:
-    """A data set as the experiments mean it.
+    """A table as the experiments mean it.
 
     Parameters
     ----------
@@ -47,6 +67,17 @@ class NamedSet:
     pca: int = 0
     gaps: bool = False
 
+    def find(self, root: Path | None, *, network: bool) -> Found:
+        """Bundled, else from ``NAME.csv`` and the like in the folder or its ``tabular/``, else from OpenML."""
+        source = _locate(self, root)
+        if source is None and network and self.openml:
+            source = f"openml:{self.openml}"
+        if source is None:
+            raise FileNotFoundError(ABSENT)
+        return Found(self, source, load_checked(self, source).sha256())
+
+
+ABSENT = "neither bundled nor in the folder"
 
 _LETTERS = (734, 734, 736, 739, 747, 748, 752, 753, 755, 758, 761, 764, 766)
 _LETTERS += (768, 773, 775, 783, 783, 786, 787, 789, 792, 796, 803, 805, 813)
@@ -106,30 +137,30 @@ class Found:
 
     Parameters
     ----------
-    named : NamedSet
+    named : NamedSet or NamedImages
     source : str
-        What :func:`certimetric.datasets.load` takes.
+        Where a worker loads it from.
     digest : str
         Hash of its content.
     """
 
-    named: NamedSet
+    named: Any
     source: str
     digest: str
 
 
 def find_datasets(
-    wanted: Sequence[NamedSet], root: Path | None, *, network: bool = True
+    wanted: Sequence[Named], root: Path | None, *, network: bool = True
 ) -> tuple[list[Found], dict[str, str]]:
     """Load and check the data sets: bundled, else from files, else from OpenML.
 
     Parameters
     ----------
-    wanted : sequence of NamedSet
+    wanted : sequence of NamedSet or NamedImages
     root : path or None
-        Folder with ``NAME.csv`` and the like, in itself or in ``tabular/``.
+        The data root.
     network : bool, default=True
-        Whether OpenML is asked for what is in neither place.
+        Whether OpenML is asked for tables that are in neither place.
 
     Returns
     -------
@@ -146,21 +177,16 @@ def find_datasets(
     """
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"--data-root: there is no folder {str(root)!r}")
-    found, missing, offline = [], {}, False
+    found, missing, offline = [], {}, ""
     for named in wanted:
-        source = _locate(named, root)
-        if source is None and network and named.openml:
-            source = f"openml:{named.openml}"
-        if source is None:
-            missing[named.name] = "neither bundled nor in the folder" + (
-                ", and OpenML cannot be reached" if offline else ""
-            )
-            continue
         try:
-            found.append(Found(named, source, load_checked(named, source).sha256()))
+            found.append(named.find(root, network=network))
         except ConnectionError:
-            network, offline = False, True  # one attempt says enough
-            missing[named.name] = "neither bundled nor in the folder, and OpenML cannot be reached"
+            network, offline = False, ", and OpenML cannot be reached"  # one attempt says enough
+            missing[named.name] = ABSENT + offline
+        except (FileNotFoundError, ImportError) as error:
+            reason = first_line(error)
+            missing[named.name] = reason + offline if reason == ABSENT else reason
     return found, missing
 
 

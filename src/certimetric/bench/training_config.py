@@ -14,19 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from certimetric.bench.training_defenses import DEFENSES, DefenseSection, NoneSection
 from certimetric.bench.training_sections import (
-    DEFENSES,
-    AttackedSection,
     Component,
     DataSection,
-    DefenseSection,
     EvaluationSection,
     ModelSection,
-    NoiseSection,
-    NoneSection,
-    PerturbationSection,
     TrainingSection,
-    TupleSection,
 )
 from certimetric.datasets.wording import did_you_mean, first_line
 
@@ -58,8 +52,9 @@ class TrainingConfig:
     model : ModelSection
     loss : Component
     miner : Component or None
-        None for distance-weighted sampling under the tuple and perturbation defenses, and for none elsewhere.
-    defense : NoneSection, TupleSection, BatchSection, PerturbationSection or NoiseSection
+        None for distance-weighted sampling under the defenses that perturb tuples, and for none elsewhere.
+    defense : DefenseSection
+        Of one of the kinds in ``certimetric.bench.training_defenses``.
     training : TrainingSection
     evaluation : EvaluationSection
 
@@ -280,7 +275,7 @@ def _impossible(config: TrainingConfig) -> list[str]:
     """What is wrong about values that are of the right kind."""
     from certimetric.deep.augmentation import augmentation
 
-    t, d, e = config.training, config.defense, config.evaluation
+    t, e = config.training, config.evaluation
     rules = [
         (t.epochs >= 1, f"epochs in [training] must be at least 1, got {t.epochs}"),
         (t.per_class >= 1, f"per_class in [training] must be at least 1, got {t.per_class}"),
@@ -298,27 +293,9 @@ def _impossible(config: TrainingConfig) -> list[str]:
         (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
     ]
     if config.loss.name == CERTIFIED:
-        mined = config.miner is not None or isinstance(d, (TupleSection, PerturbationSection))
+        mined = config.miner is not None or hasattr(config.defense, "per_anchor")
         rules.append((not mined, f"the loss {CERTIFIED!r} takes all triplets: no miner, and no defense that mines"))
-    if isinstance(d, AttackedSection):
-        rules += [
-            (d.eps >= 0, f"eps in [defense] must not be negative, got {d.eps:g}"),
-            (d.steps >= 1 and d.restarts >= 1, "steps and restarts in [defense] must be at least 1"),
-            (d.step_size is None or d.step_size > 0, "step_size in [defense] must be positive"),
-        ]
-    if isinstance(d, TupleSection):
-        rules += [
-            (0 <= d.attack_rate <= 1, f"attack_rate in [defense] must lie between 0 and 1, got {d.attack_rate:g}"),
-            (d.per_anchor >= 1, f"per_anchor in [defense] must be at least 1, got {d.per_anchor}"),
-        ]
-    if isinstance(d, NoiseSection):
-        rules.append((d.sigma > 0, f"sigma in [defense] must be positive, got {d.sigma:g}"))
-    if isinstance(d, PerturbationSection):
-        rules += [
-            (d.radius > 0 and d.weight >= 0, "radius in [defense] must be positive and weight not negative"),
-            (d.per_anchor >= 1, f"per_anchor in [defense] must be at least 1, got {d.per_anchor}"),
-        ]
-    faults = [message for holds, message in rules if not holds]
+    faults = [message for holds, message in rules if not holds] + config.defense.faults()
     try:
         augmentation(t.augment)
     except ValueError as error:

@@ -11,13 +11,6 @@ from certimetric.bench.training_config import (
     component_class,
     component_parameters,
 )
-from certimetric.bench.training_sections import (
-    BatchSection,
-    NoiseSection,
-    NoneSection,
-    PerturbationSection,
-    TupleSection,
-)
 from certimetric.datasets.images import Images
 
 if TYPE_CHECKING:
@@ -25,8 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from certimetric.deep import Defense, RobustTrainer
-    from certimetric.deep.attack import Attack
-
 
 CHECKPOINTS, LOGS = "checkpoint", "logs"  # folders of a run
 
@@ -39,29 +30,6 @@ def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = T
     if not pretrained:
         options.pop("weights", None)
     return embedding_model(config.model.name, config.model.dim, in_channels=in_channels, **options)
-
-
-def make_defense(config: TrainingConfig) -> Defense:
-    """The defense that a configuration names."""
-    from certimetric.deep import BatchDefense, NoDefense, NoiseDefense, PerturbationDefense, TupleDefense
-
-    section = config.defense
-    if isinstance(section, NoneSection):
-        return NoDefense()
-    if isinstance(section, NoiseSection):
-        return NoiseDefense(section.sigma)
-    if isinstance(section, PerturbationSection):
-        return PerturbationDefense(section.radius, section.weight, section.norm, section.per_anchor)
-    if isinstance(section, TupleSection):
-        return TupleDefense(section.role, _attack(section), section.attack_rate, section.per_anchor)
-    return BatchDefense(_attack(section))
-
-
-def _attack(section: TupleSection | BatchSection) -> Attack:
-    from certimetric.deep import PGD
-
-    step = 2 * section.eps / section.steps if section.step_size is None else section.step_size
-    return PGD(make_ball(section.norm, section.eps), section.steps, step, section.restarts)
 
 
 def make_ball(norm: str, eps: float) -> Any:
@@ -84,7 +52,18 @@ def make_component(config: TrainingConfig, section: str, n_classes: int) -> Any:
         raise ValueError(f"[{section}] {component.name!r} cannot be made: {error}") from None
 
 
-def make_trainer(config: TrainingConfig, model: nn.Module, loss: Any, folder: Path, callback: Any) -> RobustTrainer:
+def make_trainer(
+    config: TrainingConfig,
+    model: nn.Module,
+    loss: Any,
+    folder: Path | None = None,
+    callback: Any = None,
+    defense: Defense | None = None,
+) -> RobustTrainer:
+    """The trainer that a configuration describes, but for a defense that is given.
+
+    Without a folder it keeps no checkpoints and logs nothing.
+    """
     from certimetric.deep import RobustTrainer
     from certimetric.deep.augmentation import augmentation
 
@@ -93,7 +72,7 @@ def make_trainer(config: TrainingConfig, model: nn.Module, loss: Any, folder: Pa
         model,
         loss,
         miner=None if config.miner is None else make_component(config, "miner", 0),
-        defense=make_defense(config),
+        defense=config.defense.make() if defense is None else defense,
         optimizer=lambda parameters: _optimizer(config, parameters),
         scheduler=(lambda optimizer: _cosine(optimizer, t.epochs)) if t.schedule == "cosine" else None,
         max_epochs=t.epochs,
@@ -103,9 +82,9 @@ def make_trainer(config: TrainingConfig, model: nn.Module, loss: Any, folder: Pa
         strategy=t.strategy,
         precision=t.precision,
         augment=augmentation(t.augment),
-        loggers=_loggers(config, folder),
-        checkpoint_dir=folder / CHECKPOINTS,
-        callbacks=[callback],
+        loggers=() if folder is None else _loggers(config, folder),
+        checkpoint_dir=None if folder is None else folder / CHECKPOINTS,
+        callbacks=() if callback is None else (callback,),
         seed=t.seed,
     )
 

@@ -1,4 +1,4 @@
-"""The sections of the configuration of a training run, each with its keys and defaults."""
+"""The sections of the configuration of a training run, each with its keys and defaults, but for ``[defense]``."""
 
 from __future__ import annotations
 
@@ -31,70 +31,6 @@ class Component:
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class NoneSection:
-    """``[defense]`` with ``kind = "none"``: natural training."""
-
-    kind: Literal["none"] = "none"
-
-
-@dataclass(frozen=True)
-class AttackedSection:
-    """What the defenses with an attack have in common."""
-
-    norm: Literal["linf", "l2"] = "linf"
-    eps: float = 0.01
-    steps: int = 5
-    step_size: float | None = None
-    restarts: int = 1
-
-
-@dataclass(frozen=True)
-class TupleSection(AttackedSection):
-    """``[defense]`` with ``kind = "tuple"``: one role of each tuple is perturbed."""
-
-    kind: Literal["tuple"] = "tuple"
-    role: Literal["positive", "negative", "anchor"] = "positive"
-    attack_rate: float = 1.0
-    per_anchor: int = 1
-
-
-@dataclass(frozen=True)
-class BatchSection(AttackedSection):
-    """``[defense]`` with ``kind = "batch"``: the whole batch is perturbed jointly."""
-
-    kind: Literal["batch"] = "batch"
-
-
-@dataclass(frozen=True)
-class PerturbationSection:
-    """``[defense]`` with ``kind = "perturbation"``: the perturbation loss on first-order margins."""
-
-    kind: Literal["perturbation"] = "perturbation"
-    radius: float = 0.03
-    weight: float = 1.0
-    norm: Literal["linf", "l2"] = "linf"
-    per_anchor: int = 1
-
-
-@dataclass(frozen=True)
-class NoiseSection:
-    """``[defense]`` with ``kind = "noise"``: Gaussian noise, for a model that is to be smoothed."""
-
-    kind: Literal["noise"] = "noise"
-    sigma: float = 0.25
-
-
-DefenseSection = NoneSection | TupleSection | BatchSection | PerturbationSection | NoiseSection
-DEFENSES = {
-    "none": NoneSection,
-    "tuple": TupleSection,
-    "batch": BatchSection,
-    "perturbation": PerturbationSection,
-    "noise": NoiseSection,
-}
 
 
 @dataclass(frozen=True)

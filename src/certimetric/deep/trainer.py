@@ -175,17 +175,18 @@ class RobustTrainer:
                 if self.augment is not None:
                     images = self.augment(images)
                     check_images(images)
-                optimizer.zero_grad()
-                with fabric.autocast():
-                    loss = self.defense.loss(model, images, labels, self.loss, self.miner)
-                if not bool(torch.isfinite(loss)):
-                    raise ValueError(f"the loss of epoch {epoch + 1} is not finite: {float(loss.detach())}")
-                loss.backward()
-                if several:
-                    self._share_gradients()
-                optimizer.step()
-                self._average()
-                losses.append(loss.detach())
+                for _ in range(self.defense.replays):
+                    optimizer.zero_grad()
+                    with fabric.autocast():
+                        loss = self.defense.loss(model, images, labels, self.loss, self.miner)
+                    if not bool(torch.isfinite(loss)):
+                        raise ValueError(f"the loss of epoch {epoch + 1} is not finite: {float(loss.detach())}")
+                    loss.backward()
+                    if several:
+                        self._share_gradients()
+                    optimizer.step()
+                    self._average()
+                    losses.append(loss.detach())
             if not losses:
                 raise ValueError("the loader gives no batches")
             if scheduler is not None:
@@ -227,7 +228,8 @@ class RobustTrainer:
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
         }
-        state = {"optimizer": optimizer.state_dict(), "history": self.history}
+        defense = self.defense.state_dict()
+        state = {"optimizer": optimizer.state_dict(), "history": self.history, "defense": defense}
         if scheduler is not None:
             state["scheduler"] = scheduler.state_dict()
         save_checkpoint(self.checkpoint_dir, epoch, tensors, state)
@@ -242,6 +244,8 @@ class RobustTrainer:
                 prefix = f"{name}."
                 module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
             optimizer.load_state_dict(state["optimizer"])
+            if defense := state.get("defense"):
+                self.defense.load_state_dict(defense)
             if scheduler is not None:
                 scheduler.load_state_dict(state["scheduler"])
         except (KeyError, RuntimeError, ValueError) as error:

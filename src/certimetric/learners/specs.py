@@ -95,7 +95,7 @@ def describe(spec: str) -> str:
     head, _, options = spec.partition(":")
     name = head.strip().lower()
     base = name.removesuffix(PERTURBATION_SUFFIX)
-    label = LEARNERS[base].__name__ if base in LEARNERS else base
+    label = LEARNERS[base].__name__ if base in LEARNERS else head.strip()[: len(base)]
     if name.endswith(PERTURBATION_SUFFIX):
         label += " + perturbation loss"
     return f"{label} ({options.strip()})" if options.strip() else label

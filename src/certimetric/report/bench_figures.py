@@ -22,6 +22,7 @@ from certimetric.report.plots import (
 )
 from certimetric.report.series import Series, assign
 from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
+from certimetric.report.tradeoff import tradeoff_figure
 
 _VARIABLE = re.compile(r"var\(--([a-z0-9-]+)\)")
 _ARRIVED = 1e-14  # below, differences are rounding
@@ -34,8 +35,8 @@ def bench_figure(told: Mapping[str, Any]) -> Figure:
     Parameters
     ----------
     told : dict
-        ``kind`` ("ranks", "curves", "descents" or "ellipses"), ``name``, ``title``, ``reading``, ``learners``, and
-        what the kind needs.
+        ``kind`` ("ranks", "curves", "descents", "ellipses" or "tradeoff"), ``name``, ``title``, ``reading``,
+        ``learners``, and what the kind needs.
 
     Raises
     ------
@@ -167,6 +168,7 @@ _DRAWN = {
     "curves": _curves_figure,
     "descents": _descents_figure,
     "ellipses": _ellipses_figure,
+    "tradeoff": tradeoff_figure,
 }
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from certimetric.bench.suites.base import Suite
 from certimetric.datasets.wording import did_you_mean
 
-NAMES = ("quick", "perturbation", "certified", "aml")
+NAMES = ("quick", "perturbation", "certified", "aml", "deep", "defenses")
 
 
 def find_suite(name: str) -> Suite:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from certimetric.bench.cells import Cell, Record
 
 if TYPE_CHECKING:
-    from certimetric.bench.datasets import Found, NamedSet
+    from certimetric.bench.datasets import Found, Named
 
 
 class Suite(ABC):
@@ -41,10 +41,10 @@ class Suite(ABC):
         return f"{type(self).__module__}:SUITE"
 
     @abstractmethod
-    def datasets(self) -> Sequence[NamedSet]:
+    def datasets(self) -> Sequence[Named]:
         """The data sets that the suite asks for; those that are missing are told."""
 
-    def further(self) -> Sequence[NamedSet]:
+    def further(self) -> Sequence[Named]:
         """Data sets that are used where they are at hand."""
         return ()
 

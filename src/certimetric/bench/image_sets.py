@@ -1,0 +1,107 @@
+"""The image sets of the suites, named once: where each lies, and how many pictures and classes it must have."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from certimetric.bench.datasets import Found
+from certimetric.datasets.image_files import ImageFiles
+from certimetric.datasets.images import Images, load_images
+
+DEEP = ("torch", "pytorch_metric_learning", "lightning", "PIL")
+
+
+@dataclass(frozen=True)
+class NamedImages:
+    """An image set as the experiments mean it.
+
+    Parameters
+    ----------
+    name : str
+        Of :func:`certimetric.datasets.images.load_images`.
+    folders : tuple of str
+        Where it may lie in the data root, the first that is there counts; empty for a set that is bundled.
+    images, classes : (int, int)
+        Of the training and of the test side; no ``images`` where parts of the set may be at hand.
+    size : int or None
+        Side of the pictures in pixels; None for that of the set.
+    backbones : tuple of str
+        Packages of which one must be installed for the model that the experiments use on this set.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    images: tuple[int, int] | None
+    classes: tuple[int, int]
+    size: int | None = None
+    backbones: tuple[str, ...] = ()
+
+    def find(self, root: Path | None, *, network: bool) -> Found:
+        """Bundled, or in one of its folders; pictures are never downloaded."""
+        source = "" if not self.folders else self._locate(root)
+        if lacking := [package for package in DEEP if find_spec(package) is None]:
+            raise ImportError(f'needs {", ".join(lacking)}: pip install "certimetric[deep]"')
+        if self.backbones and not any(find_spec(package) for package in self.backbones):
+            raise ImportError(f"the data are there, but its model needs {' or '.join(self.backbones)}: install one")
+        return Found(self, source, digest(load_sides(self, source), source))
+
+    def _locate(self, root: Path | None) -> str:
+        for folder in self.folders:
+            if root is not None and (root / folder).is_dir():
+                return str((root / folder).resolve())
+        raise FileNotFoundError(f"there is no folder {' or '.join(self.folders)} in the data root")
+
+
+DIGITS = NamedImages("digits", (), (901, 896), (10, 10))
+OMNIGLOT = NamedImages("omniglot", ("images/omniglot", "omniglot"), (2720, 2120), (136, 106))
+MNIST = NamedImages("mnist", ("images/mnist", "mnist"), None, (5, 5))
+
+_RESNET = ("timm", "torchvision")
+CUB = NamedImages("cub", ("CUB_200_2011", "cub", "images/cub"), (5864, 5924), (100, 100), 224, _RESNET)
+CARS196 = NamedImages("cars196", ("cars196", "images/cars196"), (8054, 8131), (98, 98), 224, _RESNET)
+SOP = NamedImages(
+    "sop", ("Stanford_Online_Products", "sop", "images/sop"), (59551, 60502), (11318, 11316), 224, _RESNET
+)
+
+
+@lru_cache(maxsize=2)
+def load_sides(named: NamedImages, source: str) -> tuple[Images, Images]:
+    """The training and the test side of a set, seen to be what its name says.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of its pictures or classes are others.
+    """
+    sides = (
+        load_images(named.name, "train", source or None, named.size),
+        load_images(named.name, "test", source or None, named.size),
+    )
+    counts = (len(sides[0]), len(sides[1])), (len(sides[0].class_names), len(sides[1].class_names))
+    for what, got, expected in (("pictures", counts[0], named.images), ("classes", counts[1], named.classes)):
+        if expected is not None and got != expected:
+            raise ValueError(
+                f"{source!r} is not the image set {named.name!r}: its {what} for training and testing are "
+                f"{got[0]} and {got[1]}, expected {expected[0]} and {expected[1]}"
+            )
+    return sides
+
+
+def digest(sides: tuple[Images, Images], source: str) -> str:
+    """Hash of pictures and labels; of pictures in files their names and sizes, since to read all would take long."""
+    found = hashlib.sha256()
+    for side in sides:
+        if isinstance(side.images, ImageFiles):
+            for path in side.images.paths:
+                found.update(f"{os.path.relpath(path.resolve(), source)}\0{path.stat().st_size}\0".encode())
+        else:
+            found.update(np.ascontiguousarray(side.images).tobytes())
+        found.update(side.labels.tobytes())
+    return found.hexdigest()

@@ -1,0 +1,163 @@
+"""Embeddings that an attacker shifts: train on them, or charge the shift beside the clean loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.attack import Attack
+from certimetric.deep.defenses.base import Defense, Loss, Miner, default_attack
+from certimetric.deep.embeddings import embed
+from certimetric.deep.objectives import EmbeddingShift, Objective, distance
+
+
+class EmbeddingShiftDefense(Defense):
+    """EST: move every embedding as far as possible from where it was, and take the loss of the moved ones.
+
+    The attack sees neither labels nor tuples, so that it serves any loss.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01. It must start at random: the gradient is 0 at the image itself.
+
+    References
+    ----------
+    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293: the embedding-shifted triplet loss.
+    """
+
+    def __init__(self, attack: Attack | None = None):
+        self.attack = default_attack(attack)
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
+    ) -> Tensor:
+        # In evaluation mode, as the attack has the model: a shift that comes of the mode alone is none.
+        references = embed(model, images, len(images))
+        found = None if miner is None else miner(references, labels)
+        if found is not None and not any(len(part) for part in found):
+            return self._nothing(model(images))
+        perturbed = self.attack.for_training()(model, images, EmbeddingShift(references))
+        return loss_fn(model(perturbed), labels, found)
+
+
+class ShiftPenaltyDefense(Defense):
+    """SES: the clean loss, and the mean distance by which an attacker can shift embeddings.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01, starting at random.
+    weight : float, default=1.0
+        Of the shift beside the loss.
+
+    References
+    ----------
+    After Zhou et al., arXiv 2002.11293, with the shift itself suppressed in place of a loss of shifted embeddings.
+    """
+
+    def __init__(self, attack: Attack | None = None, weight: float = 1.0):
+        if not weight >= 0:
+            raise ValueError(f"weight of ShiftPenaltyDefense must be at least 0, got {weight}")
+        self.attack, self.weight = default_attack(attack), weight
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
+    ) -> Tensor:
+        goal = EmbeddingShift(embed(model, images, len(images)))
+        perturbed = self.attack.for_training()(model, images, goal)
+        clean, moved = model(torch.cat([images, perturbed])).split(len(images))
+        found = None if miner is None else miner(clean.detach(), labels)
+        return loss_fn(clean, labels, found) + self.weight * distance(moved, clean).mean()
+
+
+class TradesDefense(Defense):
+    """The clean loss, and how much an attacker can change whom each image is near to, as TRADES does for classes.
+
+    Neighbours in the batch take the place of classes: image i has neighbour j with probability
+    ``softmax_j(−‖f(x_i) − f(x_j)‖² / temperature)``. The attack raises the Kullback–Leibler divergence from the
+    probabilities of the clean image to those of the perturbed one among clean neighbours, and training lowers it.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01, starting at random.
+    weight : float, default=1.0
+        Of the divergence beside the loss.
+    temperature : float, default=0.2
+
+    References
+    ----------
+    Zhang et al., *Theoretically principled trade-off between robustness and accuracy*, arXiv 1901.08573, there with
+    the classes of a classifier.
+    """
+
+    def __init__(self, attack: Attack | None = None, weight: float = 1.0, temperature: float = 0.2):
+        if not weight >= 0 or not temperature > 0:
+            raise ValueError(f"weight must be at least 0 and temperature positive, got {weight} and {temperature}")
+        self.attack, self.weight, self.temperature = default_attack(attack), weight, temperature
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
+    ) -> Tensor:
+        goal = NeighbourDivergence(embed(model, images, len(images)), self.temperature)
+        perturbed = self.attack.for_training()(model, images, goal)
+        clean, moved = model(torch.cat([images, perturbed])).split(len(images))
+        found = None if miner is None else miner(clean.detach(), labels)
+        divergence = neighbour_divergence(moved, clean, self.temperature).mean()
+        return loss_fn(clean, labels, found) + self.weight * divergence
+
+
+class NeighbourDivergence(Objective):
+    """Divergence of each sample's neighbours in a batch from those that its reference has; see `TradesDefense`.
+
+    Parameters
+    ----------
+    references : tensor of shape (n, k)
+        Embeddings of the batch: sample i moved away from reference i, among the other references.
+    temperature : float
+    """
+
+    per_sample = ("own",)
+
+    def __init__(self, references: Tensor, temperature: float):
+        self.references, self.temperature = references.detach(), temperature
+        self.own = torch.arange(len(references), device=references.device)
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return neighbour_divergence(embeddings, self.references, self.temperature, self.own)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        """Whether the most probable neighbour is another."""
+        with torch.no_grad():
+            nearest, before = (
+                _log_probabilities(points, self.references, self.own, self.temperature).argmax(dim=1)
+                for points in (embeddings, self.references[self.own])
+            )
+            return nearest != before
+
+
+def neighbour_divergence(
+    embeddings: Tensor, references: Tensor, temperature: float, own: Tensor | None = None
+) -> Tensor:
+    """Kullback–Leibler divergence of neighbour probabilities, (b,), from those of the references to the embeddings'.
+
+    Parameters
+    ----------
+    embeddings : tensor of shape (b, k)
+    references : tensor of shape (n, k)
+    temperature : float
+    own : int tensor of shape (b,), optional
+        Reference that each embedding was, which is no neighbour of its own; by default 0, 1, ….
+    """
+    own = torch.arange(len(embeddings), device=embeddings.device) if own is None else own
+    before = _log_probabilities(references[own], references, own, temperature)
+    after = _log_probabilities(embeddings, references, own, temperature)
+    return (before.exp() * (before - after)).sum(dim=1)
+
+
+def _log_probabilities(points: Tensor, references: Tensor, own: Tensor, temperature: float) -> Tensor:
+    a, b = points.float(), references.float()
+    squared = a.pow(2).sum(dim=1, keepdim=True) + b.pow(2).sum(dim=1) - 2.0 * a @ b.T
+    # A large number rather than infinity: its probability is 0 all the same, and 0 · (∞ − ∞) is not a number.
+    return (-squared / temperature).scatter(1, own[:, None], -1e9).log_softmax(dim=1)

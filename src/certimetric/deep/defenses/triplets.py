@@ -1,0 +1,337 @@
+"""Several samples of a triplet perturbed together: anti-collapse, hardness manipulation, decoupled triplets."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.attack import Attack
+from certimetric.deep.defenses.base import (
+    Defense,
+    Loss,
+    Miner,
+    check_compares_samples,
+    clean_embeddings,
+    default_attack,
+    loss_on_copies,
+)
+from certimetric.deep.objectives import Objective, distance
+from certimetric.deep.tuples import Triplets, mine_triplets
+
+DESTINATIONS = ("gradual", "benign", "constant")
+
+
+class TripletDefense(Defense):
+    """What defenses that perturb mined triplets share.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01.
+    per_anchor : int, default=1
+        Triplets kept of each anchor; without a miner they are sampled by distance.
+    """
+
+    def __init__(self, attack: Attack | None = None, per_anchor: int = 1):
+        if per_anchor < 1:
+            raise ValueError(f"per_anchor must be at least 1, got {per_anchor}")
+        self.attack, self.per_anchor = default_attack(attack), per_anchor
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
+    ) -> Tensor:
+        check_compares_samples(loss_fn, type(self).__name__)
+        clean = clean_embeddings(model, images)
+        triplets = mine_triplets(clean, labels, miner, self.per_anchor)
+        if not len(triplets[0]):
+            return self._nothing(model(images))
+        return self._triplet_loss(model, images, labels, loss_fn, clean, triplets)
+
+    @abstractmethod
+    def _triplet_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
+    ) -> Tensor:
+        """The loss on triplets of a batch with these clean embeddings."""
+
+
+class AntiCollapseDefense(TripletDefense):
+    """ACT: collapse the positive and the negative of each triplet into one, and train to tell them apart again.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01.
+    per_anchor : int, default=1
+        Triplets kept of each anchor; without a miner they are sampled by distance.
+
+    Raises
+    ------
+    TypeError
+        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
+
+    References
+    ----------
+    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614: the anti-collapse triplet.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> AntiCollapseDefense(PGD(LinfBall(0.1), steps=2)).loss(model, images, labels, TripletMarginLoss(0.2)).ndim
+    0
+    """
+
+    def _triplet_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
+    ) -> Tensor:
+        _, p, n = triplets
+        perturbed = self.attack.for_training()(model, images[torch.cat([p, n])], Collapse())
+        return loss_on_copies(model, images, labels, loss_fn, triplets, perturbed, ["positive", "negative"])
+
+
+class HardnessDefense(TripletDefense):
+    """HM: perturb whole triplets until they are as hard as wanted, and no harder.
+
+    The hardness of a triplet is ``d(a, p) − d(a, n)``. All three samples are perturbed, to bring it up to a level:
+
+    * ``"gradual"``: ``−margin · min(ℓ / margin, 1)`` with the loss ℓ of the last batch, the linear gradual adversary:
+      easy while the model is weak, up to 0 as it learns;
+    * ``"benign"``: that of the hardest clean triplet of the same anchor in the batch;
+    * ``"constant"``: ``level``, a pseudo-hardness.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01.
+    destination : {"gradual", "benign", "constant"}, default="gradual"
+    level : float, default=0.0
+        Of the constant destination.
+    margin : float, default=0.2
+        Of the triplet loss, which scales the gradual destination.
+    structure : float, default=0.5
+        Weight of the intra-class structure: the mean of ``[d(a, ã) − d(a, p)]_+``, so that an anchor's perturbed self
+        ã is nearer to it than another sample of its class. 0 leaves out a forward pass of the clean batch.
+    per_anchor : int, default=1
+        Triplets kept of each anchor; without a miner they are sampled by distance.
+
+    Raises
+    ------
+    TypeError
+        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
+
+    References
+    ----------
+    Zhou & Patel, *Enhancing adversarial robustness for deep metric learning*, arXiv 2203.01439.
+    """
+
+    def __init__(
+        self,
+        attack: Attack | None = None,
+        destination: str = "gradual",
+        level: float = 0.0,
+        margin: float = 0.2,
+        structure: float = 0.5,
+        per_anchor: int = 1,
+    ):
+        super().__init__(attack, per_anchor)
+        if destination not in DESTINATIONS:
+            known = ", ".join(map(repr, DESTINATIONS))
+            raise ValueError(f"destination of HardnessDefense must be one of {known}, got {destination!r}")
+        if not margin > 0 or not structure >= 0:
+            raise ValueError(f"margin must be positive and structure at least 0, got {margin} and {structure}")
+        self.destination, self.level, self.margin, self.structure = destination, level, margin, structure
+        self._last_loss = margin
+
+    def _triplet_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
+    ) -> Tensor:
+        a, p, _ = triplets
+        which = torch.cat(triplets)
+        goal = TowardsHardness(self._wanted(clean, labels, a))
+        perturbed = self.attack.for_training()(model, images[which], goal)
+        embeddings = model(torch.cat([perturbed, images]) if self.structure else perturbed)
+        tuples = torch.arange(len(which), device=a.device).split(len(a))
+        hard = loss_fn(embeddings[: len(which)], labels[which], tuples)
+        self._last_loss = float(hard.detach())
+        if not self.structure:
+            return hard
+        moved, before = embeddings[: len(a)], embeddings[len(which) :]
+        strayed = distance(before[a], moved) - distance(before[a], before[p])
+        return hard + self.structure * strayed.clamp_min(0.0).mean()
+
+    def _wanted(self, clean: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
+        """The hardness to reach, of each triplet."""
+        if self.destination == "benign":
+            return hardest_in_batch(clean, labels)[anchors]
+        level = self.level if self.destination == "constant" else -self.margin * min(self._last_loss / self.margin, 1.0)
+        return torch.full((len(anchors),), level, device=clean.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last_loss": self._last_loss}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._last_loss = float(state["last_loss"])
+
+
+class DecoupledDefense(TripletDefense):
+    """Triplet decoupling: a coin tells whether anchors are perturbed in a batch, or positives and negatives.
+
+    Both raise the hardness ``d(a, p) − d(a, n)`` against samples that stay where they are. Negatives that fall onto
+    their anchors make a model collapse that is trained on them; the objective therefore adds ``spread`` times the mean
+    of the two distances: of two perturbations of the same hardness the one that crowds the triplet less is taken.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        None for 5 steps of PGD in the l∞ ball of 0.01.
+    spread : float, default=0.5
+        0 for decoupling alone; 2 leaves of the objective the distance to the positive.
+    per_anchor : int, default=1
+        Triplets kept of each anchor; without a miner they are sampled by distance.
+
+    Raises
+    ------
+    TypeError
+        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
+
+    References
+    ----------
+    After Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364;
+    how much a triplet has collapsed is told here by its two distances, not by their measure of collapse.
+    """
+
+    def __init__(self, attack: Attack | None = None, spread: float = 0.5, per_anchor: int = 1):
+        super().__init__(attack, per_anchor)
+        if not 0 <= spread <= 2:
+            raise ValueError(f"spread of DecoupledDefense must lie between 0 and 2, got {spread}")
+        self.spread = spread
+
+    def _triplet_loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
+    ) -> Tensor:
+        a, p, n = triplets
+        goal: Objective
+        if bool(torch.rand(()) < 0.5):
+            roles, goal = ["anchor"], SpreadAnchors(clean[p], clean[n], self.spread)
+            which = a
+        else:
+            roles, goal = ["positive", "negative"], SpreadCandidates(clean[a], self.spread)
+            which = torch.cat([p, n])
+        perturbed = self.attack.for_training()(model, images[which], goal)
+        return loss_on_copies(model, images, labels, loss_fn, triplets, perturbed, roles)
+
+
+class GroupObjective(Objective):
+    """A goal for several samples together: blocks of embeddings, of which row i of each belongs to tuple i."""
+
+    blocks: int
+
+    @abstractmethod
+    def together(self, *blocks: Tensor) -> Tensor:
+        """Value of each tuple, (t,), of the embeddings of its samples, (t, k) each."""
+
+    @abstractmethod
+    def reached(self, values: Tensor) -> Tensor:
+        """Whether each tuple has reached the goal, bool (t,)."""
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return self.together(*embeddings.chunk(self.blocks)).repeat(self.blocks) / self.blocks
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.reached(self.together(*embeddings.chunk(self.blocks))).repeat(self.blocks)
+
+    def select(self, rows: Tensor) -> Objective:
+        raise ValueError("the samples of a tuple have no goal one by one")
+
+
+class Collapse(GroupObjective):
+    """Minus the distance of positive and negative; reached where they coincide."""
+
+    blocks = 2
+
+    def together(self, *blocks: Tensor) -> Tensor:
+        return -distance(*blocks)
+
+    def reached(self, values: Tensor) -> Tensor:
+        return values >= -1e-6
+
+
+class TowardsHardness(GroupObjective):
+    """Minus the square of what the hardness of anchor, positive and negative lacks; reached at the wanted one.
+
+    Parameters
+    ----------
+    wanted : tensor of shape (t,)
+    """
+
+    blocks = 3
+
+    def __init__(self, wanted: Tensor):
+        self.wanted = wanted.detach()
+
+    def together(self, *blocks: Tensor) -> Tensor:
+        a, p, n = blocks
+        return -(self.wanted - hardness(a, p, n)).clamp_min(0.0).pow(2)
+
+    def reached(self, values: Tensor) -> Tensor:
+        return values >= 0
+
+
+class SpreadCandidates(GroupObjective):
+    """Hardness of positives and negatives with their fixed anchors, plus their spread; see `DecoupledDefense`."""
+
+    blocks = 2
+
+    def __init__(self, anchors: Tensor, spread: float):
+        self.anchors, self.spread = anchors.detach(), spread
+
+    def together(self, *blocks: Tensor) -> Tensor:
+        positives, negatives = blocks
+        return _spread_hardness(self.anchors, positives, negatives, self.spread)
+
+    def reached(self, values: Tensor) -> Tensor:
+        return values >= 0
+
+
+class SpreadAnchors(Objective):
+    """Hardness of anchors with their fixed positives and negatives, plus their spread; see `DecoupledDefense`."""
+
+    per_sample = ("positives", "negatives")
+
+    def __init__(self, positives: Tensor, negatives: Tensor, spread: float):
+        self.positives, self.negatives, self.spread = positives.detach(), negatives.detach(), spread
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return _spread_hardness(embeddings, self.positives, self.negatives, self.spread)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            return hardness(embeddings, self.positives, self.negatives) >= 0
+
+
+def hardness(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """``d(a, p) − d(a, n)`` of triplets of embeddings, (t,): in the wrong order where it is not negative."""
+    return distance(anchors, positives) - distance(anchors, negatives)
+
+
+def _spread_hardness(anchors: Tensor, positives: Tensor, negatives: Tensor, spread: float) -> Tensor:
+    near, far = distance(anchors, positives), distance(anchors, negatives)
+    return near - far + spread * (near + far) / 2
+
+
+def hardest_in_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Hardness of the hardest triplet of each sample as the anchor, (b,): its farthest positive and nearest negative.
+
+    Samples without a positive count themselves for one, and those without a negative are infinitely easy.
+    """
+    distances = torch.cdist(embeddings.float(), embeddings.float())
+    same = labels[:, None] == labels
+    farthest = distances.masked_fill(~same, -torch.inf).amax(dim=1)
+    return farthest - distances.masked_fill(same, torch.inf).amin(dim=1)
