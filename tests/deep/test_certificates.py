@@ -18,6 +18,7 @@ from certimetric.deep import (
     L2Ball,
     LinfBall,
     LipschitzCertifier,
+    RankingEvaluation,
     certify_retrieval,
     embedding_model,
     lipschitz_constant,
@@ -136,6 +137,19 @@ def test_no_attack_beats_the_lipschitz_certificate(lipschitz_network, gallery, q
     assert flips > 400  # the attacks are worth something
     for x in at_random(found, queries, "l2", torch.Generator().manual_seed(0)):
         assert_sound(found, lipschitz_network, queries, gallery, x)
+
+
+def test_no_attack_on_the_ranking_beats_the_lipschitz_certificate(lipschitz_network, gallery, queries):
+    """2,100 queries under the seven goals of attackers of queries, within three balls."""
+    found = certify_retrieval(lipschitz_network, queries, gallery)
+    evaluation = RankingEvaluation(Index(lipschitz_network, gallery), queries)
+    flips = 0
+    for goal in ("QA+", "QA-", "TMA", "ES", "LTM", "GTM", "GTT"):
+        for eps in (0.1, 0.3, 0.9):
+            attack = PGD(L2Ball(eps), steps=12, random_start=False)
+            x = attack(lipschitz_network, queries.images, evaluation._objective(goal, slice(None)))
+            flips += assert_sound(found, lipschitz_network, queries, gallery, x)
+    assert flips > 200
 
 
 def test_models_on_the_sphere_are_certified_before_they_are_scaled(gallery, queries):
