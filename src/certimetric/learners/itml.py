@@ -148,13 +148,14 @@ class ITML(MahalanobisLearner):
         """Sweep over the constraints until their multipliers settle."""
         L = self._prior_components(X)
         self.bounds_ = self._check_bounds(X @ L.T, rng)
+        M = L.T @ L
         differences = np.ascontiguousarray(differences)
         sign = y.astype(float)
         inverse_bound = 1.0 / np.where(y == 1, *self.bounds_)
         multipliers = np.zeros(len(y))
         for sweep in range(1, self.max_iter + 1):
             before = multipliers.copy()
-            _sweep(L, differences, sign, inverse_bound, multipliers, 1.0 / self.gamma)
+            _sweep(M, differences, sign, inverse_bound, multipliers, 1.0 / self.gamma)
             size = np.linalg.norm(before) + np.linalg.norm(multipliers)
             change = np.abs(multipliers - before).sum() / size if size > 0 else 0.0
             if self.verbose:
@@ -162,7 +163,7 @@ class ITML(MahalanobisLearner):
             if change <= self.tol:
                 break
         self.n_iter_ = sweep
-        self._set_components(L)
+        self._set_components(factor_psd(M))
         return self
 
     def _prior_components(self, X: Array) -> Array:
@@ -195,25 +196,24 @@ class ITML(MahalanobisLearner):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _sweep(L, differences, sign, inverse_bound, multipliers, inverse_gamma):
+def _sweep(M, differences, sign, inverse_bound, multipliers, inverse_gamma):
     """Project onto every constraint once, in place.
 
     The slack variable is a function of the multiplier λ, ``1/ξ = 1/ξ₀ − δ λ/γ`` with δ = ±1. A projection is
-    ``M ← M + β M Δ ΔᵀM`` with ``1 + βp = 1/(1 − δαp)``, p = ΔᵀMΔ; of ``M = LᵀL`` with w = LΔ that is the change
-    ``L ← (I + c wwᵀ) L`` with ``(1 + cp)² = 1 + βp``: M cannot lose its definiteness.
+    ``M ← M + β M Δ ΔᵀM`` with ``1 + βp = 1/(1 − δαp)``, p = ΔᵀMΔ: β > −1/p, so that M stays definite.
     """
     m, d = differences.shape
     ratio = 1.0 / (1.0 + inverse_gamma)
-    w, row = np.empty(d), np.empty(d)
+    v = np.empty(d)
     for t in range(m):
         delta = differences[t]
         p = 0.0
         for a in range(d):
             total = 0.0
             for b in range(d):
-                total += L[a, b] * delta[b]
-            w[a] = total
-            p += total * total
+                total += M[a, b] * delta[b]
+            v[a] = total
+            p += total * delta[a]
         if p <= _SMALLEST:
             continue
         inverse_slack = inverse_bound[t] - sign[t] * multipliers[t] * inverse_gamma
@@ -226,12 +226,8 @@ def _sweep(L, differences, sign, inverse_bound, multipliers, inverse_gamma):
         if alpha == 0.0:
             continue
         multipliers[t] -= alpha
-        c = (1.0 / np.sqrt(kept) - 1.0) / p
-        row[:] = 0.0
+        beta = (1.0 / kept - 1.0) / p
         for a in range(d):
+            step = beta * v[a]
             for b in range(d):
-                row[b] += w[a] * L[a, b]
-        for a in range(d):
-            step = c * w[a]
-            for b in range(d):
-                L[a, b] += step * row[b]
+                M[a, b] += step * v[b]
