@@ -56,7 +56,8 @@ def test_a_killed_run_resumes(tmp_path):
     resumed(tmp_path, kept)
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_run_says_how_to_go_on(tmp_path, jobs):
     kept, code, said = stopped(tmp_path, jobs, signal.SIGINT)
     assert code == 130
