@@ -27,11 +27,8 @@ def convergence_cells(
 ) -> list[Cell]:
     """One cell for each solver on each of the sets, with the default parameters of the learner."""
     return [
-        Cell(
+        found.cell(
             suite,
-            found.named.name,
-            found.digest,
-            found.source,
             learner,
             split,
             seed,

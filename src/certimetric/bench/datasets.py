@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from certimetric.bench.cells import Cell
 from certimetric.datasets import Dataset, load
 from certimetric.datasets.bundled import bundled_names
 from certimetric.datasets.wording import first_line
@@ -147,6 +148,12 @@ class Found:
     named: Any
     source: str
     digest: str
+
+    def cell(
+        self, suite: str, learner: str, split: int, seed: int, protocol: str, parameters: Mapping[str, Any]
+    ) -> Cell:
+        """The cell of a learner on a split of it."""
+        return Cell(suite, self.named.name, self.digest, self.source, learner, split, seed, protocol, parameters)
 
 
 def find_datasets(

@@ -32,11 +32,8 @@ def sensitivity_cells(
 ) -> list[Cell]:
     """One cell for each of the sets: the whole grid, and α = 0, which is GMML."""
     return [
-        Cell(
+        found.cell(
             suite,
-            found.named.name,
-            found.digest,
-            found.source,
             _LEARNER,
             split,
             seed,

@@ -65,11 +65,8 @@ class AmlSuite(Suite):
             cells += convergence_cells(self.name, PROTOCOL, data, split, seed, **HOW)
             cells += sensitivity_cells(self.name, PROTOCOL, data, split, seed, **HOW)
             cells += [
-                Cell(
+                found.cell(
                     self.name,
-                    found.named.name,
-                    found.digest,
-                    found.source,
                     learner,
                     split,
                     seed,

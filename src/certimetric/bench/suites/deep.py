@@ -190,7 +190,7 @@ class DeepSuite(Suite):
         named, setting = found.named, SETTINGS[found.named.name]
         config = None if learner == PIXELS else RECIPES[learner].config(named, setting)
         parameters = settings(learner, config, attacks_on(setting), QUERIES)
-        return Cell(self.name, named.name, found.digest, found.source, learner, split, seed, PROTOCOL, parameters)
+        return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         return measure(cell, next(named for named in self.datasets() if named.name == cell.dataset))

@@ -100,7 +100,7 @@ class DefensesSuite(Suite):
             **settings(learner, config, attacks_on(setting.eps), QUERIES, sources),
             "ers_queries": ERS_QUERIES,
         }
-        return Cell(self.name, found.named.name, found.digest, found.source, learner, split, seed, PROTOCOL, parameters)
+        return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         named = next(named for named in self.datasets() if named.name == cell.dataset)

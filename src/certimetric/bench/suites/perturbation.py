@@ -81,11 +81,8 @@ class PerturbationSuite(Suite):
 
     def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
         return [
-            Cell(
+            found.cell(
                 self.name,
-                found.named.name,
-                found.digest,
-                found.source,
                 learner,
                 split,
                 seed,
