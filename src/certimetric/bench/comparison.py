@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from certimetric.bench.cells import Record
 from certimetric.bench.datasets import NamedSet
@@ -42,6 +42,18 @@ class Measure:
     @property
     def lower_is_better(self) -> bool:
         return self.better == "lower"
+
+
+def plus_minus(values: ArrayLike, digits: int = 1) -> str:
+    """The standard deviation as a table shows it behind a mean; nothing for one value, or where one is not finite.
+
+    Examples
+    --------
+    >>> plus_minus([1.0, 2.0, 3.0]), plus_minus([1.0])
+    (' ± 1.0', '')
+    """
+    found = np.asarray(values, dtype=float)
+    return f" ± {found.std(ddof=1):.{digits}f}" if len(found) > 1 and np.isfinite(found).all() else ""
 
 
 def label(spec: str) -> str:
@@ -121,8 +133,7 @@ class Grid:
             row = [name]
             for j, spec in enumerate(self.learners):
                 values = factor * np.array([measure.read(result) for result in self.results(name, spec)])
-                spread = f" ± {values.std(ddof=1):.{digits}f}" if len(values) > 1 and np.isfinite(values).all() else ""
-                row.append(f"{_number(means[i, j], digits)}{spread}")
+                row.append(f"{_number(means[i, j], digits)}{plus_minus(values, digits)}")
             rows.append(row)
             if ranked:
                 texts = [_number(value, digits) for value in means[i]]

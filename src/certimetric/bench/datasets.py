@@ -224,11 +224,6 @@ def load_checked(named: NamedSet, source: str) -> Dataset:
     return replace(data, X=data.X[:, named.drop :], feature_names=data.feature_names[named.drop :])
 
 
-def named_set(name: str) -> NamedSet:
-    """The entry of a data set, for workers."""
-    return next(named for named in (*SIXTEEN, *FURTHER) if named.name == name)
-
-
 def _without_gaps(data: Dataset) -> Dataset:
     """Leave out the rows that had a gap, and the columns that say so."""
     marks = np.array([name.endswith(" is missing") for name in data.feature_names])

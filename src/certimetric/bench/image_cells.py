@@ -141,16 +141,14 @@ def scores(
 
     "worst" takes for each query the worst over the attacks that ``worst`` names.
     """
-    import torch
-
     from certimetric.deep import Index
+    from certimetric.deep.retrieval import worst_of
 
     index = Index(model, gallery)
     values = {CLEAN: index.score(queries)}
     values |= {entry["name"]: index.score(queries, make_attack(entry)) for entry in attacks}
     if worst:
-        some = [values[name] for name in worst]
-        values[WORST] = {key: torch.stack([one[key] for one in some]).amin(dim=0) for key in some[0]}
+        values[WORST] = worst_of([values[name] for name in worst])
     found = {
         key: {name: float(value[key].double().mean()) for name, value in values.items()}
         for key in ("recall_at_1", "map_at_r")

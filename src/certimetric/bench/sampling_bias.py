@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.bench.cells import Cell, Record
-from certimetric.bench.comparison import Grid, label
+from certimetric.bench.comparison import Grid, label, plus_minus
 from certimetric.bench.datasets import NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, settings
@@ -113,7 +113,7 @@ def tell_toy(records: Sequence[Record], learners: Sequence[str]) -> dict[str, li
     rows, best = [], []
     for i, (kind, words) in enumerate(KINDS.items()):
         texts = [f"{np.mean(values):.1f}" for values in errors[kind]]
-        rows.append([words, *(f"{text} ± {np.std(values, ddof=1):.1f}" for text, values in zip(texts, errors[kind]))])
+        rows.append([words, *(f"{text}{plus_minus(values)}" for text, values in zip(texts, errors[kind]))])
         best += [(i, j + 1) for j, text in enumerate(texts) if text == min(texts, key=float)]
     n = len(errors["biased"][0])
     note = (

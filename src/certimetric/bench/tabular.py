@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.cells import told, warm_up
 from certimetric.bench.cells import Cell
-from certimetric.bench.datasets import NamedSet, load_checked
+from certimetric.bench.datasets import Found, NamedSet, load_checked
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.preparation import Preparation, class_draw, honest_split
 from certimetric.bench.tuning import candidates_of, choose
@@ -41,6 +41,12 @@ SETTINGS: dict[str, Any] = {
 def settings(learner: str, named: NamedSet, **changed: Any) -> dict[str, Any]:
     """The parameters of a cell: all of :data:`SETTINGS`, and the candidates of its learner."""
     return {**SETTINGS, "pca": named.pca, "drop": named.drop, "candidates": candidates_of(learner), **changed}
+
+
+def in_order(data: Sequence[Found], learners: Sequence[str], splits: Iterable[int]) -> Iterator[tuple[int, Found, str]]:
+    """Every learner on every table, split by split and small tables first, so that all have figures early."""
+    by_size = sorted(data, key=lambda found: found.named.rows * found.named.features)
+    return ((split, found, learner) for split in splits for found in by_size for learner in learners)
 
 
 def load_cell(cell: Cell, named: NamedSet) -> tuple[Array, Indices]:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from certimetric.certify.embedded import EmbeddedSet, embedding_radii
 from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.identity import with_own_ids
 from certimetric.deep.retrieval import MODEL, PIXELS, with_positive
@@ -321,6 +320,8 @@ def from_embeddings(
     errors: Array | float = 0.0,
 ) -> Certified:
     """Predictions and radii from embeddings; see :class:`certimetric.certify.embedded.EmbeddedSet`."""
+    from certimetric.certify.embedded import EmbeddedSet, embedding_radii  # kernels that nothing else here needs
+
     classes, codes = np.unique(np.asarray(gallery.labels.cpu()), return_inverse=True)
     if n_neighbors >= len(gallery):
         raise ValueError(f"n_neighbors must be less than the {len(gallery)} pictures of the gallery, got {n_neighbors}")

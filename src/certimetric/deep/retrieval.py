@@ -156,11 +156,12 @@ def _worst(scores: Scores) -> Scores:
     for (name, norm, eps), values in scores.items():
         if name != CLEAN:
             by_ball.setdefault((norm, eps), []).append(values)
-    return {
-        (WORST, norm, eps): {name: torch.stack([values[name] for values in some]).amin(dim=0) for name in some[0]}
-        for (norm, eps), some in by_ball.items()
-        if len(some) > 1
-    }
+    return {(WORST, norm, eps): worst_of(some) for (norm, eps), some in by_ball.items() if len(some) > 1}
+
+
+def worst_of(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The worst of each query, figure by figure, over several attacks."""
+    return {name: torch.stack([values[name] for values in scores]).amin(dim=0) for name in scores[0]}
 
 
 def with_positive(queries: ImageSet, items: ImageSet) -> Tensor:

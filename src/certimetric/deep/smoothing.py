@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, norm
 from torch import Tensor, nn
 
 from certimetric.deep.certificates import Certified, Certifier, from_embeddings
@@ -162,6 +161,8 @@ def proportion_bound(hits: ArrayLike, n: int, alpha: float) -> Array:
     >>> float(proportion_bound(1000, 1000, 0.001)) == 0.001 ** (1 / 1000)
     True
     """
+    from scipy.stats import beta
+
     hits = np.asarray(hits)
     found = np.where(hits == 0, 0.0, beta.ppf(alpha, np.maximum(hits, 1), n - hits + 1))
     return np.asarray(np.where(hits == n, alpha ** (1.0 / n), found))
@@ -175,5 +176,7 @@ def vote_radii(hits: ArrayLike, n: int, sigma: float, alpha: float) -> Array:
     >>> vote_radii([50, 990], 1000, 0.25, 0.001).round(3)
     array([0.   , 0.495])
     """
+    from scipy.stats import norm
+
     share = proportion_bound(hits, n, alpha) * (1 - 1e-12)
     return np.asarray(np.where(share > 0.5, sigma * norm.ppf(np.maximum(share, 0.5)), 0.0))

@@ -11,7 +11,7 @@ from certimetric.bench.cells import Cell, Record
 from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
 from certimetric.bench.convergence import PART as CONVERGENCE
 from certimetric.bench.convergence import convergence_cells, run_convergence, tell_convergence
-from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet, named_set
+from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.sampling_bias import NAME as TOY
 from certimetric.bench.sampling_bias import run_toy, tell_toy, toy_cells
 from certimetric.bench.sensitivity import PART as SENSITIVITY
@@ -19,7 +19,7 @@ from certimetric.bench.sensitivity import SETS as ROC_SETS
 from certimetric.bench.sensitivity import run_sensitivity, sensitivity_cells, tell_sensitivity
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tabular import Fitted, load_cell, settings
+from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
 from certimetric.bench.verification import RATES, verify
 
 PROTOCOL = "aml/1"
@@ -66,15 +66,9 @@ class AmlSuite(Suite):
             cells += sensitivity_cells(self.name, PROTOCOL, data, split, seed, **HOW)
             cells += [
                 found.cell(
-                    self.name,
-                    learner,
-                    split,
-                    seed,
-                    PROTOCOL,
-                    settings(learner, found.named, part=TABULAR, **HOW),
+                    self.name, learner, split, seed, PROTOCOL, settings(learner, found.named, part=TABULAR, **HOW)
                 )
-                for found in data
-                for learner in self.learners
+                for _, found, learner in in_order(data, self.learners, [split])
             ]
         return cells
 
@@ -83,7 +77,7 @@ class AmlSuite(Suite):
         if part == TOY:
             return run_toy(cell)
         run = {CONVERGENCE: run_convergence, SENSITIVITY: run_sensitivity, TABULAR: run_tabular}[part]
-        return run(cell, named_set(cell.dataset))
+        return run(cell, self.named(cell))
 
     def tell(self, records: Sequence[Record]) -> dict[str, Any]:
         def of(part: str) -> list[Record]:

@@ -48,6 +48,10 @@ class Suite(ABC):
         """Data sets that are used where they are at hand."""
         return ()
 
+    def named(self, cell: Cell) -> Any:
+        """The entry of the data set of a cell, for workers."""
+        return next(named for named in (*self.datasets(), *self.further()) if named.name == cell.dataset)
+
     @abstractmethod
     def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
         """The plan, split by split, so that all learners have figures early."""

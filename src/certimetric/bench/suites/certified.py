@@ -17,7 +17,7 @@ from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, 
 from certimetric.bench.preparation import class_draw
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.bench.tabular import Fitted, load_cell, settings
+from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
 
 Array = NDArray[np.float64]
 
@@ -26,6 +26,7 @@ NEIGHBORS = (1, 11)
 _PAPER = ("dna", "pendigits", "satimage", "usps")
 _FRACTIONS = (0.25, 0.5, 1.0)  # of the Euclidean median radius: the sizes of the tables
 _N_EPS = 21
+HOW = {"n_neighbors": 1, "snr": [], "k": list(NEIGHBORS), "certified_rows": 200, "attacked_rows": 30}
 _ATTACKS = (RegionAttack(n_opponents=3), SmoothedVoteAttack())  # more opponents: slower threefold, hardly nearer
 _WRONG = -1.0  # radius and distance of an instance that is predicted wrongly
 
@@ -51,24 +52,12 @@ class CertifiedSuite(Suite):
 
     def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
         return [
-            found.cell(
-                self.name,
-                learner,
-                split,
-                seed,
-                PROTOCOL,
-                settings(
-                    learner, found.named, n_neighbors=1, snr=[], k=list(NEIGHBORS), certified_rows=200, attacked_rows=30
-                ),
-            )
-            for split in range(splits)
-            for found in sorted(data, key=lambda found: found.named.rows * found.named.features)
-            for learner in self.learners
+            found.cell(self.name, learner, split, seed, PROTOCOL, settings(learner, found.named, **HOW))
+            for split, found, learner in in_order(data, self.learners, range(splits))
         ]
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
-        named = next(entry for entry in self.datasets() if entry.name == cell.dataset)
-        fitted = Fitted(*load_cell(cell, named), cell)
+        fitted = Fitted(*load_cell(cell, self.named(cell)), cell)
         rng = np.random.default_rng([cell.seed, cell.split, 41])
         rows = class_draw(fitted.y_test, cell.parameters["certified_rows"], rng)
         some = class_draw(fitted.y_test[rows], cell.parameters["attacked_rows"], rng)

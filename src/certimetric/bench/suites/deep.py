@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from certimetric.bench.cells import Cell, Record
-from certimetric.bench.comparison import Grid, failures_table
+from certimetric.bench.comparison import Grid, failures_table, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, attack, measure, settings
 from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, NamedImages
@@ -193,7 +193,7 @@ class DeepSuite(Suite):
         return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
-        return measure(cell, next(named for named in self.datasets() if named.name == cell.dataset))
+        return measure(cell, self.named(cell))
 
     def tell(self, records: Sequence[Record]) -> dict[str, Any]:
         tables: list[Table] = []
@@ -231,16 +231,15 @@ def _table(grid: Grid, key: str, name: str, title: str, note: str) -> Table:
         for learner in grid.learners:
             values = [_values(grid, dataset, learner, key, attacked) for attacked in NAMES]
             means.append([f"{np.mean(value):.1f}" for value in values])
-            spreads = [f" ± {np.std(value, ddof=1):.1f}" if len(value) > 1 else "" for value in values]
             sizes = f"{dataset} (ε = {setting.eps:g}, ℓ₂ {setting.eps_l2:g})"
-            rows.append([sizes, learner, *(mean + spread for mean, spread in zip(means[-1], spreads))])
+            rows.append([sizes, learner, *(mean + plus_minus(value) for mean, value in zip(means[-1], values))])
         for column in range(len(NAMES)):
             texts = [row[column] for row in means]
             if len(set(texts)) > 1:
                 most = max(texts, key=float)
                 best += [(top + i, column + 2) for i, text in enumerate(texts) if text == most]
-    spread = "Mean ± standard deviation over splits: other weights, batches and queries, the same classes."
-    return Table(name, title, ["data set", "learner", *NAMES], rows, best, f"{note} {spread}".strip())
+    words = "Mean ± standard deviation over splits: other weights, batches and queries, the same classes."
+    return Table(name, title, ["data set", "learner", *NAMES], rows, best, f"{note} {words}".strip())
 
 
 def _cost(records: Sequence[Record]) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.bench.cells import Cell, Record
-from certimetric.bench.comparison import failures_table
+from certimetric.bench.comparison import failures_table, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, asked, attack, scores, settings, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT, NamedImages
@@ -103,7 +103,7 @@ class DefensesSuite(Suite):
         return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
-        named = next(named for named in self.datasets() if named.name == cell.dataset)
+        named = self.named(cell)
         model, told = trained(cell, named)
         queries, gallery = asked(cell, named)
         return {
@@ -242,8 +242,7 @@ def _told(values: Sequence[float], factor: float) -> str:
     if not values:
         return "–"
     scaled = factor * np.array(values)
-    spread = f" ± {scaled.std(ddof=1):.1f}" if len(scaled) > 1 else ""
-    return f"{scaled.mean():.1f}{spread}"
+    return f"{scaled.mean():.1f}{plus_minus(scaled)}"
 
 
 def _leading(text: str) -> float:

@@ -13,7 +13,7 @@ from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tabular import load_cell, measure, settings
+from certimetric.bench.tabular import in_order, load_cell, measure, settings
 
 PROTOCOL = "tabular/2"
 
@@ -81,22 +81,12 @@ class PerturbationSuite(Suite):
 
     def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
         return [
-            found.cell(
-                self.name,
-                learner,
-                split,
-                seed,
-                PROTOCOL,
-                settings(learner, found.named, **self.changed(found)),
-            )
-            for split in range(splits)
-            for found in sorted(data, key=lambda found: found.named.rows * found.named.features)
-            for learner in self.learners
+            found.cell(self.name, learner, split, seed, PROTOCOL, settings(learner, found.named, **self.changed(found)))
+            for split, found, learner in in_order(data, self.learners, range(splits))
         ]
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
-        named = next(n for n in (*self.datasets(), *self.further()) if n.name == cell.dataset)
-        return measure(*load_cell(cell, named), cell)
+        return measure(*load_cell(cell, self.named(cell)), cell)
 
     def tell(self, records: Sequence[Record]) -> dict[str, Any]:
         grid = Grid(records, self.learners)

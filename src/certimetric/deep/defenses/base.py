@@ -100,6 +100,11 @@ def clean_embeddings(model: nn.Module, images: Tensor) -> Tensor:
         return model(images)
 
 
+def finds_nothing(found: Any) -> bool:
+    """Whether a miner was asked, and found no tuple."""
+    return found is not None and not any(len(part) for part in found)
+
+
 def without_memory(loss_fn: Loss) -> Loss:
     """The loss inside a cross-batch memory: that takes in embeddings whenever it is called, attacked ones too."""
     from pytorch_metric_learning.losses import CrossBatchMemory

@@ -16,6 +16,7 @@ from certimetric.deep.defenses.base import (
     check_compares_samples,
     clean_embeddings,
     default_attack,
+    finds_nothing,
     without_memory,
 )
 from certimetric.deep.freeze import frozen
@@ -93,10 +94,8 @@ class EnsembleDefense(Defense):
 
 def mined(model: nn.Module, images: Tensor, labels: Tensor, miner: Miner | None) -> tuple[Any, bool]:
     """What the miner finds in the clean batch, None without a miner; and whether it finds nothing."""
-    if miner is None:
-        return None, False
-    found = miner(clean_embeddings(model, images), labels)
-    return found, not any(len(part) for part in found)
+    found = None if miner is None else miner(clean_embeddings(model, images), labels)
+    return found, finds_nothing(found)
 
 
 def attacked_jointly(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
-from certimetric.deep.defenses.base import Defense, Loss, Miner, default_attack
+from certimetric.deep.defenses.base import Defense, Loss, Miner, default_attack, finds_nothing
 from certimetric.deep.embeddings import embed
 from certimetric.deep.objectives import EmbeddingShift, Objective, distance
 
@@ -35,13 +37,37 @@ class EmbeddingShiftDefense(Defense):
         # In evaluation mode, as the attack has the model: a shift that comes of the mode alone is none.
         references = embed(model, images, len(images))
         found = None if miner is None else miner(references, labels)
-        if found is not None and not any(len(part) for part in found):
+        if finds_nothing(found):
             return self._nothing(model(images))
         perturbed = self.attack.for_training()(model, images, EmbeddingShift(references))
         return loss_fn(model(perturbed), labels, found)
 
 
-class ShiftPenaltyDefense(Defense):
+class PenaltyDefense(Defense):
+    """The clean loss, and a charge on what an attacker can do to the embeddings of a batch."""
+
+    attack: Attack
+    weight: float
+
+    @abstractmethod
+    def _goal(self, references: Tensor) -> Objective:
+        """What the attacker does to clean embeddings."""
+
+    @abstractmethod
+    def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
+        """How much of it is done, (b,)."""
+
+    def loss(
+        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
+    ) -> Tensor:
+        goal = self._goal(embed(model, images, len(images)))
+        perturbed = self.attack.for_training()(model, images, goal)
+        clean, moved = model(torch.cat([images, perturbed])).split(len(images))
+        found = None if miner is None else miner(clean.detach(), labels)
+        return loss_fn(clean, labels, found) + self.weight * self._charge(moved, clean).mean()
+
+
+class ShiftPenaltyDefense(PenaltyDefense):
     """SES: the clean loss, and the mean distance by which an attacker can shift embeddings.
 
     Parameters
@@ -61,17 +87,14 @@ class ShiftPenaltyDefense(Defense):
             raise ValueError(f"weight of ShiftPenaltyDefense must be at least 0, got {weight}")
         self.attack, self.weight = default_attack(attack), weight
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        goal = EmbeddingShift(embed(model, images, len(images)))
-        perturbed = self.attack.for_training()(model, images, goal)
-        clean, moved = model(torch.cat([images, perturbed])).split(len(images))
-        found = None if miner is None else miner(clean.detach(), labels)
-        return loss_fn(clean, labels, found) + self.weight * distance(moved, clean).mean()
+    def _goal(self, references: Tensor) -> Objective:
+        return EmbeddingShift(references)
+
+    def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
+        return distance(moved, clean)
 
 
-class TradesDefense(Defense):
+class TradesDefense(PenaltyDefense):
     """The clean loss, and how much an attacker can change whom each image is near to, as TRADES does for classes.
 
     Neighbours in the batch take the place of classes: image i has neighbour j with probability
@@ -97,15 +120,11 @@ class TradesDefense(Defense):
             raise ValueError(f"weight must be at least 0 and temperature positive, got {weight} and {temperature}")
         self.attack, self.weight, self.temperature = default_attack(attack), weight, temperature
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        goal = NeighbourDivergence(embed(model, images, len(images)), self.temperature)
-        perturbed = self.attack.for_training()(model, images, goal)
-        clean, moved = model(torch.cat([images, perturbed])).split(len(images))
-        found = None if miner is None else miner(clean.detach(), labels)
-        divergence = neighbour_divergence(moved, clean, self.temperature).mean()
-        return loss_fn(clean, labels, found) + self.weight * divergence
+    def _goal(self, references: Tensor) -> Objective:
+        return NeighbourDivergence(references, self.temperature)
+
+    def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
+        return neighbour_divergence(moved, clean, self.temperature)
 
 
 class NeighbourDivergence(Objective):
