@@ -17,7 +17,7 @@ from certimetric.bench.cells import Record
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
-from certimetric.bench.suites import defenses
+from certimetric.bench.suites import defenses, find_suite, load_suite
 from certimetric.bench.training_defenses import DEFENSES as KINDS
 from certimetric.bench.training_defenses import EnsembleSection
 from certimetric.report.bench import bench_svgs, render_bench
@@ -53,7 +53,25 @@ def test_every_defense_is_compared(cells):
     compared = {cell.parameters["config"]["defense"]["kind"] for cell in cells if cell.learner != PIXELS}
     assert compared == set(KINDS)
     sections = [cell.parameters["config"]["defense"] for cell in cells if cell.learner != PIXELS]
-    assert {section["eps"] for section in sections if "eps" in section} == {defenses.SETTINGS["digits"].eps}
+    assert {section["eps"] for section in sections if "eps" in section} == {defenses.RADII["linf"]["digits"]}
+
+
+def test_suites_differ_in_the_norm_alone():
+    """Whatever is perturbed, in training or of the queries, is perturbed in the norm of the suite."""
+    assert find_suite("defenses-l2") is load_suite(defenses.SUITE_L2.reference) is defenses.SUITE_L2
+    found = [DIGITS.find(None, network=False)]
+    for cell, other in zip(
+        SUITE.cells(found, seed=0, splits=1), defenses.SUITE_L2.cells(found, seed=0, splits=1), strict=True
+    ):
+        assert (cell.learner, cell.split, cell.digest) == (other.learner, other.split, other.digest)
+        for told, norm in ((cell.parameters, "linf"), (other.parameters, "l2")):
+            eps = defenses.RADII[norm]["digits"]
+            assert {entry["norm"] for entry in told["attacks"]} == {norm}
+            assert max(entry["eps"] for entry in told["attacks"]) == eps
+            section = {} if told["config"] is None else told["config"]["defense"]
+            if section.get("kind") not in (None, "none", "noise"):
+                assert section["norm"] == norm
+                assert section.get("eps", section.get("radius")) == eps
 
 
 @pytest.mark.parametrize("learner", SUITE.learners)

@@ -180,8 +180,10 @@ def _serve(answers: IO[str]) -> None:
     # Imports count as starting, not as a cell. What goes wrong here is told by the first cell.
     with contextlib.suppress(Exception):
         from certimetric.bench.suites import load_suite
+        from certimetric.geometry.allocation import keep_freed_memory
         from certimetric.geometry.neighbors import single_threaded
 
+        keep_freed_memory()
         load_suite(sys.argv[2])
         with single_threaded():
             pass

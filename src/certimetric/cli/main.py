@@ -18,8 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import typer
 
     from certimetric.cli.app import app
+    from certimetric.geometry.allocation import keep_freed_memory
     from certimetric.geometry.interrupts import is_interrupt
 
+    keep_freed_memory()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # one line on stderr is the message, not a library's remark before it
     given = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]

@@ -1,4 +1,4 @@
-"""The suites: each is one module here with its ``SUITE``."""
+"""The suites: each is an instance in one of the modules here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from importlib import import_module
 from certimetric.bench.suites.base import Suite
 from certimetric.datasets.wording import did_you_mean
 
-NAMES = ("quick", "perturbation", "certified", "aml", "deep", "defenses")
+_SUITES = {name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "deep", "defenses")}
+_SUITES["defenses-l2"] = "defenses:SUITE_L2"
+NAMES = tuple(_SUITES)
 
 
 def find_suite(name: str) -> Suite:
@@ -20,7 +22,7 @@ def find_suite(name: str) -> Suite:
     """
     if name not in NAMES:
         raise ValueError(f"unknown suite {name!r}{did_you_mean(name, NAMES)}; known are {', '.join(NAMES)}")
-    return load_suite(f"certimetric.bench.suites.{name}:SUITE")
+    return load_suite(f"{__name__}.{_SUITES[name]}")
 
 
 def load_suite(reference: str) -> Suite:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Suite(ABC):
-    """A published protocol; a subclass in a module of this package, with an instance called ``SUITE``, is a suite.
+    """A published protocol: a subclass in a module of this package, of which an instance there is a suite.
 
     Attributes
     ----------
@@ -26,6 +26,8 @@ class Suite(ABC):
         Time that it takes on two cores, about.
     splits : int
         Splits, if no other number is asked for.
+    instance : str
+        Name of the instance in its module.
     """
 
     name: str
@@ -34,11 +36,12 @@ class Suite(ABC):
     needs: str
     minutes: float
     splits: int
+    instance = "SUITE"
 
     @property
     def reference(self) -> str:
         """Where a worker finds this suite."""
-        return f"{type(self).__module__}:SUITE"
+        return f"{type(self).__module__}:{self.instance}"
 
     @abstractmethod
     def datasets(self) -> Sequence[Named]:

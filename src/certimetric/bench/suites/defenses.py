@@ -1,4 +1,4 @@
-"""``defenses``: all robust training losses side by side, robustness against accuracy against cost."""
+"""``defenses``, ``defenses-l2``: all robust training losses side by side, robustness against accuracy against cost."""
 
 from __future__ import annotations
 
@@ -31,19 +31,25 @@ _CLEAN_LOSS = 0.05  # of R@1 that a defense may lie below the reference and stil
 
 @dataclass(frozen=True)
 class Setting:
-    """How models are trained on a data set, and the radius of attacks, in training and on the queries."""
+    """How models are trained on a data set."""
 
     model: Mapping[str, Any]
     training: Mapping[str, Any]
-    eps: float
 
 
 _CNN = {"name": "small-cnn", "dim": 128, "downsample": "max", "norm": "none", "mean": 0.0, "std": 1.0}
 SETTINGS = {
-    "digits": Setting({"name": "small-cnn", "dim": 64}, {"epochs": 15, "batch_size": 112, "per_class": 11}, 0.1),
-    "mnist": Setting(_CNN, {"epochs": 6, "batch_size": 112, "per_class": 4, "schedule": "cosine"}, 77 / 255),
-    "omniglot": Setting(_CNN, {"epochs": 16, "batch_size": 112, "per_class": 4, "schedule": "cosine"}, 0.1),
+    "digits": Setting({"name": "small-cnn", "dim": 64}, {"epochs": 15, "batch_size": 112, "per_class": 11}),
+    "mnist": Setting(_CNN, {"epochs": 6, "batch_size": 112, "per_class": 4, "schedule": "cosine"}),
+    "omniglot": Setting(_CNN, {"epochs": 16, "batch_size": 112, "per_class": 4, "schedule": "cosine"}),
 }
+
+# Of perturbations in training, and of the queries.
+RADII = {
+    "linf": {"digits": 0.1, "mnist": 77 / 255, "omniglot": 0.1},
+    "l2": {"digits": 0.5, "mnist": 1.5, "omniglot": 1.0},
+}
+_BALLS = {"linf": "l∞", "l2": "l2"}
 
 _ATTACKED = {"steps": 5}
 DEFENSES: dict[str, dict[str, Any]] = {
@@ -67,19 +73,29 @@ DEFENSES: dict[str, dict[str, Any]] = {
 
 
 class DefensesSuite(Suite):
-    """Retrieval by models that were trained with every defense: accuracy, robustness, cost."""
+    """Retrieval by models that were trained with every defense: accuracy, robustness, cost.
 
-    name = "defenses"
+    Parameters
+    ----------
+    norm : {"linf", "l2"}
+        Of perturbations, in training and of the queries; the empirical robustness score is in l∞ in both.
+    """
+
     title = "Defenses of embedding models"
-    about = (
-        "Embedding models trained with every defense and the triplet loss: R@1 and mAP@R, clean and under the worst of "
-        "PGD and Auto-PGD on the queries, the empirical robustness score, and seconds of an epoch. ACT and the score "
-        "after Zhou et al., arXiv 2106.03614, EST after arXiv 2002.11293, HM after arXiv 2203.01439, and further ones."
-    )
     needs = "the extra 'deep'; digits is bundled, mnist and omniglot come from --data-root; what is missing is told"
     minutes = 90.0
     splits = 2
     learners = (PIXELS, *DEFENSES)
+
+    def __init__(self, norm: str):
+        self.norm = norm
+        self.name, self.instance = {"linf": ("defenses", "SUITE"), "l2": ("defenses-l2", "SUITE_L2")}[norm]
+        self.about = (
+            f"Embedding models trained with every defense in {_BALLS[norm]} and the triplet loss: R@1 and mAP@R, clean "
+            "and under the worst of PGD and Auto-PGD on the queries, the empirical robustness score, and seconds of an "
+            "epoch. ACT and the score after Zhou et al., arXiv 2106.03614, EST after arXiv 2002.11293, HM after arXiv "
+            "2203.01439, and further ones."
+        )
 
     def datasets(self) -> Sequence[NamedImages]:
         return (DIGITS, MNIST, OMNIGLOT)
@@ -93,11 +109,11 @@ class DefensesSuite(Suite):
         ]
 
     def _cell(self, found: Found, learner: str, split: int, seed: int) -> Cell:
-        setting = SETTINGS[found.named.name]
-        config = None if learner == PIXELS else configuration(found.named, DEFENSES[learner])
-        sources = [configuration(found.named, DEFENSES[NATURAL])] if learner == "ensemble" else []
+        config = None if learner == PIXELS else configuration(found.named, DEFENSES[learner], self.norm)
+        sources = [configuration(found.named, DEFENSES[NATURAL], self.norm)] if learner == "ensemble" else []
+        attacks = attacks_on(self.norm, RADII[self.norm][found.named.name])
         parameters = {
-            **settings(learner, config, attacks_on(setting.eps), QUERIES, sources),
+            **settings(learner, config, attacks, QUERIES, sources),
             "ers_queries": ERS_QUERIES,
         }
         return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
@@ -117,8 +133,8 @@ class DefensesSuite(Suite):
         learners = [{"spec": learner, "label": learner} for learner in self.learners]
         tables, figures, summary = [], [], []
         if found.datasets:
-            tables = [_table(found)]
-            figures = [_figure(found, name) for name in found.datasets]
+            tables = [_table(found, self.norm)]
+            figures = [_figure(found, name, self.norm) for name in found.datasets]
             summary = [_sentence(found, name) for name in found.datasets if found.has(name, REFERENCE)]
         if (failures := failures_table(records)) is not None:
             tables.append(failures)
@@ -130,26 +146,24 @@ class DefensesSuite(Suite):
         }
 
 
-def configuration(named: NamedImages, defense: Mapping[str, Any]) -> dict[str, Any]:
+def configuration(named: NamedImages, defense: Mapping[str, Any], norm: str) -> dict[str, Any]:
     """The training configuration of a defense on a data set."""
     setting = SETTINGS[named.name]
     told = dict(defense)
-    if told["kind"] == "perturbation":
-        told["radius"] = setting.eps
-    elif told["kind"] not in ("none", "noise"):
-        told["eps"] = setting.eps
+    if told["kind"] not in ("none", "noise"):
+        told |= {"norm": norm, "radius" if told["kind"] == "perturbation" else "eps": RADII[norm][named.name]}
     training = dict(setting.training)
     if told["kind"] == "free":  # as many steps of the optimiser as the others, for about the price of natural training
         training["epochs"] = max(1, round(training["epochs"] / told["replays"]))
     return {"data": {"name": named.name}, "model": setting.model, "defense": told, "training": training}
 
 
-def attacks_on(eps: float) -> list[dict[str, Any]]:
+def attacks_on(norm: str, eps: float) -> list[dict[str, Any]]:
     """PGD at half the radius, and PGD and Auto-PGD at the radius."""
     return [
-        attack("PGD ε / 2", "PGD", "linf", eps / 2, steps=20),
-        attack("PGD ε", "PGD", "linf", eps, steps=20),
-        attack("APGD ε", "APGD", "linf", eps, steps=20),
+        attack("PGD ε / 2", "PGD", norm, eps / 2, steps=20),
+        attack("PGD ε", "PGD", norm, eps, steps=20),
+        attack("APGD ε", "APGD", norm, eps, steps=20),
     ]
 
 
@@ -212,7 +226,7 @@ _COLUMNS = (
 )
 
 
-def _table(found: Results) -> Table:
+def _table(found: Results, norm: str) -> Table:
     """A row for each learner on each data set; the best of a column on a data set is marked."""
     rows: list[list[str]] = []
     best: list[tuple[int, int]] = []
@@ -222,7 +236,7 @@ def _table(found: Results) -> Table:
             told = [_told(found.values(dataset, learner, *path), factor) for _, path, factor in _COLUMNS]
             epoch, whole = (found.mean(dataset, learner, key) for key in ("epoch_seconds", "train_seconds"))
             cost = ["–", "–"] if learner == PIXELS else [f"{epoch:.2f}", f"{whole:.0f}"]
-            rows.append([f"{dataset} (ε = {SETTINGS[dataset].eps:.3g})", learner, *told, *cost])
+            rows.append([f"{dataset} ({_radius(dataset, norm)})", learner, *told, *cost])
         for j in range(2, 2 + len(_COLUMNS)):
             means = [_leading(row[j]) for row in rows[top:]]
             known = [value for value in means if not np.isnan(value)]
@@ -238,6 +252,10 @@ def _table(found: Results) -> Table:
     return Table("defenses", "Defenses", header, rows, best, note)
 
 
+def _radius(dataset: str, norm: str) -> str:
+    return f"{_BALLS[norm]} ε = {RADII[norm][dataset]:.3g}"
+
+
 def _told(values: Sequence[float], factor: float) -> str:
     if not values:
         return "–"
@@ -249,7 +267,7 @@ def _leading(text: str) -> float:
     return float("nan") if text == "–" else float(text.split(" ")[0])
 
 
-def _figure(found: Results, dataset: str) -> dict[str, Any]:
+def _figure(found: Results, dataset: str, norm: str) -> dict[str, Any]:
     """Attacked against clean R@1, and against the time of an epoch beside that of natural training."""
     natural = found.mean(dataset, NATURAL, "epoch_seconds") if found.has(dataset, NATURAL) else float("nan")
     learners = []
@@ -264,15 +282,15 @@ def _figure(found: Results, dataset: str) -> dict[str, Any]:
                 "cost": cost if np.isfinite(cost) else None,
             }
         )
-    eps = f"{SETTINGS[dataset].eps:.3g}"
+    radius = _radius(dataset, norm)
     return {
         "kind": "tradeoff",
         "name": f"{dataset}-tradeoff",
         "title": f"{dataset}: robustness, accuracy, cost",
-        "reading": f"Each defense once, at the height of its R@1 under attack at ε = {eps} (l∞): on the left by its "
+        "reading": f"Each defense once, at the height of its R@1 under attack at {radius}: on the left by its "
         "clean R@1, on the right by the time of an epoch beside that of natural training. Up and right is better on "
         "the left, up and left on the right; raw pixels cost no training.",
-        "labels": ["R@1, clean", f"R@1, attacked at ε = {eps}", "time of an epoch"],
+        "labels": ["R@1, clean", f"R@1, attacked at {radius}", "time of an epoch"],
         "learners": learners,
     }
 
@@ -310,4 +328,4 @@ def _sentence(found: Results, dataset: str) -> str:
     return f"{text}."
 
 
-SUITE = DefensesSuite()
+SUITE, SUITE_L2 = DefensesSuite("linf"), DefensesSuite("l2")
