@@ -23,6 +23,7 @@ from certimetric.datasets.images import load_images
 from certimetric.deep import ImageSet, Index, RankingEvaluation, embedding_model, empirical_robustness_score
 from certimetric.deep.ranking_evaluation import GOALS
 from certimetric.deep.robustness_score import BUDGETS
+from certimetric.geometry import keep_freed_memory
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--queries", type=int, default=1000)
@@ -37,6 +38,7 @@ parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
 parser.add_argument("--skip-whole", action="store_true", help="the ratio alone")
 arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
+keep_freed_memory()  # as the commands do
 
 file = Path(__file__).parents[1] / "tests" / "deep" / "reference_ers.py"
 spec = importlib.util.spec_from_file_location("reference_ers", file)
