@@ -1,6 +1,7 @@
 """Further defenses: what their attacks raise, what they reduce to without one, and what they leave alone."""
 
 import copy
+import math
 
 import pytest
 
@@ -28,7 +29,7 @@ from certimetric.deep import (  # noqa: E402
     TradesDefense,
     mine_triplets,
 )
-from certimetric.deep.defenses import shifts, single_step, triplets  # noqa: E402
+from certimetric.deep.defenses import decoupled, shifts, single_step, triplets  # noqa: E402
 from certimetric.deep.objectives import EmbeddingShift  # noqa: E402
 
 EPS = 0.1
@@ -176,7 +177,6 @@ def objective_and_points(digits, model, name):
         ("act", triplets.Collapse),
         ("hm-constant", triplets.TowardsHardness),
         ("hm-benign", triplets.TowardsHardness),
-        ("decoupled", (triplets.SpreadAnchors, triplets.SpreadCandidates)),
     ],
 )
 def test_attacks_raise_what_they_are_for(digits, model, name, kind):
@@ -263,10 +263,60 @@ def test_decoupling_perturbs_anchors_or_candidates(digits, model):
         triplets_found = sizes[1] if sizes[1] <= 40 else sizes[1] // 2
         seen.add(copies // triplets_found)
     assert seen == {1, 2}
-    anchors, p, n = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
-    assert float(triplets.SpreadAnchors(p, n, 0.0)(anchors)) == pytest.approx(1 - 3)
-    assert float(triplets.SpreadAnchors(p, n, 2.0)(anchors)) == pytest.approx(2 * 1)
-    assert triplets.SpreadCandidates(anchors, 0.5)(torch.cat([p, n])).tolist() == pytest.approx([(-2 + 1) / 2] * 2)
+
+
+def test_collapseness_against_a_loop():
+    torch.manual_seed(0)
+    near, far, sharpness = torch.rand(6), torch.rand(6), 3.0
+
+    def weighted(values):
+        weights = [float(torch.exp(sharpness * (d - values.max()))) for d in values]
+        return sum(w * float(d) for w, d in zip(weights, values)) / sum(weights)
+
+    found = decoupled.collapseness(near, far, sharpness)
+    assert float(found) == pytest.approx(weighted(near) - weighted(far), abs=1e-6)
+    assert float(decoupled.collapseness(near, near, sharpness)) == 0
+
+
+def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
+    model.eval()
+    images, labels = digits[0][:40], digits[1][:40]
+    with torch.no_grad():
+        clean = model(images)
+    a, p, n = mine_triplets(clean, labels)
+    goal = decoupled.CollapsedCandidates(clean[a], 10.0)
+
+    def reached(eps):
+        found = PGD(LinfBall(eps), 20, eps / 4)(model, images[torch.cat([p, n])], goal)
+        with torch.no_grad():
+            near, far = ((clean[a] - block).norm(dim=1) for block in model(found).chunk(2))
+        return float(decoupled.collapseness(near, far, 10.0))
+
+    start = float(decoupled.collapseness((clean[a] - clean[p]).norm(dim=1), (clean[a] - clean[n]).norm(dim=1), 10.0))
+    values = [start, reached(0.01), reached(0.02), reached(0.5)]
+    assert values == sorted(values) and values[0] < values[2] < 0
+    # Of a step that leaps over 0 the objective does not tell how far.
+    assert float(goal.together(torch.cat([clean[n], clean[p]]))) == 0.0 and values[3] > -0.01
+
+
+def test_anchors_leave_their_place_for_negatives(digits, model):
+    model.eval()
+    images, labels = digits[0][:40], digits[1][:40]
+    with torch.no_grad():
+        clean = model(images)
+    a, p, n = mine_triplets(clean, labels)
+    goal = decoupled.MovedAnchors(clean[a], clean[p], clean[n], 10.0)
+    found = PGD(LinfBall(0.05), 10, 0.0125)(model, images[a], goal)
+    with torch.no_grad():
+        moved = model(found)
+        assert goal.together(moved) > goal.together(clean[a])
+        assert (moved - clean[a]).norm(dim=1).mean() > 0.01
+        assert (moved - clean[n]).norm(dim=1).mean() < (clean[a] - clean[n]).norm(dim=1).mean()
+    # By hand: one triplet whose anchor has moved by 1, its positive 1 away and its negative 3.
+    one = decoupled.MovedAnchors(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), torch.tensor([[0.0, 3]]), 1.0)
+    assert float(one.together(torch.zeros(1, 2))) == pytest.approx(-math.exp(-2) * (3 - 1))
+    one = decoupled.MovedAnchors(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 3]]), torch.tensor([[0.0, 1]]), 1.0)
+    assert float(one.together(torch.zeros(1, 2))) == pytest.approx(-2)
 
 
 def test_divergence_of_neighbours_against_a_loop():
@@ -447,7 +497,7 @@ def test_batches_without_a_triplet_are_counted(digits, model, name):
         (lambda: AntiCollapseDefense(per_anchor=0), "per_anchor must be at least 1"),
         (lambda: HardnessDefense(destination="hard"), "destination of HardnessDefense must be one of 'gradual'"),
         (lambda: HardnessDefense(margin=0), "margin must be positive"),
-        (lambda: DecoupledDefense(spread=3), "spread of DecoupledDefense must lie between 0 and 2"),
+        (lambda: DecoupledDefense(sharpness=0), "sharpness of DecoupledDefense must be positive"),
         (lambda: EnsembleDefense([]), "needs at least one other model"),
         (lambda: SingleStepDefense(points=0), "points must be at least 1"),
         (lambda: FreeDefense(replays=0), "replays of FreeDefense must be at least 1"),

@@ -76,7 +76,7 @@ def test_loss_of_a_batch():
     items, labels = gallery(n=10)
     loss = TupleLoss(lambda embeddings, labels, tuples: (embeddings**2).sum(), labels)
     assert loss(items).sum() == pytest.approx(float((items**2).sum()), rel=1e-5)
-    with pytest.raises(ValueError, match="no meaning for some of its samples"):
+    with pytest.raises(ValueError, match="a goal together have none one by one"):
         loss.select(torch.tensor([0]))
 
 

@@ -32,10 +32,9 @@ class DefenseSection:
 
 _LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attack_rate": (lambda value: 0 <= value <= 1, "lie between 0 and 1"),
-    "spread": (lambda value: 0 <= value <= 2, "lie between 0 and 2"),
     **dict.fromkeys(("eps", "weight", "structure"), (lambda value: value >= 0, "not be negative")),
     **dict.fromkeys(
-        ("step_size", "radius", "margin", "temperature", "sigma"), (lambda value: value > 0, "be positive")
+        ("step_size", "radius", "margin", "temperature", "sigma", "sharpness"), (lambda value: value > 0, "be positive")
     ),
     **dict.fromkeys(
         ("steps", "restarts", "per_anchor", "points", "replays"), (lambda value: value >= 1, "be at least 1")
@@ -216,13 +215,13 @@ class DecoupledSection(AttackedSection):
     """Anchors are perturbed, or positives and negatives, in turn."""
 
     kind: Literal["decoupled"] = "decoupled"
-    spread: float = 0.5
+    sharpness: float = 10.0
     per_anchor: int = 1
 
     def make(self) -> Defense:
         from certimetric.deep import DecoupledDefense
 
-        return DecoupledDefense(self.attack(), self.spread, self.per_anchor)
+        return DecoupledDefense(self.attack(), self.sharpness, self.per_anchor)
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,10 @@ def _small_cnn(
         outputs = width * 2**i
         stride = stem if i == 0 else 2 if downsample == "stride" else 1
         layers.append(nn.Conv2d(channels, outputs, 3, stride=stride, padding=1, bias=norm == "none"))
-        layers += [_NORMALISATIONS[norm](outputs), nn.ReLU()]
+        layers.append(_NORMALISATIONS[norm](outputs))
         if downsample == "max" and i < depth - 1:
-            layers.append(nn.MaxPool2d(2))
+            layers.append(nn.MaxPool2d(2))  # before the ReLU, which then has a quarter to do: the same function
+        layers.append(nn.ReLU())
         channels = outputs
     layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, dim)]
     if centre:

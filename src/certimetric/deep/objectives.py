@@ -164,11 +164,28 @@ class TargetEmbedding(TowardsNegative):
     """Minus the distance to a wanted embedding; broken within ``reach`` of it."""
 
 
-class TupleLoss(Objective):
-    """A metric loss of the whole batch on fixed tuples: perturbing samples jointly raises it.
+class JointObjective(Objective):
+    """A goal that samples have together: one number, which each is given a share of.
 
-    The loss is one number, which every sample is given: it has no meaning for some of the samples alone, so that
-    attacks keep the best step of the batch as a whole.
+    It has no meaning for some of the samples alone, so that attacks keep the best step of the batch as a whole.
+    """
+
+    @abstractmethod
+    def together(self, embeddings: Tensor) -> Tensor:
+        """The number, of embeddings (b, k)."""
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return self.together(embeddings).expand(len(embeddings)) / len(embeddings)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        return torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
+
+    def select(self, rows: Tensor) -> Objective:
+        raise ValueError("samples that have a goal together have none one by one")
+
+
+class TupleLoss(JointObjective):
+    """A metric loss of the whole batch on fixed tuples: perturbing samples jointly raises it.
 
     Parameters
     ----------
@@ -182,12 +199,5 @@ class TupleLoss(Objective):
     def __init__(self, loss: Callable[..., Tensor], labels: Tensor, indices_tuple: Any = None):
         self.loss, self.labels, self.indices_tuple = loss, labels, indices_tuple
 
-    def __call__(self, embeddings: Tensor) -> Tensor:
-        value = self.loss(embeddings, self.labels, self.indices_tuple)
-        return value.expand(len(embeddings)) / len(embeddings)
-
-    def broken(self, embeddings: Tensor) -> Tensor:
-        return torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
-
-    def select(self, rows: Tensor) -> Objective:
-        raise ValueError("the loss of a batch has no meaning for some of its samples")
+    def together(self, embeddings: Tensor) -> Tensor:
+        return self.loss(embeddings, self.labels, self.indices_tuple)

@@ -2,6 +2,7 @@
 
 from certimetric.deep.defenses.base import Defense, Loss, Miner, NoDefense
 from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense
+from certimetric.deep.defenses.decoupled import DecoupledDefense
 from certimetric.deep.defenses.margins import PerturbationDefense, first_order_margin
 from certimetric.deep.defenses.noise import NoiseDefense
 from certimetric.deep.defenses.roles import AnchorObjective, TupleDefense
@@ -12,7 +13,7 @@ from certimetric.deep.defenses.shifts import (
     TradesDefense,
 )
 from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense
-from certimetric.deep.defenses.triplets import AntiCollapseDefense, DecoupledDefense, HardnessDefense
+from certimetric.deep.defenses.triplets import AntiCollapseDefense, HardnessDefense
 
 __all__ = [
     "AnchorObjective",

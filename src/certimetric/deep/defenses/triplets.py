@@ -1,4 +1,4 @@
-"""Several samples of a triplet perturbed together: anti-collapse, hardness manipulation, decoupled triplets."""
+"""Several samples of a triplet perturbed together: anti-collapse, and hardness manipulation."""
 
 from __future__ import annotations
 
@@ -179,54 +179,6 @@ class HardnessDefense(TripletDefense):
         self._last_loss = float(state["last_loss"])
 
 
-class DecoupledDefense(TripletDefense):
-    """Triplet decoupling: a coin tells whether anchors are perturbed in a batch, or positives and negatives.
-
-    Both raise the hardness ``d(a, p) − d(a, n)`` against samples that stay where they are. Negatives that fall onto
-    their anchors make a model collapse that is trained on them; the objective therefore adds ``spread`` times the mean
-    of the two distances: of two perturbations of the same hardness the one that crowds the triplet less is taken.
-
-    Parameters
-    ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
-    spread : float, default=0.5
-        0 for decoupling alone; 2 leaves of the objective the distance to the positive.
-    per_anchor : int, default=1
-        Triplets kept of each anchor; without a miner they are sampled by distance.
-
-    Raises
-    ------
-    TypeError
-        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
-
-    References
-    ----------
-    After Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364;
-    how much a triplet has collapsed is told here by its two distances, not by their measure of collapse.
-    """
-
-    def __init__(self, attack: Attack | None = None, spread: float = 0.5, per_anchor: int = 1):
-        super().__init__(attack, per_anchor)
-        if not 0 <= spread <= 2:
-            raise ValueError(f"spread of DecoupledDefense must lie between 0 and 2, got {spread}")
-        self.spread = spread
-
-    def _triplet_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
-    ) -> Tensor:
-        a, p, n = triplets
-        goal: Objective
-        if bool(torch.rand(()) < 0.5):
-            roles, goal = ["anchor"], SpreadAnchors(clean[p], clean[n], self.spread)
-            which = a
-        else:
-            roles, goal = ["positive", "negative"], SpreadCandidates(clean[a], self.spread)
-            which = torch.cat([p, n])
-        perturbed = self.attack.for_training()(model, images[which], goal)
-        return loss_on_copies(model, images, labels, loss_fn, triplets, perturbed, roles)
-
-
 class GroupObjective(Objective):
     """A goal for several samples together: blocks of embeddings, of which row i of each belongs to tuple i."""
 
@@ -284,46 +236,9 @@ class TowardsHardness(GroupObjective):
         return values >= 0
 
 
-class SpreadCandidates(GroupObjective):
-    """Hardness of positives and negatives with their fixed anchors, plus their spread; see `DecoupledDefense`."""
-
-    blocks = 2
-
-    def __init__(self, anchors: Tensor, spread: float):
-        self.anchors, self.spread = anchors.detach(), spread
-
-    def together(self, *blocks: Tensor) -> Tensor:
-        positives, negatives = blocks
-        return _spread_hardness(self.anchors, positives, negatives, self.spread)
-
-    def reached(self, values: Tensor) -> Tensor:
-        return values >= 0
-
-
-class SpreadAnchors(Objective):
-    """Hardness of anchors with their fixed positives and negatives, plus their spread; see `DecoupledDefense`."""
-
-    per_sample = ("positives", "negatives")
-
-    def __init__(self, positives: Tensor, negatives: Tensor, spread: float):
-        self.positives, self.negatives, self.spread = positives.detach(), negatives.detach(), spread
-
-    def __call__(self, embeddings: Tensor) -> Tensor:
-        return _spread_hardness(embeddings, self.positives, self.negatives, self.spread)
-
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return hardness(embeddings, self.positives, self.negatives) >= 0
-
-
 def hardness(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     """``d(a, p) − d(a, n)`` of triplets of embeddings, (t,): in the wrong order where it is not negative."""
     return distance(anchors, positives) - distance(anchors, negatives)
-
-
-def _spread_hardness(anchors: Tensor, positives: Tensor, negatives: Tensor, spread: float) -> Tensor:
-    near, far = distance(anchors, positives), distance(anchors, negatives)
-    return near - far + spread * (near + far) / 2
 
 
 def hardest_in_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
