@@ -364,7 +364,7 @@ ATTACKED = {"norm": "l2", "eps": 0.3, "steps": 4}
         ({"kind": "trades", "temperature": 0.5, **ATTACKED}, deep.TradesDefense),
         ({"kind": "act", "per_anchor": 3, **ATTACKED}, deep.AntiCollapseDefense),
         ({"kind": "hm", "destination": "constant", "level": -0.1, **ATTACKED}, deep.HardnessDefense),
-        ({"kind": "decoupled", "sharpness": 2.0, **ATTACKED}, deep.DecoupledDefense),
+        ({"kind": "decoupled", "sharpness": 5.0, **ATTACKED}, deep.DecoupledDefense),
         ({"kind": "single-step", "points": 3, "norm": "l2", "eps": 0.3}, deep.SingleStepDefense),
         ({"kind": "free", "replays": 2, "norm": "l2", "eps": 0.3}, deep.FreeDefense),
     ],

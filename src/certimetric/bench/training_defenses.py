@@ -215,7 +215,7 @@ class DecoupledSection(AttackedSection):
     """Anchors are perturbed, or positives and negatives, in turn."""
 
     kind: Literal["decoupled"] = "decoupled"
-    sharpness: float = 10.0
+    sharpness: float = 2.0
     per_anchor: int = 1
 
     def make(self) -> Defense:

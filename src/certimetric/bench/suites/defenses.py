@@ -54,7 +54,7 @@ _BALLS = {"linf": "l∞", "l2": "l2"}
 _ATTACKED = {"steps": 5}
 DEFENSES: dict[str, dict[str, Any]] = {
     NATURAL: {"kind": "none"},
-    "perturbation loss": {"kind": "perturbation", "weight": 0.5},
+    "perturbation loss": {"kind": "perturbation", "weight": 0.1},
     REFERENCE: {"kind": "tuple", "role": "positive", **_ATTACKED},
     "tuple (anchor)": {"kind": "tuple", "role": "anchor", **_ATTACKED},
     "batch": {"kind": "batch", **_ATTACKED},

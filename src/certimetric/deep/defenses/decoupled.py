@@ -26,7 +26,7 @@ class DecoupledDefense(TripletDefense):
     ----------
     attack : Attack, default=None
         None for 5 steps of PGD in the l∞ ball of 0.01.
-    sharpness : float, default=10.0
+    sharpness : float, default=2.0
         Of the collapseness: λ of the paper's code, where it is 10 for CUB, 9.5 for Cars196 and 2 for SOP.
     per_anchor : int, default=1
         Triplets kept of each anchor; without a miner they are sampled by distance.
@@ -43,7 +43,7 @@ class DecoupledDefense(TripletDefense):
     the epochs.
     """
 
-    def __init__(self, attack: Attack | None = None, sharpness: float = 10.0, per_anchor: int = 1):
+    def __init__(self, attack: Attack | None = None, sharpness: float = 2.0, per_anchor: int = 1):
         super().__init__(attack, per_anchor)
         if not sharpness > 0:
             raise ValueError(f"sharpness of DecoupledDefense must be positive, got {sharpness}")
