@@ -53,14 +53,14 @@ DEFENSES = {
     "trades": lambda ball: TradesDefense(pgd(ball)),
     "act": lambda ball: AntiCollapseDefense(pgd(ball)),
     "hm": lambda ball: HardnessDefense(pgd(ball)),
-    "hm-benign": lambda ball: HardnessDefense(pgd(ball), "benign", structure=0.0),
+    "hm-semihard": lambda ball: HardnessDefense(pgd(ball), "semihard", structure=0.0),
     "hm-constant": lambda ball: HardnessDefense(pgd(ball), "constant", level=0.1),
     "decoupled": lambda ball: DecoupledDefense(pgd(ball)),
     "ensemble": lambda ball: EnsembleDefense([other_model()], pgd(ball)),
     "single-step": lambda ball: SingleStepDefense(ball, check_every=2),
     "free": lambda ball: FreeDefense(ball, replays=2),
 }
-OF_TRIPLETS = ("act", "hm", "hm-benign", "hm-constant", "decoupled")
+OF_TRIPLETS = ("act", "hm", "hm-semihard", "hm-constant", "decoupled")
 OF_SAMPLES = (*OF_TRIPLETS, "ensemble")  # losses with proxies have no place in them
 
 
@@ -176,7 +176,7 @@ def objective_and_points(digits, model, name):
         ("trades", shifts.NeighbourDivergence),
         ("act", triplets.Collapse),
         ("hm-constant", triplets.TowardsHardness),
-        ("hm-benign", triplets.TowardsHardness),
+        ("hm-semihard", triplets.TowardsHardness),
     ],
 )
 def test_attacks_raise_what_they_are_for(digits, model, name, kind):
@@ -220,16 +220,16 @@ def test_hardness_stops_where_it_is_wanted(digits, model):
 def test_destinations_of_hardness():
     clean = torch.tensor([[0.0], [1.0], [0.5], [3.0]])
     labels = torch.tensor([0, 0, 1, 1])
-    # By hand: farthest of the own label minus nearest of the other.
-    torch.testing.assert_close(
-        triplets.hardest_in_batch(clean, labels), torch.tensor([1 - 0.5, 1 - 0.5, 2.5 - 0.5, 2.5 - 2.0])
-    )
-    anchors = torch.tensor([2, 0])
-    wanted = HardnessDefense(destination="benign")._wanted(clean, labels, anchors)
-    torch.testing.assert_close(wanted, torch.tensor([2.0, 0.5]))
+    anchors = torch.tensor([2, 0, 3, 1])
+    # By hand, within a margin of 3: of the only positive, and the only negative that is farther.
+    wanted = HardnessDefense(destination="semihard", margin=3.0)._wanted(clean, labels, anchors)
+    assert wanted.tolist() == pytest.approx([-3.0, 1 - 3, 2.5 - 3, 1 - 2])
+    # Within 0.7 there is but one.
+    wanted = HardnessDefense(destination="semihard", margin=0.7)._wanted(clean, labels, anchors)
+    assert wanted.tolist() == pytest.approx([-0.7, -0.7, 2.5 - 3, -0.7])
     assert (
         HardnessDefense(destination="constant", level=-0.1)._wanted(clean, labels, anchors).tolist()
-        == [pytest.approx(-0.1)] * 2
+        == [pytest.approx(-0.1)] * 4
     )
     gradual = HardnessDefense(margin=0.2)
     levels = []

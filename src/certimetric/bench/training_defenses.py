@@ -196,7 +196,7 @@ class HardnessSection(AttackedSection):
     """HM: triplets are made as hard as wanted."""
 
     kind: Literal["hm"] = "hm"
-    destination: Literal["gradual", "benign", "constant"] = "gradual"
+    destination: Literal["gradual", "semihard", "constant"] = "gradual"
     level: float = 0.0
     margin: float = 0.2
     structure: float = 0.5

@@ -63,7 +63,7 @@ DEFENSES: dict[str, dict[str, Any]] = {
     "TRADES": {"kind": "trades", "weight": 5.0, **_ATTACKED},
     "ACT": {"kind": "act", **_ATTACKED},
     "HM (gradual)": {"kind": "hm", **_ATTACKED},
-    "HM (benign)": {"kind": "hm", "destination": "benign", **_ATTACKED},
+    "HM (semi-hard)": {"kind": "hm", "destination": "semihard", **_ATTACKED},
     "HM (constant)": {"kind": "hm", "destination": "constant", **_ATTACKED},
     "decoupled": {"kind": "decoupled", **_ATTACKED},
     "ensemble": {"kind": "ensemble", "sources": ["natural"], **_ATTACKED},

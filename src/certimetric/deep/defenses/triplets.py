@@ -22,7 +22,7 @@ from certimetric.deep.defenses.base import (
 from certimetric.deep.objectives import Objective, distance
 from certimetric.deep.tuples import Triplets, mine_triplets
 
-DESTINATIONS = ("gradual", "benign", "constant")
+DESTINATIONS = ("gradual", "semihard", "constant")
 
 
 class TripletDefense(Defense):
@@ -102,18 +102,19 @@ class HardnessDefense(TripletDefense):
 
     * ``"gradual"``: ``−margin · min(ℓ / margin, 1)`` with the loss ℓ of the last batch, the linear gradual adversary:
       easy while the model is weak, up to 0 as it learns;
-    * ``"benign"``: that of the hardest clean triplet of the same anchor in the batch;
+    * ``"semihard"``: that of a clean triplet of the same anchor, drawn from the semi-hard ones of the batch, which are
+      in the right order by less than the margin; ``−margin`` where there is none;
     * ``"constant"``: ``level``, a pseudo-hardness.
 
     Parameters
     ----------
     attack : Attack, default=None
         None for 5 steps of PGD in the l∞ ball of 0.01.
-    destination : {"gradual", "benign", "constant"}, default="gradual"
+    destination : {"gradual", "semihard", "constant"}, default="gradual"
     level : float, default=0.0
         Of the constant destination.
     margin : float, default=0.2
-        Of the triplet loss, which scales the gradual destination.
+        Of the triplet loss, which scales the gradual destination and says what is semi-hard.
     structure : float, default=0.5
         Weight of the intra-class structure: the mean of ``[d(a, ã) − d(a, p)]_+``, so that an anchor's perturbed self
         ã is nearer to it than another sample of its class. 0 leaves out a forward pass of the clean batch.
@@ -167,8 +168,11 @@ class HardnessDefense(TripletDefense):
 
     def _wanted(self, clean: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
         """The hardness to reach, of each triplet."""
-        if self.destination == "benign":
-            return hardest_in_batch(clean, labels)[anchors]
+        if self.destination == "semihard":
+            wanted = torch.full((len(clean),), -self.margin, device=clean.device)
+            semihard = semihard_triplets(clean, labels, self.margin)
+            wanted[semihard[0]] = hardness(*(clean[part] for part in semihard)).to(wanted)
+            return wanted[anchors]
         level = self.level if self.destination == "constant" else -self.margin * min(self._last_loss / self.margin, 1.0)
         return torch.full((len(anchors),), level, device=clean.device)
 
@@ -241,12 +245,10 @@ def hardness(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     return distance(anchors, positives) - distance(anchors, negatives)
 
 
-def hardest_in_batch(embeddings: Tensor, labels: Tensor) -> Tensor:
-    """Hardness of the hardest triplet of each sample as the anchor, (b,): its farthest positive and nearest negative.
+def semihard_triplets(embeddings: Tensor, labels: Tensor, margin: float) -> Triplets:
+    """A triplet of each anchor that has one, drawn from those in the right order by no more than the margin."""
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.miners import TripletMarginMiner
 
-    Samples without a positive count themselves for one, and those without a negative are infinitely easy.
-    """
-    distances = torch.cdist(embeddings.float(), embeddings.float())
-    same = labels[:, None] == labels
-    farthest = distances.masked_fill(~same, -torch.inf).amax(dim=1)
-    return farthest - distances.masked_fill(same, torch.inf).amin(dim=1)
+    as_they_are = LpDistance(normalize_embeddings=False)
+    return mine_triplets(embeddings, labels, TripletMarginMiner(margin, "semihard", distance=as_they_are))
