@@ -177,6 +177,7 @@ def objective_and_points(digits, model, name):
         ("act", triplets.Collapse),
         ("hm-constant", triplets.TowardsHardness),
         ("hm-semihard", triplets.TowardsHardness),
+        ("decoupled", (decoupled.MovedAnchors, decoupled.CollapsedCandidates)),
     ],
 )
 def test_attacks_raise_what_they_are_for(digits, model, name, kind):
@@ -278,12 +279,17 @@ def test_collapseness_against_a_loop():
     assert float(decoupled.collapseness(near, near, sharpness)) == 0
 
 
-def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
+def clean_triplets(digits, model):
+    """A batch, its embeddings, and triplets of them."""
     model.eval()
     images, labels = digits[0][:40], digits[1][:40]
     with torch.no_grad():
         clean = model(images)
-    a, p, n = mine_triplets(clean, labels)
+    return images, clean, mine_triplets(clean, labels)
+
+
+def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
+    images, clean, (a, p, n) = clean_triplets(digits, model)
     goal = decoupled.CollapsedCandidates(clean[a], 10.0)
 
     def reached(eps):
@@ -300,11 +306,7 @@ def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
 
 
 def test_anchors_leave_their_place_for_negatives(digits, model):
-    model.eval()
-    images, labels = digits[0][:40], digits[1][:40]
-    with torch.no_grad():
-        clean = model(images)
-    a, p, n = mine_triplets(clean, labels)
+    images, clean, (a, p, n) = clean_triplets(digits, model)
     goal = decoupled.MovedAnchors(clean[a], clean[p], clean[n], 10.0)
     found = PGD(LinfBall(0.05), 10, 0.0125)(model, images[a], goal)
     with torch.no_grad():
