@@ -360,9 +360,7 @@ def main(arguments=None):
                 violations += [(number, kind, text) for text in wrong]
                 for dimension, value in kind.items():
                     table = tables.setdefault(dimension, {})
-                    table[str(value)] = (
-                        table.get(str(value), Counter()) + counts + Counter(problems=1, wrong=len(wrong))
-                    )
+                    table.setdefault(str(value), Counter()).update(counts, problems=1, wrong=len(wrong))
             if time.monotonic() > told + 10:
                 told = time.monotonic()
                 done = f"{total['problems']} problems, {total['predictions']:,} predictions"
@@ -376,9 +374,8 @@ def main(arguments=None):
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))
         for value, counts in sorted(table.items()):
             print(f"{value:<18}" + "".join(f"{counts[column]:>12,}" for column in columns))
-    print(
-        f"\n{total['predictions']:,} attacked predictions in {time.monotonic() - started:.0f} s, {chosen.jobs} processes."
-    )
+    seconds = time.monotonic() - started
+    print(f"\n{total['predictions']:,} attacked predictions in {seconds:.0f} s, {chosen.jobs} processes.")
     for number, kind, text in violations[:40]:
         print(f"VIOLATION (seed {number}, {', '.join(f'{k} {v}' for k, v in kind.items())}): {text}")
     print(f"{len(violations)} violations.")
