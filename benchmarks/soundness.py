@@ -323,10 +323,8 @@ def check_minimal(problem, classifier, labels, radii, rng, counts, wrong):
     if len(kept):
         witnesses, start = found.witnesses[kept], problem.Q[rows[kept]].astype(float)
         moved = problem.size(witnesses.astype(np.longdouble) - start.astype(np.longdouble))
-        ulp = np.spacing(np.abs(start).max(axis=1)) * problem.X.shape[1] / problem.units[problem.mutable].min()
-        if problem.matrix is not None:
-            ulp = ulp * np.sqrt(np.linalg.norm(problem.matrix, 2))
-        beyond = moved > size[kept] * (1 + WITNESS * (1 + 1e-6)) + 2 * ulp
+        counts["forced"] += int((found.tolerance[kept] > 0).sum())
+        beyond = moved > (size[kept] * (1 + WITNESS) + found.tolerance[kept]) * (1 + 1e-9)
         missed = classifier.predict(witnesses) == labels[rows[kept]]
         for flags, text in ((beyond, "lies beyond 1e-6 of the radius"), (missed, "does not flip")):
             if flags.any():
@@ -368,7 +366,7 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns = (*columns, "wrong")
+    columns = (*columns, "forced", "wrong")
     total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))
