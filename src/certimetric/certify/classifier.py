@@ -19,6 +19,7 @@ from certimetric.certify.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.radius import check_n_neighbors, codes_and_radii
 from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
 from certimetric.certify.witnesses import MinimalPerturbation
+from certimetric.geometry.features import align, check_size, names_of
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
@@ -120,8 +121,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If k exceeds n, on NaN or infinity, or if a given metric is for another number of features.
         """
-        given = X
+        given = X = align(X, names_of(self.metric))
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        check_size(X)
         check_classification_targets(y)
         check_n_neighbors(self.n_neighbors, len(X))
         resolve_norm(self.norm)
@@ -253,7 +255,11 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
 
     def _validate(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "classes_")
-        return validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        names = names_of(self.metric)
+        X = align(X, names)
+        if names is not None and not hasattr(self, "feature_names_in_"):
+            X = np.asarray(X)  # its names were those of the metric, if not of the training set
+        return check_size(validate_data(self, X, dtype=np.float64, order="C", reset=False))
 
     def _votes(self, X: ArrayLike) -> Any:
         check_is_fitted(self, "classes_")
