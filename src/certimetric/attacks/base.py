@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array
 
 from certimetric.attacks.predictors import known_features
 from certimetric.attacks.threats import BoundThreat, resolve_threat
+from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import MODEST, align, check_size, feature_names
 
 Array = NDArray[np.float64]
@@ -80,7 +81,8 @@ class Attack(ABC):
             them; the columns of the result are then in the order of the predictor.
         y : array-like of shape (m,), optional
             True labels: an instance that is misclassified already counts as attacked at distance 0. Without them the
-            aim is to change the prediction.
+            aim is to change the prediction. A label that the predictor does not know is warned of, since it is wrong
+            whatever is predicted; where it knows none of them, they were meant for another.
         threat : ThreatModel, norm or str, default="l2"
             What the attacker may change and how changes are measured; a norm alone asks for the smallest change in it.
 
@@ -91,8 +93,8 @@ class Attack(ABC):
         Raises
         ------
         ValueError
-            If the attack does not know such a predictor, the features are not those of the predictor, or an instance is
-            outside of what the threat model allows.
+            If the attack does not know such a predictor, the features or all labels are not those of the predictor, or
+            an instance is outside of what the threat model allows.
         """
         known = known_features(predictor)
         X = align(X, known, owner="the predictor")
@@ -100,6 +102,9 @@ class Attack(ABC):
         X = check_size(check_array(X, dtype=np.float64, input_name="X"), limit=MODEST)
         bound = resolve_threat(threat).bind(X.shape[1], names)
         bound.check_instances(X)
+        if y is not None:
+            classes = getattr(predictor, "classes_", None)
+            y = checked_labels(y) if classes is None else compare_labels(classes, y, "the predictor")
         # A predictor that was fitted on names is asked by name.
         search = Search(predictor, X, y, bound, names if hasattr(predictor, "feature_names_in_") else None)
         self._attack(search)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array
 
 from certimetric.certify.kernels import certify_rows
 from certimetric.certify.reference import ReferenceSet
+from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.features import align_all, check_size
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import as_metric
@@ -135,7 +136,7 @@ def prepare_reference(metric: Any, X_train: ArrayLike, y_train: ArrayLike) -> Re
     (X_train,) = align_all(metric, X_train=X_train)
     metric = as_metric(metric)
     X_train = check_size(check_array(X_train, dtype=np.float64, input_name="X_train"), "X_train")
-    _, y = np.unique(np.asarray(y_train), return_inverse=True)
+    _, y = np.unique(checked_labels(y_train, "y_train"), return_inverse=True)
     if len(y) != len(X_train):
         raise ValueError(f"y_train must hold one label for each of the {len(X_train)} instances, got {len(y)}")
     metric.transform(X_train[:1])
