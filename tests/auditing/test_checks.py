@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,11 +35,17 @@ def test_every_check_reports(iris_audit):
     assert all(check.doc and check.title for check in CHECKS)
 
 
+def test_every_check_is_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert [check.code for check in CHECKS if check.code not in text] == []
+
+
 def test_nothing_to_complain_about():
     X, y = toy()
     result = quick(X, y, learners=["euclidean", "lmnn"])
     assert {c["severity"] for c in result.document["checks"]} <= {"passed", "tip"}
-    assert result.status == "PASS"
+    assert result.status == "REPORT"
+    assert quick(X, y, fail_under="accuracy=0.5").status == "PASS"
 
 
 def test_duplicates_across_parts():
@@ -108,6 +115,60 @@ def test_better_than_euclidean_needs_both():
     # The same metric twice: the copy is no better.
     twice = quick(X, y, learners={"euclidean": "euclidean", "copy": "euclidean"})
     assert told(twice, "CM010")[0][0] == "tip"
+
+
+def rare_class(n=300, positives=6, seed=0):
+    """A rare class that nothing tells apart."""
+    rng = np.random.default_rng(seed)
+    y = np.zeros(n, dtype=int)
+    y[rng.permutation(n)[:positives]] = 1
+    return rng.normal(size=(n, 2)), y
+
+
+def test_a_class_that_is_never_found_is_an_issue():
+    X, y = rare_class()
+    result = quick(X, y, n_neighbors=5, fail_under="accuracy=0.95")
+    assert result.document["thresholds"][0]["passed"]  # 98 % are told right, which is no achievement
+    ((severity, message),) = told(result, "CM013")
+    assert severity == "issue"
+    assert "'1'" in message
+    assert "none of 6 test instances" in message  # two in each of three splits
+    assert result.status == "WARN"
+    X, y = toy()
+    assert [s for s, _ in told(quick(X, y), "CM013")] == ["passed"]
+
+
+def test_labels_that_are_no_classes():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    prices = np.concatenate([np.arange(50), np.arange(50), rng.integers(0, 50, 20)])
+    assert told(quick(X, prices, repeats=1), "CM014")[0][0] == "issue"  # fewer than 5 instances a value
+    ages = np.arange(120) % 24
+    assert told(quick(X, ages, repeats=1), "CM014")[0][0] == "tip"
+    assert told(quick(X, [f"class {age}" for age in ages], repeats=1), "CM014")[0][0] == "passed"
+    names = [f"customer {max(i, 10)}" for i in range(120)]
+    ((severity, message),) = told(quick(X, names, repeats=1), "CM014")
+    assert severity == "issue"
+    assert "identifier" in message
+
+
+@pytest.mark.parametrize(
+    ("column", "severity"),
+    [
+        (np.arange(60), "issue"),  # a row number
+        (np.random.default_rng(0).permutation(60) + 1000, "issue"),  # shuffled
+        (np.cumsum(np.arange(60)), "issue"),  # a key that rises
+        (np.random.default_rng(0).permutation(10**6)[:60], "tip"),  # a key, or a measurement
+        (np.arange(60) // 2, "passed"),
+        (np.random.default_rng(0).normal(size=60), "passed"),
+    ],
+)
+def test_an_identifier_among_the_features(column, severity):
+    X, y = toy()
+    result = quick(np.column_stack([X, column]), y, repeats=1, feature_names=["a", "b", "c", "number"])
+    ((found, message),) = told(result, "CM015")
+    assert found == severity
+    assert ("'number'" in message) == (severity != "passed")
 
 
 @pytest.fixture(scope="module")

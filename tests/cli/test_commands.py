@@ -78,6 +78,8 @@ def test_the_command_line_and_python_agree(run, tmp_path, figures):
         ("noise@0.25=0.5", 0),
         ("median_radius=9", 1),
         ("median_radius=0.01", 0),
+        ("balanced_accuracy=1", 1),
+        ("gmml.recall@virginica=0.5", 0),
     ],
 )
 def test_fail_under(run, tmp_path, threshold, code):

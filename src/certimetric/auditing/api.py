@@ -75,8 +75,10 @@ def audit(
         Folder for ``report.html``, ``results.json``, the fitted metrics, and what was computed so far: a run that was
         stopped goes on from there, and a change of ``eps`` computes nothing anew. Without it nothing is written.
     fail_under : str or sequence of str, default=()
-        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``noise@SIGMA`` (accuracy
-        under noise), ``certified@EPS`` or ``median_radius``. Without a learner it is about the recommended one.
+        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
+        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
+        (accuracy under noise), ``certified@EPS`` or ``median_radius``. Without a learner it is about the recommended
+        one. Without any threshold the status is never "PASS" but "REPORT".
     progress : bool, default=False
         Show a progress bar on stderr.
 

@@ -132,9 +132,14 @@ def make_request(
     if not isinstance(test_size, Real) or not 0 < test_size < 1:
         raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
     counts = np.bincount(codes, minlength=len(classes))
-    n_test = int(held_out_counts(counts, float(test_size)).sum())
+    held_out = held_out_counts(counts, float(test_size))
+    tested = [name for name, count in zip(classes, held_out) if count]
+    n_test = int(held_out.sum())
     if n_test == 0:
-        raise ValueError("y must have a class of at least two instances, or nothing can be tested; all have one")
+        raise ValueError(
+            f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels are "
+            f"all different, as in an identifier or the target of a regression"
+        )
     if n_neighbors > len(codes) - n_test:
         raise ValueError(
             f"n_neighbors must be at most the number of training instances of a split, {len(codes) - n_test} of "
@@ -163,7 +168,9 @@ def make_request(
         test_size=float(test_size),
         seed=seed,
         n_jobs=int(n_jobs),
-        thresholds=tuple(parse_threshold(text, [s.spec for s in subjects], levels) for text in expressions),
+        thresholds=tuple(
+            parse_threshold(text, [s.spec for s in subjects], levels, classes=tested) for text in expressions
+        ),
     )
 
 

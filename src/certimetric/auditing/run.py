@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import certimetric
+from certimetric.auditing import data_checks  # noqa: F401 (registers its checks)
 from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import describe_metric
@@ -23,8 +24,10 @@ from certimetric.auditing.runner import Findings, prepare_folder, run_cells
 from certimetric.auditing.summary import (
     Array,
     choose_eps,
+    confusions,
     correctness_radii,
     finished,
+    majority_baseline,
     per_class,
     radius_quantiles,
     summarise,
@@ -94,7 +97,7 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
     checks = run_checks(Evidence(request, learners, found.evidence, warnings, quoted))
     recommended = recommend(learners, quoted)
     thresholds = judge_thresholds(request, learners, radii, recommended)
-    data = request.data
+    data, baseline = request.data, majority_baseline(request)
     return {
         "schema": SCHEMA,
         "data": {
@@ -120,10 +123,11 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
             "eps": eps,
             "report_eps": quoted_eps,
         },
+        "baseline": baseline,
         "learners": learners,
         "checks": checks,
         "thresholds": thresholds,
-        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps),
+        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps, baseline),
     }
 
 
@@ -131,7 +135,7 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
     subject, cells = request.subjects[i], found.cells[i]
     done = finished(cells)
     left = iter(radii)
-    splits = [tell_split(cell, None if "failed" in cell else next(left), eps) for cell in cells]
+    splits = [tell_split(request, cell, None if "failed" in cell else next(left), eps) for cell in cells]
     evidence = found.evidence[i]
     return {
         "spec": subject.spec,
@@ -141,6 +145,7 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "summary": summarise(splits),
         "radius_quantiles": radius_quantiles(radii),
         "per_class": per_class(request, done, radii),
+        "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0]) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),
         "robustness": None if evidence is None else evidence.get("robustness"),

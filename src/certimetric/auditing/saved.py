@@ -33,12 +33,12 @@ class SavedResult:
 
     @property
     def status(self) -> str:
-        """PASS, WARN or FAIL."""
+        """FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt."""
         return str(self.document["verdict"]["status"])
 
     @property
     def passed(self) -> bool:
-        """Whether every threshold holds and no certificate was broken: the status is not FAIL."""
+        """Whether nothing failed: no threshold is missed and no certificate was broken (the status is not FAIL)."""
         return self.status != "FAIL"
 
     def to_dict(self) -> dict[str, Any]:

@@ -155,8 +155,9 @@ def audit(
         typer.Option(
             "--fail-under",
             metavar="[SPEC.]FIGURE=VALUE",
-            help="Exit with 1 if a figure is lower: accuracy, noise@SIGMA, certified@EPS or median_radius; for images "
-            "recall, map, attacked@EPS, attacked_map@EPS or, with --certify, certified@EPS.",
+            help="Exit with 1 if a figure is lower: accuracy, balanced_accuracy, recall@CLASS, noise@SIGMA, "
+            "certified@EPS or median_radius; for images recall, map, attacked@EPS, attacked_map@EPS or, with "
+            "--certify, certified@EPS.",
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.")] = None,
