@@ -180,11 +180,22 @@ def evidence(iris):
     return request, result.document["learners"], found.evidence
 
 
+BROKEN = {"index": 3, "radius": 0.5, "distance": 0.4, "bound": "exact radius"}
+
+
 @pytest.mark.parametrize(
     ("code", "spoil", "severity"),
     [
-        ("CM001", lambda e: e["attack"].update(inside=[{"index": 3, "radius": 0.5, "distance": 0.4}]), "issue"),
-        ("CM001", lambda e: e["attack"].update(inside=[{"index": 3, "radius": "inf", "distance": 0.4}]), "issue"),
+        (
+            "CM001",
+            lambda e: e["attack"].update(inside=[BROKEN]),
+            "issue",
+        ),
+        (
+            "CM001",
+            lambda e: e["attack"].update(inside=[BROKEN | {"radius": "inf"}]),
+            "issue",
+        ),
         ("CM002", lambda e: e["random"].update(flipped=[3]), "issue"),
         ("CM003", lambda e: e["attack"].update(without_flip=2), "tip"),
         ("CM001", lambda e: e.update(failed="MemoryError: 3 GB"), "skipped"),
@@ -217,3 +228,28 @@ def test_a_broken_certificate_fails_the_audit(iris, monkeypatch):
     assert result.status == "FAIL"
     assert told(result, "CM001")[0][0] == "issue"
     assert "error of this library" in result.document["verdict"]["sentence"]
+
+
+@pytest.mark.parametrize("wrong", ["too large", "infinite"])
+def test_a_wrong_exact_radius_fails_the_audit(iris, monkeypatch, wrong):
+    """Certificate and lower bound are right, but what is called exact and proven lies above an attack."""
+    from certimetric.auditing import evidence
+
+    honest = evidence.exact
+
+    def too_far(*arguments):
+        found = honest(*arguments)
+        radii = np.full(len(found.radii), np.inf) if wrong == "infinite" else 1.001 * found.radii
+        return replace(found, radii=radii, proven=np.ones(len(radii), dtype=bool))
+
+    def run():
+        return audit(iris.X, iris.y, learners=["euclidean"], repeats=1, n_neighbors=1, test_size=0.1)
+
+    assert told(run(), "CM001")[0][0] == "passed"
+    monkeypatch.setattr(evidence, "exact", too_far)
+    result = run()
+    assert result.status == "FAIL"
+    ((severity, message),) = told(result, "CM001")
+    assert severity == "issue"
+    assert ("exact radius inf" if wrong == "infinite" else "exact radius") in message
+    assert "<html" in result.to_html()
