@@ -149,6 +149,10 @@ def make_request(
     matrix = getattr(resolved, "matrix", None)
     if matrix is not None and len(matrix) != data.n_features:
         raise ValueError(f"norm must be a matrix of {data.n_features} features, got one of {len(matrix)}")
+    try:
+        resolved.norm(np.zeros(data.n_features))
+    except ValueError as error:
+        raise ValueError(f"norm must fit the {data.n_features} features of X, got {resolved!r}: {error}") from None
     levels = _sizes("noise", noise)
     expressions = (fail_under,) if isinstance(fail_under, str) else tuple(fail_under)
     radii = None if eps is None else _sizes("eps", eps)
@@ -161,7 +165,7 @@ def make_request(
         subjects=subjects,
         n_neighbors=n_neighbors,
         norm=resolved,
-        norm_name="ellipsoid" if matrix is not None else getattr(resolved, "name", type(resolved).__name__),
+        norm_name=_norm_name(resolved),
         noise=levels,
         eps=radii,
         repeats=repeats,
@@ -257,6 +261,11 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def _norm_name(norm: Norm) -> str:
+    """The name of a norm; of one in other units or for some features only, what it says of itself."""
+    return repr(norm) if hasattr(norm, "base") else str(getattr(norm, "name", type(norm).__name__))
 
 
 def _sizes(name: str, values: Iterable[float]) -> tuple[float, ...]:

@@ -160,9 +160,12 @@ def _recommendation(request: Request, learners: Sequence[Learner], recommended: 
     chosen = learners[recommended]
     error, certified = chosen["summary"]["error"], chosen["summary"]["certified_accuracy"][quoted]
     norm = "the ellipsoid norm" if request.norm_name == "ellipsoid" else f"{request.norm_name} norm"
+    size = f"{eps:g} standard deviations ({norm})"
+    if hasattr(request.norm, "base"):  # other units, or some features only
+        size = f"{eps:g} ({request.norm!r}, of standardised features)"
     sentence = (
         f"{chosen['label']} is recommended: it is wrong on {_percent(error)} of test instances and certified correct "
-        f"on {_percent(certified)} within ε = {eps:g} standard deviations ({norm})"
+        f"on {_percent(certified)} within ε = {size}"
     )
     specs = [learner["spec"] for learner in learners]
     if "euclidean" not in specs or specs[recommended] == "euclidean":
