@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_score, recall_score
 from sklearn.preprocessing import StandardScaler
 
-from certimetric import CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
+from certimetric import AuditResult, CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
 from certimetric.auditing.splits import split_indices, unit_noise
 from certimetric.geometry import resolve_norm
 
@@ -217,6 +217,7 @@ def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
     again = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path)
     assert again.document["reproduction"]["cells"] == {"computed": 0, "reused": 4, "failed": 0}
     assert again.document["learners"] == first.document["learners"]
+    (tmp_path / "results.json").unlink()  # leave to write over the report
     other_eps = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path, eps=[0.0, 0.3, 0.6])
     assert other_eps.document["reproduction"]["cells"]["computed"] == 0
     assert other_eps.document["protocol"]["report_eps"] == 0.3
@@ -227,17 +228,49 @@ def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
 
 def test_more_splits_and_learners_keep_the_old_ones(iris, tmp_path):
     audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    (tmp_path / "results.json").unlink()
     more = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=2, out=tmp_path)
     assert more.document["reproduction"]["cells"] == {"computed": 3, "reused": 1, "failed": 0}
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"n_neighbors": 5}, {"norm": "linf"}, {"noise": [0.1]}, {"test_size": 0.4}]
-)
-def test_what_changes_figures_is_computed_again(iris, tmp_path, change):
+def test_what_changes_figures_is_computed_again(iris, tmp_path):
+    """One of many changes; that every one changes the key is tested with the cells."""
     audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
-    again = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path, **change)
+    (tmp_path / "results.json").unlink()
+    again = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path, norm="linf")
     assert again.document["reproduction"]["cells"]["reused"] == 0
+
+
+def test_the_report_of_another_audit_is_not_written_over(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(24, 2)), np.arange(24) % 2
+    options = {"learners": ["euclidean"], "repeats": 1, "n_neighbors": 1}
+    audit(X, y, out=tmp_path, **options)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for change, told in (
+        ({"norm": "linf"}, "with norm l2, not linf"),
+        ({"norm": resolve_norm("l2").in_units([1.0, 2.0])}, "with norm l2, not L2() in units of 2 features"),
+        ({"repeats": 2}, "with repeats 1, not 2"),
+        ({"eps": [0.5]}, "with other eps"),
+        ({"learners": ["gmml"]}, "with other learners"),
+        ({"seed": 1}, "with seed 0, not 1"),
+        ({"X": X + 1}, "with other data"),
+    ):
+        with pytest.raises(ValueError, match="holds the report of another audit") as caught:
+            audit(**{"X": X, "y": y, "out": tmp_path, **options, **change})
+        assert told in str(caught.value)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    # What does not change figures makes no other audit.
+    judged = audit(X, y, out=tmp_path, **options, n_jobs=2, fail_under="accuracy=0")
+    assert judged.document["reproduction"]["cells"]["computed"] == 0
+    assert len(AuditResult.load(tmp_path).document["thresholds"]) == 1
+
+
+def test_a_results_file_of_anything_else_is_not_written_over(tmp_path):
+    (tmp_path / "results.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="whose options are not known"):
+        audit(np.eye(4), [0, 0, 1, 1], learners=["euclidean"], n_neighbors=1, out=tmp_path)
+    assert (tmp_path / "results.json").read_text() == "[1, 2]"
 
 
 @pytest.mark.parametrize("damage", ["truncated cell", "foreign cell", "metric gone", "metric changed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -13,6 +14,7 @@ from certimetric import LMNN, audit
 from certimetric.auditing.cells import canonical, cell_key
 from certimetric.auditing.config import Request, make_request
 from certimetric.auditing.evidence import evidence_key
+from certimetric.auditing.run import audit_options
 from certimetric.geometry import resolve_norm
 
 RNG = np.random.default_rng(0)
@@ -90,6 +92,16 @@ def test_what_changes_figures_changes_the_key():
     assert len(set(keys)) == len(keys)
 
 
+def test_what_tells_a_report_from_another():
+    """All that changes figures, and how many of them there are."""
+    others = [other for others in CHANGES.values() for other in others]
+    others += [request(eps=[0.1]), request(eps=[0.2]), request(repeats=5), request(learners=["lmnn", "gmml"])]
+    told = [json.dumps(audit_options(each)) for each in (request(), *others)]
+    assert len(set(told)) == len(told)
+    same = [request(n_jobs=2), request(fail_under="accuracy=0.5")]
+    assert {json.dumps(audit_options(each)) for each in same} == {told[0]}
+
+
 def test_what_does_not_change_figures_keeps_the_key():
     assert {key(other) for others in WITHOUT_EFFECT.values() for other in others} == {key(request())}
 
@@ -140,9 +152,11 @@ def test_parameters_are_told_in_full(one, other):
     assert canonical(one) != canonical(other)
 
 
-def test_what_cannot_be_told_is_never_the_same():
-    function = lambda x: x  # noqa: E731
-    assert canonical(function) != canonical(function)
+def test_what_cannot_be_told_is_computed_again_but_makes_no_other_audit(tmp_path):
+    learner = LMNN(init=lambda: None)
+    one = request(learners={"mine": learner})
+    assert key(one) != key(one)
+    assert audit_options(one) == audit_options(request(learners={"mine": LMNN(init=lambda: None)}))
 
 
 def test_equal_parameters_are_the_same_in_every_process():

@@ -30,6 +30,7 @@ from certimetric.geometry.neighbors import single_threaded
 Array = NDArray[np.float64]
 
 CELL_SCHEMA = "certimetric.audit-cell/2"
+_UNKNOWN = "content not known"
 _WITHOUT_EFFECT = ("verbose", "n_jobs")  # parameters that do not change what is learned
 
 _warm: set[str] = set()
@@ -51,13 +52,16 @@ def cell_key(request: Request, data_hash: str, subject: Subject, split: int) -> 
         "norm": canonical(request.norm),
         "noise": list(request.noise),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(content, sort_keys=True)
+    if _UNKNOWN in text:
+        text += uuid.uuid4().hex  # never the same, so that nothing that rests on it is reused
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canonical(value: Any) -> Any:
     """A JSON value that is the same for equal parameters, in every process, and differs for others.
 
-    What cannot be told in full is never the same, so that nothing that rests on it is reused.
+    What cannot be told in full, such as a lambda, is told by its kind alone, and marked.
     """
     if isinstance(value, np.ndarray) and value.dtype.kind != "O":
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
@@ -76,7 +80,7 @@ def canonical(value: Any) -> Any:
     try:
         return [kind, joblib.hash(value)]
     except Exception:
-        return [kind, uuid.uuid4().hex]
+        return [kind, _UNKNOWN]
 
 
 def metric_path(subject: Subject, split: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import time
@@ -15,12 +17,14 @@ import numpy as np
 
 import certimetric
 from certimetric.auditing import data_checks  # noqa: F401 (registers its checks)
+from certimetric.auditing.cells import canonical
 from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import describe_metric
 from certimetric.auditing.result import AuditResult
 from certimetric.auditing.robustness import ATTACKS
 from certimetric.auditing.runner import Findings, prepare_folder, run_cells
+from certimetric.auditing.saved import refuse_other_report
 from certimetric.auditing.summary import (
     Array,
     choose_eps,
@@ -35,6 +39,7 @@ from certimetric.auditing.summary import (
 )
 from certimetric.auditing.verdict import conclude, judge_thresholds, recommend
 from certimetric.report.document import SCHEMA
+from certimetric.report.formatting import NORMS
 
 _VERSIONS = ("numpy", "scipy", "scikit-learn", "numba", "joblib")
 
@@ -60,15 +65,23 @@ def run_audit(
         Heading of the report.
     progress : bool
         Show a progress bar on stderr.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds the report of an audit with other options.
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
+    options = audit_options(request)
     if folder is not None:
+        refuse_other_report(folder, options)
         prepare_folder(folder, "cells", "metrics")
     found = run_cells(request, folder, progress=progress)
     document = _figures(request, found)
     document["reproduction"] = {
         "command": command or _call(request),
+        "options": options,
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": time.perf_counter() - clock,
         "versions": describe_versions(_VERSIONS),
@@ -85,6 +98,24 @@ def run_audit(
     if folder is not None:
         result.save(folder, title=title)
     return result
+
+
+def audit_options(request: Request) -> dict[str, Any]:
+    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
+    norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
+    return {
+        "data": request.data.sha256(),
+        "classes": list(request.classes),
+        "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+        "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+        "n_neighbors": request.n_neighbors,
+        "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
+        "noise": list(request.noise),
+        "eps": None if request.eps is None else list(request.eps),
+        "repeats": request.repeats,
+        "test_size": request.test_size,
+        "seed": request.seed,
+    }
 
 
 def _figures(request: Request, found: Findings) -> dict[str, Any]:

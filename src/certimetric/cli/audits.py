@@ -147,7 +147,11 @@ def audit(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder of report, results, metrics. [default: certimetric-audit/NAME]"
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of report, results, metrics; one with the report of another audit is refused. [default: "
+            "certimetric-audit/NAME, or NAME-2 and so on where another audit is there]",
         ),
     ] = None,
     fail_under: Annotated[
