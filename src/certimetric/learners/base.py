@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
 from certimetric.learners.solvers import Solution
@@ -85,7 +86,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         self._set_classes(classes, len(X))
-        return X, codes.astype(np.int64)
+        return check_size(X, limit=MODEST), codes.astype(np.int64)
 
     def _set_classes(self, classes: NDArray[Any], n: int) -> None:
         if len(classes) < 2:
@@ -145,7 +146,7 @@ def _check_tuples(tuples: ArrayLike, size: int) -> Array:
     tuples = check_array(tuples, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name)
     if tuples.ndim != 3 or tuples.shape[1] != size:
         raise ValueError(f"{name} must have shape (n, {size}, d), got {tuples.shape}")
-    return tuples
+    return check_size(tuples, name, limit=MODEST)
 
 
 def initial_components(X: Array, init: Any, n_components: int | None) -> Array:

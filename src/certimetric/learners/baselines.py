@@ -7,6 +7,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import validate_data
 
+from certimetric.geometry.features import MODEST, check_size
 from certimetric.learners.base import MahalanobisLearner
 
 
@@ -29,7 +30,7 @@ class Euclidean(MahalanobisLearner):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Euclidean:
         """Remember the number of features of X, shape (n, d); ``y`` is not used."""
-        X = validate_data(self, X, dtype=np.float64)
+        X = check_size(validate_data(self, X, dtype=np.float64), limit=MODEST)
         self.n_samples_fit_ = len(X)
         self.components_ = np.eye(X.shape[1])
         return self
@@ -60,7 +61,7 @@ class Covariance(MahalanobisLearner):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Covariance:
         """Learn the metric from X, shape (n, d), n at least 2; ``y`` is not used."""
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        X = check_size(validate_data(self, X, dtype=np.float64, ensure_min_samples=2), limit=MODEST)
         self.n_samples_fit_ = len(X)
         centred = X - X.mean(axis=0)
         _, singular, axes = scipy.linalg.svd(centred, full_matrices=False)
