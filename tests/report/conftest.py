@@ -78,6 +78,7 @@ def audit_document(
             "eps": eps.tolist(),
             "report_eps": 0.5,
         },
+        "baseline": {"class": classes[0], "error": 0.6, "balanced_accuracy": 1 / len(classes)},
         "learners": learners,
         "checks": _checks(learners),
         "thresholds": [
@@ -122,6 +123,7 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                     "n_train": int(0.7 * len(X)),
                     "n_test": len(radii),
                     "error": clean,
+                    "balanced_accuracy": 1 - 1.2 * clean,
                     "noise_error": [clean + harm * s**2 * (1 + 0.1 * rng.standard_normal()) for s in noise],
                     "certified_accuracy": [float(((radii >= e) & (radii > 0)).mean()) for e in eps],
                     "median_radius": float(np.median(radii)),
@@ -151,12 +153,14 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                         "class": c,
                         "count": int((y == i).sum() * 0.3 * repeats),
                         "error": float(error * rng.gamma(2.0, 0.5)),
+                        "precision": 1 - error if i else None,
                         "median_radius": float(radius * rng.uniform(0.7, 1.3)),
                     }
                     for i, c in enumerate(classes)
                 ),
                 key=lambda row: -row["error"],
             ),
+            "confusions": [[i, i, 40] for i in range(len(classes))] + [[0, 1, 3], [1, 0, 1]],
             "metric": {
                 "n_components": d,
                 "spectrum": spectrum.tolist(),
@@ -186,7 +190,7 @@ def _summary(splits: list[dict[str, Any]]) -> dict[str, Any] | None:
         key: [estimate(column) for column in zip(*[split[key] for split in done], strict=True)]
         if isinstance(done[0][key], list)
         else estimate([split[key] for split in done])
-        for key in ("error", "noise_error", "certified_accuracy", "median_radius", "fit_seconds")
+        for key in ("error", "balanced_accuracy", "noise_error", "certified_accuracy", "median_radius", "fit_seconds")
     }
 
 
@@ -277,6 +281,8 @@ def hostile_document() -> dict[str, Any]:
                 entry["name"] = name
         for row in learner["per_class"]:
             row["class"] += HOSTILE
+    document["data"]["classes"] = [name + HOSTILE for name in document["data"]["classes"]]
+    document["baseline"]["class"] += HOSTILE
     document["checks"][2]["message"] = HOSTILE + "\x1b[31m"
     document["verdict"]["sentence"] = f"Unsafe: {HOSTILE} & more."
     document["thresholds"][0]["expression"] = f"lmnn.error<={HOSTILE}"
@@ -301,7 +307,7 @@ def sparse_document() -> dict[str, Any]:
     ]
     document.update(checks=[], thresholds=[])
     document["protocol"].update(report_eps=9.0, norm="linf")
-    document["verdict"] = {"status": "PASS", "sentence": "LMNN was audited on one split."}
+    document["verdict"] = {"status": "REPORT", "sentence": "LMNN was audited on one split."}
     document["reproduction"].update(metric_files=[], versions={})
     return document
 

@@ -132,9 +132,14 @@ def make_request(
     if not isinstance(test_size, Real) or not 0 < test_size < 1:
         raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
     counts = np.bincount(codes, minlength=len(classes))
-    n_test = int(held_out_counts(counts, float(test_size)).sum())
+    held_out = held_out_counts(counts, float(test_size))
+    tested = [name for name, count in zip(classes, held_out) if count]
+    n_test = int(held_out.sum())
     if n_test == 0:
-        raise ValueError("y must have a class of at least two instances, or nothing can be tested; all have one")
+        raise ValueError(
+            f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels are "
+            f"all different, as in an identifier or the target of a regression"
+        )
     if n_neighbors > len(codes) - n_test:
         raise ValueError(
             f"n_neighbors must be at most the number of training instances of a split, {len(codes) - n_test} of "
@@ -144,6 +149,10 @@ def make_request(
     matrix = getattr(resolved, "matrix", None)
     if matrix is not None and len(matrix) != data.n_features:
         raise ValueError(f"norm must be a matrix of {data.n_features} features, got one of {len(matrix)}")
+    try:
+        resolved.norm(np.zeros(data.n_features))
+    except ValueError as error:
+        raise ValueError(f"norm must fit the {data.n_features} features of X, got {resolved!r}: {error}") from None
     levels = _sizes("noise", noise)
     expressions = (fail_under,) if isinstance(fail_under, str) else tuple(fail_under)
     radii = None if eps is None else _sizes("eps", eps)
@@ -156,14 +165,16 @@ def make_request(
         subjects=subjects,
         n_neighbors=n_neighbors,
         norm=resolved,
-        norm_name="ellipsoid" if matrix is not None else getattr(resolved, "name", type(resolved).__name__),
+        norm_name=_norm_name(resolved),
         noise=levels,
         eps=radii,
         repeats=repeats,
         test_size=float(test_size),
         seed=seed,
         n_jobs=int(n_jobs),
-        thresholds=tuple(parse_threshold(text, [s.spec for s in subjects], levels) for text in expressions),
+        thresholds=tuple(
+            parse_threshold(text, [s.spec for s in subjects], levels, classes=tested) for text in expressions
+        ),
     )
 
 
@@ -250,6 +261,11 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def _norm_name(norm: Norm) -> str:
+    """The name of a norm; of one in other units or for some features only, what it says of itself."""
+    return repr(norm) if hasattr(norm, "base") else str(getattr(norm, "name", type(norm).__name__))
 
 
 def _sizes(name: str, values: Iterable[float]) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ from certimetric.auditing.config import Request
 from certimetric.auditing.robustness import attack, exact, measure_robustness
 from certimetric.auditing.splits import ATTACK_STREAM, Split, make_split, stream
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
+from certimetric.certify.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
 from certimetric.geometry.neighbors import single_threaded
@@ -25,7 +26,7 @@ from certimetric.geometry.neighbors import single_threaded
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-EVIDENCE_SCHEMA = "certimetric.audit-evidence/2"
+EVIDENCE_SCHEMA = "certimetric.audit-evidence/3"
 N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
@@ -95,7 +96,7 @@ def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: 
             _tell(request, classifier, part, split, row, predicted[row], radii[row], result, nearest, i)
             for i, row in enumerate(fragile)
         ],
-        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal),
+        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal, nearest),
         "random": random,
         "robustness": measure_robustness(
             request,
@@ -116,20 +117,36 @@ def _part(result: Any, rows: NDArray[np.bool_]) -> Any:
 
 
 def _attacks_against_certificates(
-    part: Split, rows: Indices, radii: Array, result: AttackResult, minimal: MinimalPerturbation | None
+    part: Split,
+    rows: Indices,
+    radii: Array,
+    result: AttackResult,
+    minimal: MinimalPerturbation | None,
+    nearest: MinimalPerturbation,
 ) -> dict[str, Any]:
-    """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance."""
-    bounds = [(radii, result.distances)]
-    if minimal is not None:
-        bounds += [(radii, minimal.radii), (minimal.lower, result.distances)]
+    """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance.
+
+    ``minimal`` is about all ``rows`` (or None), ``nearest`` about the first of them.
+    """
+    bounds = [(radii, result.distances, "certified radius")]
+    for found in (nearest,) if minimal is None else (nearest, minimal):
+        some = slice(len(found.radii))
+        # A radius that is proven is exact up to the tolerance of the proof: no attack can be nearer, and none may
+        # change a prediction where the radius is infinite.
+        exact_radius = np.where(found.proven, found.radii * (1 - PROVEN), 0.0)
+        bounds += [
+            (radii[some], found.radii, "certified radius"),
+            (found.lower, result.distances[some], "proven lower bound"),
+            (exact_radius, result.distances[some], "exact radius"),
+        ]
     vulnerable = np.isfinite(radii)
     return {
         "attacked": len(rows),
         "vulnerable": int(vulnerable.sum()),
         "without_flip": int((vulnerable & ~result.success).sum()),
         "inside": [
-            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i])}
-            for below, above in bounds
+            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i]), "bound": name}
+            for below, above, name in bounds
             for i in np.flatnonzero(np.isfinite(above) & (above < below * (1 - TOLERANCE)))
         ],
     }

@@ -147,7 +147,11 @@ def audit(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder of report, results, metrics. [default: certimetric-audit/NAME]"
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of report, results, metrics; one with the report of another audit is refused. [default: "
+            "certimetric-audit/NAME, or NAME-2 and so on where another audit is there]",
         ),
     ] = None,
     fail_under: Annotated[
@@ -155,8 +159,9 @@ def audit(
         typer.Option(
             "--fail-under",
             metavar="[SPEC.]FIGURE=VALUE",
-            help="Exit with 1 if a figure is lower: accuracy, noise@SIGMA, certified@EPS or median_radius; for images "
-            "recall, map, attacked@EPS, attacked_map@EPS or, with --certify, certified@EPS.",
+            help="Exit with 1 if a figure is lower: accuracy, balanced_accuracy, recall@CLASS, noise@SIGMA, "
+            "certified@EPS or median_radius; for images recall, map, attacked@EPS, attacked_map@EPS or, with "
+            "--certify, certified@EPS.",
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.")] = None,

@@ -11,8 +11,9 @@ import typer
 from certimetric import datasets
 from certimetric.auditing import AuditResult
 from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
-from certimetric.auditing.run import run_audit
+from certimetric.auditing.run import audit_options, run_audit
 from certimetric.auditing.runner import prepare_folder
+from certimetric.auditing.saved import own_folder
 
 
 def audit_table(
@@ -53,6 +54,6 @@ def audit_table(
         source=loaded.source,
         **asked,
     )
-    folder = out or Path("certimetric-audit") / loaded.name
+    folder = out or own_folder(Path("certimetric-audit") / loaded.name, audit_options(request))
     prepare_folder(folder, "cells", "metrics")
     return run_audit(request, out=folder, command=command, title=title, progress=progress), folder

@@ -8,12 +8,14 @@ from typing import Any
 
 from certimetric.report.anatomy import metric_cards, metric_rows
 from certimetric.report.classes import classes_view
+from certimetric.report.confusion import confusion_groups
 from certimetric.report.document import BASELINE, check_document, number, printable, quoted_eps, splits_done
 from certimetric.report.figures import curves, spectrum_figure
 from certimetric.report.formatting import (
     MISSING,
     NORMS,
     UNITS,
+    baseline_row,
     comparison,
     duration,
     moment,
@@ -74,6 +76,7 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
         "learners": [_learner(learner) for learner in document["learners"]],
         "curves": [figure_view(figure) for figure in curves(document)],
         "classes": classes_view(document["learners"], _class_cell),
+        "confusions": confusion_groups(document),
         "spectrum": figure_view(spectrum_figure(document)),
         "metric_rows": metric_rows(document),
         "metric_cards": metric_cards(document),
@@ -116,6 +119,7 @@ def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
         "data": document["data"],
         "protocol": document["protocol"],
         "columns": columns,
+        "baseline": baseline_row(document, columns),
         "names": [_name(learner) for learner in document["learners"]],
         "looks": assign(document["learners"]),
         "tiles": tiles(document["learners"], columns, BASELINE),
@@ -169,9 +173,10 @@ def _value(value: Any) -> str:
 
 
 def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Error of a class, the same as text, and its median radius."""
-    error = number(row["error"])
-    return error or 0.0, percent(error), plain(number(row["median_radius"]), 2)
+    """Error of a class, its recall as text, and its precision and median radius."""
+    error = number(row["error"]) or 0.0
+    precision, radius = percent(number(row.get("precision"))), plain(number(row["median_radius"]), 2)
+    return error, percent(1.0 - error), f"{precision} · {radius}"
 
 
 def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
