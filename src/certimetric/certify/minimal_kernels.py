@@ -13,7 +13,13 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from certimetric.certify.kernels import difference_norm, gap_over_dual, insert_smallest, rounding_of_distances
+from certimetric.certify.kernels import (
+    difference_norm,
+    distance_beyond,
+    gap_over_dual,
+    insert_smallest,
+    rounding_of_distances,
+)
 from certimetric.certify.least_norm import OPTIMAL, least_distance
 from certimetric.geometry.neighbors import expansion_error, squared_distance
 
@@ -78,10 +84,11 @@ def screen(row, x, error, c, exclude, data, order, space):
     small bound, gives the upper bound. The lower ones, cheapest first: by the triangle inequality from the distance
     alone; the largest e(l, j) over the nearest instances of the class; over all of it.
     """
-    train, train_errors, squares, dual, dual_errors, y, per_distance = data
+    train, train_errors, squares, dual, dual_errors, y, growth = data
     distance, survivors, bounds, rows, h, _, eta, active, u, work = space
     n, r = train.shape
     relative = rounding_of_distances(r)
+    rounding = (error, growth[0], growth[1], relative)
     q = (x * x).sum()
     slack = expansion_error(r, q, squares.max())
     near_value, near = np.empty(_NEAR), np.empty(_NEAR, dtype=np.int64)
@@ -105,7 +112,8 @@ def screen(row, x, error, c, exclude, data, order, space):
         bound = 0.0
         for a in range(n_near):
             j = near[a]
-            bound = max(bound, gap_over_dual(distance[l], distance[j], l, j, dual, dual_errors, order))
+            value = gap_over_dual(distance[l], distance[l], distance[j], l, j, dual, dual_errors, order, rounding)
+            bound = max(bound, value)
         if bound < smallest:
             first, smallest = l, bound
     upper = np.inf
@@ -120,22 +128,23 @@ def screen(row, x, error, c, exclude, data, order, space):
     if n_near:
         j = near[0]
         reach = distance[j] * (1.0 + relative) + error + train_errors[j]
+    beyond = distance_beyond(upper, reach, train_errors.max(), dual_errors.max(), rounding)
+    cutoff = beyond * beyond * (1.0 + 4.0 * relative) + slack
     count = 0
     for l in range(n):
         if y[l] == c or l == exclude:
             continue
-        square = row[l] - slack
-        if square > 0.0:
-            gap = np.sqrt(square) * (1.0 - relative) - error - train_errors[l] - reach
-            if gap * (1.0 - relative) >= 2.0 * per_distance * upper:
-                continue
+        if row[l] >= cutoff:
+            continue
         distance[l] = np.sqrt(squared_distance(x, train[l]))
         below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
+        beyond = distance[l] * (1.0 + relative) + error + train_errors[l]
         bound = 0.0
         for b in range(n_near):
             j = near[b]
             above = distance[j] * (1.0 + relative) + error + train_errors[j]
-            bound = max(bound, gap_over_dual(below, above, l, j, dual, dual_errors, order))
+            value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
+            bound = max(bound, value)
             if bound >= upper:
                 break
         if bound >= upper:
@@ -145,7 +154,8 @@ def screen(row, x, error, c, exclude, data, order, space):
                 continue
             above = distance[j] * (1.0 + relative) + error + train_errors[j]
             if above < below:
-                bound = max(bound, gap_over_dual(below, above, l, j, dual, dual_errors, order))
+                value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
+                bound = max(bound, value)
                 if bound >= upper:
                     break
         if bound < upper:

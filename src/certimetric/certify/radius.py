@@ -167,7 +167,7 @@ def bound_radii(
     dual, dual_errors = reference.dual_points(norm)
     train = reference.points
     squares = np.einsum("ij,ij->i", train, train)
-    per_distance = reference.per_distance(norm)
+    growth = reference.growth(norm)
     radii, opponents = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
 
     def certify(rows: slice) -> None:
@@ -185,7 +185,7 @@ def bound_radii(
             dual_errors,
             reference.y,
             float(norm.dual_order),
-            per_distance,
+            growth,
             n_neighbors,
             radii[rows],
             opponents[rows],

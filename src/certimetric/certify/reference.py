@@ -43,10 +43,17 @@ class ReferenceSet:
         centred = X - self.center
         L = self.metric.components
         points = np.ascontiguousarray(centred @ L.T)
-        # An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center adds one rounding.
-        gamma = (X.shape[1] + 4) * _ROUNDOFF
-        errors = gamma * np.linalg.norm((np.abs(X) + np.abs(self.center)) @ np.abs(L).T, axis=1)
-        return points, errors
+        # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
+        size = self._gamma() * np.abs(centred) + _ROUNDOFF * np.abs(X)
+        return points, np.linalg.norm(size @ np.abs(L).T, axis=1)
+
+    def _gamma(self) -> float:
+        """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
+
+        An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center is one rounding more, and
+        so is a step away from x.
+        """
+        return (self.metric.n_features + 5) * _ROUNDOFF
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
@@ -71,6 +78,19 @@ class ReferenceSet:
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
         return dual_per_distance(self.dual_map(norm), norm.dual_order)
+
+    def growth(self, norm: Norm) -> tuple[float, float]:
+        """How fast the coordinates of an instance, and their rounding error, grow with the size of a change of it.
+
+        Returns
+        -------
+        kappa : float
+            Bound on ``‖Lδ‖₂`` over changes δ of size 1. By duality it is :meth:`per_distance`.
+        growth : float
+            The error of the coordinates of x + δ is at most that at x and ``growth · ‖δ‖``.
+        """
+        spread = norm.absolute_coordinates(np.abs(self.metric.components))
+        return self.per_distance(norm), self._gamma() * largest_image(spread, norm.dual_order)
 
     def lift_map(self, norm: Norm) -> Array:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
@@ -120,6 +140,17 @@ def dual_per_distance(B: Array, order: float) -> float:
         bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(B, axis=0).sum()))
     else:
         bound = float(np.linalg.norm(B, axis=0).max())
+    return bound * (1.0 + 1e-9)
+
+
+def largest_image(G: Array, dual_order: float) -> float:
+    """Bound on ‖Gη‖₂ for G of entries of at least 0, over η of size 1 in the norm whose dual has the given order."""
+    if dual_order == 2:
+        bound = float(np.linalg.norm(G))
+    elif dual_order == 1:
+        bound = float(np.linalg.norm(G.sum(axis=1)))
+    else:
+        bound = float(np.linalg.norm(G, axis=0).max(initial=0.0))
     return bound * (1.0 + 1e-9)
 
 
