@@ -64,6 +64,10 @@ class EmbeddedSet(ReferenceSet):
             return super().per_distance(norm)
         return float(np.sqrt(self.points.shape[1]) if norm.dual_order == 1 else 1.0) * (1 + 1e-9)
 
+    def in_range(self, norm: Norm) -> tuple[Norm, int]:
+        """See :meth:`ReferenceSet.in_range`; embeddings that are changed themselves are taken as they are."""
+        return super().in_range(norm) if self.linear else (norm, 0)
+
     def growth(self, norm: Norm) -> tuple[float, float]:
         """How fast an embedding and its rounding grow with a change (see :meth:`ReferenceSet.growth`)."""
         if self.linear:

@@ -167,7 +167,7 @@ def rounding_of_distances(r):
 def rounding_of_pair(far, near, rounding):
     """What rounding can do to the difference of two squared distances of the predictor, as a polynomial in the size ρ.
 
-    For a query that is moved by a change of size ρ it is at most ``c0 + c1 ρ + c2 ρ²``, ``far`` and ``near`` being upper
+    For a query that is moved by a change of size ρ it is at most ``c0 + c1 ρ + c2 ρ²``; ``far`` and ``near`` are upper
     bounds on the two distances before.
     """
     error, kappa, growth, relative = rounding
@@ -190,7 +190,8 @@ def certified_size(gap, slope, c0, c1, c2):
     if larger == 0.0:
         return np.inf
     ratio = smaller / larger
-    return 2.0 * a / (b + larger * np.sqrt(1.0 + ratio * ratio)) * (1.0 - 16.0 * _UNIT)
+    size = 2.0 * a / (b + larger * np.sqrt(1.0 + ratio * ratio)) * (1.0 - 16.0 * _UNIT)
+    return size if size > 0.0 else 0.0
 
 
 @nb.njit(cache=True, nogil=True)
@@ -213,8 +214,8 @@ def distance_beyond(size, reach, train_error, dual_error, rounding):
 
     ``train_error`` and ``dual_error`` bound those of all training instances.
     """
-    # ‖M(x_l − x_j)‖_* ≤ κ ‖p_l − p_j‖ ≤ κ (far + reach). With that, low = d (1 − R) − e and far = d (1 + R) + e, the gap
-    # less all errors is at least α d² − β d − γ.
+    # ‖M(x_l − x_j)‖_* ≤ κ ‖p_l − p_j‖ ≤ κ (far + reach). With that, low = d (1 − R) − e and far = d (1 + R) + e, the
+    # gap less all errors is at least α d² − β d − γ.
     error, kappa, growth, relative = rounding
     e = error + train_error
     rate = 2.0 * (error + (kappa + growth + 2.0 * relative * kappa) * size)
