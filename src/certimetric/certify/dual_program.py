@@ -45,4 +45,4 @@ def program_data(reference: ReferenceSet, norm: Norm) -> tuple[Any, ...]:
     dual, dual_errors = reference.dual_points(norm)
     points = reference.points
     squares = np.einsum("ij,ij->i", points, points)
-    return points, reference.point_errors, squares, dual, dual_errors, reference.y, reference.per_distance(norm)
+    return points, reference.point_errors, squares, dual, dual_errors, reference.y, reference.growth(norm)

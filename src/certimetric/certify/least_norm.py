@@ -175,8 +175,8 @@ def least_distance(N, h, tolerance, m, limit, eta, active, u, work):
     """Dual active-set method for ``min ‖η‖₂ s.t. N η ≥ h`` with the first ``m`` rows of N, each of norm 1.
 
     A row counts as met where it is violated by no more than its ``tolerance`` and the rounding of η. Every iterate is
-    the solution of a relaxation, so that the search ends as soon as ‖η‖ reaches ``limit``. Fills ``eta``, ``active`` and
-    ``u`` (multipliers of the active rows) and gives the status and the number of active rows.
+    the solution of a relaxation, so that the search ends as soon as ‖η‖ reaches ``limit``. Fills ``eta``, ``active``
+    and ``u`` (multipliers of the active rows) and gives the status and the number of active rows.
     """
     p = N.shape[1]
     Q = work[: p + 1]  # row i is the i-th orthonormal vector of the span of the active rows

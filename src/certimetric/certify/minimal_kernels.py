@@ -16,7 +16,15 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from certimetric.certify.kernels import difference_norm, gap_over_dual, insert_smallest, rounding_of_distances
+from certimetric.certify.kernels import (
+    certified_size,
+    difference_norm,
+    distance_beyond,
+    gap_over_dual,
+    insert_smallest,
+    rounding_of_distances,
+    rounding_of_pair,
+)
 from certimetric.certify.least_norm import OPTIMAL, least_distance
 from certimetric.geometry.neighbors import expansion_error, squared_distance
 
@@ -98,10 +106,11 @@ def screen(row, x, error, c, exclude, data, order, space, step):
     proven : float
         Lower bound on the program of this opponent, 0 for norms other than l2.
     """
-    train, train_errors, squares, dual, dual_errors, y, per_distance = data
+    train, train_errors, squares, dual, dual_errors, y, growth = data
     distance, survivors, bounds, rows, h, tolerance, own_of_row, eta, active, u, work = space
     n, r = train.shape
     relative = rounding_of_distances(r)
+    rounding = (error, growth[0], growth[1], relative)
     q = (x * x).sum()
     slack = expansion_error(r, q, squares.max())
     near_value, near = np.empty(_NEAR), np.empty(_NEAR, dtype=np.int64)
@@ -125,7 +134,8 @@ def screen(row, x, error, c, exclude, data, order, space, step):
         bound = 0.0
         for a in range(n_near):
             j = near[a]
-            bound = max(bound, gap_over_dual(distance[l], distance[j], l, j, dual, dual_errors, order))
+            value = gap_over_dual(distance[l], distance[l], distance[j], l, j, dual, dual_errors, order, rounding)
+            bound = max(bound, value)
         if bound < smallest:
             first, smallest = l, bound
     upper, proven = np.inf, 0.0
@@ -143,22 +153,23 @@ def screen(row, x, error, c, exclude, data, order, space, step):
     if n_near:
         j = near[0]
         reach = distance[j] * (1.0 + relative) + error + train_errors[j]
+    beyond = distance_beyond(upper, reach, train_errors.max(), dual_errors.max(), rounding)
+    cutoff = beyond * beyond * (1.0 + 4.0 * relative) + slack
     count = 0
     for l in range(n):
         if y[l] == c or l == exclude:
             continue
-        square = row[l] - slack
-        if square > 0.0:
-            gap = np.sqrt(square) * (1.0 - relative) - error - train_errors[l] - reach
-            if gap * (1.0 - relative) >= 2.0 * per_distance * upper:
-                continue
+        if row[l] >= cutoff:
+            continue
         distance[l] = np.sqrt(squared_distance(x, train[l]))
         below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
+        beyond = distance[l] * (1.0 + relative) + error + train_errors[l]
         bound = 0.0
         for b in range(n_near):
             j = near[b]
             above = distance[j] * (1.0 + relative) + error + train_errors[j]
-            bound = max(bound, gap_over_dual(below, above, l, j, dual, dual_errors, order))
+            value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
+            bound = max(bound, value)
             if bound >= upper:
                 break
         if bound >= upper:
@@ -168,7 +179,8 @@ def screen(row, x, error, c, exclude, data, order, space, step):
                 continue
             above = distance[j] * (1.0 + relative) + error + train_errors[j]
             if above < below:
-                bound = max(bound, gap_over_dual(below, above, l, j, dual, dual_errors, order))
+                value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
+                bound = max(bound, value)
                 if bound >= upper:
                     break
         if bound < upper:
@@ -248,18 +260,22 @@ def certified_combination(inside, outside, weights, distance, error, data, order
     """Size below which no change brings every instance of ``inside`` as near as that of ``outside`` beside it.
 
     For weights λ ≥ 0 of these pairs, ``λᵀb ≤ λᵀAη ≤ ‖Aᵀλ‖_* ‖η‖`` for every such change η: the quotient
-    ``λᵀb / ‖Aᵀλ‖_*``, rounded down, is a bound whatever the weights are.
+    ``λᵀb / ‖Aᵀλ‖_*`` is a bound whatever the weights are. It is lowered by what rounding can do to the weighted pairs,
+    here and in the predictor at any point that near (:func:`certimetric.certify.kernels.certified_size`).
     """
-    train, train_errors, _, dual, dual_errors, _, _ = data
+    train, train_errors, _, dual, dual_errors, _, growth = data
     p, q = dual.shape[1], weights.shape[0]
     relative = rounding_of_distances(train.shape[1])
+    rounding = (error, growth[0], growth[1], relative)
     value, magnitude, slack, pull = 0.0, 0.0, 0.0, 0.0
+    c0, c1, c2 = 0.0, 0.0, 0.0
     total = np.zeros(p)
     for k in range(q):
         l, j, weight = inside[k], outside[k], weights[k]
-        if weight <= 0.0:
+        if not weight > 0.0:
             continue
         below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
+        beyond = distance[l] * (1.0 + relative) + error + train_errors[l]
         above = distance[j] * (1.0 + relative) + error + train_errors[j]
         gap = (below - above) * (below + above)
         value += weight * gap
@@ -268,11 +284,10 @@ def certified_combination(inside, outside, weights, distance, error, data, order
         pull += 2.0 * weight * difference_norm(dual[l], dual[j], order)
         for t in range(p):
             total[t] += 2.0 * weight * (dual[l, t] - dual[j, t])
+        a0, a1, a2 = rounding_of_pair(beyond, above, rounding)
+        c0, c1, c2 = c0 + weight * a0, c1 + weight * a1, c2 + weight * a2
     value -= (q + 16) * _UNIT * magnitude
     norm = difference_norm(total, np.zeros(p), order) * (1.0 + (p + 16) * _UNIT)
     norm += slack * (1.0 + (q + 16) * _UNIT) + (p + q + 8) * _UNIT * pull
-    if value <= 0.0:
-        return 0.0
-    if norm == 0.0:
-        return np.inf
-    return value / norm * (1.0 - 8.0 * _UNIT)
+    up = 1.0 + (q + 16) * _UNIT
+    return certified_size(value, norm, c0 * up, c1 * up, c2 * up)

@@ -224,20 +224,22 @@ class _Search:
 @nb.njit(cache=True, nogil=True)
 def _opponent_bounds(squared, error, own, present, a, upper, data, order):
     """Lower bound of each opponent: the a-th largest e(l, j) over the predicted class; infinity from ``upper`` on."""
-    points, point_errors, _, dual, dual_errors, _, _ = data
+    points, point_errors, _, dual, dual_errors, _, growth = data
     relative = rounding_of_distances(points.shape[1])
+    rounding = (error, growth[0], growth[1], relative)
     bounds = np.full(squared.shape[0], np.inf)
     inner = np.empty(a)
     for l in range(squared.shape[0]):
         if own[l] or not present[l]:
             continue
         below = max(np.sqrt(squared[l]) * (1.0 - relative) - error - point_errors[l], 0.0)
+        beyond = np.sqrt(squared[l]) * (1.0 + relative) + error + point_errors[l]
         filled = 0
         discarded = False
         for j in range(squared.shape[0]):
             if own[j]:
                 above = np.sqrt(squared[j]) * (1.0 + relative) + error + point_errors[j]
-                value = gap_over_dual(below, above, l, j, dual, dual_errors, order)
+                value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
                 filled = insert_largest(inner, filled, a, value)
                 if filled == a and inner[a - 1] >= upper:
                     discarded = True

@@ -201,7 +201,7 @@ class Regions:
         pull = float(np.linalg.norm(rows.N[active].T @ u, order)) if len(u) else 0.0
         margin = _INSIDE * size * pull / float(u.sum()) if pull > 0 else 0.0
         steps = []
-        for margins in (margin + np.zeros(len(rows.h)), 0.25 * rows.tolerance, 2.0 * rows.tolerance):
+        for margins in (margin + np.zeros(len(rows.h)), 2.0 * rows.tolerance, 0.25 * rows.tolerance):
             inner, _, _ = _solve(rows.N, rows.h + margins, np.zeros(len(rows.h)), order, np.inf)
             if inner is not None:
                 steps.append(inner)

@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 
 PROVEN = 1e-6  # relative difference of radius and proven lower bound up to which a radius counts as proven
 # Of a step, tried in turn until the prediction changes: the first is enough that it does not hang on the last digit.
-_OVERSHOOT = (1e-9, 1e-8, 1e-7, 9e-7)
+_OVERSHOOT = (1e-8, 1e-7, 9e-7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +147,15 @@ def find_witnesses(
     changes = steps @ lift
     witnesses[rows] += changes[rows]
 
-    def offer(of: Indices, points: Array) -> None:
+    def changed(of: Indices, points: Array) -> NDArray[np.bool_]:
         labels = program.reference.predict(program.reference.embed(points)[0], queries.k, exclude=queries.exclude[of])
+        return np.asarray(labels != queries.predicted[of])
+
+    def offer(of: Indices, points: Array, alone: bool) -> None:
         sizes = norm.norm(points - X[of])
-        good = (labels != queries.predicted[of]) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
+        good = changed(of, points) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
+        if alone:  # in products of other shapes, sums are taken in other orders
+            good &= [bool(changed(of[c : c + 1], points[c : c + 1])[0]) for c in range(len(of))]
         # The first of several that are good for a query counts.
         found, first = np.unique(of[good], return_index=True)
         witnesses[found], verified[found] = points[good][first], True
@@ -159,12 +164,12 @@ def find_witnesses(
         left = rows[~verified[rows]]
         if not len(left):
             return witnesses, verified, tolerance
-        offer(left, X[left] + changes[left] * (1.0 + overshoot))
+        offer(left, X[left] + changes[left] * (1.0 + overshoot), alone=False)
     for i in rows[~verified[rows]]:
         inner, blur = inside(i)
         # No witness is nearer than the next number that a feature can hold.
         grid = np.spacing(np.abs(witnesses[i])) * (np.abs(lift).sum(axis=0) > 0)
         tolerance[i] = blur + float(norm.norm(grid))
         if len(inner):
-            offer(np.full(len(inner), i), X[i] + inner @ lift)
+            offer(np.full(len(inner), i), X[i] + inner @ lift, alone=True)
     return witnesses, verified, tolerance
