@@ -47,8 +47,8 @@ class EmbeddedSet(ReferenceSet):
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Embeddings less the centre, (m, k), and a bound on the rounding of each."""
-        errors = _ROUNDOFF * np.linalg.norm(np.abs(X) + np.abs(self.center), axis=1)
-        return np.ascontiguousarray(X - self.center), errors
+        points = np.ascontiguousarray(X - self.center)
+        return points, _ROUNDOFF * np.linalg.norm(3.0 * np.abs(points) + np.abs(X), axis=1)
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """Embeddings in the dual coordinates of the norm, and a bound on the error of each row."""
@@ -63,6 +63,17 @@ class EmbeddedSet(ReferenceSet):
         if self.linear:
             return super().per_distance(norm)
         return float(np.sqrt(self.points.shape[1]) if norm.dual_order == 1 else 1.0) * (1 + 1e-9)
+
+    def in_range(self, norm: Norm) -> tuple[Norm, int]:
+        """See :meth:`ReferenceSet.in_range`; embeddings that are changed themselves are taken as they are."""
+        return super().in_range(norm) if self.linear else (norm, 0)
+
+    def growth(self, norm: Norm) -> tuple[float, float]:
+        """How fast an embedding and its rounding grow with a change (see :meth:`ReferenceSet.growth`)."""
+        if self.linear:
+            return super().growth(norm)
+        kappa = self.per_distance(norm)
+        return kappa, 3.0 * _ROUNDOFF * kappa
 
 
 def embedding_radii(

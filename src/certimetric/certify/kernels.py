@@ -1,8 +1,13 @@
 """Compiled certificate of k-NN predictions: lazy over opponents, rounded to the safe side.
 
-Every ``e(l, j)`` that decides anything is a direct difference, lowered by a bound on its own rounding error. Bounds
-that cost nothing come first, so that most opponents are discarded by their distance alone and only a few are held
-against the whole predicted class.
+Every ``e(l, j)`` that decides anything is made of direct differences, and counts what rounding can do to the predictor
+anywhere within it (``docs/certificates.md`` has the derivation). Bounds that cost nothing come first, so that most
+opponents are discarded by their distance alone and only a few are held against the whole predicted class. No bound
+discards what would have changed the result, not even in its last digit: it does not depend on the order of work.
+
+Kernels know the rounding of one query as a tuple ``rounding = (error, kappa, growth, relative)``: the error of its
+coordinates, how fast its coordinates and their error grow with the size of a change (:meth:`ReferenceSet.growth`), and
+the relative error of a distance (:func:`rounding_of_distances`).
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ def certify_rows(
     dual_errors,
     y,
     order,
-    per_distance,
+    growth,
     k,
     radii,
     opponents,
@@ -40,7 +45,7 @@ def certify_rows(
     s, a = (k + 1) // 2, k // 2 + 1
     relative = rounding_of_distances(r)
     n_near = max(_NEAR, a)
-    largest = squares.max()
+    largest, worst, worst_dual = squares.max(), train_errors.max(), dual_errors.max()
     near_value = np.empty(n_near)
     near = np.empty(n_near, dtype=np.int64)
     upper = np.empty(n)  # upper bounds on distances to the predicted class, made when first needed
@@ -54,6 +59,7 @@ def certify_rows(
         for t in range(r):
             q += x[t] * x[t]
         row = products[i]
+        rounding = (errors[i], growth[0], growth[1], relative)
         slack = expansion_error(r, q, largest)
 
         # The nearest of the predicted class and the s nearest opponents, by expanded squares (order only).
@@ -87,6 +93,7 @@ def certify_rows(
             reach = max(reach, distance)
 
         count = 0
+        threshold, cutoff = np.inf, np.inf
         for position in range(-n_first, n):
             # The s nearest opponents go first: they make the threshold that discards the others.
             if position < 0:
@@ -100,27 +107,19 @@ def certify_rows(
                     seen = seen or first[b] == l
                 if seen:
                     continue
-            threshold = best[s - 1] if count == s else np.inf
-            if threshold <= 0.0:
-                break
-            # Bound 1: e(l, j) ≥ (d_l − d_j) / (2 · per_distance), as ‖M(x_l − x_j)‖_* ≤ per_distance (d_l + d_j).
-            if count == s:
-                square = row[l] - slack
-                if square > 0.0:
-                    gap = np.sqrt(square) * (1.0 - relative) - errors[i] - train_errors[l] - reach
-                    if gap * (1.0 - relative) >= 2.0 * per_distance * threshold:
-                        continue
+            # Bound 1: from this expanded square on, e(l, j) is at least the threshold for the a nearest j.
+            if row[l] >= cutoff:
+                continue
             distance = np.sqrt(squared_distance(x, train[l]))
-            lower = distance * (1.0 - relative) - errors[i] - train_errors[l]
-            if lower <= 0.0:
-                lower = 0.0
+            low = distance * (1.0 - relative) - errors[i] - train_errors[l]
+            far = distance * (1.0 + relative) + errors[i] + train_errors[l]
             # Bound 2: the a-th largest e(l, j) over the nearest instances of the class.
             filled = 0
             done = False
             for b in range(near_count):
                 j = near[b]
                 d_j = np.sqrt(squared_distance(x, train[j])) * (1.0 + relative) + errors[i] + train_errors[j]
-                value = gap_over_dual(lower, d_j, l, j, dual, dual_errors, order)
+                value = gap_over_dual(low, far, d_j, l, j, dual, dual_errors, order, rounding)
                 filled = insert_largest(inner, filled, a, value)
                 if filled == a and inner[a - 1] >= threshold:
                     done = True
@@ -139,16 +138,23 @@ def certify_rows(
                 if y[j] != c or j == exclude[i]:
                     continue
                 value = 0.0
-                if upper[j] < lower:
-                    value = gap_over_dual(lower, upper[j], l, j, dual, dual_errors, order)
+                if upper[j] < low:
+                    value = gap_over_dual(low, far, upper[j], l, j, dual, dual_errors, order, rounding)
                 filled = insert_largest(inner, filled, a, value)
                 if filled == a and inner[a - 1] >= threshold:
                     done = True
                     break
             if not done:
                 count = insert_smallest(best, best_opponent, count, s, inner[a - 1], l)
-        radii[i] = best[s - 1]
-        opponents[i] = best_opponent[s - 1]
+                if count == s and best[s - 1] < threshold:
+                    threshold = best[s - 1]
+                    if threshold <= 0.0:
+                        break
+                    square = distance_beyond(threshold, reach, worst, worst_dual, rounding) ** 2
+                    cutoff = square * (1.0 + 4.0 * relative) + slack
+        radii[i] = 0.0  # where distances overflow
+        if count == s:
+            radii[i], opponents[i] = best[s - 1], best_opponent[s - 1]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -158,17 +164,66 @@ def rounding_of_distances(r):
 
 
 @nb.njit(cache=True, nogil=True)
-def gap_over_dual(lower, upper, l, j, dual, dual_errors, order):
-    """Lower bound on e(l, j), given bounds on the distances to l (from below) and to j (from above)."""
-    if upper >= lower:
+def rounding_of_pair(far, near, rounding):
+    """What rounding can do to the difference of two squared distances of the predictor, as a polynomial in the size ρ.
+
+    For a query that is moved by a change of size ρ it is at most ``c0 + c1 ρ + c2 ρ²``; ``far`` and ``near`` are upper
+    bounds on the two distances before.
+    """
+    error, kappa, growth, relative = rounding
+    total = far + near
+    c0 = 2.0 * error * total + 2.0 * relative * (far * far + near * near)
+    c1 = 2.0 * (growth + 2.0 * relative * kappa) * total
+    c2 = 4.0 * relative * kappa * kappa
+    return c0, c1, c2
+
+
+@nb.njit(cache=True, nogil=True)
+def certified_size(gap, slope, c0, c1, c2):
+    """Largest ρ with ``gap − slope ρ ≥ c0 + c1 ρ + c2 ρ²``, rounded down; 0 where there is none."""
+    a, b = gap - c0, slope + c1
+    if not a > 0.0:
+        return 0.0
+    # ρ = 2a / (b + √(b² + 4 c2 a)), of which no part overflows.
+    h = 2.0 * np.sqrt(c2) * np.sqrt(a)
+    larger, smaller = max(b, h), min(b, h)
+    if larger == 0.0:
+        return np.inf
+    ratio = smaller / larger
+    size = 2.0 * a / (b + larger * np.sqrt(1.0 + ratio * ratio)) * (1.0 - 16.0 * _UNIT)
+    return size if size > 0.0 else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
+def gap_over_dual(low, far, near, l, j, dual, dual_errors, order, rounding):
+    """Lower bound on e(l, j), the size up to which the predictor finds x_j nearer than x_l.
+
+    ``low`` and ``far`` bound the distance to x_l from below and above, ``near`` that to x_j from above.
+    """
+    if not low > near:
         return 0.0
     norm = difference_norm(dual[l], dual[j], order)
-    p = dual.shape[1]
-    norm = norm * (1.0 + (p + 8) * _UNIT) + dual_errors[l] + dual_errors[j]
-    if norm == 0.0:
-        return 0.0
-    value = (lower - upper) * (lower + upper) / (2.0 * norm)
-    return max(value * (1.0 - 8.0 * _UNIT), 0.0)
+    norm = norm * (1.0 + (dual.shape[1] + 8) * _UNIT) + dual_errors[l] + dual_errors[j]
+    c0, c1, c2 = rounding_of_pair(far, near, rounding)
+    return certified_size((low - near) * (low + near), 2.0 * norm, c0, c1, c2)
+
+
+@nb.njit(cache=True, nogil=True)
+def distance_beyond(size, reach, train_error, dual_error, rounding):
+    """Distance of x_l from which on :func:`gap_over_dual` is at least ``size``, for every x_j within ``reach``.
+
+    ``train_error`` and ``dual_error`` bound those of all training instances.
+    """
+    # ‖M(x_l − x_j)‖_* ≤ κ ‖p_l − p_j‖ ≤ κ (far + reach). With that, low = d (1 − R) − e and far = d (1 + R) + e, the
+    # gap less all errors is at least α d² − β d − γ.
+    error, kappa, growth, relative = rounding
+    e = error + train_error
+    rate = 2.0 * (error + (kappa + growth + 2.0 * relative * kappa) * size)
+    alpha = 1.0 - 5.0 * relative
+    beta = (2.0 * e + rate) * (1.0 + 5.0 * relative)
+    gamma = reach * reach * (1.0 + 2.0 * relative) + rate * (e + reach) + 2.0 * relative * e * e
+    gamma += 8.0 * dual_error * size + 4.0 * relative * (kappa * size) ** 2
+    return (beta + np.sqrt(beta * beta + 4.0 * alpha * gamma)) / (2.0 * alpha) * (1.0 + 1e-12)
 
 
 # Sums may be taken in any order, which the rounding bounds allow for: that is what lets them use vector instructions.

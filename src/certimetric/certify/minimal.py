@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from certimetric.certify.nearest_flip import nearest_flips
 from certimetric.certify.order_k import nearest_flips_of_votes
 from certimetric.certify.radius import prepare_queries
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.reference import ReferenceSet, power_of_two_times
 from certimetric.certify.witnesses import MinimalPerturbation
 from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm, resolve_norm
@@ -122,16 +123,20 @@ def smallest_changes(
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
     if not node_limit >= 0:
         raise ValueError(f"node_limit must not be negative, got {node_limit!r}")
+    norm, exponent = reference.in_range(norm)
     if n_neighbors == 1:
-        return nearest_flips(reference, X, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    return nearest_flips_of_votes(
-        reference,
-        X,
-        n_neighbors,
-        norm,
-        time_limit=time_limit,
-        node_limit=node_limit,
-        exclude=exclude,
-        memory=memory,
-        n_jobs=n_jobs,
-    )
+        found = nearest_flips(reference, X, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    else:
+        found = nearest_flips_of_votes(
+            reference,
+            X,
+            n_neighbors,
+            norm,
+            time_limit=time_limit,
+            node_limit=node_limit,
+            exclude=exclude,
+            memory=memory,
+            n_jobs=n_jobs,
+        )
+    radii, lower = np.ldexp(found.radii, exponent), power_of_two_times(found.lower, exponent)
+    return replace(found, radii=radii, lower=lower, tolerance=np.ldexp(found.tolerance, exponent))

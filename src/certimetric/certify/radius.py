@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
 from certimetric.certify.kernels import certify_rows
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.reference import ReferenceSet, power_of_two_times
 from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.features import align_all, check_size
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
@@ -169,10 +169,11 @@ def bound_radii(
     if exclude is None:
         exclude = np.full(len(X), -1, dtype=np.int64)
     predicted = reference.predict(points, n_neighbors, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    norm, exponent = reference.in_range(norm)
     dual, dual_errors = reference.dual_points(norm)
     train = reference.points
     squares = np.einsum("ij,ij->i", train, train)
-    per_distance = reference.per_distance(norm)
+    growth = reference.growth(norm)
     radii, opponents = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
 
     def certify(rows: slice) -> None:
@@ -190,14 +191,14 @@ def bound_radii(
             dual_errors,
             reference.y,
             float(norm.dual_order),
-            per_distance,
+            growth,
             n_neighbors,
             radii[rows],
             opponents[rows],
         )
 
     map_chunks(certify, chunk_slices(len(X), 8.0 * len(train), memory, n_jobs), n_jobs)
-    return RadiusBound(predicted, radii, opponents)
+    return RadiusBound(predicted, power_of_two_times(radii, exponent), opponents)
 
 
 def codes_and_radii(

@@ -13,6 +13,9 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _ROUNDOFF = 2.0**-53
+# The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.
+_UNDERFLOW = 1e-150
+_IN_RANGE = 300  # exponents of sizes whose squares, and products of these, are of normal numbers
 
 
 class ReferenceSet:
@@ -27,26 +30,50 @@ class ReferenceSet:
 
     Attributes
     ----------
+    metric : MahalanobisMetric
+        The given one times a power of two that brings the largest coordinate of ``points`` between 1/2 and 1: products
+        and squares then do not over- or underflow. Predictions and radii are those of the given one.
+    exponent : int
+        Distances of the given metric are ``2^exponent`` times those of ``points``.
     points : array of shape (n, r)
         ``(X − center) Lᵀ``, in which the learned distance is Euclidean.
     point_errors : array of shape (n,)
         Bound on the Euclidean norm of the rounding error of every row of ``points``.
+
+    Raises
+    ------
+    ValueError
+        If distances overflow or underflow whatever the scale.
     """
 
     def __init__(self, metric: MahalanobisMetric, X: Array, y: Indices):
-        self.metric, self.y = metric, np.ascontiguousarray(y)
-        self.center = X.mean(axis=0)  # distances are taken near the origin, where they lose the fewest digits
-        self.points, self.point_errors = self.embed(X)
+        self.y = np.ascontiguousarray(y)
+        with np.errstate(over="ignore"):
+            self.center = X.mean(axis=0)  # distances are taken near the origin, where they lose the fewest digits
+            coarse = _exponent(X - self.center) + _exponent(metric.components)
+        self.metric = _times_power_of_two(metric, -coarse)
+        points, errors = self.embed(X)
+        fine = _exponent(points)
+        self.points, self.point_errors = np.ldexp(points, -fine), np.ldexp(errors, -fine)
+        self.exponent = coarse + fine
+        self.metric = _times_power_of_two(metric, -self.exponent)
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
         centred = X - self.center
         L = self.metric.components
         points = np.ascontiguousarray(centred @ L.T)
-        # An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center adds one rounding.
-        gamma = (X.shape[1] + 4) * _ROUNDOFF
-        errors = gamma * np.linalg.norm((np.abs(X) + np.abs(self.center)) @ np.abs(L).T, axis=1)
-        return points, errors
+        # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
+        size = self._gamma() * np.abs(centred) + _ROUNDOFF * np.abs(X)
+        return points, np.linalg.norm(size @ np.abs(L).T, axis=1) + _UNDERFLOW
+
+    def _gamma(self) -> float:
+        """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
+
+        An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center is one rounding more,
+        and so is a step away from x.
+        """
+        return (self.metric.n_features + 5) * _ROUNDOFF
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
@@ -57,7 +84,8 @@ class ReferenceSet:
         coordinates = np.ascontiguousarray(self.points @ map_)
         gamma = (sum(map_.shape) + 4) * _ROUNDOFF
         spread = np.abs(self.points) @ np.abs(map_) * gamma + self.point_errors[:, None] * np.linalg.norm(map_, axis=0)
-        return coordinates, np.linalg.norm(spread, norm.dual_order, axis=1)
+        errors = np.linalg.norm(spread, norm.dual_order, axis=1)
+        return coordinates, errors + np.sqrt(map_.shape[1]) * _UNDERFLOW * 1e-11  # of squares that underflow
 
     def dual_map(self, norm: Norm) -> Array:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
@@ -71,6 +99,30 @@ class ReferenceSet:
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
         return dual_per_distance(self.dual_map(norm), norm.dual_order)
+
+    def in_range(self, norm: Norm) -> tuple[Norm, int]:
+        """The norm in units in which squares of sizes do not over- or underflow, and the exponent e of these units.
+
+        A size in it, times ``2^e``, is one in the given norm (:func:`power_of_two_times`).
+        """
+        # Coordinates are near 1, so that sizes are near the inverse of the map to them.
+        exponent = -_exponent(norm.dual_coordinates(self.metric.components))
+        if abs(exponent) < _IN_RANGE:
+            return norm, 0
+        return norm.in_units(np.full(self.metric.n_features, np.ldexp(1.0, exponent))), exponent
+
+    def growth(self, norm: Norm) -> tuple[float, float]:
+        """How fast the coordinates of an instance, and their rounding error, grow with the size of a change of it.
+
+        Returns
+        -------
+        kappa : float
+            Bound on ``‖Lδ‖₂`` over changes δ of size 1. By duality it is :meth:`per_distance`.
+        growth : float
+            The error of the coordinates of x + δ is at most that at x and ``growth · ‖δ‖``.
+        """
+        spread = norm.absolute_coordinates(np.abs(self.metric.components))
+        return self.per_distance(norm), self._gamma() * largest_image(spread, norm.dual_order)
 
     def lift_map(self, norm: Norm) -> Array:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
@@ -123,10 +175,46 @@ def dual_per_distance(B: Array, order: float) -> float:
     return bound * (1.0 + 1e-9)
 
 
+def _exponent(values: Array) -> int:
+    """The least e with ``|values| < 2^e``; 0 where all are 0."""
+    largest = np.abs(values).max(initial=0.0)
+    if not np.isfinite(largest):
+        raise ValueError("distances of the training instances overflow: their values or the metric are too large")
+    return int(np.frexp(largest)[1])
+
+
+def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> MahalanobisMetric:
+    """The metric whose distances are ``2^exponent`` times as long, exactly."""
+    with np.errstate(over="ignore"):
+        components = np.ldexp(metric.components, exponent)
+    if not np.isfinite(components).all():
+        raise ValueError("distances of the training instances underflow: their differences or the metric are too small")
+    return MahalanobisMetric(components, metric.feature_names, metric.training)
+
+
+def power_of_two_times(sizes: Array, exponent: int) -> Array:
+    """``2^exponent`` times the sizes, rounded down where that is not exact."""
+    scaled = np.ldexp(sizes, exponent)
+    scaled = np.where(np.isinf(scaled) & np.isfinite(sizes), np.finfo(float).max, scaled)
+    inexact = (scaled < np.finfo(float).tiny) & (scaled > 0.0)
+    return np.where(inexact, np.nextafter(scaled, 0.0), scaled)
+
+
+def largest_image(G: Array, dual_order: float) -> float:
+    """Bound on ‖Gη‖₂ for G of entries of at least 0, over η of size 1 in the norm whose dual has the given order."""
+    if dual_order == 2:
+        bound = float(np.linalg.norm(G))
+    elif dual_order == 1:
+        bound = float(np.linalg.norm(G.sum(axis=1)))
+    else:
+        bound = float(np.linalg.norm(G, axis=0).max(initial=0.0))
+    return bound * (1.0 + 1e-9)
+
+
 def nearest_rows(reference: ReferenceSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
     """Distances of the k nearest training instances, then their row numbers, side by side: shape (m, 2k)."""
     indices, squared = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
-    return np.hstack([np.sqrt(squared), indices])
+    return np.hstack([np.ldexp(np.sqrt(squared), reference.exponent), indices])
 
 
 def vote_rows(

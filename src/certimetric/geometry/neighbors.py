@@ -103,15 +103,17 @@ def nearest_neighbors(
     >>> indices, squared
     (array([[1, 2]]), array([[1., 1.]]))
     """
+    # Only the expanded squares need the origin near the points: what decides are differences of the rows as they came.
+    Q, P = np.ascontiguousarray(Q), np.ascontiguousarray(P)
     center = P.mean(axis=0)
-    Q, P = np.ascontiguousarray(Q - center), np.ascontiguousarray(P - center)
-    q, p = np.einsum("ij,ij->i", Q, Q), np.einsum("ij,ij->i", P, P)
+    near_Q, near_P = Q - center, P - center
+    q, p = np.einsum("ij,ij->i", near_Q, near_Q), np.einsum("ij,ij->i", near_P, near_P)
     if exclude is None:
         exclude = np.full(len(Q), -1, dtype=np.int64)
     indices, squared = np.empty((len(Q), k), dtype=np.int64), np.empty((len(Q), k))
 
     def search(rows: slice) -> None:
-        products = Q[rows] @ P.T
+        products = near_Q[rows] @ near_P.T
         _select(products, Q[rows], P, q[rows], p, exclude[rows], indices[rows], squared[rows])
 
     map_chunks(search, chunk_slices(len(Q), 8.0 * len(P), memory, n_jobs), n_jobs)

@@ -55,6 +55,10 @@ class Norm(ABC):
         """Coordinates in which the dual norm is a plain vector norm of order ``dual_order``."""
         return v
 
+    def absolute_coordinates(self, v: Array) -> Array:
+        """Bounds on ``|dual_coordinates(w)|`` over all w with ``|w| ≤ v``, for v of entries of at least 0."""
+        return self.dual_coordinates(v)
+
     def restrict(self, mutable: ArrayLike) -> Norm:
         """The norm for perturbations that leave some features alone.
 
@@ -195,6 +199,9 @@ class Ellipsoid(Norm):
     def dual_coordinates(self, v: Array) -> Array:
         return self._check(v) @ self._inverse_cholesky.T
 
+    def absolute_coordinates(self, v: Array) -> Array:
+        return self._check(v) @ np.abs(self._inverse_cholesky).T
+
     def dual_vector(self, v: ArrayLike) -> Array:
         w = self.dual_coordinates(np.asarray(v, float))
         size = np.linalg.norm(w, axis=-1, keepdims=True)
@@ -249,6 +256,9 @@ class Restricted(Norm):
     def dual_coordinates(self, v: Array) -> Array:
         return self.inner.dual_coordinates(self._check(v)[..., self.mutable])
 
+    def absolute_coordinates(self, v: Array) -> Array:
+        return self.inner.absolute_coordinates(self._check(v)[..., self.mutable])
+
     def dual_vector(self, v: ArrayLike) -> Array:
         return self._embed(self.inner.dual_vector(self._check(v)[..., self.mutable]))
 
@@ -282,6 +292,9 @@ class Scaled(Norm):
 
     def dual_coordinates(self, v: Array) -> Array:
         return self.base.dual_coordinates(v * self.scale)
+
+    def absolute_coordinates(self, v: Array) -> Array:
+        return self.base.absolute_coordinates(v * self.scale)
 
     def dual_vector(self, v: ArrayLike) -> Array:
         return self.base.dual_vector(np.asarray(v, float) * self.scale) * self.scale
