@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-from certimetric.geometry.spd import fix_row_signs
+from certimetric.geometry.spd import check_matrix, fix_row_signs
 from certimetric.learners.solvers import Solution
 
 Array = NDArray[np.float64]
@@ -164,8 +164,8 @@ def initial_components(X: Array, init: Any, n_components: int | None) -> Array:
     if n_components is not None and n_components > d:
         raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
     if not isinstance(init, str):
-        L = np.array(init, dtype=float)
-        if L.ndim != 2 or L.shape[1] != d or (n_components is not None and len(L) != n_components):
+        L = check_matrix(init, "init")
+        if L.shape[1] != d or not len(L) or (n_components is not None and len(L) != n_components):
             wanted = f"({n_components or 'k'}, {d})"
             raise ValueError(f"init must be a matrix of shape {wanted}, got {L.shape}")
         return L

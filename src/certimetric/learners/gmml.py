@@ -17,7 +17,7 @@ from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.scatter import PairScatter
 from certimetric.geometry.lazy import is_lazy
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.geometry.spd import factor_psd, geodesic, inverse
+from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 
@@ -134,6 +134,11 @@ class ScatterLearner(MahalanobisLearner):
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_scatter(self, scatter: PairScatter) -> Any:
         """Learn from scatters that were summed elsewhere, for instance merged from several machines by ``+``."""
+        sums = [check_symmetric(getattr(scatter, name), name) for name in ("similar_sum", "dissimilar_sum")]
+        if sums[0].shape != sums[1].shape:
+            raise ValueError(
+                f"similar_sum and dissimilar_sum must have one shape, got {sums[0].shape} and {sums[1].shape}"
+            )
         self._check_width(len(scatter.similar_sum), reset=True)
         self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
         return self._fit_scatter(scatter)

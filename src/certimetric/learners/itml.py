@@ -181,8 +181,9 @@ class ITML(MahalanobisLearner):
     def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
         """u and l, given or read off the distances of random pairs of rows of Z."""
         if self.bounds is not None:
-            bounds = np.asarray(self.bounds, dtype=float)
-            if bounds.shape != (2,) or not np.isfinite(bounds).all() or (bounds <= 0).any():
+            bounds = np.asarray(self.bounds)
+            numbers = bounds.shape == (2,) and bounds.dtype.kind in "fiu"
+            if not numbers or not np.isfinite(bounds).all() or (bounds <= 0).any():
                 raise ValueError(f"bounds must be two positive numbers (upper, lower), got {self.bounds!r}")
             return float(bounds[0]), float(bounds[1])
         i = rng.randint(len(Z), size=_PAIRS_FOR_BOUNDS)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any
 
 import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array
 
 from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
@@ -51,10 +53,10 @@ class TripletMarginLoss(BaseEstimator, ABC):
     def _check(self, target: str) -> Norm:
         """Check the weight, the norm, and the margin aimed at, which is the parameter of that name."""
         name, value = type(self).__name__, getattr(self, target)
-        if isinstance(self.weight, str) or not np.isfinite(self.weight) or self.weight < 0:
+        if not isinstance(self.weight, Real) or not np.isfinite(self.weight) or self.weight < 0:
             raise ValueError(f"the weight of {name} must be at least 0, got {self.weight!r}")
         auto = isinstance(value, str) and value == "auto"
-        if not auto and (isinstance(value, str) or not np.isfinite(value) or value <= 0):
+        if not auto and (not isinstance(value, Real) or not np.isfinite(value) or value <= 0):
             raise ValueError(f"{target} of {name} must be 'auto' or a positive number, got {value!r}")
         return resolve_norm(self.norm)
 
@@ -102,9 +104,13 @@ class TripletMarginLoss(BaseEstimator, ABC):
     def _gap_and_direction(self, metric: Any, X: ArrayLike, triplets: ArrayLike) -> tuple[Array, Array]:
         (X,) = align_all(metric, X=X)
         metric = as_metric(metric)
-        X, triplets = np.asarray(X, dtype=float), np.asarray(triplets)
+        X, triplets = check_array(X, dtype=np.float64, input_name="X"), np.asarray(triplets)
         if triplets.ndim != 2 or triplets.shape[1] != 3 or not np.issubdtype(triplets.dtype, np.integer):
             raise ValueError(f"triplets must be row numbers of shape (m, 3), got shape {triplets.shape}")
+        if triplets.size and not (triplets.min() >= 0 and triplets.max() < len(X)):
+            raise ValueError(
+                f"triplets must be row numbers of X from 0 to {len(X) - 1}, got {triplets.min()} to {triplets.max()}"
+            )
         metric.transform(X[:1])  # one message for a wrong number of features
         return gap_and_direction(metric.components, X, triplets)
 
