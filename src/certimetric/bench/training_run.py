@@ -71,7 +71,7 @@ def train(
     ValueError
         If the run in the folder was begun with another configuration, or the data do not fit.
     """
-    import torch
+    from certimetric.deep.randomness import seeded
 
     folder = Path(folder)
     run = _begin(config, folder, resume)
@@ -79,9 +79,9 @@ def train(
         side: load_images(config.data.name, side, root or config.data.root, config.data.size) for side in _sides(config)
     }
     data = sides["train"]
-    torch.manual_seed(config.training.seed)
-    model = make_model(config, data.images.shape[1])
-    loss = make_component(config, "loss", len(data.class_names))
+    with seeded(config.training.seed):
+        model = make_model(config, data.images.shape[1])
+        loss = make_component(config, "loss", len(data.class_names))
     run["data"] = {
         "name": data.name,
         "n_images": len(data),
