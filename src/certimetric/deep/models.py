@@ -280,6 +280,14 @@ _BUILT_IN: dict[str, Callable[..., EmbeddingNetwork]] = {
 }
 
 
+def option_defaults(name: str) -> dict[str, Any]:
+    """The options of a built-in model with their defaults; nothing of a model of the user's."""
+    if name not in _BUILT_IN:
+        return {}
+    parameters = inspect.signature(_BUILT_IN[name]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+
+
 def model_options(name: str) -> list[str] | None:
     """Names of the options that a model takes beside its length; None where it takes any.
 
