@@ -159,6 +159,7 @@ def run_retrieval_audit(
 ) -> RetrievalAudit:
     """Carry out a validated audit; see :func:`audit_retrieval`."""
     from certimetric.deep.embeddings import device_of
+    from certimetric.deep.randomness import seeded
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
@@ -171,7 +172,7 @@ def run_retrieval_audit(
     worst, white, indices, certificates, found = {}, {}, {}, {}, {}
     steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
     steps += N_GOALS * len(request.subjects) * request.ers
-    with progress_bar(progress, steps) as advance:
+    with seeded(request.seed), progress_bar(progress, steps) as advance:
         for subject in request.subjects:
             index = indices[subject.name] = _index(request, subject)
             clean, attacked = _scores(request, subject, index, cells, advance)
@@ -189,8 +190,8 @@ def run_retrieval_audit(
             advance(False)
         checks = run_checks(request, indices, worst, white, training)
         advance(False)
-    checks += beaten_by_pixels(learners, quoted)
-    checks += check_certificates(request, certificates, found, indices)
+        checks += beaten_by_pixels(learners, quoted)
+        checks += check_certificates(request, certificates, found, indices)
     recommended = recommend(learners, quoted)
     thresholds = judge_thresholds(request.thresholds, learners, recommended)
     queries, gallery = request.queries, request.gallery

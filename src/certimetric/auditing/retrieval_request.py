@@ -198,9 +198,11 @@ def make_request(
 def embedded(subject: Subject, images: Tensor) -> Tensor:
     """What a model makes of images; an error names the model."""
     from certimetric.deep import embed
+    from certimetric.deep.randomness import seeded
 
     try:
-        return embed(subject.model, images)
+        with seeded(0):
+            return embed(subject.model, images)
     except Exception as error:  # a model of the user's may raise anything
         if is_interrupt(error):
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,12 +21,12 @@ class DefenseSection:
         """The defense."""
         raise NotImplementedError
 
-    def faults(self) -> list[str]:
-        """What is wrong about values that are of the right type, by the limits of their names."""
+    def faults(self, known: Collection[str] = ()) -> list[str]:
+        """What is wrong about values that are of the right type, by the limits of their names, but for known keys."""
         return [
             f"{key} in [defense] must {words}, got {getattr(self, key):g}"
             for key, (holds, words) in _LIMITS.items()
-            if getattr(self, key, None) is not None and not holds(getattr(self, key))
+            if key not in known and getattr(self, key, None) is not None and not holds(getattr(self, key))
         ]
 
 
@@ -231,8 +231,9 @@ class EnsembleSection(AttackedSection):
     kind: Literal["ensemble"] = "ensemble"
     sources: tuple[str, ...] = ()
 
-    def faults(self) -> list[str]:
-        return super().faults() + ([] if self.sources else ["[defense] needs sources, folders of finished runs"])
+    def faults(self, known: Collection[str] = ()) -> list[str]:
+        needed = [] if self.sources or "sources" in known else ["[defense] needs sources, folders of finished runs"]
+        return super().faults(known) + needed
 
     def make(self) -> Defense:
         from certimetric.bench.training_run import load_run

@@ -32,14 +32,28 @@ EPILOG = """Examples:
 _TABLES, _IMAGES = "Tables and metrics", "Images and embedding models"
 # Options that belong to one kind of audit only; given with the other they would do nothing.
 _OF_TABLES = ("data", "target", "learner", "neighbors", "noise", "repeats", "test_size", "jobs", "encode")
-_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries", "ers", "certify", "certify_by")
+_OF_IMAGES = (
+    "images",
+    "data_root",
+    "size",
+    "skip_corrupt",
+    "attack",
+    "queries",
+    "check_queries",
+    "ers",
+    "certify",
+    "certify_by",
+)
 
 
 def audit(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="A bundled data set, a CSV, Parquet or LIBSVM file, or openml:NAME."),
+        typer.Argument(
+            metavar="[DATA]",
+            help="A bundled data set, a CSV, Parquet or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="COL", help="Column with the labels.", rich_help_panel=_TABLES)
@@ -97,11 +111,22 @@ def audit(
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", metavar="DIR", help="Folder of the image set.", rich_help_panel=_IMAGES),
+        typer.Option(
+            "--data-root",
+            metavar="DIR",
+            help="Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]",
+            rich_help_panel=_IMAGES,
+        ),
     ] = None,
     size: Annotated[
         int | None, typer.Option("--size", help="Height and width of the pictures.", rich_help_panel=_IMAGES)
     ] = None,
+    skip_corrupt: Annotated[
+        bool,
+        typer.Option(
+            "--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them.", rich_help_panel=_IMAGES
+        ),
+    ] = False,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -193,7 +218,17 @@ def audit(
         shared["certify"] = certify_by or ("auto" if certify else None)
         _finish(
             lambda: audit_images(
-                model or [], images, data_root, size, chosen, attack, queries, check_queries, ers=ers, **shared
+                model or [],
+                images,
+                data_root,
+                size,
+                chosen,
+                attack,
+                queries,
+                check_queries,
+                skip_corrupt=skip_corrupt,
+                ers=ers,
+                **shared,
             ),
             junit,
         )

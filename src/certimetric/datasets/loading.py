@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certimetric.datasets.bundled import bundled_names, load_bundled
+from certimetric.datasets.data_root import table_file
 from certimetric.datasets.dataset import TARGET_NAMES, Dataset
 from certimetric.datasets.encoder import TableEncoder
 from certimetric.datasets.encoding import encode_features, encode_labels, encode_like
@@ -45,6 +46,8 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         * a file: CSV (``.csv``, ``.tsv``, also with ``.gz`` behind; a header line, UTF-8, separated by tabs
           if the header has one, else by commas, else by semicolons), Parquet (``.parquet``, ``.pq``; needs
           pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
+        * the name, without its ending, of a CSV or Parquet file in the folder that the environment variable
+          ``CERTIMETRIC_DATA`` names, or in its ``tabular/``;
         * ``"openml:NAME"`` or ``"openml:NAME@VERSION"``, fetched once, then taken from scikit-learn's cache.
     target : str, optional
         Column with the labels. By default the one called target, class, label or y (in any case) if exactly
@@ -114,6 +117,8 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         if name_or_path.lower().startswith(PREFIX):
             return load_openml(name_or_path, target=target, encode=encode)
         if not _looks_like_path(name_or_path):
+            if (found := table_file(name_or_path)) is not None:
+                return load_file(found, target=target, encode=encode)
             raise ValueError(
                 f"unknown data set {name_or_path!r}{did_you_mean(name_or_path, bundled_names())}: expected "
                 f"{', '.join(bundled_names())}, openml:NAME, or a file ({', '.join(FILE_TYPES)})"
@@ -221,6 +226,8 @@ def read_features(
     encoder: TableEncoder | None = None,
 ) -> Features:
     """The same as :func:`load_features`, or with the encoder of an earlier table, whose features are then wanted."""
+    if isinstance(path, str) and not _looks_like_path(path):
+        path = table_file(path) or path
     found, where = existing_file(path), repr(os.fspath(path))
     frame = read_table(found)
     columns = [str(column) for column in frame.columns]

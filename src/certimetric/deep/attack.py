@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.freeze import frozen
 from certimetric.deep.objectives import Objective
+from certimetric.deep.randomness import seeded
 from certimetric.deep.threats import Ball, aligned
 
 _Kind = TypeVar("_Kind", bound="Attack")
@@ -65,7 +66,8 @@ class Attack(ABC):
             raise ValueError(
                 f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
             )
-        with frozen(model):
+        # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
+        with frozen(model), seeded(self.seed):
             best = (Best if self._keeps_best else Last)(model, x.detach(), objective)
             if len(x) and self.ball.eps > 0:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.identity import with_own_ids
+from certimetric.deep.randomness import seeded
 from certimetric.deep.retrieval import MODEL, PIXELS, with_positive
 from certimetric.geometry.norms import resolve_norm
 
@@ -193,6 +194,7 @@ def _round_sizes(radii: Array) -> Array:
     return np.linspace(0.0, float(f"{top:.1g}"), 5)
 
 
+@seeded(0)
 def certify_retrieval(
     model: nn.Module,
     queries: ImageSet,

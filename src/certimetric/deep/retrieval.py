@@ -18,6 +18,7 @@ from certimetric.deep.attack import Attack
 from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.identity import with_own_ids
 from certimetric.deep.index import Index, ObjectiveFactory
+from certimetric.deep.randomness import seeded
 
 MODEL, PIXELS = "model", "raw pixels"
 CLEAN, WORST = "clean", "worst case"
@@ -58,6 +59,7 @@ class RetrievalResult:
         return self.frame().to_html(float_format="{:.3f}".format, na_rep="")
 
 
+@seeded(0)
 def evaluate_retrieval(
     model: nn.Module,
     queries: ImageSet,

@@ -18,6 +18,7 @@ from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.gradient_attacks import PGD
 from certimetric.deep.identity import with_own_ids
 from certimetric.deep.index import Index
+from certimetric.deep.randomness import seeded
 from certimetric.deep.ranking_evaluation import GOALS, RankingEvaluation
 from certimetric.deep.retrieval import with_positive
 from certimetric.deep.threats import LinfBall
@@ -133,6 +134,7 @@ class ERSResult:
         return self.frame().to_html(float_format="{:.3g}".format, na_rep="")
 
 
+@seeded(0)
 def empirical_robustness_score(
     model: nn.Module,
     queries: ImageSet,

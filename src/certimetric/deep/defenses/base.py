@@ -73,6 +73,19 @@ class Defense(ABC):
         if state:
             raise ValueError(f"{type(self).__name__} has no state, got {', '.join(state)}")
 
+    def attach(self, optimizer: torch.optim.Optimizer, *followers: nn.Module) -> None:  # noqa: B027
+        """Tell what follows the weights, for a defense that takes weights back: what is here must be taken back, too.
+
+        A training loop calls it once, before the first batch. Most defenses take nothing back, and need not know.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+            Whose moments belong to the weights; learning rates and the like stay as they are.
+        *followers : Module
+            Such as a running average of the weights.
+        """
+
     def _nothing(self, embeddings: Tensor) -> Tensor:
         self.skipped += 1
         return embeddings.sum() * 0.0
@@ -91,7 +104,45 @@ class NoDefense(Defense):
     ) -> Tensor:
         embeddings = model(images)
         found = None if miner is None else miner(embeddings.detach(), labels)
-        return loss_fn(embeddings, labels, found)
+        return batch_loss(loss_fn, embeddings, labels, found)
+
+
+def batch_loss(loss_fn: Loss, embeddings: Tensor, labels: Tensor, tuples: Any = None, n: int | None = None) -> Tensor:
+    """The loss of a batch on its tuples; with a cross-batch memory, that and the loss of the batch against the memory.
+
+    Parameters
+    ----------
+    embeddings : tensor of shape (b, k)
+    labels : int tensor of shape (b,)
+    tuples : tuple of int tensors, optional
+        Positions in ``embeddings``.
+    n : int, optional
+        The first n are the batch, which a memory takes in and compares with what it holds; the rest are copies that
+        stand in their tuples alone. By default all.
+
+    Raises
+    ------
+    ValueError
+        If a memory holds less than the batch.
+
+    References
+    ----------
+    The sum of both losses: Wang et al., *Cross-batch memory for embedding learning*, arXiv 1912.06798. The class
+    itself takes positions of tuples for places in its memory.
+    """
+    inner = without_memory(loss_fn)
+    if inner is loss_fn:
+        return loss_fn(embeddings, labels, tuples)
+    n = len(embeddings) if n is None else n
+    size, k = loss_fn.memory_size, loss_fn.embedding_size  # type: ignore[attr-defined]
+    if size < n:
+        raise ValueError(f"memory_size of CrossBatchMemory must be at least a batch, got {size} for {n} images")
+    if k != embeddings.shape[1]:
+        raise ValueError(
+            f"embedding_size of CrossBatchMemory must be that of the model, {embeddings.shape[1]}, got {k}"
+        )
+    against_memory = loss_fn(embeddings[:n], labels[:n])
+    return against_memory if tuples is None else against_memory + inner(embeddings, labels, tuples)
 
 
 def clean_embeddings(model: nn.Module, images: Tensor) -> Tensor:
@@ -139,7 +190,8 @@ def loss_on_copies(
         originals.append(part[rows])
         part[rows] = len(images) + block * len(rows) + torch.arange(len(rows), device=rows.device)
     embeddings = model(torch.cat([images, perturbed]))
-    return loss_fn(embeddings, torch.cat([labels, labels[torch.cat(originals)]]), tuple(tuples))
+    copied = torch.cat([labels, labels[torch.cat(originals)]])
+    return batch_loss(loss_fn, embeddings, copied, tuple(tuples), len(images))
 
 
 def check_compares_samples(loss_fn: Loss, defense: str) -> None:

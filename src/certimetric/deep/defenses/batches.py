@@ -13,6 +13,7 @@ from certimetric.deep.defenses.base import (
     Defense,
     Loss,
     Miner,
+    batch_loss,
     check_compares_samples,
     clean_embeddings,
     default_attack,
@@ -45,7 +46,7 @@ class BatchDefense(Defense):
         if empty:
             return self._nothing(model(images))
         perturbed = attacked_jointly(self.attack, model, images, labels, loss_fn, found)
-        return loss_fn(model(perturbed), labels, found)
+        return batch_loss(loss_fn, model(perturbed), labels, found)
 
 
 class EnsembleDefense(Defense):
@@ -86,7 +87,7 @@ class EnsembleDefense(Defense):
         drawn = int(torch.randint(len(self.sources) + 1, ()))
         source = model if drawn == len(self.sources) else self.sources[drawn].to(images.device)
         perturbed = attacked_jointly(self.attack, source, images, labels, loss_fn, found)
-        return loss_fn(model(perturbed), labels, found)
+        return batch_loss(loss_fn, model(perturbed), labels, found)
 
     def __repr__(self) -> str:
         return f"EnsembleDefense({len(self.sources)} models, attack={self.attack!r})"

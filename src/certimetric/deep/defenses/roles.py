@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
-from certimetric.deep.defenses.base import ROLES, Defense, Loss, Miner, clean_embeddings, default_attack, loss_on_copies
+from certimetric.deep.defenses.base import (
+    ROLES,
+    Defense,
+    Loss,
+    Miner,
+    batch_loss,
+    clean_embeddings,
+    default_attack,
+    loss_on_copies,
+)
 from certimetric.deep.objectives import AwayFromPositive, Objective, TowardsNegative, distance
 from certimetric.deep.tuples import mine_triplets
 
@@ -56,7 +65,7 @@ class TupleDefense(Defense):
             return self._nothing(model(images))
         attacked = torch.randperm(len(a), device=a.device)[: round(self.attack_rate * len(a))]
         if not len(attacked):
-            return loss_fn(model(images), labels, (a, p, n))
+            return batch_loss(loss_fn, model(images), labels, (a, p, n))
         goal: Objective
         if self.role == "positive":
             goal = AwayFromPositive(clean[a[attacked]])
