@@ -50,7 +50,9 @@ class Attack(ABC):
         Returns
         -------
         perturbed : tensor of the shape, type and memory format of x
-            For each sample the best point of all that were tried, x itself among them.
+            For each sample the best point of all that were tried, x itself among them: points at which the goal is
+            reached (``objective.broken``) before others, of these the one of the largest value. In exact arithmetic on
+            these numbers it lies in the ball: no rounding leads out of it.
 
         Raises
         ------
@@ -81,9 +83,12 @@ class Attack(ABC):
         """Offer points to ``best``."""
 
     def with_eps(self: _Kind, eps: float) -> _Kind:
-        """The same attack with another radius; settings that were derived from the radius follow it."""
+        """The same attack with another radius; lengths of steps keep their share of it, given as numbers or not."""
         other = copy.copy(self)
         other.ball = self.ball.with_eps(eps)
+        step = getattr(self, "step_size", None)
+        if step is not None and self.ball.eps > 0:
+            other.step_size = step * (eps / self.ball.eps)  # type: ignore[attr-defined]
         return other
 
     def for_training(self: _Kind) -> _Kind:
@@ -102,38 +107,57 @@ class Attack(ABC):
 
 
 class Best:
-    """The best point of each sample so far, by the value of the objective."""
+    """The best point of each sample so far: one at which the goal is reached before others, then by the value."""
 
     @torch.no_grad()
     def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
         self.model, self.objective = model, objective
         self.x = x.clone(memory_format=torch.preserve_format)
-        self.value = objective(model(x)).clone()
+        value, self.broken = objective.judge(model(x))
+        self.value = value.clone()
 
     @torch.no_grad()
-    def offer(self, x: Tensor, value: Tensor) -> None:
+    def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
         """Keep what is better."""
-        better = value > self.value
-        self.x = torch.where(aligned(better, x), x, self.x)
-        self.value = torch.where(better, value, self.value)
+        self._keep(x, value, broken, (broken & ~self.broken) | ((broken == self.broken) & (value > self.value)))
 
     @torch.no_grad()
     def end(self, x: Tensor) -> None:
         """Offer a point whose value is not known yet: one forward pass."""
-        self.offer(x, self.objective(self.model(x)))
+        self.offer(x, *self.objective.judge(self.model(x)))
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and gradient at a point, as of :func:`value_and_gradient`; the point is offered."""
+        value, gradient, broken = judge_with_gradient(self.model, x, self.objective)
+        self.offer(x, value, broken)
+        return value, gradient
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, chosen: Tensor) -> None:
+        """Keep points, where ``chosen`` (b,), for another reason than their value."""
+        value, broken = self.objective.judge(self.model(x))
+        self._keep(x, value, broken, chosen)
+
+    def _keep(self, x: Tensor, value: Tensor, broken: Tensor, chosen: Tensor) -> None:
+        self.x = torch.where(aligned(chosen, x), x, self.x)
+        self.value, self.broken = torch.where(chosen, value, self.value), torch.where(chosen, broken, self.broken)
 
 
 class Last(Best):
     """The point at which an attack ends, however good it is: no forward pass is needed to tell."""
 
     def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
+        self.model, self.objective = model, objective
         self.x = x.clone(memory_format=torch.preserve_format)
 
-    def offer(self, x: Tensor, value: Tensor) -> None:
+    def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
         """A point on the way does not count."""
 
     def end(self, x: Tensor) -> None:
         self.x = x
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return value_and_gradient(self.model, x, self.objective)
 
 
 def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -141,6 +165,19 @@ def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tup
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         value = objective(model(x))
-        gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
-    gradient = torch.zeros_like(x) if gradient is None else gradient
-    return value.detach(), torch.nan_to_num(gradient.detach())
+        gradient = _gradient(value, x)
+    return value.detach(), gradient
+
+
+def judge_with_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, and whether each sample has reached its goal."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value, broken = objective.judge(model(x))
+        gradient = _gradient(value, x)
+    return value.detach(), gradient, broken
+
+
+def _gradient(value: Tensor, x: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    return torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach())

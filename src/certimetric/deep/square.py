@@ -63,9 +63,10 @@ class SquareAttack(Attack):
                 moved = torch.where(window, x + self.ball.eps * signs(b, c, 1, 1), best.x)
             else:
                 bump = 2.0 * self.ball.eps / side * signs(b, c, 1, 1) * window.to(x.dtype)
-                delta = best.x - x + bump
-                size = delta.flatten(1).norm(dim=1).clamp_min(1e-30)
-                moved = x + delta * per_sample(self.ball.eps / size, delta)
+                delta = (best.x - x + bump).double()
+                size = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+                factor = self.ball.eps / torch.where(size > 0, size, torch.ones_like(size))
+                moved = x + (delta * per_sample(factor, delta)).to(x.dtype)
             best.end(self.ball.project(moved, x))
 
 
