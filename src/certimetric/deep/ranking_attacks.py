@@ -284,8 +284,10 @@ class LearningToMisrank(MarginObjective):
         step = max(1, _CHUNK // max(len(placed), 1))
         for start in range(0, len(self.gallery), step):
             rows = slice(start, start + step)
-            same = self.labels[:, None] == self.gallery_labels[rows]
-            value, where = self.metric.between(placed, self.gallery[rows]).masked_fill(same, -torch.inf).max(dim=1)
+            wrong = self.labels[:, None] == self.gallery_labels[rows]
+            if self.ids is not None and self.gallery_ids is not None:
+                wrong = wrong | (self.ids[:, None] == self.gallery_ids[rows])
+            value, where = self.metric.between(placed, self.gallery[rows]).masked_fill(wrong, -torch.inf).max(dim=1)
             farther = value > best
             best, index = torch.where(farther, value, best), torch.where(farther, where + start, index)
         return index

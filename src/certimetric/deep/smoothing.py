@@ -104,8 +104,8 @@ class SmoothingCertifier(Certifier):
         n_classes = int(codes.max()) + 1
         counts = torch.zeros((len(queries), n_classes), dtype=torch.long, device=index.device)
         for which, embedded in self._draws(index, queries, n, generator):
-            ids = queries.ids.to(index.device)[which]
-            found = codes[nearest(embedded, ids, index.embeddings, index.ids, self.n_neighbors)]
+            keys = index.keys_of(queries)[which]
+            found = codes[nearest(embedded, keys, index.embeddings, index.ids, self.n_neighbors)]
             votes = torch.zeros((len(which), n_classes), dtype=torch.long, device=index.device)
             winners = votes.scatter_add_(1, found, torch.ones_like(found)).argmax(dim=1)
             counts.index_put_((which, winners), torch.ones_like(winners), accumulate=True)

@@ -113,11 +113,17 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
         columns.append(make_column(clean, key, name, "", "%", "higher"))
         worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
         if all(worst):
-            columns.append(make_column(worst, f"{key}_attacked", f"{name} attacked", eps, "%", "higher"))
+            # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made of it.
+            told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
+            columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
         if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
             columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
-    nmi = [{"mean": learner["clean"]["nmi"]} for learner in learners]
-    return [*columns, *score_column(learners), make_column(nmi, "nmi", "NMI", "", "%", "higher")]
+    columns += score_column(learners)
+    nmi = [learner["clean"]["nmi"] for learner in learners]
+    if any(value is not None for value in nmi):  # of a large gallery it is not computed
+        told = [{} if value is None else {"mean": value} for value in nmi]
+        columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
+    return columns
 
 
 def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
