@@ -16,7 +16,11 @@ NO_STANDARD = "no threshold was declared, so nothing is passed"
 
 Learner = Mapping[str, Any]
 _NORMS = {"linf": "l∞", "l2": "l2"}
-_UNITS = {"pixels": "in pixels from 0 to 1", "embedding": "of its embedding"}
+_UNITS = {
+    "pixels": "in pixels from 0 to 1",
+    "embedding": "of its embedding",
+    "neighbour distance": "of the median distance of its embedding to the nearest",
+}
 
 
 def recommend(learners: Sequence[Learner], quoted: int) -> int:

@@ -179,19 +179,32 @@ def with_positive(queries: ImageSet, items: ImageSet) -> Tensor:
 
     Where there are groups: one of another group, and one of another label and group, so that they can be asked at all.
     """
-    n, (keys, item_keys) = len(items), exclusion_keys(queries, items)
-    labels = torch.unique(torch.cat([items.labels, queries.labels]), return_inverse=True)[1]
-    codes = torch.unique(torch.cat([item_keys, keys]), return_inverse=True)[1]
-    pairs = torch.unique(labels * (int(codes.max()) + 1) + codes, return_inverse=True)[1]
-    of_label, of_key, of_both = (
-        torch.bincount(code[:n], minlength=int(code.max()) + 1)[code[n:]] for code in (labels, codes, pairs)
-    )
-    chosen = of_label - of_both > 0
+    keys, item_keys = exclusion_keys(queries, items)
+    positive, negative = others(queries.labels, keys, items.labels, item_keys)
+    chosen = positive > 0
     if queries.groups is not None:
-        chosen &= n - of_label - of_key + of_both > 0
+        chosen &= negative > 0
     if not chosen.any():
         raise ValueError("no query has another picture of its label in the gallery")
     return chosen
+
+
+def others(labels: Tensor, keys: Tensor, item_labels: Tensor, item_keys: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items of its label, and of others, each query may find, int (m,): those of its key it may not.
+
+    Examples
+    --------
+    >>> labels, keys = torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 6, 7])
+    >>> others(labels, keys, labels, keys)
+    (tensor([1, 1, 1, 1]), tensor([2, 1, 1, 2]))
+    """
+    n = len(item_labels)
+    known = [
+        torch.unique(torch.cat(pair), return_inverse=True)[1] for pair in ((item_labels, labels), (item_keys, keys))
+    ]
+    known.append(torch.unique(known[0] * (int(known[1].max()) + 1) + known[1], return_inverse=True)[1])
+    label, key, both = (torch.bincount(code[:n], minlength=int(code.max()) + 1)[code[n:]] for code in known)
+    return label - both, n - label - key + both
 
 
 def nmi(embeddings: Tensor, labels: Tensor) -> float:

@@ -231,6 +231,8 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
     shape: Sequence[int] = data["image_shape"]
     dims = dict.fromkeys(str(learner["dim"]) for learner in document["learners"])
     machine = told.get("machine") or {}
+    scales = [(learner["label"], number(learner.get("neighbour_distance"))) for learner in document["learners"]]
+    scale = "; ".join(f"{label} {plain(value, 4)}" for label, value in scales if value is not None)
     return {
         "command": told.get("command") or "",
         "facts": [
@@ -238,6 +240,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
             ("Queries", f"{data['n_queries']}{left if data['n_without_positive'] else ''}"),
             ("Gallery", f"{data['n_gallery']} of {data['n_classes']} classes"),
             ("Pictures", " × ".join(map(str, shape))) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
+            *([("Median distance to the nearest", scale)] if scale else []),
             ("Attacks", "; ".join(protocol["attacks"])),
             ("Seed", str(protocol["seed"])),
             ("Started", moment(told.get("started"))),
