@@ -217,7 +217,7 @@ def test_text_table(retrieval):
     assert [row[column].removesuffix(" *") for row in rows] == [f"{100 * share:.1f}" for share in shares]
     if len(rows) > 1:
         assert rows[shares.index(max(shares))][column].endswith(" *")
-    assert any("mAP@R attacked" in name for name in header) == (retrieval["protocol"]["units"] == "pixels")
+    assert any("mAP@R under the R@1 attack" in name for name in header) == (retrieval["protocol"]["units"] == "pixels")
 
 
 def test_fragment_is_short(retrieval, rendered):
