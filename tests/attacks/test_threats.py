@@ -155,3 +155,9 @@ def test_size_is_that_of_the_norm():
     sizes = {name: ThreatModel(name).bind(2).size(delta).item() for name in ("l2", "linf", "l1")}
     assert sizes == {"l2": 5.0, "linf": 4.0, "l1": 7.0}
     assert ThreatModel(np.diag([4.0, 1.0])).bind(2).size(delta).item() == pytest.approx(np.sqrt(52))
+
+
+def test_a_name_that_two_features_have_is_refused():
+    with pytest.raises(ValueError, match="'age', but the data have more than one"):
+        ThreatModel(immutable=["age"]).bind(3, ["age", "size", "age"])
+    assert ThreatModel(immutable=["size"]).bind(3, ["age", "size", "age"]).mutable.tolist() == [True, False, True]

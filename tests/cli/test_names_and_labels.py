@@ -255,3 +255,21 @@ def test_the_encoding_is_data(run, files):
         "fill": None,
         "indicator": False,
     }
+
+
+def test_an_encoded_table_of_openml(run, files, monkeypatch):
+    """The Next command of a fetched table runs, too."""
+    from sklearn.utils import Bunch
+
+    answer = Bunch(frame=customers(), target_names=["churned"], details={"version": "1"})
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", lambda *given, **options: answer)
+    first = run("fit", "openml:customers", "--learner", "gmml", "--encode")
+    assert (first.code, first.err) == (0, "")
+    (command,) = next_commands(first.out)
+    told = run(*command)
+    assert (told.code, told.err) == (0, "")
+    assert "openml:customers: 4 missing values filled by medians" in told.out
+    answer.frame = customers().assign(job="baker")
+    outcome = run("certify", "metric.safetensors", "customers.csv", "openml:customers", "--target", "churned")
+    assert outcome.code == 2
+    assert "'baker', expected one of 'clerk', 'smith'" in outcome.err
