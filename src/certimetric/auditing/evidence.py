@@ -16,7 +16,7 @@ from certimetric.attacks import AttackResult
 from certimetric.auditing.cells import fitted_classifier, read_record, told
 from certimetric.auditing.config import Request
 from certimetric.auditing.robustness import attack, exact, measure_robustness
-from certimetric.auditing.splits import ATTACK_STREAM, Split, make_split, stream
+from certimetric.auditing.splits import ATTACK_STREAM, Split, stream
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
@@ -66,7 +66,7 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
+        part = request.part(cell["split"])
         metric = MahalanobisMetric.from_components(cell["components"])
         classifier = fitted_classifier(request, metric, part)
         evidence = _examine(request, classifier, part, cell["split"])
@@ -191,7 +191,7 @@ def _tell(
     witness = float(request.norm.norm(nearest.witnesses[i] - x))
     if nearest.verified[i] and witness < distance:
         moved, found, distance = nearest.witnesses[i], True, witness
-    original = request.data.X[part.test[row]]
+    original = part.original[row]
     change = moved - x
     after = original + change * part.scale
     most = np.argsort(-np.abs(change), kind="stable")[:N_CHANGES]
@@ -235,7 +235,7 @@ def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, par
 
 def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
     """Anatomy of the metric of a cell in standardised units: of the features that vary in training."""
-    part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
+    part = request.part(cell["split"])
     # A feature that never varied in training says nothing about the metric: learners leave its weight as it was.
     varies = np.flatnonzero(np.ptp(part.X_train, axis=0) > 0)
     if not len(varies):

@@ -179,6 +179,17 @@ def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
     return error, percent(1.0 - error), f"{precision} · {radius}"
 
 
+def _gaps(imputed: Mapping[str, int] | None) -> str:
+    """How missing values were treated."""
+    if imputed is None:
+        return MISSING  # a document from before this was told
+    if not imputed:
+        return "none"
+    told = ", ".join(f"{name} ({count})" for name, count in list(imputed.items())[:8])
+    more = f" and {len(imputed) - 8} more features" if len(imputed) > 8 else ""
+    return f"{told}{more}: each is the median of its feature in the training part of the split"
+
+
 def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
     data, protocol, told = document["data"], document["protocol"], document["reproduction"]
     classes = data.get("classes") or []
@@ -193,6 +204,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
                     "Size",
                     f"{data['n_samples']} instances × {data['n_features']} features, {len(classes)} classes",
                 ),
+                ("Missing values", _gaps(data.get("imputed"))),
                 ("Seed", str(protocol["seed"])),
                 ("Splits", f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} held out"),
                 ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),
