@@ -21,6 +21,7 @@ from certimetric.auditing.cells import canonical
 from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import describe_metric
+from certimetric.auditing.kinds import describe_features
 from certimetric.auditing.result import AuditResult
 from certimetric.auditing.robustness import ATTACKS
 from certimetric.auditing.runner import Findings, prepare_folder, run_cells
@@ -142,6 +143,7 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
             "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
             "feature_names": list(data.feature_names),
             "image_shape": None if data.image_shape is None else list(data.image_shape),
+            "features": describe_features(request),
             "imputed": _imputed(data),
             "sha256": data.sha256(),
         },

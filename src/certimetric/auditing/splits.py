@@ -72,7 +72,7 @@ class Split:
     X_train, X_test : arrays
         Standardised with ``mean`` and ``scale`` of the training part; constant features have scale 1.
     original : array
-        The test part in original units, gaps filled.
+        All rows in original units, gaps filled.
     """
 
     train: Indices
@@ -92,9 +92,7 @@ def make_split(
     if imputed is not None:
         X = fill_gaps(X, imputed, train)
     scaler = StandardScaler().fit(X[train])
-    return Split(
-        train, test, scaler.transform(X[train]), scaler.transform(X[test]), scaler.mean_, scaler.scale_, X[test]
-    )
+    return Split(train, test, scaler.transform(X[train]), scaler.transform(X[test]), scaler.mean_, scaler.scale_, X)
 
 
 def unit_noise(shape: tuple[int, ...], seed: int, split: int) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from certimetric.report.anatomy import metric_cards, metric_rows
@@ -36,6 +36,8 @@ from certimetric.report.page import (
 )
 from certimetric.report.sandwich import robustness_figures
 from certimetric.report.series import assign
+
+_FEATURES = 100  # so many are told on the page; the document has them all
 
 
 def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> str:
@@ -73,6 +75,7 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
         "started": moment(document["reproduction"].get("started")),
         "thresholds": thresholds_view(document),
         "threat": _threat_model(document),
+        "features": _features(document["data"].get("features") or []),
         "learners": [_learner(learner) for learner in document["learners"]],
         "curves": [figure_view(figure) for figure in curves(document)],
         "classes": classes_view(document["learners"], _class_cell),
@@ -152,6 +155,16 @@ def _threat_model(document: Mapping[str, Any]) -> dict[str, Any]:
         "noise": [plain(number(level)) for level in protocol.get("noise") or []],
         "note": note,
     }
+
+
+def _features(features: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One standard deviation of each feature in its own unit."""
+    rows = [
+        {"name": feature["name"], "kind": feature["kind"]}
+        | {key: plain(number(feature[key]), 4) for key in ("std", "low", "high")}
+        for feature in features[:_FEATURES]
+    ]
+    return {"rows": rows, "more": max(len(features) - _FEATURES, 0)} if rows else None
 
 
 def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
