@@ -43,6 +43,8 @@ CHANGES = {
         request(X[:, [1, 0, 2]]),
         request(feature_names=["a", "b", "c"]),
         request(X.astype(np.float32)),
+        request(imputed=np.eye(40, 3, dtype=bool)),
+        request(imputed=np.eye(40, 3, 1, dtype=bool)),
     ],
     "codes": [request(y=np.roll(Y, 1))],
     "classes": [

@@ -128,6 +128,18 @@ def test_encode(run, tmp_path):
     assert "colour=r" in names
 
 
+def test_filled_gaps_are_told(run, tmp_path):
+    rows = [f"{'' if i % 10 == 0 else i * 37 % 101 + 0.3},{i * i * 53 % 97 / 7},{'ab'[i % 2]}\n" for i in range(30)]
+    (tmp_path / "gaps.csv").write_text("u,v,class\n" + "".join(rows))
+    outcome = run("audit", "gaps.csv", "--encode", "--out", "out", "--neighbors", "1", *FAST)
+    assert outcome.code == 0
+    result = AuditResult.load(tmp_path / "out")
+    assert result.document["data"]["imputed"] == {"u": 3}
+    (check,) = [check for check in result.document["checks"] if check["code"] == "CM016"]
+    assert (check["severity"], "3 values in 3 rows of 30" in check["message"]) == ("tip", True)
+    assert "u (3): each is the median of its feature in the training part" in result.to_html()
+
+
 def test_fit_folds_the_scale_into_the_metric(run, tmp_path):
     outcome = run("fit", "wine", "--learner", "lmnn", "-o", "wine.safetensors")
     assert outcome.code == 0

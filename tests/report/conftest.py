@@ -65,6 +65,16 @@ def audit_document(
             "class_counts": np.bincount(y).tolist(),
             "feature_names": names,
             "image_shape": [8, 8] if image else None,
+            "features": [
+                {
+                    "name": name,
+                    "kind": "number",
+                    "std": float(s),
+                    "low": float(column.min()),
+                    "high": float(column.max()),
+                }
+                for name, s, column in zip(names, scale, X.T)
+            ],
             "sha256": "9f2c" + "0123456789abcdef" * 3 + "d41d8cd98f00",
         },
         "protocol": {
@@ -239,6 +249,8 @@ def _fragile(rng, i, X, y, names, classes, scale, radius, image) -> dict[str, An
             }
             for j in moved
         ],
+        "change_size": radius * 1.3,
+        "kinds_kept": None if image or not i else i % 2 == 0,
         "image": {"original": X[row].reshape(8, 8).tolist(), "adversarial": after.reshape(8, 8).tolist()}
         if image and found
         else None,
@@ -272,6 +284,8 @@ def hostile_document() -> dict[str, Any]:
     document["learners"][2]["label"] = "a label that goes on and on " * 6
     document["learners"][1]["parameters"] = {"path": "C:\\<b>bold</b>", "nested": {"a": [1, None]}}
     names = ["<img src=x onerror=alert(1)>", "{{ 7 * 7 }}", "a_very_long_feature_name_without_any_space_" * 3]
+    for entry, name in zip(document["data"]["features"], names):
+        entry["name"] = name
     for learner in document["learners"]:
         for entry, name in zip(learner["metric"]["features"], names):
             entry["name"] = name

@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 import certimetric
 from certimetric.auditing.config import Request, Subject
-from certimetric.auditing.splits import Split, make_split, unit_noise
+from certimetric.auditing.splits import Split, unit_noise
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
@@ -42,6 +42,7 @@ def cell_key(request: Request, data_hash: str, subject: Subject, split: int) -> 
         "schema": CELL_SCHEMA,
         "version": certimetric.__version__,
         "data": data_hash,
+        "imputed": canonical(request.data.imputed),
         # The hash of the data holds labels as text: 2 before 10 and "10" before "2" decide ties otherwise.
         "classes": list(request.classes),
         "learner": [subject.spec, canonical(subject.estimator)],
@@ -98,7 +99,7 @@ def compute_cell(request: Request, subject: Subject, split: int, key: str, folde
     """
     with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        part = make_split(request.data.X, request.codes, request.test_size, request.seed, split)
+        part = request.part(split)
         cell, metric = _measure(request, subject, split, part)
     said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
     cell = {"schema": CELL_SCHEMA, "key": key, "spec": subject.spec, **cell, "warnings": sorted(said)}

@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 
-from certimetric.auditing.splits import held_out_counts
+from certimetric.auditing.splits import Split, held_out_counts, make_split
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.datasets import Dataset
 from certimetric.geometry import Norm, resolve_norm
@@ -98,6 +98,10 @@ class Request:
     n_jobs: int
     thresholds: tuple[Threshold, ...]
 
+    def part(self, split: int) -> Split:
+        """One split in standardised units, the same for every learner."""
+        return make_split(self.data.X, self.codes, self.test_size, self.seed, split, self.data.imputed)
+
 
 def make_request(
     X: Any,
@@ -117,12 +121,14 @@ def make_request(
     name: str = "data",
     source: str | None = None,
     fail_under: str | Iterable[str] = (),
+    imputed: NDArray[np.bool_] | None = None,
 ) -> Request:
     """Check everything that can be wrong with an audit, and say it in one sentence.
 
-    See :func:`certimetric.audit` for the parameters.
+    See :func:`certimetric.audit` for the parameters; ``imputed`` says which cells of X were missing (see
+    :class:`~certimetric.datasets.Dataset`): they get the median of the training part of each split.
     """
-    data = _dataset(X, y, feature_names, image_shape, name, source)
+    data = replace(_dataset(X, y, feature_names, image_shape, name, source), imputed=imputed)
     classes, codes = _labels(data.y)
     seed = _whole("seed", seed, 0)
     subjects = _subjects(learners, seed)

@@ -81,6 +81,24 @@ def no_identifier(evidence: Evidence) -> Iterator[Verdict]:
         yield "passed", None, "No feature is another whole number in every row."
 
 
+@check("CM016", "No value was missing")
+def no_gaps(evidence: Evidence) -> Iterator[Verdict]:
+    """Values that were missing are medians of the training part of each split, never of the test part. Such a value was
+    not measured: a radius in that feature is about a value that nobody knows."""
+    data = evidence.request.data
+    if data.imputed is None or not data.imputed.any():
+        yield "passed", None, "No value was filled in."
+        return
+    cells, rows = int(data.imputed.sum()), int(data.imputed.any(axis=1).sum())
+    names = [name for name, gaps in zip(data.feature_names, data.imputed.T) if gaps.any()]
+    yield (
+        "tip",
+        None,
+        f"{counted(cells, 'value')} in {counted(rows, 'row')} of {data.n_samples} were missing ({listing(names)}): "
+        f"each is the median of its feature in the training part of the split.",
+    )
+
+
 def _all_different(column: NDArray[np.float64]) -> bool:
     """Whether a column is another whole number in every row."""
     whole = len(column) >= LEAST_ROWS and bool((column == np.floor(column)).all())

@@ -21,6 +21,7 @@ from certimetric.auditing.cells import canonical
 from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import describe_metric
+from certimetric.auditing.kinds import describe_features
 from certimetric.auditing.result import AuditResult
 from certimetric.auditing.robustness import ATTACKS
 from certimetric.auditing.runner import Findings, prepare_folder, run_cells
@@ -38,6 +39,7 @@ from certimetric.auditing.summary import (
     tell_split,
 )
 from certimetric.auditing.verdict import conclude, judge_thresholds, recommend
+from certimetric.datasets import Dataset
 from certimetric.report.document import SCHEMA
 from certimetric.report.formatting import NORMS
 
@@ -105,6 +107,7 @@ def audit_options(request: Request) -> dict[str, Any]:
     norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
     return {
         "data": request.data.sha256(),
+        "imputed": canonical(request.data.imputed),
         "classes": list(request.classes),
         "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
         "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
@@ -140,6 +143,8 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
             "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
             "feature_names": list(data.feature_names),
             "image_shape": None if data.image_shape is None else list(data.image_shape),
+            "features": describe_features(request),
+            "imputed": _imputed(data),
             "sha256": data.sha256(),
         },
         "protocol": {
@@ -160,6 +165,12 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
         "thresholds": thresholds,
         "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps, baseline),
     }
+
+
+def _imputed(data: Dataset) -> dict[str, int]:
+    """How many cells of each feature were missing, and hold the median of the training part of each split."""
+    counts = [] if data.imputed is None else data.imputed.sum(axis=0).tolist()
+    return {name: count for name, count in zip(data.feature_names, counts) if count}
 
 
 def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps: list[float]) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def audit_table(
         image_shape=loaded.image_shape,
         name=loaded.name,
         source=loaded.source,
+        imputed=loaded.imputed,
         **asked,
     )
     folder = out or own_folder(Path("certimetric-audit") / loaded.name, audit_options(request))

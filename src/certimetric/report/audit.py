@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from certimetric.report.anatomy import metric_cards, metric_rows
@@ -36,6 +36,8 @@ from certimetric.report.page import (
 )
 from certimetric.report.sandwich import robustness_figures
 from certimetric.report.series import assign
+
+_FEATURES = 100  # so many are told on the page; the document has them all
 
 
 def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> str:
@@ -73,6 +75,7 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
         "started": moment(document["reproduction"].get("started")),
         "thresholds": thresholds_view(document),
         "threat": _threat_model(document),
+        "features": _features(document["data"].get("features") or []),
         "learners": [_learner(learner) for learner in document["learners"]],
         "curves": [figure_view(figure) for figure in curves(document)],
         "classes": classes_view(document["learners"], _class_cell),
@@ -154,6 +157,16 @@ def _threat_model(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _features(features: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One standard deviation of each feature in its own unit."""
+    rows = [
+        {"name": feature["name"], "kind": feature["kind"]}
+        | {key: plain(number(feature[key]), 4) for key in ("std", "low", "high")}
+        for feature in features[:_FEATURES]
+    ]
+    return {"rows": rows, "more": max(len(features) - _FEATURES, 0)} if rows else None
+
+
 def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
     done, total = splits_done(learner)
     return {
@@ -179,6 +192,17 @@ def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
     return error, percent(1.0 - error), f"{precision} · {radius}"
 
 
+def _gaps(imputed: Mapping[str, int] | None) -> str:
+    """How missing values were treated."""
+    if imputed is None:
+        return MISSING  # a document from before this was told
+    if not imputed:
+        return "none"
+    told = ", ".join(f"{name} ({count})" for name, count in list(imputed.items())[:8])
+    more = f" and {len(imputed) - 8} more features" if len(imputed) > 8 else ""
+    return f"{told}{more}: each is the median of its feature in the training part of the split"
+
+
 def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
     data, protocol, told = document["data"], document["protocol"], document["reproduction"]
     classes = data.get("classes") or []
@@ -193,6 +217,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
                     "Size",
                     f"{data['n_samples']} instances × {data['n_features']} features, {len(classes)} classes",
                 ),
+                ("Missing values", _gaps(data.get("imputed"))),
                 ("Seed", str(protocol["seed"])),
                 ("Splits", f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} held out"),
                 ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),
