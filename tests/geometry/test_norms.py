@@ -1,9 +1,12 @@
 """Norms and their duals."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from certimetric.geometry import resolve_norm
+from certimetric.geometry.norms import Ellipsoid
 
 D = 5
 
@@ -103,3 +106,149 @@ def test_a_restricted_norm_is_that_of_the_other_features(name, rng):
 def test_units_are_positive_numbers():
     with pytest.raises(ValueError, match="a positive number for each feature"):
         resolve_norm("l2").in_units([1.0, 0.0])
+
+
+def composed(rng, d):
+    """A norm put together at random, and its size of a change and its dual norm from the definitions."""
+    name = str(rng.choice(["l2", "linf", "l1", "ellipsoid"]))
+    A = rng.standard_normal((d, d))
+    A = A @ A.T + np.eye(d)
+    norm = resolve_norm(A if name == "ellipsoid" else name)
+    units, mutable = np.ones(d), np.ones(d, dtype=bool)
+    for _ in range(int(rng.integers(1, 5))):
+        mask = rng.random(d) < 0.7
+        if rng.random() < 0.5:
+            scale = 10.0 ** rng.uniform(-3, 3, d)
+            norm, units = norm.in_units(scale), units * scale
+        elif (mask & mutable).any():
+            norm, mutable = norm.restrict(mask), mutable & mask
+
+    def size(delta):
+        z = delta / units
+        plain = {"l2": np.sqrt(z @ z), "linf": np.abs(z).max(), "l1": np.abs(z).sum(), "ellipsoid": np.sqrt(z @ A @ z)}
+        return plain[name] if (delta[~mutable] == 0).all() else np.inf
+
+    def dual(v):
+        w = (v * units)[mutable]
+        if name == "ellipsoid":
+            return np.sqrt(w @ np.linalg.solve(A[np.ix_(mutable, mutable)], w))
+        return {"l2": np.sqrt(w @ w), "linf": np.abs(w).sum(), "l1": np.abs(w).max()}[name]
+
+    return norm, mutable, size, dual
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_restrictions_and_units_in_any_order(seed):
+    rng = np.random.default_rng(seed)
+    norm, mutable, size, dual = composed(rng, D)
+    close = {"rtol": 1e-10}
+    change = rng.standard_normal(D) * mutable * 10.0 ** rng.uniform(-3, 3, D)
+    np.testing.assert_allclose(norm.norm(change), size(change), **close)
+    if not mutable.all():
+        assert np.isinf(norm.norm(np.ones(D)))
+    v = rng.standard_normal((6, D)) * 10.0 ** rng.uniform(-3, 3, D)
+    np.testing.assert_allclose(norm.dual_norm(v), [dual(row) for row in v], **close)
+    np.testing.assert_allclose(np.linalg.norm(norm.dual_coordinates(v), norm.dual_order, axis=1), norm.dual_norm(v))
+    assert (np.abs(norm.dual_coordinates(v)) <= norm.absolute_coordinates(np.abs(v)) * (1 + 1e-12)).all()
+    s = norm.dual_vector(v)
+    np.testing.assert_allclose((s * v).sum(axis=1), norm.dual_norm(v), **close)
+    samples = norm.sample(rng, 50, D)
+    np.testing.assert_allclose([size(row) for row in np.vstack([s, samples])], 1.0, **close)
+    # The dual norm is the largest sᵀv: no sample has a larger one.
+    assert (samples @ v.T <= norm.dual_norm(v) * (1 + 1e-10)).all()
+    inside = norm.project(rng.standard_normal((20, D)) * 10.0 ** rng.uniform(-3, 3, D), 0.7)
+    assert all(size(row) <= 0.7 * (1 + 1e-10) for row in inside)
+
+
+def test_restrictions_that_cannot_be():
+    norm = resolve_norm("linf").restrict([True, False, True])
+    for mask, message in (([False, True, False], "at least one"), ([True, False], "for 3 features, got 2")):
+        with pytest.raises(ValueError, match=message):
+            norm.restrict(mask)
+    with pytest.raises(ValueError, match="at least one"):
+        resolve_norm("l2").restrict([False, False])
+    with pytest.raises(ValueError, match="for 3 features, got 2"):
+        norm.in_units([1.0, 2.0])
+    with pytest.raises(ValueError, match="for 2 features, got 3"):
+        resolve_norm(np.eye(2)).in_units([1.0, 2.0, 3.0])
+
+
+def ill_conditioned(rng, d, exponent):
+    U = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    A = (U * 10.0 ** np.linspace(-exponent, 0, d)) @ U.T
+    return (A + A.T) / 2
+
+
+def quadratic_form_of_inverse(A, v):
+    """``vᵀA⁻¹v`` in rational numbers, by elimination."""
+    rows = [[Fraction(a) for a in [*row, b]] for row, b in zip(A.tolist(), v.tolist())]
+    total = Fraction(0)
+    for i, pivot in enumerate(rows):  # A = L D Lᵀ, and the sum of (L⁻¹v)² / D
+        total += pivot[-1] ** 2 / pivot[i]
+        for row in rows[i + 1 :]:
+            factor = row[i] / pivot[i]
+            row[:] = [a - factor * b for a, b in zip(row, pivot)]
+    return total
+
+
+@pytest.mark.parametrize("exponent", [8, 10, 12, 13, 14, 15])
+def test_dual_norms_of_ill_conditioned_ellipsoids_are_never_below_the_exact_ones(exponent):
+    # A certificate divides by the dual norm: it must not be too small.
+    rng = np.random.default_rng(exponent)
+    refused = 0
+    for d in (2, 5):
+        for _ in range(4):
+            A, v = ill_conditioned(rng, d, exponent), rng.standard_normal(d)
+            try:
+                found = Fraction(float(Ellipsoid(A).dual_norm(v)))
+            except ValueError as error:
+                assert "leaves nothing to certify" in str(error)
+                refused += 1
+                continue
+            exact = quadratic_form_of_inverse(A, v)
+            assert exact <= found**2 <= exact * (1 + Fraction(200 * d**2 * 2.0**-53 * 10.0**exponent))
+    assert refused < 8 or exponent == 15
+
+
+def test_the_condition_of_a_diagonal_matrix_costs_nothing():
+    A = np.diag(10.0 ** np.array([-30.0, -8, 0, 3, 30]))
+    norm, v = Ellipsoid(A), np.ones(5)
+    assert norm.dual_norm(v) == pytest.approx(np.sqrt((1 / np.diagonal(A)).sum()), rel=1e-13)
+    assert norm.distortion < 1 + 1e-13
+    rotated = ill_conditioned(np.random.default_rng(0), 5, 1)
+    units = 10.0 ** np.array([-12.0, -6, 0, 6, 12])
+    assert Ellipsoid(rotated * units * units[:, None]).distortion < 1 + 1e-12  # nor do units of the features
+
+
+def test_an_ellipsoid_without_a_digit_left_is_refused():
+    with pytest.raises(ValueError, match=r"condition number [0-9]e\+1[5678]: .* nothing to certify") as error:
+        Ellipsoid(ill_conditioned(np.random.default_rng(3), 6, 15.3))
+    assert "\n" not in str(error.value)
+
+
+def rational_size(norm, units, delta):
+    """The square of the size of a change, exactly; for l1 and linf the size."""
+    z = [Fraction(x) / Fraction(u) for x, u in zip(delta.tolist(), units.tolist())]
+    if isinstance(norm, str) and norm != "l2":
+        return sum(abs(x) for x in z) if norm == "l1" else max(abs(x) for x in z)
+    A = np.eye(len(z)) if isinstance(norm, str) else norm
+    return sum(x * Fraction(a) * y for x, row in zip(z, A.tolist()) for y, a in zip(z, row))
+
+
+@pytest.mark.parametrize("name", ["l2", "l1", "linf", 0, 6, 12])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_projections_are_within_the_ball_exactly(name, scaled, rng):
+    given = name if isinstance(name, str) else ill_conditioned(rng, 4, name)
+    units = 10.0 ** rng.uniform(-5, 5, 4) if scaled else np.ones(4)
+    norm = resolve_norm(given).in_units(units) if scaled else resolve_norm(given)
+    for size in (0.3, 1e-160, 1e100):
+        points = rng.standard_normal((30, 4)) * size * units
+        points[:10] /= np.maximum(norm.norm(points[:10]), 1e-300)[:, None] / size  # on the sphere already, or near it
+        exact = Fraction(size) if isinstance(given, str) and name != "l2" else Fraction(size) ** 2
+        inside = norm.project(points, size)
+        assert all(rational_size(given, units, row) <= exact for row in inside)
+        far = norm.project(points * 1e9, size)
+        assert (norm.norm(far) >= size * 0.9).all()  # and not by shrinking more than needed
+    steps = np.vstack([norm.dual_vector(points), norm.sample(rng, 20, 4)])
+    if not isinstance(name, str):
+        assert all(rational_size(given, units, row) <= 1 for row in steps)

@@ -80,25 +80,41 @@ class ReferenceSet:
 
         The dual norm ‖M(x_l − x_j)‖_* is a plain vector norm of a difference of these rows.
         """
-        map_ = self.dual_map(norm)
+        map_, row_errors, _ = self._dual_rows(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
-        gamma = (sum(map_.shape) + 4) * _ROUNDOFF
-        spread = np.abs(self.points) @ np.abs(map_) * gamma + self.point_errors[:, None] * np.linalg.norm(map_, axis=0)
-        errors = np.linalg.norm(spread, norm.dual_order, axis=1)
+        sizes = np.abs(self.points)
+        errors = (len(map_) + 4) * _ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
+        errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
         return coordinates, errors + np.sqrt(map_.shape[1]) * _UNDERFLOW * 1e-11  # of squares that underflow
 
     def dual_map(self, norm: Norm) -> Array:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
-        B = norm.dual_coordinates(self.metric.components)
-        if norm.dual_order == 2 and B.shape[1] > B.shape[0]:
-            # A rotation makes the rows as short as the rank: ‖wB‖ = ‖w U S‖ with the thin SVD of B.
-            U, S, _ = np.linalg.svd(B, full_matrices=False)
-            B = U * S
-        return np.ascontiguousarray(B)
+        return self._dual_rows(norm)[0]
+
+    def _dual_rows(self, norm: Norm) -> tuple[Array, Array, Array | None]:
+        """The map B, bounds on the errors of its rows in the dual norm, and the rotation Q that shortened them.
+
+        That is, the dual norm of Lᵀw is at most ``‖wB‖ + Σ |w_t| errors_t``.
+        """
+        L, order = self.metric.components, norm.dual_order
+        B = np.ascontiguousarray(norm.dual_coordinates(L))
+        # Entries of B are products of entries of L with those of the norm's own map, summed over d features at most.
+        errors = (L.shape[1] + 8) * _ROUNDOFF * np.linalg.norm(norm.absolute_coordinates(np.abs(L)), order, axis=1)
+        r, p = B.shape
+        if order != 2 or p <= r:
+            return B, errors, None
+        # A rotation makes the rows as short as the rank: ‖wB‖ = ‖wRᵀ‖ with Bᵀ = QR. Unlike a singular value
+        # decomposition it keeps the digits of small rows beside large ones. Its error is measured.
+        Q, R = np.linalg.qr(B.T)
+        left = np.linalg.norm(B - R.T @ Q.T, axis=1)
+        errors += left + (r + 4) * _ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
+        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * _ROUNDOFF
+        return np.ascontiguousarray(R.T * (1.0 + skew)), errors, Q
 
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
-        return dual_per_distance(self.dual_map(norm), norm.dual_order)
+        B, row_errors, _ = self._dual_rows(norm)
+        return dual_per_distance(B, norm.dual_order) + float(np.linalg.norm(row_errors))
 
     def in_range(self, norm: Norm) -> tuple[Norm, int]:
         """The norm in units in which squares of sizes do not over- or underflow, and the exponent e of these units.
@@ -131,11 +147,8 @@ class ReferenceSet:
         """
         d = self.metric.n_features
         to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
-        B = norm.dual_coordinates(self.metric.components)
-        if norm.dual_order == 2 and B.shape[1] > B.shape[0]:
-            _, _, Vt = np.linalg.svd(B, full_matrices=False)
-            return np.ascontiguousarray(Vt @ to_features.T)
-        return np.ascontiguousarray(to_features.T)
+        _, _, Q = self._dual_rows(norm)
+        return np.ascontiguousarray(to_features.T if Q is None else Q.T @ to_features.T)
 
     def neighbors(
         self,
@@ -165,6 +178,7 @@ class ReferenceSet:
 
 def dual_per_distance(B: Array, order: float) -> float:
     """Bound on ‖wB‖ of the given order over ‖w‖₂ ≤ 1."""
+    # The largest singular value is computed to a few units of itself, however small the others are.
     largest = float(np.linalg.norm(B, 2))
     if order == 2:
         bound = largest

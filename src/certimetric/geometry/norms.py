@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certimetric.geometry.spd import check_spd
+from certimetric.geometry.spd import factor_with_errors
 
 Array = NDArray[np.float64]
+
+_ROUNDOFF = 2.0**-53
 
 
 class Norm(ABC):
@@ -26,10 +28,17 @@ class Norm(ABC):
         The name under which :func:`resolve_norm` knows it.
     dual_order : {1, 2, inf}
         Order p of the vector norm with ``dual_norm(v) == ‖dual_coordinates(v)‖_p``: what compiled kernels need.
+    n_features : int or None
+        Number of features it was made for; None for any.
+    distortion : float
+        The size of the change that has dual coordinates η is at most this many times ‖η‖: more than 1 where a matrix
+        was factored in double precision.
     """
 
     name: str
     dual_order: float
+    n_features: int | None = None
+    distortion: float = 1.0
 
     @abstractmethod
     def norm(self, delta: ArrayLike) -> Array:
@@ -37,7 +46,8 @@ class Norm(ABC):
 
     def dual_norm(self, v: ArrayLike) -> Array:
         """Largest ``sᵀv`` over ‖s‖ ≤ 1, shape ``v.shape[:-1]``."""
-        return np.asarray(np.linalg.norm(self.dual_coordinates(np.asarray(v, float)), self.dual_order, axis=-1))
+        w = self.dual_coordinates(np.asarray(v, float))
+        return _length(w) if self.dual_order == 2 else np.asarray(np.linalg.norm(w, self.dual_order, axis=-1))
 
     @abstractmethod
     def dual_vector(self, v: ArrayLike) -> Array:
@@ -45,7 +55,10 @@ class Norm(ABC):
 
     @abstractmethod
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        """A point of the ball of radius ``eps``: the nearest one for l2 and linf, a rescaled one for the others."""
+        """A point of the ball of radius ``eps``: the nearest one for l2 and linf, a rescaled one for the others.
+
+        Rounded towards the centre, so that the size of the point itself is at most ``eps``.
+        """
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
@@ -68,9 +81,12 @@ class Norm(ABC):
         Parameters
         ----------
         mutable : bool array-like of shape (d,)
-            Features that can be changed.
+            Features that can be changed, at least one.
         """
         mutable = np.asarray(mutable, dtype=bool)
+        if mutable.ndim != 1 or not mutable.any():
+            raise ValueError("mutable must be a mask of the features, with at least one that can be changed")
+        self._check_features(len(mutable))
         return self if mutable.all() else Restricted(self, mutable)
 
     def in_units(self, scale: ArrayLike) -> Norm:
@@ -81,7 +97,15 @@ class Norm(ABC):
         scale : array-like of shape (d,)
             One unit of each feature: with standard deviations, the norm of the standardised perturbation.
         """
-        return Scaled(self, np.asarray(scale, dtype=float))
+        scale = np.asarray(scale, dtype=float)
+        if scale.ndim != 1 or not np.isfinite(scale).all() or not (scale > 0).all():
+            raise ValueError("the units of a norm must be a positive number for each feature")
+        self._check_features(len(scale))
+        return Scaled(self, scale)
+
+    def _check_features(self, d: int) -> None:
+        if self.n_features not in (None, d):
+            raise ValueError(f"the {self.name} norm was made for {self.n_features} features, got {d}")
 
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         """The norm on the subspace of some features, for vectors of these features alone."""
@@ -92,8 +116,22 @@ class Norm(ABC):
 
 
 def _rescale(delta: ArrayLike, size: Array, eps: float) -> Array:
-    factor = np.divide(eps, size, out=np.ones_like(size), where=size > eps)
-    return np.asarray(delta, float) * factor[..., None]
+    """Shrink changes to ``eps``, given sizes that are not more than (d + 4) units too small."""
+    delta = np.asarray(delta, float)
+    unit = (delta.shape[-1] + 12) * _ROUNDOFF
+    factor = np.divide(eps * (1.0 - unit), size, out=np.ones_like(size), where=size * (1.0 + unit) > eps)
+    return delta * factor[..., None]
+
+
+def _length(v: Array) -> Array:
+    """Euclidean norm along the last axis, where squares over- or underflow too."""
+    with np.errstate(over="ignore"):
+        length = np.asarray(np.linalg.norm(v, axis=-1))
+    if ((length > 1e-140) & (length < 1e140)).all():
+        return length
+    largest = np.abs(v).max(axis=-1, initial=0.0)
+    unit = np.ldexp(1.0, np.minimum(np.frexp(largest)[1], 1023))
+    return np.asarray(np.linalg.norm(v / unit[..., None], axis=-1) * unit)
 
 
 class L2(Norm):
@@ -103,11 +141,11 @@ class L2(Norm):
     dual_order = 2
 
     def norm(self, delta: ArrayLike) -> Array:
-        return np.asarray(np.linalg.norm(np.asarray(delta, float), axis=-1))
+        return _length(np.asarray(delta, float))
 
     def dual_vector(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)
-        size = np.linalg.norm(v, axis=-1, keepdims=True)
+        size = _length(v)[..., None]
         return np.divide(v, size, out=np.zeros_like(v), where=size > 0)
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
@@ -181,9 +219,13 @@ class Ellipsoid(Norm):
     dual_order = 2
 
     def __init__(self, matrix: ArrayLike):
-        self.matrix = check_spd(matrix, "the matrix of the ellipsoid norm")
-        self._cholesky = np.linalg.cholesky(self.matrix)  # A = C Cᵀ, ‖v‖_{A⁻¹} = ‖C⁻¹v‖₂
-        self._inverse_cholesky = np.linalg.inv(self._cholesky)
+        # A = C Cᵀ, ‖v‖_{A⁻¹} = ‖C⁻¹v‖₂. With ‖W A Wᵀ − I‖ ≤ ρ and ‖W C − I‖ ≤ φ for what rounding made of C and
+        # W = C⁻¹, the matrix A⁻¹ is at most WᵀW / (1 − ρ), and A at most (1 + ρ) / (1 − φ)² C Cᵀ.
+        self.matrix, self._cholesky, inverse, rho, phi = factor_with_errors(matrix, "the matrix of the ellipsoid norm")
+        self._inverse_cholesky = inverse / np.sqrt(1.0 - rho)
+        self._largest_ratio = float(np.sqrt(1.0 + rho) / (1.0 - phi)) * (1.0 + 1e-15)
+        self.distortion = float(np.sqrt((1.0 + rho) / (1.0 - rho))) * (1.0 + 1e-15)
+        self.n_features = len(self.matrix)
 
     def _check(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)
@@ -194,7 +236,7 @@ class Ellipsoid(Norm):
         return v
 
     def norm(self, delta: ArrayLike) -> Array:
-        return np.asarray(np.linalg.norm(self._check(delta) @ self._cholesky, axis=-1))
+        return _length(self._check(delta) @ self._cholesky)
 
     def dual_coordinates(self, v: Array) -> Array:
         return self._check(v) @ self._inverse_cholesky.T
@@ -204,14 +246,21 @@ class Ellipsoid(Norm):
 
     def dual_vector(self, v: ArrayLike) -> Array:
         w = self.dual_coordinates(np.asarray(v, float))
-        size = np.linalg.norm(w, axis=-1, keepdims=True)
-        return np.divide(w, size, out=np.zeros_like(w), where=size > 0) @ self._inverse_cholesky
+        size = _length(w)[..., None]
+        return self._to_size_one(np.divide(w, size, out=np.zeros_like(w), where=size > 0))
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        return _rescale(delta, self.norm(delta), eps)
+        delta = self._check(delta)
+        # The product with C cancels where A is ill-conditioned.
+        rounding = (len(self.matrix) + 12) * _ROUNDOFF * _length(np.abs(delta) @ np.abs(self._cholesky))
+        return _rescale(delta, (self.norm(delta) + rounding) * self._largest_ratio, eps)
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
-        return L2().sample(rng, n, d) @ self._inverse_cholesky
+        return self._to_size_one(L2().sample(rng, n, d))
+
+    def _to_size_one(self, w: Array) -> Array:
+        """The changes of dual coordinates w of length 1, not larger than 1."""
+        return self.project(w @ self._inverse_cholesky, 1.0)
 
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         return Ellipsoid(self.matrix[np.ix_(mutable, mutable)])
@@ -233,7 +282,8 @@ class Restricted(Norm):
     def __init__(self, base: Norm, mutable: NDArray[np.bool_]):
         self.base, self.mutable = base, mutable
         self.inner = base.block(mutable)
-        self.name, self.dual_order = base.name, base.dual_order
+        self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(mutable)
+        self.distortion = self.inner.distortion
 
     def _check(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)
@@ -268,6 +318,9 @@ class Restricted(Norm):
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self._embed(self.inner.sample(rng, n, int(self.mutable.sum())))
 
+    def block(self, mutable: NDArray[np.bool_]) -> Norm:
+        return self.base.block(mutable).restrict(self.mutable[mutable])
+
     def __repr__(self) -> str:
         return f"{self.base!r} restricted to {int(self.mutable.sum())} of {len(self.mutable)} features"
 
@@ -282,25 +335,30 @@ class Scaled(Norm):
     """
 
     def __init__(self, base: Norm, scale: Array):
-        if scale.ndim != 1 or not np.isfinite(scale).all() or not (scale > 0).all():
-            raise ValueError("the units of a norm must be a positive number for each feature")
         self.base, self.scale = base, scale
-        self.name, self.dual_order = base.name, base.dual_order
+        self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(scale)
+        self.distortion = base.distortion
+
+    def _check(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        self._check_features(v.shape[-1])
+        return v
 
     def norm(self, delta: ArrayLike) -> Array:
-        return self.base.norm(np.asarray(delta, float) / self.scale)
+        return self.base.norm(self._check(delta) / self.scale)
 
     def dual_coordinates(self, v: Array) -> Array:
-        return self.base.dual_coordinates(v * self.scale)
+        return self.base.dual_coordinates(self._check(v) * self.scale)
 
     def absolute_coordinates(self, v: Array) -> Array:
-        return self.base.absolute_coordinates(v * self.scale)
+        return self.base.absolute_coordinates(self._check(v) * self.scale)
 
     def dual_vector(self, v: ArrayLike) -> Array:
-        return self.base.dual_vector(np.asarray(v, float) * self.scale) * self.scale
+        return self.base.dual_vector(self._check(v) * self.scale) * self.scale
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        return self.base.project(np.asarray(delta, float) / self.scale, eps) * self.scale
+        # Two roundings of each feature.
+        return self.base.project(self._check(delta) / self.scale, eps * (1.0 - 4.0 * _ROUNDOFF)) * self.scale
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self.base.sample(rng, n, d) * self.scale

@@ -99,3 +99,50 @@ def fix_row_signs(L: Array) -> Array:
     """Make the entry of largest absolute value of every row positive (distances do not change)."""
     pivot = np.take_along_axis(L, np.abs(L).argmax(axis=1)[:, None], 1)
     return L * np.where(pivot < 0, -1.0, 1.0)
+
+
+def factor_with_errors(matrix: ArrayLike, name: str) -> tuple[Array, Array, Array, float, float]:
+    """Cholesky factor of a positive definite matrix, its inverse, and how far rounding has put them off.
+
+    Features may be of any units: the errors of a diagonal matrix are a few roundings, whatever its condition.
+
+    Returns
+    -------
+    A, C, W : array of shape (d, d)
+        The matrix, made exactly symmetric; ``A ≈ C Cᵀ``, lower triangular, and ``W ≈ C⁻¹``.
+    rho, phi : float
+        Bounds on the spectral norms of ``W A Wᵀ − I`` and ``W C − I``. They are measured, not estimated.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not positive definite, or so ill-conditioned that a bound exceeds 1/4.
+    """
+    A = check_symmetric(matrix, name)
+    if (np.diagonal(A) > 0).all():
+        units = np.ldexp(1.0, -np.frexp(np.sqrt(np.diagonal(A)))[1])  # powers of two change no digit
+        check_spd(A * units * units[:, None], name)
+    else:
+        check_spd(A, name)
+    try:
+        C = scipy.linalg.cholesky(A, lower=True)
+        W = scipy.linalg.solve_triangular(C, np.eye(len(A)), lower=True)
+        rho, phi = _distance_to_identity(W, A, W.T), _distance_to_identity(W, C)
+    except np.linalg.LinAlgError:
+        rho = phi = np.inf
+    if not max(rho, phi) < 0.25:
+        raise ValueError(
+            f"{name} has the condition number {np.linalg.cond(A):.0e}: in double precision it leaves nothing to certify"
+        )
+    return A, C, W, rho, phi
+
+
+def _distance_to_identity(*factors: Array) -> float:
+    """Bound on the spectral norm of I − the product of these matrices, the rounding of the product counted."""
+    product, sizes = factors[0], np.abs(factors[0])
+    for factor in factors[1:]:
+        product, sizes = product @ factor, sizes @ np.abs(factor)
+    unit = (len(factors) * len(product) + 8) * 2.0**-53
+    difference = np.abs(product - np.eye(len(product))) + unit * sizes
+    # ‖E‖₂² ≤ ‖E‖₁ ‖E‖_∞
+    return float(np.sqrt(difference.sum(axis=0).max() * difference.sum(axis=1).max())) * (1.0 + 1e-9)
