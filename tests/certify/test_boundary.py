@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, datasets, minimal_perturbation
+from certimetric.certify.dual_program import DualProgram
 from certimetric.certify.least_norm import least_norm_in_rounds
+from certimetric.certify.minimal import smallest_changes
+from certimetric.certify.nearest_flip import along_segments
+from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import resolve_norm
 
 NORMS = ("l2", "linf", "l1")
@@ -137,3 +141,21 @@ def test_linear_programs_are_solved_in_their_own_scale(order):
     bound = h[rows] @ u / np.linalg.norm(N[rows].T @ u, order)
     assert (N @ eta >= h - 1e-17).all()
     assert size == pytest.approx(bound, rel=1e-7)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_straight_ways_towards_opponents_bound_the_radius_from_above(norm, rng):
+    # What is left where a solver fails: at the end of the step the opponent ties with the nearest of the class.
+    for _ in range(5):
+        X, y, x = rng.standard_normal((15, 3)), np.arange(15) % 3, rng.standard_normal((1, 3))
+        reference = ReferenceSet(MahalanobisMetric.from_components(rng.standard_normal((2, 3))), X, y)
+        program = DualProgram(reference, resolve_norm(norm))
+        points, errors = reference.embed(x)
+        predicted = int(reference.predict(points, 1)[0])
+        size, step, opponent = along_segments(program, points[0], errors[0], predicted, -1)
+        radius = smallest_changes(reference, x, 1, resolve_norm(norm)).radii[0]
+        assert radius * (1 - 1e-9) <= size <= 100 * radius
+        assert resolve_norm(norm).norm(step @ program.lift) == pytest.approx(size)
+        before, after = (x + (1 + push) * step @ program.lift for push in (-1e-9, 1e-9))
+        assert reference.predict(reference.embed(after)[0], 1)[0] == y[opponent]
+        assert reference.predict(reference.embed(before)[0], 1)[0] != y[opponent]
