@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
 from certimetric.geometry.norms import Norm
@@ -15,7 +16,7 @@ Indices = NDArray[np.int64]
 _ROUNDOFF = 2.0**-53
 # The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.
 _UNDERFLOW = 1e-150
-_IN_RANGE = 300  # exponents of sizes whose squares, and products of these, are of normal numbers
+_IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are normal numbers
 
 
 class ReferenceSet:
@@ -60,12 +61,11 @@ class ReferenceSet:
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
-        centred = X - self.center
-        L = self.metric.components
-        points = np.ascontiguousarray(centred @ L.T)
+        X = np.ascontiguousarray(X, dtype=np.float64)
+        points, errors = np.empty((len(X), self.metric.n_components)), np.empty(len(X))
         # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
-        size = self._gamma() * np.abs(centred) + _ROUNDOFF * np.abs(X)
-        return points, np.linalg.norm(size @ np.abs(L).T, axis=1) + _UNDERFLOW
+        embed_rows(X, self.center, self.metric.components, self._gamma(), _ROUNDOFF, points, errors)
+        return points, errors + _UNDERFLOW
 
     def _gamma(self) -> float:
         """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
@@ -85,7 +85,9 @@ class ReferenceSet:
         sizes = np.abs(self.points)
         errors = (len(map_) + 4) * _ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
-        return coordinates, errors + np.sqrt(map_.shape[1]) * _UNDERFLOW * 1e-11  # of squares that underflow
+        if map_.any():
+            errors += np.sqrt(map_.shape[1]) * 1e-161  # of squares that underflow
+        return coordinates, errors
 
     def dual_map(self, norm: Norm) -> Array:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
