@@ -171,7 +171,7 @@ def certify_rows(
                 d_j = np.sqrt(squared_distance(x, train[j])) * (1.0 + relative) + errors[i] + train_errors[j]
                 value = gap_over_dual(low, far, d_j, l, j, dual, dual_errors, order, rounding)
                 filled = insert_largest(inner, filled, a, value)
-                if filled == a and inner[a - 1] >= threshold:
+                if count == s and filled == a and inner[a - 1] >= threshold:
                     done = True
                     break
             if done:
@@ -191,7 +191,7 @@ def certify_rows(
                 if upper[j] < low:
                     value = gap_over_dual(low, far, upper[j], l, j, dual, dual_errors, order, rounding)
                 filled = insert_largest(inner, filled, a, value)
-                if filled == a and inner[a - 1] >= threshold:
+                if count == s and filled == a and inner[a - 1] >= threshold:
                     done = True
                     break
             if not done:
