@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from certimetric.certify.nearest_flip import lower_bounds
 from certimetric.certify.radius import bound_radii
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.reference import ROUNDOFF, ReferenceSet
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm
@@ -15,14 +15,16 @@ from certimetric.geometry.norms import Norm
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_ROUNDOFF = 2.0**-53
-
 
 class EmbeddedSet(ReferenceSet):
     """Embeddings of a gallery, and how features move the embedding of a query.
 
     For an embedding ``W h + b`` of features h it certifies h exactly as a :class:`ReferenceSet` with the metric ``WᵀW``
     does, without the features of the gallery: embeddings need not even be of that form.
+
+    A radius is about the embedding as a function of real numbers, off by ``errors`` at the query, and counts the
+    rounding of the search at every point of the ball. What rounds in a network that is given the changed query is not
+    known here, and no part of it.
 
     Parameters
     ----------
@@ -34,6 +36,11 @@ class EmbeddedSet(ReferenceSet):
         None where the perturbation is one of the embedding itself.
     errors : array of shape (n,) or float, default=0
         Bound on the distance of each embedding from the true one.
+
+    Raises
+    ------
+    ValueError
+        If squares of embeddings would over- or underflow.
     """
 
     def __init__(self, points: Array, y: Indices, W: Array | None = None, errors: Array | float = 0.0):
@@ -41,6 +48,11 @@ class EmbeddedSet(ReferenceSet):
         self.linear = W is not None
         if W is not None:
             self.metric = MahalanobisMetric.from_components(W)
+        largest = np.abs(points).max(initial=0.0)
+        if largest and not 1e-100 < largest < 1e100:
+            raise ValueError(
+                f"embeddings must have entries between 1e-100 and 1e100, got {largest:.3g} for the largest"
+            )
         self.center = points.mean(axis=0)
         self.points, self.point_errors = self.embed(points)
         self.point_errors = self.point_errors + errors
@@ -48,20 +60,21 @@ class EmbeddedSet(ReferenceSet):
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Embeddings less the centre, (m, k), and a bound on the rounding of each."""
         points = np.ascontiguousarray(X - self.center)
-        return points, _ROUNDOFF * np.linalg.norm(3.0 * np.abs(points) + np.abs(X), axis=1)
+        return points, ROUNDOFF * np.linalg.norm(3.0 * np.abs(points) + np.abs(X), axis=1)
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """Embeddings in the dual coordinates of the norm, and a bound on the error of each row."""
         if self.linear:
             return super().dual_points(norm)
         # Pixels are too many for a matrix that does nothing.
-        size = np.sqrt(self.points.shape[1]) if norm.dual_order == 1 else 1.0
-        return np.ascontiguousarray(norm.dual_coordinates(self.points)), size * self.point_errors
+        return np.ascontiguousarray(norm.dual_coordinates(self.points)), self.per_distance(norm) * self.point_errors
 
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of a difference over its length."""
         if self.linear:
             return super().per_distance(norm)
+        if norm.name not in ("l2", "linf", "l1") or norm.n_features is not None:
+            raise ValueError(f"changes of embeddings themselves are measured in l2, linf or l1, got {norm!r}")
         return float(np.sqrt(self.points.shape[1]) if norm.dual_order == 1 else 1.0) * (1 + 1e-9)
 
     def in_range(self, norm: Norm) -> tuple[Norm, int]:
@@ -73,7 +86,7 @@ class EmbeddedSet(ReferenceSet):
         if self.linear:
             return super().growth(norm)
         kappa = self.per_distance(norm)
-        return kappa, 3.0 * _ROUNDOFF * kappa
+        return kappa, 3.0 * ROUNDOFF * kappa
 
 
 def embedding_radii(

@@ -19,7 +19,7 @@ _UNIT = 1.2e-16
 _FEASIBLE = 1e-13  # violation of a row of norm 1 that counts as none, relative to the largest right-hand side
 _VIOLATED = 1e-9  # the same for linear programs, whose solver is no more exact, relative to the size of the solution
 _ROWS_PER_ROUND = 8  # most violated rows that a linear program is given at a time
-_DEPENDENT = 1e-9  # norm of what is left of a row of norm 1, below which it depends on the active rows
+_DEPENDENT = 1e-12  # norm of what is left of a row of norm 1, below which it depends on the active rows
 
 
 def least_norm(A: Array, b: Array, dual_order: float, tolerance: Array | None = None) -> tuple[Array | None, Array]:

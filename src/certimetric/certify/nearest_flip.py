@@ -89,7 +89,7 @@ def nearest_flips(
     map_chunks(solve, chunk_slices(len(X), 8.0 * len(reference.points), memory, n_jobs), n_jobs)
     for i in np.flatnonzero((opponents < 0) & np.isfinite(lower)):
         # No program was solved, and none was proven to have no solution: rounding made the solver fail.
-        radii[i], steps[i], opponents[i] = _along_segments(program, points[i], errors[i], predicted[i], exclude[i])
+        radii[i], steps[i], opponents[i] = along_segments(program, points[i], errors[i], predicted[i], exclude[i])
         radii[i] = max(radii[i], lower[i])
     changed = np.flatnonzero(opponents >= 0)
 
@@ -102,7 +102,7 @@ def nearest_flips(
     return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
 
 
-def _along_segments(program: DualProgram, x: Array, error: float, c: int, exclude: int) -> tuple[float, Array, int]:
+def along_segments(program: DualProgram, x: Array, error: float, c: int, exclude: int) -> tuple[float, Array, int]:
     """Smallest step straight towards an opponent after which it is the nearest; its size, the step, the opponent.
 
     An upper bound that needs no solver. It exists unless the features that would lead to the opponent cannot change:

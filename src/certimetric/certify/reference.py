@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
 from certimetric.geometry.norms import Norm
@@ -12,10 +13,10 @@ from certimetric.geometry.norms import Norm
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_ROUNDOFF = 2.0**-53
+ROUNDOFF = 2.0**-53
 # The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.
 _UNDERFLOW = 1e-150
-_IN_RANGE = 300  # exponents of sizes whose squares, and products of these, are of normal numbers
+_IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are normal numbers
 
 
 class ReferenceSet:
@@ -60,12 +61,11 @@ class ReferenceSet:
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
-        centred = X - self.center
-        L = self.metric.components
-        points = np.ascontiguousarray(centred @ L.T)
+        X = np.ascontiguousarray(X, dtype=np.float64)
+        points, errors = np.empty((len(X), self.metric.n_components)), np.empty(len(X))
         # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
-        size = self._gamma() * np.abs(centred) + _ROUNDOFF * np.abs(X)
-        return points, np.linalg.norm(size @ np.abs(L).T, axis=1) + _UNDERFLOW
+        embed_rows(X, self.center, self.metric.components, self._gamma(), ROUNDOFF, points, errors)
+        return points, errors + _UNDERFLOW
 
     def _gamma(self) -> float:
         """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
@@ -73,7 +73,7 @@ class ReferenceSet:
         An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center is one rounding more,
         and so is a step away from x.
         """
-        return (self.metric.n_features + 5) * _ROUNDOFF
+        return (self.metric.n_features + 5) * ROUNDOFF
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
@@ -83,9 +83,11 @@ class ReferenceSet:
         map_, row_errors, _ = self._dual_rows(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)
-        errors = (len(map_) + 4) * _ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
+        errors = (len(map_) + 4) * ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
-        return coordinates, errors + np.sqrt(map_.shape[1]) * _UNDERFLOW * 1e-11  # of squares that underflow
+        if map_.any():
+            errors += np.sqrt(map_.shape[1]) * 1e-161  # of squares that underflow
+        return coordinates, errors
 
     def dual_map(self, norm: Norm) -> Array:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
@@ -99,7 +101,7 @@ class ReferenceSet:
         L, order = self.metric.components, norm.dual_order
         B = np.ascontiguousarray(norm.dual_coordinates(L))
         # Entries of B are products of entries of L with those of the norm's own map, summed over d features at most.
-        errors = (L.shape[1] + 8) * _ROUNDOFF * np.linalg.norm(norm.absolute_coordinates(np.abs(L)), order, axis=1)
+        errors = (self._gamma() + 3.0 * ROUNDOFF) * np.linalg.norm(norm.absolute_coordinates(np.abs(L)), order, axis=1)
         r, p = B.shape
         if order != 2 or p <= r:
             return B, errors, None
@@ -107,8 +109,8 @@ class ReferenceSet:
         # decomposition it keeps the digits of small rows beside large ones. Its error is measured.
         Q, R = np.linalg.qr(B.T)
         left = np.linalg.norm(B - R.T @ Q.T, axis=1)
-        errors += left + (r + 4) * _ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
-        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * _ROUNDOFF
+        errors += left + (r + 4) * ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
+        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * ROUNDOFF
         return np.ascontiguousarray(R.T * (1.0 + skew)), errors, Q
 
     def per_distance(self, norm: Norm) -> float:

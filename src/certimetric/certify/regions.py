@@ -222,7 +222,7 @@ class Regions:
         return _Rows(
             np.vstack([rows.N, self.box[0] / sizes[:, None]]),
             np.append(rows.h, bounds),
-            np.append(rows.tolerance, np.full(len(sizes), 1e-13 * np.abs(bounds).max())),
+            np.append(rows.tolerance, np.full(len(sizes), 1e-13 * np.abs(bounds).max(initial=0.0))),
             np.append(rows.sizes, sizes),
             np.vstack([rows.pairs, np.full((len(sizes), 2), -1)]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.kernels import embed_rows
+from certimetric.certify.reference import ROUNDOFF, ReferenceSet
+from certimetric.geometry.mahalanobis import MahalanobisMetric
 
 Array = NDArray[np.float64]
 
@@ -21,6 +24,10 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
     Inside ``make_pipeline(StandardScaler(), CertifiedKNeighborsClassifier())`` radii are measured in standardised
     units. The classifier that this function gives predicts the same labels, but takes the data as they were before
     scaling, and measures perturbations in their units.
+
+    It scales as the pipeline does, to the last digit, and its radii count what that rounds: far from the origin, where
+    a scaler loses digits, they are smaller. (A pipeline takes data of single precision in that precision; this
+    classifier takes all in double precision.)
 
     Parameters
     ----------
@@ -64,13 +71,11 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
             )
         norm = classifier.norm
     X = classifier._training
+    scalings = [_scaling(step) for _, step in pipeline.steps[:-1] if step is not None and step != "passthrough"]
     scale = np.ones(X.shape[1])
-    for step in [step for _, step in pipeline.steps[:-1]][::-1]:
-        if step is None or step == "passthrough":
-            continue
-        factor, offset = _affine(step, X.shape[1])
-        X = X * factor + offset
-        scale = scale * factor
+    for scaling in scalings[::-1]:
+        X = scaling.inverse(X)
+        scale = scale / scaling.factor
     original = CertifiedKNeighborsClassifier(
         classifier.n_neighbors,
         metric=classifier.metric_.compose(scale),
@@ -86,25 +91,101 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
     original.metric_ = original.metric
     original.classes_ = classifier.classes_
     original._training = np.ascontiguousarray(X)
-    original._reference = ReferenceSet(original.metric_, original._training, classifier._reference.y)
+    original._reference = UnscaledSet(classifier._reference, scalings)
     return original
 
 
-def _affine(step: Any, d: int) -> tuple[Array, Array]:
-    """Factor and offset with ``original = scaled · factor + offset``, for the scalers of scikit-learn."""
+class UnscaledSet(ReferenceSet):
+    """The training set of a classifier behind scalers, for queries that were not scaled.
+
+    Training instances keep the coordinates that they have in the classifier, and a query is scaled as the pipeline
+    scales it: predictions are the same to the last digit.
+
+    Parameters
+    ----------
+    reference : ReferenceSet
+        Of scaled instances.
+    scalings : list of Scaling
+        From unscaled to scaled data.
+    """
+
+    def __init__(self, reference: ReferenceSet, scalings: list[Scaling]):
+        self.scaled, self.scalings = reference, scalings
+        self.y, self.exponent = reference.y, reference.exponent
+        self.points, self.point_errors = reference.points, reference.point_errors
+        self.factor = np.ones(reference.metric.n_features)
+        for scaling in scalings:
+            self.factor = self.factor * scaling.factor
+        metric = reference.metric
+        self.metric = MahalanobisMetric(metric.components * self.factor, metric.feature_names, metric.training)
+
+    def embed(self, X: Array) -> tuple[Array, Array]:
+        """Coordinates of unscaled instances, shape (m, r), and a bound on the rounding error of each row."""
+        Z, off = X, ROUNDOFF * np.abs(X)  # x + δ is rounded before it is scaled
+        for scaling in self.scalings:
+            Z, off = scaling.transform(Z, off)
+        points, errors = self.scaled.embed(Z)
+        of_scaling = np.empty(len(X))
+        L = self.scaled.metric.components
+        embed_rows(off, np.zeros(off.shape[1]), L, 1.0 + 1e-9, 0.0, np.empty_like(points), of_scaling)
+        return points, errors + of_scaling
+
+    def _gamma(self) -> float:
+        # Each scaling rounds twice, and so does its factor in the metric.
+        return super()._gamma() + 4 * len(self.scalings) * ROUNDOFF
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """The arithmetic of a fitted scaler: ``(x − shift) / divisor``, or ``x · multiplier + offset`` for MinMaxScaler.
+
+    Parameters
+    ----------
+    shift, divisor : array of shape (d,) or float
+    multiplier, offset : array of shape (d,), optional
+        In place of the two.
+    """
+
+    shift: Array | float = 0.0
+    divisor: Array | float = 1.0
+    multiplier: Array | None = None
+    offset: Array | float = 0.0
+
+    @property
+    def factor(self) -> Array:
+        """What a difference is multiplied by."""
+        return np.asarray(1.0 / self.divisor if self.multiplier is None else self.multiplier)
+
+    def transform(self, X: Array, off: Array) -> tuple[Array, Array]:
+        """Scaled instances, and a bound on their errors from that of X: a rounding of each of the two results."""
+        between = X - self.shift if self.multiplier is None else X * self.multiplier
+        Z = between / self.divisor if self.multiplier is None else between + self.offset
+        # A rounding of the difference is one of the quotient.
+        rounded = 2.0 * np.abs(Z) if self.multiplier is None else np.abs(between) + np.abs(Z)
+        return Z, off * self.factor + ROUNDOFF * rounded
+
+    def inverse(self, Z: Array) -> Array:
+        """Instances before scaling."""
+        if self.multiplier is None:
+            return Z * self.divisor + self.shift
+        return (Z - self.offset) / self.multiplier
+
+
+def _scaling(step: Any) -> Scaling:
+    """The scaling of a scaler of scikit-learn."""
     name = type(step).__name__
     if getattr(step, "clip", False):
         raise ValueError(
             f"{name} clips, so that its input cannot be told from its output: radii have no original units"
         )
     if name in ("StandardScaler", "RobustScaler", "MaxAbsScaler"):
-        factor = getattr(step, "scale_", None)
-        offset = getattr(step, "mean_", None) if name == "StandardScaler" else getattr(step, "center_", None)
+        divisor = getattr(step, "scale_", None)
+        shift = getattr(step, "mean_", None) if name == "StandardScaler" else getattr(step, "center_", None)
         if name == "StandardScaler" and not step.with_mean:
-            offset = None
-        return np.ones(d) if factor is None else factor, np.zeros(d) if offset is None else offset
+            shift = None
+        return Scaling(0.0 if shift is None else shift, 1.0 if divisor is None else divisor)
     if name == "MinMaxScaler":
-        return 1.0 / step.scale_, -step.min_ / step.scale_
+        return Scaling(multiplier=step.scale_, offset=step.min_)
     raise ValueError(
         f"radii can be given in original units behind StandardScaler, MinMaxScaler, MaxAbsScaler and RobustScaler, "
         f"got the step {name}: fold it into the metric with MahalanobisMetric.from_components yourself"
