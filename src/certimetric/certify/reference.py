@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
 from certimetric.geometry.norms import Norm
@@ -41,11 +42,11 @@ class ReferenceSet:
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
         centred = X - self.center
-        L = self.metric.components
-        points = np.ascontiguousarray(centred @ L.T)
+        points = np.ascontiguousarray(_times_components(centred, self.metric))
         # An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center adds one rounding.
         gamma = (X.shape[1] + 4) * _ROUNDOFF
-        errors = gamma * np.linalg.norm((np.abs(X) + np.abs(self.center)) @ np.abs(L).T, axis=1)
+        sizes = _times_components(np.abs(X) + np.abs(self.center), self.metric, absolute=True)
+        errors = gamma * np.linalg.norm(sizes, axis=1)
         return points, errors
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
@@ -53,6 +54,11 @@ class ReferenceSet:
 
         The dual norm ‖M(x_l − x_j)‖_* is a plain vector norm of a difference of these rows.
         """
+        if (weights := self._diagonal(norm)) is not None:
+            coordinates = np.ascontiguousarray(norm.dual_coordinates(self.points * weights))
+            gamma = 8 * _ROUNDOFF  # of a product by a weight and one by the unit of a feature
+            errors = gamma * np.linalg.norm(coordinates, norm.dual_order, axis=1)
+            return coordinates, errors + self.point_errors * self.per_distance(norm)
         map_ = self.dual_map(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
         gamma = (sum(map_.shape) + 4) * _ROUNDOFF
@@ -70,7 +76,15 @@ class ReferenceSet:
 
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
+        if (weights := self._diagonal(norm)) is not None:
+            sizes = norm.dual_coordinates(np.abs(weights))
+            bound = np.linalg.norm(sizes) if norm.dual_order == 1 else sizes.max(initial=0.0)
+            return float(bound) * (1.0 + 1e-9)
         return dual_per_distance(self.dual_map(norm), norm.dual_order)
+
+    def _diagonal(self, norm: Norm) -> Array | None:
+        """Weights of the features, where metric and norm take each for itself, so that no matrix is needed."""
+        return self.metric.weights if norm.diagonal and isinstance(self.metric, DiagonalMetric) else None
 
     def lift_map(self, norm: Norm) -> Array:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
@@ -109,6 +123,13 @@ class ReferenceSet:
         """Class code with the most votes of the k nearest; the smaller code where votes are equal."""
         indices, _ = self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
         return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
+
+
+def _times_components(X: Array, metric: MahalanobisMetric, absolute: bool = False) -> Array:
+    """``X Lᵀ``, or ``X |L|ᵀ``."""
+    if isinstance(metric, DiagonalMetric):
+        return X * (np.abs(metric.weights) if absolute else metric.weights)
+    return X @ (np.abs(metric.components) if absolute else metric.components).T
 
 
 def dual_per_distance(B: Array, order: float) -> float:

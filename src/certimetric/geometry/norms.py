@@ -26,10 +26,13 @@ class Norm(ABC):
         The name under which :func:`resolve_norm` knows it.
     dual_order : {1, 2, inf}
         Order p of the vector norm with ``dual_norm(v) == ‖dual_coordinates(v)‖_p``: what compiled kernels need.
+    diagonal : bool
+        Whether each dual coordinate is a positive multiple of one feature: wide data then need no d×d matrix.
     """
 
     name: str
     dual_order: float
+    diagonal: bool = False
 
     @abstractmethod
     def norm(self, delta: ArrayLike) -> Array:
@@ -96,6 +99,7 @@ class L2(Norm):
     """The Euclidean norm, its own dual."""
 
     name = "l2"
+    diagonal = True
     dual_order = 2
 
     def norm(self, delta: ArrayLike) -> Array:
@@ -117,6 +121,7 @@ class Linf(Norm):
     """The largest absolute change of a feature; dual to l1."""
 
     name = "linf"
+    diagonal = True
     dual_order = 1
 
     def norm(self, delta: ArrayLike) -> Array:
@@ -139,6 +144,7 @@ class L1(Norm):
     """The sum of absolute changes; dual to l∞."""
 
     name = "l1"
+    diagonal = True
     dual_order = np.inf
 
     def norm(self, delta: ArrayLike) -> Array:
@@ -226,7 +232,7 @@ class Restricted(Norm):
     def __init__(self, base: Norm, mutable: NDArray[np.bool_]):
         self.base, self.mutable = base, mutable
         self.inner = base.block(mutable)
-        self.name, self.dual_order = base.name, base.dual_order
+        self.name, self.dual_order, self.diagonal = base.name, base.dual_order, base.diagonal
 
     def _check(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)
@@ -275,7 +281,7 @@ class Scaled(Norm):
         if scale.ndim != 1 or not np.isfinite(scale).all() or not (scale > 0).all():
             raise ValueError("the units of a norm must be a positive number for each feature")
         self.base, self.scale = base, scale
-        self.name, self.dual_order = base.name, base.dual_order
+        self.name, self.dual_order, self.diagonal = base.name, base.dual_order, base.diagonal
 
     def norm(self, delta: ArrayLike) -> Array:
         return self.base.norm(np.asarray(delta, float) / self.scale)

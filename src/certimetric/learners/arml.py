@@ -14,7 +14,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.learners.base import MahalanobisLearner, initial_components
+from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, minimize_stochastic, print_progress
 from certimetric.objectives.gradient import MetricObjective, MetricState, TermValue
 from certimetric.objectives.margin import KINDS, MARGINS, MarginLoss
@@ -169,9 +170,11 @@ class ARML(MahalanobisLearner):
             On NaN or infinity, a single class, or a norm of another number of features.
         """
         X, codes = self._validate_labelled(X, y)
-        L = initial_components(X, self.init, self.n_components)
+        coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
+        L = coordinates.start(self.init, self.n_components, X.shape[1])
         norm = MarginLoss(self.loss, norm=self.norm, margin=self.margin).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
+        X, norm = coordinates.X, coordinates.norm(norm)
         callback = print_progress("ARML") if self.verbose else None
         batch_size = self.batch_size
         if batch_size == "auto":
@@ -196,7 +199,7 @@ class ARML(MahalanobisLearner):
                     max_iter=self.max_iter or _STOCHASTIC_STEPS,
                     callback=callback,
                 )
-        self._set_solution(solution)
+        self._set_solution(solution, coordinates)
         return self
 
 

@@ -12,12 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.learners.base import (
-    IMPOSTORS_PER_INSTANCE,
-    TARGETS_PER_INSTANCE,
-    MahalanobisLearner,
-    initial_components,
-)
+from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.neighborhood import StochasticNeighbors
@@ -109,17 +105,20 @@ class NCA(MahalanobisLearner):
             On NaN or infinity, or a single class.
         """
         X, codes = self._validate_labelled(X, y)
+        coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
+        L = coordinates.start(self.init, self.n_components, X.shape[1])
+        X = coordinates.X
         with limited_threads(X.shape[1]):
             terms: list[Term] = [StochasticNeighbors(codes, n_jobs=effective_n_jobs(self.n_jobs))]
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-                terms.append(self.perturbation.bind(X, triplets))
+                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
             solution = minimize_components(
                 MetricObjective(X, terms),
-                initial_components(X, self.init, self.n_components),
+                L,
                 max_iter=self.max_iter,
                 tol=self.tol,
                 callback=print_progress("NCA") if self.verbose else None,
             )
-        self._set_solution(solution)
+        self._set_solution(solution, coordinates)
         return self
