@@ -17,6 +17,7 @@ from certimetric.geometry.spd import check_spd, factor_psd, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged
+from certimetric.objectives.pairs import pair_squared_distances
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -213,7 +214,7 @@ class ITML(MahalanobisLearner):
             return float(bounds[0]), float(bounds[1])
         i = rng.randint(len(Z), size=_PAIRS_FOR_BOUNDS)
         j = (i + rng.randint(1, max(len(Z), 2), size=_PAIRS_FOR_BOUNDS)) % len(Z)
-        squared = np.square(Z[i] - Z[j]).sum(axis=1)
+        squared = pair_squared_distances(np.ascontiguousarray(Z), i, j)
         squared = squared[squared > _SMALLEST]  # a bound of 0 cannot be kept
         if not len(squared):
             return 1.0, 1.0
