@@ -74,14 +74,18 @@ class ARML(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (k, d)
-        L.
+        L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
         The loss reached.
     objective_path_ : list of float
-        The loss after every round of ten steps, with the neighbours of its end: it never rises. Of mini-batches, means
-        over twenty steps.
+        The loss after every round of ten steps or fewer, with the neighbours found anew at its end: it never rises. Of
+        mini-batches, means over the batches of twenty steps, which may rise.
     n_iter_ : int
+    converged_ : bool
+        Whether ten more steps would have gained less than ``tol``, or none anything; of mini-batches, whether the
+        gradient had no direction left that stands out of its noise. A
+        :class:`~sklearn.exceptions.ConvergenceWarning` says if not, and if the fit did not move at all.
     scale_ : float
         Unit of the margins in the loss, in units of the data.
     classes_ : array

@@ -64,11 +64,15 @@ class ITML(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (d, d)
+        Where there are more features than instances and the prior is no array, as many rows as their differences span.
     metric_ : MahalanobisMetric
     bounds_ : tuple of float
         u and l in force.
     n_iter_ : int
         Sweeps.
+    converged_ : bool
+        Whether the last sweep changed the multipliers by at most ``tol``; a
+        :class:`~sklearn.exceptions.ConvergenceWarning` says if not, and if no pair moved the prior.
     classes_ : array
         After :meth:`fit`.
 

@@ -59,13 +59,17 @@ class LMNN(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (k, d)
-        L.
+        L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
         The true objective reached.
     objective_path_ : list of float
-        The true objective after every round of steps: it never rises.
+        The true objective after every round of ten steps or fewer, over all impostors found anew: it never rises, for
+        a round after which more impostors are found than it had gained is undone.
     n_iter_ : int
+    converged_ : bool
+        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
+        if not, and if the fit did not move at all.
     classes_ : array
 
     References
@@ -125,7 +129,9 @@ class LMNN(MahalanobisLearner):
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Standardised features: the margin is 1 in squared distance.
+            Features of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
+            deviations lies below 0.1 or above √10, the margin (and ``weight`` of the perturbation loss) are meant for
+            the features divided by the power of ten nearest to it.
         y : array-like of shape (n,)
             Class labels.
 

@@ -45,11 +45,15 @@ class NCA(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (k, d)
+        L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
     objective_path_ : list of float
-        It never rises.
+        The objective at the start and after every ten steps: it never rises.
     n_iter_ : int
+    converged_ : bool
+        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
+        if not, and if the fit did not move at all.
     classes_ : array
 
     References
@@ -97,7 +101,10 @@ class NCA(MahalanobisLearner):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> NCA:
-        """Learn the metric from X, shape (n, d), standardised, and labels y, shape (n,).
+        """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
+
+        Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
+        from the features divided by the power of ten nearest to it.
 
         Raises
         ------

@@ -43,7 +43,8 @@ class SCML(MahalanobisLearner):
     Parameters
     ----------
     n_basis : int, default=None
-        Size of the basis; None for ten times the number of features, between 100 and 1000.
+        Size of the basis; None for ten times the number of features, or of instances where these are fewer, between 100
+        and 1000.
     l1 : float, default=1e-5
         Price of a unit of weight: the larger, the fewer basis elements.
     max_iter : int, default=200
@@ -66,8 +67,12 @@ class SCML(MahalanobisLearner):
     weights_ : array of shape (n_basis,)
     objective_ : float
     objective_path_ : list of float
-        It never rises.
+        The objective, over all triplets, at the start and after every step: it never rises (but by rounding), for no
+        mini-batches are drawn.
     n_iter_ : int
+    converged_ : bool
+        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
+        if not, and if the fit did not move at all.
 
     References
     ----------
@@ -115,7 +120,10 @@ class SCML(MahalanobisLearner):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> SCML:
-        """Learn the metric from X, shape (n, d), standardised, and labels y, shape (n,).
+        """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
+
+        Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, the margin of
+        1 and ``l1`` are meant for the features divided by the power of ten nearest to it.
 
         Triplets are made of the 3 nearest target neighbours and the 10 nearest impostors of every instance.
 
