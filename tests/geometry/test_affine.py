@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import DBSCAN
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.datasets import load_iris
 from sklearn.decomposition import (
@@ -112,8 +113,9 @@ def test_components_without_a_transform_compute_nothing():
     class Bare:
         components_ = np.eye(3)
 
-    with pytest.raises(TypeError, match=r"fitted learner or transformer, got .*from_components"):
-        as_metric(Bare())
+    for bare in (Bare(), DBSCAN().fit(np.zeros((9, 3)))):  # of DBSCAN they are the core samples
+        with pytest.raises(TypeError, match=r"fitted learner or transformer, got .*from_components"):
+            as_metric(bare)
 
 
 @pytest.mark.parametrize("unfitted", [LMNN(), PCA(), make_pipeline(StandardScaler(), PCA()), None, "l2"], ids=repr)

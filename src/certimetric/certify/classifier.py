@@ -21,6 +21,7 @@ from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
 from certimetric.certify.witnesses import MinimalPerturbation
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.features import align, check_size, names_of
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
@@ -132,7 +133,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         resolve_norm(self.norm)
         self.learner_ = None
         if self.metric is None:
-            self.metric_ = MahalanobisMetric.from_components(np.eye(X.shape[1]))
+            self.metric_: MahalanobisMetric = DiagonalMetric(np.ones(X.shape[1]))
         elif hasattr(self.metric, "fit") and not is_fitted(self.metric):
             self.learner_ = clone(self.metric).fit(given, y)  # a learner keeps feature names
             self.metric_ = as_metric(self.learner_)

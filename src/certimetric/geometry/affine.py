@@ -54,7 +54,7 @@ def affine_components(transformer: Any) -> Array:
     d = getattr(transformer, "n_features_in_", None if claimed is None else claimed.shape[1])
     if not callable(getattr(transformer, "transform", None)) or not isinstance(d, (int, np.integer)):
         hint = "" if claimed is None else "; if its components_ are all, give MahalanobisMetric.from_components(them)"
-        expected = "a MahalanobisMetric, a fitted learner or transformer"
+        expected = "a MahalanobisMetric or a fitted learner or transformer"
         raise TypeError(f"metric must be {expected}, got {transformer!r}{hint}")
     compute = _function_of(transformer, int(d))
     rng = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def _function_of(transformer: Any, d: int) -> Callable[[Array], Array]:
         try:
             Z = transformer.transform(given)
         except NotFittedError as error:
-            raise TypeError(f"metric must be a MahalanobisMetric or a fitted learner, got {transformer!r}") from error
+            raise TypeError(f"metric must be fitted, got {transformer!r}") from error
         except Exception as error:  # whatever a foreign transformer raises on numbers of any sign and size
             reason = str(error).partition("\n")[0]
             raise ValueError(
