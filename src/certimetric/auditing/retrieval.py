@@ -33,6 +33,7 @@ from certimetric.auditing.retrieval_summary import estimate, per_class
 from certimetric.auditing.retrieval_verdict import conclude, judge_thresholds, recommend
 from certimetric.auditing.run import describe_machine, describe_versions
 from certimetric.auditing.runner import prepare_folder
+from certimetric.geometry.threads import threads_for_pictures
 from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ def run_retrieval_audit(
     worst, white, indices, certificates, found = {}, {}, {}, {}, {}
     steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
     steps += N_GOALS * len(request.subjects) * request.ers
-    with seeded(request.seed), progress_bar(progress, steps) as advance:
+    threads = threads_for_pictures(request.queries.images.shape[1:])
+    with threads, seeded(request.seed), progress_bar(progress, steps) as advance:
         for subject in request.subjects:
             index = indices[subject.name] = _index(request, subject)
             clean, attacked = _scores(request, subject, index, cells, advance)

@@ -378,12 +378,19 @@ def _judge(config: TrainingConfig, faults: Faults) -> None:
 def _make(config: TrainingConfig, faults: Faults) -> None:
     """Make loss, miner and model as far as nothing is known to be wrong about them: they know their own values."""
     from certimetric.bench.training_parts import make_component, model_values
+    from certimetric.deep.defenses.base import check_compares_samples
+    from certimetric.deep.loss_support import check_loss
 
+    mines = config.miner is not None or hasattr(config.defense, "per_anchor")
     for section in ("loss", "miner"):
         if getattr(config, section) is not None and not any(told == section for told, _ in faults.keys):
             try:
-                make_component(config, section, _CLASSES)
-            except ValueError as error:
+                made = make_component(config, section, _CLASSES)
+                if section == "loss":
+                    check_loss(made, mines)
+                    if config.defense.compares_samples:
+                        check_compares_samples(made, f"the defense {config.defense.kind!r}")  # type: ignore[attr-defined]
+            except (TypeError, ValueError) as error:
                 faults.append(str(error))
     if not any(section == "model" for section, _ in faults.keys) and config.model.dim >= 1:
         faults += model_values(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class DefenseSection:
     """``[defense]``; each subclass is a kind, its keys are the fields."""
+
+    compares_samples: ClassVar[bool] = False  # and has no place for losses with parameters of their own
 
     def make(self) -> Defense:
         """The defense."""
@@ -182,6 +184,7 @@ class TradesSection(AttackedSection):
 class AntiCollapseSection(AttackedSection):
     """ACT: positive and negative of each triplet are brought together."""
 
+    compares_samples = True
     kind: Literal["act"] = "act"
     per_anchor: int = 1
 
@@ -195,6 +198,7 @@ class AntiCollapseSection(AttackedSection):
 class HardnessSection(AttackedSection):
     """HM: triplets are made as hard as wanted."""
 
+    compares_samples = True
     kind: Literal["hm"] = "hm"
     destination: Literal["gradual", "semihard", "constant"] = "gradual"
     level: float = 0.0
@@ -214,6 +218,7 @@ class HardnessSection(AttackedSection):
 class DecoupledSection(AttackedSection):
     """Anchors are perturbed, or positives and negatives, in turn."""
 
+    compares_samples = True
     kind: Literal["decoupled"] = "decoupled"
     sharpness: float = 2.0
     per_anchor: int = 1
@@ -228,6 +233,7 @@ class DecoupledSection(AttackedSection):
 class EnsembleSection(AttackedSection):
     """Batches are perturbed by gradients of other models, too: those of finished runs."""
 
+    compares_samples = True
     kind: Literal["ensemble"] = "ensemble"
     sources: tuple[str, ...] = ()
 

@@ -21,6 +21,7 @@ from certimetric.bench.training_parts import (
 )
 from certimetric.datasets.images import Images, load_images
 from certimetric.geometry.files import write_atomically
+from certimetric.geometry.threads import threads_for_pictures
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +93,8 @@ def train(
     trainer = make_trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
     try:
         # A checkpoint that no run.json goes with may be of another configuration.
-        trainer.fit(make_loader(config, data), resume=bool(run["history"]))
+        with threads_for_pictures(data.images.shape[1:]):
+            trainer.fit(make_loader(config, data), resume=bool(run["history"]))
     except (OSError, ValueError) as error:
         # A process of the loader hands on the whole of its traceback, of which the last line says what was wrong.
         mark = f"{type(error).__name__}: "

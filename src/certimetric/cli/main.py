@@ -15,6 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 1 a threshold that was missed, 2 bad input (with one line on stderr), 130 an interrupt.
     """
+    from certimetric.cli.waiting import wait_passively
+
+    if arguments is None:  # this is the process of the command, and the libraries are not loaded yet
+        wait_passively()
     import typer
 
     from certimetric.cli.app import app

@@ -1,4 +1,4 @@
-"""Robust training on one device or several: any model, any metric loss, any defense; resumable."""
+"""Robust training on one device or several: any model, a metric loss, a defense; resumable."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from certimetric.deep.augmentation import Augmentation
 from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.embeddings import check_images
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.memory import memory_places, set_memory_places
 from certimetric.deep.parallel import ShardedModel, add_gradients, gather_batch
 from certimetric.deep.randomness import seed_all, seeded
@@ -33,7 +34,8 @@ class RobustTrainer:
     model : Module
         Images (b, c, h, w) from 0 to 1 to embeddings (b, k).
     loss : callable
-        Of pytorch-metric-learning; its own parameters, if any, are trained too.
+        Of pytorch-metric-learning, but for the few that ``certimetric.deep.loss_support`` names, or any callable of
+        ``(embeddings, labels, indices_tuple)``; its own parameters, if any, are trained too.
     miner : callable, optional
     defense : Defense, optional
         None for natural training.
@@ -138,13 +140,14 @@ class RobustTrainer:
         Raises
         ------
         TypeError, ValueError
-            On images that are not from 0 to 1, a loss that is not finite, a damaged checkpoint, or ``resume`` without
-            a folder.
+            On images that are not from 0 to 1, a loss that cannot be trained or is not finite, a damaged checkpoint, or
+            ``resume`` without a folder.
         """
         from lightning.fabric import Fabric
 
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume needs a checkpoint_dir")
+        check_loss(self.loss, tuples=self.miner is not None)
         fabric = Fabric(
             accelerator=self.accelerator,
             devices=self.devices,

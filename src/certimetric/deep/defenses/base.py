@@ -1,4 +1,4 @@
-"""What all robust training losses have in common: a batch, a model, and any loss of pytorch-metric-learning."""
+"""What all robust training losses have in common: a batch, a model, and a loss of pytorch-metric-learning."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from certimetric.deep.attack import Attack
 from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import PGD
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.threats import LinfBall
 from certimetric.deep.tuples import Triplets
 
@@ -53,7 +54,8 @@ class Defense(ABC):
         images : tensor of shape (b, c, h, w)
         labels : int tensor of shape (b,)
         loss_fn : callable
-            ``loss_fn(embeddings, labels, indices_tuple)`` as in pytorch-metric-learning.
+            ``loss_fn(embeddings, labels, indices_tuple)`` as in pytorch-metric-learning, but for the few of its losses
+            that ``certimetric.deep.loss_support`` names.
         miner : callable, optional
             ``miner(embeddings, labels)``.
         """
@@ -122,14 +124,15 @@ def batch_loss(loss_fn: Loss, embeddings: Tensor, labels: Tensor, tuples: Any = 
 
     Raises
     ------
-    ValueError
-        If a memory holds less than the batch.
+    TypeError, ValueError
+        If the loss cannot be trained so, or a memory does not fit.
 
     References
     ----------
     The sum of both losses: Wang et al., *Cross-batch memory for embedding learning*, arXiv 1912.06798. The class
     itself takes positions of tuples for places in its memory.
     """
+    check_loss(loss_fn, tuples is not None, labels)
     inner = without_memory(loss_fn)
     if inner is loss_fn:
         return loss_fn(embeddings, labels, tuples)
@@ -196,6 +199,7 @@ def loss_on_copies(
 
 def check_compares_samples(loss_fn: Loss, defense: str) -> None:
     """Raise TypeError if the loss compares samples with parameters of its own: it has no tuples to perturb."""
+    check_loss(loss_fn, tuples=False)
     inner = without_memory(loss_fn)
     if isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None:
         raise TypeError(

@@ -21,6 +21,7 @@ from certimetric.deep.defenses.base import (
     without_memory,
 )
 from certimetric.deep.freeze import frozen
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.objectives import TupleLoss
 
 
@@ -103,6 +104,7 @@ def attacked_jointly(
     attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, found: Any
 ) -> Tensor:
     """The batch as an attack leaves it that raises its loss on fixed tuples; parameters of the loss are fixed too."""
+    check_loss(loss_fn, found is not None, labels)
     inner = without_memory(loss_fn)
     with frozen(*([inner] if isinstance(inner, nn.Module) else []), evaluate=False):
         return attack.for_training()(model, images, TupleLoss(inner, labels, found))

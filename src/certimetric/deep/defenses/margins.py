@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.tuples import mine_triplets
 
 
@@ -40,6 +41,7 @@ class PerturbationDefense(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
+        check_loss(loss_fn, tuples=True)
         images = images.detach().requires_grad_(True)
         embeddings = model(images)
         a, p, n = mine_triplets(embeddings, labels, miner, self.per_anchor)

@@ -16,6 +16,7 @@ from certimetric.deep.defenses.base import (
     default_attack,
     loss_on_copies,
 )
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.objectives import AwayFromPositive, Objective, TowardsNegative, distance
 from certimetric.deep.tuples import mine_triplets
 
@@ -59,6 +60,7 @@ class TupleDefense(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
+        check_loss(loss_fn, tuples=True)
         clean = clean_embeddings(model, images)
         a, p, n = mine_triplets(clean, labels, miner, self.per_anchor)
         if not len(a):

@@ -21,6 +21,7 @@ from certimetric.deep.defenses.base import (
     loss_on_copies,
     without_memory,
 )
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.objectives import Objective, distance
 from certimetric.deep.tuples import Triplets, mine_triplets
 
@@ -47,6 +48,7 @@ class TripletDefense(Defense):
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
         check_compares_samples(loss_fn, type(self).__name__)
+        check_loss(loss_fn, tuples=True)
         clean = clean_embeddings(model, images)
         triplets = mine_triplets(clean, labels, miner, self.per_anchor)
         if not len(triplets[0]):
