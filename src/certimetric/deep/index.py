@@ -28,7 +28,7 @@ class Index:
     batch_size : int, default=256
     objective : callable, optional
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
-        default the margin.
+        default the margin, which is about R@1. :class:`AveragePrecisionObjective` is about mAP@R.
     surrogate : Module, optional
         Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
         another length.
@@ -50,6 +50,7 @@ class Index:
     ):
         self.model, self.gallery, self.batch_size = model, gallery, batch_size
         self.make = MarginObjective if objective is None else objective
+        self.goal = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
         self.embeddings = embed(model, gallery.images, batch_size)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.ids.to(self.device)

@@ -32,8 +32,9 @@ class RetrievalResult:
     Parameters
     ----------
     rows : list of dict
-        ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, and means
-        over queries ``recall_at_1`` … ``recall_at_8``, ``map_at_r``, ``map``; ``nmi`` of clean galleries.
+        ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, the
+        ``objective`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_8``,
+        ``map_at_r``, ``map``; ``nmi`` of clean galleries.
     recall_at_1 : dict
         (subject, attack, norm, eps) to bool array of shape (m,): which queries succeed.
     n_queries, n_without_positive : int
@@ -84,7 +85,9 @@ def evaluate_retrieval(
     attacks : iterable of Attack
         Each at its own ε.
     objective : callable, optional
-        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries.
+        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries. By
+        default that of R@1: other figures are then those under an attack on R@1. For mAP@R in the worst case give
+        :class:`AveragePrecisionObjective`.
     surrogate : Module, optional
         Attacks are computed on this model and scored on the other: how well they transfer.
     batch_size : int, default=256
@@ -125,6 +128,7 @@ def evaluate_retrieval(
         scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
+            row |= {"objective": None if attack_name == CLEAN else index.goal}  # what attacks were after
             row |= {name: float(value.double().mean()) for name, value in values.items()}
             row["nmi"] = nmi(index.embeddings, items.labels) if attack_name == CLEAN else None
             rows.append(row)
