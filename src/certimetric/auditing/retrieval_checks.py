@@ -241,7 +241,7 @@ def equal_pictures(request: RetrievalRequest, pixels: Index) -> Verdict:
         told = f"{n} of {len(queries)} queries have the same picture, to within 1/255, under another {other} in the"
         return "issue", None, f"{told} gallery: finding it is no achievement.{f' {guess}' if request.n_guessed else ''}"
     if request.n_guessed:
-        return "tip", None, guess
+        return "issue", None, guess
     return "passed", None, "No query has an equal picture, to within 1/255, under another id in the gallery."
 
 
