@@ -72,7 +72,8 @@ def audit_retrieval(
         Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
     queries : ImageSet
     gallery : ImageSet, default=None
-        None for the queries themselves; a query is never its own result.
+        None for the queries themselves; a query is never its own result, nor is an item of its group, see
+        :class:`certimetric.deep.ImageSet`.
     norm : {"linf", "l2"}, default="linf"
         How a perturbation is measured, in pixels from 0 to 1.
     eps : sequence of float, default=None
@@ -92,8 +93,9 @@ def audit_retrieval(
         Of the labels 0, 1, ….
     fail_under : str or sequence of str, default=()
         Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
-        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` or, of an audit that certifies, ``certified@EPS`` (R@1). Without a
-        model it is about the recommended one.
+        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
+        ``certified@EPS`` (R@1). Without a model it is about the recommended one. Without any the audit reports, and
+        its status is never PASS.
     ers : bool, default=False
         Measure the empirical robustness score too, see :func:`certimetric.deep.empirical_robustness_score`: nine more
         attacks of 32 steps, in l∞ whatever the norm.
@@ -127,7 +129,7 @@ def audit_retrieval(
     >>> from certimetric.deep import ImageSet, embedding_model
     >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
     >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).status
-    'PASS'
+    'WARN'
     """
     request = make_request(
         models,
@@ -287,8 +289,9 @@ def _least(scores: Sequence[Scores]) -> Scores:
 def _learner(
     request: RetrievalRequest, subject: Subject, index: Index, clean: Scores, attacked: list[list[Scores]]
 ) -> dict[str, Any]:
-    from certimetric.deep.retrieval import nmi
+    from certimetric.deep.retrieval import CLUSTERED, nmi
 
+    clustered = len(index.labels) <= CLUSTERED
     quoted = request.eps.index(request.report_eps)
     return {
         "spec": subject.name,
@@ -297,7 +300,8 @@ def _learner(
         "dim": int(index.embeddings.shape[1]),
         "n_parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
         "training": _training(subject.run),
-        "clean": {name: estimate(clean[name]) for name in SCORES} | {"nmi": nmi(index.embeddings, index.labels)},
+        "clean": {name: estimate(clean[name]) for name in SCORES}
+        | {"nmi": nmi(index.embeddings, index.labels) if clustered else None},
         "attacked": [
             {
                 "eps": eps,

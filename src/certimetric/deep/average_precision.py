@@ -138,7 +138,7 @@ class AveragePrecisionObjective(MarginObjective):
         if self.ids is not None:
             own = self.ids[part, None] == self.gallery_ids
         found = []
-        for wrong in (~same | own, same):
+        for wrong in (~same | own, same | own):
             seen = products.masked_fill(wrong, torch.inf)
             found.append(seen.topk(min(self._most, len(self.gallery)), dim=1, largest=False).indices)
-        return found[0], found[1], (~same).sum(dim=1)
+        return found[0], found[1], (~(same | own)).sum(dim=1)

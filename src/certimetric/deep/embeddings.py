@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,7 +57,7 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images; equal ids are the same picture.
+    """Labelled images; equal ids are the same picture, whatever its pixels say.
 
     Parameters
     ----------
@@ -63,8 +65,18 @@ class ImageSet:
         Values from 0 to 1: normalisation belongs inside the model, so that ε means pixels. Lazy images, such as the
         ``ImageFiles`` of large sets, are decoded batch by batch.
     labels : int tensor of shape (n,)
-    ids : int tensor of shape (n,), optional
-        By default 0, 1, …: give them where gallery and queries share pictures.
+    ids : int tensor of shape (n,), or n names such as paths, optional
+        By default they are counted, 0, 1, …: give them where gallery and queries share pictures.
+    groups : int tensor of shape (n,), or n names, optional
+        Of pictures that are one find: of a camera, a video, a person in one session. No query may find an item of its
+        own group, itself among them.
+
+    Attributes
+    ----------
+    counted : bool
+        Whether the ids were counted, not given.
+    keys : int tensor of shape (n,)
+        No query may find an item of its own key: groups, or ids where there are none.
 
     Raises
     ------
@@ -83,14 +95,18 @@ class ImageSet:
     images: Tensor | LazyImages
     labels: Tensor
     ids: Tensor = None  # type: ignore[assignment]  # made in __post_init__ where none are given
+    groups: Tensor | None = None
+    counted: bool = field(init=False)
 
     def __post_init__(self) -> None:
         images = torch.from_numpy(self.images) if isinstance(self.images, np.ndarray) else self.images
         check_images(images)
         object.__setattr__(self, "images", images)
         labels = torch.as_tensor(self.labels)
-        ids = torch.arange(len(self.images)) if self.ids is None else torch.as_tensor(self.ids)
-        for name, value in (("labels", labels), ("ids", ids)):
+        object.__setattr__(self, "counted", self.ids is None)
+        ids = torch.arange(len(self.images)) if self.ids is None else _numbered(self.ids)
+        groups = None if self.groups is None else _numbered(self.groups)
+        for name, value in (("labels", labels), ("ids", ids), ("groups", ids if groups is None else groups)):
             if value.shape != (len(self.images),) or value.is_floating_point():
                 raise ValueError(
                     f"{name} must be one whole number for each of the {len(self.images)} images, "
@@ -98,27 +114,52 @@ class ImageSet:
                 )
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "ids", ids)
+        object.__setattr__(self, "groups", groups)
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def keys(self) -> Tensor:
+        return self.ids if self.groups is None else self.groups
+
     def select(self, rows: Tensor) -> ImageSet:
-        """Some of the images, with their labels and ids. Lazy images stay lazy."""
+        """Some of the images, with their labels, ids and groups. Lazy images stay lazy."""
         rows = torch.as_tensor(rows)
         images = self.images[rows] if isinstance(self.images, Tensor) else _Rows(self.images, np.asarray(rows.cpu()))
-        return ImageSet(images, self.labels[rows], self.ids[rows])
+        return self._part(images, rows)
+
+    def with_images(self, images: Tensor | LazyImages) -> ImageSet:
+        """Other images in the place of these, such as perturbed ones: they stay the same pictures."""
+        return self._part(images, slice(None))
 
     def batches(self, batch_size: int) -> Iterator[ImageSet]:
         """The images in order, ``batch_size`` at a time, as tensors."""
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
-            yield ImageSet(_tensor(self.images, part), self.labels[part], self.ids[part])
+            yield self._part(_tensor(self.images, part), part)
+
+    def _part(self, images: Tensor | LazyImages, rows: Tensor | slice) -> ImageSet:
+        part = ImageSet(images, self.labels[rows], self.ids[rows], None if self.groups is None else self.groups[rows])
+        object.__setattr__(part, "counted", self.counted)
+        return part
 
     def tensor(self) -> Tensor:
         """All of the images in memory."""
         images = _tensor(self.images, slice(None))
         check_images(images)
         return images
+
+
+def _numbered(values: Any) -> Tensor:
+    """Ids or groups as whole numbers; names by their digest, which is the same in every set."""
+    if not isinstance(values, Tensor):
+        named = np.asarray(values)
+        if named.dtype.kind in "US" or any(isinstance(name, (str, PurePath)) for name in named.ravel()[:1]):
+            found = [int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:7], "big") for name in named.ravel()]
+            named = np.array(found, dtype=np.int64).reshape(named.shape)
+        values = torch.from_numpy(named.astype(np.int64) if named.dtype.kind in "biuO" else named)
+    return values if values.is_floating_point() else values.long()
 
 
 def _tensor(images: Tensor | LazyImages, part: slice) -> Tensor:

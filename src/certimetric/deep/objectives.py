@@ -82,7 +82,7 @@ class MarginObjective(LevelObjective):
         Embeddings; no gradient flows into them.
     gallery_labels : int tensor of shape (n,)
     ids, gallery_ids : int tensors of shape (b,) and (n,), optional
-        Equal ids are the same picture.
+        Items of the query's id count for nothing: the same picture, or one of the same group.
 
     Raises
     ------
@@ -112,8 +112,8 @@ class MarginObjective(LevelObjective):
         self.gallery, self.gallery_labels, self.gallery_ids = gallery.detach(), gallery_labels, gallery_ids
         self.centre = self.gallery.mean(dim=0, dtype=torch.double)
         with torch.no_grad():
-            same = (labels[:, None] == gallery_labels) & ~self._self_matches()
-            alone, all_same = ~same.any(dim=1), (labels[:, None] == gallery_labels).all(dim=1)
+            same, own = labels[:, None] == gallery_labels, self._self_matches()
+            alone, all_same = ~(same & ~own).any(dim=1), (same | own).all(dim=1)
         for flags, kind in ((alone, "positive"), (all_same, "negative")):
             if flags.any():
                 raise ValueError(
@@ -138,10 +138,10 @@ class MarginObjective(LevelObjective):
         for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
             same = self.labels[:, None] == self.gallery_labels[rows]
             own = self.ids[:, None] == self.gallery_ids[rows] if self.ids is not None else None  # type: ignore[index]
-            positive = same if own is None else same & ~own
+            positive, wrong = (same, same) if own is None else (same & ~own, same | own)
             for kind in range(2):
                 # The second time the products are not needed any more.
-                seen = products.masked_fill_(same, torch.inf) if kind else torch.where(positive, products, torch.inf)
+                seen = products.masked_fill_(wrong, torch.inf) if kind else torch.where(positive, products, torch.inf)
                 value, where = seen.min(dim=1)
                 nearer = value < best[kind]
                 best[kind] = torch.where(nearer, value, best[kind])

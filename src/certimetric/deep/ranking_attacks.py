@@ -285,8 +285,10 @@ class LearningToMisrank(MarginObjective):
         best = torch.full((len(placed),), -torch.inf, device=placed.device, dtype=torch.double)
         index = torch.zeros(len(placed), dtype=torch.long, device=placed.device)
         for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
-            same = self.labels[:, None] == self.gallery_labels[rows]
-            value, where = products.masked_fill_(same, -torch.inf).max(dim=1)
+            wrong = self.labels[:, None] == self.gallery_labels[rows]
+            if self.ids is not None and self.gallery_ids is not None:
+                wrong = wrong | (self.ids[:, None] == self.gallery_ids[rows])
+            value, where = products.masked_fill_(wrong, -torch.inf).max(dim=1)
             farther = value > best
             best, index = torch.where(farther, value, best), torch.where(farther, where + rows.start, index)
         return index

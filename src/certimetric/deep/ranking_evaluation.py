@@ -50,14 +50,15 @@ class RankingEvaluation:
     index : Index
         Of the gallery. Its batches of queries are smaller here for large galleries, so that memory is bounded.
     queries : ImageSet
-        Each with a positive and a negative in the gallery; equal ids are the same picture.
+        Each with a positive and a negative in the gallery; equal ids are the same picture. Where there are groups,
+        a rank is counted without the group of the query and that of the candidate.
     metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
     seed : int, default=0
     """
 
     def __init__(self, index: Index, queries: ImageSet, *, metric: str = "euclidean", seed: int = 0):
         self.index, self.queries, self.metric = index, queries, EmbeddingMetric(metric)
-        self.labels, self.ids = queries.labels.to(index.device), queries.ids.to(index.device)
+        self.labels, self.ids = queries.labels.to(index.device), index.keys_of(queries)
         self.gallery = self.metric.place(index.embeddings)
         self.clean = self.metric.place(embed(index.model, queries.images, index.batch_size))
         seen = index.attacker

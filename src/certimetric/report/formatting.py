@@ -29,6 +29,10 @@ UNITS = {
     "standardised": ("std", "standard deviations of a feature, measured on the training data"),
     "original": ("original units", "the units in which the features were given"),
     "embedding": ("units of the embedding", "units of the embedding itself"),
+    "neighbour distance": (
+        "median nearest-neighbour distances",
+        "medians of the distance from a query to its nearest item, of each model's own embeddings: no scale matters",
+    ),
     "pixels": ("pixel values", "pixel values, where 0 is black and 1 is white"),
 }
 
