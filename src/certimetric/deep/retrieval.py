@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +63,13 @@ class RetrievalResult:
 
 
 def evaluate_retrieval(
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Any],
     queries: ImageSet,
     gallery: ImageSet | None = None,
     *,
     attacks: Iterable[Attack] = (),
     objective: ObjectiveFactory | None = None,
-    surrogate: nn.Module | None = None,
+    surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     batch_size: int = 256,
     with_pixels: bool = True,
     with_nmi: bool | None = None,
@@ -81,8 +81,9 @@ def evaluate_retrieval(
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
+        torch code from end to end, others any function.
     queries : ImageSet
     gallery : ImageSet, optional
         By default the queries themselves. A query is never its own result: equal ids are the same picture. Without
@@ -94,7 +95,7 @@ def evaluate_retrieval(
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries, with
         groups in the place of ids where there are any. By default that of R@1: other figures are then those under an
         attack on R@1. For mAP@R in the worst case give :class:`AveragePrecisionObjective`.
-    surrogate : Module, optional
+    surrogate : Module or callable, optional
         Attacks are computed on this model and scored on the other: how well they transfer.
     batch_size : int, default=256
     with_pixels : bool, default=True
