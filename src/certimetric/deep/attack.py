@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class Attack(ABC):
     """
 
     _keeps_best = True
+    uses_gradients: ClassVar[bool] = True
 
     def __init__(self, ball: Ball, *, seed: int = 0):
         self.ball, self.seed = ball, seed

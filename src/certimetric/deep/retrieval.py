@@ -18,6 +18,7 @@ from certimetric.deep.attack import Attack
 from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.identity import exclusion_keys, with_own_ids
 from certimetric.deep.index import Index, ObjectiveFactory
+from certimetric.deep.reliability import warn_of_attacks
 
 MODEL, PIXELS = "model", "raw pixels"
 CLEAN, WORST = "clean", "worst case"
@@ -113,6 +114,12 @@ def evaluate_retrieval(
         On images outside of 0 to 1, a model that gives no finite embeddings (b, k), a single class, or if no query has
         a positive.
 
+    Warns
+    -----
+    UserWarning
+        If the model came in training mode; under attacks, if it is randomised, if the embedding of a picture depends on
+        its batch, or if more than a tenth of a sample of queries have no gradient, or any one that is not finite.
+
     References
     ----------
     The attack on queries as in Panum et al., arXiv 2102.07265; mAP@R of Musgrave et al., arXiv 2003.08505.
@@ -132,6 +139,8 @@ def evaluate_retrieval(
         if subject == PIXELS and not with_pixels:
             continue
         index = Index(network, items, batch_size, objective, surrogate)
+        if subject == MODEL:
+            warn_of_attacks(index, asked, attacks)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
