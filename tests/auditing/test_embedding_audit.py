@@ -217,7 +217,7 @@ def test_queries_out_of_the_gallery_are_known_by_ids_or_found():
         for entry in audit_embeddings({"m": guessed}).document["checks"]
         if entry["code"] == "CR109"
     }
-    assert checks["tip"]["message"].startswith("25 queries equal an item of the gallery, and no ids say so")
+    assert checks["issue"]["message"].startswith("25 queries equal an item of the gallery, and no ids say so")
     assert severities(result)["CR109", "m"] == "passed" and ("CR109", None) not in severities(result)
     # Ids that say that they are other pictures are believed, and the copies are told.
     copies = Embeddings.from_arrays(

@@ -208,7 +208,7 @@ def test_pictures_of_the_gallery_without_ids_are_told(data):
     assert severity == "passed"  # a selection has the ids of what it was made of
     queries = ImageSet(data.images[5:25], data.labels[5:25])
     severity, message = equal(queries, ImageSet(data.images, data.labels))
-    assert severity == "tip"
+    assert severity == "issue"
     assert (
         message.startswith("20 queries equal a picture of the gallery to the bit; no ids say so")
         and "give ids" in message
@@ -238,3 +238,17 @@ def test_an_issue_is_a_warning_in_the_verdict(data):
     assert result.status == "WARN"
     told = result.document["verdict"]["sentence"]
     assert "2 reliability checks found an issue (same picture, same embedding, raw pixels)" in told
+
+
+def test_names_of_classes_are_shown_again(data):
+    # Labels as names, in two sets that do not hold the same classes: positions in one list of names.
+    names = [f"digit {label}" for label in data.labels.tolist()]
+    gallery = ImageSet(data.images, names, torch.arange(60))
+    kept = (data.labels != 1).nonzero()[:, 0]
+    queries = ImageSet(data.images[kept], [names[row] for row in kept.tolist()], kept)
+    request = make_request({"model": Model().eval()}, queries, gallery, eps=[0.1], norm="linf", attacks=["pgd"])
+    assert request.class_names == ("digit 0", "digit 1", "digit 2")
+    assert torch.equal(request.gallery.labels, data.labels)
+    assert torch.equal(request.queries.labels, data.labels[kept])
+    with pytest.raises(ValueError, match="labels of queries are names and those of the gallery are numbers"):
+        make_request({"model": Model().eval()}, queries, data, eps=[0.1], norm="linf", attacks=["pgd"])

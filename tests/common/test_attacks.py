@@ -64,6 +64,26 @@ def test_certificate_is_never_above_the_attack(tables, metrics, attack, norm, k)
         assert (radii <= result.distances).all()
 
 
+@every_attack
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("n", [1, 8])
+def test_data_of_any_unit_are_attacked_alike(iris, attack, norm, n):
+    # Another unit of all features, as a power of two, changes no digit: neither do distances in that unit.
+    X, y = iris
+    rows = np.arange(1, 150, 150 // n)[:n] if n > 1 else [101]
+    found = {}
+    for factor in (1.0, 2.0**-20, 2.0**-40, 2.0**30):
+        knn = CertifiedKNeighborsClassifier(1, norm=norm).fit(factor * X[::2], y[::2])
+        result = attack(knn, factor * X[rows], threat=ThreatModel(norm, eps=2.0 * factor))
+        found[factor] = result.distances / factor
+        inside = result.distances[result.success]
+        assert (resolve_norm(norm).norm(result.adversarial - factor * X[rows]) <= 2.0 * factor).all()
+        assert (knn.predict(result.adversarial)[result.success] != knn.predict(factor * X[rows])[result.success]).all()
+        assert len(inside)
+    for factor, distances in found.items():
+        np.testing.assert_allclose(distances, found[1.0], rtol=1e-6, err_msg=str(factor))
+
+
 @pytest.fixture(scope="module")
 def customers():
     """A table with columns that are whole, bounded, one of three, or not to be changed, and a rule to learn."""

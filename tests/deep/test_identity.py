@@ -254,3 +254,31 @@ def test_ids_that_are_the_user_s_are_kept(data):
     queries, gallery = ImageSet(images[:5], labels[:5], [900, 901, 902, 903, 904]), ImageSet(images[5:], labels[5:])
     found, n_guessed = same_pictures(queries, gallery)
     assert found.ids.tolist() == [900, 901, 902, 903, 904] and n_guessed == 0
+
+
+def test_one_file_in_two_folders(tmp_path):
+    """A folder of queries and a folder of the gallery that hold the same picture: found by what it shows."""
+    from PIL import Image
+
+    from certimetric.datasets.image_files import ImageFiles
+
+    rng, folders = np.random.default_rng(0), [tmp_path / "queries", tmp_path / "gallery"]
+    for folder in folders:
+        folder.mkdir()
+    for i in range(12):
+        picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        for folder in folders if i in (4, 9) else folders[i % 2 :][:1]:
+            picture.save(folder / f"{i}.png")
+    paths = [sorted(folder.glob("*.png")) for folder in folders]
+    labels = [torch.tensor([int(path.stem) % 4 // 2 for path in some]) for some in paths]
+    queries, gallery = (ImageSet(ImageFiles(some, 8), known) for some, known in zip(paths, labels))
+    torch.manual_seed(0)
+    grey = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    settled, n_guessed = same_pictures(queries, gallery)
+    assert n_guessed == 2
+    found = row(grey, settled, gallery)
+    named = [ImageSet(ImageFiles(some, 8), known, [path.name for path in some]) for some, known in zip(paths, labels)]
+    assert quietly(row, grey, *named) == found
+    # By their whole paths they are different files: that is the user's word, too.
+    apart_ = [ImageSet(ImageFiles(some, 8), known, some) for some, known in zip(paths, labels)]
+    assert quietly(row, grey, *apart_)["map"] > found["map"]

@@ -368,7 +368,7 @@ def retrieval_document(n_models: int = 2, pixels: bool = True, size: int = 8, n_
         },
         "protocol": {
             "norm": "linf" if pixels else "l2",
-            "units": "pixels" if pixels else "embedding",
+            "units": "pixels" if pixels else "neighbour distance",
             "eps": eps,
             "report_eps": eps[1],
             "attacks": attacks,
@@ -419,6 +419,7 @@ def _retrieval_learner(rng, spec, eps, names, pixels, size) -> dict[str, Any]:
         "dim": 16,
         "n_parameters": 12345,
         "training": run if trained else None,
+        **({} if pixels else {"neighbour_distance": 0.8125}),
         "clean": told(0.8) | {"nmi": 0.5},
         "attacked": [
             {

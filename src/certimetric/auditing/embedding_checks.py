@@ -62,7 +62,7 @@ def data_checks(n_queries: int, n_guessed: int) -> Iterator[dict[str, Any]]:
             f"{n_guessed} queries equal an item of the gallery, and no ids say so: they were taken for the same "
             "picture and left out of their own results. Give ids and query_ids to say which are."
         )
-        told = {"CR109": ("tip", None, message), **told}
+        told = {"CR109": ("issue", None, message), **told}
     for code, (severity, learner, message) in told.items():
         title = {**DATA_CHECKS, CODE: TITLE}[code]
         yield {"code": code, "title": title, "severity": severity, "learner": learner, "message": message}

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
-from certimetric.deep import PGD, ImageSet, Index, SquareAttack, embed, frozen
-from certimetric.deep.attack import value_and_gradient
+from certimetric.deep import PGD, ImageSet, Index, SquareAttack
 from certimetric.deep.identity import digests
+from certimetric.deep.reliability import FEW_ZEROS, gradient_trouble, unsteadiness
 from certimetric.report.document import PIXELS
 
 Verdict = tuple[str, str | None, str]  # severity, model, message
 # Size at which an attacker may turn any picture into any other: nothing can be left.
 _HUGE = {"linf": 1.0, "l2": 1e3}
-_LEFT, _DROP, _ZERO, _FEW = 0.05, 0.03, 0.1, 100
+_LEFT, _DROP, _FEW = 0.05, 0.03, 100
 _SAME, _NEAR, _ROWS = 1.01 / 255, 4, 32  # pictures that differ by one level of 8 bits; items looked at, queries at once
 
 
@@ -161,12 +161,12 @@ def black_box(probed: Probed) -> Verdict:
 @check("CR104", "Gradients")
 def zero_gradients(probed: Probed) -> Verdict:
     """Where the gradient of the margin is zero, attacks by gradients are blind."""
-    with frozen(probed.subject.model):
-        images = probed.sample.tensor().to(probed.index.device)
-        _, gradient = value_and_gradient(probed.subject.model, images, probed.index.objective(probed.sample))
-    zero = gradient.flatten(1).abs().amax(dim=1) == 0
+    images = probed.sample.tensor().to(probed.index.device)
+    zero, infinite = gradient_trouble(probed.index.model, images, probed.index.objective(probed.sample))
     told = f"{int(zero.sum())} of {len(zero)} queries have a gradient of zero"
-    return ("issue" if _share(zero) > _ZERO else "passed"), probed.subject.name, f"{told}."
+    if bool(infinite.any()):
+        return "issue", probed.subject.name, f"{told}, and {int(infinite.sum())} one that is not finite."
+    return ("issue" if _share(zero) > FEW_ZEROS else "passed"), probed.subject.name, f"{told}."
 
 
 @check("CR105", "Same picture, same embedding")
@@ -174,15 +174,12 @@ def deterministic(probed: Probed) -> Verdict:
     """A model that draws at random, or whose embedding of a picture depends on the others of its batch, is attacked as
     it is not: its figures change from run to run."""
     images = probed.sample.select(torch.arange(min(32, len(probed.sample)))).tensor()
-    together = embed(probed.subject.model, images)
-    again = embed(probed.subject.model, images)
-    alone = torch.cat([embed(probed.subject.model, images[i : i + 1]) for i in range(len(images))])
-    scale = float(together.norm(dim=1).max()) or 1.0
-    if float((together - again).norm(dim=1).max()) > 1e-4 * scale:
-        return "issue", probed.subject.name, "The model is randomised: embedding the same pictures again gives others."
-    if float((together - alone).norm(dim=1).max()) > 1e-3 * scale:
-        return "issue", probed.subject.name, "The embedding of a picture depends on the others of its batch."
-    return "passed", probed.subject.name, "Embeddings are the same again, alone and in a batch."
+    told = unsteadiness(probed.subject.model, images)
+    return (
+        "passed" if told is None else "issue",
+        probed.subject.name,
+        told or "Embeddings are the same again, alone and in a batch.",
+    )
 
 
 @check("CR106", "Evaluation mode")
@@ -241,7 +238,7 @@ def equal_pictures(request: RetrievalRequest, pixels: Index) -> Verdict:
         told = f"{n} of {len(queries)} queries have the same picture, to within 1/255, under another {other} in the"
         return "issue", None, f"{told} gallery: finding it is no achievement.{f' {guess}' if request.n_guessed else ''}"
     if request.n_guessed:
-        return "tip", None, guess
+        return "issue", None, guess
     return "passed", None, "No query has an equal picture, to within 1/255, under another id in the gallery."
 
 

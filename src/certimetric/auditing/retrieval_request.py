@@ -136,6 +136,7 @@ def make_request(
     from torch import nn
 
     from certimetric.deep import ImageSet
+    from certimetric.deep.embeddings import labels_by_position
     from certimetric.deep.identity import same_pictures
     from certimetric.deep.retrieval import with_positive
 
@@ -163,7 +164,8 @@ def make_request(
         )
     if n_queries < 1 or n_checked < 0:
         raise ValueError(f"n_queries must be at least 1 and n_checked not negative, got {n_queries} and {n_checked}")
-    items = queries if gallery is None else gallery
+    queries, items, known = labels_by_position(queries, queries if gallery is None else gallery)
+    class_names = known or class_names
     queries, n_guessed = same_pictures(queries, items)
     # Settled, once: whoever asks again takes the ids at their word.
     queries, items = (ImageSet(some.images, some.labels, some.ids, some.groups) for some in (queries, items))

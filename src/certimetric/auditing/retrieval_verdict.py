@@ -19,7 +19,7 @@ _NORMS = {"linf": "l∞", "l2": "l2"}
 _UNITS = {
     "pixels": "in pixels from 0 to 1",
     "embedding": "of its embedding",
-    "neighbour distance": "of the median distance of its embedding to the nearest",
+    "neighbour distance": "in median distances to the nearest item",
 }
 
 

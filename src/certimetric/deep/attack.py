@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from certimetric.deep.callables import as_module
 from certimetric.deep.freeze import frozen
 from certimetric.deep.objectives import Objective
 from certimetric.deep.randomness import seeded
@@ -29,19 +31,20 @@ class Attack(ABC):
     """
 
     _keeps_best = True
+    uses_gradients: ClassVar[bool] = True
 
     def __init__(self, ball: Ball, *, seed: int = 0):
         self.ball, self.seed = ball, seed
 
-    def __call__(self, model: nn.Module, x: Tensor, objective: Objective) -> Tensor:
+    def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, objective: Objective) -> Tensor:
         """Perturb inputs so that the objective of their embeddings becomes large.
 
         The model is in evaluation mode inside, takes no gradients, and is left as it was.
 
         Parameters
         ----------
-        model : Module
-            Images (b, …) to embeddings (b, k).
+        model : Module or callable
+            Images (b, …) to embeddings (b, k). Attacks by gradients need torch code, others any callable.
         x : tensor of shape (b, …)
             Within the bounds of the ball.
         objective : Objective
@@ -56,6 +59,8 @@ class Attack(ABC):
 
         Raises
         ------
+        TypeError
+            If the model cannot be called, or is no torch code and its gradients are asked for.
         ValueError
             If an input lies outside of the bounds.
         """
@@ -68,6 +73,7 @@ class Attack(ABC):
             raise ValueError(
                 f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
             )
+        model = as_module(model)
         # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
         with frozen(model), seeded(self.seed):
             best = (Best if self._keeps_best else Last)(model, x.detach(), objective)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
+from certimetric.deep.callables import as_module
 from certimetric.deep.embeddings import ImageSet, LazyImages, device_of, embed
 from certimetric.deep.identity import exclusion_keys
 from certimetric.deep.objectives import MarginObjective, Objective
@@ -23,15 +25,17 @@ class Index:
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
+        torch code.
     gallery : ImageSet
         No query finds an item of its own id or, where there are groups, of its own group.
     batch_size : int, default=256
     objective : callable, optional
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
-        default the margin. Groups stand in the place of ids where there are any.
-    surrogate : Module, optional
+        default the margin, which is about R@1. :class:`AveragePrecisionObjective` is about mAP@R. Groups stand in the
+        place of ids where there are any.
+    surrogate : Module or callable, optional
         Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
         another length.
 
@@ -44,14 +48,16 @@ class Index:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[[Tensor], Any],
         gallery: ImageSet,
         batch_size: int = 256,
         objective: ObjectiveFactory | None = None,
-        surrogate: nn.Module | None = None,
+        surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     ):
+        model = as_module(model)
         self.model, self.gallery, self.batch_size = model, gallery, batch_size
         self.make = MarginObjective if objective is None else objective
+        self.goal = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
         self.embeddings = embed(model, gallery.images, batch_size)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)

@@ -34,6 +34,8 @@ class NESAttack(Attack):
     Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598.
     """
 
+    uses_gradients = False
+
     def __init__(
         self,
         ball: Ball,

@@ -138,8 +138,11 @@ class MarginObjective(LevelObjective):
         for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
             same = self.labels[:, None] == self.gallery_labels[rows]
             own = self.ids[:, None] == self.gallery_ids[rows] if self.ids is not None else None  # type: ignore[index]
-            for kind, wrong in enumerate((~same, same) if own is None else (~same | own, same | own)):
-                value, where = products.masked_fill(wrong, torch.inf).min(dim=1)
+            positive, wrong = (same, same) if own is None else (same & ~own, same | own)
+            for kind in range(2):
+                # The second time the products are not needed any more.
+                seen = products.masked_fill_(wrong, torch.inf) if kind else torch.where(positive, products, torch.inf)
+                value, where = seen.min(dim=1)
                 nearer = value < best[kind]
                 best[kind] = torch.where(nearer, value, best[kind])
                 index[kind] = torch.where(nearer, where + rows.start, index[kind])

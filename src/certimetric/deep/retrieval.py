@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.identity import exclusion_keys, with_own_ids
 from certimetric.deep.index import Index, ObjectiveFactory
 from certimetric.deep.randomness import seeded
+from certimetric.deep.reliability import warn_of_attacks
 
 MODEL, PIXELS = "model", "raw pixels"
 CLEAN, WORST = "clean", "worst case"
@@ -34,10 +35,11 @@ class RetrievalResult:
     Parameters
     ----------
     rows : list of dict
-        ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, and means
-        over queries ``recall_at_1`` … ``recall_at_8``, ``map_at_r``, ``map``; ``nmi`` of clean galleries, None where it
-        was not computed. Figures of an attack are of the queries as it leaves them: unless an objective of its own was
-        given, ``map_at_r`` is the mAP@R under the attack on R@1, not the worst that mAP@R can be brought to.
+        ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, the
+        ``objective`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_8``,
+        ``map_at_r``, ``map``; ``nmi`` of clean galleries, None where it was not computed. Figures of an attack are of
+        the queries as it leaves them: unless an objective of its own was given, ``map_at_r`` is the mAP@R under the
+        attack on R@1, not the worst that mAP@R can be brought to.
     recall_at_1 : dict
         (subject, attack, norm, eps) to bool array of shape (m,): which queries succeed.
     n_queries, n_without_positive : int
@@ -64,13 +66,13 @@ class RetrievalResult:
 
 @seeded(0)
 def evaluate_retrieval(
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Any],
     queries: ImageSet,
     gallery: ImageSet | None = None,
     *,
     attacks: Iterable[Attack] = (),
     objective: ObjectiveFactory | None = None,
-    surrogate: nn.Module | None = None,
+    surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     batch_size: int = 256,
     with_pixels: bool = True,
     with_nmi: bool | None = None,
@@ -82,8 +84,9 @@ def evaluate_retrieval(
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
+        torch code from end to end, others any function.
     queries : ImageSet
     gallery : ImageSet, optional
         By default the queries themselves. A query is never its own result: equal ids are the same picture. Without
@@ -93,8 +96,9 @@ def evaluate_retrieval(
         Each at its own ε.
     objective : callable, optional
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries, with
-        groups in the place of ids where there are any.
-    surrogate : Module, optional
+        groups in the place of ids where there are any. By default that of R@1: other figures are then those under an
+        attack on R@1. For mAP@R in the worst case give :class:`AveragePrecisionObjective`.
+    surrogate : Module or callable, optional
         Attacks are computed on this model and scored on the other: how well they transfer.
     batch_size : int, default=256
     with_pixels : bool, default=True
@@ -111,6 +115,12 @@ def evaluate_retrieval(
     TypeError, ValueError
         On images outside of 0 to 1, a model that gives no finite embeddings (b, k), a single class, or if no query has
         a positive.
+
+    Warns
+    -----
+    UserWarning
+        If the model came in training mode; under attacks, if it is randomised, if the embedding of a picture depends on
+        its batch, or if more than a tenth of a sample of queries have no gradient, or any one that is not finite.
 
     References
     ----------
@@ -131,12 +141,15 @@ def evaluate_retrieval(
         if subject == PIXELS and not with_pixels:
             continue
         index = Index(network, items, batch_size, objective, surrogate)
+        if subject == MODEL:
+            warn_of_attacks(index, asked, attacks)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
         scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
+            row |= {"objective": None if attack_name == CLEAN else index.goal}  # what attacks were after
             row |= {name: float(value.double().mean()) for name, value in values.items()}
             row["nmi"] = nmi(index.embeddings, items.labels) if clustered and attack_name == CLEAN else None
             rows.append(row)

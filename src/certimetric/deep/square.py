@@ -31,6 +31,8 @@ class SquareAttack(Attack):
     Andriushchenko et al., arXiv 1912.00049.
     """
 
+    uses_gradients = False
+
     def __init__(self, ball: Ball, queries: int = 500, share: float = 0.8, *, seed: int = 0):
         super().__init__(ball, seed=seed)
         if queries < 1 or not 0 < share <= 1:
