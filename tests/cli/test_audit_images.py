@@ -319,3 +319,35 @@ def test_certificates_that_cannot_be_are_one_line(run, here, arguments, message)
     done = run("audit", *arguments)
     assert done.code == 2
     assert len(done.err.splitlines()) == 1 and message in done.err
+
+
+def test_the_same_picture_under_another_id_stands_in_the_headline(run, here):
+    """Copies of every picture, one level of 8 bits away."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(1, 255, (12, 8, 8), dtype=np.uint8), np.arange(12) % 2
+    copies = (images + rng.choice([-1, 1], images.shape)).astype(np.uint8)
+    np.savez(here / "set.npz", images=np.concatenate([images, copies]), labels=np.tile(labels, 2),
+             zero_shot_test=np.ones(24, dtype=bool))  # fmt: skip
+    done = run("audit", "-m", "mine:small", *QUICK[2:], "--images", "set.npz")
+    assert done.code == 0, done.err
+    assert "CR109 Equal pictures: 20 of 20 queries have the same picture, to within 1/255, under another id" in done.out
+    verdict = document(here / "certimetric-audit" / "set")["verdict"]
+    assert verdict["status"] == "WARN" and "(equal pictures" in verdict["sentence"]
+
+
+def test_ids_in_a_file_of_embeddings(run, here):
+    rng = np.random.default_rng(0)
+    labels, ids = np.arange(40) % 4, np.array([f"photos/{i}.png" for i in range(40)])
+    points = rng.normal(size=(40, 3)) + labels[:, None]
+    given = {"embeddings": points, "labels": labels, "query_embeddings": points[:10], "query_labels": labels[:10]}
+    np.savez(here / "blind.npz", **given)
+    np.savez(here / "told.npz", **given, ids=ids, query_ids=ids[:10])
+    figures = []
+    for name, status in (("blind", "WARN"), ("told", "REPORT")):
+        done = run("audit", "-m", f"{name}.npz")
+        assert done.code == 0, done.err
+        assert ("10 queries equal an item of the gallery, and no ids say so" in done.out) == (name == "blind")
+        told = document(here / "certimetric-audit" / name)
+        assert told["verdict"]["status"] == status
+        figures.append([told["learners"][0][key] for key in ("clean", "attacked", "neighbour_distance")])
+    assert figures[0] == figures[1]
