@@ -170,6 +170,30 @@ def test_a_folder_of_pictures_goes_by_its_name(run, here):
     assert [row["class"] for row in told["learners"][0]["per_class"]] == ["class <2>", "class <3>"]
 
 
+def test_groups_by_path(run, here):
+    """Two cameras saw every object; the pictures of one are alike."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    cameras = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    for i in range(4):
+        (here / "photos" / f"class {i}").mkdir(parents=True)
+        for j in range(4):
+            values = cameras[j % 2] // 16 * 15 + rng.integers(0, 16, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(values.astype(np.uint8)).save(here / "photos" / f"class {i}" / f"{j}_c{j % 2}.png")
+    (here / "mine.py").write_text(MINE.replace("64", "192"))
+    asked = ["audit", "-m", "mine:small", "--images", "photos", "--size", "8", *QUICK[2:]]
+    shares = []
+    for options in ([], ["--groups", r"_c(\d)"]):
+        done = run(*asked, *options, "--out", f"out{len(options)}")
+        assert done.code == 0, done.err
+        shares.append(document(here / f"out{len(options)}"))
+    assert [told["data"]["n_groups"] for told in shares] == [None, 2]
+    clean = [told["learners"][-1]["clean"]["recall_at_2"]["mean"] for told in shares]
+    assert clean[0] != clean[1]
+    assert "2: no query finds its own" in (here / "out2" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_training_side_need_not_be_here(run, here):
     """A run tells what it was trained on; where that is gone, the check says so and the audit goes on."""
     labels = np.arange(16) % 4
@@ -229,6 +253,10 @@ WRONG = {
     "embeddings with images": (["--model", "vectors.npz", "--images", "digits"], "--images"),
     "embeddings with an attack": (["--model", "vectors.npz", "--attack", "pgd"], "--attack"),
     "embeddings with a size": (["--model", "vectors.npz", "--size", "8"], "--size"),
+    "embeddings with groups": (["--model", "vectors.npz", "--groups", "x"], "--groups"),
+    "groups of no files": (["--model", "tiny", "--images", "digits", "--groups", "_c"], "--groups is for pictures in"),
+    "groups that are no expression": (["--model", "tiny", "--images", "digits", "--groups", "(("], "'(('"),
+    "groups of a table": (["iris", "--groups", "x"], "--groups is for audits of images"),
     "embeddings in another norm": (["--model", "vectors.npz", "--norm", "linf"], "linf"),
     "missing embeddings": (["--model", "missing.npz"], "missing.npz"),
     "embeddings that are none": (["--model", "text.npz"], "text.npz"),
