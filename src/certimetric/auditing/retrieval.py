@@ -220,6 +220,7 @@ def run_retrieval_audit(
             "n_queries": len(queries),
             "n_without_positive": request.n_without_positive,
             "n_gallery": len(gallery),
+            "n_groups": None if gallery.groups is None else len(set(gallery.groups.tolist())),
             "n_classes": len(set(gallery.labels.tolist())),
             "image_shape": list(gallery.images.shape[1:]),
             "sha256": cells.data,

@@ -43,6 +43,7 @@ _OF_IMAGES = (
     "ers",
     "certify",
     "certify_by",
+    "groups",
 )
 
 
@@ -127,6 +128,16 @@ def audit(
             "--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them.", rich_help_panel=_IMAGES
         ),
     ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups",
+            metavar="REGEX",
+            help="What it finds in the path of a picture is its group, such as _c\\d for a camera: no query finds its "
+            "own group.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -166,7 +177,12 @@ def audit(
     ] = None,
     eps: Annotated[
         list[str] | None,
-        typer.Option("--eps", metavar="EPS,…", help="Sizes of the perturbation, such as 0.5 or 8/255."),
+        typer.Option(
+            "--eps",
+            metavar="EPS,…",
+            help="Sizes of the perturbation, such as 0.5 or 8/255; of embeddings in .npz files, in median distances "
+            "to the nearest.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same figures.")] = 0,
     out: Annotated[
@@ -227,6 +243,7 @@ def audit(
                 queries,
                 check_queries,
                 skip_corrupt=skip_corrupt,
+                groups=groups,
                 ers=ers,
                 **shared,
             ),
