@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certimetric.geometry.features import check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 
 Array = NDArray[np.float64]
@@ -79,15 +80,9 @@ class DiagonalMetric(MahalanobisMetric):
         """Eigenvalues of M in decreasing order, shape (d,)."""
         return np.sort(self.weights**2)[::-1]
 
-    def distance(self, x: ArrayLike, z: ArrayLike) -> Any:
-        """Distance between instances, or row by row between arrays that broadcast: shape (…, d) gives (…)."""
-        difference = self._check(x) - self._check(z)
-        distance = np.linalg.norm(difference * self.weights, axis=-1)
-        return float(distance) if np.ndim(distance) == 0 else distance
-
-    def transform(self, X: ArrayLike) -> Array:
-        """Map rows to the space where the distance is Euclidean, ``X Lᵀ``: shape (n, d) gives (n, d)."""
-        return np.asarray(self._check(X) * self.weights)
+    def _map(self, X: Array, name: str = "X") -> Array:
+        with np.errstate(over="ignore"):  # told by the next line
+            return check_size(np.asarray(X * self.weights), f"{name}, mapped by the metric,")
 
     def compose(self, scale: ArrayLike) -> MahalanobisMetric:
         """The same distance for data that were divided by ``scale`` first, told about the undivided data."""
