@@ -110,6 +110,7 @@ def test_a_corrupt_picture_in_a_process_of_the_loader_is_one_line(run, odd, tmp_
 
 
 def test_one_variable_leads_train_audit_and_bench_to_the_same_data(run, odd, tmp_path, monkeypatch, rng):
+    from certimetric import datasets
     from certimetric.bench.image_sets import NamedImages
     from certimetric.datasets.data_root import IMAGE_FOLDERS, data_root
 
@@ -129,12 +130,14 @@ def test_one_variable_leads_train_audit_and_bench_to_the_same_data(run, odd, tmp
     monkeypatch.delenv("CERTIMETRIC_DATA", raising=False)
     refused = run("train", "odd.toml", "--out", "run")
     assert refused.code == 2 and "visualphish needs root" in refused.err
-    assert run("audit", "mine", "--repeats", 1).code == 2
+    unknown = run("audit", "mine", "--repeats", 1)
+    assert unknown.code == 2 and "unknown data set 'mine'" in unknown.err
     monkeypatch.setenv("CERTIMETRIC_DATA", str(root))
     trained = run("train", "odd.toml", "--out", "run")
     assert trained.code == 0
     audited = run(*trained.out.splitlines()[-1].removeprefix("Next: certimetric ").split(), *AUDIT)
     assert audited.code in (0, 1), audited.err
-    assert run("audit", "mine", "--repeats", 1, "--learner", "euclidean", "--eps", "0.1").code in (0, 1)
+    found = datasets.load("mine")
+    assert (found.name, found.n_samples, found.source) == ("mine", 24, str(root / "tabular" / "mine.csv"))
     named = NamedImages("visualphish", IMAGE_FOLDERS["visualphish"], None, (2, 2), 8)
     assert named.find(data_root(), network=False).source == str(root / "images" / "visualphish")
