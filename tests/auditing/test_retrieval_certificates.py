@@ -73,6 +73,24 @@ def test_figures_are_those_of_the_certificate(result, data):
     assert pixels["method"] == "pixels" and pixels["at"][0]["mean"] == found.pixels.certified_recall(0.1)
 
 
+def test_groups_are_out_of_certificates(data):
+    groups = torch.arange(60) % 3
+    queries = ImageSet(data.images[:25], data.labels[:25], groups=groups[:25])
+    gallery = ImageSet(data.images[25:], data.labels[25:], groups=groups[25:])
+    audit = quick(queries, ["linear"], gallery=gallery, certify="lipschitz")
+    told = entry(audit, "linear")["certificate"]
+    found = certify_retrieval(models()["linear"], queries, gallery)
+    assert [each["mean"] for each in told["at"]] == pytest.approx(found.certified_recall([0.1, 0.3]).tolist())
+    blind = [ImageSet(some.images, some.labels) for some in (queries, gallery)]
+    assert (
+        told["curve"]["recall"]
+        != entry(quick(blind[0], ["linear"], gallery=blind[1], certify="lipschitz"), "linear")["certificate"]["curve"][
+            "recall"
+        ]
+    )
+    assert {c["learner"]: c["severity"] for c in audit.document["checks"] if c["code"] == "CR112"}["linear"] == "passed"
+
+
 def test_certified_lies_below_attacked(result):
     for name in ("lipschitz", "linear", PIXELS):
         learner = entry(result, name)

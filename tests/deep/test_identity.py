@@ -128,7 +128,10 @@ def wrong(images, labels):
         "query 3 and gallery item 3 have the id 3 and the groups 3 and 4": (
             groups, ImageSet(images, labels, ids, torch.where(ids == 3, 4, ids % 40)),
         ),
-        "for neither, and the gallery have none": (groups, given),
+        "gallery item 7 and gallery item 0 have the id 0 and the labels 7 and 0": (
+            given, ImageSet(images, labels, torch.where(ids == 7, 0, ids)),
+        ),
+        "for neither, and the gallery has none": (groups, given),
         "for neither, and the queries have none": (given, groups),
     }  # fmt: skip
 

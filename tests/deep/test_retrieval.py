@@ -198,6 +198,25 @@ def test_queries_with_a_positive():
         with_positive(queries.select(torch.tensor([1, 3, 4])), items)
 
 
+def test_clusters_of_large_galleries_are_made_on_request_only(monkeypatch):
+    calls = []
+    monkeypatch.setattr("certimetric.deep.retrieval.nmi", lambda *arguments: calls.append(1) or 0.5)
+    monkeypatch.setattr("certimetric.deep.retrieval.CLUSTERED", 9)
+    small, large = (ImageSet(torch.rand(n, 1, 2, 2), torch.arange(n) % 2) for n in (9, 10))
+    for items, options, n_calls in (
+        (small, {}, 2),  # the model and raw pixels, clean
+        (large, {}, 0),
+        (large, {"with_nmi": True}, 2),
+        (small, {"with_nmi": False}, 0),
+        (small, {"with_pixels": False}, 1),
+    ):
+        calls.clear()
+        result = evaluate_retrieval(nn.Flatten(), items, attacks=[FGSM(LinfBall(0.1))], **options)
+        assert len(calls) == n_calls
+        assert next(row["nmi"] for row in result.rows if row["attack"] == "clean") == (0.5 if n_calls else None)
+        assert json.loads(result.to_json())["rows"] == result.rows
+
+
 def test_mutual_information_of_clusters_and_labels():
     labels = torch.arange(60) % 3
     centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])

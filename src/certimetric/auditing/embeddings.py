@@ -151,6 +151,7 @@ def audit_embeddings(
             "n_queries": len(rows),
             "n_without_positive": int((~known.able).sum()),
             "n_gallery": len(first.gallery),
+            "n_groups": None if first.groups is None else len(np.unique(first.groups)),
             "n_classes": len(np.unique(first.labels)),
             "image_shape": [first.gallery.shape[1]],
             "sha256": _digest(first.labels, known.labels, known.keys, known.gallery_keys),

@@ -128,8 +128,8 @@ def audit_retrieval(
     >>> from certimetric.auditing import audit_retrieval
     >>> from certimetric.deep import ImageSet, embedding_model
     >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
-    >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).status
-    'WARN'
+    >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).passed
+    True
     """
     request = make_request(
         models,
@@ -217,6 +217,7 @@ def run_retrieval_audit(
             "n_queries": len(queries),
             "n_without_positive": request.n_without_positive,
             "n_gallery": len(gallery),
+            "n_groups": None if gallery.groups is None else len(set(gallery.groups.tolist())),
             "n_classes": len(set(gallery.labels.tolist())),
             "image_shape": list(gallery.images.shape[1:]),
             "sha256": cells.data,

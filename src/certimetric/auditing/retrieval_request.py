@@ -167,8 +167,8 @@ def make_request(
     queries, items, known = labels_by_position(queries, queries if gallery is None else gallery)
     class_names = known or class_names
     queries, n_guessed = same_pictures(queries, items)
-    # Settled, once: whoever asks again takes the ids at their word.
-    queries, items = (ImageSet(some.images, some.labels, some.ids, some.groups) for some in (queries, items))
+    if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
+        queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
     if len(torch.unique(items.labels)) < 2:
         raise ValueError("the gallery must hold at least two classes")
     able = with_positive(queries, items).nonzero()[:, 0]

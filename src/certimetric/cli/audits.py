@@ -32,7 +32,18 @@ EPILOG = """Examples:
 _TABLES, _IMAGES = "Tables and metrics", "Images and embedding models"
 # Options that belong to one kind of audit only; given with the other they would do nothing.
 _OF_TABLES = ("data", "target", "learner", "neighbors", "noise", "repeats", "test_size", "jobs", "encode")
-_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries", "ers", "certify", "certify_by")
+_OF_IMAGES = (
+    "images",
+    "data_root",
+    "size",
+    "attack",
+    "queries",
+    "check_queries",
+    "ers",
+    "certify",
+    "certify_by",
+    "groups",
+)
 
 
 def audit(
@@ -102,6 +113,16 @@ def audit(
     size: Annotated[
         int | None, typer.Option("--size", help="Height and width of the pictures.", rich_help_panel=_IMAGES)
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups",
+            metavar="REGEX",
+            help="What it finds in the path of a picture is its group, such as _c\\d for a camera: no query finds its "
+            "own group.",
+            rich_help_panel=_IMAGES,
+        ),
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -141,7 +162,12 @@ def audit(
     ] = None,
     eps: Annotated[
         list[str] | None,
-        typer.Option("--eps", metavar="EPS,…", help="Sizes of the perturbation, such as 0.5 or 8/255."),
+        typer.Option(
+            "--eps",
+            metavar="EPS,…",
+            help="Sizes of the perturbation, such as 0.5 or 8/255; of embeddings in .npz files, in median distances "
+            "to the nearest.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same figures.")] = 0,
     out: Annotated[
@@ -188,7 +214,17 @@ def audit(
         shared["certify"] = certify_by or ("auto" if certify else None)
         _finish(
             lambda: audit_images(
-                model or [], images, data_root, size, chosen, attack, queries, check_queries, ers=ers, **shared
+                model or [],
+                images,
+                data_root,
+                size,
+                chosen,
+                attack,
+                queries,
+                check_queries,
+                groups=groups,
+                ers=ers,
+                **shared,
             ),
             junit,
         )

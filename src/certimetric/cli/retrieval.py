@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ def audit_images(
     n_queries: int,
     n_checked: int,
     *,
+    groups: str | None,
     ers: bool,
     out: Path | None,
     **shared: Any,
@@ -37,7 +39,7 @@ def audit_images(
     named = _named(models)
     if all(told.endswith(".npz") for told in named.values()):
         given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks}
-        given |= {"--ers": ers or None, "--certify": shared.pop("certify")}
+        given |= {"--groups": groups, "--ers": ers or None, "--certify": shared.pop("certify")}
         if other := [option for option, value in given.items() if value is not None]:
             raise ValueError(f"{other[0]} is for models on images: of embeddings in .npz files nothing else is known")
         if norm not in (None, "l2"):
@@ -58,7 +60,8 @@ def audit_images(
     data = load_images(images, "test", root, size)
     # A folder of pictures goes by its own name.
     name = data.name if data.name != "folder" else Path(images if root is None else root).resolve().name or data.name
-    queries = ImageSet(data.images, torch.from_numpy(data.labels))
+    known: Any = None if groups is None else _groups(data.images, groups)
+    queries = ImageSet(data.images, torch.from_numpy(data.labels), groups=known)
     asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under", "certify")}
     request = make_request(
         {},
@@ -89,6 +92,23 @@ def _audit_embeddings(
     name = " and ".join(named)
     folder = out or Path("certimetric-audit") / Path(next(iter(named.values()))).stem
     return audit_embeddings(given, n_queries=n_queries, name=name, out=folder, **shared), folder
+
+
+def _groups(images: Any, pattern: str) -> list[str]:
+    """What a regular expression finds in the path of each picture: its groups, or else all of the match."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--groups must be a regular expression, got {pattern!r}: {error}") from None
+    if not hasattr(images, "paths"):
+        raise ValueError("--groups is for pictures in files, whose paths it looks at")
+    found = []
+    for path in images.paths:
+        match = expression.search(Path(path).as_posix())
+        if match is None:
+            raise ValueError(f"--groups {pattern!r} finds nothing in the path {str(path)!r}")
+        found.append("\n".join(part or "" for part in match.groups() or [match[0]]))
+    return found
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:

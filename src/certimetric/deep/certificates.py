@@ -234,6 +234,7 @@ def certify_retrieval(
 
     Examples
     --------
+    >>> import torch
     >>> images = ImageSet(torch.tensor([0.0, 0.2, 0.8, 1.0]).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
     >>> certify_retrieval(nn.Flatten(), images).radii.round(3)
     array([0.5, 0.2, 0.2, 0.5])

@@ -57,15 +57,13 @@ def same_pictures(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
         If one set has groups and the other none; if equal ids that were given have different labels or groups; if ids
         that one of the sets was given contradict the pixels; or if equal pixels have different labels.
     """
-    if queries is gallery:
-        return queries, 0
     exclusion_keys(queries, gallery)
-    rows, found = _of_equal_ids(queries, gallery)
     if not queries.counted and not gallery.counted:
-        _check_told(queries, gallery, rows, found)
+        _check_told(queries, gallery)
         return queries, 0
-    if queries.groups is not None:
+    if queries is gallery or queries.groups is not None:
         return queries, 0
+    rows, found = _of_equal_ids(queries, gallery)
     counted = queries.counted and gallery.counted
     if len(rows) and not (counted and not _alike(queries, gallery, rows[:_HEAD], found[:_HEAD]).all()):
         alike = _alike(queries, gallery, rows, found)
@@ -90,8 +88,8 @@ def exclusion_keys(queries: ImageSet, gallery: ImageSet) -> tuple[Tensor, Tensor
         If one set has groups and the other none.
     """
     if (queries.groups is None) != (gallery.groups is None):
-        without = "the queries" if queries.groups is None else "the gallery"
-        raise ValueError(f"groups must be given for queries and gallery or for neither, and {without} have none")
+        without = "the queries have none" if queries.groups is None else "the gallery has none"
+        raise ValueError(f"groups must be given for queries and gallery or for neither, and {without}")
     return queries.keys, gallery.keys
 
 
@@ -146,18 +144,25 @@ def _alike(queries: ImageSet, gallery: ImageSet, rows: Tensor, found: Tensor) ->
     return same & torch.tensor([mine == its for mine, its in pairs])
 
 
-def _check_told(queries: ImageSet, gallery: ImageSet, rows: Tensor, found: Tensor) -> None:
-    """Equal ids that were given are of one label, and of one group."""
-    told = [("label", queries.labels, gallery.labels)]
-    if queries.groups is not None and gallery.groups is not None:
-        told.append(("group", queries.groups, gallery.groups))
-    for name, mine, its in told:
-        differ = (mine.cpu()[rows] != its.cpu()[found]).nonzero()[:, 0]
+def _check_told(queries: ImageSet, gallery: ImageSet) -> None:
+    """Equal ids that were given are of one label, and of one group: among queries and gallery together."""
+    sets = (gallery,) if queries is gallery else (gallery, queries)
+    ids, where = torch.unique(torch.cat([each.ids.cpu() for each in sets]), return_inverse=True)
+    first = torch.full(ids.shape, len(where)).scatter_reduce(0, where, torch.arange(len(where)), "amin")[where]
+    told = [("labels", [each.labels for each in sets])]
+    if gallery.groups is not None:
+        told.append(("groups", [each.keys for each in sets]))
+    for name, parts in told:
+        values = torch.cat([part.cpu() for part in parts])
+        differ = (values != values[first]).nonzero()[:, 0]
         if len(differ):
-            row, item = int(rows[differ[0]]), int(found[differ[0]])
+            one, other = int(first[differ[0]]), int(differ[0])
+            names = [
+                f"gallery item {row}" if row < len(gallery) else f"query {row - len(gallery)}" for row in (other, one)
+            ]
             raise ValueError(
-                f"equal ids must be the same picture, but query {row} and gallery item {item} have the id "
-                f"{int(queries.ids[row])} and the {name}s {int(mine[row])} and {int(its[item])}"
+                f"equal ids must be the same picture, but {names[0]} and {names[1]} have the id "
+                f"{int(ids[where[other]])} and the {name} {int(values[other])} and {int(values[one])}"
             )
 
 
@@ -179,5 +184,4 @@ def _by_pixels(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
                     f"{labels[items[0]]}: mend the labels, or give ids to both sets if they are two pictures"
                 )
             ids[row], n_found = gallery.ids[item], n_found + 1
-    found = ImageSet(queries.images, queries.labels, ids, queries.groups)
-    return found, n_found
+    return ImageSet(queries.images, queries.labels, ids.to(queries.ids.device), queries.groups), n_found

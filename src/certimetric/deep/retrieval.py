@@ -193,7 +193,8 @@ def with_positive(queries: ImageSet, items: ImageSet) -> Tensor:
     Where there are groups: one of another group, and one of another label and group, so that they can be asked at all.
     """
     keys, item_keys = exclusion_keys(queries, items)
-    positive, negative = others(queries.labels, keys, items.labels, item_keys)
+    # Where ids were counted they are not where the labels are: the answer is for tensors anywhere.
+    positive, negative = others(*(part.cpu() for part in (queries.labels, keys, items.labels, item_keys)))
     chosen = positive > 0
     if queries.groups is not None:
         chosen &= negative > 0

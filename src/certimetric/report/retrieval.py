@@ -239,6 +239,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
             ("Data", f"{data['name']} ({data.get('source') or MISSING})"),
             ("Queries", f"{data['n_queries']}{left if data['n_without_positive'] else ''}"),
             ("Gallery", f"{data['n_gallery']} of {data['n_classes']} classes"),
+            *([("Groups", f"{data['n_groups']}: no query finds its own")] if data.get("n_groups") else []),
             ("Pictures", " × ".join(map(str, shape))) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
             *([("Median distance to the nearest", scale)] if scale else []),
             ("Attacks", "; ".join(protocol["attacks"])),
