@@ -72,7 +72,7 @@ def reference_values(model, queries, gallery, rows, nudged, budget, metric="eucl
     """Raw values of the ten figures for each query, by name."""
     model.eval().requires_grad_(False)
     with torch.no_grad():
-        placed = place(model(gallery.images).float(), metric).to(gallery.images.dtype)
+        placed = place(model(gallery.images), metric)
     nudged = nudged.to(placed.dtype)
     known = {"gallery": placed, "metric": metric, "ids": gallery.ids, "labels": gallery.labels, "rows": rows}
     known |= {"own_ids": queries.ids, "own_labels": queries.labels, "nudged": nudged, "negative": {}}

@@ -85,3 +85,12 @@ def test_other_errors_of_a_function_are_its_own(items):
 
     with pytest.raises(RuntimeError, match="no such thing"):
         embed(broken, items.images)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-6), (torch.bfloat16, 3e-2)])
+def test_models_in_other_precisions_are_given_pictures_in_theirs(items, network, dtype, close):
+    plain = embed(network.eval(), items.images)
+    network.to(dtype)
+    torch.testing.assert_close(embed(network, items.images).float(), plain, rtol=close, atol=close)
+    found = evaluate_retrieval(network, items, attacks=[PGD(BALL, steps=3)], with_pixels=False).frame()
+    assert found.recall_at_1[1] < found.recall_at_1[0]

@@ -25,6 +25,7 @@ from certimetric.deep import (  # noqa: E402
     empirical_robustness_score,
     evaluate_retrieval,
 )
+from certimetric.deep.callables import as_module  # noqa: E402
 from certimetric.deep.embedding_metric import METRICS  # noqa: E402
 from certimetric.deep.ranking_evaluation import GOALS  # noqa: E402
 from certimetric.deep.robustness_score import BUDGETS, COMPONENTS, make_attack  # noqa: E402
@@ -142,9 +143,9 @@ def test_zero_gradient():
 @pytest.mark.parametrize("metric", METRICS)
 def test_values_are_those_of_a_plain_loop(digits, network, metric):
     images, labels = digits
-    gallery = ImageSet(images[:120].double(), labels[:120] % 3)
+    gallery = ImageSet(images[:120], labels[:120] % 3)
     queries, budget = gallery.select(torch.tensor([3, 11, 40, 77, 119])), Budget(0.08, 0.02, 6)
-    model = network.double().eval()
+    model = as_module(network.double().eval())  # embeddings in double precision, of pictures in single
     evaluation = RankingEvaluation(Index(model, gallery, batch_size=3), queries, metric=metric, seed=5)
     found = {}
     for goal in GOALS:
@@ -176,7 +177,6 @@ def test_what_attacks_aim_at(digits, network):
 def test_figures_do_not_depend_on_batches(digits, network):
     data, budget = pictures(digits, 40), Budget(0.05, 0.02, 4)
     network = network.double()
-    data = ImageSet(data.images.double(), data.labels)
     one, all_ = (empirical_robustness_score(network, data, budget=budget, batch_size=size) for size in (7, 256))
     np.testing.assert_allclose(one.values, all_.values, atol=1e-5)
 

@@ -15,14 +15,15 @@ _GRADIENTS = (
 
 
 def as_module(model: Any) -> nn.Module:
-    """The model itself, or a Module around a callable.
+    """The model itself, or a Module around a callable, or around a model in another precision than pictures have.
 
     Parameters
     ----------
     model : Module or callable
         Images (b, …) to embeddings (b, k): a tensor, or an array where no gradient is asked for. Of a method of a
         Module, such as ``network.encode_image``, the Module is known: it is put into evaluation mode, and its device
-        is where images go. What else a function holds is as it is, and images come on the CPU.
+        is where images go. What else a function holds is as it is, and images come on the CPU. A Module whose
+        parameters are not in single precision is given images in theirs.
 
     Raises
     ------
@@ -35,7 +36,10 @@ def as_module(model: Any) -> nn.Module:
     torch.Size([2, 3])
     """
     if isinstance(model, nn.Module):
-        return model
+        parameter = next((each for each in model.parameters() if each.is_floating_point()), None)
+        if parameter is None or parameter.dtype == torch.float32 or isinstance(model, _Cast):
+            return model
+        return _Cast(model, parameter.dtype)
     if not callable(model):
         raise TypeError(f"model must be a Module or a callable that embeds images, got {type(model).__name__}")
     return _Called(model)
@@ -62,3 +66,12 @@ class _Called(nn.Module):
         if asked and isinstance(found, Tensor) and not found.requires_grad:
             raise TypeError(_GRADIENTS)
         return found
+
+
+class _Cast(nn.Module):
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model(images.to(self.dtype))
