@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
-from certimetric.geometry.norms import L2, Norm
+from certimetric.geometry.norms import Norm
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -91,15 +91,13 @@ class ReferenceSet:
 
         The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η``.
         """
+        d = self.metric.n_features
+        to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
         B = norm.dual_coordinates(self.metric.components)
-        axes = None
         if norm.dual_order == 2 and B.shape[1] > B.shape[0]:
-            _, _, axes = np.linalg.svd(B, full_matrices=False)
-            if isinstance(norm, L2):  # whose dual coordinates are the features
-                return np.ascontiguousarray(axes)
-        # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
-        to_features = norm.dual_coordinates(np.eye(self.metric.n_features))
-        return np.ascontiguousarray(to_features.T if axes is None else axes @ to_features.T)
+            _, _, Vt = np.linalg.svd(B, full_matrices=False)
+            return np.ascontiguousarray(Vt @ to_features.T)
+        return np.ascontiguousarray(to_features.T)
 
     def neighbors(
         self,
