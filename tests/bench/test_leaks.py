@@ -13,8 +13,9 @@ from certimetric.bench.datasets import WINE, NamedSet
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.preparation import Preparation, class_draw, honest_split
 from certimetric.bench.tuning import BUDGET, CANDIDATES, choose
+from certimetric.learners.specs import LEARNERS as ALL_LEARNERS
 
-LEARNERS = ("euclidean", "lmnn+pl", "scml", "itml", "gmml", "aml")
+LEARNERS = (*ALL_LEARNERS, "lmnn+pl")
 
 
 def cell(learner, **changed):

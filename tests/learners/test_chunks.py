@@ -13,11 +13,12 @@ from sklearn.base import clone
 
 from certimetric import AML, GMML, CertifiedKNeighborsClassifier
 from certimetric.constraints import ClassScatter, PairScatter
+from certimetric.learners.specs import learner_variants
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
-LEARNERS = (GMML(), GMML(0.3, reg=0.1), AML(), AML(solver="alternating"))
+LEARNERS = (GMML(0.3, reg=0.1), *(learner for learner in learner_variants() if hasattr(learner, "fit_chunks")))
 each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 
 

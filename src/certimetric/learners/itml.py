@@ -237,8 +237,9 @@ def _sweep(M, X, pairs, sign, inverse_bound, multipliers, inverse_gamma):
     ratio = 1.0 / (1.0 + inverse_gamma)
     v, delta = np.empty(d), np.empty(d)
     for t in range(m):
+        first, second = X[pairs[t, 0]], X[pairs[t, 1]]
         for a in range(d):
-            delta[a] = X[pairs[t, 0], a] - X[pairs[t, 1], a]
+            delta[a] = first[a] - second[a]
         p = 0.0
         for a in range(d):
             total = 0.0
