@@ -44,6 +44,9 @@ class Blind(BaseEstimator):
         self.components_ = np.eye(X.shape[1])[:1]
         return self
 
+    def transform(self, X):
+        return X @ self.components_.T
+
 
 def severities(result, code):
     return [(c["severity"], c["learner"]) for c in result.document["checks"] if c["code"] == code]

@@ -12,35 +12,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certimetric import (
-    AML,
-    GMML,
-    ITML,
-    LMNN,
-    NCA,
-    SCML,
-    CertifiedKNeighborsClassifier,
-    Covariance,
-    Euclidean,
-    PerturbationLoss,
-)
+from certimetric import LMNN, NCA, SCML, CertifiedKNeighborsClassifier, PerturbationLoss
+from certimetric.learners.specs import learner_variants
 
-LEARNERS = [
-    Euclidean(),
-    Covariance(),
-    NCA(),
-    NCA(perturbation=PerturbationLoss()),
-    LMNN(),
-    LMNN(perturbation=PerturbationLoss()),
-    SCML(),
-    SCML(perturbation=PerturbationLoss()),
-    GMML(),
-    AML(),
-    AML(solver="alternating"),
-    ITML(max_iter=100),
-]
+LEARNERS = learner_variants(max_iter=50)
 CLASSIFIERS = [CertifiedKNeighborsClassifier(), CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20))]
-SUPERVISED = LEARNERS[2:]
+SUPERVISED = [learner for learner in LEARNERS if learner.__sklearn_tags__().target_tags.required]
 each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
@@ -134,3 +111,30 @@ def test_one_class_is_named(learner, iris):
     with pytest.raises(ValueError, match=r"only 1 class \(7\)") as error:
         ready(learner).fit(iris[0], np.full(150, 7))
     assert "\n" not in str(error.value)
+
+
+def array_parameters():
+    """(learner, name) of every parameter that takes a matrix: those that say so, and norms."""
+    for learner in LEARNERS:
+        for name, constraint in type(learner)._parameter_constraints.items():
+            if name == "norm" or (name != "bounds" and "array-like" in constraint):
+                yield pytest.param(learner, name, id=f"{learner!r}-{name}")
+        if getattr(learner, "perturbation", None) is not None:
+            yield pytest.param(learner, "perturbation__norm", id=f"{learner!r}-perturbation__norm")
+
+
+@pytest.mark.parametrize(("learner", "name"), list(array_parameters()))
+def test_arrays_given_as_parameters_are_checked(learner, name, iris):
+    broken = np.eye(4)
+    broken[1, 2] = broken[2, 1] = np.nan
+    wrong = {
+        "finite": broken,
+        "finite, got": np.diag([1.0, np.inf, 1.0, 1.0]),
+        "shape|square|features": np.eye(3),
+        "shape|square|matri": np.eye(4)[0],
+        "number|matri": np.full((4, 4), "a"),
+    }
+    for message, value in wrong.items():
+        with pytest.raises(ValueError, match=message) as error:
+            ready(learner).set_params(**{name: value}).fit(*iris)
+        assert "\n" not in str(error.value).partition(", got")[0]

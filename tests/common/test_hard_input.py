@@ -2,38 +2,23 @@
 
 import subprocess
 import sys
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 
-from certimetric import (
-    AML,
-    GMML,
-    ITML,
-    LMNN,
-    NCA,
-    SCML,
-    CertifiedKNeighborsClassifier,
-    Covariance,
-    Euclidean,
-    PerturbationLoss,
-)
+from certimetric import CertifiedKNeighborsClassifier
+from certimetric.learners.specs import learner_variants
 
 LEARNERS = [
-    Euclidean(),
-    Covariance(),
-    NCA(max_iter=20),
-    LMNN(1, max_iter=30),
-    LMNN(1, max_iter=30, perturbation=PerturbationLoss(norm="linf")),
-    SCML(max_iter=30, random_state=0),
-    SCML(max_iter=30, random_state=0, perturbation=PerturbationLoss(norm="l1")),
-    NCA(max_iter=20, perturbation=PerturbationLoss()),
-    GMML(),
-    AML(),
-    AML(solver="alternating"),
-    ITML(random_state=0),
+    *learner_variants(max_iter=25, n_neighbors=1, random_state=0),
+    *(
+        learner.set_params(perturbation__norm=norm)
+        for learner, norm in zip(learner_variants(max_iter=25, n_neighbors=1, random_state=0), cycle(["linf", "l1"]))
+        if getattr(learner, "perturbation", None) is not None
+    ),
 ]
 
 

@@ -210,3 +210,13 @@ def test_plain_alternation_is_not_a_descent(wine):
     assert (np.diff(path) > 1e-6).any()
     assert abs(path[-1] - path[-2]) < 1e-3 * path[-1]  # it does converge
     assert path[-1] > AML(alpha=1.0, beta=8.0).fit(X, y).objective_ * 1.01  # but not to the minimum
+
+
+def test_scatters_from_elsewhere_are_checked(rng):
+    good = PairScatter.from_pairs(*labelled_pairs(rng))
+    broken = good.similar_sum.copy()
+    broken[0, 0] = np.nan
+    for similar, message in ((broken, "similar_sum must be finite"), (np.eye(3), "must have one shape")):
+        scatter = PairScatter(similar, good.dissimilar_sum, good.n_similar, good.n_dissimilar)
+        with pytest.raises(ValueError, match=message):
+            GMML().fit_scatter(scatter)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 
 from certimetric import ARML, ITML, LMNN, NCA, CertifiedKNeighborsClassifier, Euclidean
@@ -62,6 +63,15 @@ def test_full_batches_never_raise_the_loss(halves):
     learner = ARML().fit(*halves[:2])
     assert (np.diff(learner.objective_path_) <= 0).all()
     assert learner.objective_ == learner.objective_path_[-1]
+
+
+def test_mini_batches_have_converged_when_no_direction_is_left(halves):
+    # Of steps too small to arrive anywhere the gradient keeps its direction, whatever the objective does.
+    settings = {"batch_size": 64, "random_state": 0}
+    assert ARML(max_iter=50, **settings).fit(*halves[:2]).converged_
+    with pytest.warns(ConvergenceWarning, match="ARML did not converge in max_iter=50 steps of mini-batches"):
+        slow = ARML(max_iter=50, learning_rate=1e-5, **settings).fit(*halves[:2])
+    assert not slow.converged_
 
 
 def test_units_of_the_data_do_not_matter(halves):

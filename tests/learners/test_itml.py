@@ -1,10 +1,15 @@
 """ITML: the published sweeps, the optimum that they converge to, and a metric that stays positive definite."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 from certimetric import ITML
+from certimetric.constraints import random_pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def labelled_pairs(rng, n=60, d=3):
@@ -138,3 +143,28 @@ def test_bad_pair_labels_are_named(rng):
 def test_verbose_prints_the_change(iris, capsys):
     ITML(max_iter=2, verbose=True, random_state=0).fit(*iris)
     assert "change of the multipliers" in capsys.readouterr().out
+
+
+def test_the_number_of_pairs_is_bounded_whatever_the_number_of_classes(rng, monkeypatch):
+    # 20 c² draws of each kind as in the paper, up to 15,000: 500 classes would draw five million.
+    drawn = []
+    monkeypatch.setattr(
+        "certimetric.learners.itml.random_pairs", lambda y, n, rng: drawn.append(n) or random_pairs(y, min(n, 50), rng)
+    )
+    for classes, draws in ((2, 80), (10, 2000), (27, 14_580), (28, 15_000), (500, 15_000)):
+        y = np.arange(2 * classes) % classes
+        ITML(max_iter=1, random_state=0).fit(rng.standard_normal((len(y), 2)), y)
+        assert drawn.pop() == draws
+    ITML(n_constraints=70_000, max_iter=1).fit(rng.standard_normal((4, 2)), [0, 0, 1, 1])
+    assert drawn == [70_000]
+
+
+def test_memory_does_not_hold_the_differences_of_pairs(rng):
+    X, y = rng.standard_normal((1000, 200)), np.arange(1000) % 250
+    itml = ITML(max_iter=1, random_state=0)
+    itml.fit(X[:8], y[:8] % 2)  # compiled
+    tracemalloc.start()
+    itml.fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6  # differences of 16,000 pairs would take 26 MB alone

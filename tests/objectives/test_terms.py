@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from certimetric import MarginLoss, PerturbationLoss
+from certimetric import MahalanobisMetric, MarginLoss, PerturbationLoss
 from certimetric.constraints import nearest_triplets, target_neighbors
 from certimetric.geometry import resolve_norm
 from certimetric.objectives import (
@@ -136,3 +136,25 @@ def test_perturbation_loss_does_not_see_the_scale_or_a_rotation(sample):
     assert term.evaluate(MetricState(X, 37 * L)).value == pytest.approx(value)
     Q = np.linalg.qr(np.random.default_rng(4).standard_normal((D, D)))[0]
     assert term.evaluate(MetricState(X @ Q.T, L @ Q.T)).value == pytest.approx(value)
+
+
+def test_margins_of_rows_that_are_not_there_are_refused(sample):
+    X, _, R, _ = sample
+    loss, metric = PerturbationLoss(), MahalanobisMetric.from_components(np.eye(D))
+    for wrong in ([[0, 1, len(X)]], [[0, -1, 2]]):
+        with pytest.raises(ValueError, match=f"row numbers of X from 0 to {len(X) - 1}"):
+            loss.adversarial_margin(metric, X, wrong)
+    broken = X.copy()
+    broken[0, 0] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN"):
+        loss.signed_margin(metric, broken, R)
+
+
+@pytest.mark.parametrize("loss", [PerturbationLoss, MarginLoss])
+@pytest.mark.parametrize("value", [None, "much", np.nan, np.inf, -1.0, [1.0]])
+def test_settings_of_the_losses_are_checked(loss, value):
+    with pytest.raises(ValueError, match=f"weight of {loss.__name__}"):
+        loss(weight=value).check()
+    target = "tau" if loss is PerturbationLoss else "scale"
+    with pytest.raises(ValueError, match=f"{target} of {loss.__name__}"):
+        loss(**{target: value}).check()

@@ -155,7 +155,9 @@ def warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
     try:
         if "max_iter" in small.get_params(deep=False):
             small.set_params(max_iter=2)
-        small.fit(X[rows], codes[rows])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it says is not about the data
+            small.fit(X[rows], codes[rows])
     except Exception as error:  # the real fit will say what is wrong
         if is_interrupt(error):
             raise KeyboardInterrupt from error

@@ -283,6 +283,7 @@ def converged(evidence: Evidence) -> Iterator[Verdict]:
         if stopped:
             fine = False
             yield "tip", subject.spec, f"It stopped at max_iter={bound} in {stopped} of {_n(len(done), 'split')}."
+            warnings = [text for text in warnings if not text.startswith("ConvergenceWarning")]  # the same once more
         if warnings:
             fine = False
             yield "tip", subject.spec, f"It warned: {warnings[0]}"

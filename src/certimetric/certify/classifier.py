@@ -19,6 +19,8 @@ from certimetric.certify.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.radius import check_n_neighbors, codes_and_radii
 from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
 from certimetric.certify.witnesses import MinimalPerturbation
+from certimetric.geometry.affine import is_fitted
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
@@ -44,7 +46,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     metric : learner, fitted learner, MahalanobisMetric or None, default=None
         An unfitted learner is cloned and fitted on the training data. A fitted learner and a metric are used as they
         are; inside ``GridSearchCV`` and the like, which clone what they are given, a learner is unfitted again, and
-        so sees the training part only. None is the Euclidean distance.
+        so sees the training part only. A transformer of another library is the affine map that its ``transform``
+        computes, and refused where that is none. None is the Euclidean distance.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
     memory_mb : int, default=64
@@ -127,8 +130,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         resolve_norm(self.norm)
         self.learner_ = None
         if self.metric is None:
-            self.metric_ = MahalanobisMetric.from_components(np.eye(X.shape[1]))
-        elif hasattr(self.metric, "fit") and not hasattr(self.metric, "components_"):
+            self.metric_: MahalanobisMetric = DiagonalMetric(np.ones(X.shape[1]))
+        elif hasattr(self.metric, "fit") and not is_fitted(self.metric):
             self.learner_ = clone(self.metric).fit(given, y)  # a learner keeps feature names
             self.metric_ = as_metric(self.learner_)
         else:

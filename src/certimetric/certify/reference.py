@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.certify.kernels import embed_rows
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
 from certimetric.geometry.norms import Norm
@@ -51,7 +52,7 @@ class ReferenceSet:
         self.y = np.ascontiguousarray(y)
         with np.errstate(over="ignore"):
             self.center = X.mean(axis=0)  # distances are taken near the origin, where they lose the fewest digits
-            coarse = _exponent(X - self.center) + _exponent(metric.components)
+            coarse = _exponent(X - self.center) + _exponent(_entries(metric))
         self.metric = _times_power_of_two(metric, -coarse)
         points, errors = self.embed(X)
         fine = _exponent(points)
@@ -61,10 +62,8 @@ class ReferenceSet:
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
-        X = np.ascontiguousarray(X, dtype=np.float64)
-        points, errors = np.empty((len(X), self.metric.n_components)), np.empty(len(X))
         # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
-        embed_rows(X, self.center, self.metric.components, self._gamma(), ROUNDOFF, points, errors)
+        points, errors = times_components(self.metric, X, self.center, self._gamma(), ROUNDOFF)
         return points, errors + _UNDERFLOW
 
     def _gamma(self) -> float:
@@ -73,21 +72,26 @@ class ReferenceSet:
         An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center is one rounding more,
         and so is a step away from x.
         """
-        return (self.metric.n_features + 5) * ROUNDOFF
+        terms = 1 if isinstance(self.metric, DiagonalMetric) else self.metric.n_features
+        return (terms + 5) * ROUNDOFF
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
 
         The dual norm ‖M(x_l − x_j)‖_* is a plain vector norm of a difference of these rows.
         """
+        if (weights := self._diagonal(norm)) is not None:
+            coordinates = np.ascontiguousarray(norm.dual_coordinates(self.points * weights))
+            # A product by a weight, and one by the unit of a feature.
+            errors = (self._gamma() + 3.0 * ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
+            errors += self.point_errors * self.per_distance(norm)
+            return coordinates, errors + (_squares_that_underflow(coordinates) if weights.any() else 0.0)
         map_, row_errors, _ = self._dual_rows(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)
         errors = (len(map_) + 4) * ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
-        if map_.any():
-            errors += np.sqrt(map_.shape[1]) * 1e-161  # of squares that underflow
-        return coordinates, errors
+        return coordinates, errors + (_squares_that_underflow(coordinates) if map_.any() else 0.0)
 
     def dual_map(self, norm: Norm) -> Array:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
@@ -115,6 +119,10 @@ class ReferenceSet:
 
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
+        if (weights := self._diagonal(norm)) is not None:
+            sizes = norm.dual_coordinates(np.abs(weights))
+            bound = np.linalg.norm(sizes) if norm.dual_order == 1 else sizes.max(initial=0.0)
+            return float(bound) * (1.0 + 1e-9)
         B, row_errors, _ = self._dual_rows(norm)
         return dual_per_distance(B, norm.dual_order) + float(np.linalg.norm(row_errors))
 
@@ -124,7 +132,8 @@ class ReferenceSet:
         A size in it, times ``2^e``, is one in the given norm (:func:`power_of_two_times`).
         """
         # Coordinates are near 1, so that sizes are near the inverse of the map to them.
-        exponent = -_exponent(norm.dual_coordinates(self.metric.components))
+        weights = self._diagonal(norm)
+        exponent = -_exponent(norm.dual_coordinates(self.metric.components if weights is None else weights))
         if abs(exponent) < _IN_RANGE:
             return norm, 0
         return norm.in_units(np.full(self.metric.n_features, np.ldexp(1.0, exponent))), exponent
@@ -139,8 +148,15 @@ class ReferenceSet:
         growth : float
             The error of the coordinates of x + δ is at most that at x and ``growth · ‖δ‖``.
         """
+        kappa = self.per_distance(norm)
+        if self._diagonal(norm) is not None:
+            return kappa, self._gamma() * kappa  # |L| stretches as L does
         spread = norm.absolute_coordinates(np.abs(self.metric.components))
-        return self.per_distance(norm), self._gamma() * largest_image(spread, norm.dual_order)
+        return kappa, self._gamma() * largest_image(spread, norm.dual_order)
+
+    def _diagonal(self, norm: Norm) -> Array | None:
+        """Weights of the features, where metric and norm take each for itself, so that no matrix is needed."""
+        return self.metric.weights if norm.diagonal and isinstance(self.metric, DiagonalMetric) else None
 
     def lift_map(self, norm: Norm) -> Array:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
@@ -178,6 +194,26 @@ class ReferenceSet:
         return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
 
 
+def times_components(
+    metric: MahalanobisMetric, X: Array, center: Array, gamma: float, unit: float
+) -> tuple[Array, Array]:
+    """``(X − center) Lᵀ``, each row to the same digits whichever are beside it, and the norms of the rows of
+    ``(gamma |X − center| + unit |X|) |L|ᵀ``."""
+    if isinstance(metric, DiagonalMetric):
+        centred = X - center
+        sizes = (gamma * np.abs(centred) + unit * np.abs(X)) * np.abs(metric.weights)
+        return np.ascontiguousarray(centred * metric.weights), np.linalg.norm(sizes, axis=1)
+    X = np.ascontiguousarray(X, dtype=np.float64)
+    points, sizes = np.empty((len(X), metric.n_components)), np.empty(len(X))
+    embed_rows(X, center, metric.components, gamma, unit, points, sizes)
+    return points, sizes
+
+
+def _squares_that_underflow(coordinates: Array) -> float:
+    """What that changes in the length of a row."""
+    return float(np.sqrt(coordinates.shape[1])) * 1e-161
+
+
 def dual_per_distance(B: Array, order: float) -> float:
     """Bound on ‖wB‖ of the given order over ‖w‖₂ ≤ 1."""
     # The largest singular value is computed to a few units of itself, however small the others are.
@@ -199,13 +235,18 @@ def _exponent(values: Array) -> int:
     return int(np.frexp(largest)[1])
 
 
+def _entries(metric: MahalanobisMetric) -> Array:
+    return metric.weights if isinstance(metric, DiagonalMetric) else metric.components
+
+
 def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> MahalanobisMetric:
     """The metric whose distances are ``2^exponent`` times as long, exactly."""
     with np.errstate(over="ignore"):
-        components = np.ldexp(metric.components, exponent)
-    if not np.isfinite(components).all():
+        entries = np.ldexp(_entries(metric), exponent)
+    if not np.isfinite(entries).all():
         raise ValueError("distances of the training instances underflow: their differences or the metric are too small")
-    return MahalanobisMetric(components, metric.feature_names, metric.training)
+    kind = DiagonalMetric if isinstance(metric, DiagonalMetric) else MahalanobisMetric
+    return kind(entries, metric.feature_names, metric.training)
 
 
 def power_of_two_times(sizes: Array, exponent: int) -> Array:

@@ -49,8 +49,9 @@ def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[
             mate += mate >= place[i]
         else:
             mate += np.where(mate >= starts[i], sizes[i], 0)
-        both = np.sort(np.stack([i, order[mate]], axis=1), axis=1)
-        both = np.unique(both, axis=0)
+        j = order[mate]
+        distinct = np.unique(np.minimum(i, j) * n + np.maximum(i, j))
+        both = np.stack([distinct // n, distinct % n], axis=1)
         drawn.append((both, np.full(len(both), label, dtype=np.int64)))
     pairs, labels = (np.concatenate(parts) for parts in zip(*drawn))
     shuffled = rng.permutation(len(pairs))

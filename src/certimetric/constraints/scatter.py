@@ -84,6 +84,11 @@ class PairScatter:
             self.n_dissimilar + other.n_dissimilar,
         )
 
+    def along(self, axes: Array) -> PairScatter:
+        """The scatter in d features of one in coordinates along orthonormal axes, shape (r, d)."""
+        sums = [axes.T @ (part @ axes) for part in (self.similar_sum, self.dissimilar_sum)]
+        return PairScatter((sums[0] + sums[0].T) / 2, (sums[1] + sums[1].T) / 2, self.n_similar, self.n_dissimilar)
+
     @property
     def similar(self) -> Array:
         """S: mean of ``ΔΔᵀ`` over similar pairs, shape (d, d); 0 without any."""

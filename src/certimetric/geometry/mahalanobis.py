@@ -208,17 +208,23 @@ def _row_chunks(n: int, bytes_per_row: int) -> Iterator[slice]:
 
 
 def as_metric(metric: Any) -> MahalanobisMetric:
-    """Give the metric value of a :class:`MahalanobisMetric` or of a fitted learner.
+    """Give the metric value of a :class:`MahalanobisMetric`, of a fitted learner, or of a fitted transformer.
+
+    A transformer of another library (a ``PCA``, a pipeline of scalers and learners, a learner of metric-learn) is taken
+    as the affine map that its own ``transform`` computes, whatever its ``components_`` say.
 
     Raises
     ------
     TypeError
-        If it is neither.
+        If it is none of them, or not fitted.
+    ValueError
+        If the transformer computes no affine map.
     """
     if isinstance(metric, MahalanobisMetric):
         return metric
     if isinstance(getattr(metric, "metric_", None), MahalanobisMetric):
         return metric.metric_
-    if hasattr(metric, "components_"):  # another library's
-        return MahalanobisMetric.from_components(metric.components_)
-    raise TypeError(f"metric must be a MahalanobisMetric or a fitted learner, got {metric!r}")
+    from certimetric.geometry.affine import affine_components  # loads scikit-learn, which a metric alone does not need
+
+    names = getattr(metric, "feature_names_in_", None)
+    return MahalanobisMetric.from_components(affine_components(metric), feature_names=names)

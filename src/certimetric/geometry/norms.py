@@ -33,12 +33,15 @@ class Norm(ABC):
     distortion : float
         The size of the change that has dual coordinates η is at most this many times ‖η‖: more than 1 where a matrix
         was factored in double precision.
+    diagonal : bool
+        Whether each dual coordinate is a positive multiple of one feature: wide data then need no d×d matrix.
     """
 
     name: str
     dual_order: float
     n_features: int | None = None
     distortion: float = 1.0
+    diagonal: bool = False
 
     @abstractmethod
     def norm(self, delta: ArrayLike) -> Array:
@@ -138,6 +141,7 @@ class L2(Norm):
     """The Euclidean norm, its own dual."""
 
     name = "l2"
+    diagonal = True
     dual_order = 2
 
     def norm(self, delta: ArrayLike) -> Array:
@@ -159,6 +163,7 @@ class Linf(Norm):
     """The largest absolute change of a feature; dual to l1."""
 
     name = "linf"
+    diagonal = True
     dual_order = 1
 
     def norm(self, delta: ArrayLike) -> Array:
@@ -181,6 +186,7 @@ class L1(Norm):
     """The sum of absolute changes; dual to l∞."""
 
     name = "l1"
+    diagonal = True
     dual_order = np.inf
 
     def norm(self, delta: ArrayLike) -> Array:
@@ -283,7 +289,7 @@ class Restricted(Norm):
         self.base, self.mutable = base, mutable
         self.inner = base.block(mutable)
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(mutable)
-        self.distortion = self.inner.distortion
+        self.distortion, self.diagonal = self.inner.distortion, base.diagonal
 
     def _check(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)
@@ -337,7 +343,7 @@ class Scaled(Norm):
     def __init__(self, base: Norm, scale: Array):
         self.base, self.scale = base, scale
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(scale)
-        self.distortion = base.distortion
+        self.distortion, self.diagonal = base.distortion, base.diagonal
 
     def _check(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)

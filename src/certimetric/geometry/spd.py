@@ -12,6 +12,25 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
+def check_matrix(matrix: ArrayLike, name: str) -> Array:
+    """Return a finite float64 copy of a matrix that was given as a parameter.
+
+    Raises
+    ------
+    ValueError
+        If it has not two dimensions, or holds anything but finite numbers.
+    """
+    try:
+        L = np.array(matrix).astype(float, casting="same_kind" if np.iscomplexobj(matrix) else "unsafe")
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a matrix of real numbers, got {type(matrix).__name__}") from None
+    if L.ndim != 2:
+        raise ValueError(f"{name} must be a matrix, got an array of shape {L.shape}")
+    if not np.isfinite(L).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return L
+
+
 def check_symmetric(matrix: ArrayLike, name: str) -> Array:
     """Return a finite, square, exactly symmetrised float64 copy.
 
@@ -20,11 +39,9 @@ def check_symmetric(matrix: ArrayLike, name: str) -> Array:
     ValueError
         If the matrix is not square, not finite, or not symmetric to 1e-8 of its largest entry.
     """
-    M = np.array(matrix, dtype=float)
-    if M.ndim != 2 or M.shape[0] != M.shape[1]:
+    M = check_matrix(matrix, name)
+    if M.shape[0] != M.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got an array of shape {M.shape}")
-    if not np.isfinite(M).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
     if M.size and np.abs(M - M.T).max() > 1e-8 * max(np.abs(M).max(), np.finfo(float).tiny):
         raise ValueError(f"{name} must be symmetric")
     return (M + M.T) / 2

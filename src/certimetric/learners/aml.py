@@ -54,9 +54,12 @@ class AML(ScatterLearner):
     Attributes
     ----------
     components_ : array of shape (d, d)
+        After :meth:`fit` on n < d instances fewer rows, at most n: those in the span of their differences.
     metric_ : MahalanobisMetric
     objective_path_ : list of float
         The bilevel objective after every iteration: it never rises.
+    converged_ : bool
+        Whether the last iteration gained less than ``tol``, or no step gained anything; a warning says if not.
     objective_ : float
     beta_ : float
         The β in force at the end: ``beta``, or what it had to be raised to.
@@ -116,13 +119,21 @@ class AML(ScatterLearner):
         Returns
         -------
         adversarial : array of shape (n, 2, d)
-            Maximisers of the confusion objective under ``beta_``.
+            Maximisers of the confusion objective under ``beta_``. Where there were fewer instances than features, what
+            of a pair lies outside of the span of their differences stays: the metric does not see it.
         """
         check_is_fitted(self, "components_")
         pairs, y = self._validate_pairs(pairs, y, reset=False)
-        similar, dissimilar = confusion_maps(self.get_mahalanobis_matrix(), self.beta_)
         difference = pairs[:, 0] - pairs[:, 1]
-        moved = np.where((y == 1)[:, None], difference @ similar.T, difference @ dissimilar.T)
+        if self._axes is None:
+            similar, dissimilar = confusion_maps(self.get_mahalanobis_matrix(), self.beta_)
+            moved = np.where((y == 1)[:, None], difference @ similar.T, difference @ dissimilar.T)
+        else:
+            L = self.components_ @ self._axes.T
+            similar, dissimilar = confusion_maps(L.T @ L, self.beta_)
+            within = difference @ self._axes.T
+            change = np.where((y == 1)[:, None], within @ similar.T, within @ dissimilar.T) - within
+            moved = difference + change @ self._axes
         middle = pairs.mean(axis=1)
         return np.stack([middle + moved / 2, middle - moved / 2], axis=1)
 
@@ -138,6 +149,7 @@ class AML(ScatterLearner):
             M = np.eye(len(M)) * np.sqrt(max(np.trace(D) / np.trace(S), _CONCAVITY_ROOM * 2.0 / self.beta_))
         value, eigen = objective.evaluate(M)
         self.objective_path_ = [value]
+        converged = False
         for _ in range(self.max_iter):
             target = propose(M, eigen)
             slope = min(objective.slope(M, eigen, target), 0.0)
@@ -147,13 +159,18 @@ class AML(ScatterLearner):
                 if new_value <= value + _ARMIJO * step * slope and new_value < value:
                     break
             else:
+                converged = True
                 break  # no step along this geodesic lowers the objective
             decrease = value - new_value
             M, value, eigen = candidate, new_value, new_eigen
             self.objective_path_.append(value)
             if decrease <= self.tol * abs(value):
+                converged = True
                 break
         self.objective_, self.n_iter_ = value, max(len(self.objective_path_) - 1, 1)
+        first = self.objective_path_[0]
+        reason = f"did not converge in max_iter={self.max_iter} steps, from {first:.6g} to {value:.6g}; raise max_iter"
+        self._set_converged(converged, "" if converged else reason)
         return M
 
 

@@ -14,7 +14,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.learners.base import MahalanobisLearner, initial_components
+from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, minimize_stochastic, print_progress
 from certimetric.objectives.gradient import MetricObjective, MetricState, TermValue
 from certimetric.objectives.margin import KINDS, MARGINS, MarginLoss
@@ -73,14 +74,18 @@ class ARML(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (k, d)
-        L.
+        L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
         The loss reached.
     objective_path_ : list of float
-        The loss after every round of ten steps, with the neighbours of its end: it never rises. Of mini-batches, means
-        over twenty steps.
+        The loss after every round of ten steps or fewer, with the neighbours found anew at its end: it never rises. Of
+        mini-batches, means over the batches of twenty steps, which may rise.
     n_iter_ : int
+    converged_ : bool
+        Whether ten more steps would have gained less than ``tol``, or none anything; of mini-batches, whether the
+        gradient had no direction left that stands out of its noise. A
+        :class:`~sklearn.exceptions.ConvergenceWarning` says if not, and if the fit did not move at all.
     scale_ : float
         Unit of the margins in the loss, in units of the data.
     classes_ : array
@@ -169,9 +174,11 @@ class ARML(MahalanobisLearner):
             On NaN or infinity, a single class, or a norm of another number of features.
         """
         X, codes = self._validate_labelled(X, y)
-        L = initial_components(X, self.init, self.n_components)
+        coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
+        L = coordinates.start(self.init, self.n_components, X.shape[1])
         norm = MarginLoss(self.loss, norm=self.norm, margin=self.margin).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
+        X, norm = coordinates.X, coordinates.norm(norm)
         callback = print_progress("ARML") if self.verbose else None
         batch_size = self.batch_size
         if batch_size == "auto":
@@ -196,7 +203,7 @@ class ARML(MahalanobisLearner):
                     max_iter=self.max_iter or _STOCHASTIC_STEPS,
                     callback=callback,
                 )
-        self._set_solution(solution)
+        self._set_solution(solution, coordinates)
         return self
 
 

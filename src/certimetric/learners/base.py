@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
+from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution
 
 Array = NDArray[np.float64]
@@ -28,6 +31,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     _parameter_constraints: dict[str, Any] = {}
 
     components_: Array
+    converged_: bool
     n_features_in_: int
 
     @property
@@ -127,11 +131,18 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _set_components(self, L: Array) -> None:
         self.components_ = fix_row_signs(np.ascontiguousarray(L))
 
-    def _set_solution(self, solution: Solution) -> None:
-        self._set_components(solution.components)
+    def _set_solution(self, solution: Solution, coordinates: Coordinates) -> None:
+        self._set_components(coordinates.lift(solution.components))
         self.objective_path_ = solution.path
         self.objective_ = solution.path[-1]
         self.n_iter_ = solution.n_iter
+        self._set_converged(solution.converged, solution.reason)
+
+    def _set_converged(self, converged: bool, reason: str = "") -> None:
+        """Set ``converged_``, and warn where there is a reason to."""
+        self.converged_ = bool(converged)
+        if reason:
+            warnings.warn(f"{type(self).__name__} {reason}", ConvergenceWarning, stacklevel=3)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -146,30 +157,3 @@ def _check_tuples(tuples: ArrayLike, size: int) -> Array:
     if tuples.ndim != 3 or tuples.shape[1] != size:
         raise ValueError(f"{name} must have shape (n, {size}, d), got {tuples.shape}")
     return tuples
-
-
-def initial_components(X: Array, init: Any, n_components: int | None) -> Array:
-    """Starting point of the learners that descend over L.
-
-    Parameters
-    ----------
-    X : array of shape (n, d)
-    init : {"auto", "identity", "pca"} or array-like of shape (k, d)
-        "auto" is the identity, or the leading principal components where fewer components than features are wanted.
-    n_components : int or None
-        k; None for d, or for the rows of an ``init`` array.
-    """
-    d = X.shape[1]
-    if n_components is not None and n_components > d:
-        raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
-    if not isinstance(init, str):
-        L = np.array(init, dtype=float)
-        if L.ndim != 2 or L.shape[1] != d or (n_components is not None and len(L) != n_components):
-            wanted = f"({n_components or 'k'}, {d})"
-            raise ValueError(f"init must be a matrix of shape {wanted}, got {L.shape}")
-        return L
-    k = n_components or d
-    if init == "pca" or (init == "auto" and k < d):
-        _, _, axes = np.linalg.svd(X - X.mean(axis=0), full_matrices=len(X) < d)
-        return np.ascontiguousarray(axes[:k])
-    return np.eye(k, d)

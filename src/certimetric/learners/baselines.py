@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike
-from sklearn.utils.validation import validate_data
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from certimetric.geometry.diagonal import DiagonalMetric
+from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.base import MahalanobisLearner
+
+Array = NDArray[np.float64]
 
 
 class Euclidean(MahalanobisLearner):
@@ -18,6 +24,8 @@ class Euclidean(MahalanobisLearner):
     components_ : array of shape (d, d)
         The identity.
     metric_ : MahalanobisMetric
+    converged_ : bool
+        Always True.
 
     Examples
     --------
@@ -31,8 +39,30 @@ class Euclidean(MahalanobisLearner):
         """Remember the number of features of X, shape (n, d); ``y`` is not used."""
         X = validate_data(self, X, dtype=np.float64)
         self.n_samples_fit_ = len(X)
-        self.components_ = np.eye(X.shape[1])
+        self._set_converged(True)
         return self
+
+    @property
+    def components_(self) -> Array:  # type: ignore[override]
+        """The identity, shape (d, d), made when asked for: the metric and ``transform`` need none."""
+        check_is_fitted(self, "n_features_in_")
+        return np.eye(self.n_features_in_)
+
+    @property
+    def metric_(self) -> MahalanobisMetric:
+        """The Euclidean distance as a value, without a matrix."""
+        check_is_fitted(self, "n_features_in_")
+        training = {"learner": type(self).__name__, "n_samples": self.n_samples_fit_}
+        return DiagonalMetric(np.ones(self.n_features_in_), getattr(self, "feature_names_in_", None), training)
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Instances as they are, shape (n, d)."""
+        check_is_fitted(self, "n_features_in_")
+        return validate_data(self, X, dtype=np.float64, reset=False, copy=True)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_in_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -50,6 +80,8 @@ class Covariance(MahalanobisLearner):
     components_ : array of shape (k, d)
         Whitening; k is the rank of the covariance (one zero row if the data do not vary at all).
     metric_ : MahalanobisMetric
+    converged_ : bool
+        Always True: there is nothing to iterate.
 
     Examples
     --------
@@ -68,6 +100,7 @@ class Covariance(MahalanobisLearner):
         varies = singular > max(centred.shape) * np.finfo(float).eps * scale
         L = axes[varies] * (np.sqrt(len(X) - 1) / singular[varies])[:, None]
         self._set_components(L if varies.any() else np.zeros((1, X.shape[1])))
+        self._set_converged(True, "" if varies.any() else "ended at the metric 0: the data do not vary")
         return self
 
     def __sklearn_tags__(self):

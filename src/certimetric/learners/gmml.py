@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.scatter import PairScatter
 from certimetric.geometry.lazy import is_lazy
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.geometry.spd import factor_psd, geodesic, inverse
+from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
+from certimetric.learners.coordinates import Coordinates
 
 Array = NDArray[np.float64]
 
@@ -39,7 +40,8 @@ class ScatterLearner(MahalanobisLearner):
     """
 
     reg: float
-    scatter_: PairScatter
+    _scatter: PairScatter
+    _axes: Array | None
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
@@ -69,7 +71,8 @@ class ScatterLearner(MahalanobisLearner):
             self._check_width(scatter.means.shape[1], reset=True)
             return self._fit_classes(scatter)
         X, codes = self._validate_labelled(X, y)
-        return self._fit_scatter(PairScatter.from_labels(X, codes))
+        coordinates = Coordinates.of(X, rescale=False)
+        return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes), coordinates.axes)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_chunks(self, chunks: Iterable[tuple[ArrayLike, ArrayLike]]) -> Any:
@@ -120,7 +123,7 @@ class ScatterLearner(MahalanobisLearner):
 
         While only one kind of pairs has been seen, they are counted and the metric is not there yet.
         """
-        first = not hasattr(self, "scatter_")
+        first = not hasattr(self, "_scatter")
         pairs, y = self._validate_pairs(pairs, y, reset=first)
         scatter = PairScatter.from_pairs(pairs, y)
         if not first:
@@ -128,12 +131,17 @@ class ScatterLearner(MahalanobisLearner):
         self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
         if scatter.n_similar and scatter.n_dissimilar:
             return self._fit_scatter(scatter)
-        self.scatter_ = scatter
+        self._scatter, self._axes = scatter, None
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_scatter(self, scatter: PairScatter) -> Any:
         """Learn from scatters that were summed elsewhere, for instance merged from several machines by ``+``."""
+        sums = [check_symmetric(getattr(scatter, name), name) for name in ("similar_sum", "dissimilar_sum")]
+        if sums[0].shape != sums[1].shape:
+            raise ValueError(
+                f"similar_sum and dissimilar_sum must have one shape, got {sums[0].shape} and {sums[1].shape}"
+            )
         self._check_width(len(scatter.similar_sum), reset=True)
         self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
         return self._fit_scatter(scatter)
@@ -144,16 +152,26 @@ class ScatterLearner(MahalanobisLearner):
             pairs = scatter.pairs()
         return self._fit_scatter(pairs)
 
-    def _fit_scatter(self, scatter: PairScatter) -> Any:
+    @property
+    def scatter_(self) -> PairScatter:
+        """All that is kept of the pairs seen so far, in the features of the data."""
+        check_is_fitted(self, "_scatter")
+        return self._scatter if self._axes is None else self._scatter.along(self._axes)
+
+    def _fit_scatter(self, scatter: PairScatter, axes: Array | None = None) -> Any:
+        """Learn from scatters in the features of the data, or in coordinates along orthonormal axes, shape (r, d)."""
         if not scatter.n_similar or not scatter.n_dissimilar:
             raise ValueError(
                 f"{type(self).__name__} needs at least one similar and one dissimilar pair, got "
                 f"{scatter.n_similar} and {scatter.n_dissimilar}"
             )
-        self.scatter_ = scatter
-        with limited_threads(self.n_features_in_):
-            M = self._solve(ridged(scatter.similar, self.reg), ridged(scatter.dissimilar, self.reg))
-            self._set_components(factor_psd(M))
+        self._scatter, self._axes = scatter, axes
+        d = self.n_features_in_
+        with limited_threads(len(scatter.similar_sum)):
+            M = self._solve(ridged(scatter.similar, self.reg, d), ridged(scatter.dissimilar, self.reg, d))
+            self._set_components(Coordinates(M, axes=axes).lift(factor_psd(M)))
+        if not scatter.similar_sum.any() and not scatter.dissimilar_sum.any():
+            self._set_converged(self.converged_, "learned nothing: all of its pairs are of equal instances")
         return self
 
     def _solve(self, S: Array, D: Array) -> Array:
@@ -161,15 +179,15 @@ class ScatterLearner(MahalanobisLearner):
         raise NotImplementedError
 
 
-def ridged(scatter: Array, reg: float) -> Array:
+def ridged(scatter: Array, reg: float, n_features: int | None = None) -> Array:
     """A positive definite scatter: ``reg`` times its mean eigenvalue is added to every direction.
 
-    A scatter of 0 (all pairs are duplicates) becomes the identity times ``reg``.
+    A scatter of 0 (all pairs are duplicates) becomes the identity times ``reg``. Of a scatter in the span of instances
+    ``n_features`` tells the number of features, over which the eigenvalues are averaged.
     """
-    d = len(scatter)
-    mean = np.trace(scatter) / d
+    mean = np.trace(scatter) / (n_features or len(scatter))
     # The floor keeps a singular scatter invertible even with reg = 0.
-    return scatter + max(reg, 1e-10) * (mean if mean > 0 else 1.0) * np.eye(d)
+    return scatter + max(reg, 1e-10) * (mean if mean > 0 else 1.0) * np.eye(len(scatter))
 
 
 class GMML(ScatterLearner):
@@ -191,8 +209,11 @@ class GMML(ScatterLearner):
     Attributes
     ----------
     components_ : array of shape (d, d)
+        After :meth:`fit` on n < d instances fewer rows, at most n: those in the span of their differences.
     metric_ : MahalanobisMetric
     scatter_ : PairScatter
+    converged_ : bool
+        Always True: there is nothing to iterate.
 
     References
     ----------
@@ -217,4 +238,5 @@ class GMML(ScatterLearner):
         self.reg = reg
 
     def _solve(self, S: Array, D: Array) -> Array:
+        self._set_converged(True)
         return geodesic(inverse(S), D, self.t)

@@ -13,7 +13,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner, initial_components
+from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
@@ -58,13 +59,17 @@ class LMNN(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (k, d)
-        L.
+        L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
         The true objective reached.
     objective_path_ : list of float
-        The true objective after every round of steps: it never rises.
+        The true objective after every round of ten steps or fewer, over all impostors found anew: it never rises, for
+        a round after which more impostors are found than it had gained is undone.
     n_iter_ : int
+    converged_ : bool
+        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
+        if not, and if the fit did not move at all.
     classes_ : array
 
     References
@@ -124,7 +129,9 @@ class LMNN(MahalanobisLearner):
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Standardised features: the margin is 1 in squared distance.
+            Features of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
+            deviations lies below 0.1 or above √10, the margin (and ``weight`` of the perturbation loss) are meant for
+            the features divided by the power of ten nearest to it.
         y : array-like of shape (n,)
             Class labels.
 
@@ -140,6 +147,8 @@ class LMNN(MahalanobisLearner):
         X, codes = self._validate_labelled(X, y)
         if self.n_neighbors >= len(X):
             raise ValueError(f"n_neighbors must be less than the number of instances, {len(X)}, got {self.n_neighbors}")
+        coordinates = self._coordinates(X)
+        X = coordinates.X
         with limited_threads(X.shape[1]):
             targets = target_neighbors(X, codes, self.n_neighbors)
             i, a = np.nonzero(targets >= 0)
@@ -149,8 +158,8 @@ class LMNN(MahalanobisLearner):
             ]
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE)
-                terms.append(self.perturbation.bind(X, triplets))
-            return self._minimize(X, terms)
+                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
+            return self._minimize(coordinates, terms)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_triplets(self, triplets: ArrayLike) -> LMNN:
@@ -170,19 +179,22 @@ class LMNN(MahalanobisLearner):
         # The same balance as with labels: the push counts once a target, not once a triplet.
         push = self.push_weight * len(index) / len(targets)
         terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
+        coordinates = self._coordinates(X)
         if self.perturbation is not None:
-            terms.append(self.perturbation.bind(X, index))
-        with limited_threads(X.shape[1]):
-            return self._minimize(X, terms)
+            terms.append(coordinates.loss(self.perturbation).bind(coordinates.X, index))
+        with limited_threads(coordinates.X.shape[1]):
+            return self._minimize(coordinates, terms)
 
-    def _minimize(self, X: Array, terms: list[Term]) -> LMNN:
-        L = initial_components(X, self.init, self.n_components)
+    def _coordinates(self, X: Array) -> Coordinates:
+        return Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
+
+    def _minimize(self, coordinates: Coordinates, terms: list[Term]) -> LMNN:
         solution = minimize_components(
-            MetricObjective(X, terms),
-            L,
+            MetricObjective(coordinates.X, terms),
+            coordinates.start(self.init, self.n_components, self.n_features_in_),
             max_iter=self.max_iter,
             tol=self.tol,
             callback=print_progress("LMNN") if self.verbose else None,
         )
-        self._set_solution(solution)
+        self._set_solution(solution, coordinates)
         return self

@@ -12,12 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.learners.base import (
-    IMPOSTORS_PER_INSTANCE,
-    TARGETS_PER_INSTANCE,
-    MahalanobisLearner,
-    initial_components,
-)
+from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.neighborhood import StochasticNeighbors
@@ -49,11 +45,15 @@ class NCA(MahalanobisLearner):
     Attributes
     ----------
     components_ : array of shape (k, d)
+        L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
     objective_path_ : list of float
-        It never rises.
+        The objective at the start and after every ten steps: it never rises.
     n_iter_ : int
+    converged_ : bool
+        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
+        if not, and if the fit did not move at all.
     classes_ : array
 
     References
@@ -101,7 +101,10 @@ class NCA(MahalanobisLearner):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> NCA:
-        """Learn the metric from X, shape (n, d), standardised, and labels y, shape (n,).
+        """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
+
+        Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
+        from the features divided by the power of ten nearest to it.
 
         Raises
         ------
@@ -109,17 +112,20 @@ class NCA(MahalanobisLearner):
             On NaN or infinity, or a single class.
         """
         X, codes = self._validate_labelled(X, y)
+        coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
+        L = coordinates.start(self.init, self.n_components, X.shape[1])
+        X = coordinates.X
         with limited_threads(X.shape[1]):
             terms: list[Term] = [StochasticNeighbors(codes, n_jobs=effective_n_jobs(self.n_jobs))]
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-                terms.append(self.perturbation.bind(X, triplets))
+                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
             solution = minimize_components(
                 MetricObjective(X, terms),
-                initial_components(X, self.init, self.n_components),
+                L,
                 max_iter=self.max_iter,
                 tol=self.tol,
                 callback=print_progress("NCA") if self.verbose else None,
             )
-        self._set_solution(solution)
+        self._set_solution(solution, coordinates)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,7 +19,8 @@ from certimetric.constraints.neighbors import class_members, nearest_triplets
 from certimetric.geometry.neighbors import limited_threads, nearest_neighbors
 from certimetric.geometry.spd import factor_psd
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
-from certimetric.learners.solvers import Solution, print_progress
+from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.solvers import print_progress, solution_of
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
@@ -41,7 +43,8 @@ class SCML(MahalanobisLearner):
     Parameters
     ----------
     n_basis : int, default=None
-        Size of the basis; None for ten times the number of features, between 100 and 1000.
+        Size of the basis; None for ten times the number of features, or of instances where these are fewer, between 100
+        and 1000.
     l1 : float, default=1e-5
         Price of a unit of weight: the larger, the fewer basis elements.
     max_iter : int, default=200
@@ -64,8 +67,12 @@ class SCML(MahalanobisLearner):
     weights_ : array of shape (n_basis,)
     objective_ : float
     objective_path_ : list of float
-        It never rises.
+        The objective, over all triplets, at the start and after every step: it never rises (but by rounding), for no
+        mini-batches are drawn.
     n_iter_ : int
+    converged_ : bool
+        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
+        if not, and if the fit did not move at all.
 
     References
     ----------
@@ -113,7 +120,10 @@ class SCML(MahalanobisLearner):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> SCML:
-        """Learn the metric from X, shape (n, d), standardised, and labels y, shape (n,).
+        """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
+
+        Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, the margin of
+        1 and ``l1`` are meant for the features divided by the power of ten nearest to it.
 
         Triplets are made of the 3 nearest target neighbours and the 10 nearest impostors of every instance.
 
@@ -124,10 +134,12 @@ class SCML(MahalanobisLearner):
         """
         X, codes = self._validate_labelled(X, y)
         rng = check_random_state(self.random_state)
+        coordinates = Coordinates.of(X, rescale=True)
+        X = coordinates.X
         with limited_threads(X.shape[1]):
             triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
             basis = local_discriminants(X, codes, self._basis_size(X.shape[1]), rng)
-            return self._minimize(X, triplets, basis)
+            return self._minimize(coordinates, triplets, basis)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_triplets(self, triplets: ArrayLike) -> SCML:
@@ -138,18 +150,20 @@ class SCML(MahalanobisLearner):
         """
         X, index = self._validate_triplets(triplets)
         rng = check_random_state(self.random_state)
+        coordinates = Coordinates.of(X, rescale=True)
+        X = coordinates.X
         with limited_threads(X.shape[1]):
             basis = triplet_directions(X, index, self._basis_size(X.shape[1]), rng)
-            return self._minimize(X, index, basis)
+            return self._minimize(coordinates, index, basis)
 
     def _basis_size(self, d: int) -> int:
         return self.n_basis or int(np.clip(10 * d, 100, 1000))
 
-    def _minimize(self, X: Array, triplets: Indices, basis: Array) -> SCML:
-        hinge = TripletHinge(triplets)
+    def _minimize(self, coordinates: Coordinates, triplets: Indices, basis: Array) -> SCML:
+        X, hinge = coordinates.X, TripletHinge(triplets)
         terms: list[Term] = [hinge]
         if self.perturbation is not None:
-            terms.append(self.perturbation.bind(X, triplets))
+            terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
         objective = MetricObjective(X, terms)
 
         def value_and_gradient(w: Array) -> tuple[float, Array]:
@@ -166,19 +180,26 @@ class SCML(MahalanobisLearner):
                 report(len(path), path[-1])
 
         start = self._start(X, hinge, basis)
-        values = [value_and_gradient(start)[0]]
-        result = minimize(
-            value_and_gradient,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(0.0, None)] * len(basis),
-            callback=record,
-            options={"maxiter": self.max_iter, "maxcor": 20, "ftol": self.tol, "gtol": 1e-10},
-        )
-        self.basis_, self.weights_ = basis, result.x
-        solution = Solution(compose(result.x, basis), values + path, max(int(result.nit), 1), result.success)
-        self._set_solution(solution)
+        first, slope = value_and_gradient(start)
+        inert = bool((slope == self.l1).all())  # no triplet is active: the price of weights alone would be minimised
+        if inert:
+            result = OptimizeResult(x=start, nit=0, status=0)
+        else:
+            result = minimize(
+                value_and_gradient,
+                start,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(0.0, None)] * len(basis),
+                callback=record,
+                options={"maxiter": self.max_iter, "maxcor": 20, "ftol": self.tol, "gtol": 1e-10},
+            )
+        self.basis_ = basis if coordinates.axes is None else basis @ coordinates.axes
+        self.weights_ = result.x / coordinates.unit**2
+        n_iter, converged = max(int(result.nit), 1), result.status == 0
+        slope = np.zeros_like(slope) if inert else np.minimum(slope, start)
+        end = solution_of(start, slope, result.x, [first, *path], n_iter, converged, self.max_iter)
+        self._set_solution(replace(end, components=compose(result.x, basis)), coordinates)
         return self
 
     @staticmethod

@@ -16,26 +16,34 @@ Array = NDArray[np.float64]
 _STEPS_BETWEEN_REFRESHES = 10
 _STEPS_BETWEEN_REPORTS = 20
 _ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
+_LARGEST_DRIFT = 0.5  # mean of the gradient over its root mean square, at which mini-batches have converged
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a solver stopped.
+    """Where a solver stopped, and why.
 
     Parameters
     ----------
     components : array of shape (k, d)
     path : list of float
-        True objective at the start and after each round: it never rises.
+        Of quasi-Newton methods the true objective at the start and after each round, which never rises. Of mini-batches
+        means over the batches of several steps, which fall on the whole but may rise.
     n_iter : int
-        Quasi-Newton steps.
+        Steps.
     converged : bool
+        Whether more steps would have gained less than the tolerance; of mini-batches, whether the gradient has no
+        direction left that stands out of its noise.
+    reason : str
+        What a warning should say after the name of the learner: why it did not converge, or that it did not move.
+        Empty where all is well.
     """
 
     components: Array
     path: list[float]
     n_iter: int
     converged: bool
+    reason: str = ""
 
 
 def minimize_components(
@@ -73,7 +81,8 @@ def minimize_components(
     if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
         return _minimize_smooth(value_and_gradient, L, max_iter, tol, callback)
     objective.refresh(L)
-    path = [objective.in_components(L)[0]]
+    first, slope = objective.in_components(L)
+    path, start = [first], L
     n_iter, converged, round_length = 0, False, _STEPS_BETWEEN_REFRESHES
     while n_iter < max_iter and not converged:
         steps = min(round_length, max_iter - n_iter)
@@ -85,7 +94,8 @@ def minimize_components(
         value = objective.in_components(proposal)[0]
         if not value <= path[-1]:
             if not objective.widen():
-                if round_length == 1:
+                if round_length == 1:  # where not even a step lowers it, the true objective has a minimum
+                    converged = True
                     break
                 round_length //= 2
             objective.refresh(L)
@@ -95,7 +105,30 @@ def minimize_components(
         path.append(value)
         if callback is not None:
             callback(n_iter, value)
-    return Solution(L, path, n_iter, converged)
+    return solution_of(start, slope, L, path, n_iter, converged, max_iter)
+
+
+def solution_of(
+    start: Array, slope: Array, L: Array, path: list[float], n_iter: int, converged: bool, max_iter: int
+) -> Solution:
+    """The solution of a quasi-Newton method that went from ``start``, where the gradient was ``slope``, to L."""
+    reason = ""
+    if np.array_equal(start, L):
+        converged = False
+        if np.any(slope):
+            why = f"no step from its starting point lowers the objective, {path[0]:.6g}"
+        else:
+            why = (
+                f"no pair or triplet of instances is active at its starting point, where the objective is {path[0]:.6g}"
+            )
+        reason = f"did not move: {why}; scale each feature to unit variance, or start from another point"
+    elif not converged and n_iter >= max_iter:
+        reason = f"did not converge in max_iter={max_iter} steps, from {path[0]:.6g} to {path[-1]:.6g}; raise max_iter"
+    elif not converged:
+        reason = f"did not converge: no step lowers the objective below {path[-1]:.6g}"
+    elif not L.any():
+        reason = "ended at the metric 0, under which all instances are equal"
+    return Solution(L, path, n_iter, converged, reason)
 
 
 def _quasi_newton_options(steps: int, value: float) -> dict[str, float]:
@@ -114,7 +147,8 @@ def _minimize_smooth(
     Where it stalls it begins anew, once by a step downhill, and it ends where that gains nothing either.
     """
     flat, first, n_iter, converged = L.ravel(), 0, 0, False
-    path = [value_and_gradient(flat)[0]]
+    value, slope = value_and_gradient(flat)
+    path = [value]
 
     def report(value: float) -> None:
         path.append(value)
@@ -139,7 +173,7 @@ def _minimize_smooth(
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:
             report(float(result.fun))
         converged = n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], tol))
-    return Solution(flat.reshape(L.shape), path, max(n_iter, 1), converged)
+    return solution_of(L, slope, flat.reshape(L.shape), path, max(n_iter, 1), converged, max_iter)
 
 
 def _stalled(before: float, after: float, tol: float) -> bool:
@@ -172,7 +206,9 @@ def minimize_stochastic(
     Returns
     -------
     Solution
-        Its path holds means over the mini-batches of every twenty steps: it falls on the whole, but not always.
+        Its path holds means over the mini-batches of every twenty steps: it falls on the whole, but not always. It has
+        converged if the running mean of the gradient is at most half its running root mean square: one direction alone
+        would make them equal, noise about a minimum leaves less than a quarter.
 
     References
     ----------
@@ -197,7 +233,14 @@ def minimize_stochastic(
             recent.clear()
             if callback is not None:
                 callback(step, path[-1])
-    return Solution(L, path, max_iter, True)
+    drift = float(np.linalg.norm(mean) / (1.0 - _ADAM_MEAN**max_iter))
+    noise = float(np.sqrt(square.sum() / (1.0 - _ADAM_SQUARE**max_iter)))
+    converged, reason = 0 < drift <= _LARGEST_DRIFT * noise, ""
+    if not drift > 0:
+        reason = "did not move: no pair or triplet of instances is active in any mini-batch"
+    elif not converged:
+        reason = f"did not converge in max_iter={max_iter} steps of mini-batches; raise max_iter or learning_rate"
+    return Solution(L, path, max_iter, converged, reason)
 
 
 def print_progress(learner: str) -> Callable[[int, float], None]:

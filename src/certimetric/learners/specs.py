@@ -90,6 +90,37 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     return learner
 
 
+def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
+    """Every learner of :data:`LEARNERS` in every kind that it comes in: what holds of all learners is tested on these.
+
+    Its defaults, and one more for each further ``solver``, for the perturbation loss, and for mini-batches.
+
+    Parameters
+    ----------
+    settings
+        Given to every learner that has a parameter of the name, instead of its default.
+
+    Examples
+    --------
+    >>> [learner for learner in learner_variants(max_iter=5) if type(learner) is AML]
+    [AML(max_iter=5), AML(max_iter=5, solver='alternating')]
+    """
+    variants = []
+    for made in LEARNERS.values():
+        names = made().get_params(deep=False)
+        kinds: list[dict[str, Any]] = [{}]
+        for option in getattr(made._parameter_constraints.get("solver", [None])[0], "options", ()):
+            if option != names["solver"]:
+                kinds.append({"solver": option})
+        if "perturbation" in names:
+            kinds.append({"perturbation": PerturbationLoss()})
+        if "batch_size" in names:
+            kinds.append({"batch_size": 16})
+        known = {name: value for name, value in settings.items() if name in names}
+        variants += [made(**{**known, **kind}) for kind in kinds]
+    return variants
+
+
 def describe(spec: str) -> str:
     """The name of a specification for people: ``lmnn+pl:tau=2`` is "LMNN + perturbation loss (tau=2)"."""
     head, _, options = spec.partition(":")

@@ -82,6 +82,10 @@ class MarginLoss(TripletMarginLoss):
         scale = typical_margin(X, triplets, norm) if self.scale == "auto" else float(self.scale)
         return MarginTerm(triplets, norm, self.kind, scale, float(self.weight), self.margin)
 
+    def for_coordinates(self, norm: Norm, unit: float) -> MarginLoss:
+        scale = self.scale if isinstance(self.scale, str) else self.scale / unit
+        return MarginLoss(self.kind, self.weight, scale, norm, self.margin)
+
     def check(self) -> Norm:
         for name, known in (("kind", KINDS), ("margin", MARGINS)):
             value = getattr(self, name)

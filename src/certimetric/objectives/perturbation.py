@@ -64,6 +64,9 @@ class PerturbationLoss(TripletMarginLoss):
         tau = typical_margin(X, triplets, norm) ** 2 if self.tau == "auto" else float(self.tau)
         return PerturbationTerm(triplets, norm, tau, float(self.weight))
 
+    def for_coordinates(self, norm: Norm, unit: float) -> PerturbationLoss:
+        return PerturbationLoss(self.weight, self.tau if isinstance(self.tau, str) else self.tau / unit**2, norm)
+
     def check(self) -> Norm:
         return self._check("tau")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any
 
 import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array
 
 from certimetric.geometry.mahalanobis import as_metric
-from certimetric.geometry.norms import Norm, resolve_norm
+from certimetric.geometry.norms import L1, L2, Linf, Norm, resolve_norm
 from certimetric.objectives.gradient import MetricState, Term, TermValue, add_laplacian_product
 from certimetric.objectives.pairs import TripletPairs, pair_squared_distances
 
@@ -19,7 +21,7 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _AUTO_QUANTILE = 0.75
-_CHUNK_TRIPLETS = 8192
+_CHUNK_BYTES = 16 * 2**20  # of the dual coordinates of directions
 
 
 class TripletMarginLoss(BaseEstimator, ABC):
@@ -47,13 +49,17 @@ class TripletMarginLoss(BaseEstimator, ABC):
     def check(self) -> Norm:
         """Raise a ValueError if a setting is not usable; give the norm otherwise."""
 
+    @abstractmethod
+    def for_coordinates(self, norm: Norm, unit: float) -> TripletMarginLoss:
+        """The same loss for instances that were divided by ``unit``, of perturbations measured by ``norm``."""
+
     def _check(self, target: str) -> Norm:
         """Check the weight, the norm, and the margin aimed at, which is the parameter of that name."""
         name, value = type(self).__name__, getattr(self, target)
-        if isinstance(self.weight, str) or not np.isfinite(self.weight) or self.weight < 0:
+        if not isinstance(self.weight, Real) or not np.isfinite(self.weight) or self.weight < 0:
             raise ValueError(f"the weight of {name} must be at least 0, got {self.weight!r}")
         auto = isinstance(value, str) and value == "auto"
-        if not auto and (isinstance(value, str) or not np.isfinite(value) or value <= 0):
+        if not auto and (not isinstance(value, Real) or not np.isfinite(value) or value <= 0):
             raise ValueError(f"{target} of {name} must be 'auto' or a positive number, got {value!r}")
         return resolve_norm(self.norm)
 
@@ -100,9 +106,13 @@ class TripletMarginLoss(BaseEstimator, ABC):
 
     def _gap_and_direction(self, metric: Any, X: ArrayLike, triplets: ArrayLike) -> tuple[Array, Array]:
         metric = as_metric(metric)
-        X, triplets = np.asarray(X, dtype=float), np.asarray(triplets)
+        X, triplets = check_array(X, dtype=np.float64, input_name="X"), np.asarray(triplets)
         if triplets.ndim != 2 or triplets.shape[1] != 3 or not np.issubdtype(triplets.dtype, np.integer):
             raise ValueError(f"triplets must be row numbers of shape (m, 3), got shape {triplets.shape}")
+        if triplets.size and not (triplets.min() >= 0 and triplets.max() < len(X)):
+            raise ValueError(
+                f"triplets must be row numbers of X from 0 to {len(X) - 1}, got {triplets.min()} to {triplets.max()}"
+            )
         metric.transform(X[:1])  # one message for a wrong number of features
         return gap_and_direction(metric.components, X, triplets)
 
@@ -132,7 +142,9 @@ def typical_margin(X: Array, triplets: Indices, norm: Norm) -> float:
     if not len(triplets):
         return 1.0
     gap, v = gap_and_direction(np.eye(X.shape[1]), X, triplets)
-    margin = float(np.quantile(margins_of(gap, norm.dual_norm(v)), _AUTO_QUANTILE))
+    step = max(1, _CHUNK_BYTES // (8 * norm.dual_coordinates(v[:1]).shape[-1]))
+    dual = np.concatenate([norm.dual_norm(v[start : start + step]) for start in range(0, len(v), step)])
+    margin = float(np.quantile(margins_of(gap, dual), _AUTO_QUANTILE))
     return margin if 0 < margin < np.inf else 1.0
 
 
@@ -169,27 +181,25 @@ class TripletMarginTerm(ABC):
         value, on_gap, on_dual = self._loss(gap, dual_squared)
         weights = self.pairs.collect(-on_gap, on_gap) * self.weight
         dual_weights = np.asarray(np.bincount(self.direction, on_dual, len(self.l)) * self.weight, dtype=np.float64)
-        gradient = self._dual_gradient(state, dual_weights)
+        gradient = self._dual_gradient(state.X, Y, dual_weights)
         return TermValue(value * self.weight, self.pairs.i, self.pairs.j, weights, gradient)
 
-    def _dual_gradient(self, state: MetricState, weights: Array) -> Array:
-        """Gradient of ``Σ w b²``: with s attaining the dual norm at v, ``∂b²/∂M = b (s uᵀ + u sᵀ)``, u = x_l − x_j."""
-        X = state.X
+    def _dual_gradient(self, X: Array, Y: Array, weights: Array) -> Array:
+        """Gradient of ``Σ w b²``: with s attaining the dual norm at v, ``∂b²/∂M = b (s uᵀ + u sᵀ)``, u = x_l − x_j.
+
+        Y holds the dual coordinates of the instances. The sum over pairs is that of products of one row each of X and
+        of another array of the size of Y: no row is made for a pair.
+        """
+        products = np.zeros_like(X if self.norm.dual_order == 2 else Y)
         if self.norm.dual_order == 2:
             # b s is linear in v, so the sum over pairs is again a Laplacian: Σ w v uᵀ = Yᵀ Laplacian(W) X.
-            products = np.zeros_like(X)
             add_laplacian_product(self.l, self.j, weights, X, products)
-            whitened = self.norm.dual_coordinates(state.Y).T @ products
-            half = self.norm.dual_coordinates(np.eye(X.shape[1])) @ whitened
+            half = Y.T @ products
         else:
-            half = np.zeros((X.shape[1],) * 2)
-            active = np.flatnonzero(weights)
-            for start in range(0, len(active), _CHUNK_TRIPLETS):
-                some = active[start : start + _CHUNK_TRIPLETS]
-                l, j = self.l[some], self.j[some]
-                v = state.Y[l] - state.Y[j]
-                b = self.norm.dual_norm(v)
-                half += (self.norm.dual_vector(v) * (b * weights[some])[:, None]).T @ (X[l] - X[j])
+            _add_dual_products(self.l, self.j, weights, Y, self.norm.dual_order, products)
+            half = products.T @ X
+        if not isinstance(self.norm, (L1, L2, Linf)):  # whose dual coordinates are the features
+            half = self.norm.dual_coordinates(np.eye(X.shape[1])) @ half
         return half + half.T
 
 
@@ -214,3 +224,30 @@ def _dual_squared(Y, l, j, order):
             total *= total
         out[pair] = total
     return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _add_dual_products(l, j, weights, Y, order, out):
+    """Add ``w b s`` to row l of ``out`` and take it from row j, s attaining the norm b of ``Y[l] − Y[j]``: of order 1
+    the signs of the difference, of order infinity its largest entry alone."""
+    for pair in range(l.shape[0]):
+        w = weights[pair]
+        if w == 0.0:
+            continue
+        a, b = l[pair], j[pair]
+        if order == 1:
+            size = 0.0
+            for t in range(Y.shape[1]):
+                size += abs(Y[a, t] - Y[b, t])
+            for t in range(Y.shape[1]):
+                step = w * size * np.sign(Y[a, t] - Y[b, t])
+                out[a, t] += step
+                out[b, t] -= step
+        else:
+            largest = 0
+            for t in range(Y.shape[1]):
+                if abs(Y[a, t] - Y[b, t]) > abs(Y[a, largest] - Y[b, largest]):
+                    largest = t
+            step = w * (Y[a, largest] - Y[b, largest])
+            out[a, largest] += step
+            out[b, largest] -= step

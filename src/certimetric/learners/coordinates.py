@@ -1,0 +1,166 @@
+"""The coordinates that learners work in: a unit near 1, and no more features than the instances can tell apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from certimetric.geometry.norms import L2, Norm
+from certimetric.geometry.spd import check_matrix
+from certimetric.objectives.triplet_margin import TripletMarginLoss
+
+Array = NDArray[np.float64]
+
+_USUAL_SIZES = (0.1, 10.0**0.5)  # between these, margins and steps of size 1 work on the data as they are
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Instances in the coordinates of a learner, and the way back to components for the data as they came.
+
+    *Unit.* The objectives of some learners have a margin of 1 or a chance ``exp(−d²)``, and all of them start from
+    distances of the data. So data whose features have a root mean square standard deviation below 0.1 or above √10 are
+    divided by the power of ten that is nearest to it: what is learned of them is what is learned of the same data at a
+    usual size. Any others, standardised ones for instance, are taken as they are.
+
+    *Span.* An objective that sees differences of n instances only is a function of ``L Vᵀ``, with the orthonormal rows
+    of V spanning these differences. Where there are more features than instances, one thin singular value
+    decomposition gives V, and the learner works on n × n instead of n × d numbers: the same objective, exactly. (Losses
+    on margins in another norm than l2 also depend on what a metric does to directions outside of the span; for them
+    this is the objective of the metrics that do nothing there.)
+
+    Parameters
+    ----------
+    X : array of shape (n, r)
+    unit : float
+        What the data were divided by.
+    axes : array of shape (r, d) or None
+        V: orthonormal principal axes, by decreasing variance; None where nothing was reduced.
+    """
+
+    X: Array
+    unit: float = 1.0
+    axes: Array | None = None
+
+    @classmethod
+    def of(cls, X: Array, *, rescale: bool, reduce: bool = True) -> Coordinates:
+        """Choose coordinates for instances, shape (n, d).
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+        rescale : bool
+            Whether the objective depends on the unit of the data.
+        reduce : bool
+            Whether the learner may work in the span of the instances.
+        """
+        axes = None
+        if reduce and X.shape[1] > len(X):
+            centred = X - X.mean(axis=0)
+            _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+            rounding = max(X.shape) * np.finfo(float).eps * np.abs(X).max() * np.sqrt(len(X))
+            axes = axes[: max(int((singular > rounding).sum()), 1)]
+            X = np.ascontiguousarray(centred @ axes.T)
+        unit = unit_of(X) if rescale else 1.0
+        if unit != 1.0:
+            X = (X - X.mean(axis=0)) / unit
+        return cls(X, unit, axes)
+
+    @classmethod
+    def for_descent(cls, X: Array, init: Any, n_components: int | None, *, rescale: bool) -> Coordinates:
+        """Choose coordinates for a descent over L from ``init`` (see :meth:`start`).
+
+        A starting point of rows that leave the span of the instances keeps what they have outside: nothing is reduced.
+        """
+        inside = isinstance(init, str) and (init != "identity" or n_components in (None, X.shape[1]))
+        return cls.of(X, rescale=rescale, reduce=inside)
+
+    def start(self, init: Any, n_components: int | None, d: int) -> Array:
+        """Starting point of the learners that descend over L.
+
+        Parameters
+        ----------
+        init : {"auto", "identity", "pca"} or array-like of shape (k, d)
+            "auto" is the identity, or the leading principal components where fewer components than features are wanted.
+        n_components : int or None
+            k; None for as many as there are coordinates, or for the rows of an ``init`` array.
+        d : int
+            Number of features of the data.
+        """
+        if n_components is not None and n_components > d:
+            raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
+        if not isinstance(init, str):
+            L = check_matrix(init, "init")
+            if L.shape[1] != d or not len(L) or (n_components is not None and len(L) != n_components):
+                wanted = f"({n_components or 'k'}, {d})"
+                raise ValueError(f"init must be a matrix of shape {wanted}, got {L.shape}")
+            return L * self.unit
+        r = self.X.shape[1]
+        k = n_components or r
+        if self.axes is None and (init == "pca" or (init == "auto" and k < r)):
+            _, _, axes = np.linalg.svd(self.X - self.X.mean(axis=0), full_matrices=False)
+            L = np.zeros((k, r))  # fewer axes than asked for, where there are fewer instances
+            L[: len(axes)] = axes[:k]
+            return L
+        return np.eye(k, r)  # the coordinates of a span are its principal axes
+
+    def lift(self, L: Array) -> Array:
+        """Components for the data, shape (k, d), of components in these coordinates, shape (k, r)."""
+        return (L if self.axes is None else L @ self.axes) / self.unit
+
+    def norm(self, norm: Norm) -> Norm:
+        """The norm of perturbations, for vectors in these coordinates (in units of the data)."""
+        return norm if self.axes is None or isinstance(norm, L2) else Spanned(norm, self.axes)
+
+    def loss(self, loss: TripletMarginLoss) -> TripletMarginLoss:
+        """A loss on adversarial margins, for instances in these coordinates."""
+        if self.axes is None and self.unit == 1.0:
+            return loss
+        return loss.for_coordinates(self.norm(loss.check()), self.unit)
+
+
+def unit_of(X: Array) -> float:
+    """Power of ten nearest to the root mean square standard deviation of the features that vary; 1 for usual ones."""
+    centred = X - X.mean(axis=0)
+    largest = np.abs(centred).max(axis=0)
+    size = largest.max()
+    if not size > 0:
+        return 1.0
+    deviation = size * np.sqrt(np.square(centred[:, largest > 0] / size).mean())
+    low, high = _USUAL_SIZES
+    return 1.0 if low <= deviation <= high else 10.0 ** np.clip(np.round(np.log10(deviation)), -300, 300)
+
+
+class Spanned(Norm):
+    """A norm on the perturbations in the span of orthonormal rows, for vectors of coordinates along them.
+
+    It is what an objective needs of a norm: the dual norm of directions in the span, and the vectors that attain it.
+
+    Parameters
+    ----------
+    base : Norm
+    axes : array of shape (r, d)
+    """
+
+    def __init__(self, base: Norm, axes: Array):
+        self.base, self.axes = base, axes
+        self.name, self.dual_order = base.name, base.dual_order
+
+    def norm(self, delta: ArrayLike) -> Array:
+        return self.base.norm(np.asarray(delta, float) @ self.axes)
+
+    def dual_coordinates(self, v: Array) -> Array:
+        return self.base.dual_coordinates(v @ self.axes)
+
+    def dual_vector(self, v: ArrayLike) -> Array:
+        # Projected to the span, which changes none of its products with directions there.
+        return self.base.dual_vector(np.asarray(v, float) @ self.axes) @ self.axes.T
+
+    def project(self, delta: ArrayLike, eps: float) -> Array:
+        raise NotImplementedError("a ball cut by a subspace is not projected to")
+
+    def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
+        raise NotImplementedError("a ball cut by a subspace is not sampled from")
