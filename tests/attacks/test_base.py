@@ -32,10 +32,12 @@ def test_a_predictor_that_knows_names_is_asked_by_name(as_frame):
     assert result.adversarial == pytest.approx(np.array([[2.0, 0.0]]))
 
 
-def test_columns_in_another_order_are_refused():
+def test_columns_in_another_order_are_taken_by_name():
     knn = KNeighborsClassifier(1).fit(pd.DataFrame({"age": [0.0, 4.0], "size": [0.0, 0.0]}), ["a", "b"])
-    with pytest.raises(ValueError, match="order"):
-        Jump(4.0, 0.0)(knn, pd.DataFrame({"size": [0.0], "age": [1.0]}))
+    result = Jump(4.0, 0.0)(knn, pd.DataFrame({"size": [0.0], "age": [1.0]}))
+    assert result.adversarial == pytest.approx(np.array([[2.0, 0.0]]))  # in the order of the predictor
+    with pytest.raises(ValueError, match="'shoe'"):
+        Jump(4.0, 0.0)(knn, pd.DataFrame({"size": [0.0], "age": [1.0], "shoe": [1.0]}))
 
 
 def test_names_of_a_data_frame_can_be_used_where_the_predictor_knows_none():

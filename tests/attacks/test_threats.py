@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from certimetric import CertifiedKNeighborsClassifier
+from certimetric.attacks import RegionAttack, SmoothedVoteAttack
 from certimetric.attacks.threats import ThreatModel, resolve_threat
 from certimetric.geometry import resolve_norm
 
@@ -155,3 +157,26 @@ def test_size_is_that_of_the_norm():
     sizes = {name: ThreatModel(name).bind(2).size(delta).item() for name in ("l2", "linf", "l1")}
     assert sizes == {"l2": 5.0, "linf": 4.0, "l1": 7.0}
     assert ThreatModel(np.diag([4.0, 1.0])).bind(2).size(delta).item() == pytest.approx(np.sqrt(52))
+
+
+def test_a_name_that_two_features_have_is_refused():
+    with pytest.raises(ValueError, match="'age', but the data have more than one"):
+        ThreatModel(immutable=["age"]).bind(3, ["age", "size", "age"])
+    assert ThreatModel(immutable=["size"]).bind(3, ["age", "size", "age"]).mutable.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("attack", [RegionAttack(), SmoothedVoteAttack()])
+@pytest.mark.parametrize("in_units", [False, True])
+def test_a_restricted_norm_is_a_threat_with_immutable_features(rng, attack, in_units):
+    X, y = rng.normal(size=(60, 3)), np.arange(60) % 3
+    knn = CertifiedKNeighborsClassifier(3).fit(X[:40], y[:40])
+    scale = np.array([1.0, 2.0, 0.5])
+    norm = resolve_norm("l2").in_units(scale) if in_units else resolve_norm("l2")
+    restricted = resolve_norm("l2").restrict([True, False, True])
+    restricted = restricted.in_units(scale) if in_units else restricted
+    found = attack(knn, X[40:], threat=restricted)
+    told = attack(knn, X[40:], threat=ThreatModel(norm, immutable=[1]))
+    assert found.success.any()
+    np.testing.assert_array_equal(found.adversarial[:, 1], X[40:, 1])
+    np.testing.assert_array_equal(found.adversarial, told.adversarial)
+    np.testing.assert_array_equal(found.distances, told.distances)

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_score, recall_score
 from sklearn.preprocessing import StandardScaler
 
-from certimetric import CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
+from certimetric import AuditResult, CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
 from certimetric.auditing.splits import split_indices, unit_noise
 from certimetric.geometry import resolve_norm
 
@@ -74,9 +75,74 @@ def test_classes_add_up_to_the_whole(iris_audit):
     for learner in iris_audit.document["learners"]:
         rows = learner["per_class"]
         assert sum(row["count"] for row in rows) == 3 * 45
+        assert sum(row["predicted"] for row in rows) == 3 * 45
         wrong = sum(row["count"] * row["error"] for row in rows)
         assert wrong / 135 == pytest.approx(learner["summary"]["error"]["mean"])
         assert [row["error"] for row in rows] == sorted((row["error"] for row in rows), reverse=True)
+
+
+def test_one_median_radius(iris, iris_audit):
+    """Mean over splits of the median, a wrong prediction counting as 0: the table's, the threshold's, each class's."""
+    _, codes = np.unique(iris.y, return_inverse=True)
+    whole, classes = [], {name: [] for name in iris_audit.document["data"]["classes"]}
+    for split in range(3):
+        train, test = split_indices(codes, 0.3, 0, split)
+        scaler = StandardScaler().fit(iris.X[train])
+        knn = CertifiedKNeighborsClassifier(3).fit(scaler.transform(iris.X[train]), iris.y[train])
+        radii = knn.correctness_radius(scaler.transform(iris.X[test]), iris.y[test]).clip(0)
+        whole.append(np.median(radii))
+        for name, own in classes.items():
+            own.append(np.median(radii[iris.y[test] == name]))
+    learner = iris_audit.document["learners"][0]
+    assert learner["summary"]["median_radius"]["mean"] == pytest.approx(np.mean(whole))
+    for row in learner["per_class"]:
+        assert row["median_radius"] == pytest.approx(np.mean(classes[row["class"]]))
+
+
+def test_figures_of_classes_are_those_of_scikit_learn(iris, iris_audit):
+    """Recall, precision, balanced accuracy and confusions, from predictions made again by hand."""
+    _, codes = np.unique(iris.y, return_inverse=True)
+    true, told, balanced = [], [], []
+    for split in range(3):
+        train, test = split_indices(codes, 0.3, 0, split)
+        scaler = StandardScaler().fit(iris.X[train])
+        knn = CertifiedKNeighborsClassifier(3).fit(scaler.transform(iris.X[train]), iris.y[train])
+        true.append(iris.y[test])
+        told.append(knn.predict(scaler.transform(iris.X[test])))
+        balanced.append(balanced_accuracy_score(true[-1], told[-1]))
+    true, told = np.concatenate(true), np.concatenate(told)
+    classes = iris_audit.document["data"]["classes"]
+    own = iris_audit.per_class().query("learner == 'euclidean'").set_index("class").loc[classes]
+    assert own["recall"].tolist() == pytest.approx(recall_score(true, told, average=None))
+    assert own["precision"].tolist() == pytest.approx(precision_score(true, told, average=None))
+    np.testing.assert_array_equal(iris_audit.confusion_matrix("euclidean"), confusion_matrix(true, told))
+    summary = iris_audit.document["learners"][0]["summary"]
+    assert summary["balanced_accuracy"]["mean"] == pytest.approx(np.mean(balanced))
+    recommended = iris_audit.document["verdict"]["recommended"]
+    assert iris_audit.confusion_matrix().equals(iris_audit.confusion_matrix(recommended))
+    with pytest.raises(ValueError, match="'lmnn'"):
+        iris_audit.confusion_matrix("lmnn")
+
+
+def test_the_base_rate_is_known():
+    """A rare class that is always missed: a small error, and no better than always answering the other."""
+    rng = np.random.default_rng(0)
+    y = np.zeros(100, dtype=int)
+    y[:6] = 1
+    asked = ["accuracy=0.9", "balanced_accuracy=0.6", "recall@1=0.1", "euclidean.recall@0=0.9"]
+    result = audit(rng.normal(size=(100, 2)), y, learners=["euclidean"], n_neighbors=9, repeats=2, fail_under=asked)
+    document = result.document
+    assert document["baseline"] == {"class": "0", "error": pytest.approx(2 / 30), "balanced_accuracy": 0.5}
+    assert [entry["passed"] for entry in document["thresholds"]] == [True, False, False, True]
+    assert document["thresholds"][2] == {"expression": "euclidean.recall@1>=0.1", "observed": 0.0, "passed": False}
+    assert result.status == "FAIL"
+    assert "always answering '0', the most frequent class, is wrong on 6.7 %" in document["verdict"]["sentence"]
+    header, rows = result.table()
+    assert rows[-1][header.index("Error [%]")] == "6.7"
+    assert [cell for name, cell in zip(header, rows[-1]) if name.startswith("Certified")] == ["93.3"]
+    assert rows[-1][0] == "Always “0”"
+    assert "Always “0”" in result.to_html()
+    assert "told 1" in result.to_html()  # the column of the confusion matrix
 
 
 def test_document_is_json_without_infinity_and_nan(iris_audit):
@@ -154,6 +220,7 @@ def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
     again = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path)
     assert again.document["reproduction"]["cells"] == {"computed": 0, "reused": 4, "failed": 0}
     assert again.document["learners"] == first.document["learners"]
+    (tmp_path / "results.json").unlink()  # leave to write over the report
     other_eps = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path, eps=[0.0, 0.3, 0.6])
     assert other_eps.document["reproduction"]["cells"]["computed"] == 0
     assert other_eps.document["protocol"]["report_eps"] == 0.3
@@ -164,17 +231,49 @@ def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
 
 def test_more_splits_and_learners_keep_the_old_ones(iris, tmp_path):
     audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    (tmp_path / "results.json").unlink()
     more = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=2, out=tmp_path)
     assert more.document["reproduction"]["cells"] == {"computed": 3, "reused": 1, "failed": 0}
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"n_neighbors": 5}, {"norm": "linf"}, {"noise": [0.1]}, {"test_size": 0.4}]
-)
-def test_what_changes_figures_is_computed_again(iris, tmp_path, change):
+def test_what_changes_figures_is_computed_again(iris, tmp_path):
+    """One of many changes; that every one changes the key is tested with the cells."""
     audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
-    again = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path, **change)
+    (tmp_path / "results.json").unlink()
+    again = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path, norm="linf")
     assert again.document["reproduction"]["cells"]["reused"] == 0
+
+
+def test_the_report_of_another_audit_is_not_written_over(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(24, 2)), np.arange(24) % 2
+    options = {"learners": ["euclidean"], "repeats": 1, "n_neighbors": 1}
+    audit(X, y, out=tmp_path, **options)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for change, told in (
+        ({"norm": "linf"}, "with norm l2, not linf"),
+        ({"norm": resolve_norm("l2").in_units([1.0, 2.0])}, "with norm l2, not L2() in units of 2 features"),
+        ({"repeats": 2}, "with repeats 1, not 2"),
+        ({"eps": [0.5]}, "with other eps"),
+        ({"learners": ["gmml"]}, "with other learners"),
+        ({"seed": 1}, "with seed 0, not 1"),
+        ({"X": X + 1}, "with other data"),
+    ):
+        with pytest.raises(ValueError, match="holds the report of another audit") as caught:
+            audit(**{"X": X, "y": y, "out": tmp_path, **options, **change})
+        assert told in str(caught.value)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    # What does not change figures makes no other audit.
+    judged = audit(X, y, out=tmp_path, **options, n_jobs=2, fail_under="accuracy=0")
+    assert judged.document["reproduction"]["cells"]["computed"] == 0
+    assert len(AuditResult.load(tmp_path).document["thresholds"]) == 1
+
+
+def test_a_results_file_of_anything_else_is_not_written_over(tmp_path):
+    (tmp_path / "results.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="whose options are not known"):
+        audit(np.eye(4), [0, 0, 1, 1], learners=["euclidean"], n_neighbors=1, out=tmp_path)
+    assert (tmp_path / "results.json").read_text() == "[1, 2]"
 
 
 @pytest.mark.parametrize("damage", ["truncated cell", "foreign cell", "metric gone", "metric changed"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,11 +35,17 @@ def test_every_check_reports(iris_audit):
     assert all(check.doc and check.title for check in CHECKS)
 
 
+def test_every_check_is_in_the_documentation():
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    assert [check.code for check in CHECKS if check.code not in text] == []
+
+
 def test_nothing_to_complain_about():
     X, y = toy()
     result = quick(X, y, learners=["euclidean", "lmnn"])
     assert {c["severity"] for c in result.document["checks"]} <= {"passed", "tip"}
-    assert result.status == "PASS"
+    assert result.status == "REPORT"
+    assert quick(X, y, fail_under="accuracy=0.5").status == "PASS"
 
 
 def test_duplicates_across_parts():
@@ -110,6 +117,60 @@ def test_better_than_euclidean_needs_both():
     assert told(twice, "CM010")[0][0] == "tip"
 
 
+def rare_class(n=300, positives=6, seed=0):
+    """A rare class that nothing tells apart."""
+    rng = np.random.default_rng(seed)
+    y = np.zeros(n, dtype=int)
+    y[rng.permutation(n)[:positives]] = 1
+    return rng.normal(size=(n, 2)), y
+
+
+def test_a_class_that_is_never_found_is_an_issue():
+    X, y = rare_class()
+    result = quick(X, y, n_neighbors=5, fail_under="accuracy=0.95")
+    assert result.document["thresholds"][0]["passed"]  # 98 % are told right, which is no achievement
+    ((severity, message),) = told(result, "CM013")
+    assert severity == "issue"
+    assert "'1'" in message
+    assert "none of 6 test instances" in message  # two in each of three splits
+    assert result.status == "WARN"
+    X, y = toy()
+    assert [s for s, _ in told(quick(X, y), "CM013")] == ["passed"]
+
+
+def test_labels_that_are_no_classes():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2))
+    prices = np.concatenate([np.arange(50), np.arange(50), rng.integers(0, 50, 20)])
+    assert told(quick(X, prices, repeats=1), "CM014")[0][0] == "issue"  # fewer than 5 instances a value
+    ages = np.arange(120) % 24
+    assert told(quick(X, ages, repeats=1), "CM014")[0][0] == "tip"
+    assert told(quick(X, [f"class {age}" for age in ages], repeats=1), "CM014")[0][0] == "passed"
+    names = [f"customer {max(i, 10)}" for i in range(120)]
+    ((severity, message),) = told(quick(X, names, repeats=1), "CM014")
+    assert severity == "issue"
+    assert "identifier" in message
+
+
+@pytest.mark.parametrize(
+    ("column", "severity"),
+    [
+        (np.arange(60), "issue"),  # a row number
+        (np.random.default_rng(0).permutation(60) + 1000, "issue"),  # shuffled
+        (np.cumsum(np.arange(60)), "issue"),  # a key that rises
+        (np.random.default_rng(0).permutation(10**6)[:60], "tip"),  # a key, or a measurement
+        (np.arange(60) // 2, "passed"),
+        (np.random.default_rng(0).normal(size=60), "passed"),
+    ],
+)
+def test_an_identifier_among_the_features(column, severity):
+    X, y = toy()
+    result = quick(np.column_stack([X, column]), y, repeats=1, feature_names=["a", "b", "c", "number"])
+    ((found, message),) = told(result, "CM015")
+    assert found == severity
+    assert ("'number'" in message) == (severity != "passed")
+
+
 @pytest.fixture(scope="module")
 def evidence(iris):
     """What the checks look at, for a run on iris, to be spoiled."""
@@ -119,11 +180,22 @@ def evidence(iris):
     return request, result.document["learners"], found.evidence
 
 
+BROKEN = {"index": 3, "radius": 0.5, "distance": 0.4, "bound": "exact radius"}
+
+
 @pytest.mark.parametrize(
     ("code", "spoil", "severity"),
     [
-        ("CM001", lambda e: e["attack"].update(inside=[{"index": 3, "radius": 0.5, "distance": 0.4}]), "issue"),
-        ("CM001", lambda e: e["attack"].update(inside=[{"index": 3, "radius": "inf", "distance": 0.4}]), "issue"),
+        (
+            "CM001",
+            lambda e: e["attack"].update(inside=[BROKEN]),
+            "issue",
+        ),
+        (
+            "CM001",
+            lambda e: e["attack"].update(inside=[BROKEN | {"radius": "inf"}]),
+            "issue",
+        ),
         ("CM002", lambda e: e["random"].update(flipped=[3]), "issue"),
         ("CM003", lambda e: e["attack"].update(without_flip=2), "tip"),
         ("CM001", lambda e: e.update(failed="MemoryError: 3 GB"), "skipped"),
@@ -156,3 +228,28 @@ def test_a_broken_certificate_fails_the_audit(iris, monkeypatch):
     assert result.status == "FAIL"
     assert told(result, "CM001")[0][0] == "issue"
     assert "error of this library" in result.document["verdict"]["sentence"]
+
+
+@pytest.mark.parametrize("wrong", ["too large", "infinite"])
+def test_a_wrong_exact_radius_fails_the_audit(iris, monkeypatch, wrong):
+    """Certificate and lower bound are right, but what is called exact and proven lies above an attack."""
+    from certimetric.auditing import evidence
+
+    honest = evidence.exact
+
+    def too_far(*arguments):
+        found = honest(*arguments)
+        radii = np.full(len(found.radii), np.inf) if wrong == "infinite" else 1.001 * found.radii
+        return replace(found, radii=radii, proven=np.ones(len(radii), dtype=bool))
+
+    def run():
+        return audit(iris.X, iris.y, learners=["euclidean"], repeats=1, n_neighbors=1, test_size=0.1)
+
+    assert told(run(), "CM001")[0][0] == "passed"
+    monkeypatch.setattr(evidence, "exact", too_far)
+    result = run()
+    assert result.status == "FAIL"
+    ((severity, message),) = told(result, "CM001")
+    assert severity == "issue"
+    assert ("exact radius inf" if wrong == "infinite" else "exact radius") in message
+    assert "<html" in result.to_html()

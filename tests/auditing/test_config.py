@@ -9,6 +9,7 @@ import scipy.sparse
 
 from certimetric import LMNN, Euclidean, audit
 from certimetric.auditing.config import make_request
+from certimetric.geometry import resolve_norm
 
 X = np.random.default_rng(0).normal(size=(30, 3))
 Y = np.repeat(["a", "b", "c"], 10)
@@ -47,6 +48,8 @@ def spoiled(value: float) -> np.ndarray:
         ({"noise": [-1.0]}, "noise"),
         ({"norm": "l3"}, "l3"),
         ({"norm": np.eye(2)}, "3 features"),
+        ({"norm": resolve_norm("l2").in_units([1.0, 2.0])}, "3 features"),
+        ({"norm": resolve_norm("l2").restrict([True, False])}, "3 features"),
         ({"repeats": 0}, "repeats"),
         ({"test_size": 1.0}, "test_size"),
         ({"seed": -1}, "seed"),

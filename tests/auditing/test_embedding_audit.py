@@ -53,6 +53,15 @@ def brute_force(given):
     return np.array([smallest_along_rays(q, label, given.gallery[r], given.labels[r]) for q, label, r in pairs])
 
 
+def scale(given):
+    """The median distance from a query to its nearest item."""
+    queries = given.gallery if given.queries is None else given.queries
+    distances = np.linalg.norm(queries[:, None] - given.gallery, axis=2)
+    if given.queries is None:
+        np.fill_diagonal(distances, np.inf)
+    return float(np.median(distances.min(axis=1)))
+
+
 def shares(result, figure="recall_at_1"):
     return [entry["worst"][figure]["mean"] for entry in result.document["learners"][0]["attacked"]]
 
@@ -73,7 +82,7 @@ def test_radii_are_exact(separate):
     given = Embeddings.from_arrays(points, labels, queries, own)
     radii = brute_force(given)
     sizes = between(radii)
-    result = audit_embeddings({"model": given}, eps=sizes)
+    result = audit_embeddings({"model": given}, eps=sizes / scale(given))
     assert shares(result) == pytest.approx([(radii > eps).mean() for eps in sizes], abs=1e-12)
     clean = result.document["learners"][0]["clean"]["recall_at_1"]["mean"]
     assert clean == pytest.approx((radii > 0).mean())
@@ -86,28 +95,60 @@ def test_closed_form_on_a_line():
     """Between an own item at 0 and another at 10 the border is at 5."""
     queries, labels = [[1.0], [4.0], [6.0]], [0, 0, 0]
     given = Embeddings.from_arrays([[0.0], [10.0]], [0, 1], queries, labels)
-    result = audit_embeddings({"model": given}, eps=[0.999, 1.001, 3.999, 4.001])
+    distance = np.median([1.0, 4.0, 4.0])  # to the nearest item
+    result = audit_embeddings({"model": given}, eps=np.array([0.999, 1.001, 3.999, 4.001]) / distance)
+    assert result.document["learners"][0]["neighbour_distance"] == distance
     assert shares(result) == pytest.approx([2 / 3, 1 / 3, 1 / 3, 0])
 
 
-def test_radii_by_default_are_about_the_median():
-    given = Embeddings.from_arrays(*clouds())
-    radii = brute_force(given)
-    told = audit_embeddings({"model": given}).document["protocol"]
-    median = np.median(radii[radii > 0])
-    assert told["report_eps"] == pytest.approx(median, rel=0.05)
-    assert told["eps"] == pytest.approx([s * median for s in (0.25, 0.5, 1, 1.5, 2)], rel=0.05)
+def about(result):
+    """All that is said of the model, but for where it lies."""
+    (learner,) = result.document["learners"]
+    return {key: value for key, value in learner.items() if key not in ("map", "neighbour_distance", "source")}
+
+
+@pytest.mark.parametrize("factor", [10.0, 1e-8, 2.0**40])
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_multiple_of_an_embedding_is_the_same(factor, separate):
+    points, labels = clouds()
+    queries, own = clouds(25, seed=1) if separate else (None, None)
+    scaled = Embeddings.from_arrays(factor * points, labels, None if queries is None else factor * queries, own)
+    one = audit_embeddings({"m": Embeddings.from_arrays(points, labels, queries, own)})
+    other = audit_embeddings({"m": scaled})
+    assert about(one) == about(other)
+    assert one.document["verdict"] == other.document["verdict"]
+    assert one.document["protocol"] == other.document["protocol"]
+    # Beside each other, too: the worse of two models cannot gain by being written in smaller numbers.
+    both = audit_embeddings({"m": Embeddings.from_arrays(points, labels, queries, own), "n": scaled})
+    first, second = ([entry["worst"] for entry in learner["attacked"]] for learner in both.document["learners"])
+    assert first == second
+
+
+def test_the_size_that_is_quoted_does_not_depend_on_the_outcome():
+    """Classes that are far apart withstand it, classes that are mixed do not."""
+    points, labels = clouds()
+    apart = audit_embeddings({"m": Embeddings.from_arrays(points + 50 * labels[:, None], labels)})
+    mixed = audit_embeddings({"m": Embeddings.from_arrays(clouds(n_classes=1)[0], labels)})
+    for result in (apart, mixed):
+        told = result.document["protocol"]
+        assert (told["eps"], told["report_eps"], told["units"]) == (
+            [0.05, 0.1, 0.25, 0.5, 1.0],
+            0.25,
+            "neighbour distance",
+        )
+    assert shares(apart)[2] == 1.0 and shares(mixed)[2] < 0.3
 
 
 def test_a_threshold_at_any_size_is_measured():
     given = Embeddings.from_arrays(*clouds())
     radii = brute_force(given)
     (size, *_) = between(radii)
-    result = audit_embeddings({"model": given}, fail_under=[f"attacked@{size}=0.99", "recall=0.1", "map=0.01"])
+    at = size / scale(given)
+    result = audit_embeddings({"model": given}, fail_under=[f"attacked@{at}=0.99", "recall=0.1", "map=0.01"])
     entry = result.document["thresholds"][0]
     assert entry["observed"] == pytest.approx((radii > size).mean())
     assert [entry["passed"] for entry in result.document["thresholds"]] == [False, True, True]
-    assert result.document["protocol"]["report_eps"] == pytest.approx(np.median(radii[radii > 0]), rel=0.05)
+    assert result.document["protocol"]["report_eps"] == 0.25
 
 
 def test_a_query_without_another_of_its_class_is_left_out():
@@ -125,16 +166,99 @@ def test_text_labels_name_the_classes():
     assert sum(row["count"] for row in told["per_class"]) == 40
 
 
+def severities(result):
+    return {(entry["code"], entry["learner"]): entry["severity"] for entry in result.document["checks"]}
+
+
 def test_checks_that_need_pictures_do_not_apply():
     points, labels = clouds()
     collapsed = Embeddings.from_arrays(1e6 + points, labels)
     fine = Embeddings.from_arrays(points, labels)
-    checks = audit_embeddings({"fine": fine, "flat": collapsed}, eps=[0.1]).document["checks"]
-    assert len(checks) == 2 * 8
-    severities = {(entry["code"], entry["learner"]): entry["severity"] for entry in checks}
-    assert severities.pop(("CR108", "fine")) == "passed"
-    assert severities.pop(("CR108", "flat")) == "issue"
-    assert set(severities.values()) == {"not applicable"}
+    result = audit_embeddings({"fine": fine, "flat": collapsed}, eps=[0.1])
+    told = severities(result)
+    assert {code for code, _ in told} == {f"CR1{i:02}" for i in range(1, 13)}
+    assert len(told) == len(result.document["checks"]) == 2 * 9 + 3
+    assert told.pop(("CR108", "fine")) == told.pop(("CR109", "fine")) == told.pop(("CR109", "flat")) == "passed"
+    assert told.pop(("CR108", "flat")) == "issue"
+    assert told.pop(("CR110", None)) == "tip"
+    assert set(told.values()) == {"not applicable"}
+    assert result.status == "WARN" and "(collapsed embeddings)" in result.document["verdict"]["sentence"]
+    assert audit_embeddings({"fine": fine}, eps=[0.1]).status == "REPORT"
+    assert audit_embeddings({"fine": fine}, eps=[0.1], fail_under="recall=0.1").status == "PASS"
+
+
+# Ids and groups ------------------------------------------------------------------------------------------------------
+
+
+def told(result):
+    (learner,) = result.document["learners"]
+    return {key: value["mean"] for key, value in learner["clean"].items() if key != "nmi"}, shares(result)
+
+
+def test_queries_out_of_the_gallery_are_known_by_ids_or_found():
+    points, labels = clouds()
+    rows, sizes = np.arange(5, 30), [0.1, 0.3]
+    ids = np.array([f"{i}.png" for i in range(40)])
+    given = Embeddings.from_arrays(points, labels, points[rows], labels[rows], ids=ids, query_ids=ids[rows])
+    guessed = Embeddings.from_arrays(points, labels, points[rows], labels[rows])
+    noisy = Embeddings.from_arrays(points, labels, points[rows] + 1e-6, labels[rows], ids=ids, query_ids=ids[rows])
+    # Each query alone, its item cut out of the gallery.
+    radii = np.array(
+        [smallest_along_rays(points[i], labels[i], *(np.delete(part, i, 0) for part in (points, labels))) for i in rows]
+    )
+    result = audit_embeddings({"m": given}, eps=sizes)
+    unit = result.document["learners"][0]["neighbour_distance"]
+    assert unit == pytest.approx(np.median([np.sort(np.linalg.norm(points - points[i], axis=1))[1] for i in rows]))
+    assert shares(result) == pytest.approx([(radii > size * unit).mean() for size in sizes])
+    assert told(result) == told(audit_embeddings({"m": guessed}, eps=sizes))
+    assert told(result)[0] == pytest.approx(told(audit_embeddings({"m": noisy}, eps=sizes))[0])
+    checks = {
+        entry["severity"]: entry
+        for entry in audit_embeddings({"m": guessed}).document["checks"]
+        if entry["code"] == "CR109"
+    }
+    assert checks["issue"]["message"].startswith("25 queries equal an item of the gallery, and no ids say so")
+    assert severities(result)["CR109", "m"] == "passed" and ("CR109", None) not in severities(result)
+    # Ids that say that they are other pictures are believed, and the copies are told.
+    copies = Embeddings.from_arrays(
+        points, labels, points[rows], labels[rows], ids=ids, query_ids=["q" + i for i in ids[rows]]
+    )
+    trivial = audit_embeddings({"m": copies}, eps=sizes)
+    assert told(trivial)[0]["recall_at_1"] == 1.0
+    assert severities(trivial)["CR109", "m"] == "issue" and trivial.status == "WARN"
+    # Items that are one point to one model only may be different pictures.
+    constant = Embeddings.from_arrays(0 * points, labels, 0 * points[rows], labels[rows])
+    both = audit_embeddings({"a": constant, "b": guessed}, eps=sizes).document
+    assert both["learners"][1]["clean"]["recall_at_1"]["mean"] == told(result)[0]["recall_at_1"]
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_groups_are_out_of_every_figure(separate):
+    points, labels = clouds()
+    groups = np.random.default_rng(1).integers(0, 3, 40)
+    rows = np.arange(25) if separate else np.arange(40)
+    others = (points[rows], labels[rows]) if separate else (None, None)
+    given = Embeddings.from_arrays(
+        points, labels, *others, groups=groups, query_groups=groups[rows] if separate else None
+    )
+    sizes, shown = [0.1, 0.3], [groups != groups[i] for i in rows]
+    radii = np.array(
+        [smallest_along_rays(points[i], labels[i], points[see], labels[see]) for i, see in zip(rows, shown)]
+    )
+    unit = np.median([np.linalg.norm(points[see] - points[i], axis=1).min() for i, see in zip(rows, shown)])
+    result = audit_embeddings({"m": given}, eps=sizes)
+    assert result.document["learners"][0]["neighbour_distance"] == pytest.approx(unit)
+    assert told(result)[0]["recall_at_1"] == pytest.approx((radii > 0).mean())
+    assert shares(result) == pytest.approx([(radii > size * unit).mean() for size in sizes])
+
+
+def test_queries_of_a_class_that_the_gallery_lacks_are_left_out():
+    points, labels = clouds()
+    given = Embeddings.from_arrays(points, labels, points[:9] + 0.1, [*labels[:7], 8, 9])
+    data = audit_embeddings({"m": given}, eps=[0.1]).document["data"]
+    assert (data["n_queries"], data["n_without_positive"], data["n_classes"]) == (7, 2, 3)
+    names = audit_embeddings({"m": given}, eps=[0.1]).document["learners"][0]["per_class"]
+    assert [row["class"] for row in names] == ["0", "1", "2"]
 
 
 def test_queries_drawn_by_seed():
@@ -217,12 +341,38 @@ ARRAYS = {
 QUERIES = {
     "other dimensions": (POINTS[:, :1], LABELS, "1 dimensions, the gallery 2"),
     "queries not finite": (POINTS * np.inf, LABELS, "finite"),
-    "another class": (POINTS, LABELS + 1, "lacks the class 3"),
     "labels of another kind": (POINTS, LABELS.astype(str), "query_labels of <U"),
 }
 ARRAYS |= {
     what: ({"embeddings": POINTS, "labels": LABELS, "query_embeddings": queries, "query_labels": labels}, message)
     for what, (queries, labels, message) in QUERIES.items()
+}
+
+
+IDS = {
+    "too few ids": ({"ids": LABELS[:5]}, "ids must be one for each of the 6"),
+    "ids of queries alone": ({"query_ids": LABELS}, "ids of queries need queries"),
+    "ids of one side": (
+        {"query_embeddings": POINTS, "query_labels": LABELS, "ids": np.arange(6)},
+        "ids must be given for",
+    ),
+    "groups of one side": (
+        {"query_embeddings": POINTS, "query_labels": LABELS, "query_groups": LABELS},
+        "groups must be",
+    ),
+    "ids of two kinds": (
+        {"query_embeddings": POINTS, "query_labels": LABELS, "ids": np.arange(6), "query_ids": LABELS.astype(str)},
+        "ids are of int64, and those of queries of <U",
+    ),
+    "an id of two labels": ({"ids": np.array([0, 1, 2, 3, 4, 0])}, "same picture, but row 5 has other labels"),
+    "an id of two groups": ({"ids": np.arange(6) % 3, "groups": np.arange(6)}, "but row 3 has other groups"),
+    "a query of another label": (
+        {"query_embeddings": POINTS, "query_labels": (LABELS + 1) % 3, "ids": np.arange(6), "query_ids": np.arange(6)},
+        "but query 0 has other labels",
+    ),
+}
+ARRAYS |= {
+    what: ({"embeddings": POINTS, "labels": LABELS, **arrays}, message) for what, (arrays, message) in IDS.items()
 }
 
 

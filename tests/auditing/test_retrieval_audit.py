@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from certimetric.auditing.retrieval_cells import Cells, model_hash  # noqa: E402
 from certimetric.auditing.retrieval_request import Subject, checked_radii  # noqa: E402
 from certimetric.auditing.retrieval_summary import estimate  # noqa: E402
 from certimetric.datasets.image_files import ImageFiles  # noqa: E402
-from certimetric.deep import APGD, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
+from certimetric.deep import APGD, FGSM, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
 
 FIGURES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
 
@@ -175,6 +176,35 @@ def test_queries_of_the_gallery_are_not_their_own_results(data):
         for rows in [[j for j in range(len(data)) if j != i]]
     ]
     assert leave_one_out == pytest.approx(np.mean(found))
+
+
+def test_ids_and_groups_are_the_word_of_the_user(data):
+    """The same figures as of the evaluation: for copies with the ids of their originals, and for groups."""
+    ids, groups = torch.arange(60) + 500, torch.arange(60) % 5
+    cases = (
+        (ImageSet(0.9 * data.images, data.labels, ids), ImageSet(data.images, data.labels, ids)),
+        (ImageSet(data.images, data.labels, groups=groups), None),
+        (ImageSet(data.images[7:30], data.labels[7:30]), data),  # found by their pixels
+    )
+    for queries, gallery in cases:
+        told = quick(Given(project), queries, gallery, n_queries=100).document["learners"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            attacks = [FGSM(LinfBall(0.05))]
+            frame = evaluate_retrieval(Given(project), queries, gallery, attacks=attacks).frame()
+        for learner, subject in zip(told, ("model", "raw pixels")):
+            clean, attacked = frame[frame["subject"] == subject].to_dict("records")
+            for name in ("recall_at_1", "map_at_r"):
+                assert learner["clean"][name]["mean"] == pytest.approx(clean[name], abs=1e-7)
+                assert learner["attacked"][0]["attacks"]["fgsm"][name]["mean"] == pytest.approx(
+                    attacked[name], abs=1e-7
+                )
+
+
+def test_cells_know_the_groups(data, tmp_path):
+    quick(Given(project), data, out=tmp_path)
+    grouped = ImageSet(data.images, data.labels, groups=torch.arange(60) % 5)
+    assert cells(quick(Given(project), grouped, out=tmp_path)) == (4, 0)
 
 
 def test_ids_that_mean_two_pictures_are_refused(data):
@@ -435,7 +465,7 @@ def test_many_models(data):
     models = {f"model {i}": network(i) for i in range(12)}
     document = quick(models, data, n_queries=30).document
     shares = {entry["spec"]: entry["attacked"][0]["worst"]["recall_at_1"]["mean"] for entry in document["learners"]}
-    told = document["verdict"]["sentence"].partition(", against ")[2]
+    told = document["verdict"]["sentence"].partition(", against ")[2].partition(";")[0]
     recommended = document["verdict"]["sentence"].partition(" is recommended")[0]
     best = sorted((shares[name] for name in models if name != recommended), reverse=True)[:2]
     assert told.startswith(f"{100 * best[0]:.1f} % for model ")

@@ -14,9 +14,18 @@ from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
+from certimetric.auditing.retrieval_cells import Cells  # noqa: E402
 from certimetric.auditing.retrieval_certificates import check_certificates  # noqa: E402
 from certimetric.auditing.retrieval_request import make_request  # noqa: E402
-from certimetric.deep import ImageSet, Index, SmoothingCertifier, certify_retrieval, embedding_model  # noqa: E402
+from certimetric.deep import (  # noqa: E402
+    Certified,
+    ImageSet,
+    Index,
+    LipschitzCertifier,
+    SmoothingCertifier,
+    certify_retrieval,
+    embedding_model,
+)
 from certimetric.report.document import PIXELS  # noqa: E402
 from certimetric.report.retrieval import render_retrieval, retrieval_table  # noqa: E402
 
@@ -62,6 +71,24 @@ def test_figures_are_those_of_the_certificate(result, data):
         assert np.diff(told["curve"]["recall"]).max() <= 0 and told["curve"]["eps"][-1] == 0.3
     pixels = entry(result, PIXELS)["certificate"]
     assert pixels["method"] == "pixels" and pixels["at"][0]["mean"] == found.pixels.certified_recall(0.1)
+
+
+def test_groups_are_out_of_certificates(data):
+    groups = torch.arange(60) % 3
+    queries = ImageSet(data.images[:25], data.labels[:25], groups=groups[:25])
+    gallery = ImageSet(data.images[25:], data.labels[25:], groups=groups[25:])
+    audit = quick(queries, ["linear"], gallery=gallery, certify="lipschitz")
+    told = entry(audit, "linear")["certificate"]
+    found = certify_retrieval(models()["linear"], queries, gallery)
+    assert [each["mean"] for each in told["at"]] == pytest.approx(found.certified_recall([0.1, 0.3]).tolist())
+    blind = [ImageSet(some.images, some.labels) for some in (queries, gallery)]
+    assert (
+        told["curve"]["recall"]
+        != entry(quick(blind[0], ["linear"], gallery=blind[1], certify="lipschitz"), "linear")["certificate"]["curve"][
+            "recall"
+        ]
+    )
+    assert {c["learner"]: c["severity"] for c in audit.document["checks"] if c["code"] == "CR112"}["linear"] == "passed"
 
 
 def test_certified_lies_below_attacked(result):
@@ -160,3 +187,41 @@ def test_page_shows_certificates_and_old_documents_still_do_without(result, data
     without = quick(data, ["linear"], n_queries=10)
     assert entry(without, "linear")["certificate"] is None
     assert RetrievalAudit(json.loads(json.dumps(without.document))).document == without.document
+
+
+def test_a_broken_certificate_fails_the_audit(data, monkeypatch):
+    """Radii that are five times too large are found by the attacks, and no threshold is needed for FAIL."""
+    certificate = Cells.certificate
+
+    def inflated(*arguments):
+        told = certificate(*arguments)
+        return {**told, "radii": [5 * float(radius) for radius in told["radii"]]}
+
+    monkeypatch.setattr(Cells, "certificate", inflated)
+    audit = quick(data, ["linear"], certify="lipschitz", eps=[0.3, 1.0], report_eps=0.3)
+    assert audit.status == "FAIL" and not audit.passed
+    assert "a certificate was broken, which is an error of this library" in audit.document["verdict"]["sentence"]
+
+
+class Infinite(LipschitzCertifier):
+    """Nothing changes the first result of any query but the last two."""
+
+    def certify(self, model, queries, gallery, batch_size=256):
+        n = len(queries)
+        radii = np.where(np.arange(n) < n - 2, np.inf, 0.1)
+        return Certified(queries.labels.numpy(), radii, np.zeros(n, dtype=bool), 1.0)
+
+
+def test_infinite_radii_stay_infinite(data, tmp_path, monkeypatch):
+    request = make_request(models(), data, norm="l2", eps=[0.2], certify="lipschitz")
+    subject, folder = request.subjects[0], tmp_path / "of one"
+    first = Cells(request, folder).certificate(subject, Infinite())
+    cells = Cells(request, folder)
+    assert cells.certificate(subject, Infinite()) == first and cells.reused == 1
+    assert first["radii"] == ["inf"] * 58 + [0.1, 0.1]
+    monkeypatch.setattr("certimetric.deep.LipschitzCertifier", Infinite)
+    audit = quick(data, ["linear"], certify="lipschitz", eps=[0.2, 0.3], report_eps=0.2, out=tmp_path)
+    told = entry(audit, "linear")["certificate"]
+    assert told["median_radius"] == "inf" and told["at"][0]["mean"] == told["curve"]["recall"][-1] == 58 / 60
+    page = render_retrieval(RetrievalAudit.load(tmp_path).document)
+    assert '<td class="num">∞</td>' in page

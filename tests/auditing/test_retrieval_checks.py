@@ -13,7 +13,7 @@ from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval import run_retrieval_audit  # noqa: E402
 from certimetric.auditing.retrieval_checks import CHECKS, equal_pictures, few  # noqa: E402
 from certimetric.auditing.retrieval_request import Subject, make_request  # noqa: E402
-from certimetric.deep import ImageSet  # noqa: E402
+from certimetric.deep import ImageSet, Index  # noqa: E402
 from certimetric.deep.identity import digests  # noqa: E402
 
 WITH_ATTACKS = {"CR101", "CR102", "CR103"}
@@ -64,19 +64,20 @@ def masked(data):
 
 
 def test_every_check_reports_on_every_model(data, good):
-    codes = [f"CR1{i:02}" for i in range(1, 12)]
+    codes = [f"CR1{i:02}" for i in range(1, 13)]
     assert [entry["code"] for entry in good] == codes
-    assert {check.code for check in CHECKS} == set(codes) - ABOUT_DATA - {"CR111"}
+    assert {check.code for check in CHECKS} == set(codes) - ABOUT_DATA - {"CR111", "CR112"}
     assert all(check.doc and check.title for check in CHECKS)
     for entry in good:
-        assert entry["learner"] == (None if entry["code"] in ABOUT_DATA else "model")
+        assert entry["learner"] == (None if entry["code"] in {*ABOUT_DATA, "CR112"} else "model")
 
 
 def test_nothing_to_complain_about(good):
     severities = {entry["code"]: entry["severity"] for entry in good}
     assert severities.pop("CR107") == "not applicable"  # it is not known what the model was trained on
     assert severities.pop("CR110") == "tip"  # 60 queries
-    assert severities.pop("CR111") in ("passed", "tip")  # a random projection may be beaten by the pixels
+    assert severities.pop("CR111") in ("passed", "issue")  # a random projection may be beaten by the pixels
+    assert severities.pop("CR112") == "not applicable"  # no certificates were asked for
     assert set(severities.values()) == {"passed"}
 
 
@@ -173,27 +174,50 @@ def test_a_constant_model_is_audited_to_the_end(data):
     assert told(checks, "CR104")[0] == "issue"
 
 
+def equal(queries, gallery=None):
+    request = make_request({"model": Model()}, queries, gallery, eps=[0.1])
+    severity, learner, message = equal_pictures(request, Index(nn.Flatten(), request.gallery))
+    assert learner is None
+    return severity, message
+
+
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0]])
-def test_equal_pictures(order):
-    """Both of two equal pictures count, whichever comes last."""
+@pytest.mark.parametrize("change", [0.0, 1 / 255])
+def test_equal_pictures(order, change):
+    """Both of two equal pictures count, whichever comes last, and so do those that one level of 8 bits tells apart."""
     torch.manual_seed(0)
-    images = torch.rand(4, 1, 8, 8)
-    images[3] = images[0]
+    images = (255 * torch.rand(4, 1, 8, 8)).round() / 255
+    images[3] = (images[0] + change * (2 * torch.randint(0, 2, (1, 8, 8)) - 1)).clamp(0, 1)
     both = ImageSet(images, torch.tensor([0, 1, 1, 0])).select(torch.tensor(order))
-    request = make_request({"model": Model()}, both, eps=[0.1])
-    assert equal_pictures(request) == (
-        "tip",
-        None,
-        "2 of 4 queries have an equal picture under another id in the gallery.",
-    )
+    severity, message = equal(both)
+    assert severity == "issue"
+    assert message.startswith("2 of 4 queries have the same picture, to within 1/255, under another id in the gallery")
     alone = ImageSet(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 0]))
-    assert equal_pictures(make_request({"model": Model()}, alone, eps=[0.1]))[0] == "passed"
+    assert equal(alone)[0] == "passed"
+    images[3] = images[0] + 3 * change + 2 / 255
+    assert equal(ImageSet(images.clamp(0, 1), both.labels))[0] == "passed"
+    # Pictures of one group are no results of each other.
+    grouped = ImageSet(both.images, torch.tensor([0, 1, 1, 0]), groups=torch.tensor([5, 6, 7, 5]))
+    with pytest.raises(ValueError, match="no query has another"):
+        equal(grouped.select(torch.tensor([0, 3])), grouped)
+    assert equal(grouped.select(torch.tensor([1, 2])), grouped)[0] == "passed"
+
+
+def test_pictures_of_the_gallery_without_ids_are_told(data):
+    severity, message = equal(data.select(torch.arange(20)), ImageSet(data.images, data.labels))
+    assert severity == "passed"  # a selection has the ids of what it was made of
+    queries = ImageSet(data.images[5:25], data.labels[5:25])
+    severity, message = equal(queries, ImageSet(data.images, data.labels))
+    assert severity == "issue"
+    assert (
+        message.startswith("20 queries equal a picture of the gallery to the bit; no ids say so")
+        and "give ids" in message
+    )
 
 
 @pytest.mark.parametrize(("n", "severity", "told"), [(99, "tip", "± 10 points"), (400, "passed", "± 4.9 points")])
 def test_number_of_queries(n, severity, told):
-    images = ImageSet(torch.rand(n, 1, 2, 2), torch.arange(n) % 2)
-    found, learner, message = few(make_request({"model": nn.Flatten()}, images, eps=[0.1]))
+    found, learner, message = few(n)
     assert (found, learner) == (severity, None)
     assert told in message
 
@@ -201,8 +225,8 @@ def test_number_of_queries(n, severity, told):
 def test_raw_pixels_beside_the_model(data):
     worse = Model(after=lambda z: 0 * z[:, :1] + torch.randperm(len(z))[:, None])
     severity, message = told(audited(worse, data, n_checked=0), "CR111")
-    assert severity == "tip"
-    assert "clean" in message
+    assert severity == "issue"
+    assert "than model, clean (" in message
     # The same figures are no victory, and none is claimed.
     severity, message = told(audited(nn.Flatten(), data, n_checked=0), "CR111")
     assert severity == "passed"
@@ -212,4 +236,19 @@ def test_raw_pixels_beside_the_model(data):
 def test_an_issue_is_a_warning_in_the_verdict(data):
     result = audit_retrieval({"model": Model(after=noise).eval()}, data, eps=[0.1], attacks=["fgsm"], n_checked=0)
     assert result.status == "WARN"
-    assert "1 reliability check found an issue" in result.document["verdict"]["sentence"]
+    told = result.document["verdict"]["sentence"]
+    assert "2 reliability checks found an issue (same picture, same embedding, raw pixels)" in told
+
+
+def test_names_of_classes_are_shown_again(data):
+    # Labels as names, in two sets that do not hold the same classes: positions in one list of names.
+    names = [f"digit {label}" for label in data.labels.tolist()]
+    gallery = ImageSet(data.images, names, torch.arange(60))
+    kept = (data.labels != 1).nonzero()[:, 0]
+    queries = ImageSet(data.images[kept], [names[row] for row in kept.tolist()], kept)
+    request = make_request({"model": Model().eval()}, queries, gallery, eps=[0.1], norm="linf", attacks=["pgd"])
+    assert request.class_names == ("digit 0", "digit 1", "digit 2")
+    assert torch.equal(request.gallery.labels, data.labels)
+    assert torch.equal(request.queries.labels, data.labels[kept])
+    with pytest.raises(ValueError, match="labels of queries are names and those of the gallery are numbers"):
+        make_request({"model": Model().eval()}, queries, data, eps=[0.1], norm="linf", attacks=["pgd"])

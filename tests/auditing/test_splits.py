@@ -62,3 +62,24 @@ def test_noise_has_its_own_stream():
 def test_counts_leave_an_instance_on_either_side():
     np.testing.assert_array_equal(held_out_counts(np.array([2, 2]), 0.99), [1, 1])
     np.testing.assert_array_equal(held_out_counts(np.array([2, 2]), 0.01), [1, 1])
+
+
+def test_gaps_are_filled_from_the_training_part():
+    """What the test part holds, or what the whole file was filled with, does not reach any part."""
+    rng = np.random.default_rng(0)
+    X, codes = rng.normal(size=(30, 2)), np.arange(30) % 2
+    imputed = np.zeros((30, 2), dtype=bool)
+    train, test = split_indices(codes, 0.3, 0, 0)
+    imputed[[train[0], train[5], test[0]], 1] = True
+    part = make_split(X, codes, 0.3, 0, 0, imputed)
+    known = np.setdiff1d(train, [train[0], train[5]])
+    median = np.median(X[known, 1])
+    np.testing.assert_array_equal(part.original, np.where(imputed, median, X))
+    np.testing.assert_allclose(part.X_train[[0, 5], 1] * part.scale[1] + part.mean[1], median)
+    np.testing.assert_allclose(part.X_test[0, 1] * part.scale[1] + part.mean[1], median)
+    other = X.copy()
+    other[imputed] = 99.0  # the median of the whole file, say
+    other[test[1:], 1] += 1000.0
+    moved = make_split(other, codes, 0.3, 0, 0, imputed)
+    np.testing.assert_array_equal(moved.X_train, part.X_train)
+    np.testing.assert_array_equal(moved.X_test[0], part.X_test[0])

@@ -11,12 +11,17 @@ from certimetric.auditing.summary import choose_eps, interval
 from certimetric.auditing.verdict import conclude, recommend
 
 X = np.random.default_rng(0).normal(size=(20, 2))
+BASELINE = {"class": "0", "error": 0.25, "balanced_accuracy": 0.5}
 REQUEST = make_request(X, [0, 1] * 10, learners={"a": "euclidean", "b": "gmml"})
 
 
 def learner(spec, errors, certified):
     splits = [{"split": i, "n_test": 100, "error": error} for i, error in enumerate(errors)]
-    summary = {"error": interval(errors, share=True), "certified_accuracy": [interval([certified] * len(errors))]}
+    summary = {
+        "error": interval(errors, share=True),
+        "balanced_accuracy": interval([1 - error for error in errors], share=True),
+        "certified_accuracy": [interval([certified] * len(errors))],
+    }
     return {"spec": spec, "label": spec.upper(), "splits": splits, "summary": summary}
 
 
@@ -37,17 +42,20 @@ def test_nobody_is_recommended_where_nothing_was_fitted():
     failed = {"spec": "a", "label": "A", "splits": [{"split": 0, "failed": "E"}], "summary": None}
     assert recommend([failed], 0) is None
     assert recommend([failed, learner("b", [0.5], 0.1)], 0) == 1
-    assert conclude(REQUEST, [failed], [], [], None, 0, 0.5)["status"] == "FAIL"
+    assert conclude(REQUEST, [failed], [], [], None, 0, 0.5, BASELINE)["status"] == "FAIL"
 
 
 @pytest.mark.parametrize(
     ("checks", "thresholds", "status"),
     [
-        ([("CM004", "tip"), ("CM001", "passed")], [], "PASS"),
+        # Nothing passes without a declared standard: the audit reports what it found.
+        ([("CM004", "tip"), ("CM001", "passed")], [], "REPORT"),
         ([("CM004", "issue")], [], "WARN"),
         ([("CM001", "issue")], [], "FAIL"),
         ([("CM002", "issue")], [], "FAIL"),
-        ([("CM001", "skipped")], [], "PASS"),
+        ([("CM001", "skipped")], [], "REPORT"),
+        ([("CM001", "skipped")], [True], "PASS"),
+        ([("CM013", "issue")], [True], "WARN"),
         ([], [True, True], "PASS"),
         ([], [True, False], "FAIL"),
         ([("CM004", "issue")], [True], "WARN"),
@@ -57,9 +65,13 @@ def test_status(checks, thresholds, status):
     told = [{"code": code, "severity": severity} for code, severity in checks]
     judged = [{"expression": "a.accuracy>=0.9", "passed": passed} for passed in thresholds]
     learners = [learner("euclidean", [0.3, 0.3], 0.4), learner("b", [0.1, 0.12], 0.6)]
-    verdict = conclude(REQUEST, learners, told, judged, 1, 0, 0.5)
+    verdict = conclude(REQUEST, learners, told, judged, 1, 0, 0.5, BASELINE)
     assert verdict["status"] == status
     assert "against 30.0 % and 40.0 % for EUCLIDEAN" in verdict["sentence"]
+    assert "always answering '0', the most frequent class, is wrong on 25.0 %" in verdict["sentence"]
+    assert "balanced accuracy is 50.0 % where that of B is 89.0 %" in verdict["sentence"]
+    assert ("no threshold was declared" in verdict["sentence"]) == (status == "REPORT")
+    assert verdict["recommended"] == "b"
 
 
 def test_interval_is_that_of_student():

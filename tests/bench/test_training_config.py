@@ -30,8 +30,13 @@ def refusal(**sections):
     with pytest.raises(ValueError) as error:
         read(**sections)
     message = str(error.value)
-    assert message.startswith("the configuration is wrong: ")
-    assert "\n" not in message
+    faults = error.value.faults
+    if len(faults) == 1:
+        assert message == f"the configuration is wrong: {faults[0]}"
+    else:
+        first, *others = message.splitlines()
+        assert first == f"the configuration is wrong in {len(faults)} places:"
+        assert others == [f"  {fault}" for fault in faults]
     return message
 
 
@@ -137,9 +142,44 @@ def test_wrong_keys_are_named_with_the_nearest_right_one(what):
 
 
 def test_all_faults_are_told_at_once():
-    message = refusal(model={"dmi": 3}, training={"epoch": 3, "seed": "one"}, colour={})
-    for part in ("[model] has no key 'dmi'", "'epoch'", "seed in [training] must be a whole number", "[colour]"):
-        assert part in message
+    # Wrong keys do not hide wrong values, nor one section another; and what is wrong already is not judged again.
+    wrong = {
+        "data": {"name": "digits", "rot": "x", "size": 0},
+        "model": {"dmi": 3, "dim": 0},
+        "loss": {"name": "triplet", "margn": 1, "margin": "wide", "swap": 3},
+        "miner": {"name": "TripletMarginMiner", "margin": True},
+        "defense": {"kind": "batch", "eps": "large", "steps": 0, "stepsize": 1},
+        "training": {"epoch": 3, "seed": "one", "ema": 2, "batch_size": 1, "per_class": "two", "augment": ["a", "b"]},
+        "evaluation": {"eps": -1, "evry": 2, "queries": 0},
+        "colour": {},
+    }
+    with pytest.raises(ValueError) as error:
+        TrainingConfig.from_mapping(wrong)
+    found = sorted(fault.split(" must ")[0].split(" (did")[0] for fault in error.value.faults)
+    assert found == sorted(
+        [
+            "[data] has no key 'rot'", "size in [data]",
+            "[model] has no key 'dmi'", "dim in [model]",
+            "[loss] has no key 'margn'", "margin in [loss]", "swap in [loss]",
+            "margin in [miner]",
+            "eps in [defense]", "steps in [defense]", "[defense] has no key 'stepsize'",
+            "[training] has no key 'epoch'", "seed in [training]", "ema in [training]", "per_class in [training]",
+            "augment in [training]", "augment in [training]",
+            "eps in [evaluation]", "[evaluation] has no key 'evry'", "queries in [evaluation]",
+            "there is no section [colour]",
+        ]
+    )  # fmt: skip
+
+
+def test_what_is_not_here_is_told_with_the_rest(tmp_path):
+    defense = 'kind = "ensemble"\nsources = ["no", "where"]\nsteps = 0'
+    (tmp_path / "run.toml").write_text(f'[data]\nname = "digts"\n[defense]\n{defense}\n[training]\nepoch = 1\n')
+    with pytest.raises(ValueError) as error:
+        TrainingConfig.from_file(tmp_path / "run.toml")
+    told = "\n".join(error.value.faults)
+    for part in ("(did you mean 'digits'?)", "runs, got 'no'", "runs, got 'where'", "steps in", "no key 'epoch'"):
+        assert part in told
+    assert len(error.value.faults) == 5
 
 
 WRONG_TYPES = {
@@ -197,11 +237,14 @@ WRONG_VALUES = {
     "undefined decay": ({"training": {"weight_decay": float("nan")}}, "weight_decay in [training] must be a finite"),
     "negative decay": ({"training": {"weight_decay": -1}}, "weight_decay in [training] must not be negative, got -1"),
     "ema": ({"training": {"ema": 1}}, "ema in [training] must lie between 0 and 1, got 1.0"),
-    "devices": ({"training": {"devices": 0}}, "devices and workers in [training]"),
-    "workers": ({"training": {"workers": -1}}, "devices and workers in [training]"),
-    "augment": ({"training": {"augment": ["flip", "spin"]}}, "augment must name flip, shift, affine, got 'spin'"),
+    "devices": ({"training": {"devices": 0}}, "devices in [training] must be at least 1, got 0"),
+    "workers": ({"training": {"workers": -1}}, "workers in [training] must be at least 0, got -1"),
+    "augment": (
+        {"training": {"augment": ["flip", "spin"]}},
+        "augment in [training] must name flip, shift, affine, got 'spin'",
+    ),
     "dim": ({"model": {"dim": 0}}, "dim in [model] must be at least 1, got 0"),
-    "queries": ({"evaluation": {"queries": 0}}, "every, queries and steps in [evaluation]"),
+    "queries": ({"evaluation": {"queries": 0}}, "queries in [evaluation] must be at least 1, got 0"),
     "eps of the evaluation": ({"evaluation": {"eps": -0.1}}, "eps in [evaluation] must not be negative, got -0.1"),
     "evaluation of nothing": ({"evaluation": {"every": 2}}, "every in [evaluation] needs eps"),
     "eps": ({"defense": {"kind": "batch", "eps": -1}}, "eps in [defense] must not be negative, got -1"),
@@ -215,6 +258,22 @@ WRONG_VALUES = {
     "weight": ({"defense": {"kind": "perturbation", "weight": -1}}, "weight in [defense] must not be negative, got -1"),
     "sigma": ({"defense": {"kind": "noise", "sigma": 0}}, "sigma in [defense] must be positive, got 0"),
     "mined": ({"loss": {"name": "certified"}, "defense": {"kind": "tuple"}}, "'certified' takes all triplets"),
+    "size": ({"data": {"name": "digits", "size": 0}}, "size in [data] must be at least 1, got 0"),
+    "skipping": (
+        {"data": {"name": "digits", "skip_corrupt": 1}},
+        "skip_corrupt in [data] must be true or false, got 1",
+    ),
+    "seed": ({"training": {"seed": -1}}, "seed in [training] must be at least 0, got -1"),
+    "accelerator": ({"training": {"accelerator": "gpuu"}}, "accelerator in [training] must be one of 'auto', 'cpu'"),
+    "strategy": ({"training": {"strategy": "fsdp"}}, "strategy in [training] must be one of 'auto', 'ddp', got"),
+    "width": ({"model": {"width": 9}}, "[model]: width of 'small-cnn' must be a multiple of 8, got 9"),
+    "text as a width": ({"model": {"width": "wide"}}, "width in [model] must be a whole number, got 'wide'"),
+    "kernel": ({"model": {"name": "lipschitz-cnn", "kernel": 2}}, "[model]: depth and size of 'lipschitz-cnn' must be"),
+    "swap": ({"loss": {"name": "triplet", "swap": "yes"}}, "swap in [loss] must be true or false, got 'yes'"),
+    "kind of triplets": (
+        {"miner": {"name": "BatchEasyHardMiner", "pos_strategy": "medium"}},
+        "[miner] 'BatchEasyHardMiner' cannot be made: ",
+    ),
     "margins": ({"defense": {"kind": "perturbation", "per_anchor": 0}}, "per_anchor in [defense] must be at least 1"),
 }
 
@@ -255,7 +314,7 @@ def test_unknown_names(what):
         (b"[data\nname = 'digits'", "is not a TOML file"),
         (b"\xff\xfe\x00", "is not a TOML file"),
         (b"", r"bad.toml' is wrong: \[data\] needs the key 'name'"),
-        (b"[data]\nnam = 'digits'", r"bad.toml' is wrong: .*did you mean 'name'"),
+        (b"[data]\nname = 'digts'", r"bad.toml' is wrong: name in \[data\] must be an image set, .*'digits'\?\);"),
     ],
 )
 def test_bad_files(tmp_path, content, message):

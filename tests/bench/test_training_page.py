@@ -43,6 +43,8 @@ def written(field):
         return "needed"
     if field.default is None:
         return "none"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"  # as TOML writes it
     if isinstance(field.default, str):
         return f'`"{field.default}"`'
     return "`[]`" if field.default == () else repr(field.default)

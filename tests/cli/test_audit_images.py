@@ -141,7 +141,7 @@ def test_a_missed_threshold_is_exit_code_1(run, here):
     assert document(here / "out")["verdict"]["status"] == "FAIL"
     suite = ElementTree.parse(here / "audit.xml").getroot().find("testsuite")
     failed = [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None]
-    assert failed == ["own.recall>=1"]
+    assert failed == ["own.recall>=1", "Raw pixels [own]"]  # a random projection is no better than the pixels
 
 
 def test_changed_code_of_a_factory_is_audited_anew(run, here, monkeypatch):
@@ -170,6 +170,30 @@ def test_a_folder_of_pictures_goes_by_its_name(run, here):
     assert [row["class"] for row in told["learners"][0]["per_class"]] == ["class <2>", "class <3>"]
 
 
+def test_groups_by_path(run, here):
+    """Two cameras saw every object; the pictures of one are alike."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    cameras = rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    for i in range(4):
+        (here / "photos" / f"class {i}").mkdir(parents=True)
+        for j in range(4):
+            values = cameras[j % 2] // 16 * 15 + rng.integers(0, 16, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(values.astype(np.uint8)).save(here / "photos" / f"class {i}" / f"{j}_c{j % 2}.png")
+    (here / "mine.py").write_text(MINE.replace("64", "192"))
+    asked = ["audit", "-m", "mine:small", "--images", "photos", "--size", "8", *QUICK[2:]]
+    shares = []
+    for options in ([], ["--groups", r"_c(\d)"]):
+        done = run(*asked, *options, "--out", f"out{len(options)}")
+        assert done.code == 0, done.err
+        shares.append(document(here / f"out{len(options)}"))
+    assert [told["data"]["n_groups"] for told in shares] == [None, 2]
+    clean = [told["learners"][-1]["clean"]["recall_at_2"]["mean"] for told in shares]
+    assert clean[0] != clean[1]
+    assert "2: no query finds its own" in (here / "out2" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_training_side_need_not_be_here(run, here):
     """A run tells what it was trained on; where that is gone, the check says so and the audit goes on."""
     labels = np.arange(16) % 4
@@ -193,7 +217,7 @@ def test_embeddings(run, here):
     assert done.code == 0, done.err
     told = document(here / "certimetric-audit" / "vectors")
     assert [learner["spec"] for learner in told["learners"]] == ["vectors", "b"]
-    assert told["protocol"]["units"] == "embedding"
+    assert told["protocol"]["units"] == "neighbour distance"
     assert 0.5 in told["protocol"]["eps"]
     assert run("report", here / "certimetric-audit" / "vectors").code == 0
     assert run("audit", "-m", "vectors.npz", "--eps", "100", "--fail-under", "attacked@100=0.01").code == 1
@@ -229,6 +253,10 @@ WRONG = {
     "embeddings with images": (["--model", "vectors.npz", "--images", "digits"], "--images"),
     "embeddings with an attack": (["--model", "vectors.npz", "--attack", "pgd"], "--attack"),
     "embeddings with a size": (["--model", "vectors.npz", "--size", "8"], "--size"),
+    "embeddings with groups": (["--model", "vectors.npz", "--groups", "x"], "--groups"),
+    "groups of no files": (["--model", "tiny", "--images", "digits", "--groups", "_c"], "--groups is for pictures in"),
+    "groups that are no expression": (["--model", "tiny", "--images", "digits", "--groups", "(("], "'(('"),
+    "groups of a table": (["iris", "--groups", "x"], "--groups is for audits of images"),
     "embeddings in another norm": (["--model", "vectors.npz", "--norm", "linf"], "linf"),
     "missing embeddings": (["--model", "missing.npz"], "missing.npz"),
     "embeddings that are none": (["--model", "text.npz"], "text.npz"),
@@ -319,3 +347,35 @@ def test_certificates_that_cannot_be_are_one_line(run, here, arguments, message)
     done = run("audit", *arguments)
     assert done.code == 2
     assert len(done.err.splitlines()) == 1 and message in done.err
+
+
+def test_the_same_picture_under_another_id_stands_in_the_headline(run, here):
+    """Copies of every picture, one level of 8 bits away."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(1, 255, (12, 8, 8), dtype=np.uint8), np.arange(12) % 2
+    copies = (images + rng.choice([-1, 1], images.shape)).astype(np.uint8)
+    np.savez(here / "set.npz", images=np.concatenate([images, copies]), labels=np.tile(labels, 2),
+             zero_shot_test=np.ones(24, dtype=bool))  # fmt: skip
+    done = run("audit", "-m", "mine:small", *QUICK[2:], "--images", "set.npz")
+    assert done.code == 0, done.err
+    assert "CR109 Equal pictures: 20 of 20 queries have the same picture, to within 1/255, under another id" in done.out
+    verdict = document(here / "certimetric-audit" / "set")["verdict"]
+    assert verdict["status"] == "WARN" and "(equal pictures" in verdict["sentence"]
+
+
+def test_ids_in_a_file_of_embeddings(run, here):
+    rng = np.random.default_rng(0)
+    labels, ids = np.arange(40) % 4, np.array([f"photos/{i}.png" for i in range(40)])
+    points = rng.normal(size=(40, 3)) + labels[:, None]
+    given = {"embeddings": points, "labels": labels, "query_embeddings": points[:10], "query_labels": labels[:10]}
+    np.savez(here / "blind.npz", **given)
+    np.savez(here / "told.npz", **given, ids=ids, query_ids=ids[:10])
+    figures = []
+    for name, status in (("blind", "WARN"), ("told", "REPORT")):
+        done = run("audit", "-m", f"{name}.npz")
+        assert done.code == 0, done.err
+        assert ("10 queries equal an item of the gallery, and no ids say so" in done.out) == (name == "blind")
+        told = document(here / "certimetric-audit" / name)
+        assert told["verdict"]["status"] == status
+        figures.append([told["learners"][0][key] for key in ("clean", "attacked", "neighbour_distance")])
+    assert figures[0] == figures[1]

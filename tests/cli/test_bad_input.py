@@ -38,6 +38,13 @@ FILES = {
     "header only": ("u,v,class\n", "data.csv"),
     "binary": ("\x00\x01\x02", "data.csv"),
     "no target": (GOOD.replace("class", "colour"), "'colour'"),
+    "a dirty cell": (lines("1,2a,a"), "'2a' in data row 1"),
+    "a thousands separator": (lines('1,"1,234",a'), "'1,234' in data row 1"),
+    "a value near 1e300": (lines("1e300,2,a"), "'u' (1 row, first data row 1)"),
+    "an integer beyond 64 bits": (lines("18446744073709551616,2,a"), "18446744073709551616"),
+    "a label beyond 64 bits": ("u,class\n1,18446744073709551616\n2,1\n", "18446744073709551616"),
+    "classes that differ in a space": ("u,class\n1,a\n2,a \n3,b\n", "'a '"),
+    "a class called None": ("u,class\n1,a\n2,None\n3,b\n", "None are missing"),
 }
 
 
@@ -71,6 +78,9 @@ OPTIONS = {
     "threshold": (["--fail-under", "accuracy>0.9"], "accuracy>0.9"),
     "threshold of another learner": (["--fail-under", "nca.accuracy=0.9"], "'nca'"),
     "threshold at another noise": (["--fail-under", "noise@0.3=0.9"], "0.3"),
+    "threshold on an unknown class": (["--fail-under", "recall@c=0.9"], "names the class 'c'"),
+    "threshold that is no share": (["--fail-under", "recall@a=90"], "between 0 and 1, got 90"),
+    "balanced accuracy that is no share": (["--fail-under", "balanced_accuracy=-0.1"], "-0.1"),
     "unknown option": (["--colour", "red"], "--colour"),
     "output below a file": (["--out", "data.csv/out"], "data.csv/out"),
     "output in a file": (["--out", "data.csv"], "data.csv"),

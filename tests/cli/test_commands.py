@@ -78,6 +78,8 @@ def test_the_command_line_and_python_agree(run, tmp_path, figures):
         ("noise@0.25=0.5", 0),
         ("median_radius=9", 1),
         ("median_radius=0.01", 0),
+        ("balanced_accuracy=1", 1),
+        ("gmml.recall@virginica=0.5", 0),
     ],
 )
 def test_fail_under(run, tmp_path, threshold, code):
@@ -87,6 +89,25 @@ def test_fail_under(run, tmp_path, threshold, code):
     (entry,) = AuditResult.load(tmp_path / "certimetric-audit" / "iris").document["thresholds"]
     assert entry["passed"] == (code == 0)
     assert entry["expression"] in outcome.out
+
+
+def test_another_audit_gets_a_folder_of_its_own(run, tmp_path):
+    (tmp_path / "points.csv").write_text("u,v,class\n" + "".join(f"{i % 5},{i % 7},{'ab'[i % 2]}\n" for i in range(24)))
+    quick = ["--learner", "euclidean", "--repeats", "1", "--jobs", "1", "--neighbors", "1"]
+    whole = tmp_path / "certimetric-audit"
+    assert str(whole.relative_to(tmp_path) / "points" / "report.html") in run("audit", "points.csv", *quick).out
+    first = (whole / "points" / "report.html").read_bytes()
+    other = run("audit", "points.csv", "--norm", "linf", *quick)
+    assert "points-2/report.html" in other.out.replace("\\", "/")
+    assert (whole / "points" / "report.html").read_bytes() == first
+    again = run("audit", "points.csv", "--norm", "linf", *quick)
+    assert "points-2/report.html" in again.out.replace("\\", "/")
+    assert "0 cells computed, 1 reused" in again.out
+    refused = run("audit", "points.csv", "--norm", "l1", "--out", whole / "points", *quick)
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "holds the report of another audit (with norm l2, not l1)" in refused.err
+    assert (whole / "points" / "report.html").read_bytes() == first
 
 
 def test_a_report_is_rendered_again(run, tmp_path):
@@ -105,6 +126,18 @@ def test_encode(run, tmp_path):
     assert outcome.code == 0
     names = AuditResult.load(tmp_path / "certimetric-audit" / "mixed").document["data"]["feature_names"]
     assert "colour=r" in names
+
+
+def test_filled_gaps_are_told(run, tmp_path):
+    rows = [f"{'' if i % 10 == 0 else i * 37 % 101 + 0.3},{i * i * 53 % 97 / 7},{'ab'[i % 2]}\n" for i in range(30)]
+    (tmp_path / "gaps.csv").write_text("u,v,class\n" + "".join(rows))
+    outcome = run("audit", "gaps.csv", "--encode", "--out", "out", "--neighbors", "1", *FAST)
+    assert outcome.code == 0
+    result = AuditResult.load(tmp_path / "out")
+    assert result.document["data"]["imputed"] == {"u": 3}
+    (check,) = [check for check in result.document["checks"] if check["code"] == "CM016"]
+    assert (check["severity"], "3 values in 3 rows of 30" in check["message"]) == ("tip", True)
+    assert "u (3): each is the median of its feature in the training part" in result.to_html()
 
 
 def test_fit_folds_the_scale_into_the_metric(run, tmp_path):

@@ -108,7 +108,8 @@ def test_images_from_another_folder(run, small, tmp_path):
             Image.new("RGB", (16, 16), (ord(label), 50 * i, 0)).save(tmp_path / "pictures" / label / f"{i}.png")
     outcome = run("train", small, "--out", "run", "--data-root", "pictures", "--epochs", "1")
     assert outcome.code == 0
-    assert outcome.out.endswith("Next: certimetric audit --model run --images folder --data-root pictures\n")
+    command = "certimetric audit --model run --images folder --data-root pictures --size 16"
+    assert outcome.out.endswith(f"Next: {command}\n")
     assert_refused(run("train", small, "--out", "other"), "nowhere")
 
 
@@ -133,7 +134,6 @@ BAD = {
     "unknown precision": (SMALL + 'precision = "64-ish"\n', "64-ish"),
     "unknown strategy": (SMALL + 'strategy = "dpp"\n', "dpp"),
     "text as a margin": (SMALL + '[loss]\nname = "triplet"\nmargin = "wide"\n', "margin"),
-    "several": (SMALL + "colour = 1\n[modle]\n", "there is no section [modle] (did you mean 'model'?)"),
 }
 
 
@@ -145,6 +145,16 @@ def test_bad_configurations(run, small, tmp_path, what):
     assert_refused(outcome, culprit)
     assert outcome.out == ""
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_several_faults_have_a_line_each(run, small, tmp_path):
+    small.write_text(SMALL.replace('"digits"', '"digts"') + 'colour = 1\nema = 3\nprecision = "64-ish"\n[modle]\n')
+    outcome = run("train", small, "--out", "run")
+    first, *others = outcome.err.splitlines()
+    assert (outcome.code, outcome.out) == (2, "")
+    assert first == f"certimetric: error: {str(small)!r} is wrong in 5 places:"
+    assert [line.split()[0] for line in others] == ["there", "[training]", "precision", "ema", "name"]
+    assert "(did you mean 'digits'?)" in others[-1]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
 from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
 from certimetric.attacks.threats import ThreatModel
+from certimetric.certify.witnesses import PROVEN
 from certimetric.datasets import load
 from certimetric.geometry import resolve_norm
 
@@ -61,6 +62,26 @@ def test_certificate_is_never_above_the_attack(tables, metrics, attack, norm, k)
         np.testing.assert_array_equal(knn.predict(result.adversarial), result.labels)
         np.testing.assert_allclose(result.distances, resolve_norm(norm_).norm(result.adversarial - X), rtol=1e-12)
         assert (radii <= result.distances).all()
+
+
+@every_attack
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("n", [1, 8])
+def test_data_of_any_unit_are_attacked_alike(iris, attack, norm, n):
+    # Another unit of all features, as a power of two, changes no digit: neither do distances in that unit.
+    X, y = iris
+    rows = np.arange(1, 150, 150 // n)[:n] if n > 1 else [101]
+    found = {}
+    for factor in (1.0, 2.0**-20, 2.0**-40, 2.0**30):
+        knn = CertifiedKNeighborsClassifier(1, norm=norm).fit(factor * X[::2], y[::2])
+        result = attack(knn, factor * X[rows], threat=ThreatModel(norm, eps=2.0 * factor))
+        found[factor] = result.distances / factor
+        inside = result.distances[result.success]
+        assert (resolve_norm(norm).norm(result.adversarial - factor * X[rows]) <= 2.0 * factor).all()
+        assert (knn.predict(result.adversarial)[result.success] != knn.predict(factor * X[rows])[result.success]).all()
+        assert len(inside)
+    for factor, distances in found.items():
+        np.testing.assert_allclose(distances, found[1.0], rtol=1e-6, err_msg=str(factor))
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +295,24 @@ def test_certified_exact_and_attacked_in_this_order(name, norm, k):
     assert attacked.success.all()
     assert (certified <= found.lower * (1 + 1e-9)).all()
     assert (found.lower <= found.radii).all()
-    assert (found.lower <= attacked.distances * (1 + 1e-9)).all()
+    assert (found.lower <= attacked.distances).all()
+    # What is proven to be the smallest change is no larger than any attack: the check of an audit says the same.
+    assert (found.radii * (1 - PROVEN) <= attacked.distances)[found.proven].all()
     if k == 1:
-        assert (found.radii <= attacked.distances * (1 + 1e-9)).all()
+        assert found.proven.all()
         assert np.median(found.radii / attacked.distances) > 0.95
+
+
+@every_attack
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_nothing_is_nearer_than_a_proven_radius_at_the_boundary(iris, attack, norm):
+    # Half way between instances of two classes, where any step may do: infinity was once proven here.
+    X, y = iris
+    knn = CertifiedKNeighborsClassifier(1, norm=norm).fit(X, y)
+    squared = ((X[50::8, None] - X) ** 2).sum(axis=2)
+    squared[y[50::8, None] == y] = np.inf
+    queries = (X[50::8] + X[squared.argmin(axis=1)]) / 2
+    found, result = knn.minimal_perturbation(queries), attack(knn, queries, threat=norm)
+    assert found.proven.all()
+    assert (found.lower <= found.radii).all()
+    assert (found.radii * (1 - PROVEN) <= result.distances).all()

@@ -51,7 +51,7 @@ def test_numbers_and_booleans_pass_as_they_are():
 
 def test_text_and_gaps_are_named_with_what_to_do():
     message = refused(encode_features, PEOPLE)
-    assert "text in column 'job' (such as 'smith')" in message
+    assert "text in column 'job' (such as 'smith' in data row 1)" in message
     assert "missing values (NaN) in column 'age' (1 row, first data row 2), 'job' (1 row, first data row 3)" in message
     assert "encode=True" in message
     assert "'member'" not in message
@@ -82,7 +82,7 @@ def test_encoding_leaves_numbers_alone():
 
 def test_categorical_columns_are_text_whatever_their_categories():
     frame = pd.DataFrame({"c": pd.Categorical([2, 1, 2], categories=[1, 2, 3])})
-    assert "text in column 'c' (such as '2')" in refused(encode_features, frame)
+    assert "text in column 'c' (such as '2' in data row 1)" in refused(encode_features, frame)
     X, names = encode_features(frame, where="a", encode=True)
     assert names == ("c=1", "c=2")  # a category that no row has makes no column
     np.testing.assert_array_equal(X, [[0, 1], [1, 0], [0, 1]])
@@ -262,7 +262,7 @@ def test_texts_with_an_equals_sign():
 
 def test_text_where_a_number_is_expected():
     message = refused(encode_like, pd.DataFrame({"age": ["old", "young"]}), ["age"], encode=True)
-    assert "text in column 'age' (such as 'old')" in message
+    assert "text in column 'age' (such as 'old' in data row 1)" in message
 
 
 def test_infinite_queries():

@@ -107,6 +107,39 @@ def test_root_is_the_folder_of_the_file(tmp_path):
     assert len(load_images("some.npz", "test", tmp_path)) == 2
 
 
+def test_files_in_the_folder_of_data_sets(tmp_path, monkeypatch):
+    (tmp_path / "images" / "npz").mkdir(parents=True)
+    saved(tmp_path / "images" / "npz", images=np.zeros((4, 2, 2)), labels=np.arange(4))
+    monkeypatch.setenv("CERTIMETRIC_DATA", str(tmp_path))
+    assert len(load_images("some.npz", "test")) == 2
+    with pytest.raises(FileNotFoundError, match=r"there is no file 'other\.npz'"):
+        load_images("other.npz")
+
+
+def test_sixteen_bits_and_opacity(tmp_path, rng):
+    values = rng.integers(0, 65536, (8, 5, 6), dtype=np.uint16)
+    found = load_images(saved(tmp_path, images=values, labels=LABELS), "test")
+    np.testing.assert_allclose(found.images, values[[0, 3, 5, 7], None] / 65535, rtol=1e-6)
+    values = rng.integers(0, 256, (8, 5, 6, 4), dtype=np.uint8)
+    found = load_images(saved(tmp_path, images=values, labels=LABELS), "test")
+    opacity = values[[0, 3, 5, 7], ..., 3:] / 255
+    expected = values[[0, 3, 5, 7], ..., :3] / 255 * opacity + 1 - opacity
+    np.testing.assert_allclose(found.images, expected.transpose(0, 3, 1, 2), atol=1e-6)
+
+
+def test_damaged_pictures_are_skipped_and_counted(tmp_path, rng):
+    jpeg, offsets = jpegs(rng, 8)
+    jpeg = jpeg.copy()
+    jpeg[offsets[4] : offsets[5]] = 0  # of class 3, on the training side
+    path = saved(tmp_path, jpeg=jpeg, offsets=offsets, labels=LABELS)
+    with pytest.raises(ValueError, match=r"some.npz, image 4' cannot be read"):
+        load_images(path, "train")
+    with pytest.warns(UserWarning, match=r"1 of 4 pictures of '.*some.npz' skipped, .*image 4' cannot be read"):
+        side = load_images(path, "train", skip_corrupt=True)
+    assert side.labels.tolist() == [0, 1, 1] and side.images.shape == (3, 3, 12, 12)
+    assert load_images(path, "test", skip_corrupt=True).remarks == ()
+
+
 FINE = {"images": np.zeros((8, 4, 4)), "labels": LABELS}
 
 
@@ -124,7 +157,7 @@ FINE = {"images": np.zeros((8, 4, 4)), "labels": LABELS}
         ({"images": np.zeros((8, 4))}, r"images of .* must have shape .* got \(8, 4\)"),
         ({"images": np.full((8, 4, 4), 2.0)}, "values from 0 to 1, got 2 to 2"),
         ({"images": np.full((8, 4, 4), np.nan)}, "values from 0 to 1, got nan"),
-        ({"images": np.zeros((8, 4, 4), dtype=np.int64)}, "uint8, or floating from 0 to 1, got int64"),
+        ({"images": np.zeros((8, 4, 4), dtype=np.int64)}, "uint8, uint16, or floating from 0 to 1, got int64"),
         ({"zero_shot_test": LABELS}, "zero_shot_test of .* must be true or false for each of the 8"),
         ({"zero_shot_test": np.arange(8) < 4}, "zero_shot_test of .* puts 4 of 4 classes on both sides"),
         ({"zero_shot_test": np.zeros(8, dtype=bool)}, None),

@@ -232,12 +232,68 @@ def test_mistakes_are_named(tmp_path, name, make, change, error, message):
 
 def test_a_damaged_picture_is_named_when_it_is_decoded(tmp_path):
     (together(tmp_path) / "b" / "1.png").write_bytes(b"no picture")
-    side = load_images("folder", "train", tmp_path, size=12)
+    with pytest.warns(UserWarning, match="left out"):
+        side = load_images("folder", "train", tmp_path, size=12)
     with pytest.raises(ValueError, match=r"the image '.*1\.png' cannot be read"):
         side.images[:]
 
 
+def test_damaged_pictures_are_skipped_and_counted(tmp_path):
+    apart(tmp_path)
+    for name in "xyz":
+        picture(tmp_path / "train" / name / "1.png")
+    for place in ("x/1.png", "y/0.jpeg", "y/1.png"):
+        (tmp_path / "train" / place).write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"3 of 6 pictures of '.*' skipped, .*: the image '.*1\.png' cannot be read: "):
+        side = load_images("folder", "train", tmp_path, size=12, skip_corrupt=True)
+    assert side.class_names == ("x", "z")  # of a class without a sound picture nothing is left
+    assert side.labels.tolist() == [0, 1, 1]
+    assert [path.name for path in side.images.paths] == ["0.jpeg", "0.jpeg", "1.png"]
+    assert side.images[:].shape == (3, 3, 12, 12)
+    assert len(side.remarks) == 1
+    (tmp_path / "train" / "z" / "0.jpeg").write_bytes(b"no picture")
+    (tmp_path / "train" / "z" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"the train side of .* has 1 class, and needs at least two"):
+        load_images("folder", "train", tmp_path, size=12, skip_corrupt=True)
+    assert load_images("folder", "test", tmp_path, size=12, skip_corrupt=True).remarks == ()
+
+
+def test_what_is_left_out_of_folders_is_counted(tmp_path):
+    apart(tmp_path)
+    picture(tmp_path / "train" / "x" / "more" / "deep" / "1.png")
+    picture(tmp_path / "train" / "x" / ".thumbnails" / "1.png")
+    picture(tmp_path / "loose.png")
+    picture(tmp_path / "val" / "x" / "0.png")
+    (tmp_path / "train" / "x" / "0.heic").write_bytes(b"")
+    (tmp_path / "train" / "notes.txt").write_text("nothing")
+    with pytest.warns(UserWarning) as warned:
+        side = load_images("folder", "train", tmp_path, size=12)
+    assert len(side) == 4 and side.labels.tolist() == [0, 0, 1, 2]
+    out, deeper = side.remarks
+    assert [str(warning.message) for warning in warned] == [out, deeper]
+    assert out.startswith(f"4 files in {str(tmp_path)!r} left out, 2 pictures outside of the folders of classes among")
+    assert "'loose.png'" in out and "0.png" in out
+    assert deeper.startswith(f"1 picture in {str(tmp_path)!r} in folders inside those of classes, taken for the outer")
+
+
+def test_folders_of_data_sets(tmp_path, monkeypatch):
+    # The variable, and a root that holds the set under its name, lead where the folder of the set itself does.
+    cub(tmp_path / "data" / "images" / "cub")
+    sop(tmp_path / "data" / "Stanford_Online_Products")
+    straight = load_images("cub", "train", tmp_path / "data" / "images" / "cub", size=12).images.paths
+    assert load_images("cub", "train", tmp_path / "data", size=12).images.paths == straight
+    monkeypatch.setenv("CERTIMETRIC_DATA", str(tmp_path / "data"))
+    assert load_images("cub", "train", size=12).images.paths == straight
+    assert len(load_images("sop", "test", size=12)) == 4
+    with pytest.raises(ValueError, match=r"cars196 needs root, .* and CERTIMETRIC_DATA leads to none"):
+        load_images("cars196")
+    monkeypatch.setenv("CERTIMETRIC_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"CERTIMETRIC_DATA names the folder '.*nowhere', and there is none"):
+        load_images("cub")
+
+
 @pytest.mark.parametrize("name", sorted(set(IMAGE_SETS) - {"digits"}))
-def test_root_is_needed(name):
+def test_root_is_needed(name, monkeypatch):
+    monkeypatch.delenv("CERTIMETRIC_DATA", raising=False)
     with pytest.raises(ValueError, match=f"{name} needs root, the folder with its files: nothing is downloaded"):
         load_images(name)

@@ -115,7 +115,8 @@ def test_size(omniglot, tmp_path):
         (("mnist", "train", "nowhere"), FileNotFoundError, "holds neither"),
     ],
 )
-def test_bad_arguments_are_named(arguments, error, message):
+def test_bad_arguments_are_named(arguments, error, message, monkeypatch):
+    monkeypatch.delenv("CERTIMETRIC_DATA", raising=False)
     with pytest.raises(error, match=message):
         load_images(*arguments)
 
@@ -126,6 +127,10 @@ def test_damaged_files_are_named(omniglot, tmp_path):
         archive.writestr("images_background_small1/Braille/character01/0001_99.png", b"no picture")
     with pytest.raises(ValueError, match=r"0001_99\.png.*cannot be read"):
         load_images("omniglot", "train", omniglot)
+    whole = load_images("omniglot", "test", omniglot)
+    with pytest.warns(UserWarning, match=r"1 of \d+ pictures of .* skipped, which cannot be decoded: .*0001_99\.png"):
+        side = load_images("omniglot", "train", omniglot, skip_corrupt=True)
+    assert len(side.images) == len(side.labels) > 0 and whole.remarks == ()
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="not a zip file"):
         load_images("omniglot", "train", omniglot)

@@ -80,7 +80,7 @@ def test_pixel_columns_make_images(tmp_path):
 def test_encoding_on_request(tmp_path):
     path = write(tmp_path, "age,sex,member,class\n30,f,True,1\n,m,False,0\n50,f,True,1\n")
     message = refused(load, path)
-    assert "'sex' (such as 'f')" in message
+    assert "'sex' (such as 'f' in data row 1)" in message
     assert "'age' (1 row, first data row 2)" in message
     data = load(path, encode=True)
     assert data.feature_names == ("age", "age is missing", "sex=f", "sex=m", "member")

@@ -104,7 +104,7 @@ def test_what_comes_back(server):
 
 def test_the_same_encoding_rules(server):
     message = refused("openml:credit-g")
-    assert "'purpose' (such as 'car')" in message
+    assert "'purpose' (such as 'car' in data row 1)" in message
     assert "'openml:credit-g'" in message
     data = load("openml:credit-g", encode=True)
     assert data.feature_names == ("duration", "purpose=car", "purpose=radio")

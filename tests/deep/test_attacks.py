@@ -14,6 +14,8 @@ from certimetric.deep import (  # noqa: E402
     PGD,
     CarliniWagner,
     EmbeddingShift,
+    ImageSet,
+    Index,
     L2Ball,
     LinfBall,
     MarginObjective,
@@ -53,12 +55,12 @@ def test_stays_in_ball_and_bounds_and_never_loses(digits, network, attack, ball)
     attacked = ATTACKS[attack](BALLS[ball])(network, x, objective)
     assert attacked.shape == x.shape
     assert attacked.dtype == x.dtype
-    assert (BALLS[ball].size(attacked, x) <= BALLS[ball].eps * (1 + 1e-5)).all()
+    assert (BALLS[ball].size(attacked, x) <= BALLS[ball].eps).all()
     assert attacked.min() >= 0
     assert attacked.max() <= 1
     with torch.no_grad():
         before, after = objective(network(x)), objective(network(attacked))
-    assert (after >= before - 1e-5).all()
+    assert (after >= before).all()
     assert after.mean() > before.mean()
     # Same seed, same perturbation.
     torch.testing.assert_close(ATTACKS[attack](BALLS[ball])(network, x, objective), attacked, rtol=0, atol=0)
@@ -161,6 +163,28 @@ def test_random_start_is_uniform_in_the_ball():
         assert radius.max() <= 1 + 1e-6
         for r in (0.3, 0.6, 0.9):
             assert float((radius <= r).float().mean()) == pytest.approx(r**3, abs=0.015)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "carlini-wagner", "square", "nes"])
+def test_collapsed_and_tiny_embeddings_are_attacked_as_others(digits, attack):
+    # A linear embedding, moved away from the origin and made small: its ranking is the same, and so is what an attack
+    # makes of it, as far as single precision tells the embeddings apart.
+    images, labels = digits
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 16))
+    items = ImageSet(images[:100], labels[:100])
+    made, hits = ATTACKS[attack](L2Ball(0.8)), {}
+    for offset, scale in ((0.0, 1.0), (0.0, 1e-12), (0.0, 1e12), (1.0, 1e-3)):
+
+        class Moved(nn.Module):
+            def forward(self, x, offset=offset, scale=scale):
+                return offset + scale * linear(x)
+
+        hits[offset, scale] = Index(Moved(), items).score(items, made)["recall_at_1"]
+    plain = hits[0.0, 1.0]
+    assert 0 < plain.mean() < 0.9
+    for key, found in hits.items():
+        assert (found != plain).sum() <= (6 if key[0] else 2), key
 
 
 class Reads(TorchDispatchMode):
@@ -276,7 +300,7 @@ def test_channels_last_and_mixed_precision(digits, network):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = PGD(LinfBall(0.1), steps=3)(model, x, objective)
     assert mixed.dtype == torch.float32
-    assert (LinfBall(0.1).size(mixed, x) <= 0.1 * (1 + 1e-5)).all()
+    assert (LinfBall(0.1).size(mixed, x) <= 0.1).all()
 
 
 def test_with_eps():

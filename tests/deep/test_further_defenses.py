@@ -394,6 +394,70 @@ def test_overfitting_to_one_step_takes_the_weights_back(digits, model, monkeypat
     assert defense.restored == 3
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)])
+def test_what_follows_the_weights_is_taken_back_with_them(digits, model, monkeypatch, kind):
+    # Weights, moments, the running average and a memory's queue are those of the last good check; the rate is not.
+    images, labels = digits[0][:40], digits[1][:40]
+    harms = iter([])
+    monkeypatch.setattr(single_step, "harm", lambda *_: torch.tensor(next(harms)))
+    memory = losses.CrossBatchMemory(TRIPLET, 16, memory_size=100)
+    average = copy.deepcopy(model)
+    optimizer = kind(model.parameters(), lr=0.1)
+    defense = SingleStepDefense(BALL, points=1, check_every=1)
+    defense.attach(optimizer, average)
+
+    def state():
+        held = [model.state_dict(), average.state_dict(), memory.state_dict(), optimizer.state_dict()["state"]]
+        return copy.deepcopy(held), (memory.queue_idx, memory.has_been_filled)
+
+    def step(*told):
+        nonlocal harms
+        harms = iter(told)
+        before = state()
+        optimizer.zero_grad()
+        value = defense.loss(model, images, labels, memory)
+        checked = [model.state_dict(), optimizer.state_dict()["state"], average.state_dict()]
+        checked = copy.deepcopy(checked)
+        value.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for parameter in average.parameters():
+                parameter += 0.1
+        return before, checked
+
+    step(1.0, 2.0, 2.0)
+    (weights, averaged, queue, moments), places = step(1.0, 2.0, 2.0)[0]  # kept at this check, with moments in it
+    assert moments and queue["label_memory"].any()
+    step(1.0, 2.0, 2.0)
+    (weights, averaged, queue, moments), places = state()
+    step(1.0, 2.0, 2.0)  # kept again, after a third step
+    step_state = defense.state_dict()
+    optimizer.param_groups[0]["lr"] = 0.01
+    _, (weights_now, moments_now, averaged_now) = step(1.0, 1.0, 2.0)
+    assert defense.restored == 1 and optimizer.param_groups[0]["lr"] == 0.01
+    model_keys = [key for key in weights if not key.endswith("num_batches_tracked") and "running" not in key]
+    assert all(torch.equal(weights_now[key], weights[key]) for key in model_keys)
+    assert all(torch.equal(averaged_now[key], averaged[key]) for key in averaged)
+    torch.testing.assert_close(moments_now, moments, rtol=0, atol=0)
+    assert memory.queue_idx == (places[0] + 40) % 100  # and then took in the batch
+    # What is kept is not what goes on: it can be taken back again.
+    torch.testing.assert_close(defense.state_dict()["moments"], step_state["moments"], rtol=0, atol=0)
+    torch.testing.assert_close(step_state["moments"], moments, rtol=0, atol=0)
+
+
+def test_trainers_tell_defenses_what_follows_the_weights(digits, network):
+    told = []
+
+    class Watched(SingleStepDefense):
+        def attach(self, optimizer, *followers):
+            told.append((optimizer, followers))
+
+    fitted = RobustTrainer(network, TRIPLET, defense=Watched(BALL), max_epochs=1, ema=0.9, accelerator="cpu")
+    fitted.fit(loader(digits))
+    (((optimizer, followers)),) = told
+    assert isinstance(optimizer, torch.optim.Adam) and followers == (fitted.ema_model,)
+
+
 def test_the_worst_point_on_the_way_is_trained_on(digits, model, monkeypatch):
     images, labels = digits[0][:40], digits[1][:40]
     model.eval()

@@ -92,15 +92,34 @@ def test_arrays_become_tensors(digits):
     data = ImageSet(images.numpy(), labels)
     assert torch.is_tensor(data.images)
     torch.testing.assert_close(data.images, images)
-    with pytest.raises(TypeError, match=r"floating type.*divide by 255"):
-        ImageSet((images.numpy() * 255).astype(np.uint8), labels)
+    with pytest.raises(TypeError, match=r"floating type, from 0 to 1, or uint8, got int16"):
+        ImageSet((images.numpy() * 255).astype(np.int16), labels)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_pictures_of_other_types_are_scaled_and_become_float32(digits, lazy):
+    levels = (digits[0].numpy() * 255).round().astype(np.uint8)
+    plain = torch.from_numpy(levels.astype(np.float32) / 255)
+    for pictures, close in (
+        (levels, 0.0),
+        (torch.from_numpy(levels), 0.0),
+        (levels / 255, 1e-7),
+        ((levels / 255).astype(np.float16), 1e-3),
+        (plain.double(), 0.0),
+        (plain.bfloat16(), 1e-2),
+    ):
+        given = Lazy(pictures) if lazy else pictures
+        data = ImageSet(given, digits[1])
+        for found in (data.tensor(), next(data.batches(400)).images, embed(nn.Flatten(), given).view_as(plain)):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(found, plain, rtol=0, atol=close)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
         (lambda x: x * 2, ValueError, "values from 0 to 1, got 0 to 2"),
-        (lambda x: (x * 255).astype(np.uint8), TypeError, "divide by 255"),
+        (lambda x: (x * 255).astype(np.int16), TypeError, "floating type, from 0 to 1, or uint8, got torch.int16"),
     ],
 )
 def test_values_are_checked_as_they_are_used(digits, change, error, message):

@@ -5,7 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from certimetric.deep import EmbeddingNetwork, GroupSort, NormPool2d, UnitBall, embedding_model, lipschitz_constant
+from certimetric.deep import (
+    EmbeddingNetwork,
+    GroupSort,
+    ImageSet,
+    NormPool2d,
+    UnitBall,
+    certify_retrieval,
+    embedding_model,
+    lipschitz_constant,
+)
 from certimetric.deep.lipschitz import layer_bounds, plain_layers, run_with_error
 from certimetric.deep.operator_norms import convolution_norm, spectral_norm
 from certimetric.deep.orthogonal import bjorck, orthogonal_convolution, orthogonal_linear
@@ -162,11 +171,128 @@ def test_layers_without_a_bound_are_named(model, message):
         lipschitz_constant(model, (1, 8, 8))
 
 
-def test_hooks_are_refused():
+class Tenfold(nn.Module):
+    """A parametrisation of one's own."""
+
+    def forward(self, weight):
+        return 10 * weight
+
+
+class Loud(nn.Linear):
+    """A layer of a known kind, but for what it does."""
+
+    def forward(self, x):
+        return 100 * super().forward(x)
+
+
+def replace(layer, name="forward"):
+    before = getattr(layer, name)
+    setattr(layer, name, lambda *given: 100 * before(*given))
+
+
+# Each makes the network give something else than its layers do, or may. The layer, or the network around it, is named.
+FOREIGN = {
+    "hook": (lambda net, layer: layer.register_forward_hook(lambda module, x, out: 100 * out), "hooks .*: Linear"),
+    "pre-hook": (lambda net, layer: layer.register_forward_pre_hook(lambda module, x: 100 * x[0]), "hooks .*: Linear"),
+    "hook of the network": (
+        lambda net, layer: net.register_forward_hook(lambda module, x, out: 100 * out),
+        "network with hooks .*: EmbeddingNetwork",
+    ),
+    "hook of old normalisation": (lambda net, layer: torch.nn.utils.spectral_norm(layer), "hooks .*: Linear"),
+    "forward of a layer": (lambda net, layer: replace(layer), "forward of its own .*: Linear"),
+    "forward of a sequence": (lambda net, layer: replace(net.body), "forward of its own .*: Sequential"),
+    "forward of the network": (lambda net, layer: replace(net), "forward of its own .*: EmbeddingNetwork"),
+    "what a forward calls": (lambda net, layer: replace(net.body[0], "_conv_forward"), "forward of its own .*: Conv2d"),
+    "subclass": (lambda net, layer: net.body.append(Loud(4, 4)), "no .* bound.* for the layer Loud"),
+    "parametrised subclass": (
+        lambda net, layer: net.body.append(nn.utils.parametrizations.orthogonal(Loud(4, 4))),
+        "parametrisations that are not known .*: Loud",
+    ),
+    "parametrisation of one's own": (
+        lambda net, layer: nn.utils.parametrize.register_parametrization(layer, "weight", Tenfold()),
+        "parametrisations that are not known .*: Linear",
+    ),
+    "parametrisation of a bias": (
+        lambda net, layer: nn.utils.parametrize.register_parametrization(layer, "bias", Tenfold()),
+        "parametrisations that are not known .*: Linear",
+    ),
+    "parametrisation of the pixels": (
+        lambda net, layer: nn.utils.parametrize.register_parametrization(net, "std", Tenfold()),
+        "parametrisations that are not known .*: EmbeddingNetwork",
+    ),
+    "forward of a parametrisation": (
+        lambda net, layer: replace(nn.utils.parametrizations.orthogonal(layer).parametrizations.weight[0]),
+        "forward of its own .*: Linear",
+    ),
+    "buffer of a layer": (lambda net, layer: layer.register_buffer("gain", torch.ones(1)), "part 'gain' .*: Linear"),
+    "buffer of a sequence": (
+        lambda net, layer: net.body.register_buffer("gain", torch.ones(1)),
+        "part 'gain' .*: Sequential",
+    ),
+    "parameter of the network": (
+        lambda net, layer: net.register_parameter("gain", nn.Parameter(torch.ones(1))),
+        "part 'gain' .*: EmbeddingNetwork",
+    ),
+    "layer in a layer": (lambda net, layer: layer.add_module("more", nn.Linear(2, 2)), "part 'more' .*: Linear"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("method", ["lipschitz", "interval"])
+def test_other_code_than_that_of_the_layers_is_refused(kind, method):
+    torch.manual_seed(0)
+    model = EmbeddingNetwork(
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)), normalise=False
+    ).eval()
+    items = ImageSet(torch.rand(6, 1, 8, 8), torch.arange(6) % 2)
+
+    def certify():
+        return certify_retrieval(model, items, method=method, with_pixels=False)
+
+    certify()
+    change, message = FOREIGN[kind]
+    change(model, model.body[-1])
+    with pytest.raises(ValueError, match=message) as error:
+        certify()
+    assert "\n" not in str(error.value)
+    if method == "lipschitz":
+        with pytest.raises(ValueError, match=message):
+            lipschitz_constant(model, (1, 8, 8))
+
+
+def test_hooks_on_all_modules_are_refused():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    model[1].register_forward_hook(lambda module, given, out: 100 * out)
-    with pytest.raises(ValueError, match="hooks"):
+    handle = nn.modules.module.register_module_forward_hook(lambda module, x, out: 100 * out)
+    try:
+        with pytest.raises(ValueError, match="hooks on all modules"):
+            lipschitz_constant(model, (1, 8, 8))
+    finally:
+        handle.remove()
+    lipschitz_constant(model, (1, 8, 8))
+
+
+def test_a_class_whose_forward_was_replaced_is_refused(monkeypatch):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: 100 * x)
+    with pytest.raises(ValueError, match=r"forward of its own .*: Linear"):
         lipschitz_constant(model, (1, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["spectral_norm", "weight_norm", "orthogonal"])
+def test_parametrisations_of_torch_are_of_the_weights_in_use(name):
+    # Also of a model in training mode, whose power iteration would move with every look at the weights.
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), getattr(nn.utils.parametrizations, name)(nn.Linear(64, 4))).train()
+    before = [value.clone() for value in model.state_dict().values()]
+    constant = lipschitz_constant(model, (1, 8, 8))
+    assert model.training and all(torch.equal(one, two) for one, two in zip(before, model.state_dict().values()))
+    weight = model.eval()[1].weight.detach().double().numpy()
+    assert np.linalg.norm(weight, 2) <= constant <= np.linalg.norm(weight, 2) * (1 + 1e-6)
+
+
+def test_what_has_no_layers_is_refused():
+    with pytest.raises(ValueError, match=r"layers can be read of a torch.nn.Module only, got function"):
+        lipschitz_constant(lambda x: x.flatten(1), (1, 8, 8))
 
 
 def test_group_sort_needs_pairs():

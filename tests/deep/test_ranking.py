@@ -140,8 +140,8 @@ def test_few_pairs_are_computed_as_differences(monkeypatch):
     gallery = torch.randn(4000, 32, generator=generator) + 1e3
     labels, ids = torch.randint(0, 400, (4000,), generator=generator), torch.arange(4000)
     pairs = []
-    true = ranking._distances
-    monkeypatch.setattr(ranking, "_distances", lambda q, g: pairs.append(true(q, g).numel()) or true(q, g))
+    true = ranking.by_differences
+    monkeypatch.setattr(ranking, "by_differences", lambda q, g: pairs.append(true(q, g).numel()) or true(q, g))
     ranks = relevant_ranks(gallery[:50], labels[:50], ids[:50], gallery, labels, ids)
     assert sum(pairs) == 50 * int((labels[:50, None] == labels).sum(dim=1).max())
     assert (ranks > 0).sum() == ((labels[:50, None] == labels).sum(dim=1) - 1).sum()

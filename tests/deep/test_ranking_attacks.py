@@ -221,10 +221,13 @@ def test_every_attack_pursues_every_goal(ranked, attack):
     ball = LinfBall(0.15)
     for name, goal in pursued.items():
         attacked = ATTACKS[attack](ball)(network, x, goal)
-        assert (ball.size(attacked, x) <= ball.eps * (1 + 1e-5)).all(), name
+        assert (ball.size(attacked, x) <= ball.eps).all(), name
         with torch.no_grad():
             before, after = goal(network(x)), goal(network(attacked))
-        assert (after >= before - 1e-4).all(), name
+            reached = goal.broken(network(attacked))
+        # What reaches the goal is better than what does not, even where keeping the first items costs it some value.
+        assert (reached | (after >= before - 1e-4)).all(), name
+        assert (reached >= goal.broken(network(x))).all(), name
         assert after.mean() > before.mean(), name
 
 

@@ -4,6 +4,7 @@ import json
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
@@ -92,8 +93,9 @@ def test_self_matches_are_known_by_id_not_by_rank(digits):
     assert {k: v for k, v in alone.rows[0].items() if k != "nmi"} == {
         k: v for k, v in other.rows[0].items() if k != "nmi"
     }
-    # Without ids in common every query would find itself.
-    blind = evaluate_retrieval(model, whole, ImageSet(images[:200], labels[:200], order + 1000), with_pixels=False)
+    # Ids are the user's word: where they say that these are other pictures, every query finds its copy.
+    told = ImageSet(images[:200], labels[:200], torch.arange(200))
+    blind = evaluate_retrieval(model, told, ImageSet(images[:200], labels[:200], order + 1000), with_pixels=False)
     assert blind.rows[0]["recall_at_1"] == 1.0
 
 
@@ -196,6 +198,25 @@ def test_queries_with_a_positive():
         with_positive(queries.select(torch.tensor([1, 3, 4])), items)
 
 
+def test_clusters_of_large_galleries_are_made_on_request_only(monkeypatch):
+    calls = []
+    monkeypatch.setattr("certimetric.deep.retrieval.nmi", lambda *arguments: calls.append(1) or 0.5)
+    monkeypatch.setattr("certimetric.deep.retrieval.CLUSTERED", 9)
+    small, large = (ImageSet(torch.rand(n, 1, 2, 2), torch.arange(n) % 2) for n in (9, 10))
+    for items, options, n_calls in (
+        (small, {}, 2),  # the model and raw pixels, clean
+        (large, {}, 0),
+        (large, {"with_nmi": True}, 2),
+        (small, {"with_nmi": False}, 0),
+        (small, {"with_pixels": False}, 1),
+    ):
+        calls.clear()
+        result = evaluate_retrieval(nn.Flatten(), items, attacks=[FGSM(LinfBall(0.1))], **options)
+        assert len(calls) == n_calls
+        assert next(row["nmi"] for row in result.rows if row["attack"] == "clean") == (0.5 if n_calls else None)
+        assert json.loads(result.to_json())["rows"] == result.rows
+
+
 def test_mutual_information_of_clusters_and_labels():
     labels = torch.arange(60) % 3
     centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
@@ -208,11 +229,54 @@ def test_mutual_information_of_clusters_and_labels():
         assert nmi(torch.ones(60, 2), labels) == 0.0
 
 
+LABELS = {
+    "uint16": lambda y: y.numpy().astype(np.uint16),
+    "uint16 tensor": lambda y: y.to(torch.uint16),
+    "int8": lambda y: y.numpy().astype(np.int8),
+    "list": lambda y: y.tolist(),
+    "names": lambda y: [f"class {v}" for v in y.tolist()],
+    "array of names": lambda y: np.array([f"class {v}" for v in y.tolist()]),
+    "objects": lambda y: np.array([f"class {v}" for v in y.tolist()], dtype=object),
+    "series": lambda y: pd.Series([f"class {v}" for v in y.tolist()], dtype="category"),
+    "bytes": lambda y: np.array([f"class {v}".encode() for v in y.tolist()]),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_any_kind_give_the_same_figures(digits, network, kind):
+    images, labels = digits
+    # Not the same classes on both sides, nor in the same order.
+    query_rows, rows = torch.arange(30), torch.arange(200, 330)[labels[200:330] != 4]
+    asked = (labels[query_rows] != 7).nonzero()[:, 0]
+
+    def told(make):
+        queries = ImageSet(images[asked], make(labels[asked]), asked)
+        return evaluate_retrieval(network, queries, ImageSet(images[rows], make(labels[rows]), rows), with_pixels=False)
+
+    expected, found = told(lambda y: y), told(LABELS[kind])
+    pd.testing.assert_frame_equal(found.frame(), expected.frame(), rtol=1e-12)
+    assert found.n_without_positive == expected.n_without_positive > 0
+
+
+def test_two_classes_as_bools_and_names_again(digits):
+    images, labels = digits
+    bools = ImageSet(images[:9], labels[:9] > 4)
+    assert bools.labels.tolist() == (labels[:9] > 4).long().tolist()
+    names = ImageSet(images[:3], ["cat", "dog", "cat"])
+    assert [names.classes[code] for code in names.select(torch.tensor([1, 2])).labels.tolist()] == ["dog", "cat"]
+    assert set(ImageSet(images[:1], ["dog"]).classes) < set(names.classes)
+    assert bools.classes == {}
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda x, y: ImageSet(x * 2, y), "values from 0 to 1, got 0 to 2"),
-        (lambda x, y: ImageSet((x * 255).byte(), y), "floating type.*uint8.*divide by 255"),
+        (lambda x, y: ImageSet((x * 255).int(), y), r"floating type, from 0 to 1, or uint8, got torch.int32"),
+        (lambda x, y: ImageSet(x, y + 0.5), "labels must be one whole number for each"),
+        (lambda x, y: ImageSet(x, (y + 0.5).numpy()), "labels must be whole numbers, bools or names, got 1.5|0.5"),
+        (lambda x, y: ImageSet(x, [None] * 400), "labels must be whole numbers, bools or names, got None"),
+        (lambda x, y: ImageSet(x, np.full(400, 2**63, dtype=np.uint64)), "labels must be whole numbers below"),
         (lambda x, y: ImageSet(x[0], y), r"shape \(n, channels, height, width\)"),
         (lambda x, y: ImageSet(x, y[:3]), "labels must be one whole number for each of the 400 images"),
         (lambda x, y: embed(Tuple(), x), "one tensor of embeddings, got tuple"),

@@ -7,7 +7,7 @@ from scipy.stats import binom, binomtest, norm
 from torch import nn
 
 from certimetric.deep import PGD, ImageSet, Index, L2Ball, NoiseDefense, SmoothingCertifier, certify_retrieval
-from certimetric.deep.smoothing import proportion_bound, vote_radii
+from certimetric.deep.smoothing import least_samples, proportion_bound, vote_radii
 
 SIGMA = 0.5
 # Two classes on either side of the middle of the first pixel: 1-NN is a half-space, wherever the second pixel is.
@@ -87,8 +87,36 @@ def test_same_seed_same_certificate_whatever_the_batches():
     other = certify_retrieval(nn.Flatten(), asked, GALLERY, **options, seed=1)
     np.testing.assert_array_equal(one.radii, again.radii)
     assert not np.array_equal(one.radii, other.radii)
-    small = certify_retrieval(nn.Flatten(), asked, GALLERY, **options, batch_size=7)
-    np.testing.assert_allclose(small.radii, one.radii, atol=0.2)
+    for statistic in ("vote", "embedding"):
+        whole, *others = (
+            certify_retrieval(nn.Flatten(), asked, GALLERY, **options, statistic=statistic, batch_size=size)
+            for size in (256, 1, 7, 16, 100, 10**6)
+        )
+        for other in others:
+            np.testing.assert_allclose(other.radii, whole.radii, rtol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.9, 0.5, 0.4, 0.25, 0.125, 0.05, 0.001, 2.0**-30])
+def test_the_least_number_of_draws_is_the_least(alpha):
+    """With it a unanimous vote is certified, with one draw less it is not."""
+    n = least_samples(alpha)
+    assert vote_radii(n, n, 1.0, alpha) > 0
+    assert n == 1 or vote_radii(n - 1, n - 1, 1.0, alpha) == 0
+    # Of embeddings: the bound on the deviation of the mean is below the largest radius that there can be.
+    off = [(1 + np.sqrt(2 * np.log(1 / alpha))) / np.sqrt(m) for m in (least_samples(alpha, "embedding"),)]
+    assert off[0] < 2.0
+
+
+def test_draws_that_can_certify_nothing_are_refused_before_the_work():
+    class Never(nn.Module):
+        def forward(self, images):
+            raise AssertionError("no pass through the model is needed to tell")
+
+    for options, least in (({"n_samples": 9}, 10), ({"n_samples": 5, "statistic": "embedding"}, 6)):
+        with pytest.raises(ValueError, match=f"can certify nothing at alpha = 0.001.* at least {least} are needed"):
+            certify_retrieval(Never(), queries(), GALLERY, method="smoothing", sigma=SIGMA, **options)
+    found = certify_retrieval(nn.Flatten(), queries(), GALLERY, method="smoothing", sigma=0.1, n_samples=10)
+    assert not found.abstained[-1] and found.radii[-1] > 0
 
 
 def test_votes_of_several_neighbours_and_self_matches():

@@ -65,6 +65,16 @@ def audit_document(
             "class_counts": np.bincount(y).tolist(),
             "feature_names": names,
             "image_shape": [8, 8] if image else None,
+            "features": [
+                {
+                    "name": name,
+                    "kind": "number",
+                    "std": float(s),
+                    "low": float(column.min()),
+                    "high": float(column.max()),
+                }
+                for name, s, column in zip(names, scale, X.T)
+            ],
             "sha256": "9f2c" + "0123456789abcdef" * 3 + "d41d8cd98f00",
         },
         "protocol": {
@@ -78,6 +88,7 @@ def audit_document(
             "eps": eps.tolist(),
             "report_eps": 0.5,
         },
+        "baseline": {"class": classes[0], "error": 0.6, "balanced_accuracy": 1 / len(classes)},
         "learners": learners,
         "checks": _checks(learners),
         "thresholds": [
@@ -122,6 +133,7 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                     "n_train": int(0.7 * len(X)),
                     "n_test": len(radii),
                     "error": clean,
+                    "balanced_accuracy": 1 - 1.2 * clean,
                     "noise_error": [clean + harm * s**2 * (1 + 0.1 * rng.standard_normal()) for s in noise],
                     "certified_accuracy": [float(((radii >= e) & (radii > 0)).mean()) for e in eps],
                     "median_radius": float(np.median(radii)),
@@ -151,12 +163,14 @@ def _learner(spec, label, error, radius, steepness, *, X, y, names, classes, sca
                         "class": c,
                         "count": int((y == i).sum() * 0.3 * repeats),
                         "error": float(error * rng.gamma(2.0, 0.5)),
+                        "precision": 1 - error if i else None,
                         "median_radius": float(radius * rng.uniform(0.7, 1.3)),
                     }
                     for i, c in enumerate(classes)
                 ),
                 key=lambda row: -row["error"],
             ),
+            "confusions": [[i, i, 40] for i in range(len(classes))] + [[0, 1, 3], [1, 0, 1]],
             "metric": {
                 "n_components": d,
                 "spectrum": spectrum.tolist(),
@@ -186,7 +200,7 @@ def _summary(splits: list[dict[str, Any]]) -> dict[str, Any] | None:
         key: [estimate(column) for column in zip(*[split[key] for split in done], strict=True)]
         if isinstance(done[0][key], list)
         else estimate([split[key] for split in done])
-        for key in ("error", "noise_error", "certified_accuracy", "median_radius", "fit_seconds")
+        for key in ("error", "balanced_accuracy", "noise_error", "certified_accuracy", "median_radius", "fit_seconds")
     }
 
 
@@ -235,6 +249,8 @@ def _fragile(rng, i, X, y, names, classes, scale, radius, image) -> dict[str, An
             }
             for j in moved
         ],
+        "change_size": radius * 1.3,
+        "kinds_kept": None if image or not i else i % 2 == 0,
         "image": {"original": X[row].reshape(8, 8).tolist(), "adversarial": after.reshape(8, 8).tolist()}
         if image and found
         else None,
@@ -268,6 +284,8 @@ def hostile_document() -> dict[str, Any]:
     document["learners"][2]["label"] = "a label that goes on and on " * 6
     document["learners"][1]["parameters"] = {"path": "C:\\<b>bold</b>", "nested": {"a": [1, None]}}
     names = ["<img src=x onerror=alert(1)>", "{{ 7 * 7 }}", "a_very_long_feature_name_without_any_space_" * 3]
+    for entry, name in zip(document["data"]["features"], names):
+        entry["name"] = name
     for learner in document["learners"]:
         for entry, name in zip(learner["metric"]["features"], names):
             entry["name"] = name
@@ -277,6 +295,8 @@ def hostile_document() -> dict[str, Any]:
                 entry["name"] = name
         for row in learner["per_class"]:
             row["class"] += HOSTILE
+    document["data"]["classes"] = [name + HOSTILE for name in document["data"]["classes"]]
+    document["baseline"]["class"] += HOSTILE
     document["checks"][2]["message"] = HOSTILE + "\x1b[31m"
     document["verdict"]["sentence"] = f"Unsafe: {HOSTILE} & more."
     document["thresholds"][0]["expression"] = f"lmnn.error<={HOSTILE}"
@@ -301,7 +321,7 @@ def sparse_document() -> dict[str, Any]:
     ]
     document.update(checks=[], thresholds=[])
     document["protocol"].update(report_eps=9.0, norm="linf")
-    document["verdict"] = {"status": "PASS", "sentence": "LMNN was audited on one split."}
+    document["verdict"] = {"status": "REPORT", "sentence": "LMNN was audited on one split."}
     document["reproduction"].update(metric_files=[], versions={})
     return document
 
@@ -348,7 +368,7 @@ def retrieval_document(n_models: int = 2, pixels: bool = True, size: int = 8, n_
         },
         "protocol": {
             "norm": "linf" if pixels else "l2",
-            "units": "pixels" if pixels else "embedding",
+            "units": "pixels" if pixels else "neighbour distance",
             "eps": eps,
             "report_eps": eps[1],
             "attacks": attacks,
@@ -399,6 +419,7 @@ def _retrieval_learner(rng, spec, eps, names, pixels, size) -> dict[str, Any]:
         "dim": 16,
         "n_parameters": 12345,
         "training": run if trained else None,
+        **({} if pixels else {"neighbour_distance": 0.8125}),
         "clean": told(0.8) | {"nmi": 0.5},
         "attacked": [
             {

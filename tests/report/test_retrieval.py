@@ -217,7 +217,7 @@ def test_text_table(retrieval):
     assert [row[column].removesuffix(" *") for row in rows] == [f"{100 * share:.1f}" for share in shares]
     if len(rows) > 1:
         assert rows[shares.index(max(shares))][column].endswith(" *")
-    assert any("mAP@R attacked" in name for name in header) == (retrieval["protocol"]["units"] == "pixels")
+    assert any("mAP@R under the R@1 attack" in name for name in header) == (retrieval["protocol"]["units"] == "pixels")
 
 
 def test_fragment_is_short(retrieval, rendered):
@@ -303,3 +303,42 @@ def test_reading_results_needs_no_torch(tmp_path, make_document):
 def test_curves_need_no_second_model(make_document):
     names = [figure.name for figure in attack_curves(make_document("embeddings of one model"))]
     assert names == ["recall"]
+
+
+def test_what_the_attack_is_on_stands_beside_the_figure(make_document, rendered):
+    """mAP@R under an attack on R@1 is not the worst that mAP@R can be brought to."""
+    html = rendered(make_document("two models"))
+    assert "mAP@R attacked" not in html
+    text = " ".join(Page(html).text.split())
+    assert "mAP@R under the R@1 attack at ε = 8/255" in text
+    assert "mAP@R under the R@1 attack, against ε" in text
+
+
+def test_sizes_in_distances_of_neighbours_say_so(make_document, rendered):
+    document = make_document("embeddings of one model")
+    text = " ".join(Page(rendered(document)).text.split())
+    assert "ε = 0.4, in medians of the distance from a query to its nearest item" in text
+    assert "<dt>Median distance to the nearest</dt><dd>model-1 0.8125</dd>" in rendered(document)
+    assert "median nearest-neighbour distances" in rendered(document)
+    # Documents of earlier versions have sizes in the units of the embedding.
+    document["protocol"]["units"] = "embedding"
+    assert "units of the embedding itself" in rendered(document)
+
+
+def test_clusters_are_told_where_they_were_made(make_document):
+    document = make_document("two models")
+    learners = document["learners"]
+    learners[0]["clean"]["nmi"] = None
+    header, rows = retrieval_table(document)
+    assert header[-1].startswith("NMI") and rows[0][-1] == "–"
+    for learner in learners:
+        learner["clean"]["nmi"] = None
+    assert not any(name.startswith("NMI") for name in retrieval_table(document)[0])
+
+
+def test_a_report_is_no_pass_and_alerts_name_the_model(make_document, rendered):
+    document = make_document("two models")
+    document["verdict"]["status"] = "REPORT"
+    html = rendered(document)
+    assert '<span class="badge">i</span>REPORT' in html
+    assert "Gradients (model-1): 90 of 100 queries have a gradient of zero." in " ".join(Page(html).text.split())

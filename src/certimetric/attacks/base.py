@@ -12,7 +12,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
+from certimetric.attacks.predictors import known_features
 from certimetric.attacks.threats import BoundThreat, resolve_threat
+from certimetric.constraints.labels import checked_labels, compare_labels
+from certimetric.geometry.features import MODEST, align, check_size, feature_names
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -74,10 +77,12 @@ class Attack(ABC):
         predictor : fitted classifier
             Anything with ``predict``; attacks that need to look inside say so.
         X : array-like of shape (m, d)
-            Instances, as the predictor takes them.
+            Instances, as the predictor takes them. A data frame is taken by its column names where the predictor knows
+            them; the columns of the result are then in the order of the predictor.
         y : array-like of shape (m,), optional
             True labels: an instance that is misclassified already counts as attacked at distance 0. Without them the
-            aim is to change the prediction.
+            aim is to change the prediction. A label that the predictor does not know is warned of, since it is wrong
+            whatever is predicted; where it knows none of them, they were meant for another.
         threat : ThreatModel, norm or str, default="l2"
             What the attacker may change and how changes are measured; a norm alone asks for the smallest change in it.
 
@@ -88,15 +93,20 @@ class Attack(ABC):
         Raises
         ------
         ValueError
-            If the attack does not know such a predictor, or an instance is outside of what the threat model allows.
+            If the attack does not know such a predictor, the features or all labels are not those of the predictor, or
+            an instance is outside of what the threat model allows.
         """
-        known = getattr(predictor, "feature_names_in_", None)
-        names = list(X.columns) if isinstance(X, pd.DataFrame) else known
-        X = check_array(X, dtype=np.float64, input_name="X")
+        known = known_features(predictor)
+        X = align(X, known, owner="the predictor")
+        names = feature_names(X) if known is None else known
+        X = check_size(check_array(X, dtype=np.float64, input_name="X"), limit=MODEST)
         bound = resolve_threat(threat).bind(X.shape[1], names)
         bound.check_instances(X)
-        # A predictor that knows its features by name is asked by name.
-        search = Search(predictor, X, y, bound, None if known is None else names)
+        if y is not None:
+            classes = getattr(predictor, "classes_", None)
+            y = checked_labels(y) if classes is None else compare_labels(classes, y, "the predictor")
+        # A predictor that was fitted on names is asked by name.
+        search = Search(predictor, X, y, bound, names if hasattr(predictor, "feature_names_in_") else None)
         self._attack(search)
         return search.result()
 

@@ -163,7 +163,8 @@ def _repaired(search: Search, rows: Indices, points: Array) -> Array:
 def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> Array:
     """Adversarial points from boxes around the instances that grow, (c, d); NaN where there was none."""
     low, high = search.X.min(axis=0), search.X.max(axis=0)
-    reach = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+    # What does not vary, as in a batch of one, is searched as far as the instances lie from 0: no size is absolute.
+    reach = np.where(high > low, high - low, np.abs(search.X).max() or 1.0)
     starts = np.full((len(rows), len(low)), np.nan)
     for round_ in range(_START_ROUNDS):
         open_ = np.flatnonzero(np.isnan(starts[:, 0]))

@@ -9,8 +9,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.units import in_original_units
+from certimetric.geometry.features import names_of
 
 _ALTERNATIVE = "HopSkipJump attacks any classifier by its predictions alone"
+
+
+def known_features(predictor: Any) -> tuple[str, ...] | None:
+    """Names of the features that a predictor takes: those it was fitted on, else those of the metric it was given."""
+    return names_of(predictor) or names_of(getattr(predictor, "metric", None))
 
 
 def nearest_neighbor_classifier(predictor: Any) -> CertifiedKNeighborsClassifier:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from certimetric.attacks.base import Attack, Search
 from certimetric.attacks.predictors import nearest_neighbor_classifier
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.nearest_flip import DualProgram
+from certimetric.certify.dual_program import DualProgram
 from certimetric.certify.regions import Regions
 from certimetric.geometry.neighbors import nearest_neighbors
 

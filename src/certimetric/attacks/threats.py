@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.geometry.norms import Norm, resolve_norm
+from certimetric.geometry.norms import Norm, Restricted, Scaled, resolve_norm
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -26,7 +26,8 @@ class ThreatModel:
     Parameters
     ----------
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
-        How a change is measured; a matrix A stands for ``√(δᵀAδ)``.
+        How a change is measured; a matrix A stands for ``√(δᵀAδ)``. Features that a restricted norm does not allow to
+        change are immutable.
     eps : float, default=None
         Budget: only changes of at most this size count. None asks for the smallest change that works.
     bounds : pair of floats or of array-likes of shape (d,), default=None
@@ -73,8 +74,9 @@ class ThreatModel:
             eps = float(self.eps)
         norm = resolve_norm(self.norm)
         norm.norm(np.zeros(n_features))  # one message for an ellipsoid of another number of features
+        norm, allowed = _unrestricted(norm)
         names = None if feature_names is None else [str(name) for name in feature_names]
-        mutable = np.ones(n_features, dtype=bool)
+        mutable = np.broadcast_to(allowed, n_features).copy()
         mutable[_positions(self.immutable, "immutable", n_features, names)] = False
         if not mutable.any():
             raise ValueError("a threat model must leave at least one feature that can be changed")
@@ -185,6 +187,17 @@ class BoundThreat:
             )
 
 
+def _unrestricted(norm: Norm) -> tuple[Norm, NDArray[np.bool_]]:
+    """A norm that was restricted to some features as the norm of all of them, and which those features are."""
+    if isinstance(norm, Restricted):
+        base, allowed = _unrestricted(norm.base)
+        return base, allowed & norm.mutable
+    if isinstance(norm, Scaled):
+        base, allowed = _unrestricted(norm.base)
+        return base.in_units(norm.scale), allowed
+    return norm, np.array(True)
+
+
 def resolve_threat(threat: Any) -> ThreatModel:
     """Give the threat model for a threat model, a norm (the smallest change in it), or a string.
 
@@ -206,6 +219,8 @@ def _positions(features: Sequence[Feature], option: str, d: int, names: list[str
     positions = []
     for feature in features:
         if isinstance(feature, str) and names is not None and feature in names:
+            if names.count(feature) > 1:
+                raise ValueError(f"{option} names the feature {feature!r}, but the data have more than one so called")
             positions.append(names.index(feature))
         elif _is_position(feature):
             positions.append(int(feature))

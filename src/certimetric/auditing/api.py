@@ -73,10 +73,15 @@ def audit(
         Name of the data in the report.
     out : path, default=None
         Folder for ``report.html``, ``results.json``, the fitted metrics, and what was computed so far: a run that was
-        stopped goes on from there, and a change of ``eps`` computes nothing anew. Without it nothing is written.
+        stopped goes on from there. A folder with the report of an audit of other data or with other options is refused
+        (``fail_under`` is none of them: the same figures are judged anew). Where its ``results.json`` is removed, the
+        report is written over, and what is finished and the same is used again: a change of ``eps`` then computes
+        nothing anew. Without ``out`` nothing is written.
     fail_under : str or sequence of str, default=()
-        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``noise@SIGMA`` (accuracy
-        under noise), ``certified@EPS`` or ``median_radius``. Without a learner it is about the recommended one.
+        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
+        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
+        (accuracy under noise), ``certified@EPS`` or ``median_radius``. Without a learner it is about the recommended
+        one. Without any threshold the status is never "PASS" but "REPORT".
     progress : bool, default=False
         Show a progress bar on stderr.
 
@@ -88,7 +93,8 @@ def audit(
     Raises
     ------
     ValueError, TypeError
-        If an argument is not as described; nothing has been computed then.
+        If an argument is not as described, or ``out`` holds the report of another audit; nothing has been computed
+        then.
     OSError
         If ``out`` cannot be written; nothing has been computed then.
 

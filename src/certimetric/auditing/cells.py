@@ -6,17 +6,20 @@ import hashlib
 import json
 import math
 import time
+import uuid
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 import certimetric
 from certimetric.auditing.config import Request, Subject
-from certimetric.auditing.splits import Split, make_split, unit_noise
+from certimetric.auditing.splits import Split, unit_noise
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
@@ -26,7 +29,8 @@ from certimetric.geometry.neighbors import single_threaded
 
 Array = NDArray[np.float64]
 
-CELL_SCHEMA = "certimetric.audit-cell/1"
+CELL_SCHEMA = "certimetric.audit-cell/2"
+_UNKNOWN = "content not known"
 _WITHOUT_EFFECT = ("verbose", "n_jobs")  # parameters that do not change what is learned
 
 _warm: set[str] = set()
@@ -38,20 +42,29 @@ def cell_key(request: Request, data_hash: str, subject: Subject, split: int) -> 
         "schema": CELL_SCHEMA,
         "version": certimetric.__version__,
         "data": data_hash,
+        "imputed": canonical(request.data.imputed),
+        # The hash of the data holds labels as text: 2 before 10 and "10" before "2" decide ties otherwise.
+        "classes": list(request.classes),
         "learner": [subject.spec, canonical(subject.estimator)],
         "split": split,
         "seed": request.seed,
         "test_size": request.test_size,
         "n_neighbors": request.n_neighbors,
-        "norm": [request.norm_name, canonical(getattr(request.norm, "matrix", None))],
+        "norm": canonical(request.norm),
         "noise": list(request.noise),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(content, sort_keys=True)
+    if _UNKNOWN in text:
+        text += uuid.uuid4().hex  # never the same, so that nothing that rests on it is reused
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canonical(value: Any) -> Any:
-    """A JSON value that is the same for equal parameters, in every process."""
-    if isinstance(value, np.ndarray):
+    """A JSON value that is the same for equal parameters, in every process, and differs for others.
+
+    What cannot be told in full, such as a lambda, is told by its kind alone, and marked.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
         content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return ["array", list(value.shape), str(value.dtype), content]
     if hasattr(value, "get_params") and not isinstance(value, type):
@@ -59,7 +72,16 @@ def canonical(value: Any) -> Any:
         return [f"{type(value).__module__}.{type(value).__qualname__}", parameters]
     if isinstance(value, (list, tuple)):
         return [canonical(item) for item in value]
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    if isinstance(value, Mapping):
+        return ["mapping", sorted([canonical(key), canonical(item)] for key, item in value.items())]
+    if isinstance(value, (bool, int, float, complex, str, bytes, type(None), np.generic)):
+        return repr(value.item() if isinstance(value, np.generic) else value)
+    # The repr of an object is no content: it may round, shorten or leave out.
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    try:
+        return [kind, joblib.hash(value)]
+    except Exception:
+        return [kind, _UNKNOWN]
 
 
 def metric_path(subject: Subject, split: int) -> str:
@@ -77,7 +99,7 @@ def compute_cell(request: Request, subject: Subject, split: int, key: str, folde
     """
     with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        part = make_split(request.data.X, request.codes, request.test_size, request.seed, split)
+        part = request.part(split)
         cell, metric = _measure(request, subject, split, part)
     said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
     cell = {"schema": CELL_SCHEMA, "key": key, "spec": subject.spec, **cell, "warnings": sorted(said)}

@@ -91,8 +91,8 @@ def _attacked(evidence: Evidence) -> Iterator[tuple[str, dict[str, Any] | str]]:
 
 @check("CM001", "Certificate against attack")
 def certificate_against_attack(evidence: Evidence) -> Iterator[Verdict]:
-    """No attack may change a prediction inside its certified radius. One that does shows an error of this library,
-    not of the data or of the learner; please report it."""
+    """No attack may change a prediction inside its certified radius, or nearer than the exact radius where that is
+    proven. One that does shows an error of this library, not of the data or of the learner; please report it."""
     attacked, learners = 0, 0
     for spec, found in _attacked(evidence):
         if isinstance(found, str):
@@ -103,15 +103,16 @@ def certificate_against_attack(evidence: Evidence) -> Iterator[Verdict]:
             learners, attacked = learners + 1, attacked + found["attack"]["attacked"]
         else:
             row, distance, radius = (float(inside[0][key]) for key in ("index", "distance", "radius"))
+            bound, changed = inside[0]["bound"], len({entry["index"] for entry in inside})
             yield (
                 "issue",
                 spec,
-                f"{len(inside)} of {found['attack']['attacked']} attacked instances changed inside their certified "
-                f"radius (row {row:.0f}: attack at {distance:.6g}, radius {radius:.6g}); "
+                f"{changed} of {found['attack']['attacked']} attacked instances changed inside their certified or "
+                f"exact radius (row {row:.0f}: changed at {distance:.6g}, {bound} {radius:.6g}); "
                 f"this is an error of certimetric, please report it.",
             )
     if learners:
-        yield "passed", None, f"None of {attacked} attacks on {_n(learners, 'learner')} got inside a certified radius."
+        yield "passed", None, f"None of {attacked} attacks on {_n(learners, 'learner')} got inside a radius."
 
 
 @check("CM002", "Random perturbations of the certified size")

@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 
-from certimetric.auditing.splits import held_out_counts
+from certimetric.auditing.splits import Split, held_out_counts, make_split
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.datasets import Dataset
 from certimetric.geometry import Norm, resolve_norm
@@ -98,6 +98,10 @@ class Request:
     n_jobs: int
     thresholds: tuple[Threshold, ...]
 
+    def part(self, split: int) -> Split:
+        """One split in standardised units, the same for every learner."""
+        return make_split(self.data.X, self.codes, self.test_size, self.seed, split, self.data.imputed)
+
 
 def make_request(
     X: Any,
@@ -117,12 +121,14 @@ def make_request(
     name: str = "data",
     source: str | None = None,
     fail_under: str | Iterable[str] = (),
+    imputed: NDArray[np.bool_] | None = None,
 ) -> Request:
     """Check everything that can be wrong with an audit, and say it in one sentence.
 
-    See :func:`certimetric.audit` for the parameters.
+    See :func:`certimetric.audit` for the parameters; ``imputed`` says which cells of X were missing (see
+    :class:`~certimetric.datasets.Dataset`): they get the median of the training part of each split.
     """
-    data = _dataset(X, y, feature_names, image_shape, name, source)
+    data = replace(_dataset(X, y, feature_names, image_shape, name, source), imputed=imputed)
     classes, codes = _labels(data.y)
     seed = _whole("seed", seed, 0)
     subjects = _subjects(learners, seed)
@@ -132,9 +138,14 @@ def make_request(
     if not isinstance(test_size, Real) or not 0 < test_size < 1:
         raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
     counts = np.bincount(codes, minlength=len(classes))
-    n_test = int(held_out_counts(counts, float(test_size)).sum())
+    held_out = held_out_counts(counts, float(test_size))
+    tested = [name for name, count in zip(classes, held_out) if count]
+    n_test = int(held_out.sum())
     if n_test == 0:
-        raise ValueError("y must have a class of at least two instances, or nothing can be tested; all have one")
+        raise ValueError(
+            f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels are "
+            f"all different, as in an identifier or the target of a regression"
+        )
     if n_neighbors > len(codes) - n_test:
         raise ValueError(
             f"n_neighbors must be at most the number of training instances of a split, {len(codes) - n_test} of "
@@ -144,6 +155,10 @@ def make_request(
     matrix = getattr(resolved, "matrix", None)
     if matrix is not None and len(matrix) != data.n_features:
         raise ValueError(f"norm must be a matrix of {data.n_features} features, got one of {len(matrix)}")
+    try:
+        resolved.norm(np.zeros(data.n_features))
+    except ValueError as error:
+        raise ValueError(f"norm must fit the {data.n_features} features of X, got {resolved!r}: {error}") from None
     levels = _sizes("noise", noise)
     expressions = (fail_under,) if isinstance(fail_under, str) else tuple(fail_under)
     radii = None if eps is None else _sizes("eps", eps)
@@ -156,14 +171,16 @@ def make_request(
         subjects=subjects,
         n_neighbors=n_neighbors,
         norm=resolved,
-        norm_name="ellipsoid" if matrix is not None else getattr(resolved, "name", type(resolved).__name__),
+        norm_name=_norm_name(resolved),
         noise=levels,
         eps=radii,
         repeats=repeats,
         test_size=float(test_size),
         seed=seed,
         n_jobs=int(n_jobs),
-        thresholds=tuple(parse_threshold(text, [s.spec for s in subjects], levels) for text in expressions),
+        thresholds=tuple(
+            parse_threshold(text, [s.spec for s in subjects], levels, classes=tested) for text in expressions
+        ),
     )
 
 
@@ -250,6 +267,11 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def _norm_name(norm: Norm) -> str:
+    """The name of a norm; of one in other units or for some features only, what it says of itself."""
+    return repr(norm) if hasattr(norm, "base") else str(getattr(norm, "name", type(norm).__name__))
 
 
 def _sizes(name: str, values: Iterable[float]) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.auditing.embedding_checks import NEAR, data_checks, model_checks
 from certimetric.auditing.progress import progress_bar
 from certimetric.auditing.retrieval_request import N_QUERIES, checked_radii
 from certimetric.auditing.retrieval_result import RetrievalAudit
@@ -30,9 +32,12 @@ from certimetric.report.document import RETRIEVAL_SCHEMA
 if TYPE_CHECKING:
     from certimetric.datasets.embeddings import Embeddings
 
+Indices = NDArray[np.int64]
+
 _PACKAGES = ("numpy", "scipy", "torch")
 _FIGURES = {"recall": False, "map": False, "attacked": True}
-_STEPS = (0.25, 0.5, 1.0, 1.5, 2.0)  # radii by default, of the median smallest change
+# Radii by default, in median distances to the nearest item, and the one that is quoted.
+_RADII, _QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
 
 
 def audit_embeddings(
@@ -54,12 +59,17 @@ def audit_embeddings(
     The pictures are not known, so nothing can be said about changes of pictures. Within the embedding the answer is
     exact: the smallest change of each query that puts an item of another class first is computed.
 
+    Sizes are fractions of the median distance from a query to its nearest item, of each model's own embeddings: the
+    same for all models, and the same for embeddings that are multiplied by a number.
+
     Parameters
     ----------
     models : mapping of str to Embeddings
-        Embeddings of the same pictures by each model.
+        Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
+        queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
     eps : sequence of float, default=None
-        Sizes of the change. None for five about the median smallest change of all models, and those of thresholds.
+        Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
+        and 1, and those of thresholds.
     report_eps : float, default=None
         The one of ``eps`` that table and verdict quote; None for the middle one.
     n_queries : int, default=500
@@ -68,7 +78,8 @@ def audit_embeddings(
     name : str, default="embeddings"
         Name of the data in the report.
     fail_under : str or sequence of str, default=()
-        Thresholds on ``recall``, ``map`` or ``attacked@EPS``; see :func:`certimetric.auditing.audit_retrieval`.
+        Thresholds on ``recall``, ``map`` or ``attacked@EPS``; see :func:`certimetric.auditing.audit_retrieval`. Without
+        any the status is never PASS.
     out : path, default=None
         Folder for ``report.html`` and ``results.json``.
     command, title : str, optional
@@ -89,7 +100,7 @@ def audit_embeddings(
     --------
     >>> from certimetric.datasets.embeddings import Embeddings
     >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
-    >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()
+    >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()  # each is 1 apart
     [1.0, 1.0, 1.0, 0.5, 0.5]
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
@@ -100,26 +111,31 @@ def audit_embeddings(
     texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
     at = None if given_radii is None else given_radii[0]
     asked = [parse_threshold(text, list(models), figures=_FIGURES, at=at) for text in texts]
-    rows = _drawn(first, n_queries, seed)
+    known = _known(models)
+    rows = _drawn(known, n_queries, seed)
+    seen = {key: _Seen.of(given, known, rows) for key, given in models.items()}
     if out is not None:
         prepare_folder(Path(out))
     clean: dict[str, Scores] = {}
     radii: dict[str, NDArray[np.float64]] = {}
     with progress_bar(progress, 2 * len(models)) as advance:
-        for key, given in models.items():
-            clean[key] = _clean(given, rows)
+        for key, embedded in seen.items():
+            clean[key] = _clean(embedded)
             advance(False)
-            radii[key] = _smallest(given, rows, clean[key]["recall_at_1"] > 0)
+            radii[key] = _smallest(embedded, clean[key]["recall_at_1"] > 0)
             advance(False)
-    sizes, quoted_eps = given_radii or _chosen(radii, [threshold.at for threshold in asked if threshold.at])
+    also = [threshold.at for threshold in asked if threshold.at]
+    sizes, quoted_eps = given_radii or checked_radii([*_RADII, *also], _QUOTED)
     quoted = sizes.index(quoted_eps)
-    learners = [_learner(key, given, rows, clean[key], radii[key], sizes, quoted) for key, given in models.items()]
-    checks = [entry for key, given in models.items() for entry in _checks(key, given)]
+    learners = [_learner(key, given, seen[key], clean[key], radii[key], sizes, quoted) for key, given in models.items()]
+    checks = list(data_checks(len(rows), known.n_guessed))
+    for key, embedded in seen.items():
+        checks += model_checks(key, embedded.gallery, embedded.equal, len(rows))
     recommended = recommend(learners, quoted)
     thresholds = judge_thresholds(asked, learners, recommended)
     protocol = {
         "norm": "l2",
-        "units": "embedding",
+        "units": "neighbour distance",
         "eps": list(sizes),
         "report_eps": quoted_eps,
         "attacks": ["exact smallest change"],
@@ -127,18 +143,18 @@ def audit_embeddings(
         "n_checked": 0,
         "seed": seed,
     }
-    n_all = len(first.gallery if first.queries is None else first.queries)
     document = {
         "schema": RETRIEVAL_SCHEMA,
         "data": {
             "name": name,
             "source": ", ".join(given.source for given in models.values()),
             "n_queries": len(rows),
-            "n_without_positive": n_all - len(_able(first)),
+            "n_without_positive": int((~known.able).sum()),
             "n_gallery": len(first.gallery),
-            "n_classes": len(first.class_names),
+            "n_groups": None if first.groups is None else len(np.unique(first.groups)),
+            "n_classes": len(np.unique(first.labels)),
             "image_shape": [first.gallery.shape[1]],
-            "sha256": _digest(first.labels, *(() if first.query_labels is None else (first.query_labels,))),
+            "sha256": _digest(first.labels, known.labels, known.keys, known.gallery_keys),
         },
         "protocol": protocol,
         "learners": learners,
@@ -166,7 +182,7 @@ def _same_pictures(models: Mapping[str, Embeddings]) -> Embeddings:
         raise ValueError("models must hold the embeddings of at least one model")
     (name, first), *others = models.items()
     for other, given in others:
-        for part in ("labels", "query_labels"):
+        for part in ("labels", "query_labels", "ids", "query_ids", "groups", "query_groups"):
             mine, theirs = getattr(first, part), getattr(given, part)
             if (mine is None) != (theirs is None) or (mine is not None and not np.array_equal(mine, theirs)):
                 raise ValueError(f"{name!r} and {other!r} do not embed the same pictures: their {part} differ")
@@ -175,72 +191,129 @@ def _same_pictures(models: Mapping[str, Embeddings]) -> Embeddings:
     return first
 
 
-def _able(given: Embeddings) -> NDArray[np.int64]:
-    """Queries with another item of their class in the gallery."""
-    counts = np.bincount(given.labels, minlength=len(given.class_names))
-    if given.query_labels is None:
-        return np.flatnonzero(counts[given.labels] > 1)
-    return np.flatnonzero(counts[given.query_labels] > 0)
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is known of queries and gallery apart from any model: no query may find an item of its key."""
+
+    labels: Indices
+    keys: Indices
+    gallery_keys: Indices
+    able: NDArray[np.bool_]
+    n_guessed: int
 
 
-def _drawn(given: Embeddings, n_queries: int, seed: int) -> NDArray[np.int64]:
+def _known(models: Mapping[str, Embeddings]) -> _Known:
+    import torch
+
+    from certimetric.deep.retrieval import others
+
+    first, n_guessed = next(iter(models.values())), 0
+    gallery_keys = first.ids if first.groups is None else first.groups
+    keys = first.query_ids if first.groups is None else first.query_groups
+    if gallery_keys is None:
+        gallery_keys = np.arange(len(first.gallery))
+    if first.queries is None or first.query_labels is None:
+        keys, labels = gallery_keys, first.labels
+    else:
+        labels = first.query_labels
+        if keys is None:
+            keys, n_guessed = _guessed(models)
+    positive, negative = others(*map(torch.from_numpy, (labels, keys, first.labels, gallery_keys)))
+    able = np.asarray(positive > 0)
+    if first.groups is not None:
+        able &= np.asarray(negative > 0)
+    return _Known(labels, keys, gallery_keys, able, n_guessed)
+
+
+def _guessed(models: Mapping[str, Embeddings]) -> tuple[Indices, int]:
+    """Rows of the gallery that queries equal in every model, of their own class; elsewhere numbers of no row."""
+    first = next(iter(models.values()))
+    assert first.query_labels is not None
+    rows: dict[bytes, int] = {}
+    for row, item in enumerate(_joined([given.gallery for given in models.values()], first.labels)):
+        rows.setdefault(item, row)
+    queries = [given.queries for given in models.values() if given.queries is not None]
+    found = np.array([rows.get(query, -1) for query in _joined(queries, first.query_labels)])
+    own = len(first.gallery) + np.arange(len(found))
+    return np.where(found < 0, own, found), int((found >= 0).sum())
+
+
+def _joined(embeddings: Sequence[NDArray[np.float64]], labels: Indices) -> Iterator[bytes]:
+    """What all models and the label say of each item; 0 and −0 are the same."""
+    for parts in zip(*embeddings, labels):
+        yield b"".join((part + 0).tobytes() for part in parts)
+
+
+def _drawn(known: _Known, n_queries: int, seed: int) -> Indices:
     if n_queries < 1:
         raise ValueError(f"n_queries must be at least 1, got {n_queries}")
-    able = _able(given)
-    if not len(able):
+    if not known.able.any():
         raise ValueError("no query has another item of its class in the gallery")
-    return np.sort(np.random.default_rng(seed).permutation(able)[:n_queries])
+    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(known.able))[:n_queries])
 
 
-def _queries(given: Embeddings, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    if given.queries is None or given.query_labels is None:
-        return given.gallery[rows], given.labels[rows]
-    return given.queries[rows], given.query_labels[rows]
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The queries that are ranked, and the gallery, as one model sees them.
+
+    ``scale`` is the median distance from a query to the nearest item that it may find, of distances above 0; ``equal``
+    counts the queries with such an item so near that it must be the same picture.
+    """
+
+    points: NDArray[np.float64]
+    labels: Indices
+    keys: Indices
+    gallery: NDArray[np.float64]
+    gallery_labels: Indices
+    gallery_keys: Indices
+    scale: float
+    equal: int
+
+    @classmethod
+    def of(cls, given: Embeddings, known: _Known, rows: Indices) -> _Seen:
+        import torch
+
+        from certimetric.deep.ranking import nearest
+
+        points = (given.gallery if given.queries is None else given.queries)[rows]
+        sides = points, known.keys[rows], given.gallery, known.gallery_keys
+        own, keys, gallery, gallery_keys = map(torch.from_numpy, sides)
+        first = np.asarray(nearest(own, keys, gallery, gallery_keys, 1)[:, 0])
+        distances = np.linalg.norm(points - given.gallery[first], axis=1)
+        scale = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
+        equal = int((distances <= NEAR * scale).sum())
+        return cls(points, known.labels[rows], sides[1], given.gallery, given.labels, sides[3], scale, equal)
 
 
-def _clean(given: Embeddings, rows: NDArray[np.int64]) -> Scores:
+def _clean(seen: _Seen) -> Scores:
     import torch
 
     from certimetric.deep.index import figures
     from certimetric.deep.ranking import relevant_ranks
 
-    points, labels = _queries(given, rows)
-    ids = torch.from_numpy(rows) if given.queries is None else torch.arange(len(rows)) + len(given.gallery)
-    ranks = relevant_ranks(
-        torch.from_numpy(points),
-        torch.from_numpy(labels),
-        ids,
-        torch.from_numpy(given.gallery),
-        torch.from_numpy(given.labels),
-        torch.arange(len(given.gallery)),
-    )
+    sides = seen.points, seen.labels, seen.keys, seen.gallery, seen.gallery_labels, seen.gallery_keys
+    ranks = relevant_ranks(*map(torch.from_numpy, sides))
     return {key: np.asarray(value.double()) for key, value in figures(ranks).items()}
 
 
-def _smallest(given: Embeddings, rows: NDArray[np.int64], hit: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _smallest(seen: _Seen, hit: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The smallest change of each query that puts another class first; 0 where it is first already."""
-    reference = ReferenceSet(MahalanobisMetric(np.eye(given.gallery.shape[1])), given.gallery, given.labels)
-    points, _ = _queries(given, rows[hit])
-    exclude = rows[hit] if given.queries is None else None
-    radii = np.zeros(len(rows))
-    if hit.any():
-        found = smallest_changes(reference, points, 1, resolve_norm("l2"), exclude=exclude, n_jobs=os.cpu_count() or 1)
-        radii[hit] = found.lower
+    from certimetric.deep.identity import apart
+
+    metric, hits = MahalanobisMetric(np.eye(seen.gallery.shape[1])), np.flatnonzero(hit)
+    radii, n_jobs = np.zeros(len(hit)), os.cpu_count() or 1
+    for rows, kept, exclude in apart(seen.keys[hits], seen.gallery_keys):
+        reference = ReferenceSet(metric, seen.gallery[kept], seen.gallery_labels[kept])
+        points = seen.points[hits[rows]]
+        found = smallest_changes(reference, points, 1, resolve_norm("l2"), exclude=exclude, n_jobs=n_jobs)
+        radii[hits[rows]] = found.lower
     return radii
-
-
-def _chosen(found: Mapping[str, NDArray[np.float64]], asked: Sequence[float]) -> tuple[tuple[float, ...], float]:
-    """Radii about the median of all models, to two digits, which is quoted, and those that thresholds ask for."""
-    known = np.concatenate([radii[(radii > 0) & np.isfinite(radii)] for radii in found.values()])
-    middle = float(np.median(known)) if len(known) else 1.0
-    radii = [float(f"{step * middle:.2g}") for step in _STEPS]
-    return checked_radii([*radii, *asked], radii[_STEPS.index(1.0)])
 
 
 def _learner(
     key: str,
     given: Embeddings,
-    rows: NDArray[np.int64],
+    seen: _Seen,
     clean: Scores,
     radii: NDArray[np.float64],
     sizes: Sequence[float],
@@ -249,10 +322,12 @@ def _learner(
     import torch
 
     from certimetric.auditing.retrieval_evidence import flat_map
-    from certimetric.deep.retrieval import nmi
+    from certimetric.deep.retrieval import CLUSTERED, nmi
 
-    worst = [{"recall_at_1": (radii > eps).astype(float)} for eps in sizes]
+    worst = [{"recall_at_1": (radii > eps * seen.scale).astype(float)} for eps in sizes]
     figures: dict[str, Any] = {name: estimate(values) for name, values in clean.items()}
+    clustered = len(given.gallery) <= CLUSTERED
+    figures["nmi"] = nmi(torch.from_numpy(given.gallery), torch.from_numpy(given.labels)) if clustered else None
     return {
         "spec": key,
         "label": key,
@@ -260,7 +335,8 @@ def _learner(
         "dim": int(given.gallery.shape[1]),
         "n_parameters": 0,
         "training": None,
-        "clean": figures | {"nmi": nmi(torch.from_numpy(given.gallery), torch.from_numpy(given.labels))},
+        "neighbour_distance": seen.scale,
+        "clean": figures,
         "attacked": [
             {
                 "eps": eps,
@@ -269,22 +345,10 @@ def _learner(
             }
             for eps, scores in zip(sizes, worst)
         ],
-        "per_class": per_class(_queries(given, rows)[1], given.class_names, clean, worst[quoted]),
+        "per_class": per_class(seen.labels, given.class_names, clean, worst[quoted]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),
     }
-
-
-def _checks(key: str, given: Embeddings) -> Iterator[dict[str, Any]]:
-    """Those checks that need no pictures; the others say that they do not apply."""
-    from certimetric.auditing.retrieval_checks import CHECKS, spread
-
-    for each in CHECKS:
-        message = "Pictures and model are not known: only the embeddings were given."
-        severity = "not applicable"
-        if each.code == "CR108":
-            severity, message = spread(given.gallery)
-        yield {"code": each.code, "title": each.title, "severity": severity, "learner": key, "message": message}
 
 
 def _arrays(given: Embeddings) -> list[NDArray[np.float64]]:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.attacks import AttackResult
+from certimetric.attacks import AttackResult, BestOf
 from certimetric.auditing.cells import fitted_classifier, read_record, told
 from certimetric.auditing.config import Request
-from certimetric.auditing.robustness import attack, exact, measure_robustness
-from certimetric.auditing.splits import ATTACK_STREAM, Split, make_split, stream
+from certimetric.auditing.kinds import find_kinds
+from certimetric.auditing.robustness import ATTACKS, attack, exact, measure_robustness
+from certimetric.auditing.splits import ATTACK_STREAM, Split, stream
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
+from certimetric.certify.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
 from certimetric.geometry.neighbors import single_threaded
@@ -25,7 +27,7 @@ from certimetric.geometry.neighbors import single_threaded
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-EVIDENCE_SCHEMA = "certimetric.audit-evidence/2"
+EVIDENCE_SCHEMA = "certimetric.audit-evidence/3"
 N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
@@ -65,7 +67,7 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
+        part = request.part(cell["split"])
         metric = MahalanobisMetric.from_components(cell["components"])
         classifier = fitted_classifier(request, metric, part)
         evidence = _examine(request, classifier, part, cell["split"])
@@ -87,15 +89,16 @@ def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: 
     result, minimal = attack(request, classifier, X), exact(classifier, X)
     nodes = FRAGILE_NODES if request.norm.dual_order == 2 else FRAGILE_NODES_LP
     nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=np.inf, node_limit=nodes)
+    kept = _keeping_kinds(request, classifier, part, fragile)
     sample = np.isin(rows, drawn)
     random = _perturb(request, classifier, part, rows, predicted, radii, rng)
     return {
         "split": split,
         "fragile": [
-            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, nearest, i)
+            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, nearest, kept, i)
             for i, row in enumerate(fragile)
         ],
-        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal),
+        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal, nearest),
         "random": random,
         "robustness": measure_robustness(
             request,
@@ -110,26 +113,73 @@ def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: 
     }
 
 
+def _keeping_kinds(
+    request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, rows: Indices
+) -> AttackResult | None:
+    """Small changes of test instances, in original units, that keep whole numbers whole and categories categories.
+
+    None where every feature is a number, and for pictures, whose pixels are shown as they are.
+    """
+    data = request.data
+    if data.image_shape is not None or not len(rows):
+        return None
+    norm = request.norm.in_units(part.scale)
+    threat = find_kinds(data.X, data.feature_names, data.imputed).threat(norm)
+    if threat is None:
+        return None
+    X = part.original[part.test[rows]]
+    unscaled = CertifiedKNeighborsClassifier(
+        request.n_neighbors, metric=classifier.metric_.compose(part.scale), norm=norm
+    ).fit(part.original[part.train], request.codes[part.train])
+    result = AttackResult(X, np.zeros(len(X), dtype=bool), np.full(len(X), np.inf), unscaled.predict(X))
+    try:
+        # A median that is no whole number stands where one was missing: nothing is told of such an instance.
+        able = (threat.bind(X.shape[1]).repair(X, X) == X).all(axis=1)
+    except ValueError:  # nothing that varies may change
+        return result
+    if able.any():
+        found = BestOf(ATTACKS)(unscaled, X[able], threat=threat)
+        for field in fields(result):
+            getattr(result, field.name)[able] = getattr(found, field.name)
+    return result
+
+
 def _part(result: Any, rows: NDArray[np.bool_]) -> Any:
     """A result for some of its instances."""
     return replace(result, **{field.name: getattr(result, field.name)[rows] for field in fields(result)})
 
 
 def _attacks_against_certificates(
-    part: Split, rows: Indices, radii: Array, result: AttackResult, minimal: MinimalPerturbation | None
+    part: Split,
+    rows: Indices,
+    radii: Array,
+    result: AttackResult,
+    minimal: MinimalPerturbation | None,
+    nearest: MinimalPerturbation,
 ) -> dict[str, Any]:
-    """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance."""
-    bounds = [(radii, result.distances)]
-    if minimal is not None:
-        bounds += [(radii, minimal.radii), (minimal.lower, result.distances)]
+    """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance.
+
+    ``minimal`` is about all ``rows`` (or None), ``nearest`` about the first of them.
+    """
+    bounds = [(radii, result.distances, "certified radius")]
+    for found in (nearest,) if minimal is None else (nearest, minimal):
+        some = slice(len(found.radii))
+        # A radius that is proven is exact up to the tolerance of the proof: no attack can be nearer, and none may
+        # change a prediction where the radius is infinite.
+        exact_radius = np.where(found.proven, found.radii * (1 - PROVEN), 0.0)
+        bounds += [
+            (radii[some], found.radii, "certified radius"),
+            (found.lower, result.distances[some], "proven lower bound"),
+            (exact_radius, result.distances[some], "exact radius"),
+        ]
     vulnerable = np.isfinite(radii)
     return {
         "attacked": len(rows),
         "vulnerable": int(vulnerable.sum()),
         "without_flip": int((vulnerable & ~result.success).sum()),
         "inside": [
-            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i])}
-            for below, above in bounds
+            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i]), "bound": name}
+            for below, above, name in bounds
             for i in np.flatnonzero(np.isfinite(above) & (above < below * (1 - TOLERANCE)))
         ],
     }
@@ -166,17 +216,27 @@ def _tell(
     radius: float,
     result: AttackResult,
     nearest: MinimalPerturbation,
+    kept: AttackResult | None,
     i: int,
 ) -> dict[str, Any]:
-    """A fragile instance as the report shows it: the nearest change, feature by feature."""
+    """A fragile instance as the report shows it: the nearest change, feature by feature.
+
+    Where ``kept`` holds a change that keeps to the kinds of the features, that one is told: it may be larger.
+    """
     x = part.X_test[row]
     moved, found, distance = result.adversarial[i], bool(result.success[i]), float(result.distances[i])
     witness = float(request.norm.norm(nearest.witnesses[i] - x))
     if nearest.verified[i] and witness < distance:
         moved, found, distance = nearest.witnesses[i], True, witness
-    original = request.data.X[part.test[row]]
+    original = part.original[part.test[row]]
+    kinds_kept = None
+    if found and kept is not None:
+        could = x + (kept.adversarial[i] - original) / part.scale
+        kinds_kept = bool(kept.success[i] and classifier.predict(could[None])[0] != predicted)
+        if kinds_kept:
+            moved, distance = could, min(distance, float(request.norm.norm(could - x)))
     change = moved - x
-    after = original + change * part.scale
+    after = kept.adversarial[i] if kinds_kept and kept is not None else original + change * part.scale
     most = np.argsort(-np.abs(change), kind="stable")[:N_CHANGES]
     names, shape = request.data.feature_names, request.data.image_shape
     image = None
@@ -203,6 +263,8 @@ def _tell(
         "exact_radius": told(nearest.radii[i]) if nearest.proven[i] else None,
         "adversarial_prediction": request.classes[int(classifier.predict(moved[None])[0])] if found else None,
         "changes": changes if found else [],
+        "change_size": told(float(request.norm.norm(change))) if found else None,
+        "kinds_kept": kinds_kept,
         "image": image,
         "neighbours_before": _neighbours(request, classifier, part, x),
         "neighbours_after": _neighbours(request, classifier, part, moved) if found else None,
@@ -218,7 +280,7 @@ def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, par
 
 def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
     """Anatomy of the metric of a cell in standardised units: of the features that vary in training."""
-    part = make_split(request.data.X, request.codes, request.test_size, request.seed, cell["split"])
+    part = request.part(cell["split"])
     # A feature that never varied in training says nothing about the metric: learners leave its weight as it was.
     varies = np.flatnonzero(np.ptp(part.X_train, axis=0) > 0)
     if not len(varies):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from certimetric.auditing.saved import SavedResult
 from certimetric.report import render_audit, render_audit_fragment, summary_table
 
@@ -41,8 +43,9 @@ class AuditResult(SavedResult):
         Returns
         -------
         frame : DataFrame
-            Columns ``learner``, ``split``, ``error``, ``noise_error@σ`` for every noise level, ``certified@ε`` for the
-            quoted ε and every radius of the curve, ``median_radius``, ``fit_seconds``; NaN where a split failed.
+            Columns ``learner``, ``split``, ``error``, ``balanced_accuracy``, ``noise_error@σ`` for every noise level,
+            ``certified@ε`` for the quoted ε and every radius of the curve, ``median_radius``, ``fit_seconds``; NaN
+            where a split failed.
         """
         import pandas as pd
 
@@ -53,12 +56,13 @@ class AuditResult(SavedResult):
                 row = {"learner": learner["spec"], "split": split["split"]}
                 if "failed" not in split:
                     row["error"] = split["error"]
+                    row["balanced_accuracy"] = split.get("balanced_accuracy")
                     row |= _named("noise_error", protocol["noise"], split["noise_error"])
                     row |= _named("certified", protocol["eps"], split["certified_accuracy"])
                     row["median_radius"] = float(split["median_radius"])
                     row["fit_seconds"] = split["fit_seconds"]
                 rows.append(row)
-        columns = ["learner", "split", "error"]
+        columns = ["learner", "split", "error", "balanced_accuracy"]
         columns += [f"noise_error@{level:g}" for level in protocol["noise"]]
         columns += [f"certified@{eps:g}" for eps in protocol["eps"]]
         return pd.DataFrame(rows, columns=[*columns, "median_radius", "fit_seconds"])
@@ -74,12 +78,62 @@ class AuditResult(SavedResult):
             row: dict[str, Any] = {"learner": learner["spec"]}
             if (told := learner["summary"]) is not None:
                 row["error"] = told["error"]["mean"]
+                row["balanced_accuracy"] = told.get("balanced_accuracy", {}).get("mean")
                 row |= _named("noise_error", protocol["noise"], [entry["mean"] for entry in told["noise_error"]])
                 row[f"certified@{protocol['report_eps']:g}"] = told["certified_accuracy"][quoted]["mean"]
                 row["median_radius"] = float(told["median_radius"]["mean"])
                 row["fit_seconds"] = told["fit_seconds"]["mean"]
             rows.append(row)
         return pd.DataFrame(rows)
+
+    def per_class(self) -> pd.DataFrame:
+        """A row for each learner and class that was tested, over all splits, the worst class first.
+
+        Returns
+        -------
+        frame : DataFrame
+            Columns ``learner``, ``class``, ``count``, ``recall``, ``precision`` (NaN where no instance was told to be
+            of the class), ``median_radius``.
+        """
+        import pandas as pd
+
+        columns = ["learner", "class", "count", "recall", "precision", "median_radius"]
+        rows = [
+            {"learner": learner["spec"], **row, "median_radius": float(row["median_radius"])}
+            for learner in self.document["learners"]
+            for row in learner["per_class"]
+        ]
+        return pd.DataFrame(rows, columns=columns).astype({"recall": float, "precision": float})
+
+    def confusion_matrix(self, learner: str | None = None) -> pd.DataFrame:
+        """How often each class was told as each class, over the test instances of all splits.
+
+        Parameters
+        ----------
+        learner : str, default=None
+            Its specification; None for the recommended one.
+
+        Returns
+        -------
+        counts : DataFrame
+            A row for each true class, a column for each predicted one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such learner, or none is recommended.
+        """
+        import pandas as pd
+
+        spec = self.document["verdict"].get("recommended") if learner is None else learner
+        specs = [each["spec"] for each in self.document["learners"]]
+        if spec not in specs:
+            raise ValueError(f"learner must be one of {', '.join(specs)}, got {spec!r}")
+        classes = self.document["data"]["classes"]
+        counts = np.zeros((len(classes), len(classes)), dtype=int)
+        for true, predicted, count in self.document["learners"][specs.index(spec)]["confusions"]:
+            counts[true, predicted] = count
+        return pd.DataFrame(counts, pd.Index(classes, name="true"), pd.Index(classes, name="predicted"))
 
     def to_html(self, *, title: str | None = None) -> str:
         """The report: one HTML page that needs no network."""

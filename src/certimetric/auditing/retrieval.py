@@ -33,6 +33,7 @@ from certimetric.auditing.retrieval_summary import estimate, per_class
 from certimetric.auditing.retrieval_verdict import conclude, judge_thresholds, recommend
 from certimetric.auditing.run import describe_machine, describe_versions
 from certimetric.auditing.runner import prepare_folder
+from certimetric.geometry.threads import threads_for_pictures
 from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def audit_retrieval(
         Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
     queries : ImageSet
     gallery : ImageSet, default=None
-        None for the queries themselves; a query is never its own result.
+        None for the queries themselves; a query is never its own result, nor is an item of its group, see
+        :class:`certimetric.deep.ImageSet`.
     norm : {"linf", "l2"}, default="linf"
         How a perturbation is measured, in pixels from 0 to 1.
     eps : sequence of float, default=None
@@ -92,8 +94,9 @@ def audit_retrieval(
         Of the labels 0, 1, ….
     fail_under : str or sequence of str, default=()
         Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
-        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` or, of an audit that certifies, ``certified@EPS`` (R@1). Without a
-        model it is about the recommended one.
+        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
+        ``certified@EPS`` (R@1). Without a model it is about the recommended one. Without any the audit reports, and
+        its status is never PASS.
     ers : bool, default=False
         Measure the empirical robustness score too, see :func:`certimetric.deep.empirical_robustness_score`: nine more
         attacks of 32 steps, in l∞ whatever the norm.
@@ -127,7 +130,7 @@ def audit_retrieval(
     >>> from certimetric.deep import ImageSet, embedding_model
     >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
     >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).status
-    'PASS'
+    'WARN'
     """
     request = make_request(
         models,
@@ -159,6 +162,7 @@ def run_retrieval_audit(
 ) -> RetrievalAudit:
     """Carry out a validated audit; see :func:`audit_retrieval`."""
     from certimetric.deep.embeddings import device_of
+    from certimetric.deep.randomness import seeded
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
@@ -171,7 +175,8 @@ def run_retrieval_audit(
     worst, white, indices, certificates, found = {}, {}, {}, {}, {}
     steps = len(request.subjects) * (2 + len(request.eps) * len(request.attacks)) + 1
     steps += N_GOALS * len(request.subjects) * request.ers
-    with progress_bar(progress, steps) as advance:
+    threads = threads_for_pictures(request.queries.images.shape[1:])
+    with threads, seeded(request.seed), progress_bar(progress, steps) as advance:
         for subject in request.subjects:
             index = indices[subject.name] = _index(request, subject)
             clean, attacked = _scores(request, subject, index, cells, advance)
@@ -189,8 +194,8 @@ def run_retrieval_audit(
             advance(False)
         checks = run_checks(request, indices, worst, white, training)
         advance(False)
-    checks += beaten_by_pixels(learners, quoted)
-    checks += check_certificates(request, certificates, found, indices)
+        checks += beaten_by_pixels(learners, quoted)
+        checks += check_certificates(request, certificates, found, indices)
     recommended = recommend(learners, quoted)
     thresholds = judge_thresholds(request.thresholds, learners, recommended)
     queries, gallery = request.queries, request.gallery
@@ -215,6 +220,7 @@ def run_retrieval_audit(
             "n_queries": len(queries),
             "n_without_positive": request.n_without_positive,
             "n_gallery": len(gallery),
+            "n_groups": None if gallery.groups is None else len(set(gallery.groups.tolist())),
             "n_classes": len(set(gallery.labels.tolist())),
             "image_shape": list(gallery.images.shape[1:]),
             "sha256": cells.data,
@@ -287,8 +293,9 @@ def _least(scores: Sequence[Scores]) -> Scores:
 def _learner(
     request: RetrievalRequest, subject: Subject, index: Index, clean: Scores, attacked: list[list[Scores]]
 ) -> dict[str, Any]:
-    from certimetric.deep.retrieval import nmi
+    from certimetric.deep.retrieval import CLUSTERED, nmi
 
+    clustered = len(index.labels) <= CLUSTERED
     quoted = request.eps.index(request.report_eps)
     return {
         "spec": subject.name,
@@ -297,7 +304,8 @@ def _learner(
         "dim": int(index.embeddings.shape[1]),
         "n_parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
         "training": _training(subject.run),
-        "clean": {name: estimate(clean[name]) for name in SCORES} | {"nmi": nmi(index.embeddings, index.labels)},
+        "clean": {name: estimate(clean[name]) for name in SCORES}
+        | {"nmi": nmi(index.embeddings, index.labels) if clustered else None},
         "attacked": [
             {
                 "eps": eps,

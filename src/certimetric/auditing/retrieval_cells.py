@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import certimetric
+from certimetric.auditing.cells import told as as_json
 from certimetric.auditing.retrieval_request import RetrievalRequest, Subject, embedded
 from certimetric.geometry.files import write_atomically
 
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
     from certimetric.deep import Attack, Certifier, Index
 
 CELL_SCHEMA = "certimetric.retrieval-cell/1"
-CERTIFICATE_SCHEMA = "certimetric.retrieval-certificate/1"
+CERTIFICATE_SCHEMA = "certimetric.retrieval-certificate/2"
 SCORES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
 _PROBED = 8  # queries by whose embeddings a model is known too: code and settings are not in its weights
-
-_UNBOUNDED = 1e9  # a radius that no perturbation of pixels reaches: JSON has no infinity
 
 Scores = dict[str, NDArray[np.float64]]
 
@@ -74,7 +73,10 @@ class Cells:
         return told
 
     def certificate(self, subject: Subject, certifier: Certifier) -> dict[str, Any]:
-        """What a certifier finds of the queries: its settings, and the radius within which each stays right, or −1."""
+        """What a certifier finds of the queries: its settings, and the radius within which each stays right, or −1.
+
+        A radius without end is "inf", as JSON can hold it.
+        """
         from certimetric.deep import certify_retrieval
 
         file = None if self.folder is None else self.folder / f"{self._key(subject, repr(certifier))}.json"
@@ -89,7 +91,7 @@ class Cells:
             "constant": made.certified.constant,
             "confidence": made.confidence,
             "abstained": float(made.abstained.mean()),
-            "radii": np.minimum(made.correct_radii, _UNBOUNDED).tolist(),
+            "radii": [as_json(radius) for radius in made.correct_radii.tolist()],
         }
         self.computed += 1
         if file is not None:
@@ -121,7 +123,7 @@ def _read_certificate(file: Path, n: int) -> dict[str, Any] | None:
     try:
         content = dict(json.loads(file.read_text(encoding="utf-8")))
         whole = content.pop("schema") == CERTIFICATE_SCHEMA and len(content["radii"]) == n
-        return content if whole and np.isfinite(np.asarray(content["radii"], dtype=float)).all() else None
+        return content if whole and not np.isnan(np.asarray(content["radii"], dtype=float)).any() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -143,13 +145,15 @@ def probe_hash(subject: Subject, request: RetrievalRequest) -> str:
 
 
 def data_hash(request: RetrievalRequest) -> str:
-    """Digest of queries and gallery: pictures, labels and ids."""
+    """Digest of queries and gallery: pictures, labels, ids and groups."""
     digest = hashlib.sha256()
     for part in (request.queries, request.gallery):
         for batch in part.batches(256):
             digest.update(_bytes(batch.tensor()))
         digest.update(_bytes(part.labels))
         digest.update(_bytes(part.ids))
+        if part.groups is not None:
+            digest.update(_bytes(part.groups))
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.auditing.cells import told as as_json
 from certimetric.auditing.retrieval_cells import Cells, Scores
 from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval_summary import estimate
@@ -33,7 +34,7 @@ def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -
         ``method``, ``settings``, ``constant`` (Lipschitz), ``confidence``, ``abstained`` (share), ``recall`` (R@1 of
         what is certified, without a perturbation), ``at`` (certified R@1 with its interval for every ε of the audit)
         and ``curve``; or ``method`` None and ``reason`` where there is no certificate. ``radii`` of the queries, −1
-        where the prediction is wrong, are for the checks.
+        where the prediction is wrong and "inf" where nothing changes it, are for the checks.
     """
     if request.certify is None:
         return None
@@ -47,7 +48,7 @@ def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -
                 raise
             best = {"method": None, "reason": f"{str(error)[:1].upper()}{str(error)[1:]}."}
             continue
-        share = float((np.asarray(told["radii"]) >= request.report_eps).mean())
+        share = float((np.asarray(told["radii"], dtype=float) >= request.report_eps).mean())
         if share > most:
             best, most = told, share
         if share >= _ENOUGH:
@@ -94,7 +95,7 @@ def tell(request: RetrievalRequest, told: Mapping[str, Any] | None) -> dict[str,
         "recall": _share(radii, 0.0),
         "at": [_share(radii, size) for size in request.eps],
         "curve": {"eps": eps.tolist(), "recall": [float((radii >= size).mean()) for size in eps]},
-        "median_radius": float(np.median(np.maximum(radii, 0.0))) if np.isfinite(np.median(radii)) else None,
+        "median_radius": as_json(float(np.median(np.maximum(radii, 0.0)))),
     }
 
 
@@ -132,6 +133,9 @@ def check_certificates(
     indices : mapping of str to Index
         By model.
     """
+    if request.certify is None:
+        message = "No certificates were asked for."
+        return [{"code": CODE, "title": TITLE, "severity": "not applicable", "learner": None, "message": message}]
     verdicts = []
     for name, told in certificates.items():
         if told is not None:
@@ -166,9 +170,9 @@ def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) 
     import torch
     from scipy.stats import binom
 
-    from certimetric.deep import ImageSet, SmoothingCertifier
+    from certimetric.deep import SmoothingCertifier
 
-    radii, eps = torch.tensor(told["radii"]), min(request.eps)
+    radii, eps = torch.from_numpy(np.asarray(told["radii"], dtype=float)), min(request.eps)
     rows = (radii > eps * (1 + 1e-5)).nonzero()[: request.n_checked, 0]
     if not len(rows):
         reason = (
@@ -178,7 +182,7 @@ def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) 
     sample = request.queries.select(rows)
     moved = index.attacked(sample, request.make_attack(request.attacks[0], eps)).cpu()
     again = SmoothingCertifier(**{**told["settings"], "seed": request.seed + 1})
-    found = again.certify(index.model, ImageSet(moved, sample.labels, sample.ids), index.gallery, index.batch_size)
+    found = again.certify(index.model, sample.with_images(moved), index.gallery, index.batch_size)
     n = int(((found.predictions != np.asarray(sample.labels)) & ~found.abstained).sum())
     # Each of the two certificates of a query may fail by chance.
     allowed = int(binom.ppf(0.999, len(rows), min(2 * again.alpha, 1.0)))

@@ -38,8 +38,8 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     chosen = queries.select(torch.from_numpy(rows))
     attacked = index.attacked(chosen, attack)
     originals = chosen.tensor()
-    before = index.nearest(originals, chosen.ids, N_RESULTS).cpu()
-    after = index.nearest(attacked, chosen.ids, N_RESULTS).cpu()
+    before = index.nearest(originals, chosen.keys, N_RESULTS).cpu()
+    after = index.nearest(attacked, chosen.keys, N_RESULTS).cpu()
     labels = request.gallery.labels.cpu()
     broken = (labels[after[:, 0]] != chosen.labels.cpu()).numpy()
     found = []
@@ -115,7 +115,7 @@ def embedding_map(request: RetrievalRequest, index: Index, attack: Attack) -> di
     moves = []
     if len(chosen):
         attacked = index.attacked(chosen, attack)
-        nearest = index.nearest(attacked, chosen.ids, 1)[:, 0].cpu()
+        nearest = index.nearest(attacked, chosen.keys, 1)[:, 0].cpu()
         broken = (request.gallery.labels.cpu()[nearest] != chosen.labels.cpu()).numpy()
         before, after = (_project(index, x, centre, axes) for x in (chosen.tensor(), attacked))
         codes = np.searchsorted(shown, own[asked])

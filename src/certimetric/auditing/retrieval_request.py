@@ -74,6 +74,7 @@ class RetrievalRequest:
     source: str
     class_names: tuple[str, ...]
     n_without_positive: int
+    n_guessed: int = 0
     thresholds: tuple[Threshold, ...] = field(default=())
     ers: bool = False
     certify: str | None = None
@@ -134,7 +135,9 @@ def make_request(
     import torch
     from torch import nn
 
-    from certimetric.deep.identity import with_own_ids
+    from certimetric.deep import ImageSet
+    from certimetric.deep.embeddings import labels_by_position
+    from certimetric.deep.identity import same_pictures
     from certimetric.deep.retrieval import with_positive
 
     named = [*subjects, *(Subject(key, model, type(model).__name__) for key, model in models.items())]
@@ -161,8 +164,11 @@ def make_request(
         )
     if n_queries < 1 or n_checked < 0:
         raise ValueError(f"n_queries must be at least 1 and n_checked not negative, got {n_queries} and {n_checked}")
-    items = queries if gallery is None else gallery
-    queries = with_own_ids(queries, items)
+    queries, items, known = labels_by_position(queries, queries if gallery is None else gallery)
+    class_names = known or class_names
+    queries, n_guessed = same_pictures(queries, items)
+    if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
+        queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
     if len(torch.unique(items.labels)) < 2:
         raise ValueError("the gallery must hold at least two classes")
     able = with_positive(queries, items).nonzero()[:, 0]
@@ -189,6 +195,7 @@ def make_request(
         source=printable(source),
         class_names=tuple(printable(str(told)) for told in class_names),
         n_without_positive=len(queries) - len(able),
+        n_guessed=n_guessed,
         ers=ers,
         thresholds=tuple(parse_threshold(text, specs, figures=figures, at=radii) for text in texts),
         certify=certify,
@@ -198,9 +205,11 @@ def make_request(
 def embedded(subject: Subject, images: Tensor) -> Tensor:
     """What a model makes of images; an error names the model."""
     from certimetric.deep import embed
+    from certimetric.deep.randomness import seeded
 
     try:
-        return embed(subject.model, images)
+        with seeded(0):
+            return embed(subject.model, images)
     except Exception as error:  # a model of the user's may raise anything
         if is_interrupt(error):
             raise

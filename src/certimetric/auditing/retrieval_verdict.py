@@ -6,15 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.auditing.retrieval_certificates import certified_recall
+from certimetric.auditing.retrieval_certificates import CODE, certified_recall
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import counted
 from certimetric.report.document import PIXELS
 from certimetric.report.formatting import size_name
 
+NO_STANDARD = "no threshold was declared, so nothing is passed"
+
 Learner = Mapping[str, Any]
 _NORMS = {"linf": "l∞", "l2": "l2"}
-_UNITS = {"pixels": "in pixels from 0 to 1", "embedding": "of its embedding"}
+_UNITS = {
+    "pixels": "in pixels from 0 to 1",
+    "embedding": "of its embedding",
+    "neighbour distance": "in median distances to the nearest item",
+}
 
 
 def recommend(learners: Sequence[Learner], quoted: int) -> int:
@@ -78,7 +84,11 @@ def conclude(
     thresholds: Sequence[Mapping[str, Any]],
     recommended: int,
 ) -> dict[str, str]:
-    """Status and sentence: FAIL if a threshold does not hold, WARN if a check found an issue, PASS otherwise."""
+    """Status and sentence.
+
+    FAIL if a threshold does not hold or a certificate was broken; WARN if any other check found an issue; else PASS
+    where thresholds were declared, and REPORT where none was: there is no standard to pass.
+    """
     missed = [entry for entry in thresholds if not entry["passed"]]
     issues = [entry for entry in checks if entry["severity"] == "issue"]
     parts = [_recommendation(protocol, learners, recommended)]
@@ -91,9 +101,16 @@ def conclude(
         parts.append(f"{counted(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
     elif thresholds:
         parts.append("the threshold holds" if len(thresholds) == 1 else f"all {len(thresholds)} thresholds hold")
-    if issues:
-        parts.append(f"{counted(len(issues), 'reliability check')} found an issue")
-    return {"status": "FAIL" if missed else "WARN" if issues else "PASS", "sentence": "; ".join(parts) + "."}
+    broken = [entry for entry in issues if entry["code"] == CODE]
+    if broken:
+        parts.append("a certificate was broken, which is an error of this library")
+    if others := [entry for entry in issues if entry not in broken]:
+        titles = ", ".join(dict.fromkeys(str(entry["title"]).lower() for entry in others))
+        parts.append(f"{counted(len(others), 'reliability check')} found an issue ({titles})")
+    status = "FAIL" if missed or broken else "WARN" if issues else "PASS" if thresholds else "REPORT"
+    if status == "REPORT":
+        parts.append(NO_STANDARD)
+    return {"status": status, "sentence": "; ".join(parts) + "."}
 
 
 def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.attacks import AttackResult, BestOf, RegionAttack, SmoothedVoteAttack
+from certimetric.auditing.cells import told
 from certimetric.auditing.config import Request
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 
@@ -105,7 +106,8 @@ def _share(flags: NDArray[np.bool_]) -> float:
     return float(flags.mean())
 
 
-def _median_ratio(lower: Array, upper: Array) -> float | None:
+def _median_ratio(lower: Array, upper: Array) -> float | str | None:
     """Median of ``lower / upper`` where the upper one is finite and not 0; None if it is so nowhere."""
     known = np.isfinite(upper) & (upper > 0)
-    return float(np.median(lower[known] / upper[known])) if known.any() else None
+    # Infinite only where a bound is broken, which a check says; the document must hold it all the same.
+    return told(np.median(lower[known] / upper[known])) if known.any() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import time
@@ -14,24 +16,32 @@ from typing import Any
 import numpy as np
 
 import certimetric
+from certimetric.auditing import data_checks  # noqa: F401 (registers its checks)
+from certimetric.auditing.cells import canonical
 from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import Request
 from certimetric.auditing.evidence import describe_metric
+from certimetric.auditing.kinds import describe_features
 from certimetric.auditing.result import AuditResult
 from certimetric.auditing.robustness import ATTACKS
 from certimetric.auditing.runner import Findings, prepare_folder, run_cells
+from certimetric.auditing.saved import refuse_other_report
 from certimetric.auditing.summary import (
     Array,
     choose_eps,
+    confusions,
     correctness_radii,
     finished,
+    majority_baseline,
     per_class,
     radius_quantiles,
     summarise,
     tell_split,
 )
 from certimetric.auditing.verdict import conclude, judge_thresholds, recommend
+from certimetric.datasets import Dataset
 from certimetric.report.document import SCHEMA
+from certimetric.report.formatting import NORMS
 
 _VERSIONS = ("numpy", "scipy", "scikit-learn", "numba", "joblib")
 
@@ -57,15 +67,23 @@ def run_audit(
         Heading of the report.
     progress : bool
         Show a progress bar on stderr.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds the report of an audit with other options.
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
+    options = audit_options(request)
     if folder is not None:
+        refuse_other_report(folder, options)
         prepare_folder(folder, "cells", "metrics")
     found = run_cells(request, folder, progress=progress)
     document = _figures(request, found)
     document["reproduction"] = {
         "command": command or _call(request),
+        "options": options,
         "started": started.isoformat(timespec="seconds"),
         "wall_seconds": time.perf_counter() - clock,
         "versions": describe_versions(_VERSIONS),
@@ -84,6 +102,25 @@ def run_audit(
     return result
 
 
+def audit_options(request: Request) -> dict[str, Any]:
+    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
+    norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
+    return {
+        "data": request.data.sha256(),
+        "imputed": canonical(request.data.imputed),
+        "classes": list(request.classes),
+        "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+        "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+        "n_neighbors": request.n_neighbors,
+        "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
+        "noise": list(request.noise),
+        "eps": None if request.eps is None else list(request.eps),
+        "repeats": request.repeats,
+        "test_size": request.test_size,
+        "seed": request.seed,
+    }
+
+
 def _figures(request: Request, found: Findings) -> dict[str, Any]:
     """The document but for its reproduction: a function of the request and the findings alone."""
     radii: list[list[Array]] = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
@@ -94,7 +131,7 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
     checks = run_checks(Evidence(request, learners, found.evidence, warnings, quoted))
     recommended = recommend(learners, quoted)
     thresholds = judge_thresholds(request, learners, radii, recommended)
-    data = request.data
+    data, baseline = request.data, majority_baseline(request)
     return {
         "schema": SCHEMA,
         "data": {
@@ -106,6 +143,8 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
             "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
             "feature_names": list(data.feature_names),
             "image_shape": None if data.image_shape is None else list(data.image_shape),
+            "features": describe_features(request),
+            "imputed": _imputed(data),
             "sha256": data.sha256(),
         },
         "protocol": {
@@ -120,18 +159,25 @@ def _figures(request: Request, found: Findings) -> dict[str, Any]:
             "eps": eps,
             "report_eps": quoted_eps,
         },
+        "baseline": baseline,
         "learners": learners,
         "checks": checks,
         "thresholds": thresholds,
-        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps),
+        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps, baseline),
     }
+
+
+def _imputed(data: Dataset) -> dict[str, int]:
+    """How many cells of each feature were missing, and hold the median of the training part of each split."""
+    counts = [] if data.imputed is None else data.imputed.sum(axis=0).tolist()
+    return {name: count for name, count in zip(data.feature_names, counts) if count}
 
 
 def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps: list[float]) -> dict[str, Any]:
     subject, cells = request.subjects[i], found.cells[i]
     done = finished(cells)
     left = iter(radii)
-    splits = [tell_split(cell, None if "failed" in cell else next(left), eps) for cell in cells]
+    splits = [tell_split(request, cell, None if "failed" in cell else next(left), eps) for cell in cells]
     evidence = found.evidence[i]
     return {
         "spec": subject.spec,
@@ -141,6 +187,7 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "summary": summarise(splits),
         "radius_quantiles": radius_quantiles(radii),
         "per_class": per_class(request, done, radii),
+        "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0]) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),
         "robustness": None if evidence is None else evidence.get("robustness"),

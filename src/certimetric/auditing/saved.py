@@ -33,12 +33,12 @@ class SavedResult:
 
     @property
     def status(self) -> str:
-        """PASS, WARN or FAIL."""
+        """FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt."""
         return str(self.document["verdict"]["status"])
 
     @property
     def passed(self) -> bool:
-        """Whether every threshold holds and no certificate was broken: the status is not FAIL."""
+        """Whether nothing failed: no threshold is missed and no certificate was broken (the status is not FAIL)."""
         return self.status != "FAIL"
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,3 +111,52 @@ def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]
         return file, json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError(f"{str(file)!r} is not a results file of certimetric: it is not JSON") from None
+
+
+def refuse_other_report(folder: Path, options: Mapping[str, Any]) -> None:
+    """See that a folder holds no report, or that of an audit with the same options: none is written over in silence.
+
+    Parameters
+    ----------
+    folder : Path
+        Where an audit is to be written.
+    options : dict
+        What its figures depend on, as JSON; kept in the document as ``reproduction.options``.
+
+    Raises
+    ------
+    ValueError
+        If it holds the report of another audit; the message names what differs.
+    """
+    if (difference := _difference(folder, options)) is not None:
+        raise ValueError(
+            f"out: the folder {str(folder)!r} holds the report of another audit ({difference}): take another folder, "
+            f"or remove {RESULTS_FILE} there to write over it"
+        )
+
+
+def own_folder(folder: Path, options: Mapping[str, Any]) -> Path:
+    """The folder, or where it holds the report of another audit, the first of FOLDER-2, FOLDER-3, … that does not."""
+    found, number = folder, 1
+    while _difference(found, options) is not None:
+        number += 1
+        found = folder.with_name(f"{folder.name}-{number}")
+    return found
+
+
+def _difference(folder: Path, options: Mapping[str, Any]) -> str | None:
+    """What differs between the audit whose report is in a folder and one with these options; None if nothing does."""
+    try:
+        _, document = read_document(folder / RESULTS_FILE)
+        told = document["reproduction"]["options"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "whose options are not known"
+    asked = json.loads(json.dumps(options))
+    for name in dict.fromkeys([*asked, *told]):
+        before, now = told.get(name), asked.get(name)
+        if before != now:
+            short = isinstance(before, (str, int, float)) and isinstance(now, (str, int, float)) and name != "data"
+            return f"with {name} {before}, not {now}" if short else f"with other {name}"
+    return None

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
+from certimetric.datasets import fill_gaps
+
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -69,6 +71,8 @@ class Split:
         Rows of the data.
     X_train, X_test : arrays
         Standardised with ``mean`` and ``scale`` of the training part; constant features have scale 1.
+    original : array
+        All rows in original units, gaps filled.
     """
 
     train: Indices
@@ -77,13 +81,18 @@ class Split:
     X_test: Array
     mean: Array
     scale: Array
+    original: Array
 
 
-def make_split(X: Array, codes: Indices, test_size: float, seed: int, split: int) -> Split:
-    """Split and standardise; nothing of the test part enters the scale."""
+def make_split(
+    X: Array, codes: Indices, test_size: float, seed: int, split: int, imputed: NDArray[np.bool_] | None = None
+) -> Split:
+    """Split, fill gaps and standardise; nothing of the test part enters the medians and the scale."""
     train, test = split_indices(codes, test_size, seed, split)
+    if imputed is not None:
+        X = fill_gaps(X, imputed, train)
     scaler = StandardScaler().fit(X[train])
-    return Split(train, test, scaler.transform(X[train]), scaler.transform(X[test]), scaler.mean_, scaler.scale_)
+    return Split(train, test, scaler.transform(X[train]), scaler.transform(X[test]), scaler.mean_, scaler.scale_, X)
 
 
 def unit_noise(shape: tuple[int, ...], seed: int, split: int) -> Array:

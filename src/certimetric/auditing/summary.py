@@ -12,7 +12,7 @@ from scipy.stats import t
 
 from certimetric.auditing.cells import told
 from certimetric.auditing.config import Request
-from certimetric.auditing.splits import split_indices
+from certimetric.auditing.splits import held_out_counts, split_indices
 
 Array = NDArray[np.float64]
 Cell = dict[str, Any]
@@ -46,9 +46,46 @@ def certified_accuracy(radii: Array, eps: float) -> float:
     return float((radii >= eps).mean())
 
 
+def confusions(request: Request, cells: Sequence[Cell]) -> list[list[int]]:
+    """``[class, answer, count]`` for every answer that was given to some class, as positions in the classes."""
+    if not cells:
+        return []
+    n = len(request.classes)
+    told = np.concatenate([n * true_codes(request, cell) + np.array(cell["predicted"]) for cell in cells])
+    pairs, counts = np.unique(told, return_counts=True)
+    return [[*divmod(pair, n), count] for pair, count in zip(pairs.tolist(), counts.tolist())]
+
+
+def balanced_accuracy(codes: NDArray[np.int64], right: NDArray[np.bool_]) -> float:
+    """Mean over the classes that are there of the share of their instances that is told right."""
+    counts = np.bincount(codes)
+    found = np.bincount(codes, weights=right)
+    return float((found[counts > 0] / counts[counts > 0]).mean())
+
+
+def majority_baseline(request: Request) -> dict[str, Any]:
+    """What always answering the most frequent class of the training part gives: the same in every split.
+
+    Its answer never changes, so its accuracy is certified at every ε.
+    """
+    counts = np.bincount(request.codes, minlength=len(request.classes))
+    held_out = held_out_counts(counts, request.test_size)
+    answer = int((counts - held_out).argmax())
+    return {
+        "class": request.classes[answer],
+        "error": float(1.0 - held_out[answer] / held_out.sum()),
+        "balanced_accuracy": float((held_out[answer] > 0) / (held_out > 0).sum()),
+    }
+
+
 def median_radius(radii: Array) -> float:
-    """Median of the correctness radius; a wrong prediction counts as 0."""
+    """Median of the correctness radius in one split; a wrong prediction counts as 0."""
     return float(np.median(np.maximum(radii, 0.0)))
+
+
+def mean_median_radius(radii: Sequence[Array]) -> float:
+    """The median radius of table, figures and thresholds: the mean over splits of the median in each."""
+    return float(np.mean([median_radius(some) for some in radii]))
 
 
 def interval(values: Sequence[float], *, share: bool = False) -> dict[str, Any]:
@@ -90,7 +127,7 @@ def choose_eps(request: Request, radii: Sequence[Sequence[Array]]) -> tuple[list
     tails = [np.quantile(some[np.isfinite(some)], 0.95) for some in pooled if np.isfinite(some).any()]
     largest = max(tails, default=0.0)
     end = _round_up(largest) if largest > 0 else 1.0
-    medians = [float(np.median(some)) for some in pooled]
+    medians = [mean_median_radius(some) for some in radii if len(some)]
     middle = min(float(np.median(medians)), end) if medians else 0.0
     quoted = _round_down(middle if middle > 0 else end / 4)
     # Twelve decimals tell 0.1 + 0.2 as 0.3 without hiding small radii.
@@ -109,12 +146,13 @@ def _round_down(value: float) -> float:
     return float(f"{found[-1]}e{exponent}") if found else float(f"5e{exponent - 1}")
 
 
-def tell_split(cell: Cell, radii: Array | None, eps: Sequence[float]) -> dict[str, Any]:
+def tell_split(request: Request, cell: Cell, radii: Array | None, eps: Sequence[float]) -> dict[str, Any]:
     """One split of one learner as the document has it."""
     if radii is None:
         return {"split": cell["split"], "failed": cell["failed"]}
     return {
         **{key: cell[key] for key in ("split", "n_train", "n_test", "error", "noise_error")},
+        "balanced_accuracy": balanced_accuracy(true_codes(request, cell), radii >= 0),
         "certified_accuracy": [certified_accuracy(radii, size) for size in eps],
         "median_radius": told(median_radius(radii)),
         "fit_seconds": cell["fit_seconds"],
@@ -130,6 +168,7 @@ def summarise(splits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     columns = {key: list(zip(*(split[key] for split in done))) for key in ("noise_error", "certified_accuracy")}
     return {
         "error": interval([split["error"] for split in done], share=True),
+        "balanced_accuracy": interval([split["balanced_accuracy"] for split in done], share=True),
         "noise_error": [interval(values, share=True) for values in columns["noise_error"]],
         "certified_accuracy": [interval(values, share=True) for values in columns["certified_accuracy"]],
         "median_radius": interval([float(split["median_radius"]) for split in done]),
@@ -148,21 +187,29 @@ def radius_quantiles(radii: Sequence[Array]) -> list[float | str] | None:
 
 
 def per_class(request: Request, cells: Sequence[Cell], radii: Sequence[Array]) -> list[dict[str, Any]]:
-    """Error and median radius of every class that was tested, over all splits, the worst first."""
+    """Figures of every class that was tested, over all splits, the worst first.
+
+    ``error`` and ``recall`` are the shares of its instances that are told wrong and right, ``precision`` the share of
+    the instances told to be of it that are (None where none is), ``predicted`` how many are.
+    """
     if not cells:
         return []
-    codes = np.concatenate([true_codes(request, cell) for cell in cells])
-    pooled = np.concatenate(radii)
+    codes = [true_codes(request, cell) for cell in cells]
+    predicted = np.bincount(np.concatenate([cell["predicted"] for cell in cells]), minlength=len(request.classes))
     rows = []
     for code, name in enumerate(request.classes):
-        own = pooled[codes == code]
-        if len(own):
+        own = [some[truth == code] for some, truth in zip(radii, codes)]
+        count, right = sum(map(len, own)), sum(int((some >= 0).sum()) for some in own)
+        if count:
             rows.append(
                 {
                     "class": name,
-                    "count": len(own),
-                    "error": float((own < 0).mean()),
-                    "median_radius": told(median_radius(own)),
+                    "count": count,
+                    "error": (count - right) / count,
+                    "recall": right / count,
+                    "precision": right / int(predicted[code]) if predicted[code] else None,
+                    "predicted": int(predicted[code]),
+                    "median_radius": told(mean_median_radius(own)),
                 }
             )
     return sorted(rows, key=lambda row: (-row["error"], float(row["median_radius"])))

@@ -9,8 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?"
-# Figures of an audit of tables, and whether they are taken at a size.
-TABLE_FIGURES = {"accuracy": False, "median_radius": False, "noise": True, "certified": True}
+# Figures of an audit of tables, and whether they are taken at a size. Recall is taken of a class, which is a name.
+TABLE_FIGURES = {
+    "accuracy": False,
+    "balanced_accuracy": False,
+    "median_radius": False,
+    "noise": True,
+    "certified": True,
+}
 _SIZES = {"noise": "SIGMA"}
 
 
@@ -26,16 +32,20 @@ class Threshold:
     at : float or None
         The size at which it is taken: a noise level or a radius.
     value : float
+    label : str or None
+        The class of which it is taken: ``recall@CLASS``.
     """
 
     learner: str | None
     figure: str
     at: float | None
     value: float
+    label: str | None = None
 
     def expression(self, learner: str) -> str:
         """The condition in words, for the learner that it was applied to."""
-        figure = self.figure if self.at is None else f"{self.figure}@{self.at:g}"
+        of = self.label if self.label is not None else "" if self.at is None else f"{self.at:g}"
+        figure = f"{self.figure}@{of}" if of else self.figure
         return f"{learner}.{figure}>={self.value:g}"
 
 
@@ -46,6 +56,7 @@ def parse_threshold(
     *,
     figures: Mapping[str, bool] = TABLE_FIGURES,
     at: Sequence[float] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Threshold:
     """Read ``[LEARNER.]FIGURE=VALUE``.
 
@@ -60,22 +71,29 @@ def parse_threshold(
         Figures of the audit, and whether each is taken at a size: ``certified@0.5``.
     at : sequence of float, optional
         Sizes that were measured; None where any can be told.
+    classes : sequence of str, optional
+        Classes that are tested, whose recall can be asked for; None for an audit without ``recall@CLASS``.
 
     Raises
     ------
     ValueError
-        If it is not understood, or asks for a learner or a size that is not part of the audit.
+        If it is not understood, or asks for a learner, a size or a class that is not part of the audit.
 
     Examples
     --------
     >>> parse_threshold("lmnn+pl:tau=2.5.certified@0.5=0.6", ["lmnn+pl:tau=2.5"], [])
-    Threshold(learner='lmnn+pl:tau=2.5', figure='certified', at=0.5, value=0.6)
+    Threshold(learner='lmnn+pl:tau=2.5', figure='certified', at=0.5, value=0.6, label=None)
+    >>> parse_threshold("recall@spam=0.9", ["euclidean"], classes=["ham", "spam"])
+    Threshold(learner=None, figure='recall', at=None, value=0.9, label='spam')
     """
     # The learner is greedy: its options may hold dots, so the last dot before a figure is the one that separates.
     pattern = "|".join(f"{name}@(?P<{name}>{_NUMBER})" if sized else name for name, sized in figures.items())
+    if classes is not None:
+        pattern += r"|recall@(?P<label>.+?)"
     match = re.fullmatch(rf"(?:(?P<learner>.+)\.)?(?P<figure>{pattern})\s*>?=\s*(?P<value>[^=]+)", text.strip())
     if match is None:
         known = [f"{name}@{_SIZES.get(name, 'EPS')}" if sized else name for name, sized in figures.items()]
+        known += [] if classes is None else ["recall@CLASS"]
         raise ValueError(
             f"fail_under must be FIGURE=VALUE or LEARNER.FIGURE=VALUE, with the FIGURE {', '.join(known[:-1])} "
             f"or {known[-1]}, got {text!r}"
@@ -90,6 +108,15 @@ def parse_threshold(
     value = _number(match["value"], text)
     if figure != "median_radius" and value > 1:
         raise ValueError(f"fail_under {text!r} must ask for a share between 0 and 1, got {value:g}")
+    if classes is not None and (label := match["label"]) is not None:
+        if label not in classes:
+            close = difflib.get_close_matches(label, list(classes), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            told = ", ".join([*classes[:8], *(["…"] if len(classes) > 8 else [])])
+            raise ValueError(
+                f"fail_under {text!r} names the class {label!r}{hint}, which is not among those tested: {told}"
+            )
+        return Threshold(learner, figure, None, value, label)
     size = _number(match[figure], text) if figures[figure] else None
     measured, name = (noise, "noise level") if figure == "noise" else (at, "ε")
     if (

@@ -11,10 +11,12 @@ import numpy as np
 from certimetric.auditing.cells import told
 from certimetric.auditing.checks import CERTIFICATE_CHECKS
 from certimetric.auditing.config import Request
-from certimetric.auditing.summary import Array, Cell, certified_accuracy, finished, median_radius
+from certimetric.auditing.summary import Array, Cell, certified_accuracy, finished, mean_median_radius
 from certimetric.auditing.thresholds import Threshold
 
 Learner = dict[str, Any]
+
+NO_STANDARD = "no threshold was declared, so nothing is passed"
 
 
 def recommend(learners: Sequence[Learner], quoted: int) -> int | None:
@@ -84,7 +86,11 @@ def _observe(request: Request, threshold: Threshold, learner: Learner, radii: Se
     if threshold.figure == "certified":
         return float(np.mean([certified_accuracy(some, threshold.at or 0.0) for some in radii]))
     if threshold.figure == "median_radius":
-        return float(np.mean([median_radius(some) for some in radii]))
+        return mean_median_radius(radii)
+    if threshold.figure == "balanced_accuracy":
+        return float(np.mean([split["balanced_accuracy"] for split in done]))
+    if threshold.figure == "recall":
+        return float(next(row["recall"] for row in learner["per_class"] if row["class"] == threshold.label))
     if threshold.figure == "noise":
         level = next(i for i, sigma in enumerate(request.noise) if math.isclose(sigma, threshold.at or 0.0))
         return 1.0 - float(np.mean([split["noise_error"][level] for split in done]))
@@ -99,19 +105,27 @@ def conclude(
     recommended: int | None,
     quoted: int,
     eps: float,
-) -> dict[str, str]:
-    """Status and sentence.
+    baseline: dict[str, Any],
+) -> dict[str, str | None]:
+    """Status, sentence, and which learner is recommended.
 
     FAIL if a threshold does not hold, if a check of the certificates found an issue, or if nothing could be fitted;
-    WARN if any other check found an issue; PASS otherwise.
+    WARN if any other check found an issue; else PASS where thresholds were declared, and REPORT where none was.
     """
     missed = [entry for entry in thresholds if not entry["passed"]]
     issues = [entry for entry in checks if entry["severity"] == "issue"]
     broken = [entry for entry in issues if entry["code"] in CERTIFICATE_CHECKS]
-    status = "FAIL" if missed or broken or recommended is None else "WARN" if issues else "PASS"
+    status = overall_status(bool(missed or broken) or recommended is None, bool(issues), bool(thresholds))
     if recommended is None:
-        return {"status": status, "sentence": "No learner could be fitted, so there is nothing to recommend."}
+        sentence = "No learner could be fitted, so there is nothing to recommend."
+        return {"status": status, "sentence": sentence, "recommended": None}
     parts = [_recommendation(request, learners, recommended, quoted, eps)]
+    balanced = learners[recommended]["summary"]["balanced_accuracy"]
+    parts.append(
+        f"always answering {baseline['class']!r}, the most frequent class, is wrong on "
+        f"{100 * baseline['error']:.1f} %, and its balanced accuracy is {100 * baseline['balanced_accuracy']:.1f} % "
+        f"where that of {learners[recommended]['label']} is {_percent(balanced)}"
+    )
     if broken:
         parts.append("a certificate was broken, which is an error of this library")
     if missed:
@@ -120,16 +134,38 @@ def conclude(
         parts.append("the threshold holds" if len(thresholds) == 1 else f"all {len(thresholds)} thresholds hold")
     if others := len(issues) - len(broken):
         parts.append(f"{counted(others, 'reliability check')} found an issue")
-    return {"status": status, "sentence": "; ".join(parts) + "."}
+    if status == "REPORT":
+        parts.append(NO_STANDARD)
+    return {"status": status, "sentence": "; ".join(parts) + ".", "recommended": learners[recommended]["spec"]}
+
+
+def overall_status(failed: bool, issues: bool, thresholds: bool) -> str:
+    """FAIL, WARN, PASS or REPORT: without a declared threshold nothing passes, and the audit reports what it found.
+
+    Parameters
+    ----------
+    failed : bool
+        Whether a threshold or a certificate is broken, or there is nothing to judge.
+    issues : bool
+        Whether a reliability check found an issue.
+    thresholds : bool
+        Whether any threshold was declared.
+    """
+    if failed:
+        return "FAIL"
+    return "WARN" if issues else "PASS" if thresholds else "REPORT"
 
 
 def _recommendation(request: Request, learners: Sequence[Learner], recommended: int, quoted: int, eps: float) -> str:
     chosen = learners[recommended]
     error, certified = chosen["summary"]["error"], chosen["summary"]["certified_accuracy"][quoted]
     norm = "the ellipsoid norm" if request.norm_name == "ellipsoid" else f"{request.norm_name} norm"
+    size = f"{eps:g} standard deviations ({norm})"
+    if hasattr(request.norm, "base"):  # other units, or some features only
+        size = f"{eps:g} ({request.norm!r}, of standardised features)"
     sentence = (
         f"{chosen['label']} is recommended: it is wrong on {_percent(error)} of test instances and certified correct "
-        f"on {_percent(certified)} within ε = {eps:g} standard deviations ({norm})"
+        f"on {_percent(certified)} within ε = {size}"
     )
     specs = [learner["spec"] for learner in learners]
     if "euclidean" not in specs or specs[recommended] == "euclidean":

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from certimetric.bench.datasets import VARIABLE, find_datasets
+from certimetric.bench.datasets import find_datasets
 from certimetric.bench.results import write_results
 from certimetric.bench.runner import Outcome, run_cells
 from certimetric.bench.store import FILE, Store, existing
 from certimetric.bench.suites import find_suite
 from certimetric.bench.suites.base import Suite
+from certimetric.datasets.data_root import data_root
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def run_benchmark(
         Data sets that were not at hand, with the reason.
     """
     suite = asked.check()
-    root = asked.data_root or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    root = asked.data_root or data_root()
     found, missing = find_datasets(suite.datasets(), root)
     further, _ = find_datasets(suite.further(), root, network=False)
     found += further

@@ -13,9 +13,8 @@ import numpy as np
 from certimetric.bench.cells import Cell
 from certimetric.datasets import Dataset, load
 from certimetric.datasets.bundled import bundled_names
+from certimetric.datasets.data_root import table_file
 from certimetric.datasets.wording import first_line
-
-VARIABLE = "CERTIMETRIC_DATA"
 
 
 class Named(Protocol):
@@ -235,10 +234,4 @@ def _without_gaps(data: Dataset) -> Dataset:
 def _locate(named: NamedSet, root: Path | None) -> str | None:
     if named.name in bundled_names():
         return named.name
-    if root is None:
-        return None
-    for folder in (root, root / "tabular"):
-        for ending in (".csv", ".csv.gz", ".parquet"):
-            if (file := folder / f"{named.name}{ending}").is_file():
-                return str(file.resolve())
-    return None
+    return None if root is None else table_file(named.name, root)

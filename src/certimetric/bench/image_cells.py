@@ -88,17 +88,16 @@ def _fit(
     told: Mapping[str, Any], data: Images, seed: int, others: Sequence[nn.Module]
 ) -> tuple[nn.Module, list[float], float]:
     """A model trained as configured, the loss of every epoch, and seconds: the processor's, unless a GPU trained it."""
-    import torch
-
     from certimetric.bench.training_parts import make_component, make_loader, make_model, make_trainer
     from certimetric.deep.embeddings import device_of
+    from certimetric.deep.randomness import seeded
 
     config = TrainingConfig.from_mapping({**told, "training": {**told["training"], "seed": seed}})
     section = config.defense
     defense = section.make_from(others) if isinstance(section, EnsembleSection) else section.make()
-    torch.manual_seed(seed)
-    model = make_model(config, data.images.shape[1])
-    loss = make_component(config, "loss", len(data.class_names))
+    with seeded(seed):
+        model = make_model(config, data.images.shape[1])
+        loss = make_component(config, "loss", len(data.class_names))
     trainer = make_trainer(config, model, loss, defense=defense)
     began = time.perf_counter(), time.process_time()
     trainer.fit(make_loader(config, data))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from certimetric.bench.datasets import Found
+from certimetric.datasets.data_root import IMAGE_FOLDERS, first_folder
 from certimetric.datasets.image_files import ImageFiles
 from certimetric.datasets.images import Images, load_images
 
@@ -53,22 +54,19 @@ class NamedImages:
         return Found(self, source, digest(load_sides(self, source), source))
 
     def _locate(self, root: Path | None) -> str:
-        for folder in self.folders:
-            if root is not None and (root / folder).is_dir():
-                return str((root / folder).resolve())
+        if (found := first_folder(root, self.folders)) is not None:
+            return str(found.resolve())
         raise FileNotFoundError(f"there is no folder {' or '.join(self.folders)} in the data root")
 
 
 DIGITS = NamedImages("digits", (), (901, 896), (10, 10))
-OMNIGLOT = NamedImages("omniglot", ("images/omniglot", "omniglot"), (2720, 2120), (136, 106))
-MNIST = NamedImages("mnist", ("images/mnist", "mnist"), None, (5, 5))
+OMNIGLOT = NamedImages("omniglot", IMAGE_FOLDERS["omniglot"], (2720, 2120), (136, 106))
+MNIST = NamedImages("mnist", IMAGE_FOLDERS["mnist"], None, (5, 5))
 
 _RESNET = ("timm", "torchvision")
-CUB = NamedImages("cub", ("CUB_200_2011", "cub", "images/cub"), (5864, 5924), (100, 100), 224, _RESNET)
-CARS196 = NamedImages("cars196", ("cars196", "images/cars196"), (8054, 8131), (98, 98), 224, _RESNET)
-SOP = NamedImages(
-    "sop", ("Stanford_Online_Products", "sop", "images/sop"), (59551, 60502), (11318, 11316), 224, _RESNET
-)
+CUB = NamedImages("cub", IMAGE_FOLDERS["cub"], (5864, 5924), (100, 100), 224, _RESNET)
+CARS196 = NamedImages("cars196", IMAGE_FOLDERS["cars196"], (8054, 8131), (98, 98), 224, _RESNET)
+SOP = NamedImages("sop", IMAGE_FOLDERS["sop"], (59551, 60502), (11318, 11316), 224, _RESNET)
 
 
 @lru_cache(maxsize=2)

@@ -40,6 +40,7 @@ TOLD = ("embedding_size", "num_classes")
 # What is no plain value, and cannot be said in a file: a loss with such parts is for RobustTrainer in Python.
 OBJECTS = ("distance", "reducer", "embedding_regularizer", "weight_regularizer", "weight_init_func", "mat_based_loss")
 _COMPONENTS = {"loss": "losses", "miner": "miners"}
+_CLASSES = 100  # that a loss is told of where the data are not known yet
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class TrainingConfig:
     >>> TrainingConfig.from_mapping({"data": {"name": "digits"}, "training": {"epoch": 3}})
     Traceback (most recent call last):
         ...
-    ValueError: the configuration is wrong: [training] has no key 'epoch' (did you mean 'epochs'?)
+    certimetric.bench.training_config.ConfigurationError: the configuration is wrong: [training] has no key 'epoch' ...
     """
 
     data: DataSection
@@ -83,10 +84,15 @@ class TrainingConfig:
 
         Raises
         ------
-        ValueError
-            With every wrong key and value, each beside the nearest right one.
+        ConfigurationError
+            A ValueError with every wrong key and value, each in its line, beside the nearest right one.
         """
-        faults: list[str] = []
+        return cls._checked(values, source, here=False)
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any], source: str, here: bool) -> TrainingConfig:
+        """The configuration; ``here``, what it names must be known on this machine, too."""
+        faults = Faults()
         sections = {f.name for f in dataclasses.fields(cls)}
         for name in values:
             if name not in sections:
@@ -94,20 +100,21 @@ class TrainingConfig:
             elif not isinstance(values[name], Mapping):
                 faults.append(f"{name} must be a section, [{name}], got {values[name]!r}")
         given = {name: value for name, value in values.items() if name in sections and isinstance(value, Mapping)}
-        read: dict[str, Any] = {
-            "data": _section(DataSection, "data", given.get("data", {}), faults),
-            "model": _model(given.get("model", {}), faults),
-            "loss": _component("loss", given.get("loss", {"name": "triplet"}), faults),
-            "miner": _component("miner", given["miner"], faults) if "miner" in given else None,
-            "defense": _defense(given.get("defense", {}), faults),
-            "training": _section(TrainingSection, "training", given.get("training", {}), faults),
-            "evaluation": _section(EvaluationSection, "evaluation", given.get("evaluation", {}), faults),
-        }
-        if not faults:
-            faults = _impossible(cls(**read))
+        config = cls(
+            data=_section(DataSection, "data", given.get("data", {}), faults),
+            model=_model(given.get("model", {}), faults),
+            loss=_component("loss", given.get("loss", {"name": "triplet"}), faults),
+            miner=_component("miner", given["miner"], faults) if "miner" in given else None,
+            defense=_defense(given.get("defense", {}), faults),
+            training=_section(TrainingSection, "training", given.get("training", {}), faults),
+            evaluation=_section(EvaluationSection, "evaluation", given.get("evaluation", {}), faults),
+        )
+        _judge(config, faults)
+        if here:
+            _look_around(config, faults)
         if faults:
-            raise ValueError(f"{source} is wrong: {'; '.join(faults)}")
-        return cls(**read)
+            raise ConfigurationError(source, faults)
+        return config
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> TrainingConfig:
@@ -118,7 +125,8 @@ class TrainingConfig:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not TOML, or says something wrong.
+            If it is not TOML, or says something wrong: with every wrong key and value, names of data sets and runs that
+            are not here among them.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no configuration file {str(path)!r}")
@@ -126,7 +134,7 @@ class TrainingConfig:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{str(path)!r} is not a TOML file: {first_line(error)}") from None
-        return cls.from_mapping(values, repr(str(path)))
+        return cls._checked(values, repr(str(path)), here=True)
 
     def to_mapping(self) -> dict[str, Any]:
         """Nested mappings that :meth:`from_mapping` reads again."""
@@ -141,11 +149,44 @@ class TrainingConfig:
         return out
 
 
-def _section(cls: type, name: str, given: Mapping[str, Any], faults: list[str]) -> Any:
-    """One section; None, and a fault for each wrong key or value, where it cannot be read."""
+class Faults(list[str]):
+    """What is wrong, in words, and of which keys, so that nothing more is said about these."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: set[tuple[str, str]] = set()
+
+    def of(self, section: str, key: str, fault: str) -> None:
+        """A fault of a key: the rest of the configuration is judged without it."""
+        self.append(fault)
+        self.keys.add((section, key))
+
+    def know(self, section: str, *keys: str) -> bool:
+        """Whether something is known to be wrong about one of these keys."""
+        return any((section, key) in self.keys for key in keys)
+
+
+class ConfigurationError(ValueError):
+    """All that is wrong with a configuration: one fault in one line, several in a line each.
+
+    Attributes
+    ----------
+    faults : tuple of str
+    """
+
+    def __init__(self, source: str, faults: Sequence[str]):
+        self.faults = tuple(faults)
+        told = f"{source} is wrong: {faults[0]}"
+        if len(faults) > 1:
+            told = "\n".join([f"{source} is wrong in {len(faults)} places:", *(f"  {fault}" for fault in faults)])
+        super().__init__(told)
+
+
+def _section(cls: type, name: str, given: Mapping[str, Any], faults: Faults) -> Any:
+    """One section, with a fault for each wrong key or value; what is wrong has its default, or nothing, in it."""
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    before, values = len(faults), {}
+    values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in fields:
             faults.append(f"[{name}] has no key {key!r}{did_you_mean(key, sorted(fields))}")
@@ -153,14 +194,13 @@ def _section(cls: type, name: str, given: Mapping[str, Any], faults: list[str]) 
         try:
             values[key] = _convert(hints[key], value)
         except ValueError as error:
-            faults.append(f"{key} in [{name}] must be {error}, got {value!r}")
-    missing = [
-        f.name
-        for f in fields.values()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in given
-    ]
-    faults += [f"[{name}] needs the key {key!r}" for key in missing]
-    return cls(**values) if len(faults) == before else None
+            faults.of(name, key, f"{key} in [{name}] must be {error}, got {value!r}")
+    for f in fields.values():
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values:
+            if f.name not in given:
+                faults.of(name, f.name, f"[{name}] needs the key {f.name!r}")
+            values[f.name] = ""
+    return cls(**values)
 
 
 def _convert(hint: Any, value: Any) -> Any:
@@ -176,54 +216,58 @@ def _convert(hint: Any, value: Any) -> Any:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ValueError("a list")
         return tuple(_convert(arguments[0], item) for item in value)
-    wanted = {int: "a whole number", float: "a number", str: "text"}[hint]
-    if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else hint):
+    wanted = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
+    kinds = (int, float) if hint is float else hint
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(wanted)
     if hint is float and not math.isfinite(value):
         raise ValueError("a finite number")
     return hint(value)
 
 
-def _model(given: Mapping[str, Any], faults: list[str]) -> ModelSection | None:
+def _model(given: Mapping[str, Any], faults: Faults) -> ModelSection:
     from certimetric.deep.models import model_options
 
     known = {key: value for key, value in given.items() if key in ("name", "dim")}
     options = {key: value for key, value in given.items() if key not in known}
-    section = _section(ModelSection, "model", known, faults)
-    if section is None:
-        return None
+    section: ModelSection = _section(ModelSection, "model", known, faults)
+    if faults.know("model", "name"):
+        return section
     try:
         names = model_options(section.name)
     except ValueError as error:
-        faults.append(f"name in [model]: {error}")
-        return None
+        faults.of("model", "name", f"name in [model]: {error}")
+        return section
     if names is not None:
-        faults += [
-            f"[model] has no key {key!r}{did_you_mean(key, ['name', 'dim', *names])} for {section.name!r}"
-            for key in options
-            if key not in names
-        ]
+        for key in set(options) - set(names):
+            hint = did_you_mean(key, ["name", "dim", *names])
+            faults.append(f"[model] has no key {key!r}{hint} for {section.name!r}")
+            del options[key]
     return dataclasses.replace(section, options=options)
 
 
-def _component(section: str, given: Mapping[str, Any], faults: list[str]) -> Component | None:
+def _component(section: str, given: Mapping[str, Any], faults: Faults) -> Component:
     name = given.get("name")
     if not isinstance(name, str):
-        faults.append(f"[{section}] needs the key 'name'")
-        return None
+        faults.of(section, "name", f"[{section}] needs the key 'name'")
+        return Component("")
     options = {key: value for key, value in given.items() if key != "name"}
     try:
         made = component_class(section, name)
     except ValueError as error:
-        faults.append(str(error))
-        return None
+        faults.of(section, "name", str(error))
+        return Component(name, options)
     defaults = {key: value for key, value in component_parameters(made).items() if key not in (*TOLD, *OBJECTS)}
     for key, value in options.items():
+        default = defaults.get(key)
         if key not in defaults:
-            faults.append(f"[{section}] has no key {key!r}{did_you_mean(key, [*defaults])} for {name!r}")
-        elif _is_number(defaults[key]) and not _is_number(value):
-            faults.append(f"{key} in [{section}] must be a number, got {value!r}")
-    return Component(name, options)
+            told = f"[{section}] has no key {key!r}{did_you_mean(key, [*defaults])} for {name!r}"
+            faults.of(section, key, told)
+        elif _is_number(default) and not _is_number(value):
+            faults.of(section, key, f"{key} in [{section}] must be a number, got {value!r}")
+        elif isinstance(default, bool) and not isinstance(value, bool):
+            faults.of(section, key, f"{key} in [{section}] must be true or false, got {value!r}")
+    return Component(name, {key: value for key, value in options.items() if not faults.know(section, key)})
 
 
 def component_class(section: str, name: str) -> Callable[..., Any]:
@@ -261,43 +305,109 @@ def component_parameters(made: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
-def _defense(given: Mapping[str, Any], faults: list[str]) -> DefenseSection | None:
+def _defense(given: Mapping[str, Any], faults: Faults) -> DefenseSection:
     kind = given.get("kind", "none")
     if not isinstance(kind, str) or kind not in DEFENSES:
         known = ", ".join(map(repr, DEFENSES))
-        faults.append(f"kind in [defense] must be one of {known}, got {kind!r}")
-        return None
-    read: DefenseSection | None = _section(DEFENSES[kind], "defense", given, faults)
+        hint = did_you_mean(kind, list(DEFENSES)) if isinstance(kind, str) else ""
+        faults.of("defense", "kind", f"kind in [defense] must be one of {known}, got {kind!r}{hint}")
+        return NoneSection()
+    read: DefenseSection = _section(DEFENSES[kind], "defense", given, faults)
     return read
 
 
-def _impossible(config: TrainingConfig) -> list[str]:
-    """What is wrong about values that are of the right kind."""
-    from certimetric.deep.augmentation import augmentation
+def _judge(config: TrainingConfig, faults: Faults) -> None:
+    """What is wrong about values that are of the right type."""
+    from certimetric.deep.augmentation import AUGMENTATIONS
 
-    t, e = config.training, config.evaluation
+    d, t, e = config.data, config.training, config.evaluation
     rules = [
-        (t.epochs >= 1, f"epochs in [training] must be at least 1, got {t.epochs}"),
-        (t.per_class >= 1, f"per_class in [training] must be at least 1, got {t.per_class}"),
+        ("data", ["size"], d.size is None or d.size >= 1, f"size in [data] must be at least 1, got {d.size}"),
+        ("training", ["epochs"], t.epochs >= 1, f"epochs in [training] must be at least 1, got {t.epochs}"),
+        ("training", ["per_class"], t.per_class >= 1, f"per_class in [training] must be at least 1, got {t.per_class}"),
         (
+            "training",
+            ["batch_size", "per_class"],
             t.batch_size >= 2 * t.per_class,
             f"batch_size in [training] must be at least two classes of per_class = {t.per_class}, got {t.batch_size}",
         ),
-        (t.learning_rate > 0, f"learning_rate in [training] must be positive, got {t.learning_rate:g}"),
-        (t.weight_decay >= 0, f"weight_decay in [training] must not be negative, got {t.weight_decay:g}"),
-        (t.ema is None or 0 < t.ema < 1, f"ema in [training] must lie between 0 and 1, got {t.ema}"),
-        (t.devices >= 1 and t.workers >= 0, "devices and workers in [training] must be at least 1 and 0"),
-        (config.model.dim >= 1, f"dim in [model] must be at least 1, got {config.model.dim}"),
-        (e.every >= 0 and e.queries >= 1 and e.steps >= 1, "every, queries and steps in [evaluation] must be positive"),
-        (not e.every or e.eps is not None, "every in [evaluation] needs eps, the size of the perturbation"),
-        (e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
+        (
+            "training",
+            ["learning_rate"],
+            t.learning_rate > 0,
+            f"learning_rate in [training] must be positive, got {t.learning_rate:g}",
+        ),
+        (
+            "training",
+            ["weight_decay"],
+            t.weight_decay >= 0,
+            f"weight_decay in [training] must not be negative, got {t.weight_decay:g}",
+        ),
+        (
+            "training",
+            ["ema"],
+            t.ema is None or 0 < t.ema < 1,
+            f"ema in [training] must lie between 0 and 1, got {t.ema}",
+        ),
+        ("training", ["devices"], t.devices >= 1, f"devices in [training] must be at least 1, got {t.devices}"),
+        ("training", ["workers"], t.workers >= 0, f"workers in [training] must be at least 0, got {t.workers}"),
+        ("training", ["seed"], t.seed >= 0, f"seed in [training] must be at least 0, got {t.seed}"),
+        ("model", ["dim"], config.model.dim >= 1, f"dim in [model] must be at least 1, got {config.model.dim}"),
+        ("evaluation", ["every"], e.every >= 0, f"every in [evaluation] must be at least 0, got {e.every}"),
+        ("evaluation", ["queries"], e.queries >= 1, f"queries in [evaluation] must be at least 1, got {e.queries}"),
+        ("evaluation", ["steps"], e.steps >= 1, f"steps in [evaluation] must be at least 1, got {e.steps}"),
+        (
+            "evaluation",
+            ["every", "eps"],
+            e.every <= 0 or e.eps is not None,
+            "every in [evaluation] needs eps, the size of the perturbation",
+        ),
+        ("evaluation", ["eps"], e.eps is None or e.eps >= 0, f"eps in [evaluation] must not be negative, got {e.eps}"),
     ]
-    if config.loss.name == CERTIFIED:
-        mined = config.miner is not None or hasattr(config.defense, "per_anchor")
-        rules.append((not mined, f"the loss {CERTIFIED!r} takes all triplets: no miner, and no defense that mines"))
-    faults = [message for holds, message in rules if not holds] + config.defense.faults()
-    try:
-        augmentation(t.augment)
-    except ValueError as error:
-        faults.append(f"[training]: {error}")
-    return faults
+    faults += [told for section, keys, holds, told in rules if not faults.know(section, *keys) and not holds]
+    for name in dict.fromkeys(t.augment):
+        if name not in AUGMENTATIONS:
+            hint = did_you_mean(name, list(AUGMENTATIONS))
+            faults.append(f"augment in [training] must name {', '.join(AUGMENTATIONS)}, got {name!r}{hint}")
+    faults += config.defense.faults({key for section, key in faults.keys if section == "defense"})
+    if config.loss.name == CERTIFIED and (config.miner is not None or hasattr(config.defense, "per_anchor")):
+        faults.append(f"the loss {CERTIFIED!r} takes all triplets: no miner, and no defense that mines")
+    _make(config, faults)
+
+
+def _make(config: TrainingConfig, faults: Faults) -> None:
+    """Make loss, miner and model as far as nothing is known to be wrong about them: they know their own values."""
+    from certimetric.bench.training_parts import make_component, model_values
+    from certimetric.deep.defenses.base import check_compares_samples
+    from certimetric.deep.loss_support import check_loss
+
+    mines = config.miner is not None or hasattr(config.defense, "per_anchor")
+    for section in ("loss", "miner"):
+        if getattr(config, section) is not None and not any(told == section for told, _ in faults.keys):
+            try:
+                made = make_component(config, section, _CLASSES)
+                if section == "loss":
+                    check_loss(made, mines)
+                    if config.defense.compares_samples:
+                        check_compares_samples(made, f"the defense {config.defense.kind!r}")  # type: ignore[attr-defined]
+            except (TypeError, ValueError) as error:
+                faults.append(str(error))
+    if not any(section == "model" for section, _ in faults.keys) and config.model.dim >= 1:
+        faults += model_values(config)
+
+
+def _look_around(config: TrainingConfig, faults: Faults) -> None:
+    """What is named and not here: data sets that are not known, and runs."""
+    from certimetric.datasets.images import IMAGE_SETS
+
+    name = config.data.name
+    known = name in IMAGE_SETS or name.endswith(".npz") or (config.data.root is None and Path(name).is_dir())
+    if not known and not faults.know("data", "name"):
+        hint = did_you_mean(name, IMAGE_SETS)
+        faults.append(
+            f"name in [data] must be an image set, a folder or an .npz file, got {name!r}{hint}; "
+            f"known sets are {', '.join(IMAGE_SETS)}"
+        )
+    for source in getattr(config.defense, "sources", ()):
+        if not (Path(source) / "run.json").is_file():
+            faults.append(f"sources in [defense] must be folders of runs, got {source!r}")

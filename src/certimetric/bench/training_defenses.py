@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 class DefenseSection:
     """``[defense]``; each subclass is a kind, its keys are the fields."""
 
+    compares_samples: ClassVar[bool] = False  # and has no place for losses with parameters of their own
+
     def make(self) -> Defense:
         """The defense."""
         raise NotImplementedError
 
-    def faults(self) -> list[str]:
-        """What is wrong about values that are of the right type, by the limits of their names."""
+    def faults(self, known: Collection[str] = ()) -> list[str]:
+        """What is wrong about values that are of the right type, by the limits of their names, but for known keys."""
         return [
             f"{key} in [defense] must {words}, got {getattr(self, key):g}"
             for key, (holds, words) in _LIMITS.items()
-            if getattr(self, key, None) is not None and not holds(getattr(self, key))
+            if key not in known and getattr(self, key, None) is not None and not holds(getattr(self, key))
         ]
 
 
@@ -182,6 +184,7 @@ class TradesSection(AttackedSection):
 class AntiCollapseSection(AttackedSection):
     """ACT: positive and negative of each triplet are brought together."""
 
+    compares_samples = True
     kind: Literal["act"] = "act"
     per_anchor: int = 1
 
@@ -195,6 +198,7 @@ class AntiCollapseSection(AttackedSection):
 class HardnessSection(AttackedSection):
     """HM: triplets are made as hard as wanted."""
 
+    compares_samples = True
     kind: Literal["hm"] = "hm"
     destination: Literal["gradual", "semihard", "constant"] = "gradual"
     level: float = 0.0
@@ -214,6 +218,7 @@ class HardnessSection(AttackedSection):
 class DecoupledSection(AttackedSection):
     """Anchors are perturbed, or positives and negatives, in turn."""
 
+    compares_samples = True
     kind: Literal["decoupled"] = "decoupled"
     sharpness: float = 2.0
     per_anchor: int = 1
@@ -228,11 +233,13 @@ class DecoupledSection(AttackedSection):
 class EnsembleSection(AttackedSection):
     """Batches are perturbed by gradients of other models, too: those of finished runs."""
 
+    compares_samples = True
     kind: Literal["ensemble"] = "ensemble"
     sources: tuple[str, ...] = ()
 
-    def faults(self) -> list[str]:
-        return super().faults() + ([] if self.sources else ["[defense] needs sources, folders of finished runs"])
+    def faults(self, known: Collection[str] = ()) -> list[str]:
+        needed = [] if self.sources or "sources" in known else ["[defense] needs sources, folders of finished runs"]
+        return super().faults(known) + needed
 
     def make(self) -> Defense:
         from certimetric.bench.training_run import load_run

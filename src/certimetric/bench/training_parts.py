@@ -32,6 +32,32 @@ def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = T
     return embedding_model(config.model.name, config.model.dim, in_channels=in_channels, **options)
 
 
+def model_values(config: TrainingConfig) -> list[str]:
+    """What is wrong about the values of a built-in model's options: it is made, without memory for its weights."""
+    import torch
+
+    from certimetric.deep.models import embedding_model, option_defaults
+
+    found = []
+    for key, default in option_defaults(config.model.name).items():
+        value = config.model.options.get(key, default)
+        number = isinstance(default, (int, float)) and not isinstance(default, bool)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            found.append(f"{key} in [model] must be true or false, got {value!r}")
+        elif isinstance(default, int) and number and (isinstance(value, bool) or not isinstance(value, int)):
+            found.append(f"{key} in [model] must be a whole number, got {value!r}")
+        elif isinstance(default, str) and not isinstance(value, str):
+            found.append(f"{key} in [model] must be text, got {value!r}")
+    if found or config.model.name not in ("small-cnn", "lipschitz-cnn"):
+        return found
+    try:
+        with torch.device("meta"):
+            embedding_model(config.model.name, 1, **dict(config.model.options))
+    except (ValueError, RuntimeError) as error:
+        found.append(f"[model]: {error}")
+    return found
+
+
 def make_ball(norm: str, eps: float) -> Any:
     from certimetric.deep import L2Ball, LinfBall
 

@@ -21,6 +21,7 @@ from certimetric.bench.training_parts import (
 )
 from certimetric.datasets.images import Images, load_images
 from certimetric.geometry.files import write_atomically
+from certimetric.geometry.threads import threads_for_pictures
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,28 +72,35 @@ def train(
     ValueError
         If the run in the folder was begun with another configuration, or the data do not fit.
     """
-    import torch
+    from certimetric.deep.randomness import seeded
 
     folder = Path(folder)
     run = _begin(config, folder, resume)
-    sides = {
-        side: load_images(config.data.name, side, root or config.data.root, config.data.size) for side in _sides(config)
-    }
+    sides = _load_sides(config, root, tell)
     data = sides["train"]
-    torch.manual_seed(config.training.seed)
-    model = make_model(config, data.images.shape[1])
-    loss = make_component(config, "loss", len(data.class_names))
+    with seeded(config.training.seed):
+        model = make_model(config, data.images.shape[1])
+        loss = make_component(config, "loss", len(data.class_names))
     run["data"] = {
         "name": data.name,
         "n_images": len(data),
         "n_classes": len(data.class_names),
         "image_shape": list(data.images.shape[1:]),
     }
+    if data.remarks:
+        run["data"]["remarks"] = list(data.remarks)
     run["n_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     trainer = make_trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
     try:
         # A checkpoint that no run.json goes with may be of another configuration.
-        trainer.fit(make_loader(config, data), resume=bool(run["history"]))
+        with threads_for_pictures(data.images.shape[1:]):
+            trainer.fit(make_loader(config, data), resume=bool(run["history"]))
+    except (OSError, ValueError) as error:
+        # A process of the loader hands on the whole of its traceback, of which the last line says what was wrong.
+        mark = f"{type(error).__name__}: "
+        if "DataLoader worker" not in str(error) or mark not in str(error):
+            raise
+        raise type(error)(str(error).rpartition(mark)[2].strip()) from None
     finally:
         for logger in trainer.loggers:
             logger.finalize("finished")
@@ -177,6 +185,15 @@ def _sides(config: TrainingConfig) -> tuple[str, ...]:
     return ("train", "test") if config.evaluation.eps is not None else ("train",)
 
 
+def _load_sides(config: TrainingConfig, root: str | os.PathLike[str] | None, tell: Tell | None) -> dict[str, Images]:
+    d = config.data
+    sides = {side: load_images(d.name, side, root or d.root, d.size, d.skip_corrupt) for side in _sides(config)}
+    for remark in dict.fromkeys(remark for side in sides.values() for remark in side.remarks):
+        if tell is not None:
+            tell(remark)
+    return sides
+
+
 def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]:
     """What is known of the run so far; an error where the folder holds one that is not to be continued."""
     told = config.to_mapping()
@@ -184,7 +201,8 @@ def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]
         if not resume:
             raise FileExistsError(f"{str(folder)!r} holds a run already: resume it, or choose another folder")
         run = read_run(folder)
-        if changed := _changes(run["config"], told):
+        before = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
+        if changed := _changes(before.to_mapping(), told):
             raise ValueError(f"the run in {str(folder)!r} was begun with another configuration: {changed[0]}")
         return run | {"config": told, "finished": False}
     folder.mkdir(parents=True, exist_ok=True)
@@ -270,7 +288,8 @@ def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> d
     queries = gallery.select(rows)
     model = trainer.model if trainer.ema_model is None else trainer.ema_model
     attack = PGD(make_ball(e.norm, e.eps), e.steps)
-    clean, attacked = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False).rows
+    found = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False, with_nmi=False)
+    clean, attacked = found.rows
     return {"recall_at_1": clean["recall_at_1"], "attacked": attacked["recall_at_1"]}
 
 

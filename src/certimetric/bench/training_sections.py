@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class DataSection:
-    """``[data]``: an image set, or the folder or .npz file of one, and the size of its pictures."""
+    """``[data]``: an image set, or the folder or .npz file of one, size of pictures, and what of damaged ones."""
 
     name: str
     root: str | None = None
     size: int | None = None
+    skip_corrupt: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class TrainingSection:
     augment: tuple[str, ...] = ()
     seed: int = 0
     workers: int = 0
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: int = 1
-    strategy: str = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] | None = None
     loggers: tuple[Literal["csv", "tensorboard"], ...] = ()
 

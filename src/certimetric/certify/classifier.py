@@ -19,8 +19,10 @@ from certimetric.certify.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.radius import check_n_neighbors, codes_and_radii
 from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
 from certimetric.certify.witnesses import MinimalPerturbation
+from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
+from certimetric.geometry.features import align, check_size, names_of
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
@@ -123,9 +125,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If k exceeds n, on NaN or infinity, or if a given metric is for another number of features.
         """
-        given = X
+        given = X = align(X, names_of(self.metric))
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
-        check_classification_targets(y)
+        check_size(X)
+        check_classification_targets(checked_labels(y))
         check_n_neighbors(self.n_neighbors, len(X))
         resolve_norm(self.norm)
         self.learner_ = None
@@ -193,9 +196,16 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         return self._labels(found[:, 0].astype(np.int64)), found[:, 1]
 
     def correctness_radius(self, X: ArrayLike, y: ArrayLike) -> Array:
-        """Certified radius of the *right* prediction: 0 where the prediction is wrong, shape (m,)."""
+        """Certified radius of the *right* prediction: 0 where the prediction is wrong, shape (m,).
+
+        Raises
+        ------
+        ValueError
+            If no label of ``y`` is one of ``classes_`` (if some are not, a warning names them), or one is missing.
+        """
+        check_is_fitted(self, "classes_")
+        y = compare_labels(self.classes_, y)  # before the work
         labels, radii = self.predict_with_radius(X)
-        y = np.asarray(y)
         if y.shape != labels.shape:
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
         return np.where(labels == y, radii, 0.0)
@@ -244,19 +254,29 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         accuracy : array of the shape of ``eps``
+
+        Raises
+        ------
+        ValueError
+            If no label of ``y`` is one of ``classes_`` (if some are not, a warning names them), or one is missing.
         """
         eps = np.asarray(eps, dtype=float)
         if not np.isfinite(eps).all() or (eps < 0).any():
             raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
+        check_is_fitted(self, "classes_")
+        y = compare_labels(self.classes_, y)  # before the work
         labels, radii = self.predict_with_radius(X)
-        y = np.asarray(y)
         if y.shape != labels.shape:
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
         return ((labels == y) & (radii >= eps[..., None])).mean(axis=-1)
 
     def _validate(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "classes_")
-        return validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        names = names_of(self.metric)
+        X = align(X, names)
+        if names is not None and not hasattr(self, "feature_names_in_"):
+            X = np.asarray(X)  # its names were those of the metric, if not of the training set
+        return check_size(validate_data(self, X, dtype=np.float64, order="C", reset=False))
 
     def _votes(self, X: ArrayLike) -> Any:
         check_is_fitted(self, "classes_")

@@ -37,7 +37,7 @@ def minimal_perturbation(
 ) -> MinimalPerturbation:
     """Smallest change of each query that changes its k-NN prediction, and the changed query.
 
-    For k = 1 it is exact: opponent l becomes the nearest by the smallest δ with ::
+    For k = 1 it is exact but for rounding: opponent l becomes the nearest by the smallest δ with ::
 
         2 δᵀM(x_l − x_j) ≥ d²(x, x_l) − d²(x, x_j)    for all j of the predicted class,
 
@@ -70,7 +70,8 @@ def minimal_perturbation(
     Returns
     -------
     result : MinimalPerturbation
-        Unpacks as ``radii, witnesses``; it also holds the proven lower bounds.
+        Unpacks as ``radii, witnesses``; it also holds proven lower bounds, below which no change of any attack
+        leads to another prediction (``docs/exact.md`` says what is promised).
 
     Raises
     ------
@@ -139,4 +140,4 @@ def smallest_changes(
             n_jobs=n_jobs,
         )
     radii, lower = np.ldexp(found.radii, exponent), power_of_two_times(found.lower, exponent)
-    return replace(found, radii=radii, lower=lower)
+    return replace(found, radii=radii, lower=lower, tolerance=np.ldexp(found.tolerance, exponent))

@@ -4,6 +4,9 @@ Perturbations are vectors η in the dual coordinates of :meth:`ReferenceSet.dual
 instances, opponent l becomes the nearest where ``2 (D_l − D_j)ᵀ η ≥ d²(x, x_l) − d²(x, x_j)`` for every instance j of
 the predicted class. Opponents are discarded by bounds that cost less than the program: see :func:`screen`.
 
+A row counts as met where it is violated by no more than the rounding error of its right-hand side
+(:func:`rounding_of_gap`): that is a property of query and pair, the same in whatever program the row occurs.
+
 Kernels share two tuples: ``data``, the training set as :class:`certimetric.certify.nearest_flip.DualProgram` holds it,
 and ``space``, the working memory of one thread.
 """
@@ -14,11 +17,13 @@ import numba as nb
 import numpy as np
 
 from certimetric.certify.kernels import (
+    certified_size,
     difference_norm,
     distance_beyond,
     gap_over_dual,
     insert_smallest,
     rounding_of_distances,
+    rounding_of_pair,
 )
 from certimetric.certify.least_norm import OPTIMAL, least_distance
 from certimetric.geometry.neighbors import expansion_error, squared_distance
@@ -37,6 +42,7 @@ def working_memory(n, p):
         np.empty(n),
         np.empty((n, p)),
         np.empty(n),
+        np.empty(n),
         np.empty(n, dtype=np.int64),
         np.empty(p),
         np.empty(p + 1, dtype=np.int64),
@@ -50,42 +56,58 @@ def minimal_rows(products, points, errors, predicted, exclude, data, radii, lowe
     """l2: fill radii, proven lower bounds, steps η and opponents (−1: none)."""
     n, p = data[3].shape
     space = working_memory(n, p)
-    _, survivors, bounds, rows, h, _, eta, active, u, work = space
+    _, survivors, bounds, rows, h, tolerance, own_of_row, eta, active, u, work = space
     for i in range(points.shape[0]):
         x, c = points[i], predicted[i]
-        count, best = screen(products[i], x, errors[i], c, exclude[i], data, 2.0, space)
-        proven, found = np.inf, -1
+        count, best, first, proven_first = screen(products[i], x, errors[i], c, exclude[i], data, 2.0, space, steps[i])
+        proven, found = np.inf, first if best < np.inf else -1
         order = np.argsort(bounds[:count])
         for position in range(count):
-            l = survivors[order[position]]
-            if bounds[order[position]] >= best:
+            l, bound = survivors[order[position]], bounds[order[position]]
+            if bound >= best:
                 break
-            m = gather_rows(x, l, c, exclude[i], best, data, 2.0, space)
-            if m < 0:
+            if l == first:
+                proven = min(proven, max(bound, proven_first))
                 continue
-            status, q = least_distance(rows, h, m, best, eta, active, u, work)
-            proven = min(proven, dual_certificate(l, u, active, q, errors[i], data, 2.0, space))
+            m = gather_rows(x, l, c, errors[i], exclude[i], best, data, 2.0, space)
+            if m < 0:
+                proven = min(proven, bound)
+                continue
+            status, q = least_distance(rows, h, tolerance, m, best, eta, active, u, work)
+            certificate = dual_certificate(l, own_of_row, u, active, q, errors[i], data, 2.0, space)
+            proven = min(proven, max(bound, certificate))
             if status == OPTIMAL:
                 size = np.sqrt((eta * eta).sum())
                 if size < best:
                     best, found = size, l
                     steps[i] = eta
         opponents[i] = found
-        radii[i] = best if found >= 0 else np.inf
+        radii[i] = best
         # Opponents that were discarded have a bound above the radius; what was solved has its own proof.
-        lower[i] = max(0.0, min(radii[i], proven))
+        lower[i] = max(0.0, min(best, proven))
 
 
 @nb.njit(cache=True, nogil=True)
-def screen(row, x, error, c, exclude, data, order, space):
-    """Opponents that may attain the minimum, with a lower bound each; their number and an upper bound on the minimum.
+def screen(row, x, error, c, exclude, data, order, space, step):
+    """Opponents that may attain the minimum, with a lower bound each in ``space``; the first step into a region.
 
     ``row`` holds the inner products of the query with the training set. A first program, of a near opponent with a
-    small bound, gives the upper bound. The lower ones, cheapest first: by the triangle inequality from the distance
-    alone; the largest e(l, j) over the nearest instances of the class; over all of it.
+    small bound, gives an upper bound and fills ``step``. The lower bounds, cheapest first: by the triangle inequality
+    from the distance alone; the largest e(l, j) over the nearest instances of the class; over all of it.
+
+    Returns
+    -------
+    count : int
+        Opponents left.
+    upper : float
+        Size of the first step; infinity where there is none.
+    first : int
+        Its opponent; −1 for none.
+    proven : float
+        Lower bound on the program of this opponent, 0 for norms other than l2.
     """
     train, train_errors, squares, dual, dual_errors, y, growth = data
-    distance, survivors, bounds, rows, h, _, eta, active, u, work = space
+    distance, survivors, bounds, rows, h, tolerance, own_of_row, eta, active, u, work = space
     n, r = train.shape
     relative = rounding_of_distances(r)
     rounding = (error, growth[0], growth[1], relative)
@@ -116,13 +138,16 @@ def screen(row, x, error, c, exclude, data, order, space):
             bound = max(bound, value)
         if bound < smallest:
             first, smallest = l, bound
-    upper = np.inf
+    upper, proven = np.inf, 0.0
     if first >= 0:
-        m = gather_rows(x, first, c, exclude, np.inf, data, 2.0, space)
-        if m >= 0 and least_distance(rows, h, m, np.inf, eta, active, u, work)[0] == OPTIMAL:
-            upper = difference_norm(eta, np.zeros_like(eta), primal_order(order))
-    # The opponent that attains the bound must survive, even where all are at distance 0.
-    upper = upper * (1.0 + 1e-9) + 1e-300
+        m = gather_rows(x, first, c, error, exclude, np.inf, data, 2.0, space)
+        if m >= 0:
+            status, q = least_distance(rows, h, tolerance, m, np.inf, eta, active, u, work)
+            if order == 2.0:
+                proven = dual_certificate(first, own_of_row, u, active, q, error, data, 2.0, space)
+            if status == OPTIMAL:
+                upper = difference_norm(eta, np.zeros_like(eta), primal_order(order))
+                step[:] = eta
 
     reach = np.inf
     if n_near:
@@ -162,7 +187,7 @@ def screen(row, x, error, c, exclude, data, order, space):
             survivors[count] = l
             bounds[count] = bound
             count += 1
-    return count, upper
+    return count, upper, first, proven
 
 
 @nb.njit(cache=True, nogil=True)
@@ -172,73 +197,97 @@ def primal_order(dual_order):
 
 
 @nb.njit(cache=True, nogil=True)
-def gather_rows(x, l, c, exclude, limit, data, order, space):
+def gather_rows(x, l, c, error, exclude, limit, data, order, space):
     """Rows of opponent l's program that can bind within ``limit``; their number, −1 if one cannot be met.
 
     Each is divided by its dual norm of the given order.
     """
-    train, _, _, dual, _, y, _ = data
-    distance, _, _, rows, h, own_of_row, _, _, _, _ = space
+    train, train_errors, _, dual, _, y, _ = data
+    distance, _, _, rows, h, tolerance, own_of_row, _, _, _, _ = space
+    relative = rounding_of_distances(train.shape[1])
     m = 0
     for j in range(train.shape[0]):
         if y[j] != c or j == exclude:
             continue
-        gap = _gap(x, l, j, train, distance)
+        gap = gap_of_squares(x, train[l], train[j], distance[l], distance[j])
         size = 2.0 * difference_norm(dual[l], dual[j], order)
-        if size == 0.0:
-            if gap > 1e-12 * (distance[l] * distance[l] + distance[j] * distance[j]):
-                return -1
-            continue
         if gap <= -limit * size:
             continue  # every change within the limit satisfies it
+        off = rounding_of_gap(distance[l], distance[j], error + train_errors[l], error + train_errors[j], relative)
+        if size == 0.0:
+            if gap > off:
+                return -1
+            continue
         for t in range(dual.shape[1]):
             rows[m, t] = 2.0 * (dual[l, t] - dual[j, t]) / size
         h[m] = gap / size
+        tolerance[m] = off / size
         own_of_row[m] = j
         m += 1
     return m
 
 
 @nb.njit(cache=True, nogil=True)
-def _gap(x, l, j, train, distance):
-    """d²(x, x_l) − d²(x, x_j), without cancellation where the two are almost the same point."""
-    a, b = distance[l] * distance[l], distance[j] * distance[j]
-    if abs(a - b) > _CANCELS * (a + b):
-        return a - b
+def gap_of_squares(x, x_l, x_j, a, b):
+    """``a² − b²`` for the distances a and b of x to x_l and x_j, without cancellation where these almost agree."""
+    if abs(a - b) * (a + b) > _CANCELS * (a * a + b * b):
+        return (a - b) * (a + b)
     total = 0.0
     for t in range(x.shape[0]):
-        total += (train[l, t] - train[j, t]) * ((train[l, t] - x[t]) + (train[j, t] - x[t]))
+        total += (x_l[t] - x_j[t]) * ((x_l[t] - x[t]) + (x_j[t] - x[t]))
     return total
 
 
 @nb.njit(cache=True, nogil=True)
-def dual_certificate(l, u, active, q, error, data, order, space):
-    """Lower bound on opponent l's program from q multipliers alone, ``λᵀb / ‖Aᵀλ‖_*``, rounded down."""
-    train, train_errors, _, dual, dual_errors, _, _ = data
-    distance, own_of_row = space[0], space[5]
-    if q == 0:
-        return 0.0
-    p = dual.shape[1]
-    relative = rounding_of_distances(train.shape[1])
-    value, magnitude, slack, weights = 0.0, 0.0, 0.0, 0.0
-    total = np.zeros(p)
-    below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
+def rounding_of_gap(a, b, error_a, error_b, relative):
+    """Bound on the error of ``a² − b²``, for distances between points that err by ``error_a`` and ``error_b``."""
+    return error_a * (2.0 * a + error_a) + error_b * (2.0 * b + error_b) + relative * (a * a + b * b)
+
+
+@nb.njit(cache=True, nogil=True)
+def dual_certificate(l, own_of_row, u, active, q, error, data, order, space):
+    """Lower bound on opponent l's program from q multipliers of its rows alone (see :func:`certified_combination`)."""
+    distance, dual = space[0], data[3]
+    inside, outside, weights = np.empty(q, dtype=np.int64), np.empty(q, dtype=np.int64), np.empty(q)
     for k in range(q):
-        j = own_of_row[active[k]]
-        weight = u[k] / (2.0 * difference_norm(dual[l], dual[j], order))
+        inside[k], outside[k] = l, own_of_row[active[k]]
+        weights[k] = u[k] / (2.0 * difference_norm(dual[l], dual[outside[k]], order))
+    return certified_combination(inside, outside, weights, distance, error, data, order)
+
+
+@nb.njit(cache=True, nogil=True)
+def certified_combination(inside, outside, weights, distance, error, data, order):
+    """Size below which no change brings every instance of ``inside`` as near as that of ``outside`` beside it.
+
+    For weights λ ≥ 0 of these pairs, ``λᵀb ≤ λᵀAη ≤ ‖Aᵀλ‖_* ‖η‖`` for every such change η: the quotient
+    ``λᵀb / ‖Aᵀλ‖_*`` is a bound whatever the weights are. It is lowered by what rounding can do to the weighted pairs,
+    here and in the predictor at any point that near (:func:`certimetric.certify.kernels.certified_size`).
+    """
+    train, train_errors, _, dual, dual_errors, _, growth = data
+    p, q = dual.shape[1], weights.shape[0]
+    relative = rounding_of_distances(train.shape[1])
+    rounding = (error, growth[0], growth[1], relative)
+    value, magnitude, slack, pull = 0.0, 0.0, 0.0, 0.0
+    c0, c1, c2 = 0.0, 0.0, 0.0
+    total = np.zeros(p)
+    for k in range(q):
+        l, j, weight = inside[k], outside[k], weights[k]
+        if not weight > 0.0:
+            continue
+        below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
+        beyond = distance[l] * (1.0 + relative) + error + train_errors[l]
         above = distance[j] * (1.0 + relative) + error + train_errors[j]
         gap = (below - above) * (below + above)
         value += weight * gap
         magnitude += weight * abs(gap)
         slack += 2.0 * weight * (dual_errors[l] + dual_errors[j])
-        weights += u[k]
+        pull += 2.0 * weight * difference_norm(dual[l], dual[j], order)
         for t in range(p):
             total[t] += 2.0 * weight * (dual[l, t] - dual[j, t])
+        a0, a1, a2 = rounding_of_pair(beyond, above, rounding)
+        c0, c1, c2 = c0 + weight * a0, c1 + weight * a1, c2 + weight * a2
     value -= (q + 16) * _UNIT * magnitude
     norm = difference_norm(total, np.zeros(p), order) * (1.0 + (p + 16) * _UNIT)
-    norm += slack + (p + q + 8) * _UNIT * weights * (p if order == 1.0 else 1.0)
-    if value <= 0.0:
-        return 0.0
-    if norm == 0.0:
-        return np.inf
-    return value / norm * (1.0 - 8.0 * _UNIT)
+    norm += slack * (1.0 + (q + 16) * _UNIT) + (p + q + 8) * _UNIT * pull
+    up = 1.0 + (q + 16) * _UNIT
+    return certified_size(value, norm, c0 * up, c1 * up, c2 * up)

@@ -2,66 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.certify.dual_program import DualProgram, program_data
+from certimetric.certify.kernels import rounding_of_distances
 from certimetric.certify.least_norm import least_norm_in_rounds
 from certimetric.certify.minimal_kernels import (
     dual_certificate,
     gather_rows,
     minimal_rows,
     primal_order,
+    rounding_of_gap,
     screen,
     working_memory,
 )
 from certimetric.certify.reference import ReferenceSet
-from certimetric.certify.witnesses import PROVEN, MinimalPerturbation, push_outward
+from certimetric.certify.regions import Regions
+from certimetric.certify.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.norms import Norm
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-
-class DualProgram:
-    """The training set in the coordinates of the programs (see :mod:`certimetric.certify.minimal_kernels`).
-
-    Parameters
-    ----------
-    reference : ReferenceSet
-    norm : Norm
-
-    Attributes
-    ----------
-    dual : array of shape (n, p)
-        Rows D.
-    map : array of shape (r, p)
-        Takes a step η to the move of the query in the metric's coordinates.
-    lift : array of shape (p, d)
-        Takes a step η to a change of the features, ``η @ lift``.
-    data : tuple
-        What the compiled kernels read.
-    """
-
-    def __init__(self, reference: ReferenceSet, norm: Norm):
-        self.reference, self.order = reference, float(norm.dual_order)
-        self.map, self.lift = reference.dual_map(norm), reference.lift_map(norm)
-        self.data = program_data(reference, norm)
-        self.dual = self.data[3]
-
-    def steps_to(self, points: Array, rows: Indices) -> Array:
-        """Smallest changes of the features that take embedded queries to training instances, as far as they can."""
-        return (self.reference.points[rows] - points) @ np.linalg.pinv(self.map).T @ self.lift
-
-
-def program_data(reference: ReferenceSet, norm: Norm) -> tuple[Any, ...]:
-    """What the compiled kernels read of a training set: see :class:`DualProgram`."""
-    dual, dual_errors = reference.dual_points(norm)
-    points = reference.points
-    squares = np.einsum("ij,ij->i", points, points)
-    return points, reference.point_errors, squares, dual, dual_errors, reference.y, reference.growth(norm)
+_SEGMENTS = 256  # nearest opponents that are walked straight towards where the solver failed
 
 
 def lower_bounds(
@@ -122,12 +87,51 @@ def nearest_flips(
             _linear_rows(*queries, program, *figures)
 
     map_chunks(solve, chunk_slices(len(X), 8.0 * len(reference.points), memory, n_jobs), n_jobs)
+    for i in np.flatnonzero((opponents < 0) & np.isfinite(lower)):
+        # No program was solved, and none was proven to have no solution: rounding made the solver fail.
+        radii[i], steps[i], opponents[i] = along_segments(program, points[i], errors[i], predicted[i], exclude[i])
+        radii[i] = max(radii[i], lower[i])
     changed = np.flatnonzero(opponents >= 0)
-    changes = steps @ program.lift
-    inwards = program.steps_to(points, opponents) - changes
-    witnesses, verified = push_outward(reference, X, changes, inwards, 1, predicted, exclude, changed)
-    proven = np.isinf(radii) | (lower >= radii * (1.0 - PROVEN))
-    return MinimalPerturbation(radii, witnesses, lower, proven, verified)
+
+    def inside(i: int) -> tuple[Array, float]:
+        regions = Regions(program, points[i], int(predicted[i]), 1, errors[i], int(exclude[i]))
+        return regions.inner_steps(opponents[i : i + 1], np.flatnonzero(regions.own), float(radii[i]))
+
+    queries = Queries(X, 1, predicted, exclude)
+    witnesses, verified, tolerance = find_witnesses(program, norm, queries, steps, radii, changed, inside)
+    return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
+
+
+def along_segments(program: DualProgram, x: Array, error: float, c: int, exclude: int) -> tuple[float, Array, int]:
+    """Smallest step straight towards an opponent after which it is the nearest; its size, the step, the opponent.
+
+    An upper bound that needs no solver. It exists unless the features that would lead to the opponent cannot change:
+    then the size is infinite, and the opponent −1.
+    """
+    points, point_errors, _, dual, _, y, _ = program.data
+    present = np.arange(len(y)) != exclude
+    own, others = np.flatnonzero((y == c) & present), np.flatnonzero((y != c) & present)
+    squared = ((points - x) ** 2).sum(axis=1)
+    others = others[np.argsort(squared[others], kind="stable")[:_SEGMENTS]]
+    towards = (points[others] - x) @ np.linalg.pinv(program.map).T
+    relative = rounding_of_distances(points.shape[1])
+    best, step, opponent = np.inf, np.zeros(dual.shape[1]), -1
+    for l, eta in zip(others, towards):
+        gaps = ((points[l] - points[own]) * ((points[l] - x) + (points[own] - x))).sum(axis=1)
+        error_l, error_j = error + point_errors[l], error + point_errors[own]
+        gaps -= rounding_of_gap(np.sqrt(squared[l]), np.sqrt(squared[own]), error_l, error_j, relative)
+        rates = 2.0 * (dual[l] - dual[own]) @ eta
+        # Every row asks for t · rate ≥ gap.
+        needed, limited = gaps > 0, (gaps <= 0) & (rates < 0)
+        if (rates[needed] <= 0).any():
+            continue
+        t = float((gaps[needed] / rates[needed]).max(initial=0.0))
+        if (t * rates[limited] < gaps[limited]).any():
+            continue
+        size = t * float(np.linalg.norm(eta, primal_order(program.order)))
+        if size < best:
+            best, step, opponent = size, t * eta, int(l)
+    return best, step, opponent
 
 
 def _linear_rows(
@@ -145,23 +149,24 @@ def _linear_rows(
     """The same as :func:`minimal_rows` for l∞ and l1."""
     order, data = program.order, program.data
     space = working_memory(*program.dual.shape)
-    survivors, bounds, rows, h = space[1:5]
+    survivors, bounds, rows, h, tolerance, own_of_row = space[1:7]
     for i, (x, c) in enumerate(zip(points, predicted)):
-        count, best = screen(products[i], x, errors[i], c, exclude[i], data, order, space)
-        proven, opponents[i] = np.inf, -1
+        count, best, first, _ = screen(products[i], x, errors[i], c, exclude[i], data, order, space, steps[i])
+        proven, opponents[i] = np.inf, first if best < np.inf else -1
         for position in np.argsort(bounds[:count], kind="stable"):
             l, bound = survivors[position], bounds[position]
             if bound >= best:
                 break
-            m = gather_rows(x, l, c, exclude[i], best, data, order, space)
+            m = gather_rows(x, l, c, errors[i], exclude[i], best, data, order, space)
             if m < 0:
+                proven = min(proven, bound)
                 continue
-            eta, active, multipliers = least_norm_in_rounds(rows[:m], h[:m], order, best)
-            certificate = dual_certificate(l, multipliers, active, len(active), errors[i], data, order, space)
+            eta, active, u = least_norm_in_rounds(rows[:m], h[:m], order, best, tolerance[:m])
+            certificate = dual_certificate(l, own_of_row, u, active, len(active), errors[i], data, order, space)
             # The screen's bound stands where the solver gave no multipliers.
             proven = min(proven, max(certificate, bound))
             if eta is not None:
                 best, opponents[i] = float(np.linalg.norm(eta, primal_order(order))), l
                 steps[i] = eta
-        radii[i] = best if opponents[i] >= 0 else np.inf
+        radii[i] = best
         lower[i] = min(radii[i], proven)

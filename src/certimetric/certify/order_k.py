@@ -11,12 +11,12 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.certify.dual_program import DualProgram
 from certimetric.certify.kernels import gap_over_dual, insert_largest, rounding_of_distances
-from certimetric.certify.nearest_flip import DualProgram
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ReferenceSet
 from certimetric.certify.regions import Regions, Step
-from certimetric.certify.witnesses import PROVEN, MinimalPerturbation, push_outward
+from certimetric.certify.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
 from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm
 
@@ -24,7 +24,6 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 N_OPPONENTS = 8  # opponents from which the first upper bound is looked for
-_ROUNDING = 1e-9  # by which a proven bound may miss the best step because of rounding, relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,24 +53,24 @@ def nearest_flips_of_votes(
         exclude = np.full(len(X), -1, dtype=np.int64)
     program = DualProgram(reference, norm)
     radii, lower = np.full(len(X), np.inf), bound.radii.copy()
-    steps, inwards = np.zeros((2, len(X), program.dual.shape[1]))
+    steps, ends = np.zeros((len(X), program.dual.shape[1])), {}
     for i, point in enumerate(points):
         if np.isinf(lower[i]):
             continue
         search = _Search(Regions(program, point, int(bound.predicted[i]), k, errors[i], int(exclude[i])))
-        proven = search.run(time_limit, node_limit)
-        lower[i] = max(lower[i], proven)
+        lower[i] = max(lower[i], search.run(time_limit, node_limit))
         if search.best is not None:
-            # What counts as a tie may be too near by a relative 1e-8, but never below what is proven.
-            radii[i], steps[i] = max(search.best.size, lower[i]), search.best.eta
-            # 10⁻⁶ of it keeps a distance of 10⁻⁶ steps from every boundary.
-            inwards[i] = search.regions.inward(search.best, search.neighbors, 1e-6) * 1e6
-    changes = steps @ program.lift
-    witnesses, verified = push_outward(
-        reference, X, changes, inwards @ program.lift, k, bound.predicted, exclude, np.flatnonzero(np.isfinite(radii))
-    )
-    proven = lower >= np.where(np.isinf(radii), radii, radii * (1.0 - PROVEN))
-    return MinimalPerturbation(radii, witnesses, lower, proven, verified)
+            step = search.measured()
+            radii[i], steps[i] = max(step.size, lower[i]), step.eta
+            ends[i] = search.regions, search.neighbors
+
+    def inside(i: int) -> tuple[Array, float]:
+        regions, neighbors = ends[i]
+        return regions.inner_steps(neighbors, regions.rest(neighbors), float(radii[i]))
+
+    queries, changed = Queries(X, k, bound.predicted, exclude), np.flatnonzero(np.isfinite(radii))
+    witnesses, verified, tolerance = find_witnesses(program, norm, queries, steps, radii, changed, inside)
+    return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
 
 
 class _Search:
@@ -86,7 +85,7 @@ class _Search:
     def __init__(self, regions: Regions):
         self.regions, self.k, self.y = regions, regions.k, regions.y
         self.best: Step | None = None
-        self.unproven = np.inf  # least bound of nodes that were given up without a proof
+        self.settled = np.inf  # least proven bound of the nodes that need not be looked into any further
         self.neighbors = np.array([], dtype=np.int64)  # the k nearest that the best step leads to
 
     @property
@@ -95,10 +94,15 @@ class _Search:
         return self.best.size if self.best is not None else np.inf
 
     def run(self, time_limit: float, node_limit: float) -> float:
-        """Search; gives the proven lower bound, which is the radius where the search came to its end."""
+        """Search; gives the proven lower bound: the least over all nodes that were settled, given up or not reached.
+
+        It is made of bounds that multipliers prove, never of the size of a step that was found: where the search came
+        to its end the two agree, but for rounding.
+        """
         end = time.monotonic() + time_limit
         for step, neighbors in self.regions.search(N_OPPONENTS):
-            self._accept(step, neighbors)
+            if self.regions.flips(neighbors):
+                self._accept(step, neighbors)
         regions = self.regions
         self.bounds = _opponent_bounds(
             regions.squared,
@@ -119,11 +123,11 @@ class _Search:
             if lower >= self.radius:
                 break
             if visited >= node_limit or time.monotonic() > end:
-                return min(lower, self.unproven)
+                return min(lower, self.settled)
             for bound, child in self._branch(node, lower):
                 if bound < self.radius:
                     heapq.heappush(heap, (bound, next(ticket), child))
-        return min(self.radius, self.unproven)
+        return min(self.radius, self.settled)
 
     def _branch(self, node: _Node, lower: float) -> list[tuple[float, _Node]]:
         """Solve the relaxation of a node; give the bounds of its children and the children, none if it is settled."""
@@ -142,10 +146,8 @@ class _Search:
         if len(inside):
             solved = regions.step_into(inside, np.flatnonzero(out), self.radius)
             if isinstance(solved, float):
-                # Beyond the best step, or so says the solver: what it did not prove stays open.
-                if solved < self.radius * (1.0 - _ROUNDING):
-                    self.unproven = min(self.unproven, max(lower, solved))
-                return []
+                # Beyond the best step, or so says the solver: what is proven is said by the bound.
+                return self._settle(max(lower, solved))
             step, lower = solved, max(lower, solved.bound)
         else:
             p = regions.program.dual.shape[1]
@@ -157,20 +159,27 @@ class _Search:
         actual = neighbors if agrees else regions.neighbors(step.eta, inside[:0])
         if regions.flips(actual):
             self._accept(step, actual)
-            return []
+            return self._settle(lower)
         open_ = present & ~out
         open_[inside] = False
         if not agrees:
             # Decide about one instance in the way: one that comes before the worst of ``inside``, the predicted class
             # first; or else the nearest that fills a place although something outside comes before it.
-            scores = regions.scores(step.eta)
-            before = np.flatnonzero(open_ & (scores < scores[inside].max(initial=-np.inf) - regions.rounding))
+            if free == 0:
+                # All neighbours are given, and still the end of the step is not told to have them: rounding.
+                if regions.flips(inside):
+                    self._accept(step, inside)
+                return self._settle(lower)
+            scores, rounding = regions.scores(step.eta), regions.rounding(step.eta)
+            before = open_ & (scores + rounding < (scores[inside] - rounding[inside]).max(initial=-np.inf))
+            before = np.flatnonzero(before)
             if len(before) > free:
                 before = before[own[before]] if own[before].any() else before
                 j = int(before[scores[before].argmin()])
             else:
                 first = scores[present & out].min(initial=np.inf)
-                j = int(next(u for u in neighbors[len(inside) :] if scores[u] > first))
+                filling = neighbors[len(inside) :]
+                j = int(next((u for u in filling if scores[u] > first), filling[0]))
             return [
                 (lower, _Node(node.inside, (*node.outside, j))),
                 (lower, _Node((*node.inside, j), node.outside)),
@@ -196,6 +205,16 @@ class _Search:
             if reachable.argmax() != predicted:
                 return extra
         return -1
+
+    def _settle(self, bound: float) -> list[tuple[float, _Node]]:
+        self.settled = min(self.settled, bound)
+        return []
+
+    def measured(self) -> Step:
+        """The best step, measured against all instances at once: its own program may have left out some that tie."""
+        assert self.best is not None
+        whole = self.regions.step_into(self.neighbors, self.regions.rest(self.neighbors))
+        return whole if isinstance(whole, Step) else self.best
 
     def _accept(self, step: Step, neighbors: Indices) -> None:
         if step.size < self.radius:

@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_array
 
 from certimetric.certify.kernels import certify_rows
 from certimetric.certify.reference import ReferenceSet, power_of_two_times
+from certimetric.constraints.labels import checked_labels
+from certimetric.geometry.features import align_all, check_size
 from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, map_chunks
@@ -88,7 +90,8 @@ def certified_radius(
     Raises
     ------
     ValueError
-        If ``n_neighbors`` exceeds the number of training instances, or the features do not match.
+        If ``n_neighbors`` exceeds the number of training instances, or the features do not match: data frames are taken
+        by the names of their columns, in any order, where the metric or the training set knows them.
 
     References
     ----------
@@ -118,21 +121,23 @@ def prepare_queries(
     metric: Any, X_train: ArrayLike, y_train: ArrayLike, X: ArrayLike | None, n_neighbors: int
 ) -> tuple[ReferenceSet, Array, Indices | None]:
     """Check the arguments of a certificate; give the training set, the queries, and what each must not see."""
+    X_train, X = align_all(metric, X_train=X_train, X=X)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
     reference = prepare_reference(metric, X_train, y_train)
     check_n_neighbors(n_neighbors, len(X_train) - (X is None))
     if X is None:
         return reference, X_train, np.arange(len(X_train))
-    queries = check_array(X, dtype=np.float64, input_name="X")
+    queries = check_size(check_array(X, dtype=np.float64, input_name="X"))
     reference.metric.transform(queries[:1])
     return reference, queries, None
 
 
 def prepare_reference(metric: Any, X_train: ArrayLike, y_train: ArrayLike) -> ReferenceSet:
     """Check a metric and a training set, and join them."""
+    (X_train,) = align_all(metric, X_train=X_train)
     metric = as_metric(metric)
-    X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
-    _, y = np.unique(np.asarray(y_train), return_inverse=True)
+    X_train = check_size(check_array(X_train, dtype=np.float64, input_name="X_train"), "X_train")
+    _, y = np.unique(checked_labels(y_train, "y_train"), return_inverse=True)
     if len(y) != len(X_train):
         raise ValueError(f"y_train must hold one label for each of the {len(X_train)} instances, got {len(y)}")
     metric.transform(X_train[:1])

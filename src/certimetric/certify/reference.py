@@ -69,8 +69,8 @@ class ReferenceSet:
     def _gamma(self) -> float:
         """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
 
-        An inner product of d terms errs by at most γ_d Σ|terms|; the subtraction of the center is one rounding more,
-        and so is a step away from x.
+        An inner product of d terms errs by at most γ_d Σ|terms|, a product with a diagonal by one rounding; the
+        subtraction of the center is one rounding more, and so is a step away from x.
         """
         terms = 1 if isinstance(self.metric, DiagonalMetric) else self.metric.n_features
         return (terms + 5) * ROUNDOFF
@@ -84,8 +84,9 @@ class ReferenceSet:
             coordinates = np.ascontiguousarray(norm.dual_coordinates(self.points * weights))
             # A product by a weight, and one by the unit of a feature.
             errors = (self._gamma() + 3.0 * ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
-            errors += self.point_errors * self.per_distance(norm)
-            return coordinates, errors + (_squares_that_underflow(coordinates) if weights.any() else 0.0)
+            kappa = self.per_distance(norm)
+            errors += self.point_errors * kappa
+            return coordinates, errors + (_squares_that_underflow(coordinates) if kappa else 0.0)
         map_, row_errors, _ = self._dual_rows(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)

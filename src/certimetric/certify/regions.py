@@ -13,10 +13,10 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.certify.dual_program import DualProgram
 from certimetric.certify.kernels import difference_norm, rounding_of_distances
 from certimetric.certify.least_norm import OPTIMAL, least_distance, least_norm_in_rounds, workspace
-from certimetric.certify.minimal_kernels import primal_order
-from certimetric.certify.nearest_flip import DualProgram
+from certimetric.certify.minimal_kernels import certified_combination, gap_of_squares, primal_order, rounding_of_gap
 from certimetric.geometry.neighbors import squared_distance
 
 Array = NDArray[np.float64]
@@ -26,6 +26,8 @@ _TIE = 1e-8  # relative to a step: how much farther it would have to go for what
 _ROUNDS = 6  # of local search
 _POLISH = 1e-6  # relative slack within which the exact measure of a step is looked for
 _REPLACEMENTS = 2  # nearby classmates tried in the place of a member of the group
+_INSIDE = 4e-7  # of a step, by which it may grow to end inside of a region
+_BLUR = 16.0  # times the rounding error of a boundary, within which a step across it may end
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +83,20 @@ class Regions:
         self.program, self.predicted, self.k, self.error, self.box = program, predicted, k, error, box
         self.points, self.dual, self.y = program.data[0], program.dual, program.data[5]
         self.point, self.squared = point, _squared_distances(self.points, point)
+        self.distance, self.offsets = np.sqrt(self.squared), self.points - point
         self.n_classes = int(self.y.max()) + 1
         self.present = np.arange(len(self.y)) != exclude
         self.own = (self.y == predicted) & self.present
-        self.rounding = 16.0 * rounding_of_distances(self.points.shape[1]) * float(self.squared.max())
 
     def scores(self, eta: Array) -> Array:
         """Squared distances of the moved query to all instances, up to a common constant."""
-        return self.squared - 2.0 * (self.points @ (self.program.map @ eta))
+        return self.squared - 2.0 * (self.offsets @ (self.program.map @ eta))
+
+    def rounding(self, eta: Array) -> Array:
+        """Bound on the rounding error of each of the scores."""
+        reach = self.distance + float(np.linalg.norm(self.program.map @ eta))
+        errors = self.error + self.program.data[1]
+        return (rounding_of_distances(self.points.shape[1]) * reach + 2.0 * errors) * reach
 
     def neighbors(self, eta: Array, inside: Indices, out: NDArray[np.bool_] | None = None) -> Indices:
         """The k nearest after a step, given what must be among them and what must not."""
@@ -99,16 +107,37 @@ class Regions:
         rest = rest[np.argsort(scores[rest], kind="stable")[: self.k - len(inside)]]
         return np.concatenate([inside, rest])
 
+    def changed_neighbors(self, eta: Array, inside: Indices) -> Indices:
+        """The k nearest after a step, ties decided so that the prediction changes where they can be."""
+        neighbors = self.neighbors(eta, inside)
+        if self.flips(neighbors):
+            return neighbors
+        scores, rounding = self.scores(eta), self.rounding(eta)
+        last = neighbors[scores[neighbors].argmax()]
+        size = float(np.linalg.norm(eta, primal_order(self.program.order)))
+        apart = np.linalg.norm(self.dual - self.dual[last], self.program.order, axis=1)
+        blur = rounding + rounding[last] + 2.0 * _TIE * size * apart
+        sure = np.flatnonzero(self.present & (scores < scores[last] - blur))
+        tied = np.flatnonzero(self.present & (np.abs(scores - scores[last]) <= blur))
+        for label in np.unique(self.y[tied]):
+            # This class first, the predicted one last.
+            order = np.lexsort((scores[tied], self.own[tied], self.y[tied] != label))
+            chosen = np.concatenate([sure, tied[order]])[: self.k]
+            if label != self.predicted and self.flips(chosen):
+                return chosen
+        return neighbors
+
     def agrees(self, neighbors: Indices, eta: Array) -> bool:
         """Whether these are the k nearest after a step, ties decided in their favour."""
-        scores = self.scores(eta)
-        before = self.present & (scores < scores[neighbors].max() - self.rounding)
+        scores, rounding = self.scores(eta), self.rounding(eta)
+        surely, least = scores + rounding, scores[neighbors] - rounding[neighbors]
+        before = self.present & (surely < least.max())
         before[neighbors] = False
         tie = 2.0 * _TIE * float(np.linalg.norm(eta, primal_order(self.program.order)))
         for j in np.flatnonzero(before):  # what comes before one of them must do so by no more than a tie
-            worse = neighbors[scores[neighbors] > scores[j] + self.rounding]
-            apart = np.linalg.norm(self.dual[worse] - self.dual[j], self.program.order, axis=1)
-            if (scores[worse] > scores[j] + self.rounding + tie * apart).any():
+            worse = least > surely[j]
+            apart = np.linalg.norm(self.dual[neighbors[worse]] - self.dual[j], self.program.order, axis=1)
+            if (least[worse] > surely[j] + tie * apart).any():
                 return False
         return True
 
@@ -137,31 +166,84 @@ class Regions:
         """
         order = self.program.order if order is None else order
         reach = limit + margin if order == self.program.order else np.inf
-        rows, h, slack, pairs, count = _pair_rows(
-            self.point, self.error, self.squared, inside, outside, reach, self.program.data, order
+        rows = self._rows(inside, outside, reach, order)
+        if rows is None:
+            return self._never(inside, outside)
+        eta, active, u = _solve(rows.N, rows.h + margin, rows.tolerance, order, limit)
+        bound = self._proven(rows, active, u) if order == self.program.order and not margin else 0.0
+        size = np.inf if eta is None else float(np.linalg.norm(eta, primal_order(self.program.order)))
+        if eta is None or size >= limit:
+            return bound
+        binding = rows.pairs[active[u > 0]]
+        return Step(eta, size, bound, binding[binding[:, 0] >= 0])
+
+    def inner_steps(self, inside: Indices, outside: Indices, size: float) -> tuple[Array, float]:
+        """Steps that end inside of a region, a little farther than its nearest point, which is ``size`` away.
+
+        Returns
+        -------
+        steps : array of shape (c, p)
+            One ends as far inside as a step that is longer by a share of 1e-6 can; others farther from every boundary
+            than its rounding error.
+        blur : float
+            How much longer a step may have to be than ``size`` because rounding blurs the boundaries near its end.
+        """
+        order, p = self.program.order, self.dual.shape[1]
+        rows = self._rows(inside, outside, np.inf, order)
+        if rows is None or not len(rows.h):
+            return np.empty((0, p)), 0.0
+        eta, active, u = _solve(rows.N, rows.h, rows.tolerance, order, np.inf)
+        if eta is None:
+            return np.empty((0, p)), 0.0
+        binds = rows.h - rows.N @ eta >= -rows.tolerance - 1e-9 * size
+        blur = _BLUR * float(rows.tolerance[binds].max(initial=0.0))
+        # A margin of every boundary lengthens the step by the margin times the sum of the multipliers.
+        pull = float(np.linalg.norm(rows.N[active].T @ u, order)) if len(u) else 0.0
+        margin = _INSIDE * size * pull / float(u.sum()) if pull > 0 else 0.0
+        steps = []
+        for margins in (margin + np.zeros(len(rows.h)), 2.0 * rows.tolerance, 0.25 * rows.tolerance):
+            inner, _, _ = _solve(rows.N, rows.h + margins, np.zeros(len(rows.h)), order, np.inf)
+            if inner is not None:
+                steps.append(inner)
+        return np.array(steps).reshape(-1, p), blur
+
+    def _rows(self, inside: Indices, outside: Indices, limit: float, order: float) -> _Rows | None:
+        """Constraints of a region, and of the box, that can bind within ``limit``; None where one cannot be met."""
+        N, h, tolerance, sizes, pairs, count = _pair_rows(
+            self.point, self.error, self.distance, inside, outside, limit, self.program.data, order
         )
         if count < 0:
-            return np.inf
-        rows, h, slack, pairs = rows[:count], h[:count] + margin, slack[:count], pairs[:count]
-        if self.box is not None:
-            sizes = np.linalg.norm(self.box[0], order, axis=1)
-            rows, h = np.vstack([rows, self.box[0] / sizes[:, None]]), np.append(h, self.box[1] / sizes)
-            slack = np.vstack([slack, np.zeros((len(sizes), 2))])
-            pairs = np.vstack([pairs, np.full((len(sizes), 2), -1)])
-        if order == 2:
-            p = rows.shape[1]
-            eta, active, u = np.empty(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
-            status, q = least_distance(rows, h, len(h), reach, eta, active, u, workspace(p))
-            active, u, found = active[:q], u[:q], status == OPTIMAL
-        else:
-            solution, active, u = least_norm_in_rounds(rows, h, order, limit)
-            found, eta = solution is not None, np.zeros(rows.shape[1]) if solution is None else solution
-        bound = _proven(rows[active], h[active], slack[active], u, order) if order == self.program.order else 0.0
-        size = float(np.linalg.norm(eta, primal_order(self.program.order))) if found else np.inf
-        if size >= limit:
-            return bound
-        binding = pairs[active[u > 0]]
-        return Step(eta, size, bound, binding[binding[:, 0] >= 0])
+            return None
+        rows = _Rows(N[:count], h[:count], tolerance[:count], sizes[:count], pairs[:count])
+        if self.box is None:
+            return rows
+        sizes = np.linalg.norm(self.box[0], order, axis=1)
+        bounds = self.box[1] / sizes
+        return _Rows(
+            np.vstack([rows.N, self.box[0] / sizes[:, None]]),
+            np.append(rows.h, bounds),
+            np.append(rows.tolerance, np.full(len(sizes), 1e-13 * np.abs(bounds).max(initial=0.0))),
+            np.append(rows.sizes, sizes),
+            np.vstack([rows.pairs, np.full((len(sizes), 2), -1)]),
+        )
+
+    def _proven(self, rows: _Rows, active: Indices, u: Array) -> float:
+        """Lower bound on the size of a step into a region from multipliers of its rows, rounded down."""
+        pairs = rows.pairs[active]
+        # Without the box, which only keeps steps from getting smaller, the bound holds as well.
+        of = pairs[:, 0] >= 0
+        weights = u[of] / rows.sizes[active][of]
+        return self._certified(pairs[of], weights)
+
+    def _never(self, inside: Indices, outside: Indices) -> float:
+        """The same for a pair that no step brings together as far as rounding can tell: the best such pair."""
+        bounds = [self._certified(np.array([[l, j]]), np.ones(1)) for l in inside for j in outside]
+        return max(bounds, default=0.0)
+
+    def _certified(self, pairs: Indices, weights: Array) -> float:
+        data, order = self.program.data, self.program.order
+        inside, outside = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+        return float(certified_combination(inside, outside, weights, self.distance, self.error, data, order))
 
     def search(self, n_opponents: int) -> list[tuple[Step, Indices]]:
         """Steps after which the prediction is another one, smallest first, and the k nearest that each leads to.
@@ -190,17 +272,21 @@ class Regions:
                 measured.append((exact if isinstance(exact, Step) else step, group, spared))
             ends = sorted(measured, key=lambda end: end[0].size)
             ends[0] = self._exchange(*ends[0], self.program.order) if self.k > 1 else ends[0]
-        return [(step, self.neighbors(step.eta, group)) for step, group, _ in ends]
+        return [(step, self.changed_neighbors(step.eta, group)) for step, group, _ in ends]
 
     def inward(self, step: Step, neighbors: Indices, margin: float) -> Array:
         """Change of a step that leads into the region it touches, that where ``neighbors`` are the k nearest.
 
         Its end keeps a distance of ``margin`` times the step from every boundary. Zero if there is no inside.
         """
+        inner = self.step_into(neighbors, self.rest(neighbors), margin=margin * step.size, order=2)
+        return inner.eta - step.eta if isinstance(inner, Step) else np.zeros_like(step.eta)
+
+    def rest(self, neighbors: Indices) -> Indices:
+        """The instances that are not among these."""
         rest = self.present.copy()
         rest[neighbors] = False
-        inner = self.step_into(neighbors, np.flatnonzero(rest), margin=margin * step.size, order=2)
-        return inner.eta - step.eta if isinstance(inner, Step) else np.zeros_like(step.eta)
+        return np.flatnonzero(rest)
 
     def _groups(self, n_opponents: int) -> list[tuple[Indices, Indices]]:
         """Instances that come in, and instances that may stay: together k that outvote the predicted class."""
@@ -283,11 +369,25 @@ class Regions:
         return step, group, spared
 
 
-def _proven(rows: Array, h: Array, slack: Array, u: Array, order: float) -> float:
-    """``λᵀh / ‖Nᵀλ‖_*`` with the errors of h and of the rows taken to the safe side."""
-    gain = float((h - slack[:, 0]) @ u)
-    pull = float(np.linalg.norm(rows.T @ u, order) + slack[:, 1] @ u) if len(u) else 0.0
-    return 0.0 if gain <= 0 else gain / pull * (1.0 - 1e-12) if pull > 0 else np.inf
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Constraints ``N η ≥ h`` with rows of dual norm 1: what each may be violated by, its norm before, its pair."""
+
+    N: Array
+    h: Array
+    tolerance: Array
+    sizes: Array
+    pairs: Indices
+
+
+def _solve(N: Array, h: Array, tolerance: Array, order: float, limit: float) -> tuple[Array | None, Indices, Array]:
+    """Smallest η below ``limit`` with ``N η ≥ h``, if there is one, the rows that prove it and their multipliers."""
+    if order != 2:
+        return least_norm_in_rounds(N, h, order, limit, tolerance)
+    p = N.shape[1]
+    eta, active, u = np.empty(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
+    status, q = least_distance(N, h, tolerance, len(h), limit, eta, active, u, workspace(p))
+    return eta if status == OPTIMAL else None, active[:q], u[:q]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -299,38 +399,32 @@ def _squared_distances(points, point):
 
 
 @nb.njit(cache=True, nogil=True)
-def _pair_rows(point, error, squared, inside, outside, limit, data, order):
+def _pair_rows(point, error, distance, inside, outside, limit, data, order):
     """Rows of dual norm 1 for every pair (inside, outside) that can bind within ``limit``; −1 if one cannot be met.
 
-    With them their right-hand sides, and bounds on the errors of these and of the rows' dual norms.
+    With them their right-hand sides, the rounding errors of these, the norms that rows were divided by, and the pairs.
     """
-    points, point_errors, _, dual, dual_errors, _, _ = data
+    points, point_errors, _, dual, _, _, _ = data
     relative = rounding_of_distances(points.shape[1])
     p = dual.shape[1]
     size = inside.shape[0] * outside.shape[0]
-    rows, h, slack = np.empty((size, p)), np.empty(size), np.empty((size, 2))
+    rows, h, tolerance, sizes = np.empty((size, p)), np.empty(size), np.empty(size), np.empty(size)
     pairs = np.empty((size, 2), dtype=np.int64)
     count = 0
     for l in inside:
         for j in outside:
-            gap = squared[l] - squared[j]
-            if abs(gap) < 1e-6 * (squared[l] + squared[j]):
-                gap = 0.0
-                for t in range(points.shape[1]):
-                    gap += (points[l, t] - points[j, t]) * ((points[l, t] - point[t]) + (points[j, t] - point[t]))
+            gap = gap_of_squares(point, points[l], points[j], distance[l], distance[j])
             norm = 2.0 * difference_norm(dual[l], dual[j], order)
-            if norm == 0.0:
-                if gap > 1e-12 * (squared[l] + squared[j]):
-                    return rows, h, slack, pairs, -1
-                continue
             if gap <= -limit * norm:
+                continue
+            off = rounding_of_gap(distance[l], distance[j], error + point_errors[l], error + point_errors[j], relative)
+            if norm == 0.0:
+                if gap > off:
+                    return rows, h, tolerance, sizes, pairs, -1
                 continue
             for t in range(p):
                 rows[count, t] = 2.0 * (dual[l, t] - dual[j, t]) / norm
-            h[count] = gap / norm
-            off = np.sqrt(squared[l]) * (error + point_errors[l]) + np.sqrt(squared[j]) * (error + point_errors[j])
-            slack[count, 0] = (2.0 * off + relative * (squared[l] + squared[j])) / norm
-            slack[count, 1] = 2.0 * (dual_errors[l] + dual_errors[j]) / norm + (p + 16) * 1.2e-16
+            h[count], tolerance[count], sizes[count] = gap / norm, off / norm, norm
             pairs[count, 0], pairs[count, 1] = l, j
             count += 1
-    return rows, h, slack, pairs, count
+    return rows, h, tolerance, sizes, pairs, count

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.dual_program import DualProgram
+from certimetric.geometry.norms import Norm
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 PROVEN = 1e-6  # relative difference of radius and proven lower bound up to which a radius counts as proven
 # Of a step, tried in turn until the prediction changes: the first is enough that it does not hang on the last digit.
-_OVERSHOOT = (1e-9, 1e-8, 1e-7, 1e-6)
+_OVERSHOOT = (1e-8, 1e-7, 9e-7)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +29,24 @@ class MinimalPerturbation:
     ----------
     radii : array of shape (m,)
         Size of the smallest change found: the infimum over changes that lead to another prediction, a tie counting
-        as a change. Infinity where nothing changes the prediction.
+        as a change. Never below ``lower``. 0 where the query is no farther from the boundary than the rounding of the
+        distances that are compared; infinity where no change was found.
     witnesses : array of shape (m, d)
-        The changed query, pushed outward by at most 1e-6 of the change until ``predict`` gives another label; the
-        query itself where there is none.
+        The changed query, pushed on by at most 1e-6 of the change (and ``tolerance``) until ``predict`` gives another
+        label; the query itself where there is none.
     lower : array of shape (m,)
-        Proven lower bound, rounded down; it rests on dual multipliers and not on the witness.
+        Proven lower bound, rounded down: no smaller change leads to another prediction. It rests on dual multipliers,
+        and not on the witness or the solver.
     proven : bool array of shape (m,)
-        Whether ``lower`` equals the radius up to 1e-6 of it (always so for 1-NN but for numerical trouble).
+        Whether ``lower`` equals the radius up to 1e-6 of it, an infinite one included. So it is for 1-NN, unless
+        rounding weighs more than that: very near the boundary, or in metrics that are ill-conditioned.
     verified : bool array of shape (m,)
-        Whether ``predict`` gives another label at the witness. False where the change is a tie that no push breaks:
-        instances of two classes at the same place, say.
+        Whether ``predict`` gives another label at the witness, which is no farther off than
+        ``radii · (1 + 1e-6) + tolerance``. False where the change is a tie that no such push breaks: instances of two
+        classes at the same place, say.
+    tolerance : array of shape (m,)
+        By how much rounding may force the witness beyond 1e-6 of the change: the size of a change that the distances
+        compared and the numbers of the query cannot tell from none. 0 where 1e-6 was enough.
     """
 
     radii: Array
@@ -46,6 +54,7 @@ class MinimalPerturbation:
     lower: Array
     proven: NDArray[np.bool_]
     verified: NDArray[np.bool_]
+    tolerance: Array
 
     def __iter__(self) -> Iterator[Array]:
         yield self.radii
@@ -66,6 +75,7 @@ class MinimalPerturbation:
                 "lower": _finite(self.lower),
                 "proven": self.proven.tolist(),
                 "verified": self.verified.tolist(),
+                "tolerance": self.tolerance.tolist(),
             },
             allow_nan=False,
         )
@@ -75,44 +85,91 @@ def _finite(values: Array) -> list[float | None]:
     return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
-def push_outward(
-    reference: ReferenceSet,
-    X: Array,
-    steps: Array,
-    inwards: Array,
-    k: int,
-    predicted: Indices,
-    exclude: Indices,
-    rows: Indices,
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Step from the queries ``rows`` to where their prediction changes, and a little beyond until ``predict`` agrees.
+def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:
+    """Where a proven lower bound and a radius meet; an infinite radius is proven by nothing but an infinite bound."""
+    return lower >= np.where(np.isinf(radii), radii, radii * (1.0 - PROVEN))
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Queries of which the k-NN prediction is to be changed.
 
     Parameters
     ----------
-    reference : ReferenceSet
-    X, steps, inwards : array of shape (m, d)
-        Queries, changes of them to the boundary, and directions from there into the inside of the new region: scaling
-        a change crosses a boundary that has a normal, a nudge inwards crosses any other.
+    X : array of shape (m, d)
     k : int
     predicted, exclude : int array of shape (m,)
+        Class codes, and the training instance that each query does not see (−1 for none).
+    """
+
+    X: Array
+    k: int
+    predicted: Indices
+    exclude: Indices
+
+
+def find_witnesses(
+    program: DualProgram,
+    norm: Norm,
+    queries: Queries,
+    steps: Array,
+    radii: Array,
+    rows: Indices,
+    inside: Callable[[int], tuple[Array, float]],
+) -> tuple[Array, NDArray[np.bool_], Array]:
+    """Changed queries, a little beyond the boundary, at which ``predict`` gives another label.
+
+    Parameters
+    ----------
+    program : DualProgram
+    norm : Norm
+    queries : Queries
+    steps : array of shape (m, p)
+        To the boundary, in the dual coordinates, of size ``radii``.
+    radii : array of shape (m,)
     rows : int array
         Queries that have a change at all.
+    inside : function
+        Gives, for one of these, steps into the inside of the new region, shape (c, p), and how far beyond the radius
+        rounding may force a witness to lie: asked only where a step that goes on straight does not change the
+        prediction, because it ends at a corner, or on a boundary that rounding blurs.
 
     Returns
     -------
     witnesses : array of shape (m, d)
+        The end of the step where none was found.
     verified : bool array of shape (m,)
+    tolerance : array of shape (m,)
+        By how much a witness may exceed ``radii · (1 + PROVEN)``.
     """
-    witnesses, verified = X.copy(), np.zeros(len(X), dtype=bool)
-    witnesses[rows] += steps[rows]
+    X, lift = queries.X, program.lift
+    witnesses, verified, tolerance = X.copy(), np.zeros(len(X), dtype=bool), np.zeros(len(X))
+    changes = steps @ lift
+    witnesses[rows] += changes[rows]
+
+    def changed(of: Indices, points: Array) -> NDArray[np.bool_]:
+        labels = program.reference.predict(program.reference.embed(points)[0], queries.k, exclude=queries.exclude[of])
+        return np.asarray(labels != queries.predicted[of])
+
+    def offer(of: Indices, points: Array, alone: bool) -> None:
+        sizes = norm.norm(points - X[of])
+        good = changed(of, points) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
+        if alone:  # in products of other shapes, sums are taken in other orders
+            good &= [bool(changed(of[c : c + 1], points[c : c + 1])[0]) for c in range(len(of))]
+        # The first of several that are good for a query counts.
+        found, first = np.unique(of[good], return_index=True)
+        witnesses[found], verified[found] = points[good][first], True
+
     for overshoot in _OVERSHOOT:
-        for inward in (False, True):
-            left = rows[~verified[rows]]
-            if not len(left):
-                return witnesses, verified
-            push = inwards[left] if inward else steps[left]
-            points = X[left] + steps[left] + overshoot * push
-            labels = reference.predict(reference.embed(points)[0], k, exclude=exclude[left])
-            flips = labels != predicted[left]
-            witnesses[left[flips]], verified[left[flips]] = points[flips], True
-    return witnesses, verified
+        left = rows[~verified[rows]]
+        if not len(left):
+            return witnesses, verified, tolerance
+        offer(left, X[left] + changes[left] * (1.0 + overshoot), alone=False)
+    for i in rows[~verified[rows]]:
+        inner, blur = inside(i)
+        # No witness is nearer than the next number that a feature can hold.
+        grid = np.spacing(np.abs(witnesses[i])) * (np.abs(lift).sum(axis=0) > 0)
+        tolerance[i] = blur + float(norm.norm(grid))
+        if len(inner):
+            offer(np.full(len(inner), i), X[i] + inner @ lift, alone=True)
+    return witnesses, verified, tolerance

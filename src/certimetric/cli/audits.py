@@ -32,14 +32,29 @@ EPILOG = """Examples:
 _TABLES, _IMAGES = "Tables and metrics", "Images and embedding models"
 # Options that belong to one kind of audit only; given with the other they would do nothing.
 _OF_TABLES = ("data", "target", "learner", "neighbors", "noise", "repeats", "test_size", "jobs", "encode")
-_OF_IMAGES = ("images", "data_root", "size", "attack", "queries", "check_queries", "ers", "certify", "certify_by")
+_OF_IMAGES = (
+    "images",
+    "data_root",
+    "size",
+    "skip_corrupt",
+    "attack",
+    "queries",
+    "check_queries",
+    "ers",
+    "certify",
+    "certify_by",
+    "groups",
+)
 
 
 def audit(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="A bundled data set, a CSV, Parquet or LIBSVM file, or openml:NAME."),
+        typer.Argument(
+            metavar="[DATA]",
+            help="A bundled data set, a CSV, Parquet or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="COL", help="Column with the labels.", rich_help_panel=_TABLES)
@@ -97,10 +112,31 @@ def audit(
     ] = None,
     data_root: Annotated[
         Path | None,
-        typer.Option("--data-root", metavar="DIR", help="Folder of the image set.", rich_help_panel=_IMAGES),
+        typer.Option(
+            "--data-root",
+            metavar="DIR",
+            help="Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]",
+            rich_help_panel=_IMAGES,
+        ),
     ] = None,
     size: Annotated[
         int | None, typer.Option("--size", help="Height and width of the pictures.", rich_help_panel=_IMAGES)
+    ] = None,
+    skip_corrupt: Annotated[
+        bool,
+        typer.Option(
+            "--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them.", rich_help_panel=_IMAGES
+        ),
+    ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups",
+            metavar="REGEX",
+            help="What it finds in the path of a picture is its group, such as _c\\d for a camera: no query finds its "
+            "own group.",
+            rich_help_panel=_IMAGES,
+        ),
     ] = None,
     attack: Annotated[
         list[str] | None,
@@ -141,13 +177,22 @@ def audit(
     ] = None,
     eps: Annotated[
         list[str] | None,
-        typer.Option("--eps", metavar="EPS,…", help="Sizes of the perturbation, such as 0.5 or 8/255."),
+        typer.Option(
+            "--eps",
+            metavar="EPS,…",
+            help="Sizes of the perturbation, such as 0.5 or 8/255; of embeddings in .npz files, in median distances "
+            "to the nearest.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same figures.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="DIR", help="Folder of report, results, metrics. [default: certimetric-audit/NAME]"
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of report, results, metrics; one with the report of another audit is refused. [default: "
+            "certimetric-audit/NAME, or NAME-2 and so on where another audit is there]",
         ),
     ] = None,
     fail_under: Annotated[
@@ -155,8 +200,9 @@ def audit(
         typer.Option(
             "--fail-under",
             metavar="[SPEC.]FIGURE=VALUE",
-            help="Exit with 1 if a figure is lower: accuracy, noise@SIGMA, certified@EPS or median_radius; for images "
-            "recall, map, attacked@EPS, attacked_map@EPS or, with --certify, certified@EPS.",
+            help="Exit with 1 if a figure is lower: accuracy, balanced_accuracy, recall@CLASS, noise@SIGMA, "
+            "certified@EPS or median_radius; for images recall, map, attacked@EPS, attacked_map@EPS or, with "
+            "--certify, certified@EPS.",
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.")] = None,
@@ -188,7 +234,18 @@ def audit(
         shared["certify"] = certify_by or ("auto" if certify else None)
         _finish(
             lambda: audit_images(
-                model or [], images, data_root, size, chosen, attack, queries, check_queries, ers=ers, **shared
+                model or [],
+                images,
+                data_root,
+                size,
+                chosen,
+                attack,
+                queries,
+                check_queries,
+                skip_corrupt=skip_corrupt,
+                groups=groups,
+                ers=ers,
+                **shared,
             ),
             junit,
         )

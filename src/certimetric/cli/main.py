@@ -15,6 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 1 a threshold that was missed, 2 bad input (with one line on stderr), 130 an interrupt.
     """
+    from certimetric.cli.waiting import wait_passively
+
+    if arguments is None:  # this is the process of the command, and the libraries are not loaded yet
+        wait_passively()
     import typer
 
     from certimetric.cli.app import app
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
     except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
-        return _say(str(error) or type(error).__name__)
+        return _say(str(error) or type(error).__name__, faults=getattr(error, "faults", ()))
     except Exception as error:
         # Errors of usage know how to say what was wrong; anything else is a bug and shows its traceback.
         if is_interrupt(error):
@@ -45,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _say(message: str, code: int = USAGE_ERROR) -> int:
-    print(f"certimetric: error: {' '.join(message.split())}", file=sys.stderr)
+def _say(message: str, code: int = USAGE_ERROR, faults: Sequence[str] = ()) -> int:
+    """One line, and one more for each of several faults that are told together."""
+    lines = message.splitlines() if len(faults) > 1 else [message]
+    first, *others = (" ".join(line.split()) for line in lines)
+    print(f"certimetric: error: {first}", *(f"  {line}" for line in others), sep="\n", file=sys.stderr)
     return code

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from certimetric.cli.inputs import needs_deep, see_own_modules
 from certimetric.geometry.interrupts import is_interrupt
@@ -27,6 +30,8 @@ def audit_images(
     n_queries: int,
     n_checked: int,
     *,
+    skip_corrupt: bool,
+    groups: str | None,
     ers: bool,
     out: Path | None,
     **shared: Any,
@@ -37,7 +42,8 @@ def audit_images(
     named = _named(models)
     if all(told.endswith(".npz") for told in named.values()):
         given = {"--images": images, "--data-root": root, "--size": size, "--attack": attacks}
-        given |= {"--ers": ers or None, "--certify": shared.pop("certify")}
+        given |= {"--skip-corrupt": skip_corrupt or None, "--groups": groups, "--ers": ers or None}
+        given |= {"--certify": shared.pop("certify")}
         if other := [option for option, value in given.items() if value is not None]:
             raise ValueError(f"{other[0]} is for models on images: of embeddings in .npz files nothing else is known")
         if norm not in (None, "l2"):
@@ -55,21 +61,25 @@ def audit_images(
     from certimetric.datasets.images import load_images
     from certimetric.deep import ImageSet
 
-    data = load_images(images, "test", root, size)
+    data = load_images(images, "test", root, size, skip_corrupt)
+    for remark in data.remarks:
+        typer.echo(f"certimetric: {remark}", err=True)
+    source = "; ".join([f"{images}, test side" if root is None else f"{images} in {root}, test side", *data.remarks])
     # A folder of pictures goes by its own name.
     name = data.name if data.name != "folder" else Path(images if root is None else root).resolve().name or data.name
-    queries = ImageSet(data.images, torch.from_numpy(data.labels))
+    known: Any = None if groups is None else _groups(data.images, groups)
+    queries = ImageSet(data.images, torch.from_numpy(data.labels), groups=known)
     asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under", "certify")}
     request = make_request(
         {},
         queries,
-        subjects=tuple(_subjects(named, images, root, size)),
+        subjects=tuple(_subjects(named, images, root, size, skip_corrupt)),
         norm=norm or "linf",
         attacks=attacks or DEFAULT_ATTACKS,
         n_queries=n_queries,
         n_checked=n_checked,
         name=name,
-        source=f"{images}, test side" if root is None else f"{images} in {root}, test side",
+        source=source,
         class_names=data.class_names,
         ers=ers,
         **asked,
@@ -91,6 +101,23 @@ def _audit_embeddings(
     return audit_embeddings(given, n_queries=n_queries, name=name, out=folder, **shared), folder
 
 
+def _groups(images: Any, pattern: str) -> list[str]:
+    """What a regular expression finds in the path of each picture: its groups, or else all of the match."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--groups must be a regular expression, got {pattern!r}: {error}") from None
+    if not hasattr(images, "paths"):
+        raise ValueError("--groups is for pictures in files, whose paths it looks at")
+    found = []
+    for path in images.paths:
+        match = expression.search(Path(path).as_posix())
+        if match is None:
+            raise ValueError(f"--groups {pattern!r} finds nothing in the path {str(path)!r}")
+        found.append("\n".join(part or "" for part in match.groups() or [match[0]]))
+    return found
+
+
 def _named(models: Sequence[str]) -> dict[str, str]:
     """Models by name: given as NAME=MODEL, or named after their folder, factory or file."""
     if not models:
@@ -108,7 +135,9 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _subjects(named: dict[str, str], images: str, root: Path | None, size: int | None) -> Iterator[Subject]:
+def _subjects(
+    named: dict[str, str], images: str, root: Path | None, size: int | None, skip_corrupt: bool
+) -> Iterator[Subject]:
     from certimetric.auditing.retrieval_request import Subject
     from certimetric.bench import load_run
 
@@ -119,7 +148,7 @@ def _subjects(named: dict[str, str], images: str, root: Path | None, size: int |
             key = run["config"]["data"]["name"], run["config"]["data"].get("size")
             # Only a run on this very set tells what it was trained on, as the queries here see it.
             if key == (images, size) and key not in digests:
-                digests[key] = _training_digests(images, root, size)
+                digests[key] = _training_digests(images, root, size, skip_corrupt)
             yield Subject(name, model, told, run, digests.get(key))
         elif ":" in told:
             yield Subject(name, _made(told), told)
@@ -127,7 +156,7 @@ def _subjects(named: dict[str, str], images: str, root: Path | None, size: int |
             raise FileNotFoundError(f"--model {told!r} is neither the folder of a run nor package.module:factory")
 
 
-def _training_digests(images: str, root: Path | None, size: int | None) -> frozenset[str] | None:
+def _training_digests(images: str, root: Path | None, size: int | None, skip_corrupt: bool) -> frozenset[str] | None:
     import torch
 
     from certimetric.datasets.images import load_images
@@ -135,7 +164,7 @@ def _training_digests(images: str, root: Path | None, size: int | None) -> froze
     from certimetric.deep.identity import digests
 
     try:
-        data = load_images(images, "train", root, size)
+        data = load_images(images, "train", root, size, skip_corrupt)
         if math.prod(data.images.shape) > _LARGEST:
             return None
         return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))

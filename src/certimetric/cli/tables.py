@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from certimetric import datasets
 from certimetric.auditing import AuditResult
 from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
-from certimetric.auditing.run import run_audit
+from certimetric.auditing.run import audit_options, run_audit
 from certimetric.auditing.runner import prepare_folder
+from certimetric.auditing.saved import own_folder
 
 
 def audit_table(
@@ -33,6 +36,8 @@ def audit_table(
 ) -> tuple[AuditResult, Path]:
     """Load, check everything, and carry out the audit; give its result and folder."""
     loaded = datasets.load(data, target=target, encode=encode)
+    if loaded.told_gaps:
+        typer.echo(f"{data}: {loaded.told_gaps}")
     request = make_request(
         loaded.X,
         loaded.y,
@@ -47,8 +52,9 @@ def audit_table(
         image_shape=loaded.image_shape,
         name=loaded.name,
         source=loaded.source,
+        imputed=loaded.imputed,
         **asked,
     )
-    folder = out or Path("certimetric-audit") / loaded.name
+    folder = out or own_folder(Path("certimetric-audit") / loaded.name, audit_options(request))
     prepare_folder(folder, "cells", "metrics")
     return run_audit(request, out=folder, command=command, title=title, progress=progress), folder

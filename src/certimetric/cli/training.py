@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,9 @@ EPILOG = """Examples:
 Several processes: `torchrun --no-python --nproc-per-node 4 certimetric train CONFIG.toml`, with `devices = 4`."""
 
 
+_ROOT = "Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]"
+
+
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file; configs/ holds some to begin with.")],
     out: Annotated[
@@ -23,9 +27,7 @@ def train(
         typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. [default: runs/NAME OF CONFIG]"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", metavar="DIR", help="Folder of the image set, if not bundled.")
-    ] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", metavar="DIR", help=_ROOT)] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="In place of those of the configuration.")] = None,
 ) -> None:
     """Train an embedding model, naturally or robustly, and keep it in a folder that `certimetric audit` reads.
@@ -56,5 +58,8 @@ def train(
         return
     typer.echo(f"{len(run['history'])} epochs in {run['seconds']:.0f} s")
     typer.echo(f"Run:  {folder}")
-    root = f" --data-root {data_root}" if data_root else ""
-    typer.echo(f"Next: certimetric audit --model {folder} --images {read.data.name}{root}")
+    told = ["certimetric", "audit", "--model", str(folder), "--images", read.data.name]
+    for option, value in (("--data-root", data_root or read.data.root), ("--size", read.data.size)):
+        told += [] if value is None else [option, str(value)]
+    told += ["--skip-corrupt"] if read.data.skip_corrupt else []
+    typer.echo(f"Next: {shlex.join(told)}")

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from certimetric.datasets.bundled import DatasetInfo, available
 from certimetric.datasets.dataset import Dataset
+from certimetric.datasets.encoder import TableEncoder, fill_gaps
 from certimetric.datasets.loading import load, load_features
 from certimetric.datasets.tables import read_table
 
-__all__ = ["Dataset", "DatasetInfo", "available", "load", "load_features", "read_table"]
+__all__ = [
+    "Dataset",
+    "DatasetInfo",
+    "TableEncoder",
+    "available",
+    "fill_gaps",
+    "load",
+    "load_features",
+    "read_table",
+]

@@ -17,6 +17,8 @@ from certimetric.datasets.wording import counted, listing
 if TYPE_CHECKING:
     import pandas as pd
 
+    from certimetric.datasets.encoder import TableEncoder
+
 TARGET_NAMES = ("target", "class", "label", "y")
 """Column names that are taken for the labels when none is named (compared without case)."""
 
@@ -39,6 +41,10 @@ class Dataset:
         One name for each column of ``X``, all different.
     image_shape : tuple of int, optional
         (height, width) when each instance is an image stored row by row.
+    encoder : TableEncoder, optional
+        How text and gaps of the table became features, if they were encoded.
+    imputed : bool ndarray of shape (n_samples, n_features), optional
+        Cells of ``X`` that were missing and are medians of the whole table. None if there are none.
 
     Raises
     ------
@@ -60,6 +66,8 @@ class Dataset:
     y: npt.NDArray[Any]
     feature_names: tuple[str, ...]
     image_shape: tuple[int, int] | None = None
+    encoder: TableEncoder | None = None
+    imputed: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         X = np.ascontiguousarray(self.X, dtype=np.float64)
@@ -77,8 +85,15 @@ class Dataset:
             raise ValueError("X must be finite, got NaN or infinite values")
         if self.image_shape is not None and math.prod(self.image_shape) != len(names):
             raise ValueError(f"image_shape {self.image_shape} does not hold {len(names)} features")
+        if self.imputed is not None and self.imputed.shape != X.shape:
+            raise ValueError(f"imputed must have the shape of X, {X.shape}, got {self.imputed.shape}")
         for field, value in (("X", X), ("y", y), ("feature_names", names)):
             object.__setattr__(self, field, value)
+
+    @property
+    def told_gaps(self) -> str | None:
+        """One sentence on missing values that were filled in; None where there were none."""
+        return None if self.encoder is None or self.imputed is None else self.encoder.told(self.imputed)
 
     @property
     def n_samples(self) -> int:

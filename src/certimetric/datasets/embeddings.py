@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,12 @@ class Embeddings:
     queries : float array of shape (m, k), optional
         None: every item of the gallery is a query that is not its own result.
     query_labels : int array of shape (m,), optional
+        Positions in ``class_names``; the gallery may lack the class.
     source : str
+    ids, query_ids : int arrays of shapes (n,) and (m,), optional
+        Equal ids are the same picture.
+    groups, query_groups : int arrays of shapes (n,) and (m,), optional
+        Of a camera, a video, a session: no query finds an item of its own group.
     """
 
     gallery: NDArray[np.float64]
@@ -49,18 +55,32 @@ class Embeddings:
     queries: NDArray[np.float64] | None = None
     query_labels: NDArray[np.int64] | None = None
     source: str = ""
+    ids: NDArray[np.int64] | None = None
+    query_ids: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
+    query_groups: NDArray[np.int64] | None = None
 
     @classmethod
     def from_arrays(
-        cls, embeddings: object, labels: object, queries: object = None, query_labels: object = None, source: str = ""
+        cls,
+        embeddings: object,
+        labels: object,
+        queries: object = None,
+        query_labels: object = None,
+        source: str = "",
+        *,
+        ids: object = None,
+        query_ids: object = None,
+        groups: object = None,
+        query_groups: object = None,
     ) -> Embeddings:
-        """Check arrays; labels may be numbers or text.
+        """Check arrays; labels, ids and groups may be numbers or text.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, values are not finite, there is one class only, or a query has a class that the
-            gallery lacks.
+            If shapes do not fit, values are not finite, there is one class only, only one of gallery and queries has
+            ids or groups, or equal ids have different labels or groups.
 
         Examples
         --------
@@ -82,10 +102,16 @@ class Embeddings:
             own = _labels(query_labels, len(points), f"{told}: query_labels")
             if (own.dtype.kind in "US") != (names.dtype.kind in "US"):
                 raise ValueError(f"{told}: labels are of {names.dtype} and query_labels of {own.dtype}")
-            if len(unknown := np.setdiff1d(own, names)):
-                raise ValueError(f"{told}: the gallery lacks the class {unknown[0]} of a query")
+            names = np.union1d(names, own)  # a query of a class that the gallery lacks has no positive there
+            codes = np.searchsorted(names, _labels(labels, len(gallery), f"{told}: labels"))
             found = np.searchsorted(names, own).astype(np.int64)
-        return cls(gallery, codes.astype(np.int64), tuple(map(str, names)), points, found, source)
+        codes, n = codes.astype(np.int64), None if points is None else len(points)
+        known = {
+            name: _codes((ids, len(gallery)), (query_ids, n), f"{told}: {name}")
+            for name, ids, query_ids in (("ids", ids, query_ids), ("groups", groups, query_groups))
+        }
+        _check_ids(known["ids"], {"labels": (codes, found), "groups": known["groups"]}, told)
+        return cls(gallery, codes, tuple(map(str, names)), points, found, source, *known["ids"], *known["groups"])
 
 
 def _points(values: object, what: str) -> NDArray[np.float64]:
@@ -107,11 +133,48 @@ def _labels(values: object, n: int, what: str) -> NDArray[np.generic]:
     return labels
 
 
+def _codes(
+    gallery: tuple[object, int], queries: tuple[object, int | None], what: str
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Ids or groups of gallery and queries as whole numbers, the same for the same."""
+    (own, n), (other, m) = gallery, queries
+    if m is None and other is not None:
+        raise ValueError(f"{what} of queries need queries")
+    if m is not None and (own is None) != (other is None):
+        raise ValueError(f"{what} must be given for gallery and queries or for neither")
+    if own is None:
+        return None, None
+    parts = [_labels(own, n, what)] + ([] if m is None else [_labels(other, m, f"{what} of queries")])
+    if len({part.dtype.kind in "US" for part in parts}) > 1:
+        raise ValueError(f"{what} are of {parts[0].dtype}, and those of queries of {parts[1].dtype}")
+    codes = np.unique(np.concatenate(parts), return_inverse=True)[1].astype(np.int64)
+    return codes[:n], None if m is None else codes[n:]
+
+
+_Pair = tuple["NDArray[np.int64] | None", "NDArray[np.int64] | None"]
+
+
+def _check_ids(ids: _Pair, others: Mapping[str, _Pair], told: str) -> None:
+    """Items of one id must have one label and one group."""
+    if ids[0] is None:
+        return
+    for name, parts in others.items():
+        if parts[0] is not None:
+            known = np.concatenate([part for part in ids if part is not None])
+            values = np.concatenate([part for part in parts if part is not None])
+            first = np.unique(known, return_index=True)[1]
+            if (values != values[first][known]).any():
+                row = int(np.argmax(values != values[first][known]))
+                side, row = ("row", row) if row < len(ids[0]) else ("query", row - len(ids[0]))
+                raise ValueError(f"{told}: equal ids must be the same picture, but {side} {row} has other {name}")
+
+
 def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     """Read a .npz file with ``embeddings`` (n, k) and ``labels`` (n,).
 
-    ``query_embeddings`` and ``query_labels`` may be there too; otherwise every item is a query. Nothing in the file is
-    run.
+    ``query_embeddings`` and ``query_labels`` may be there too; otherwise every item is a query. ``ids`` and
+    ``query_ids`` tell which are the same picture, ``groups`` and ``query_groups`` which no query shall find. Nothing in
+    the file is run.
 
     Raises
     ------
@@ -137,4 +200,5 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
         arrays.get("query_embeddings"),
         arrays.get("query_labels"),
         str(file),
+        **{name: arrays.get(name) for name in ("ids", "query_ids", "groups", "query_groups")},
     )

@@ -15,34 +15,33 @@ and for every column of numbers or booleans with missing cells
 Columns keep their place. More than 50 distinct texts in a column are an error: it looks like an identifier.
 
 **A median over the whole file leaks.** The encoding sees every row, those of a later test split too. The leak
-is mild (one number per column), but where it matters, load a table whose missing cells are still missing with
-:func:`~certimetric.datasets.read_table`, and put ``SimpleImputer(strategy="median", add_indicator=True)`` in
-front of the learner in a ``Pipeline``, so that cross-validation fits it on training rows only.
+is mild (one number per column), but where it matters, :func:`~certimetric.datasets.fill_gaps` puts the medians of
+the training rows in their place.
 """
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.datasets.columns import (
+    LARGEST_INTEGER,
+    checked_kinds,
+    is_integer,
+    kind_of,
+    numbers_of,
+    refuse_dirty,
+    refuse_text_and_missing,
+    texts_of,
+)
+from certimetric.datasets.encoder import MISSING, TableEncoder
 from certimetric.datasets.wording import counted, did_you_mean, listing
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MAX_CATEGORIES = 50
-"""More distinct texts than this in one column are taken for an identifier."""
-
-_MISSING = " is missing"
-_HOW_TO_ENCODE = (
-    "make them numbers, leave them out, or pass encode=True, on the command line --encode (text becomes 0/1 columns, "
-    "missing numbers the median with a 0/1 indicator)"
-)
 
 
 def encode_features(
@@ -85,41 +84,13 @@ def encode_features(
            [40.,  1.,  0.,  1.],
            [50.,  0.,  1.,  0.]])
     """
-    if frame.shape[1] == 0:
-        raise ValueError(f"{where} has no feature column: at least one column of numbers is needed")
-    kinds = _checked_kinds(frame, where)
-    if not encode:
-        _refuse_text_and_missing(frame, kinds, where)
-    blocks: list[npt.NDArray[np.float64]] = []
-    names: list[str] = []
-    for column, kind in kinds.items():
-        series = frame[column]
-        missing = series.isna().to_numpy(dtype=bool)
-        if missing.all():
-            raise ValueError(f"column {column!r} of {where} has no value in any row: leave it out")
-        if kind == "text":
-            texts = _texts(series)
-            values = sorted(set(texts[~missing].tolist()))
-            if len(values) > MAX_CATEGORIES:
-                raise ValueError(
-                    f"column {column!r} of {where} holds {len(values)} distinct texts, more than "
-                    f"{MAX_CATEGORIES}: it looks like an identifier, leave it out"
-                )
-            blocks += [((texts == value) & ~missing).astype(np.float64) for value in values]
-            names += [f"{column}={value}" for value in values]
-        else:
-            numbers_ = _numbers(series)
-            if missing.any():
-                numbers_ = np.where(missing, np.median(numbers_[~missing]), numbers_)
-            blocks.append(numbers_)
-            names.append(column)
-        if missing.any():
-            blocks.append(missing.astype(np.float64))
-            names.append(f"{column}{_MISSING}")
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if repeated:
-        raise ValueError(f"encoding {where} gives columns with the same name: {listing(repeated)}")
-    return np.ascontiguousarray(np.column_stack(blocks)), tuple(names)
+    if encode:
+        encoder = TableEncoder.fit(frame, where=where)
+        return encoder.transform(frame, where=where)[0], encoder.feature_names
+    kinds = checked_kinds(frame, where)
+    refuse_dirty(frame, kinds, where)
+    refuse_text_and_missing(frame, kinds, where)
+    return np.ascontiguousarray(np.column_stack([numbers_of(frame[column]) for column in kinds])), tuple(kinds)
 
 
 def encode_like(
@@ -163,34 +134,35 @@ def encode_like(
         raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
     found = {name: origin for name, origin in origins.items() if origin is not None}
     frame = frame[list(dict.fromkeys(column for column, _ in found.values()))]
-    kinds = _checked_kinds(frame, where)
-    text_columns = {column for column, part in found.values() if part is not None and part != _MISSING}
-    numeric = [column for column in frame.columns if column not in text_columns]
-    _refuse_text_and_missing(
-        frame[numeric],
-        {column: kinds[column] for column in numeric},
+    kinds = checked_kinds(frame, where)
+    text_columns = {column for column, part in found.values() if part is not None and part != MISSING}
+    numeric = {column: kinds[column] for column in frame.columns if column not in text_columns}
+    refuse_dirty(frame, numeric, where)
+    refuse_text_and_missing(
+        frame,
+        numeric,
         where,
         advice="numbers are needed there, with gaps filled in as in the table that the features come from",
     )
-    texts = {column: _texts(frame[column]) for column in text_columns}
+    texts = {column: texts_of(frame[column]) for column in text_columns}
     gaps = {column: frame[column].isna().to_numpy(dtype=bool) for column in frame.columns}
     for column in sorted(text_columns):
-        known = {part[1:] for c, part in found.values() if c == column and part is not None and part != _MISSING}
+        known = {part[1:] for c, part in found.values() if c == column and part is not None and part != MISSING}
         unseen = sorted(set(texts[column][~gaps[column]].tolist()) - known)
         if unseen:
             raise ValueError(
                 f"column {column!r} of {where} holds {listing(unseen)}, expected one of {listing(sorted(known))}"
             )
-        if gaps[column].any() and f"{column}{_MISSING}" not in found:
+        if gaps[column].any() and f"{column}{MISSING}" not in found:
             raise ValueError(
                 f"column {column!r} of {where} has no value in {counted(int(gaps[column].sum()), 'row')}: "
-                f"the features have no column {column + _MISSING!r} for that"
+                f"the features have no column {column + MISSING!r} for that"
             )
     blocks = []
     for column, part in found.values():
         if part is None:
-            blocks.append(_numbers(frame[column]))
-        elif part == _MISSING:
+            blocks.append(numbers_of(frame[column]))
+        elif part == MISSING:
             blocks.append(gaps[column].astype(np.float64))
         else:
             blocks.append(((texts[column] == part[1:]) & ~gaps[column]).astype(np.float64))
@@ -230,16 +202,17 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     if missing.any():
         raise ValueError(
             f"{what} has no label in {counted(int(missing.sum()), 'row')}, first in data row "
-            f"{int(missing.argmax()) + 1}: label these rows or leave them out"
+            f"{int(missing.argmax()) + 1}: label these rows or leave them out (in CSV an empty cell, ?, NA, NaN, null "
+            f"and None are missing: a class of such a name needs another)"
         )
-    kind = _kind(series)
+    kind = kind_of(series)
     if kind == "boolean":
-        return _numbers(series).astype(np.int64)
+        return numbers_of(series).astype(np.int64)
     if kind == "number":
         values = np.asarray(series.to_numpy())
-        if values.dtype.kind in "iu":
-            return values.astype(np.int64)
-        floats = _numbers(series)
+        if values.dtype.kind in "iuO" and all(is_integer(value) for value in values.tolist()):
+            return _integers(values, what)
+        floats = numbers_of(series)
         if np.isinf(floats).any():
             raise ValueError(f"{what} holds infinite values: class labels are needed")
         fractions = floats != np.floor(floats)
@@ -254,45 +227,31 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     if kind != "text":
         raise ValueError(f"{what} holds {kind}: class labels are needed (text or whole numbers)")
     values = np.asarray(series.to_numpy(dtype=object))
-    if all(_is_integer(value) for value in values):  # a categorical type over integers
-        return values.astype(np.int64)
-    return np.asarray([str(value) for value in values], dtype=np.str_)
-
-
-def _checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
-    """Kind of each column, after refusing what no encoding helps with."""
-    kinds = {str(column): _kind(frame[column]) for column in frame.columns}
-    for column, kind in kinds.items():
-        if kind not in ("number", "boolean", "text"):
-            raise ValueError(f"column {column!r} of {where} holds {kind}: make it numbers or text, or leave it out")
-    infinite = []
-    for column in (column for column, kind in kinds.items() if kind == "number"):
-        rows = np.flatnonzero(np.isinf(_numbers(frame[column])))
-        if len(rows):
-            infinite.append(f"{column!r} ({counted(len(rows), 'row')}, first data row {rows[0] + 1})")
-    if infinite:
+    if all(is_integer(value) for value in values):  # a categorical type over integers
+        return _integers(values, what)
+    texts = [str(value) for value in values]
+    if all(text.strip().lstrip("+-").isdecimal() for text in texts):
+        large = [text for text in texts if not -(2**63) <= int(text) <= LARGEST_INTEGER]
+        if large:  # the reader made text of them because they do not fit
+            raise ValueError(_too_large(what, large[0]))
+    trimmed = {text: text.strip() for text in set(texts)}
+    if len(set(trimmed.values())) < len(trimmed):
+        twins = sorted(text for text in trimmed if list(trimmed.values()).count(text.strip()) > 1)
         raise ValueError(
-            f"{where} has infinite values in column {_joined(infinite)}: replace them or leave the rows out"
+            f"{what} holds classes that differ only in spaces, {twins[0]!r} and {twins[1]!r}: make them one"
         )
-    return kinds
+    return np.asarray(texts, dtype=np.str_)
 
 
-def _refuse_text_and_missing(
-    frame: pd.DataFrame, kinds: dict[str, str], where: str, advice: str = _HOW_TO_ENCODE
-) -> None:
-    texts, gaps = [], []
-    for column, kind in kinds.items():
-        series = frame[column]
-        missing = series.isna().to_numpy(dtype=bool)
-        if kind == "text" and not missing.all():
-            texts.append(f"{column!r} (such as {_texts(series)[~missing][0]!r})")
-        if missing.any():
-            rows = np.flatnonzero(missing)
-            gaps.append(f"{column!r} ({counted(len(rows), 'row')}, first data row {rows[0] + 1})")
-    parts = [f"text in column {_joined(texts)}"] if texts else []
-    parts += [f"missing values (NaN) in column {_joined(gaps)}"] if gaps else []
-    if parts:
-        raise ValueError(f"{where} has {' and '.join(parts)}: {advice}")
+def _integers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
+    large = [value for value in values.tolist() if not -(2**63) <= value <= LARGEST_INTEGER]
+    if large:
+        raise ValueError(_too_large(what, large[0]))
+    return values.astype(np.int64)
+
+
+def _too_large(what: str, value: object) -> str:
+    return f"{what} holds the integer {value}, which does not fit into 64 bits: labels of that size need a letter"
 
 
 def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | None] | None:
@@ -301,8 +260,8 @@ def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | No
         return name, None
     if not encode:
         return None
-    if name.endswith(_MISSING) and name[: -len(_MISSING)] in frame.columns:
-        return name[: -len(_MISSING)], _MISSING
+    if name.endswith(MISSING) and name[: -len(MISSING)] in frame.columns:
+        return name[: -len(MISSING)], MISSING
     for position in (i for i, letter in enumerate(name) if letter == "="):
         if name[:position] in frame.columns:
             return name[:position], name[position:]
@@ -317,62 +276,3 @@ def _absent_message(
         return f"{message}: pass encode=True, as for the table that they come from"
     columns = [str(column) for column in frame.columns]
     return f"{message}{did_you_mean(absent[0], columns)}; its columns are {listing(columns)}"
-
-
-def _kind(series: pd.Series) -> str:
-    """``"number"``, ``"boolean"``, ``"text"``, or words for what else the column holds."""
-    import pandas as pd
-    from pandas.api import types
-
-    dtype = series.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return "text"
-    if types.is_bool_dtype(dtype):
-        return "boolean"
-    if types.is_complex_dtype(dtype):
-        return "complex numbers"
-    if types.is_numeric_dtype(dtype):
-        return "number"
-    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        return "dates or times"
-    if isinstance(dtype, pd.StringDtype):
-        return "text"
-    values = [value for value in series.to_numpy(dtype=object) if not _is_null(value)]
-    if not values:
-        return "number"  # nothing but gaps: whoever asks next sees that they are missing
-    if all(isinstance(value, (bool, np.bool_)) for value in values):
-        return "boolean"
-    if all(isinstance(value, (numbers.Real, Decimal)) for value in values):
-        return "number"
-    if all(isinstance(value, (str, numbers.Real, Decimal)) for value in values):
-        return "text"
-    odd = next(value for value in values if not isinstance(value, (str, numbers.Real, Decimal)))
-    return f"values of type {type(odd).__name__}"
-
-
-def _is_null(value: object) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _numbers(series: pd.Series) -> npt.NDArray[np.float64]:
-    return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def _texts(series: pd.Series) -> npt.NDArray[np.object_]:
-    """Cells as text; whole floats lose their ``.0``, since pandas adds it to integers beside a gap."""
-    values = series.to_numpy(dtype=object)
-    out = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        whole = isinstance(value, (float, np.floating)) and value.is_integer()
-        out[i] = str(int(value)) if whole else str(value)
-    return out
-
-
-def _joined(parts: list[str], limit: int = 8) -> str:
-    return ", ".join(parts[:limit]) + (f" and {len(parts) - limit} more" if len(parts) > limit else "")

@@ -19,18 +19,20 @@ _ARRAYS = ("images", "jpeg", "offsets", "labels", MASK, "class_names")
 
 
 def read_npz(
-    path: Path, split: str, size: int | None
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]:
-    """One side of an image set: images (n, c, h, w), labels, and the names of the classes of this side.
+    path: Path, split: str, size: int | None, skip_corrupt: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str]]:
+    """One side of an image set: images (n, c, h, w), labels, the names of the classes of this side, pictures left out.
 
     Parameters
     ----------
     path : Path
-        With ``images`` (uint8, or floating from 0 to 1; (n, h, w), (n, h, w, 3) or (n, c, h, w)), or ``jpeg`` (bytes as
-        uint8) and ``offsets`` (n + 1 of them); with ``labels``; perhaps with ``zero_shot_test`` (bool, the test side)
-        and ``class_names``.
+        With ``images`` (uint8, uint16, or floating from 0 to 1; (n, h, w), (n, h, w, 3), (n, h, w, 4) or (n, c, h, w)),
+        or ``jpeg`` (bytes as uint8) and ``offsets`` (n + 1 of them); with ``labels``; perhaps with ``zero_shot_test``
+        (bool, the test side) and ``class_names``.
     split : {"train", "test"}
     size : int or None
+    skip_corrupt : bool, default=False
+        Leave out pictures that cannot be decoded, and give their numbers with the reason of each.
 
     Raises
     ------
@@ -47,14 +49,17 @@ def read_npz(
         raise ValueError(f"{where} has {n_images} images but {len(codes)} labels")
     test = _test_side(codes, held.get(MASK), where)
     rows = np.flatnonzero(test if split == "test" else ~test)
+    check_two_classes(len(np.unique(codes[rows])), split, where)
+    damaged: dict[int, str] = {}
+    if "images" in held:
+        images = resized(_pixels(held["images"], rows, where), size)
+    else:
+        images, damaged = _decoded(held["jpeg"], held["offsets"], rows, size, path, skip_corrupt)
+        rows = rows[~np.isin(rows, list(damaged))]
     own = np.unique(codes[rows])
     check_two_classes(len(own), split, where)
-    images = (
-        resized(_pixels(held["images"], rows, where), size)
-        if "images" in held
-        else _decoded(held["jpeg"], held["offsets"], rows, size, path)
-    )
-    return images, np.searchsorted(own, codes[rows]).astype(np.int64), tuple(names[code] for code in own)
+    labels = np.searchsorted(own, codes[rows]).astype(np.int64)
+    return images, labels, tuple(names[code] for code in own), damaged
 
 
 def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
@@ -114,27 +119,39 @@ def _pixels(images: NDArray[Any], rows: NDArray[np.int64], where: str) -> NDArra
     """Images (n, c, h, w) from 0 to 1, of some rows."""
     if images.ndim not in (3, 4) or 0 in images.shape[1:]:
         raise ValueError(
-            f"images of {where} must have shape (n, h, w), (n, h, w, 3) or (n, c, h, w), got {images.shape}"
+            f"images of {where} must have shape (n, h, w), (n, h, w, 3), (n, h, w, 4) or (n, c, h, w), "
+            f"got {images.shape}"
         )
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise ValueError(f"images of {where} must be uint8, or floating from 0 to 1, got {images.dtype}")
+    if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
+        raise ValueError(f"images of {where} must be uint8, uint16, or floating from 0 to 1, got {images.dtype}")
     chosen = images[rows]
     if images.dtype == np.uint8:
         chosen = chosen.astype(np.float32)
         chosen /= 255.0
+    elif images.dtype == np.uint16:
+        chosen = chosen.astype(np.float32)
+        chosen /= 65535.0
     elif not bool(((chosen >= 0) & (chosen <= 1)).all()):
         raise ValueError(f"images of {where} must have values from 0 to 1, got {chosen.min():g} to {chosen.max():g}")
     if chosen.ndim == 3:
         chosen = chosen[:, None]
+    elif chosen.shape[3] == 4 and chosen.shape[1] > 4:
+        opacity = chosen[..., 3:]
+        chosen = (chosen[..., :3] * opacity + (1 - opacity)).transpose(0, 3, 1, 2)  # on white
     elif chosen.shape[3] in (1, 3):
         chosen = chosen.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(chosen, dtype=np.float32)
 
 
 def _decoded(
-    jpeg: NDArray[Any], offsets: NDArray[Any], rows: NDArray[np.int64], size: int | None, path: Path
-) -> NDArray[np.float32]:
-    """Images (n, 3, h, w) from pieces of a string of bytes."""
+    jpeg: NDArray[Any],
+    offsets: NDArray[Any],
+    rows: NDArray[np.int64],
+    size: int | None,
+    path: Path,
+    skip_corrupt: bool,
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Images (n, 3, h, w) from pieces of a string of bytes, and the rows that are skipped, with reasons."""
     if jpeg.ndim != 1 or jpeg.dtype != np.uint8:
         raise ValueError(
             f"jpeg of {str(path)!r} must be bytes, uint8 in one axis, got {jpeg.ndim} axes of {jpeg.dtype}"
@@ -143,10 +160,19 @@ def _decoded(
     if not rising or offsets[0] < 0 or offsets[-1] > len(jpeg):
         raise ValueError(f"offsets of {str(path)!r} must be whole numbers that rise from 0 to at most {len(jpeg)}")
 
-    def picture(row: int) -> NDArray[np.float32]:
-        return decode(jpeg[offsets[row] : offsets[row + 1]].tobytes(), f"{path}, image {row}", size)
+    def picture(row: int) -> NDArray[np.float32] | str:
+        try:
+            return decode(jpeg[offsets[row] : offsets[row + 1]].tobytes(), f"{path}, image {row}", size)
+        except ValueError as error:
+            if skip_corrupt:
+                return str(error)
+            raise
 
-    images = in_threads(picture, rows.tolist())
+    found = dict(zip(rows.tolist(), in_threads(picture, rows.tolist())))
+    images = [image for image in found.values() if not isinstance(image, str)]
+    damaged = {row: reason for row, reason in found.items() if isinstance(reason, str)}
+    if not images:
+        raise ValueError(f"none of the {len(rows)} pictures of {str(path)!r} can be decoded")
     if len(shapes := {image.shape for image in images}) > 1:
         raise ValueError(f"the pictures of {str(path)!r} have {len(shapes)} different shapes: give a size")
-    return np.stack(images)
+    return np.stack(images), damaged

@@ -17,7 +17,8 @@ class ImageFiles:
     """Pictures in files as a float32 array of shape (n, 3, size, size), from 0 to 1, never in memory as a whole.
 
     Rows are taken as of an array: by a number, a slice, an int array or a bool mask. Each picture is decoded as red,
-    green and blue, brought to ``size`` at its shorter side, bilinear with antialiasing, and cut to its centre.
+    green and blue, as a viewer shows it: upright by its EXIF orientation, on white where it is transparent, the first
+    frame of several. It is brought to ``size`` at its shorter side, bilinear with antialiasing, and cut to its centre.
 
     Parameters
     ----------
@@ -69,6 +70,25 @@ class ImageFiles:
 
         in_threads(fill, range(rows.size))
         return out if rows.ndim else out[0]
+
+    def damaged(self) -> dict[int, str]:
+        """The rows whose pictures cannot be decoded, each with the reason; all files are read for it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file is missing.
+        """
+
+        def reason(row: int) -> str | None:
+            try:
+                decode(self.paths[row], str(self.paths[row]), self.size)
+            except ValueError as error:
+                return str(error)
+            return None
+
+        reasons = in_threads(reason, range(len(self)))
+        return {row: told for row, told in enumerate(reasons) if told is not None}
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:

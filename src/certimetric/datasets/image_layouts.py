@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -133,13 +134,35 @@ LAYOUTS: dict[str, Callable[[str, Path], tuple[Found, dict[Any, str]]]] = {
 }
 
 
+def remarks(root: Path) -> list[str]:
+    """What is not plain about a ``folder`` set, in sentences: files that are left out, pictures that lie deeper.
+
+    Hidden files and folders are not spoken of.
+    """
+    sides = [root / side for side in ("train", "test") if _folders(root / side)] or [root]
+    taken = {path: folder for side in sides for folder in _folders(side) for path in _files(folder)}
+    taken = {path: folder for path, folder in taken.items() if _is_picture(path)}
+    found = []
+    if others := [path for path in _files(root) if path not in taken]:
+        stray = [path for path in others if _is_picture(path)]
+        shown = listing([path.relative_to(root) for path in stray or others], limit=3)
+        kind = f", {counted(len(stray), 'picture')} outside of the folders of classes among them" if stray else ""
+        found.append(f"{counted(len(others), 'file')} in {str(root)!r} left out{kind}: {shown}")
+    if deeper := [path.relative_to(root) for path, folder in taken.items() if path.parent != folder]:
+        told = f"{counted(len(deeper), 'picture')} in {str(root)!r} in folders inside those of classes"
+        found.append(f"{told}, taken for the outer class: {listing(deeper, limit=3)}")
+    return found
+
+
 def _by_folder(root: Path, may_be_empty: bool = False) -> Found:
-    """The pictures in the folders of a folder, in order, with the name of the folder of each."""
+    """The pictures in the folders of a folder, and in folders in these, in order, each with the name of its folder."""
     found: Found = []
     for folder in _folders(root):
-        pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not _hidden(path))
+        pictures = [path for path in _files(folder) if _is_picture(path)]
         if not pictures and not may_be_empty:
-            raise ValueError(f"the folder {str(folder)!r} of a class holds no picture")
+            raise ValueError(
+                f"the folder {str(folder)!r} of a class holds no picture: no file that ends in {', '.join(PICTURES)}"
+            )
         found += [(path, folder.name) for path in pictures]
     if not found and not may_be_empty:
         raise ValueError(f"{str(root)!r} holds no folders, one for each class")
@@ -148,6 +171,19 @@ def _by_folder(root: Path, may_be_empty: bool = False) -> Found:
 
 def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path)) if root.is_dir() else []
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder and in its folders, in order, but for hidden ones."""
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(Path(name))]
+        found += [Path(place, name) for name in files if not _hidden(Path(name))]
+    return sorted(found)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
 
 
 def _hidden(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from certimetric.datasets.bundled import bundled_names, load_bundled
+from certimetric.datasets.data_root import table_file
 from certimetric.datasets.dataset import TARGET_NAMES, Dataset
+from certimetric.datasets.encoder import TableEncoder
 from certimetric.datasets.encoding import encode_features, encode_labels, encode_like
 from certimetric.datasets.openml import PREFIX, load_openml
 from certimetric.datasets.tables import (
@@ -43,6 +46,8 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         * a file: CSV (``.csv``, ``.tsv``, also with ``.gz`` behind; a header line, UTF-8, separated by tabs
           if the header has one, else by commas, else by semicolons), Parquet (``.parquet``, ``.pq``; needs
           pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
+        * the name, without its ending, of a CSV or Parquet file in the folder that the environment variable
+          ``CERTIMETRIC_DATA`` names, or in its ``tabular/``;
         * ``"openml:NAME"`` or ``"openml:NAME@VERSION"``, fetched once, then taken from scikit-learn's cache.
     target : str, optional
         Column with the labels. By default the one called target, class, label or y (in any case) if exactly
@@ -57,9 +62,9 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         * a missing number is replaced by the median of its column;
         * a 0/1 column ``column is missing`` is added behind each column with missing cells.
 
-        The medians are those of the whole file, a later test split included. This is a mild leak; where it
-        matters, read the file with :func:`read_table` and fill the gaps inside a ``Pipeline``, with
-        ``SimpleImputer(strategy="median", add_indicator=True)`` in front of the learner.
+        The medians are those of the whole file, a later test split included. This is a mild leak; ``imputed``
+        says where they stand, and :func:`~certimetric.datasets.fill_gaps` puts those of a training part there.
+        ``encoder`` encodes further tables in the same way.
 
         In CSV an empty cell, ``?`` and what pandas counts as missing (``NA``, ``NaN``, ``null``, ``None``)
         are missing. Rows without a label are always an error.
@@ -112,6 +117,8 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         if name_or_path.lower().startswith(PREFIX):
             return load_openml(name_or_path, target=target, encode=encode)
         if not _looks_like_path(name_or_path):
+            if (found := table_file(name_or_path)) is not None:
+                return load_file(found, target=target, encode=encode)
             raise ValueError(
                 f"unknown data set {name_or_path!r}{did_you_mean(name_or_path, bundled_names())}: expected "
                 f"{', '.join(bundled_names())}, openml:NAME, or a file ({', '.join(FILE_TYPES)})"
@@ -196,10 +203,37 @@ def load_features(
     (array([[1., 2.],
            [3., 4.]]), ('u', 'v'), None)
     """
+    read = read_features(path, feature_names=feature_names, target=target, encode=encode)
+    return read.X, read.feature_names, read.y
+
+
+@dataclass(frozen=True)
+class Features:
+    """Instances of a file that may have no labels; ``gaps`` is a sentence on missing values that were filled in."""
+
+    X: npt.NDArray[np.float64]
+    feature_names: tuple[str, ...]
+    y: npt.NDArray[Any] | None
+    gaps: str | None = None
+
+
+def read_features(
+    path: str | os.PathLike[str],
+    *,
+    feature_names: Sequence[str] | None = None,
+    target: str | None = None,
+    encode: bool = False,
+    encoder: TableEncoder | None = None,
+) -> Features:
+    """The same as :func:`load_features`, or with the encoder of an earlier table, whose features are then wanted."""
+    if isinstance(path, str) and not _looks_like_path(path):
+        path = table_file(path) or path
     found, where = existing_file(path), repr(os.fspath(path))
     frame = read_table(found)
     columns = [str(column) for column in frame.columns]
     wanted = None if feature_names is None else tuple(str(name) for name in feature_names)
+    if encoder is not None:  # what is no column of it may be the labels
+        wanted = tuple(column.name for column in encoder.columns)
     if file_type(found) in LIBSVM:
         if target is not None:
             raise ValueError(f"target does not apply to {where}: each line of a LIBSVM file starts with its label")
@@ -217,10 +251,12 @@ def load_features(
         target = None
     y = None if target is None else encode_labels(frame[target], where=where)
     features = frame if target is None else frame.drop(columns=target)
+    if encoder is not None:
+        X, imputed = encoder.transform(features, where=where)
+        return Features(X, encoder.feature_names, y, encoder.told(imputed))
     if wanted is None:
-        X, names = encode_features(features, where=where, encode=encode)
-        return X, names, y
-    return encode_like(features, wanted, where=where, encode=encode), wanted, y
+        return Features(*encode_features(features, where=where, encode=encode), y)
+    return Features(encode_like(features, wanted, where=where, encode=encode), wanted, y)
 
 
 def _looks_like_path(text: str) -> bool:

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from certimetric.datasets.dataset import Dataset
+from certimetric.datasets.encoder import TableEncoder
 from certimetric.datasets.tables import assemble, pick_target
 from certimetric.datasets.wording import first_line
 
@@ -39,7 +40,9 @@ def parse_openml_name(text: str) -> tuple[str, int | None]:
     return name, int(version)
 
 
-def load_openml(text: str, *, target: str | None = None, encode: bool = False) -> Dataset:
+def load_openml(
+    text: str, *, target: str | None = None, encode: bool = False, encoder: TableEncoder | None = None
+) -> Dataset:
     """Fetch a data set from OpenML, or take it from scikit-learn's cache.
 
     The cache is scikit-learn's own (``SCIKIT_LEARN_DATA``, by default ``~/scikit_learn_data``): what was
@@ -53,6 +56,8 @@ def load_openml(text: str, *, target: str | None = None, encode: bool = False) -
         Column with the labels; by default the one that OpenML names.
     encode : bool, default False
         Encode text and missing values (see :func:`~certimetric.datasets.load`).
+    encoder : TableEncoder, optional
+        Encode as an earlier table was.
 
     Returns
     -------
@@ -95,6 +100,7 @@ def load_openml(text: str, *, target: str | None = None, encode: bool = False) -
         where=where,
         target=target,
         encode=encode,
+        encoder=encoder,
     )
 
 

@@ -17,6 +17,7 @@ from certimetric.datasets.wording import first_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_LARGEST = 65535  # of 16 bits
 _THREADS = 4  # pillow decodes and resizes without the lock of the interpreter
 
 T = TypeVar("T")
@@ -30,7 +31,11 @@ def check_size(size: Any) -> None:
 
 
 def decode(source: Path | bytes, name: str, size: int | None) -> NDArray[np.float32]:
-    """A picture as red, green and blue from 0 to 1.
+    """A picture as red, green and blue from 0 to 1, as a viewer shows it.
+
+    It is turned as its EXIF orientation says, what is transparent in it lies on white, and of several frames the first
+    counts. Grey values of 16 bits are divided by 65535; CMYK, palettes and the like are converted by pillow, without
+    their colour profiles.
 
     Parameters
     ----------
@@ -54,16 +59,13 @@ def decode(source: Path | bytes, name: str, size: int | None) -> NDArray[np.floa
     Image = _pillow()
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures and transparent palettes
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                small = _central_square(_eight_bits(image), size)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _pixels(_upright(image), size)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {name!r}") from None
     except Exception as error:  # the decoders of damaged pictures raise errors of many kinds
         reason = first_line(error).replace(repr(source), "it") if isinstance(source, Path) else first_line(error)
         raise ValueError(f"the image {name!r} cannot be read: {reason}") from None
-    return np.ascontiguousarray(np.asarray(small, dtype=np.float32).transpose(2, 0, 1)) / np.float32(255)
 
 
 def resized(images: NDArray[np.float32], size: int | None) -> NDArray[np.float32]:
@@ -84,13 +86,17 @@ def resized(images: NDArray[np.float32], size: int | None) -> NDArray[np.float32
 
 
 def in_threads(function: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
-    """``function`` of every item, in order, by a few threads; the error of the first item that has one."""
+    """``function`` of every picture, in order, by a few threads; the error of the first that has one."""
     items = list(items)
-    if len(items) < 2:
-        return [function(item) for item in items]
-    # A pool for each call: it costs little beside decoding, and nothing of it is left for a forked process to miss.
-    with ThreadPoolExecutor(min(_THREADS, len(items))) as pool:
-        return list(pool.map(function, items))
+    # What pillow warns of, large pictures and transparent palettes, is no news. Filters of warnings belong to all
+    # threads: set in each of them they would be restored in the wrong order, and stay.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if len(items) < 2:
+            return [function(item) for item in items]
+        # A pool for each call: it costs little beside decoding, and nothing of it is left for a forked process to miss.
+        with ThreadPoolExecutor(min(_THREADS, len(items))) as pool:
+            return list(pool.map(function, items))
 
 
 def _central_square(image: Image, size: int | None) -> Image:
@@ -103,14 +109,39 @@ def _central_square(image: Image, size: int | None) -> Image:
     return image.resize((size, size), _pillow().Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
-def _eight_bits(image: Image) -> Image:
-    """Red, green and blue in 8 bits each. Of 16 bits the upper ones count, where pillow alone would cut them off."""
+def _upright(image: Image) -> Image:
+    """Turned and mirrored as the camera has noted; a note that cannot be read counts as none."""
+    from PIL import ImageOps
+
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of damaged notes beside a sound picture, by many kinds of errors
+        return image
+
+
+def _pixels(image: Image, size: int | None) -> NDArray[np.float32]:
+    """Red, green and blue from 0 to 1, (3, height, width), of the central square at a size."""
     if image.mode == "F":
         raise ValueError("its values are floating numbers of no known range")
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        image = _pillow().fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
-    return image.convert("RGB")
+        if values.min() < 0 or values.max() > _LARGEST:
+            raise ValueError(f"its values are from {values.min()} to {values.max()}, beyond 16 bits")
+        # pillow alone would cut off what exceeds 8 bits.
+        grey = _central_square(_pillow().fromarray(values.astype(np.float32) / np.float32(_LARGEST)), size)
+        return np.repeat(np.asarray(grey, dtype=np.float32)[None].clip(0.0, 1.0), 3, axis=0)
+    colours = np.asarray(_central_square(_on_white(image), size), dtype=np.float32)
+    return np.ascontiguousarray(colours.transpose(2, 0, 1)) / np.float32(255)
+
+
+def _on_white(image: Image) -> Image:
+    """Red, green and blue in 8 bits each, with white where the picture is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    colours = image.convert("RGBA")
+    white = _pillow().new("RGBA", colours.size, (255, 255, 255, 255))
+    return _pillow().alpha_composite(white, colours).convert("RGB")
 
 
 def _pillow() -> Any:

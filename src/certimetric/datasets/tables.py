@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.datasets.dataset import TARGET_NAMES, Dataset, image_shape_of
+from certimetric.datasets.encoder import TableEncoder
 from certimetric.datasets.encoding import encode_features, encode_labels
 from certimetric.datasets.wording import counted, did_you_mean, first_line, listing
 
@@ -118,8 +119,18 @@ def pick_target(columns: Sequence[str], target: str | None, *, where: str) -> st
     raise ValueError(f"{problem}; its columns are {listing(columns, limit=12)}{_header_hint(columns)}")
 
 
-def assemble(frame: pd.DataFrame, *, name: str, source: str, where: str, target: str, encode: bool) -> Dataset:
-    """Split off the labels, encode the features, and check that there are classes to tell apart.
+def assemble(
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    source: str,
+    where: str,
+    target: str,
+    encode: bool,
+    encoder: TableEncoder | None = None,
+) -> Dataset:
+    """Split off the labels, encode the features (as an earlier table was, if an encoder is given), and check that there
+    are classes to tell apart.
 
     Raises
     ------
@@ -133,8 +144,14 @@ def assemble(frame: pd.DataFrame, *, name: str, source: str, where: str, target:
             f"target column {target!r} of {where} has one class only, {labels.tolist()[0]!r} in all "
             f"{counted(len(y), 'row')}: at least two classes are needed"
         )
-    X, feature_names = encode_features(frame.drop(columns=target), where=where, encode=encode)
-    return Dataset(name, source, X, y, feature_names, image_shape_of(feature_names))
+    features = frame.drop(columns=target)
+    if not encode and encoder is None:
+        X, feature_names = encode_features(features, where=where)
+        return Dataset(name, source, X, y, feature_names, image_shape_of(feature_names))
+    encoder = TableEncoder.fit(features, where=where) if encoder is None else encoder
+    X, imputed = encoder.transform(features, where=where)
+    names = encoder.feature_names
+    return Dataset(name, source, X, y, names, image_shape_of(names), encoder, imputed if imputed.any() else None)
 
 
 def file_type(path: str | os.PathLike[str]) -> str | None:

@@ -1,56 +1,7 @@
-"""The phrases that error messages about data share: lists that stay short, and the closest name."""
+"""The phrases of messages, under the name that this room knows them by."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from certimetric.base.wording import closest, counted, did_you_mean, first_line, listing
 
-
-def listing(names: Iterable[object], *, limit: int = 8) -> str:
-    """Quote ``names`` for a message, and say how many are left out beyond ``limit``.
-
-    Examples
-    --------
-    >>> listing(["a", "b"])
-    "'a', 'b'"
-    >>> listing(range(20), limit=2)
-    "'0', '1' and 18 more"
-    """
-    quoted = [repr(str(name)) for name in names]
-    shown = ", ".join(quoted[:limit])
-    return shown if len(quoted) <= limit else f"{shown} and {len(quoted) - limit} more"
-
-
-def closest(name: str, options: Sequence[str]) -> str | None:
-    """The option spelt most like ``name``, ignoring case, or None when none is near.
-
-    Examples
-    --------
-    >>> closest("irsi", ["iris", "wine"])
-    'iris'
-    >>> closest("zebra", ["iris", "wine"]) is None
-    True
-    """
-    by_lower = {option.lower(): option for option in reversed(options)}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
-
-
-def did_you_mean(name: str, options: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)`` for the closest option, or nothing."""
-    found = closest(name, options)
-    return "" if found is None else f" (did you mean {found!r}?)"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what a library said, cut to a readable length, so that a message stays one line."""
-    lines = str(error).strip().splitlines()
-    text = lines[0].strip().rstrip(".:") if lines else type(error).__name__
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 row``, ``2 rows``, ``1 class``, ``3 classes``."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+__all__ = ["closest", "counted", "did_you_mean", "first_line", "listing"]

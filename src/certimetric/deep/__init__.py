@@ -2,6 +2,7 @@
 
 from certimetric.deep.attack import Attack
 from certimetric.deep.augmentation import augmentation
+from certimetric.deep.average_precision import AveragePrecisionObjective
 from certimetric.deep.carlini_wagner import CarliniWagner
 from certimetric.deep.certificates import (
     Certified,
@@ -75,6 +76,7 @@ __all__ = [
     "PGD",
     "AntiCollapseDefense",
     "Attack",
+    "AveragePrecisionObjective",
     "AwayFromPositive",
     "Ball",
     "BatchDefense",

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from certimetric.deep.embeddings import ImageSet
-from certimetric.deep.identity import with_own_ids
+from certimetric.deep.identity import apart, exclusion_keys, with_own_ids
+from certimetric.deep.randomness import seeded
 from certimetric.deep.retrieval import MODEL, PIXELS, with_positive
 from certimetric.geometry.norms import resolve_norm
 
@@ -63,7 +63,7 @@ class Certifier(ABC):
 
     @abstractmethod
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
-        """Certify queries against a gallery in which each is known by its id, and does not find itself."""
+        """Certify queries against a gallery in which none finds an item of its own id or, if given, its own group."""
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor."""
@@ -193,6 +193,7 @@ def _round_sizes(radii: Array) -> Array:
     return np.linspace(0.0, float(f"{top:.1g}"), 5)
 
 
+@seeded(0)
 def certify_retrieval(
     model: nn.Module,
     queries: ImageSet,
@@ -211,8 +212,8 @@ def certify_retrieval(
         Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
     queries : ImageSet
     gallery : ImageSet, default=None
-        None for the queries themselves; a query is never its own result. The gallery is not perturbed: certificates
-        are about changes of the query.
+        None for the queries themselves; a query is never its own result, nor is an item of its group, see
+        :class:`ImageSet`. The gallery is not perturbed: certificates are about changes of the query.
     method : {"lipschitz", "smoothing", "interval"} or Certifier, default="lipschitz"
         "lipschitz" (l2) divides the radius in the embedding space by the computed Lipschitz constant of the model;
         "smoothing" (l2) certifies the majority under Gaussian noise, of any model, with a confidence; "interval" (l∞)
@@ -235,6 +236,7 @@ def certify_retrieval(
 
     Examples
     --------
+    >>> import torch
     >>> images = ImageSet(torch.tensor([0.0, 0.2, 0.8, 1.0]).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
     >>> certify_retrieval(nn.Flatten(), images).radii.round(3)
     array([0.5, 0.2, 0.2, 0.5])
@@ -243,8 +245,9 @@ def certify_retrieval(
     if not isinstance(method, str) and settings:
         raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
     items = queries if gallery is None else gallery
-    chosen = with_positive(with_own_ids(queries, items), items)
-    asked = with_own_ids(queries, items).select(chosen.nonzero()[:, 0])
+    queries = with_own_ids(queries, items)
+    chosen = with_positive(queries, items)
+    asked = queries.select(chosen.nonzero()[:, 0])
     n_left = int((~chosen).sum())
     certified = certifier.certify(model, asked, items, batch_size)
     pixels = None
@@ -319,38 +322,30 @@ def from_embeddings(
     gallery_errors: Array | float = 0.0,
     errors: Array | float = 0.0,
 ) -> Certified:
-    """Predictions and radii from embeddings; see :class:`certimetric.certify.embedded.EmbeddedSet`."""
+    """Predictions and radii from embeddings; see :class:`certimetric.certify.embedded.EmbeddedSet`.
+
+    No query sees an item of its id or, where there are groups, of its group.
+    """
     from certimetric.certify.embedded import EmbeddedSet, embedding_radii  # kernels that nothing else here needs
 
     classes, codes = np.unique(np.asarray(gallery.labels.cpu()), return_inverse=True)
-    if n_neighbors >= len(gallery):
-        raise ValueError(f"n_neighbors must be less than the {len(gallery)} pictures of the gallery, got {n_neighbors}")
-    reference = EmbeddedSet(gallery_points, codes.astype(np.int64), W, gallery_errors)
-    predicted, radii = embedding_radii(
-        reference,
-        points,
-        resolve_norm(norm),
-        n_neighbors=n_neighbors,
-        exact=exact,
-        exclude=own_rows(queries, gallery),
-        errors=errors,
-    )
+    predicted, radii = np.zeros(len(points), dtype=np.int64), np.zeros(len(points))
+    errors = np.broadcast_to(errors, len(points))
+    keys, gallery_keys = (np.asarray(part.cpu()) for part in exclusion_keys(queries, gallery))
+    for rows, kept, exclude in apart(keys, gallery_keys):
+        if n_neighbors >= len(kept):
+            n = len(kept)
+            raise ValueError(f"n_neighbors must be less than the {n} pictures of the gallery, got {n_neighbors}")
+        seen = slice(None) if len(kept) == len(gallery_points) else kept
+        known = np.broadcast_to(gallery_errors, len(gallery_points))[seen]
+        reference = EmbeddedSet(gallery_points[seen], codes[seen].astype(np.int64), W, known)
+        predicted[rows], radii[rows] = embedding_radii(
+            reference,
+            points[rows],
+            resolve_norm(norm),
+            n_neighbors=n_neighbors,
+            exact=exact,
+            exclude=exclude,
+            errors=errors[rows],
+        )
     return Certified(classes[predicted], radii, np.zeros(len(points), dtype=bool))
-
-
-def own_rows(queries: ImageSet, gallery: ImageSet) -> Indices:
-    """The row of the gallery in which each query stands itself, −1 for none.
-
-    Raises
-    ------
-    ValueError
-        If it stands in several.
-    """
-    ids, counts = torch.unique(gallery.ids, return_counts=True)
-    if bool((counts > 1).any()) and bool(torch.isin(ids[counts > 1], queries.ids).any()):
-        raise ValueError("a query stands in the gallery more than once: give every picture of the gallery its own id")
-    order = torch.argsort(gallery.ids)
-    place = torch.searchsorted(gallery.ids[order], queries.ids).clamp_max(len(order) - 1)
-    found = order[place]
-    rows: Tensor = torch.where(gallery.ids[found] == queries.ids, found, -1)
-    return np.asarray(rows.cpu(), dtype=np.int64)

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from certimetric.deep.ranking import by_differences, expanded
 
 METRICS = ("euclidean", "cosine", "normalized-euclidean")
-_TINY = 1e-24  # below it a squared distance counts as none, and has no direction
 
 
 @dataclass(frozen=True)
 class EmbeddingMetric:
     """A distance of embeddings.
 
-    Embeddings are placed first, by :meth:`place`; the other methods take placed ones.
+    Embeddings are placed first, by :meth:`place`; the other methods take placed ones. All of it is computed in double
+    precision, and nothing in it has a size of its own: embeddings of any length and any spread are compared alike.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ class EmbeddingMetric:
     --------
     >>> metric = EmbeddingMetric("cosine")
     >>> metric.paired(metric.place(torch.tensor([[2.0, 0.0]])), metric.place(torch.tensor([[0.0, 5.0]])))
-    tensor([1.])
+    tensor([1.], dtype=torch.float64)
     """
 
     name: str = "euclidean"
@@ -43,26 +45,43 @@ class EmbeddingMetric:
             )
 
     def place(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (…, k) as they are compared: on the unit sphere, or where they are; single precision at least."""
-        embeddings = wide(embeddings)
-        return embeddings if self.name == "euclidean" else nn.functional.normalize(embeddings, dim=-1)
+        """Embeddings (…, k) as they are compared: where they are, in single precision at least, or on the unit sphere,
+        in double precision."""
+        if self.name == "euclidean":
+            return wide(embeddings)
+        embeddings = embeddings.double()
+        size = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
+        return embeddings / torch.where(size > 0, size, torch.ones_like(size))
 
     def paired(self, a: Tensor, b: Tensor) -> Tensor:
         """Distances (…) of pairs (…, k), differentiable."""
-        return 1.0 - (a * b).sum(dim=-1) if self.name == "cosine" else distance(a, b)
+        # 1 − cos as half of a square: the difference of two numbers near 1 would lose its digits.
+        return (a.double() - b.double()).pow(2).sum(dim=-1) / 2 if self.name == "cosine" else separation(a, b)
 
     def between(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distances (m, n) of all pairs of a (m, k) and b (n, k), by products."""
-        b = b.to(a.dtype)
-        return 1.0 - a @ b.T if self.name == "cosine" else torch.cdist(a, b)
+        """Distances (m, n) of all pairs of a (m, k) and b (n, k), by differences: equal pairs are at equal distance."""
+        found = by_differences(a, b)
+        return found**2 / 2 if self.name == "cosine" else found
+
+    def squares(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared Euclidean distances (m, n) of all pairs, by products of points moved to the middle of b, and a bound
+        (m, n) on their error, that of the difference included."""
+        centre = b.mean(dim=0, dtype=torch.double)
+        (a, of_a, share), (b, of_b, item_share) = expanded(a, centre), expanded(b, centre)
+        squares = torch.addmm(of_b, a, b.T, alpha=-2).add_(of_a[:, None]).clamp_min_(0.0)
+        return squares, share[:, None] + item_share
+
+    def of_squares(self, squares: Tensor) -> Tensor:
+        """Distances from squared Euclidean ones."""
+        return squares / 2 if self.name == "cosine" else squares.sqrt()
 
     def slope(self, a: Tensor, b: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
         """Gradient (m, k) in a of the distances (m, n), summed with weights (m, n); none where points coincide."""
-        b = b.to(a.dtype)
-        if self.name == "cosine":
-            return -weights @ b
-        share = torch.where(distances**2 > _TINY, weights / distances, torch.zeros_like(weights))
-        return share.sum(dim=1, keepdim=True) * a - share @ b
+        share = weights
+        if self.name != "cosine":
+            share = torch.where(distances > 0, weights / distances, torch.zeros_like(weights))
+        centre = b.mean(dim=0, dtype=torch.double)
+        return share.sum(dim=1, keepdim=True) * (a.double() - centre) - share @ (b.double() - centre)
 
 
 def wide(embeddings: Tensor) -> Tensor:
@@ -71,5 +90,13 @@ def wide(embeddings: Tensor) -> Tensor:
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of paired embeddings, (…, k) to (…), with gradient 0 where they coincide."""
-    return (wide(a) - wide(b)).pow(2).sum(dim=-1).clamp_min(_TINY).sqrt()
+    """Euclidean distance of paired embeddings, (…, k) to (…), with gradient 0 where they coincide.
+
+    In the precision of the embeddings, single at least; no square of a small or large number is lost on the way.
+    """
+    return separation(a, b).to(torch.promote_types(wide(a).dtype, wide(b).dtype))
+
+
+def separation(a: Tensor, b: Tensor) -> Tensor:
+    """The same in double precision: the difference of two of them keeps the digits that the embeddings have."""
+    return torch.linalg.vector_norm(a.double() - b.double(), dim=-1)

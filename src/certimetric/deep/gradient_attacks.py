@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack, Best, value_and_gradient
+from certimetric.deep.attack import Attack, Best
 from certimetric.deep.objectives import Objective
 from certimetric.deep.threats import Ball, aligned
 
@@ -18,7 +18,7 @@ class PGD(Attack):
     ball : Ball
     steps : int, default=20
     step_size : float, default=None
-        None for 2.5 · eps / steps.
+        None for 2.5 · eps / steps. A number belongs to the radius of the ball: :meth:`with_eps` scales it along.
     restarts : int, default=1
     random_start : bool, default=True
         The first start of all is the input itself where this is False.
@@ -61,8 +61,7 @@ class PGD(Attack):
             start = self.random_start or restart > 0
             point = self.ball.random_start(x, generator) if start else x
             for _ in range(self.steps):
-                value, gradient = value_and_gradient(model, point, objective)
-                best.offer(point, value)
+                gradient = best.look(point)[1]
                 point = self.ball.project(self.ball.step(point, gradient, size), x)
             best.end(point)
 
@@ -75,6 +74,8 @@ class PGD(Attack):
 
 class FGSM(PGD):
     """One step of the size of the ball, from the input or from a random start.
+
+    Where there is no gradient to follow, as at a clean embedding that is to be left, the direction is drawn at random.
 
     Parameters
     ----------
@@ -95,8 +96,11 @@ class FGSM(PGD):
         self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
     ) -> None:
         point = self.ball.random_start(x, generator) if self.random_start else x
-        value, gradient = value_and_gradient(model, point, objective)
-        best.offer(point, value)
+        gradient = best.look(point)[1]
+        if self._keeps_best:
+            none = (gradient.flatten(1) == 0).all(dim=1)
+            drawn = torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype)
+            gradient = torch.where(aligned(none, x), drawn, gradient)
         size = (1.25 if self.random_start else 1.0) * self.ball.eps
         point = self.ball.project(self.ball.step(point, gradient, size), x)
         best.end(point)
@@ -129,13 +133,12 @@ class APGD(Attack):
         self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
     ) -> None:
         for _ in range(self.restarts):
-            self._ascend(model, x, self.ball.random_start(x, generator), objective, best)
+            self._ascend(x, self.ball.random_start(x, generator), best)
 
-    def _ascend(self, model: nn.Module, x: Tensor, start: Tensor, objective: Objective, best: Best) -> None:
+    def _ascend(self, x: Tensor, start: Tensor, best: Best) -> None:
         ball, checkpoints = self.ball, _checkpoints(self.steps)
         size = torch.full((len(x),), 2.0 * ball.eps, device=x.device)
-        value, gradient = value_and_gradient(model, start, objective)
-        best.offer(start, value)
+        value, gradient = best.look(start)
         top, top_point, top_gradient = value.clone(), start, gradient
         point, previous, last_value = start, start, value
         rises = torch.zeros_like(size)
@@ -146,8 +149,7 @@ class APGD(Attack):
             momentum = 1.0 if step == 1 else self._MOMENTUM
             moved = point + momentum * (ahead - point) + (1.0 - momentum) * (point - previous)
             previous, point = point, ball.project(moved, x)
-            value, gradient = value_and_gradient(model, point, objective)
-            best.offer(point, value)
+            value, gradient = best.look(point)
             rises = rises + (value > last_value)
             last_value = value
             better = value > top

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
+from certimetric.deep.callables import as_module
 from certimetric.deep.embeddings import ImageSet, LazyImages, device_of, embed
+from certimetric.deep.identity import exclusion_keys
 from certimetric.deep.objectives import MarginObjective, Objective
 from certimetric.deep.ranking import nearest, relevant_ranks
 
@@ -22,14 +25,17 @@ class Index:
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
+        torch code.
     gallery : ImageSet
+        No query finds an item of its own id or, where there are groups, of its own group.
     batch_size : int, default=256
     objective : callable, optional
         ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
-        default the margin.
-    surrogate : Module, optional
+        default the margin, which is about R@1. :class:`AveragePrecisionObjective` is about mAP@R. Groups stand in the
+        place of ids where there are any.
+    surrogate : Module or callable, optional
         Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
         another length.
 
@@ -42,23 +48,29 @@ class Index:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[[Tensor], Any],
         gallery: ImageSet,
         batch_size: int = 256,
         objective: ObjectiveFactory | None = None,
-        surrogate: nn.Module | None = None,
+        surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     ):
+        model = as_module(model)
         self.model, self.gallery, self.batch_size = model, gallery, batch_size
         self.make = MarginObjective if objective is None else objective
+        self.goal = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
         self.embeddings = embed(model, gallery.images, batch_size)
-        self.labels, self.ids = gallery.labels.to(self.device), gallery.ids.to(self.device)
+        self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
         self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, objective)
 
     def objective(self, queries: ImageSet) -> Objective:
         """What an attacker of these queries maximises. Queries need a positive and a negative in the gallery."""
-        labels, ids = queries.labels.to(self.device), queries.ids.to(self.device)
-        return self.make(labels, self.embeddings, self.labels, ids, self.ids)
+        labels = queries.labels.to(self.device)
+        return self.make(labels, self.embeddings, self.labels, self.keys_of(queries), self.ids)
+
+    def keys_of(self, queries: ImageSet) -> Tensor:
+        """Ids, or groups, by which queries are kept from finding themselves: int (m,)."""
+        return exclusion_keys(queries, self.gallery)[0].to(self.device)
 
     def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
         """The queries as an attack leaves them, a tensor like their images."""
@@ -73,7 +85,7 @@ class Index:
             ranks = relevant_ranks(
                 embed(self.model, x, self.batch_size),
                 part.labels.to(self.device),
-                part.ids.to(self.device),
+                self.keys_of(part),
                 self.embeddings,
                 self.labels,
                 self.ids,
@@ -82,7 +94,10 @@ class Index:
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
-        """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k)."""
+        """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k).
+
+        ``ids`` are groups where there are any, see :attr:`ImageSet.keys`.
+        """
         embedded = embed(self.model, images, self.batch_size)
         return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.certificates import Certified, Certifier, own_rows
+from certimetric.deep.certificates import Certified, Certifier
 from certimetric.deep.embeddings import ImageSet, device_of
+from certimetric.deep.identity import exclusion_keys
 from certimetric.deep.lipschitz import OnSphere, Standardise, plain_layers
 from certimetric.deep.operator_norms import rounding
 from certimetric.deep.orthogonal import GroupSort, NormPool2d
@@ -56,8 +57,8 @@ class IntervalCertifier(Certifier):
         images = torch.cat([_features(layers, batch, device) for batch in gallery.batches(batch_size)])
         if layers and isinstance(layers[-1], OnSphere):
             layers = layers[:-1]  # of items of equal length the nearest is the same before scaling
-        comparison = _Comparison(layers, images, gallery.labels.to(device))
-        own = torch.from_numpy(own_rows(queries, gallery)).to(device)
+        own, keys = (part.to(device) for part in exclusion_keys(queries, gallery))
+        comparison = _Comparison(layers, images, gallery.labels.to(device), keys)
         predictions, radii = [], []
         for start in range(0, len(queries), batch_size):
             rows = torch.arange(start, min(start + batch_size, len(queries)))
@@ -87,17 +88,17 @@ def _features(layers: Sequence[nn.Module], batch: ImageSet, device: torch.device
 class _Comparison:
     """The gallery, and the layers split into those that boxes go through and the linear one that decides."""
 
-    def __init__(self, layers: Sequence[nn.Module], items: Tensor, labels: Tensor):
+    def __init__(self, layers: Sequence[nn.Module], items: Tensor, labels: Tensor, keys: Tensor):
         linear = layers[-1] if layers and type(layers[-1]) is nn.Linear else None
         self.layers = layers if linear is None else layers[:-1]
-        self.linear, self.items, self.labels = linear, items, labels
+        self.linear, self.items, self.labels, self.keys = linear, items, labels, keys
         self.specification = items if linear is None else items @ linear.weight  # rows Wᵀe
         self.gamma = rounding(items.shape[1] + self.specification.shape[1] + 16)
 
     def against(self, x: Tensor, own: Tensor) -> _Opponents:
         """What decides about these queries: their class, its nearest items, and everything else."""
         distances = torch.cdist(self.decide(self._before(x)), self.items)
-        alone = torch.arange(len(self.items), device=x.device) == own[:, None]
+        alone = self.keys == own[:, None]
         predicted = self.labels[distances.masked_fill(alone, torch.inf).argmin(dim=1)]
         same = (self.labels == predicted[:, None]) & ~alone
         k = min(_NEAREST, len(self.items))

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from certimetric.deep.freeze import frozen
 from certimetric.deep.models import EmbeddingNetwork
 from certimetric.deep.operator_norms import convolution_norm, rounding, spectral_norm
-from certimetric.deep.orthogonal import GroupSort, NormPool2d, UnitBall
+from certimetric.deep.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
 
 
 @dataclass(frozen=True)
@@ -67,25 +68,82 @@ class OnSphere(nn.Module):
 def plain_layers(model: nn.Module) -> list[nn.Module]:
     """The layers of a network in the order in which they are applied, with their own weights in double precision.
 
-    Parametrised weights are worked out once, as the network itself does, and then widened.
+    Parametrised weights are worked out once, as the network itself does in evaluation mode, and then widened.
 
     Raises
     ------
     ValueError
-        If a layer has hooks, which may change what it gives.
+        If the model is no Module, or something else than the code of the layers may have a part in what it gives:
+        hooks, of a layer or of all modules, a ``forward`` of its own, parametrisations that are not known, parameters,
+        buffers or layers where a layer of its kind has none. A constant computed from weights holds only for the code
+        it was computed for.
     """
-    return [_plain(layer).double().eval().requires_grad_(False) for layer in _in_order(model)]
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"layers can be read of a torch.nn.Module only, got {type(model).__name__}")
+    with frozen(model):
+        return [_plain(layer).double().eval().requires_grad_(False) for layer in _in_order(model)]
 
 
 def _in_order(module: nn.Module) -> list[nn.Module]:
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise ValueError(f"a layer with hooks cannot be certified: {type(module).__name__}")
+    _check_code(module)
     if type(module) is EmbeddingNetwork:
         last = [OnSphere()] if module.normalise else []
         return [Standardise(module.mean, module.std), *_in_order(module.body), *last]
     if type(module) is nn.Sequential:
         return [layer for part in module for layer in _in_order(part)]
     return [module]
+
+
+# What layers have of their own: parameters, buffers, and the names of layers in them.
+_PARTS: dict[type[nn.Module], set[str]] = {
+    EmbeddingNetwork: {"mean", "std", "body"},
+    nn.Linear: {"weight", "bias"},
+    nn.Conv2d: {"weight", "bias"},
+    nn.BatchNorm1d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
+    nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
+    Standardise: {"mean", "std"},
+}
+_PARAMETRISATIONS = (OrthogonalMatrix, OrthogonalKernel)  # and those of torch
+
+
+def _check_code(module: nn.Module) -> None:
+    """Raise an error if the module may do something else than its kind does."""
+    parametrised = parametrize.is_parametrized(module)
+    kind: type[nn.Module] = type(module).__base__ if parametrised else type(module)  # type: ignore[assignment]
+    reason = _foreign(module, kind)
+    if reason is None and parametrised:
+        known = kind in (nn.Linear, nn.Conv2d) and set(module.parametrizations) <= {"weight"}  # type: ignore[arg-type]
+        steps = [step for chain in module.parametrizations.values() for step in chain]  # type: ignore[operator]
+        if not known or not all(
+            type(step) in _PARAMETRISATIONS or type(step).__module__ == torch.nn.utils.parametrizations.__name__
+            for step in steps
+        ):
+            reason = "parametrisations that are not known"
+        else:
+            reason = next((found for step in steps if (found := _foreign(step, type(step)))), None)
+    if reason is None and (kind in _PARTS or kind in _RULES):
+        held = [*module._parameters, *module._buffers, *([] if parametrised else module._modules)]
+        if odd := sorted(set(held) - _PARTS.get(kind, set())):
+            reason = f"a part {odd[0]!r} that no {kind.__name__} has"
+    if reason is None and kind is nn.Sequential and (odd := [*module._parameters, *module._buffers]):
+        reason = f"a part {odd[0]!r} that no Sequential has"
+    if reason is not None:
+        name = "a network" if kind in (EmbeddingNetwork, nn.Sequential) else "a layer"
+        raise ValueError(f"{name} with {reason} cannot be certified: {kind.__name__}")
+
+
+def _foreign(module: nn.Module, kind: type[nn.Module]) -> str | None:
+    """What of a module runs other code than that of its class, in words."""
+    everywhere = torch.nn.modules.module
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return "hooks on all modules"
+    if module._forward_hooks or module._forward_pre_hooks:
+        return "hooks"
+    compiled = vars(module).get("_compiled_call_impl") is not None
+    shadowed = any(callable(getattr(kind, name, None)) for name in vars(module))
+    if compiled or shadowed or getattr(kind.forward, "__module__", None) != kind.__module__:
+        return "a forward of its own"
+    return None
 
 
 def _plain(layer: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.orthogonal import GroupSort, NormPool2d, UnitBall, orthogonal_convolution, orthogonal_linear
+from certimetric.deep.randomness import seeded
 from certimetric.geometry.interrupts import is_interrupt
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,7 +70,9 @@ def _per_channel(value: float | Sequence[float]) -> Tensor:
     return tensor if tensor.ndim == 0 else tensor[:, None, None]
 
 
-def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **options: Any) -> nn.Module:
+def embedding_model(
+    name: str, dim: int = 128, *, in_channels: int = 1, seed: int | None = None, **options: Any
+) -> nn.Module:
     """Make an embedding model by name.
 
     Parameters
@@ -83,6 +86,9 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
         Length of the embeddings.
     in_channels : int, default=1
         Of the images, for the small network.
+    seed : int, optional
+        Of the random weights; the global random numbers are then left as they are. By default weights are drawn from
+        those of torch, as those of any module.
     **options
         Of the network. "small-cnn": ``width`` (32), channels of the first layer; ``depth`` (3), number of layers;
         ``stem`` (1), stride of the first, 2 for pictures of 64 pixels; ``downsample``, "stride" or "max";
@@ -107,6 +113,9 @@ def embedding_model(name: str, dim: int = 128, *, in_channels: int = 1, **option
     >>> embedding_model("small-cnn", dim=16)(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 16])
     """
+    if seed is not None:
+        with seeded(seed):
+            return embedding_model(name, dim, in_channels=in_channels, **options)
     if name in _BUILT_IN:
         try:
             return _BUILT_IN[name](dim, in_channels, **options)
@@ -269,6 +278,14 @@ _BUILT_IN: dict[str, Callable[..., EmbeddingNetwork]] = {
     "lipschitz-cnn": _lipschitz_cnn,
     "resnet50": _resnet50,
 }
+
+
+def option_defaults(name: str) -> dict[str, Any]:
+    """The options of a built-in model with their defaults; nothing of a model of the user's."""
+    if name not in _BUILT_IN:
+        return {}
+    parameters = inspect.signature(_BUILT_IN[name]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def model_options(name: str) -> list[str] | None:

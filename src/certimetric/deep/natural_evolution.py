@@ -24,7 +24,7 @@ class NESAttack(Attack):
     population : int, default=50
         Forward passes of a step, an even number: two for each direction.
     step_size : float, default=None
-        None for 2.5 · eps / steps.
+        None for 2.5 · eps / steps. A number belongs to the radius of the ball: :meth:`with_eps` scales it along.
     sigma : float, default=None
         Length of the comparisons, in units of a pixel; None for eps / 10.
     seed : int, default=0
@@ -33,6 +33,8 @@ class NESAttack(Attack):
     ----------
     Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598.
     """
+
+    uses_gradients = False
 
     def __init__(
         self,
@@ -67,10 +69,10 @@ class NESAttack(Attack):
     def _estimate(self, model: nn.Module, x: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
         """What stands for the gradient, up to its length."""
         sigma = self.ball.eps / 10 if self.sigma is None else self.sigma
-        total = torch.zeros_like(x)
+        total = torch.zeros_like(x, dtype=torch.double)  # the differences of a small embedding may be no float32
         for _ in range(self.population // 2):
             direction = torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype)
             ahead, behind = (self.ball.clip(x + sign * sigma * direction) for sign in (1.0, -1.0))
             difference = objective(model(ahead)) - objective(model(behind))
-            total += aligned(difference.to(x.dtype), x) * direction
+            total += aligned(difference.double(), x) * direction
         return total

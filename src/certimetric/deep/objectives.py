@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from certimetric.deep.embedding_metric import EmbeddingMetric, distance
+from certimetric.deep.embedding_metric import EmbeddingMetric, separation
+from certimetric.deep.embedding_metric import distance as distance  # defenses take it from here
+from certimetric.deep.ranking import expanded, expansions
 
 _CHUNK = 2**22  # distances of embeddings that are looked at together
+ALIKE = 0.99  # cosine from which an embedding counts as another one
 
 
 class Objective(ABC):
@@ -29,7 +32,14 @@ class Objective(ABC):
 
     @abstractmethod
     def broken(self, embeddings: Tensor) -> Tensor:
-        """Whether each sample has reached the goal, bool (b,)."""
+        """Whether each sample has reached the goal, bool (b,): what attacks take for success, and nothing else."""
+
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Values, differentiable, and whether each sample has reached the goal: what attacks ask for at every point.
+
+        A subclass whose values tell success too need not compute them twice.
+        """
+        return self(embeddings), self.broken(embeddings.detach())
 
     def select(self, rows: Tensor) -> Objective:
         """The same objective for some of the samples, ``rows`` an index or a mask."""
@@ -42,7 +52,23 @@ class Objective(ABC):
         return part
 
 
-class MarginObjective(Objective):
+class LevelObjective(Objective):
+    """A goal that is reached where its value is not below a level."""
+
+    def level(self) -> float | Tensor:
+        """0, or another number, or one (b,) for each sample."""
+        return 0.0
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self(embeddings) >= self.level()
+
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        value = self(embeddings)
+        return value, value.detach() >= self.level()
+
+
+class MarginObjective(LevelObjective):
     """Distance to the nearest positive minus distance to the nearest negative: positive exactly when R@1 breaks.
 
     A positive is a gallery item of the query's label that is not the query itself: self-matches are known by their ids,
@@ -56,7 +82,7 @@ class MarginObjective(Objective):
         Embeddings; no gradient flows into them.
     gallery_labels : int tensor of shape (n,)
     ids, gallery_ids : int tensors of shape (b,) and (n,), optional
-        Equal ids are the same picture.
+        Items of the query's id count for nothing: the same picture, or one of the same group.
 
     Raises
     ------
@@ -65,7 +91,9 @@ class MarginObjective(Objective):
 
     Notes
     -----
-    A tie between positive and negative counts as broken.
+    A tie between positive and negative counts as broken. The nearest are looked for by products in double precision,
+    about the middle of the gallery; their distances are computed from differences. Embeddings that lie close together,
+    or are small, are told apart as any others are.
     """
 
     per_sample: tuple[str, ...] = ("labels", "ids")
@@ -82,9 +110,10 @@ class MarginObjective(Objective):
             raise ValueError("ids of queries and gallery_ids must be given together, or neither")
         self.labels, self.ids = labels, ids
         self.gallery, self.gallery_labels, self.gallery_ids = gallery.detach(), gallery_labels, gallery_ids
+        self.centre = self.gallery.mean(dim=0, dtype=torch.double)
         with torch.no_grad():
-            same = (labels[:, None] == gallery_labels) & ~self._self_matches()
-            alone, all_same = ~same.any(dim=1), (labels[:, None] == gallery_labels).all(dim=1)
+            same, own = labels[:, None] == gallery_labels, self._self_matches()
+            alone, all_same = ~(same & ~own).any(dim=1), (same | own).all(dim=1)
         for flags, kind in ((alone, "positive"), (all_same, "negative")):
             if flags.any():
                 raise ValueError(
@@ -98,76 +127,90 @@ class MarginObjective(Objective):
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         positive, negative = self._nearest(embeddings.detach())
-        return distance(embeddings, self.gallery[positive]) - distance(embeddings, self.gallery[negative])
-
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self(embeddings) >= 0
+        return separation(embeddings, self.gallery[positive]) - separation(embeddings, self.gallery[negative])
 
     @torch.no_grad()
     def _nearest(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Gallery rows of the nearest positive and the nearest negative of each query."""
-        b, n = len(embeddings), len(self.gallery)
-        best = [torch.full((b,), torch.inf, device=embeddings.device) for _ in range(2)]
+        points, b = expanded(embeddings, self.centre)[0], len(embeddings)
+        best = [torch.full((b,), torch.inf, device=embeddings.device, dtype=torch.double) for _ in range(2)]
         index = [torch.zeros(b, dtype=torch.long, device=embeddings.device) for _ in range(2)]
-        step = max(1, _CHUNK // max(b, 1))
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            distances = torch.cdist(embeddings.float(), self.gallery[rows].float())
+        for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
             same = self.labels[:, None] == self.gallery_labels[rows]
             own = self.ids[:, None] == self.gallery_ids[rows] if self.ids is not None else None  # type: ignore[index]
-            for kind, wrong in enumerate((~same if own is None else ~same | own, same)):
-                value, where = distances.masked_fill(wrong, torch.inf).min(dim=1)
+            positive, wrong = (same, same) if own is None else (same & ~own, same | own)
+            for kind in range(2):
+                # The second time the products are not needed any more.
+                seen = products.masked_fill_(wrong, torch.inf) if kind else torch.where(positive, products, torch.inf)
+                value, where = seen.min(dim=1)
                 nearer = value < best[kind]
                 best[kind] = torch.where(nearer, value, best[kind])
-                index[kind] = torch.where(nearer, where + start, index[kind])
+                index[kind] = torch.where(nearer, where + rows.start, index[kind])
         return index[0], index[1]
 
 
-class AwayFromPositive(Objective):
-    """Distance to a reference, such as the nearest positive of each sample; broken beyond ``reach``, if given.
+class AwayFromPositive(LevelObjective):
+    """Distance to a reference, such as the nearest positive of each sample; broken from ``reach`` on.
 
-    The distance is Euclidean, or that of another ``metric``.
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        Embeddings; no gradient flows into them.
+    reach : tensor of shape (b,) or float, optional
+        By default the distance at which an embedding of the length of its reference stops counting as the same: that
+        of a cosine of 0.99, 0.14 of the length.
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+        How distances are measured.
     """
 
     per_sample = ("references", "reach")
 
-    def __init__(self, references: Tensor, reach: Tensor | None = None, *, metric: str = "euclidean"):
+    def __init__(self, references: Tensor, reach: Tensor | float | None = None, *, metric: str = "euclidean"):
         self.metric = EmbeddingMetric(metric)
-        self.references, self.reach = self.metric.place(references.detach()), reach
+        self.references = self.metric.place(references.detach())
+        self.reach = (
+            reach if reach is None else torch.as_tensor(reach, device=references.device).expand(len(references))
+        )
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return self.metric.paired(self.metric.place(embeddings), self.references)
 
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            values = self(embeddings)
-            return values > (torch.inf if self.reach is None else self.reach)
+    def level(self) -> Tensor:
+        if self.reach is not None:
+            return self.reach
+        length = torch.linalg.vector_norm(self.references.double(), dim=-1)
+        return self.metric.of_squares(2 * (1 - ALIKE) * length**2)
 
 
 class EmbeddingShift(AwayFromPositive):
-    """Distance from the clean embedding of the sample itself."""
+    """Distance from the clean embedding of the sample itself; broken as :class:`AwayFromPositive` is."""
 
 
 class TowardsNegative(AwayFromPositive):
-    """Minus the distance to a reference of another class; broken within ``reach``, 0 by default."""
+    """Minus the distance to a reference of another class; broken within ``reach``, by default where the two are alike.
+
+    Parameters
+    ----------
+    references, reach, metric
+        As of :class:`AwayFromPositive`.
+    """
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return -super().__call__(embeddings)
 
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return -self(embeddings) <= (0.0 if self.reach is None else self.reach)
+    def level(self) -> Tensor:
+        return -super().level()
 
 
 class TargetEmbedding(TowardsNegative):
-    """Minus the distance to a wanted embedding; broken within ``reach`` of it."""
+    """Minus the distance to a wanted embedding; broken within ``reach`` of it, by default where the two are alike."""
 
 
 class JointObjective(Objective):
     """A goal that samples have together: one number, which each is given a share of.
 
-    It has no meaning for some of the samples alone, so that attacks keep the best step of the batch as a whole.
+    It has no meaning for some of the samples alone, so that attacks keep the best step of the batch as a whole; no
+    sample ever reaches it by itself.
     """
 
     @abstractmethod

@@ -78,7 +78,7 @@ def relevant_ranks(
         for columns in slices(width, memory // k):
             for part in slices(some, memory // (k * len(place[columns]))):
                 items = order[(first[rows][part, None] + place[columns]).clamp_max(len(order) - 1)]
-                found = _distances(queries[rows][part, None], gallery[items])[:, 0]
+                found = by_differences(queries[rows][part, None], gallery[items])[:, 0]
                 wanted = (place[columns] < count[rows][part, None]) & (gallery_ids[items] != ids[rows][part, None])
                 relevant[part, columns] = found.masked_fill(~wanted, torch.inf)
         relevant = relevant.sort(dim=1).values
@@ -118,21 +118,21 @@ def nearest(
         return out
     centre = _centre(gallery, queries, memory)
     for part in slices(len(queries), min(_QUERIES, memory // max(4 * k, queries.shape[1]))):
-        points, (wide, squares, share) = queries[part], _expanded(queries[part], centre)
+        points, (wide, squares, share) = queries[part], expanded(queries[part], centre)
         best = torch.full((len(points), k), torch.inf, dtype=torch.double, device=queries.device)
-        for rows, products, item_share in _products(wide, gallery, centre, memory):
+        for rows, products, item_share in expansions(wide, gallery, centre, memory):
             self_match = ids[part, None] == gallery_ids[rows]
             products.masked_fill_(self_match, torch.inf)
             limit = best[:, -1] ** 2 - squares + share + item_share.max()
             n_near = int((products <= limit[:, None]).sum(dim=1).max())  # all of the first, then fewer and fewer
             if 8 * n_near > products.shape[1]:
                 columns = torch.arange(products.shape[1], device=queries.device).expand(products.shape)
-                found = _distances(points, gallery[rows])
+                found = by_differences(points, gallery[rows])
             else:
                 columns = products.topk(n_near, dim=1, largest=False).indices.sort(dim=1).values
                 found = torch.empty(columns.shape, dtype=torch.double, device=queries.device)
                 for some in slices(len(points), memory // max(1, n_near * queries.shape[1])):
-                    found[some] = _distances(points[some, None], gallery[rows][columns[some]])[:, 0]
+                    found[some] = by_differences(points[some, None], gallery[rows][columns[some]])[:, 0]
             found = found.masked_fill(self_match.gather(1, columns), torch.inf)
             best, chosen = torch.cat([best, found], dim=1).sort(dim=1, stable=True)
             best = best[:, :k].contiguous()
@@ -182,10 +182,10 @@ def items_ahead(
     centre = _centre(gallery, points, memory)
     for part in slices(len(points), min(_QUERIES, memory // max(1, 4 * points.shape[1]))):
         some = points[part]
-        reach = _distances(some[:, None], items[part, None])[:, 0]
-        wide, squares, share = _expanded(some, centre)
+        reach = by_differences(some[:, None], items[part, None])[:, 0]
+        wide, squares, share = expanded(some, centre)
         limits = reach**2 - squares[:, None]
-        for rows, products, item_share in _products(wide, gallery, centre, memory):
+        for rows, products, item_share in expansions(wide, gallery, centre, memory):
             counted = (gallery_ids[rows] != apart[part, :, None]).all(dim=1)
             error = share[:, None] + item_share
             sure = products + error < limits
@@ -195,7 +195,7 @@ def items_ahead(
             pairs = unsure.nonzero()
             for few in slices(len(pairs), memory // max(1, points.shape[1])):
                 row, column = pairs[few].T
-                found = _distances(some[row, None], gallery[rows][column, None])[:, 0]
+                found = by_differences(some[row, None], gallery[rows][column, None])[:, 0]
                 nearer = found <= reach[row] if ties else found < reach[row]
                 ahead[part].index_put_((row,), nearer[:, 0].long(), accumulate=True)
     return ahead, others
@@ -207,33 +207,33 @@ def _irrelevant_ahead(
     """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther."""
     r, k = relevant.shape[1], max(queries.shape[1], 1)
     labels, ids, gallery_labels, gallery_ids = known
-    wide, squares, share = _expanded(queries, centre)
+    wide, squares, share = expanded(queries, centre)
     # As the products are: less ‖q‖². Filled up to a power of two, and by at least one, with what nothing passes.
     limits = nn.functional.pad(relevant**2 - squares[:, None], (0, (1 << r.bit_length()) - r), value=torch.inf)
     passed = torch.zeros(limits.shape, dtype=torch.long, device=queries.device)
-    for rows, products, item_share in _products(wide, gallery, centre, memory):
+    for rows, products, item_share in expansions(wide, gallery, centre, memory):
         of_items = gallery_labels[rows], gallery_ids[rows]
         unsure = place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
         items, n_unsure = gallery[rows], int(unsure.sum())
         if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
-            places = torch.searchsorted(relevant, _distances(queries, items))
+            places = torch.searchsorted(relevant, by_differences(queries, items))
             passed.scatter_add_(1, places, unsure.long())
         elif n_unsure:
             pairs = unsure.nonzero()
             for part in slices(n_unsure, memory // max(4 * k, r)):
                 row, column = pairs[part].T
-                found = _distances(queries[row, None], items[column, None])[:, 0]
+                found = by_differences(queries[row, None], items[column, None])[:, 0]
                 places = torch.searchsorted(relevant[row], found)[:, 0]
                 passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
     return passed[:, :r].cumsum(dim=1)
 
 
-def _distances(queries: Tensor, items: Tensor) -> Tensor:
+def by_differences(queries: Tensor, items: Tensor) -> Tensor:
     """Distances (…, q, c) by differences. Those of equal pairs are equal, whatever the shapes that they come in."""
     return torch.cdist(queries.double(), items.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Points from the centre, their squared norms, and their share in the error of a comparison by products.
 
     With S = ‖q‖² + ‖g‖² ≥ ‖q − g‖² / 2 and k numbers added in any order, product and norms err by less than
@@ -245,11 +245,11 @@ def _expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return wide, squares, 4 * (k + 8) * (precision.eps * squares + precision.tiny)
 
 
-def _products(wide: Tensor, gallery: Tensor, centre: Tensor, memory: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def expansions(wide: Tensor, gallery: Tensor, centre: Tensor, memory: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Rows of the gallery, ``‖g‖² − 2 qᵀg`` of shape (q, c), and the items' share in its error."""
     block = min(memory // 4, _CACHED * torch.get_num_threads()) if wide.device.type == "cpu" else memory // 4
     for rows in slices(len(gallery), block // max(wide.shape)):
-        items, squares, share = _expanded(gallery[rows], centre)
+        items, squares, share = expanded(gallery[rows], centre)
         yield rows, torch.addmm(squares, wide, items.T, alpha=-2), share
 
 

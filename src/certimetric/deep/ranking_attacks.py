@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from certimetric.deep.embedding_metric import EmbeddingMetric
-from certimetric.deep.objectives import MarginObjective, Objective
+from certimetric.deep.objectives import ALIKE, LevelObjective, MarginObjective, Objective
+from certimetric.deep.ranking import expanded, expansions
 
 _CHUNK = 2**22  # distances of embeddings that are looked at together
-_ALIKE = 0.99  # cosine from which an embedding counts as another one
 
 
-class CandidateRank(Objective):
+class CandidateRank(LevelObjective):
     """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−).
 
     Minimised is ``Σ_q Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen queries q and the items x of the gallery other than
@@ -37,7 +37,7 @@ class CandidateRank(Objective):
 
     Notes
     -----
-    The distances d(q, x) do not change under the attack: they are sorted once, with 12 · b · w · n bytes of memory, and
+    The distances d(q, x) do not change under the attack: they are sorted once, with 16 · b · w · n bytes of memory, and
     every step is a binary search.
 
     References
@@ -49,7 +49,7 @@ class CandidateRank(Objective):
     >>> gallery = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     >>> goal = CandidateRank(torch.tensor([[0]]), gallery, torch.tensor([3]), torch.arange(4))
     >>> goal(torch.tensor([[3.0]])), goal.broken(torch.tensor([[0.5]]))  # (3 − 1) + (3 − 2)
-    (tensor([-3.]), tensor([True]))
+    (tensor([-3.], dtype=torch.float64), tensor([True]))
     """
 
     per_sample = ("queries", "sorted", "sums")
@@ -68,24 +68,23 @@ class CandidateRank(Objective):
         with torch.no_grad():
             placed = self.metric.place(gallery)
             self.queries = placed[queries]
-            found = self.sign * self.metric.between(self.queries.flatten(0, 1), placed).view(*queries.shape, -1)
+            found = self.sign * self.metric.between(self.queries, placed)
             own = (gallery_ids == ids[:, None, None]) | (gallery_ids == gallery_ids[queries][:, :, None])
             self.sorted = found.masked_fill_(own, torch.inf).sort(dim=2).values
             known = torch.where(self.sorted.isfinite(), self.sorted, 0.0)
-            self.sums = torch.nn.functional.pad(known.double().cumsum(dim=2), (1, 0))
+            self.sums = torch.nn.functional.pad(known.cumsum(dim=2), (1, 0))
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        reached = self.sign * self.metric.paired(self.metric.place(embeddings)[:, None], self.queries)
-        count = torch.searchsorted(self.sorted, reached.detach()[:, :, None].to(self.sorted.dtype))
-        below = self.sums.gather(2, count)[:, :, 0].to(reached.dtype)
+        placed = self.metric.place(embeddings)[:, None]
+        reached = self.sign * self.metric.paired(placed, self.queries)
+        # Held against the others as they were computed, so that an equal item is a tie to the last digit.
+        alike = self.sign * self.metric.between(self.queries, placed.detach())
+        count = torch.searchsorted(self.sorted, alike)
+        below = self.sums.gather(2, count)[:, :, 0]
         return (below - count[:, :, 0] * reached).sum(dim=1)
 
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self(embeddings) >= 0
 
-
-class QueryRank(Objective):
+class QueryRank(LevelObjective):
     """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−).
 
     Minimised is ``Σ_c Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen candidates c and the items x of the gallery other
@@ -111,7 +110,7 @@ class QueryRank(Objective):
     >>> gallery = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
     >>> goal = QueryRank(torch.tensor([[3]]), gallery, torch.tensor([0]), torch.arange(4))
     >>> goal(torch.tensor([[0.0]])), goal.broken(torch.tensor([[2.6]]))  # (3 − 1) + (3 − 2)
-    (tensor([-3.]), tensor([True]))
+    (tensor([-3.], dtype=torch.float64), tensor([True]))
     """
 
     per_sample = ("candidates", "ids")
@@ -138,27 +137,27 @@ class QueryRank(Objective):
         along = (count * (own - own.detach())).sum(dim=1) - (slope * (placed - placed.detach())).sum(dim=1)
         return -(value + self.sign * along)
 
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self(embeddings) >= 0
-
     @torch.no_grad()
     def _hinges(self, placed: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The sum (b,); items in the way of each candidate (b, m); the gradient of their distances, summed (b, k)."""
-        value, count, slope = torch.zeros_like(own[:, 0]), torch.zeros_like(own), torch.zeros_like(placed)
+        value, count = torch.zeros_like(own[:, 0]), torch.zeros_like(own)
+        slope = torch.zeros_like(placed, dtype=own.dtype)
+        own_squares = (placed.double()[:, None] - self.gallery[self.candidates].double()).pow(2).sum(dim=2)
         step = max(1, _CHUNK // max(own.numel(), 1))
         for start in range(0, len(self.gallery), step):
             rows = slice(start, start + step)
             items = self.gallery[rows]
-            distances = self.metric.between(placed, items)
-            gaps = self.sign * (own[:, :, None] - distances[:, None])
+            squares, error = self.metric.squares(placed, items)
+            distances = self.metric.of_squares(squares)
+            # What rounding cannot tell from a tie is none: a tie counts for the attacker.
+            ahead = self.sign * (own_squares[:, :, None] - squares[:, None]) > error[:, None]
             columns = torch.arange(start, start + len(items), device=placed.device)
-            apart = (self.gallery_ids[rows] == self.ids[:, None])[:, None] | (columns == self.candidates[:, :, None])
-            gaps = gaps.masked_fill_(apart, 0.0).clamp_min_(0.0)
-            ahead = (gaps > 0).to(placed.dtype)
-            value += gaps.sum(dim=(1, 2))
-            count += ahead.sum(dim=2)
-            slope += self.metric.slope(placed, items, distances, ahead.sum(dim=1))
+            ahead &= (self.gallery_ids[rows] != self.ids[:, None])[:, None] & (columns != self.candidates[:, :, None])
+            gaps = self.sign * (own[:, :, None] - distances[:, None])
+            value += gaps.masked_fill_(~ahead, 0.0).sum(dim=(1, 2))
+            in_the_way = ahead.to(own.dtype)
+            count += in_the_way.sum(dim=2)
+            slope += self.metric.slope(placed, items, distances, in_the_way.sum(dim=1))
         return value, count, slope
 
 
@@ -205,6 +204,10 @@ class SemanticsPreservingRank(Objective):
     def broken(self, embeddings: Tensor) -> Tensor:
         return self.goal.broken(embeddings)
 
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        value, broken = self.goal.judge(embeddings)
+        return value + self.weight * self.kept(embeddings), broken
+
     def select(self, rows: Tensor) -> Objective:
         part = super().select(rows)
         assert isinstance(part, SemanticsPreservingRank)
@@ -212,7 +215,7 @@ class SemanticsPreservingRank(Objective):
         return part
 
 
-class TargetedMismatch(Objective):
+class TargetedMismatch(LevelObjective):
     """Cosine of the embedding with that of another picture (TMA); broken from 0.99 on.
 
     Parameters
@@ -234,9 +237,8 @@ class TargetedMismatch(Objective):
     def __call__(self, embeddings: Tensor) -> Tensor:
         return 1.0 - self.sphere.paired(self.sphere.place(embeddings), self.targets)
 
-    def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self(embeddings) >= _ALIKE
+    def level(self) -> float:
+        return ALIKE
 
 
 class LearningToMisrank(MarginObjective):
@@ -279,15 +281,16 @@ class LearningToMisrank(MarginObjective):
     @torch.no_grad()
     def _farthest_negative(self, placed: Tensor) -> Tensor:
         """Gallery rows of the farthest item of another class."""
-        best = torch.full((len(placed),), -torch.inf, device=placed.device, dtype=placed.dtype)
+        points = expanded(placed, self.centre)[0]
+        best = torch.full((len(placed),), -torch.inf, device=placed.device, dtype=torch.double)
         index = torch.zeros(len(placed), dtype=torch.long, device=placed.device)
-        step = max(1, _CHUNK // max(len(placed), 1))
-        for start in range(0, len(self.gallery), step):
-            rows = slice(start, start + step)
-            same = self.labels[:, None] == self.gallery_labels[rows]
-            value, where = self.metric.between(placed, self.gallery[rows]).masked_fill(same, -torch.inf).max(dim=1)
+        for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
+            wrong = self.labels[:, None] == self.gallery_labels[rows]
+            if self.ids is not None and self.gallery_ids is not None:
+                wrong = wrong | (self.ids[:, None] == self.gallery_ids[rows])
+            value, where = products.masked_fill_(wrong, -torch.inf).max(dim=1)
             farther = value > best
-            best, index = torch.where(farther, value, best), torch.where(farther, where + start, index)
+            best, index = torch.where(farther, value, best), torch.where(farther, where + rows.start, index)
         return index
 
 
@@ -331,6 +334,9 @@ class GreedyMisranking(MarginObjective):
         with torch.no_grad():
             return super().__call__(self.metric.place(embeddings)) >= 0
 
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        return self(embeddings), self.broken(embeddings.detach())
+
 
 class GreedyTranslocation(QueryRank):
     """The item that comes first for the clean query out of the first few (GTT): QA− on it, broken once it has left.
@@ -361,6 +367,9 @@ class GreedyTranslocation(QueryRank):
     ):
         super().__init__(first[:, None], gallery, ids, gallery_ids, raising=False, metric=metric)
         self.top = top
+
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        return self(embeddings), self.broken(embeddings.detach())
 
     def broken(self, embeddings: Tensor) -> Tensor:
         placed = self.metric.place(embeddings)

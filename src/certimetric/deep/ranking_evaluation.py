@@ -35,7 +35,8 @@ GOALS = {
 }
 _TOP_SHARE, _TOP = 100, 4  # CA− and QA− are about the first 1/100 of the gallery, GTT about the first 4 items
 _NUMBERS = 2**24  # that a batch of queries may hold for each item of the gallery
-_NUDGE = 1e-4  # at an embedding itself the distance from it has no gradient: the attack leaves a point so near to it
+_NUDGE = 1e-4  # at an embedding itself the distance from it has no gradient: the attack leaves a point so near to it,
+# in units of the spread of the gallery
 
 
 class RankingEvaluation:
@@ -49,14 +50,15 @@ class RankingEvaluation:
     index : Index
         Of the gallery. Its batches of queries are smaller here for large galleries, so that memory is bounded.
     queries : ImageSet
-        Each with a positive and a negative in the gallery; equal ids are the same picture.
+        Each with a positive and a negative in the gallery; equal ids are the same picture. Where there are groups,
+        a rank is counted without the group of the query and that of the candidate.
     metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
     seed : int, default=0
     """
 
     def __init__(self, index: Index, queries: ImageSet, *, metric: str = "euclidean", seed: int = 0):
         self.index, self.queries, self.metric = index, queries, EmbeddingMetric(metric)
-        self.labels, self.ids = queries.labels.to(index.device), queries.ids.to(index.device)
+        self.labels, self.ids = queries.labels.to(index.device), index.keys_of(queries)
         self.gallery = self.metric.place(index.embeddings)
         self.clean = self.metric.place(embed(index.model, queries.images, index.batch_size))
         seen = index.attacker
@@ -65,9 +67,11 @@ class RankingEvaluation:
         self.unit = float(self.gallery.double().pow(2).sum(dim=1).mean().sqrt()) or 1.0
         generator = torch.Generator().manual_seed(seed)
         self.rows = self._choose(generator)
-        direction = torch.randn(self.seen_clean.shape, generator=generator).to(self.seen_clean)
-        size = _NUDGE * self.seen_clean.norm(dim=1, keepdim=True)
-        self.nudged = self.seen_clean + size * nn.functional.normalize(direction, dim=1)
+        clean = self.metric.place(self.seen_clean).double()
+        direction = torch.randn(clean.shape, generator=generator).to(clean)
+        items = self.metric.place(seen.embeddings).double()
+        spread = (items - items.mean(dim=0)).pow(2).sum(dim=1).mean().sqrt()
+        self.nudged = clean + _NUDGE * spread * nn.functional.normalize(direction, dim=1)
 
     def _choose(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Gallery rows (m,) that each goal is about."""
@@ -111,7 +115,7 @@ class RankingEvaluation:
         for rows in slices(len(self.queries), step):
             images = self.queries.select(torch.arange(rows.start, rows.stop)).tensor()
             seen = self.index.attacker
-            attacked = attack(seen.model, images.to(seen.device), self._objective(goal, rows))
+            attacked = attack(seen.model, images.to(seen.device), AsDefined(self._objective(goal, rows)))
             embeddings = self.metric.place(embed(self.index.model, attacked, self.index.batch_size))
             parts.append([self._value(figure, embeddings, rows) for figure in figures])
         return {figure: torch.cat(column) for figure, column in zip(figures, zip(*parts))}
@@ -144,7 +148,8 @@ class RankingEvaluation:
             return 100.0 * self._first_is_right(embeddings, rows).double()
         chosen = self.rows[figure][rows]
         if figure == "TMA":
-            return nn.functional.cosine_similarity(embeddings.double(), self.gallery[chosen].double())
+            sphere = EmbeddingMetric("cosine")
+            return 1.0 - sphere.paired(sphere.place(embeddings), sphere.place(self.gallery[chosen]))
         items, apart = self.gallery[chosen], torch.stack([ids, self.index.ids[chosen]], dim=1)
         points, items = (items, embeddings) if figure.startswith("CA") else (embeddings, items)
         # Ties count for the attacker, as everywhere.
@@ -158,3 +163,20 @@ class RankingEvaluation:
         index = self.index
         ranks = relevant_ranks(embeddings, self.labels[rows], self.ids[rows], self.gallery, index.labels, index.ids)
         return ranks[:, 0] == 1
+
+
+class AsDefined(Objective):
+    """A goal pursued for its value alone: the score is defined by losses that are minimised, however soon a rank that
+    is told afterwards has changed."""
+
+    def __init__(self, goal: Objective):
+        self.goal = goal
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return self.goal(embeddings)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        return torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
+
+    def select(self, rows: Tensor) -> Objective:
+        return AsDefined(self.goal.select(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
 from certimetric.deep.embeddings import ImageSet
-from certimetric.deep.identity import with_own_ids
+from certimetric.deep.identity import exclusion_keys, with_own_ids
 from certimetric.deep.index import Index, ObjectiveFactory
+from certimetric.deep.randomness import seeded
+from certimetric.deep.reliability import warn_of_attacks
 
 MODEL, PIXELS = "model", "raw pixels"
 CLEAN, WORST = "clean", "worst case"
+CLUSTERED = 10_000  # items of a gallery that are clustered without being asked for: k-means is dear
 
 Scores = dict[tuple[str, str | None, float | None], dict[str, Tensor]]
 
@@ -32,8 +35,11 @@ class RetrievalResult:
     Parameters
     ----------
     rows : list of dict
-        ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, and means
-        over queries ``recall_at_1`` … ``recall_at_8``, ``map_at_r``, ``map``; ``nmi`` of clean galleries.
+        ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, the
+        ``objective`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_8``,
+        ``map_at_r``, ``map``; ``nmi`` of clean galleries, None where it was not computed. Figures of an attack are of
+        the queries as it leaves them: unless an objective of its own was given, ``map_at_r`` is the mAP@R under the
+        attack on R@1, not the worst that mAP@R can be brought to.
     recall_at_1 : dict
         (subject, attack, norm, eps) to bool array of shape (m,): which queries succeed.
     n_queries, n_without_positive : int
@@ -58,16 +64,18 @@ class RetrievalResult:
         return self.frame().to_html(float_format="{:.3f}".format, na_rep="")
 
 
+@seeded(0)
 def evaluate_retrieval(
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Any],
     queries: ImageSet,
     gallery: ImageSet | None = None,
     *,
     attacks: Iterable[Attack] = (),
     objective: ObjectiveFactory | None = None,
-    surrogate: nn.Module | None = None,
+    surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     batch_size: int = 256,
     with_pixels: bool = True,
+    with_nmi: bool | None = None,
 ) -> RetrievalResult:
     """Rank a gallery for every query, clean and attacked.
 
@@ -76,20 +84,27 @@ def evaluate_retrieval(
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
+        torch code from end to end, others any function.
     queries : ImageSet
     gallery : ImageSet, optional
-        By default the queries themselves. A query is never its own result: equal ids are the same picture.
+        By default the queries themselves. A query is never its own result: equal ids are the same picture. Without
+        ids, queries that equal an item of the gallery to the bit are taken for it, with a warning. Where both sets have
+        groups, no item of the query's group is a result.
     attacks : iterable of Attack
         Each at its own ε.
     objective : callable, optional
-        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries.
-    surrogate : Module, optional
+        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries, with
+        groups in the place of ids where there are any. By default that of R@1: other figures are then those under an
+        attack on R@1. For mAP@R in the worst case give :class:`AveragePrecisionObjective`.
+    surrogate : Module or callable, optional
         Attacks are computed on this model and scored on the other: how well they transfer.
     batch_size : int, default=256
     with_pixels : bool, default=True
         Evaluate the pixels themselves as an embedding too: a model is worth something only where it beats them.
+    with_nmi : bool, default=None
+        Cluster the gallery for its NMI; None for galleries of up to 10,000 items.
 
     Returns
     -------
@@ -100,6 +115,12 @@ def evaluate_retrieval(
     TypeError, ValueError
         On images outside of 0 to 1, a model that gives no finite embeddings (b, k), a single class, or if no query has
         a positive.
+
+    Warns
+    -----
+    UserWarning
+        If the model came in training mode; under attacks, if it is randomised, if the embedding of a picture depends on
+        its batch, or if more than a tenth of a sample of queries have no gradient, or any one that is not finite.
 
     References
     ----------
@@ -115,18 +136,22 @@ def evaluate_retrieval(
     hits: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
     names = attack_names(attacks)
     asked = queries.select(chosen.nonzero()[:, 0])
+    clustered = len(items) <= CLUSTERED if with_nmi is None else with_nmi
     for subject, network in ((MODEL, model), (PIXELS, nn.Flatten())):
         if subject == PIXELS and not with_pixels:
             continue
         index = Index(network, items, batch_size, objective, surrogate)
+        if subject == MODEL:
+            warn_of_attacks(index, asked, attacks)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
         scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
+            row |= {"objective": None if attack_name == CLEAN else index.goal}  # what attacks were after
             row |= {name: float(value.double().mean()) for name, value in values.items()}
-            row["nmi"] = nmi(index.embeddings, items.labels) if attack_name == CLEAN else None
+            row["nmi"] = nmi(index.embeddings, items.labels) if clustered and attack_name == CLEAN else None
             rows.append(row)
             hits[(subject, attack_name, norm, eps)] = values["recall_at_1"].bool().cpu().numpy()
     return RetrievalResult(rows, hits, int(chosen.sum()), int((~chosen).sum()))
@@ -165,15 +190,36 @@ def worst_of(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def with_positive(queries: ImageSet, items: ImageSet) -> Tensor:
-    """Which queries have another picture of their label in the gallery, bool (m,)."""
-    classes, sizes = torch.unique(items.labels, return_counts=True)
-    where = torch.searchsorted(classes, queries.labels).clamp_max(len(classes) - 1)
-    found = torch.where(classes[where] == queries.labels, sizes[where], torch.zeros_like(sizes[where]))
-    # Itself is in the gallery with its own label, or it would be another picture.
-    chosen = found - torch.isin(queries.ids, items.ids).long() > 0
+    """Which queries have another picture of their label in the gallery, bool (m,).
+
+    Where there are groups: one of another group, and one of another label and group, so that they can be asked at all.
+    """
+    keys, item_keys = exclusion_keys(queries, items)
+    positive, negative = others(queries.labels, keys, items.labels, item_keys)
+    chosen = positive > 0
+    if queries.groups is not None:
+        chosen &= negative > 0
     if not chosen.any():
         raise ValueError("no query has another picture of its label in the gallery")
     return chosen
+
+
+def others(labels: Tensor, keys: Tensor, item_labels: Tensor, item_keys: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items of its label, and of others, each query may find, int (m,): those of its key it may not.
+
+    Examples
+    --------
+    >>> labels, keys = torch.tensor([0, 0, 1, 1]), torch.tensor([5, 6, 6, 7])
+    >>> others(labels, keys, labels, keys)
+    (tensor([1, 1, 1, 1]), tensor([2, 1, 1, 2]))
+    """
+    n = len(item_labels)
+    known = [
+        torch.unique(torch.cat(pair), return_inverse=True)[1] for pair in ((item_labels, labels), (item_keys, keys))
+    ]
+    known.append(torch.unique(known[0] * (int(known[1].max()) + 1) + known[1], return_inverse=True)[1])
+    label, key, both = (torch.bincount(code[:n], minlength=int(code.max()) + 1)[code[n:]] for code in known)
+    return label - both, n - label - key + both
 
 
 def nmi(embeddings: Tensor, labels: Tensor) -> float:

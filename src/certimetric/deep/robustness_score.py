@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
 from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.gradient_attacks import PGD
 from certimetric.deep.identity import with_own_ids
 from certimetric.deep.index import Index
+from certimetric.deep.randomness import seeded
 from certimetric.deep.ranking_evaluation import GOALS, RankingEvaluation
 from certimetric.deep.retrieval import with_positive
 from certimetric.deep.threats import LinfBall
@@ -133,8 +134,9 @@ class ERSResult:
         return self.frame().to_html(float_format="{:.3g}".format, na_rep="")
 
 
+@seeded(0)
 def empirical_robustness_score(
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Any],
     queries: ImageSet,
     gallery: ImageSet | None = None,
     *,
@@ -143,7 +145,7 @@ def empirical_robustness_score(
     n_queries: int | None = 1000,
     seed: int = 0,
     attack: Attack | None = None,
-    surrogate: nn.Module | None = None,
+    surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     batch_size: int = 256,
 ) -> ERSResult:
     """Measure the empirical robustness score of an embedding model.
@@ -154,8 +156,8 @@ def empirical_robustness_score(
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k).
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k). Attacks by gradients need torch code.
     queries : ImageSet
         Each is perturbed as a query and as a candidate. Queries without a positive in the gallery are left out.
     gallery : ImageSet, optional
@@ -171,7 +173,7 @@ def empirical_robustness_score(
         Of the draw, of what attacks aim at, and of the attack by default.
     attack : Attack, optional
         Another attack than the budget's PGD, such as a ``SquareAttack``; its own ball counts.
-    surrogate : Module, optional
+    surrogate : Module or callable, optional
         Attacks are computed on this model and scored on the other.
     batch_size : int, default=256
 

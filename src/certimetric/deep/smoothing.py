@@ -19,6 +19,8 @@ from certimetric.deep.ranking import nearest
 
 Array = NDArray[np.float64]
 
+_PIECE = 16  # copies that noise is drawn for together
+
 
 class SmoothingCertifier(Certifier):
     """l2: what a model finds under Gaussian noise, which an attacker can move by so much only.
@@ -33,7 +35,7 @@ class SmoothingCertifier(Certifier):
     constant.
 
     What is certified is the smoothed retrieval, not that of the model without noise. Every query holds with confidence
-    1 − α on its own.
+    1 − α on its own. The noise depends on the seed and the place of a query among the others, not on the batches.
 
     Parameters
     ----------
@@ -41,6 +43,7 @@ class SmoothingCertifier(Certifier):
     sigma : float, default=0.25
         Standard deviation of the noise, in pixels.
     n_samples : int, default=1000
+        At least as many as can certify anything at all at this α, see :func:`least_samples`.
     n_selection : int, default=100
         For "vote".
     alpha : float, default=0.001
@@ -78,6 +81,11 @@ class SmoothingCertifier(Certifier):
             raise ValueError("n_samples, n_selection and n_neighbors must be at least 1")
         if statistic == "embedding" and n_neighbors != 1:
             raise ValueError("n_neighbors is for the statistic 'vote'")
+        if n_samples < (least := least_samples(alpha, statistic)):
+            raise ValueError(
+                f"n_samples of {n_samples} can certify nothing at alpha = {alpha:g}, even if every draw agrees: "
+                f"at least {least} are needed"
+            )
         self.statistic, self.sigma, self.alpha = statistic, float(sigma), float(alpha)
         self.n_samples, self.n_selection, self.n_neighbors, self.seed = n_samples, n_selection, n_neighbors, seed
 
@@ -104,8 +112,8 @@ class SmoothingCertifier(Certifier):
         n_classes = int(codes.max()) + 1
         counts = torch.zeros((len(queries), n_classes), dtype=torch.long, device=index.device)
         for which, embedded in self._draws(index, queries, n, generator):
-            ids = queries.ids.to(index.device)[which]
-            found = codes[nearest(embedded, ids, index.embeddings, index.ids, self.n_neighbors)]
+            keys = index.keys_of(queries)[which]
+            found = codes[nearest(embedded, keys, index.embeddings, index.ids, self.n_neighbors)]
             votes = torch.zeros((len(which), n_classes), dtype=torch.long, device=index.device)
             winners = votes.scatter_add_(1, found, torch.ones_like(found)).argmax(dim=1)
             counts.index_put_((which, winners), torch.ones_like(winners), accumulate=True)
@@ -129,16 +137,19 @@ class SmoothingCertifier(Certifier):
         self, index: Index, queries: ImageSet, n: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings of n noisy copies of every query, in batches, with the rows of the queries they are of."""
-        size = index.batch_size
-        for start in range(0, len(queries), size):
-            block = torch.arange(start, min(start + size, len(queries)))
-            images = queries.select(block).tensor().to(index.device)
-            which = block.to(index.device).repeat_interleave(n)
-            for part in which.split(size):
-                copies = images[part - start]
-                noise = torch.randn(copies.shape, generator=generator, device=index.device, dtype=copies.dtype)
-                # Not clipped to 0 to 1: the certificate is about this very noise.
-                yield part, check_embeddings(index.model(copies + self.sigma * noise), len(part)).float()
+        # Noise comes in pieces of one size, and batches of whole pieces: what is drawn for a copy is the same in all.
+        size = _PIECE * max(1, index.batch_size // _PIECE)
+        for start in range(0, n * len(queries), size):
+            which = torch.arange(start, min(start + size, n * len(queries))) // n
+            rows, place = which.unique(return_inverse=True)
+            copies = queries.select(rows).tensor().to(index.device)[place.to(index.device)]
+            pieces = [
+                torch.randn(piece.shape, generator=generator, device=index.device, dtype=copies.dtype)
+                for piece in copies.split(_PIECE)
+            ]
+            # Not clipped to 0 to 1: the certificate is about this very noise.
+            noisy = copies + self.sigma * torch.cat(pieces)
+            yield which.to(index.device), check_embeddings(index.model(noisy), len(which)).float()
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor that have a part."""
@@ -146,6 +157,26 @@ class SmoothingCertifier(Certifier):
         if self.statistic == "embedding":
             told = {key: value for key, value in told.items() if key not in ("n_selection", "n_neighbors")}
         return told
+
+
+def least_samples(alpha: float, statistic: str = "vote") -> int:
+    """The fewest draws with which anything can be certified with confidence 1 − α.
+
+    "vote": the bound on a share that was seen n times in n draws, ``α^(1/n)``, must exceed 1/2, so that n must exceed
+    ``log α / log ½``. "embedding": the deviation t of the mean must be below 2F, which no radius in the embedding space
+    exceeds.
+
+    Examples
+    --------
+    >>> least_samples(0.001), least_samples(0.001, "embedding")
+    (10, 6)
+    """
+    if statistic == "embedding":
+        return math.floor(((1 + math.sqrt(2 * math.log(1 / alpha))) / 2) ** 2) + 1
+    n = max(1, math.floor(math.log(alpha) / math.log(0.5)) - 1)
+    while not vote_radii(n, n, 1.0, alpha) > 0:  # as it is computed: a bound of 1/2 may be rounded either way
+        n += 1
+    return n
 
 
 def proportion_bound(hits: ArrayLike, n: int, alpha: float) -> Array:

@@ -31,6 +31,8 @@ class SquareAttack(Attack):
     Andriushchenko et al., arXiv 1912.00049.
     """
 
+    uses_gradients = False
+
     def __init__(self, ball: Ball, queries: int = 500, share: float = 0.8, *, seed: int = 0):
         super().__init__(ball, seed=seed)
         if queries < 1 or not 0 < share <= 1:
@@ -63,9 +65,10 @@ class SquareAttack(Attack):
                 moved = torch.where(window, x + self.ball.eps * signs(b, c, 1, 1), best.x)
             else:
                 bump = 2.0 * self.ball.eps / side * signs(b, c, 1, 1) * window.to(x.dtype)
-                delta = best.x - x + bump
-                size = delta.flatten(1).norm(dim=1).clamp_min(1e-30)
-                moved = x + delta * per_sample(self.ball.eps / size, delta)
+                delta = (best.x - x + bump).double()
+                size = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+                factor = self.ball.eps / torch.where(size > 0, size, torch.ones_like(size))
+                moved = x + (delta * per_sample(factor, delta)).to(x.dtype)
             best.end(self.ball.project(moved, x))
 
 

@@ -16,7 +16,9 @@ _Kind = TypeVar("_Kind", bound="Ball")
 class Ball(ABC):
     """Perturbations of every sample of size at most ``eps``, with inputs kept within ``bounds``.
 
-    All methods take batches, (b, …), and treat samples independently.
+    All methods take batches, (b, …), and treat samples independently. Sizes are those of the numbers as they are, in
+    double precision: what :meth:`project` gives in single precision is rounded towards the centre, so that its
+    ``size`` is at most ``eps``, without a tolerance.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ class Ball(ABC):
 
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A point drawn uniformly from the ball around each sample, moved into the bounds."""
-        return self.clip(x + self._uniform(x, generator).to(x.dtype))
+        return self.project(x + self._uniform(x, generator).to(x.dtype), x)
 
     def clip(self, x: Tensor) -> Tensor:
         """The nearest inputs within the bounds."""
@@ -50,15 +52,24 @@ class Ball(ABC):
 
     @abstractmethod
     def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        """Size of each perturbation, (b,)."""
+        """Size of each perturbation, (b,), in double precision."""
 
     @abstractmethod
     def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        """Into the ball around x and the bounds."""
+        """Into the ball around x and the bounds, in the type of x."""
 
     @abstractmethod
     def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """A step of that size, one number or one for each sample, along the steepest ascent; none at gradient 0."""
+
+    @abstractmethod
+    def shrinking(self, delta: Tensor, size: Tensor) -> Tensor:
+        """Half the slope of what is minimised to make changes smaller than ``size`` (b,), the shape of ``delta``,
+        without units: of the order of 1 at the radius of the ball."""
+
+    @abstractmethod
+    def ascent(self, gradient: Tensor) -> Tensor:
+        """A direction of ascent without units that such a slope can be weighed against, in double precision."""
 
     @abstractmethod
     def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor: ...
@@ -77,13 +88,25 @@ class LinfBall(Ball):
     name = "linf"
 
     def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        return (perturbed - x).flatten(1).abs().amax(dim=1)
+        return (perturbed.double() - x.double()).flatten(1).abs().amax(dim=1)
 
     def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        return self.clip(torch.minimum(torch.maximum(perturbed, x - self.eps), x + self.eps))
+        centre = x.double()
+        delta = (perturbed.double() - centre).clamp_(-self.eps, self.eps)
+        moved = self.clip((centre + delta).to(x.dtype))
+        return torch.where((moved.double() - centre).abs_() > self.eps, torch.nextafter(moved, x), moved)
 
     def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        return perturbed + per_sample(size, gradient) * gradient.sign()
+        return perturbed + per_sample(size, perturbed) * gradient.sign().to(perturbed.dtype)
+
+    def shrinking(self, delta: Tensor, size: Tensor) -> Tensor:
+        # Only what reaches beyond nine tenths of the size is in the way of a smaller one.
+        return delta.sign() * (delta.abs() > per_sample(0.9 * size, delta))
+
+    def ascent(self, gradient: Tensor) -> Tensor:
+        gradient = gradient.double()
+        mean = gradient.flatten(1).abs().mean(dim=1)
+        return gradient / per_sample(torch.where(mean > 0, mean, torch.ones_like(mean)), gradient)
 
     def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return (2 * torch.rand(x.shape, generator=generator, device=x.device) - 1) * self.eps
@@ -95,25 +118,45 @@ class L2Ball(Ball):
     name = "l2"
 
     def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        return (perturbed - x).flatten(1).float().norm(dim=1)
+        return _length(perturbed.double() - x.double())
 
     def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        # Clipping into the bounds, which hold x, brings every entry nearer to x: the result stays in the ball.
-        delta = perturbed - x
-        size = self.size(perturbed, x)
-        factor = torch.where(size > self.eps, self.eps / size.clamp_min(1e-30), torch.ones_like(size))
-        return self.clip(x + delta * per_sample(factor, delta))
+        # Clipping into the bounds, which hold x, brings every entry nearer to x, and so does rounding: the result stays
+        # in the ball. A sum of squares in whatever order errs by less than what is left free.
+        centre = x.double()
+        delta = perturbed.double() - centre
+        size = _length(delta)
+        limit = self.eps * (1 - (delta[0].numel() + 8) * torch.finfo(torch.double).eps) if len(x) else 0.0
+        outside = size > limit
+        delta *= per_sample(torch.where(outside, limit / torch.where(outside, size, torch.ones_like(size)), 1.0), delta)
+        moved = self.clip((centre + delta).to(x.dtype))
+        farther = (moved.double() - centre).abs_() > delta.abs_()
+        return torch.where(farther & aligned(outside, x), torch.nextafter(moved, x), moved)
 
     def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        norm = gradient.flatten(1).float().norm(dim=1)
-        inverse = torch.where(norm > 0, 1 / norm.clamp_min(1e-30), torch.zeros_like(norm))
-        return perturbed + per_sample(size, gradient) * gradient * per_sample(inverse, gradient)
+        wide = gradient.double()
+        return perturbed + (wide * per_sample(_inverse(_length(wide)) * size, wide)).to(perturbed.dtype)
+
+    def shrinking(self, delta: Tensor, size: Tensor) -> Tensor:
+        return delta / self.eps
+
+    def ascent(self, gradient: Tensor) -> Tensor:
+        gradient = gradient.double()
+        return gradient * per_sample(_inverse(_length(gradient)), gradient)
 
     def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
         direction = torch.randn(x.shape, generator=generator, device=x.device)
-        norm = direction.flatten(1).norm(dim=1).clamp_min(1e-30)
         radius = torch.rand(len(x), generator=generator, device=x.device) ** (1.0 / max(x[0].numel(), 1))
-        return direction * per_sample(self.eps * radius / norm, direction)
+        return direction * per_sample(self.eps * radius * _inverse(_length(direction.double())), direction)
+
+
+def _length(delta: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+
+
+def _inverse(length: Tensor) -> Tensor:
+    """1 / length, and 0 for a length of 0."""
+    return torch.where(length > 0, 1 / length, torch.zeros_like(length))
 
 
 def per_sample(values: float | Tensor, like: Tensor) -> float | Tensor:

@@ -1,4 +1,4 @@
-"""Robust training on one device or several: any model, any metric loss, any defense; resumable."""
+"""Robust training on one device or several: any model, a metric loss, a defense; resumable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from certimetric.deep.augmentation import Augmentation
 from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.embeddings import check_images
+from certimetric.deep.loss_support import check_loss
+from certimetric.deep.memory import memory_places, set_memory_places
 from certimetric.deep.parallel import ShardedModel, add_gradients, gather_batch
+from certimetric.deep.randomness import seed_all, seeded
 
 Callback = Callable[["RobustTrainer", int, float], Any]
 
@@ -31,7 +34,8 @@ class RobustTrainer:
     model : Module
         Images (b, c, h, w) from 0 to 1 to embeddings (b, k).
     loss : callable
-        Of pytorch-metric-learning; its own parameters, if any, are trained too.
+        Of pytorch-metric-learning, but for the few that ``certimetric.deep.loss_support`` names, or any callable of
+        ``(embeddings, labels, indices_tuple)``; its own parameters, if any, are trained too.
     miner : callable, optional
     defense : Defense, optional
         None for natural training.
@@ -54,7 +58,9 @@ class RobustTrainer:
     callbacks : sequence of callable
         ``callback(trainer, epoch, mean_loss)`` after every epoch.
     seed : int, default=0
-        Same seed, same run, also when it was interrupted between.
+        Same seed, same run, also when it was interrupted between. The global random numbers of torch, NumPy and Python
+        are seeded with it, for models, losses and augmentations that draw from them, and go on afterwards as if nothing
+        had been drawn.
     verbose : bool, default=False
 
     Attributes
@@ -122,8 +128,8 @@ class RobustTrainer:
         Parameters
         ----------
         loader : iterable of (images, labels)
-            A DataLoader, say: every iteration is an epoch, and draws from torch's random numbers, which are seeded anew
-            for each epoch.
+            A DataLoader, say: every iteration is an epoch, and draws from the global random numbers, which are seeded
+            anew for each epoch.
         resume : bool, default=False
             Go on from the checkpoint in ``checkpoint_dir``, if there is one.
 
@@ -134,13 +140,14 @@ class RobustTrainer:
         Raises
         ------
         TypeError, ValueError
-            On images that are not from 0 to 1, a loss that is not finite, a damaged checkpoint, or ``resume`` without
-            a folder.
+            On images that are not from 0 to 1, a loss that cannot be trained or is not finite, a damaged checkpoint, or
+            ``resume`` without a folder.
         """
         from lightning.fabric import Fabric
 
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume needs a checkpoint_dir")
+        check_loss(self.loss, tuples=self.miner is not None)
         fabric = Fabric(
             accelerator=self.accelerator,
             devices=self.devices,
@@ -160,10 +167,24 @@ class RobustTrainer:
             self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
         self.history = []
         start = self._restore(optimizer, scheduler) if resume else 0
+        self.defense.attach(optimizer, *([] if self.ema_model is None else [self.ema_model]))
+        with seeded(self.seed):
+            self._train(fabric, loader, range(start, self.max_epochs), trained, optimizer, scheduler)
+        return self
+
+    def _train(
+        self,
+        fabric: Any,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        epochs: range,
+        trained: list[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+    ) -> None:
         several = fabric.world_size > 1
         model = ShardedModel(self.model) if several else self.model
-        for epoch in range(start, self.max_epochs):
-            torch.manual_seed(1_000_003 * self.seed + epoch)
+        for epoch in epochs:
+            seed_all(1_000_003 * self.seed + epoch)
             losses = []
             for module in trained:
                 module.train()
@@ -201,7 +222,6 @@ class RobustTrainer:
                     print(f"epoch {epoch + 1:3d} of {self.max_epochs}  loss {self.history[-1]:.4f}", flush=True)
             for callback in self.callbacks:
                 callback(self, epoch + 1, self.history[-1])
-        return self
 
     def _share_gradients(self) -> None:
         """Sum over the parts of the batch; parameters of the loss have seen the whole of it in every process."""
@@ -223,13 +243,19 @@ class RobustTrainer:
     def _save(self, epoch: int, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
         if self.checkpoint_dir is None:
             return
-        tensors = {
-            f"{name}.{key}": value.clone()
+        held = {
+            f"{name}.{key}": value
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
         }
-        defense = self.defense.state_dict()
-        state = {"optimizer": optimizer.state_dict(), "history": self.history, "defense": defense}
+        tensors = {key: value.clone() for key, value in held.items() if isinstance(value, Tensor)}
+        state = {
+            "optimizer": optimizer.state_dict(),
+            "history": self.history,
+            "defense": self.defense.state_dict(),
+            "memories": memory_places(self.loss),
+            "extra": {key: value for key, value in held.items() if key not in tensors},  # of ``get_extra_state``
+        }
         if scheduler is not None:
             state["scheduler"] = scheduler.state_dict()
         save_checkpoint(self.checkpoint_dir, epoch, tensors, state)
@@ -239,10 +265,12 @@ class RobustTrainer:
         if found is None:
             return 0
         epoch, tensors, state = found
+        held = {**tensors, **state.get("extra", {})}
         try:
             for name, module in self._modules().items():
                 prefix = f"{name}."
-                module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+                module.load_state_dict({k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)})
+            set_memory_places(self.loss, state.get("memories", {}))
             optimizer.load_state_dict(state["optimizer"])
             if defense := state.get("defense"):
                 self.defense.load_state_dict(defense)

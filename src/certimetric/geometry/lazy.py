@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.geometry.features import check_size
+
 Array = NDArray[np.float64]
 
 
@@ -90,4 +92,4 @@ def _of_block(block: Any, function: Callable[[Array], Array], width: int) -> Arr
 
     if not len(block):
         return np.empty((0, width))
-    return function(check_array(block, dtype=np.float64, order="C", input_name="X"))
+    return function(check_size(check_array(block, dtype=np.float64, order="C", input_name="X")))

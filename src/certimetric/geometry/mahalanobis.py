@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certimetric.base.wording import listing
+from certimetric.geometry.features import align, check_size
 from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
 
@@ -30,7 +32,9 @@ class MahalanobisMetric:
     components : ndarray of shape (k, d)
         L: rows map features to the space in which the distance is Euclidean.
     feature_names : tuple of str or None
-        Names of the d features.
+        Names of the d features, all different. A metric that knows them takes a data frame by its column names: in
+        another order it is put in order, with missing or unknown columns it is refused. An array has no names and is
+        taken by position.
     training : mapping
         JSON-like summary of how the metric was learned.
 
@@ -59,6 +63,8 @@ class MahalanobisMetric:
             names = tuple(str(name) for name in self.feature_names)
             if len(names) != L.shape[1]:
                 raise ValueError(f"feature_names must name {L.shape[1]} features, got {len(names)}")
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"feature_names must all be different, got {listing(repeated)} more than once")
             object.__setattr__(self, "feature_names", names)
 
     @classmethod
@@ -109,17 +115,29 @@ class MahalanobisMetric:
         singular = np.linalg.svd(self.components, compute_uv=False)
         return np.pad(singular**2, (0, self.n_features - len(singular)))
 
-    def _check(self, X: ArrayLike) -> Array:
-        X = np.asarray(X, dtype=float)
+    def _check(self, X: ArrayLike, name: str = "X") -> Array:
+        X = np.asarray(align(X, self.feature_names, name), dtype=float)
         if X.ndim == 0 or X.shape[-1] != self.n_features:
             came = X.shape[-1] if X.ndim else "a scalar"
             raise ValueError(f"the metric was made for {self.n_features} features, got {came}")
-        return X
+        return check_size(X, name)
+
+    def _map(self, X: Array, name: str = "X") -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
+            return check_size(np.asarray(X @ self.components.T), f"{name}, mapped by the metric,")
 
     def distance(self, x: ArrayLike, z: ArrayLike) -> Any:
-        """Distance between instances, or row by row between arrays that broadcast: shape (…, d) gives (…)."""
-        difference = self._check(x) - self._check(z)
-        distance = np.linalg.norm(difference @ self.components.T, axis=-1)
+        """Distance between instances, or row by row between arrays that broadcast: shape (…, d) gives (…).
+
+        Data frames, and Series that are one row of a frame, are taken by the names of the features.
+
+        Raises
+        ------
+        ValueError
+            If the features do not match, or values are beyond ±1e150.
+        """
+        difference = self._check(x, "x") - self._check(z, "z")
+        distance = np.linalg.norm(self._map(difference, "x − z"), axis=-1)
         return float(distance) if np.ndim(distance) == 0 else distance
 
     def pairwise(self, X: ArrayLike, Z: ArrayLike | None = None) -> Array:
@@ -149,7 +167,7 @@ class MahalanobisMetric:
 
     def transform(self, X: ArrayLike) -> Array:
         """Map rows to the space where the distance is Euclidean, ``X Lᵀ``: shape (n, d) gives (n, k)."""
-        return np.asarray(self._check(X) @ self.components.T)
+        return self._map(self._check(X))
 
     def compose(self, scale: ArrayLike) -> MahalanobisMetric:
         """The same distance for data that were divided by ``scale`` first, told about the undivided data.

@@ -289,7 +289,8 @@ class Restricted(Norm):
         self.base, self.mutable = base, mutable
         self.inner = base.block(mutable)
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(mutable)
-        self.distortion, self.diagonal = self.inner.distortion, base.diagonal
+        self.distortion = self.inner.distortion
+        self.diagonal = base.diagonal
 
     def _check(self, v: ArrayLike) -> Array:
         v = np.asarray(v, float)

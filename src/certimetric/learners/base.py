@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
 from certimetric.learners.coordinates import Coordinates
@@ -89,7 +90,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         self._set_classes(classes, len(X))
-        return X, codes.astype(np.int64)
+        return check_size(X, limit=MODEST), codes.astype(np.int64)
 
     def _set_classes(self, classes: NDArray[Any], n: int) -> None:
         if len(classes) < 2:
@@ -156,4 +157,4 @@ def _check_tuples(tuples: ArrayLike, size: int) -> Array:
     tuples = check_array(tuples, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name)
     if tuples.ndim != 3 or tuples.shape[1] != size:
         raise ValueError(f"{name} must have shape (n, {size}, d), got {tuples.shape}")
-    return tuples
+    return check_size(tuples, name, limit=MODEST)

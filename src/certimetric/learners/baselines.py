@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.geometry.diagonal import DiagonalMetric
+from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.base import MahalanobisLearner
 
@@ -37,7 +38,7 @@ class Euclidean(MahalanobisLearner):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Euclidean:
         """Remember the number of features of X, shape (n, d); ``y`` is not used."""
-        X = validate_data(self, X, dtype=np.float64)
+        X = check_size(validate_data(self, X, dtype=np.float64), limit=MODEST)
         self.n_samples_fit_ = len(X)
         self._set_converged(True)
         return self
@@ -92,7 +93,7 @@ class Covariance(MahalanobisLearner):
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Covariance:
         """Learn the metric from X, shape (n, d), n at least 2; ``y`` is not used."""
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        X = check_size(validate_data(self, X, dtype=np.float64, ensure_min_samples=2), limit=MODEST)
         self.n_samples_fit_ = len(X)
         centred = X - X.mean(axis=0)
         _, singular, axes = scipy.linalg.svd(centred, full_matrices=False)

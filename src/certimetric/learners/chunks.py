@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_X_y
 
 from certimetric.constraints.class_scatter import ClassScatter
+from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.lazy import is_lazy, row_blocks
 from certimetric.geometry.neighbors import limited_threads, single_threaded
 
@@ -108,6 +109,7 @@ def checked_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_
     """
     try:
         X, y = check(X, y)
+        check_size(X, limit=MODEST)
         if y.dtype.kind == "f" and (y != np.floor(y)).any():
             raise ValueError("y must hold classes, got continuous values (Unknown label type: continuous)")
     except ValueError as error:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array
 
+from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.norms import L1, L2, Linf, Norm, resolve_norm
 from certimetric.objectives.gradient import MetricState, Term, TermValue, add_laplacian_product
@@ -99,12 +100,13 @@ class TripletMarginLoss(BaseEstimator, ABC):
         gap, v = self._gap_and_direction(metric, X, triplets)
         norm = resolve_norm(self.norm)
         margins = margins_of(gap, norm.dual_norm(v))
-        instances = np.asarray(X, dtype=float)[np.asarray(triplets)[:, 0]]
+        instances = np.asarray(align_all(metric, X=X)[0], dtype=float)[np.asarray(triplets)[:, 0]]
         reachable = np.isfinite(margins)[:, None]
         step = np.where(reachable, margins[:, None], 0.0) * norm.dual_vector(v)
         return np.where(reachable, instances + step, np.nan)
 
     def _gap_and_direction(self, metric: Any, X: ArrayLike, triplets: ArrayLike) -> tuple[Array, Array]:
+        (X,) = align_all(metric, X=X)
         metric = as_metric(metric)
         X, triplets = check_array(X, dtype=np.float64, input_name="X"), np.asarray(triplets)
         if triplets.ndim != 2 or triplets.shape[1] != 3 or not np.issubdtype(triplets.dtype, np.integer):

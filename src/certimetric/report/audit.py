@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from certimetric.report.anatomy import metric_cards, metric_rows
 from certimetric.report.classes import classes_view
+from certimetric.report.confusion import confusion_groups
 from certimetric.report.document import BASELINE, check_document, number, printable, quoted_eps, splits_done
 from certimetric.report.figures import curves, spectrum_figure
 from certimetric.report.formatting import (
     MISSING,
     NORMS,
     UNITS,
+    baseline_row,
     comparison,
     duration,
     moment,
@@ -34,6 +36,8 @@ from certimetric.report.page import (
 )
 from certimetric.report.sandwich import robustness_figures
 from certimetric.report.series import assign
+
+_FEATURES = 100  # so many are told on the page; the document has them all
 
 
 def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> str:
@@ -71,9 +75,11 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
         "started": moment(document["reproduction"].get("started")),
         "thresholds": thresholds_view(document),
         "threat": _threat_model(document),
+        "features": _features(document["data"].get("features") or []),
         "learners": [_learner(learner) for learner in document["learners"]],
         "curves": [figure_view(figure) for figure in curves(document)],
         "classes": classes_view(document["learners"], _class_cell),
+        "confusions": confusion_groups(document),
         "spectrum": figure_view(spectrum_figure(document)),
         "metric_rows": metric_rows(document),
         "metric_cards": metric_cards(document),
@@ -116,6 +122,7 @@ def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
         "data": document["data"],
         "protocol": document["protocol"],
         "columns": columns,
+        "baseline": baseline_row(document, columns),
         "names": [_name(learner) for learner in document["learners"]],
         "looks": assign(document["learners"]),
         "tiles": tiles(document["learners"], columns, BASELINE),
@@ -150,6 +157,16 @@ def _threat_model(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _features(features: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One standard deviation of each feature in its own unit."""
+    rows = [
+        {"name": feature["name"], "kind": feature["kind"]}
+        | {key: plain(number(feature[key]), 4) for key in ("std", "low", "high")}
+        for feature in features[:_FEATURES]
+    ]
+    return {"rows": rows, "more": max(len(features) - _FEATURES, 0)} if rows else None
+
+
 def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
     done, total = splits_done(learner)
     return {
@@ -169,9 +186,21 @@ def _value(value: Any) -> str:
 
 
 def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Error of a class, the same as text, and its median radius."""
-    error = number(row["error"])
-    return error or 0.0, percent(error), plain(number(row["median_radius"]), 2)
+    """Error of a class, its recall as text, and its precision and median radius."""
+    error = number(row["error"]) or 0.0
+    precision, radius = percent(number(row.get("precision"))), plain(number(row["median_radius"]), 2)
+    return error, percent(1.0 - error), f"{precision} · {radius}"
+
+
+def _gaps(imputed: Mapping[str, int] | None) -> str:
+    """How missing values were treated."""
+    if imputed is None:
+        return MISSING  # a document from before this was told
+    if not imputed:
+        return "none"
+    told = ", ".join(f"{name} ({count})" for name, count in list(imputed.items())[:8])
+    more = f" and {len(imputed) - 8} more features" if len(imputed) > 8 else ""
+    return f"{told}{more}: each is the median of its feature in the training part of the split"
 
 
 def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +217,7 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
                     "Size",
                     f"{data['n_samples']} instances × {data['n_features']} features, {len(classes)} classes",
                 ),
+                ("Missing values", _gaps(data.get("imputed"))),
                 ("Seed", str(protocol["seed"])),
                 ("Splits", f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} held out"),
                 ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),

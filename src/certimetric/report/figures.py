@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MAX_ROWS = 80
-_QUANTILES = (5, 10, 25, 50, 75, 90, 95)
+_QUANTILES = (5, 10, 25, 75, 90, 95)
 
 
 def curves(document: Mapping[str, Any]) -> list[Figure]:
@@ -93,14 +93,15 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
 def radii_figure(document: Mapping[str, Any]) -> Figure | None:
     """The spread of certified radii, one strip for each learner."""
     shown = [
-        (look, [number(value) for value in learner["radius_quantiles"]], learner)
+        # The median is that of the table; the rest are quantiles over all splits together.
+        (look, [number(value) for value in learner["radius_quantiles"]], mean(learner, "median_radius"), learner)
         for look, learner in _shown(document)
         if learner.get("radius_quantiles")
     ]
     if not shown:
         return None
-    reach = [q[95] for _, q, _ in shown if q[95] is not None and math.isfinite(q[95])]
-    finite = [v for _, q, _ in shown for v in q if v is not None and math.isfinite(v)]
+    reach = [q[95] for _, q, _, _ in shown if q[95] is not None and math.isfinite(q[95])]
+    finite = [v for _, q, _, _ in shown for v in q if v is not None and math.isfinite(v)]
     end = 1.06 * (max(reach, default=0.0) or max(finite, default=0.0) or 1.0)
     quoted = quoted_eps(document)
     title = "Certified radii"
@@ -119,8 +120,8 @@ def radii_figure(document: Mapping[str, Any]) -> Figure | None:
         axes.set_xlim(0, end)
         if quoted is not None and (eps := float(document["protocol"]["eps"][quoted])) < end:
             axes.axvline(eps, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
-        for row, (look, q, _) in enumerate(shown):
-            _strip(axes, row, q, look, end)
+        for row, (look, q, median, _) in enumerate(shown):
+            _strip(axes, row, q, median, look, end)
         svg = to_svg(canvas, "fig-radii", title, reading)
     return Figure(
         "radii",
@@ -128,34 +129,35 @@ def radii_figure(document: Mapping[str, Any]) -> Figure | None:
         reading,
         svg,
         (),
-        ("Learner", "wrong", *(f"{p} %" for p in _QUANTILES), "largest"),
+        ("Learner", "wrong", "median", *(f"{p} %" for p in _QUANTILES), "largest"),
         tuple(
             (
                 look.label,
                 percent(mean(learner, "error")),
+                plain(median),
                 *(plain(q[p]) for p in _QUANTILES),
                 plain(q[100]),
             )
-            for look, q, learner in shown
+            for look, q, median, learner in shown
         ),
-        "Quantiles over the test instances of all splits; radii in " + unit_name(document) + ".",
+        "The median is the mean over splits of the median in each, as in the comparison; quantiles are over the test "
+        f"instances of all splits together. Radii in {unit_name(document)}.",
     )
 
 
-def _strip(axes: Axes, row: int, q: Sequence[float | None], look: Series, end: float) -> None:
+def _strip(axes: Axes, row: int, q: Sequence[float | None], median: float | None, look: Series, end: float) -> None:
     colour = colour_of(look.colour)
 
-    def at(p: int) -> float:
-        value = q[p]
+    def inside(value: float | None) -> float:
         return 0.0 if value is None else min(value, end)
 
     axes.text(0, row - 0.3, _short(look.label, 34), fontsize=11, va="center", ha="left")
     for low, high, height, alpha in ((5, 95, 0.22, 0.28), (25, 75, 0.22, 0.75)):
-        axes.barh(row + 0.08, at(high) - at(low), height, at(low), color=colour, alpha=alpha, linewidth=0)
-    median = q[50]
+        start, stop = inside(q[low]), inside(q[high])
+        axes.barh(row + 0.08, stop - start, height, start, color=colour, alpha=alpha, linewidth=0)
     beyond = median is not None and median > end
     axes.plot(
-        [at(50)], [row + 0.08], marker=">" if beyond else "D", markersize=7.5, color=SURFACE,
+        [inside(median)], [row + 0.08], marker=">" if beyond else "D", markersize=7.5, color=SURFACE,
         markeredgecolor=INK, markeredgewidth=1.2, clip_on=False, linestyle="none",
     )  # fmt: skip
     told = "∞" if median is not None and math.isinf(median) else plain(median)

@@ -29,6 +29,10 @@ UNITS = {
     "standardised": ("std", "standard deviations of a feature, measured on the training data"),
     "original": ("original units", "the units in which the features were given"),
     "embedding": ("units of the embedding", "units of the embedding itself"),
+    "neighbour distance": (
+        "median nearest-neighbour distances",
+        "medians of the distance from a query to its nearest item, of each model's own embeddings: no scale matters",
+    ),
     "pixels": ("pixel values", "pixel values, where 0 is black and 1 is white"),
 }
 
@@ -219,6 +223,8 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
     """The columns of the comparison table, the best of each marked."""
     protocol = document["protocol"]
     columns = [_column(document, "error", None, "Error", "", "%", "lower")]
+    if any(estimate(learner, "balanced_accuracy") for learner in document["learners"]):
+        columns.append(_column(document, "balanced_accuracy", None, "Balanced accuracy", "", "%", "higher"))
     if (noise := quoted_noise(document)) is not None:
         level = f"σ = {plain(number(protocol['noise'][noise]))}"
         columns.append(_column(document, "noise_error", noise, "Error under noise", level, "%", "lower"))
@@ -230,6 +236,28 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
     return columns
 
 
+def baseline_row(document: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any] | None:
+    """What always answering the most frequent class gives, as a row below the comparison; None where it is not known.
+
+    Its answer never changes, so that it has the same error under noise, and its accuracy is certified at every ε.
+    """
+    told = document.get("baseline")
+    if not told:
+        return None
+    error = float(told["error"])
+    shares = {
+        "error": error,
+        "balanced_accuracy": float(told["balanced_accuracy"]),
+        "noise_error": error,
+        "certified_accuracy": 1.0 - error,
+    }
+    cells = []
+    for column in columns:
+        decimals = max((len(cell.text.partition(".")[2]) for cell in column.cells), default=1)
+        cells.append(fixed(100 * shares[column.key], decimals) if column.key in shares else MISSING)
+    return {"label": f"Always “{told['class']}”", "cells": cells}
+
+
 def learner_name(learner: Mapping[str, Any]) -> str:
     """The label, with the number of splits that are left where some failed."""
     done, total = splits_done(learner)
@@ -237,7 +265,8 @@ def learner_name(learner: Mapping[str, Any]) -> str:
 
 
 def summary_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """The comparison as text: a header and one row for each learner, the best of a column marked with ``*``.
+    """The comparison as text: a header, a row for each learner with the best of a column marked by ``*``, and a row for
+    always answering the most frequent class.
 
     Parameters
     ----------
@@ -264,7 +293,11 @@ def summary_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str
     """
     check_document(document)
     document = printable(document)
-    return as_text("Learner", [learner_name(learner) for learner in document["learners"]], comparison(document))
+    columns = comparison(document)
+    header, rows = as_text("Learner", [learner_name(learner) for learner in document["learners"]], columns)
+    if (baseline := baseline_row(document, columns)) is not None:
+        rows.append([baseline["label"], *baseline["cells"]])
+    return header, rows
 
 
 def as_text(corner: str, names: Sequence[str], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:

@@ -52,6 +52,8 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
         "pictures": told,
         "magnified": plain(told.magnified, 2) if told and math.isfinite(told.magnified) else "",
         "changes": _changes(entry.get("changes") or []),
+        "size": plain(number(entry.get("change_size"))),
+        "kinds_kept": entry.get("kinds_kept"),
         "before": entry.get("neighbours_before") or [],
         "after": entry.get("neighbours_after") or [],
     }

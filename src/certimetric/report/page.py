@@ -22,7 +22,8 @@ _SEVERITIES = {
     "not applicable": ("○", "none"),
     "passed": ("✓", "pass"),
 }
-_STATUSES = {"PASS": ("✓", "pass"), "WARN": ("!", "warn"), "FAIL": ("✕", "fail")}
+# REPORT: what was found, without a declared standard that it could pass.
+_STATUSES = {"PASS": ("✓", "pass"), "REPORT": ("i", "info"), "WARN": ("!", "warn"), "FAIL": ("✕", "fail")}
 
 
 def render_page(template: str, document: Mapping[str, Any], view: Mapping[str, Any], title: str) -> str:

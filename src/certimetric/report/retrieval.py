@@ -113,11 +113,17 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
         columns.append(make_column(clean, key, name, "", "%", "higher"))
         worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
         if all(worst):
-            columns.append(make_column(worst, f"{key}_attacked", f"{name} attacked", eps, "%", "higher"))
+            # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made of it.
+            told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
+            columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
         if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
             columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
-    nmi = [{"mean": learner["clean"]["nmi"]} for learner in learners]
-    return [*columns, *score_column(learners), make_column(nmi, "nmi", "NMI", "", "%", "higher")]
+    columns += score_column(learners)
+    nmi = [learner["clean"]["nmi"] for learner in learners]
+    if any(value is not None for value in nmi):  # of a large gallery it is not computed
+        told = [{} if value is None else {"mean": value} for value in nmi]
+        columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
+    return columns
 
 
 def _summary_view(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,13 +231,17 @@ def _reproduction(document: Mapping[str, Any]) -> dict[str, Any]:
     shape: Sequence[int] = data["image_shape"]
     dims = dict.fromkeys(str(learner["dim"]) for learner in document["learners"])
     machine = told.get("machine") or {}
+    scales = [(learner["label"], number(learner.get("neighbour_distance"))) for learner in document["learners"]]
+    scale = "; ".join(f"{label} {plain(value, 4)}" for label, value in scales if value is not None)
     return {
         "command": told.get("command") or "",
         "facts": [
             ("Data", f"{data['name']} ({data.get('source') or MISSING})"),
             ("Queries", f"{data['n_queries']}{left if data['n_without_positive'] else ''}"),
             ("Gallery", f"{data['n_gallery']} of {data['n_classes']} classes"),
+            *([("Groups", f"{data['n_groups']}: no query finds its own")] if data.get("n_groups") else []),
             ("Pictures", " × ".join(map(str, shape))) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
+            *([("Median distance to the nearest", scale)] if scale else []),
             ("Attacks", "; ".join(protocol["attacks"])),
             ("Seed", str(protocol["seed"])),
             ("Started", moment(told.get("started"))),

@@ -37,9 +37,10 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             "map_at_r",
             "mAP@R",
             "map",
-            "mAP@R against ε",
+            "mAP@R under the R@1 attack, against ε",
             "How pure the first R results are, R being the number of pictures of the right class: 100 % means that all "
-            "of them come first. It tells of the whole ranking what R@1 tells of its head.",
+            "of them come first. The attack is on R@1, the head of the ranking: one on the whole ranking could bring "
+            "mAP@R lower.",
         ),
         _balance(document),
     ]

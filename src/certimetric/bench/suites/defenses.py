@@ -222,7 +222,7 @@ _COLUMNS = (
     ("mAP@R", ("map_at_r", CLEAN), 100.0),
     ("R@1, PGD ε / 2", ("recall_at_1", "PGD ε / 2"), 100.0),
     ("R@1, worst at ε", ("recall_at_1", WORST), 100.0),
-    ("mAP@R, worst at ε", ("map_at_r", WORST), 100.0),
+    ("mAP@R under the R@1 attacks at ε", ("map_at_r", WORST), 100.0),
     ("ERS", ("ers",), 1.0),
 )
 

@@ -1,4 +1,4 @@
-"""Robust training losses: what a mini-batch costs under an attacker, with any loss of pytorch-metric-learning."""
+"""Robust training losses: what a mini-batch costs under an attacker, with losses of pytorch-metric-learning."""
 
 from certimetric.deep.defenses.base import Defense, Loss, Miner, NoDefense
 from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense

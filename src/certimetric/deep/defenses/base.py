@@ -1,4 +1,4 @@
-"""What all robust training losses have in common: a batch, a model, and any loss of pytorch-metric-learning."""
+"""What all robust training losses have in common: a batch, a model, and a loss of pytorch-metric-learning."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from certimetric.deep.attack import Attack
 from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import PGD
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.threats import LinfBall
 from certimetric.deep.tuples import Triplets
 
@@ -53,7 +54,8 @@ class Defense(ABC):
         images : tensor of shape (b, c, h, w)
         labels : int tensor of shape (b,)
         loss_fn : callable
-            ``loss_fn(embeddings, labels, indices_tuple)`` as in pytorch-metric-learning.
+            ``loss_fn(embeddings, labels, indices_tuple)`` as in pytorch-metric-learning, but for the few of its losses
+            that ``certimetric.deep.loss_support`` names.
         miner : callable, optional
             ``miner(embeddings, labels)``.
         """
@@ -73,6 +75,19 @@ class Defense(ABC):
         if state:
             raise ValueError(f"{type(self).__name__} has no state, got {', '.join(state)}")
 
+    def attach(self, optimizer: torch.optim.Optimizer, *followers: nn.Module) -> None:  # noqa: B027
+        """Tell what follows the weights, for a defense that takes weights back: what is here must be taken back, too.
+
+        A training loop calls it once, before the first batch. Most defenses take nothing back, and need not know.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+            Whose moments belong to the weights; learning rates and the like stay as they are.
+        *followers : Module
+            Such as a running average of the weights.
+        """
+
     def _nothing(self, embeddings: Tensor) -> Tensor:
         self.skipped += 1
         return embeddings.sum() * 0.0
@@ -91,7 +106,46 @@ class NoDefense(Defense):
     ) -> Tensor:
         embeddings = model(images)
         found = None if miner is None else miner(embeddings.detach(), labels)
-        return loss_fn(embeddings, labels, found)
+        return batch_loss(loss_fn, embeddings, labels, found)
+
+
+def batch_loss(loss_fn: Loss, embeddings: Tensor, labels: Tensor, tuples: Any = None, n: int | None = None) -> Tensor:
+    """The loss of a batch on its tuples; with a cross-batch memory, that and the loss of the batch against the memory.
+
+    Parameters
+    ----------
+    embeddings : tensor of shape (b, k)
+    labels : int tensor of shape (b,)
+    tuples : tuple of int tensors, optional
+        Positions in ``embeddings``.
+    n : int, optional
+        The first n are the batch, which a memory takes in and compares with what it holds; the rest are copies that
+        stand in their tuples alone. By default all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the loss cannot be trained so, or a memory does not fit.
+
+    References
+    ----------
+    The sum of both losses: Wang et al., *Cross-batch memory for embedding learning*, arXiv 1912.06798. The class
+    itself takes positions of tuples for places in its memory.
+    """
+    check_loss(loss_fn, tuples is not None, labels)
+    inner = without_memory(loss_fn)
+    if inner is loss_fn:
+        return loss_fn(embeddings, labels, tuples)
+    n = len(embeddings) if n is None else n
+    size, k = loss_fn.memory_size, loss_fn.embedding_size  # type: ignore[attr-defined]
+    if size < n:
+        raise ValueError(f"memory_size of CrossBatchMemory must be at least a batch, got {size} for {n} images")
+    if k != embeddings.shape[1]:
+        raise ValueError(
+            f"embedding_size of CrossBatchMemory must be that of the model, {embeddings.shape[1]}, got {k}"
+        )
+    against_memory = loss_fn(embeddings[:n], labels[:n])
+    return against_memory if tuples is None else against_memory + inner(embeddings, labels, tuples)
 
 
 def clean_embeddings(model: nn.Module, images: Tensor) -> Tensor:
@@ -139,11 +193,13 @@ def loss_on_copies(
         originals.append(part[rows])
         part[rows] = len(images) + block * len(rows) + torch.arange(len(rows), device=rows.device)
     embeddings = model(torch.cat([images, perturbed]))
-    return loss_fn(embeddings, torch.cat([labels, labels[torch.cat(originals)]]), tuple(tuples))
+    copied = torch.cat([labels, labels[torch.cat(originals)]])
+    return batch_loss(loss_fn, embeddings, copied, tuple(tuples), len(images))
 
 
 def check_compares_samples(loss_fn: Loss, defense: str) -> None:
     """Raise TypeError if the loss compares samples with parameters of its own: it has no tuples to perturb."""
+    check_loss(loss_fn, tuples=False)
     inner = without_memory(loss_fn)
     if isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None:
         raise TypeError(

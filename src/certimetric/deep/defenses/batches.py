@@ -13,6 +13,7 @@ from certimetric.deep.defenses.base import (
     Defense,
     Loss,
     Miner,
+    batch_loss,
     check_compares_samples,
     clean_embeddings,
     default_attack,
@@ -20,6 +21,7 @@ from certimetric.deep.defenses.base import (
     without_memory,
 )
 from certimetric.deep.freeze import frozen
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.objectives import TupleLoss
 
 
@@ -45,7 +47,7 @@ class BatchDefense(Defense):
         if empty:
             return self._nothing(model(images))
         perturbed = attacked_jointly(self.attack, model, images, labels, loss_fn, found)
-        return loss_fn(model(perturbed), labels, found)
+        return batch_loss(loss_fn, model(perturbed), labels, found)
 
 
 class EnsembleDefense(Defense):
@@ -86,7 +88,7 @@ class EnsembleDefense(Defense):
         drawn = int(torch.randint(len(self.sources) + 1, ()))
         source = model if drawn == len(self.sources) else self.sources[drawn].to(images.device)
         perturbed = attacked_jointly(self.attack, source, images, labels, loss_fn, found)
-        return loss_fn(model(perturbed), labels, found)
+        return batch_loss(loss_fn, model(perturbed), labels, found)
 
     def __repr__(self) -> str:
         return f"EnsembleDefense({len(self.sources)} models, attack={self.attack!r})"
@@ -102,6 +104,7 @@ def attacked_jointly(
     attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, found: Any
 ) -> Tensor:
     """The batch as an attack leaves it that raises its loss on fixed tuples; parameters of the loss are fixed too."""
+    check_loss(loss_fn, found is not None, labels)
     inner = without_memory(loss_fn)
     with frozen(*([inner] if isinstance(inner, nn.Module) else []), evaluate=False):
         return attack.for_training()(model, images, TupleLoss(inner, labels, found))

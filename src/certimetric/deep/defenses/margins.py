@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.defenses.base import Defense, Loss, Miner
+from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.tuples import mine_triplets
 
 
@@ -40,6 +41,7 @@ class PerturbationDefense(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
+        check_loss(loss_fn, tuples=True)
         images = images.detach().requires_grad_(True)
         embeddings = model(images)
         a, p, n = mine_triplets(embeddings, labels, miner, self.per_anchor)
@@ -48,7 +50,7 @@ class PerturbationDefense(Defense):
         margin = first_order_margin(images, embeddings, (a, p, n), self.norm)
         # A triplet in the wrong order has no margin to enlarge: the metric loss has to put it right first.
         robust = torch.where(margin > 0, (1.0 - (margin / self.radius) ** 2).clamp_min(0.0), torch.ones_like(margin))
-        return loss_fn(embeddings, labels, (a, p, n)) + self.weight * robust.mean()
+        return batch_loss(loss_fn, embeddings, labels, (a, p, n)) + self.weight * robust.mean()
 
 
 def first_order_margin(

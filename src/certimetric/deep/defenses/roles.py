@@ -6,7 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
-from certimetric.deep.defenses.base import ROLES, Defense, Loss, Miner, clean_embeddings, default_attack, loss_on_copies
+from certimetric.deep.defenses.base import (
+    ROLES,
+    Defense,
+    Loss,
+    Miner,
+    batch_loss,
+    clean_embeddings,
+    default_attack,
+    loss_on_copies,
+)
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.objectives import AwayFromPositive, Objective, TowardsNegative, distance
 from certimetric.deep.tuples import mine_triplets
 
@@ -50,13 +60,14 @@ class TupleDefense(Defense):
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
+        check_loss(loss_fn, tuples=True)
         clean = clean_embeddings(model, images)
         a, p, n = mine_triplets(clean, labels, miner, self.per_anchor)
         if not len(a):
             return self._nothing(model(images))
         attacked = torch.randperm(len(a), device=a.device)[: round(self.attack_rate * len(a))]
         if not len(attacked):
-            return loss_fn(model(images), labels, (a, p, n))
+            return batch_loss(loss_fn, model(images), labels, (a, p, n))
         goal: Objective
         if self.role == "positive":
             goal = AwayFromPositive(clean[a[attacked]])

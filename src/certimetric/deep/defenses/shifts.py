@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attack import Attack
-from certimetric.deep.defenses.base import Defense, Loss, Miner, default_attack, finds_nothing
+from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss, default_attack, finds_nothing
 from certimetric.deep.embeddings import embed
 from certimetric.deep.objectives import EmbeddingShift, Objective, distance
 
@@ -40,7 +40,7 @@ class EmbeddingShiftDefense(Defense):
         if finds_nothing(found):
             return self._nothing(model(images))
         perturbed = self.attack.for_training()(model, images, EmbeddingShift(references))
-        return loss_fn(model(perturbed), labels, found)
+        return batch_loss(loss_fn, model(perturbed), labels, found)
 
 
 class PenaltyDefense(Defense):
@@ -64,7 +64,7 @@ class PenaltyDefense(Defense):
         perturbed = self.attack.for_training()(model, images, goal)
         clean, moved = model(torch.cat([images, perturbed])).split(len(images))
         found = None if miner is None else miner(clean.detach(), labels)
-        return loss_fn(clean, labels, found) + self.weight * self._charge(moved, clean).mean()
+        return batch_loss(loss_fn, clean, labels, found) + self.weight * self._charge(moved, clean).mean()
 
 
 class ShiftPenaltyDefense(PenaltyDefense):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.defenses.base import EPS, Defense, Loss, Miner, without_memory
+from certimetric.deep.defenses.base import EPS, Defense, Loss, Miner, batch_loss, without_memory
 from certimetric.deep.defenses.batches import attacked_jointly, mined
 from certimetric.deep.freeze import frozen
 from certimetric.deep.gradient_attacks import PGD
+from certimetric.deep.memory import Places, memory_places, set_memory_places
 from certimetric.deep.threats import Ball, LinfBall
 
 _FULL_STEP = 1.25  # of the radius, from a random start
@@ -28,8 +30,9 @@ class SingleStepDefense(Defense):
     * of ``points`` points on the way of the step, the one with the highest loss is trained on: in a model that begins
       to overfit the end of the step is no longer the worst;
     * every ``check_every`` batches the harm of a full step is set against that of five steps of PGD. Where it does less
-      than half of it, the weights return to those of the last check that went well, and steps are half as long from
-      then on (but a quarter of the radius at least, where weights are no longer taken back).
+      than half of it, the weights return to those of the last check that went well, with the moments of the optimiser
+      and what else :meth:`attach` was told of, and steps are half as long from then on (but a quarter of the radius at
+      least, where weights are no longer taken back).
 
     Parameters
     ----------
@@ -61,6 +64,13 @@ class SingleStepDefense(Defense):
         self.step, self.restored = _FULL_STEP, 0
         self._batches = 0
         self._kept: dict[str, Tensor] = {}
+        self._moments: dict[Any, Any] = {}
+        self._places: Places = {}
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._followers: tuple[nn.Module, ...] = ()
+
+    def attach(self, optimizer: torch.optim.Optimizer, *followers: nn.Module) -> None:
+        self._optimizer, self._followers = optimizer, followers
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
@@ -76,7 +86,7 @@ class SingleStepDefense(Defense):
             way = [images + (i + 1) / self.points * (perturbed - images) for i in range(self.points)]
             harms = torch.stack([harm(model, x, labels, loss_fn, found) for x in way])
             perturbed = way[int(harms.argmax())]
-        return loss_fn(model(perturbed), labels, found)
+        return batch_loss(loss_fn, model(perturbed), labels, found)
 
     def _perturbed(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, found: Any, step: float
@@ -94,21 +104,52 @@ class SingleStepDefense(Defense):
         )
         clean, one, several = (float(harm(model, x, labels, loss_fn, found)) for x in points)
         overfitted = one - clean < _SHARE * (several - clean)
-        weights = _weights(model, loss_fn)
         if not overfitted or not self._kept:
-            self._kept = {name: value.detach().clone() for name, value in weights.items()}
+            self._keep(model, loss_fn)
         elif self.step > _SMALLEST_STEP:
-            with torch.no_grad():
-                for name, value in weights.items():
-                    value.copy_(self._kept[name])
+            self._take_back(model, loss_fn)
             self.step, self.restored = max(self.step / 2, _SMALLEST_STEP), self.restored + 1
 
+    def _keep(self, model: nn.Module, loss_fn: Loss) -> None:
+        self._kept = {name: value.detach().clone() for name, value in self._weights(model, loss_fn).items()}
+        self._places = memory_places(loss_fn)
+        if self._optimizer is not None:
+            self._moments = copy.deepcopy(self._optimizer.state_dict()["state"])
+
+    @torch.no_grad()
+    def _take_back(self, model: nn.Module, loss_fn: Loss) -> None:
+        for name, value in self._weights(model, loss_fn).items():
+            value.copy_(self._kept[name])
+        set_memory_places(loss_fn, self._places)
+        if self._optimizer is not None:
+            # Moments of the weights that are given up would carry the next steps there again. Learning rates stay.
+            groups = self._optimizer.state_dict()["param_groups"]
+            self._optimizer.load_state_dict({"state": copy.deepcopy(self._moments), "param_groups": groups})
+
+    def _weights(self, model: nn.Module, loss_fn: Loss) -> dict[str, Tensor]:
+        """Parameters and buffers of model and loss, and of what follows them."""
+        modules = {"model": model, **({"loss": loss_fn} if isinstance(loss_fn, nn.Module) else {})}
+        modules |= {f"follower{i}": module for i, module in enumerate(self._followers)}
+        return {
+            f"{name}.{key}": value
+            for name, module in modules.items()
+            for key, value in module.state_dict().items()
+            if isinstance(value, Tensor)
+        }
+
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "restored": self.restored, "batches": self._batches, "kept": dict(self._kept)}
+        return {
+            "step": self.step,
+            "restored": self.restored,
+            "batches": self._batches,
+            "kept": dict(self._kept),
+            "moments": self._moments,
+            "places": self._places,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step, self.restored, self._batches = state["step"], state["restored"], state["batches"]
-        self._kept = dict(state["kept"])
+        self._kept, self._moments, self._places = dict(state["kept"]), state["moments"], state["places"]
 
 
 class FreeDefense(Defense):
@@ -154,7 +195,7 @@ class FreeDefense(Defense):
         embeddings = model(x)
         # Mined on the pass that there is anyway: another on the clean batch would not be free.
         found = None if miner is None else miner(embeddings.detach(), labels)
-        return loss_fn(embeddings, labels, found)
+        return batch_loss(loss_fn, embeddings, labels, found)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._change is None else {"change": self._change}
@@ -168,9 +209,3 @@ def harm(model: nn.Module, x: Tensor, labels: Tensor, loss_fn: Loss, found: Any)
     """Loss of a batch on fixed tuples, the model in evaluation mode as attacks have it; a memory takes nothing in."""
     with frozen(model):
         return without_memory(loss_fn)(model(x), labels, found)
-
-
-def _weights(model: nn.Module, loss_fn: Loss) -> dict[str, Tensor]:
-    """Parameters and buffers of model and loss."""
-    modules = {"model": model, **({"loss": loss_fn} if isinstance(loss_fn, nn.Module) else {})}
-    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}

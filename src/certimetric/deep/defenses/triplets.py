@@ -14,11 +14,14 @@ from certimetric.deep.defenses.base import (
     Defense,
     Loss,
     Miner,
+    batch_loss,
     check_compares_samples,
     clean_embeddings,
     default_attack,
     loss_on_copies,
+    without_memory,
 )
+from certimetric.deep.loss_support import check_loss
 from certimetric.deep.objectives import Objective, distance
 from certimetric.deep.tuples import Triplets, mine_triplets
 
@@ -45,6 +48,7 @@ class TripletDefense(Defense):
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
         check_compares_samples(loss_fn, type(self).__name__)
+        check_loss(loss_fn, tuples=True)
         clean = clean_embeddings(model, images)
         triplets = mine_triplets(clean, labels, miner, self.per_anchor)
         if not len(triplets[0]):
@@ -156,10 +160,14 @@ class HardnessDefense(TripletDefense):
         which = torch.cat(triplets)
         goal = TowardsHardness(self._wanted(clean, labels, a))
         perturbed = self.attack.for_training()(model, images[which], goal)
-        embeddings = model(torch.cat([perturbed, images]) if self.structure else perturbed)
+        inner = without_memory(loss_fn)
+        remembers = inner is not loss_fn
+        embeddings = model(torch.cat([perturbed, images]) if self.structure or remembers else perturbed)
         tuples = torch.arange(len(which), device=a.device).split(len(a))
-        hard = loss_fn(embeddings[: len(which)], labels[which], tuples)
+        hard = inner(embeddings[: len(which)], labels[which], tuples)
         self._last_loss = float(hard.detach())
+        if remembers:
+            hard = hard + batch_loss(loss_fn, embeddings[len(which) :], labels)
         if not self.structure:
             return hard
         moved, before = embeddings[: len(a)], embeddings[len(which) :]

@@ -1,0 +1,384 @@
+"""Does anything flip inside a certificate? Random problems, attacked up to the radius itself; exit code 1 if so.
+
+Problems are drawn over metrics (well- and ill-conditioned, low rank, blind to features), norms (l2, l∞, l1, ellipsoids,
+with fixed features, in units), scales from 1e-8 to 1e8, offsets, ties, duplicates, 1 to 7 neighbours, float32 and
+integer input, queries on decision boundaries. The promise (docs/certificates.md) is held against
+
+* the predictor itself, at floating-point points whose size is at most the radius: random ones, those that pull the
+  nearest opponents, the same with everything else moved as far as the norm allows, those towards witnesses;
+* rational arithmetic (`fractions`), for a sample of these points: size, distances and votes without any rounding;
+* `minimal_perturbation`: lower ≤ radius, proven only where they meet, no flip below `lower`, none below a proven
+  radius, witnesses where they are promised.
+
+Sizes are measured here, in 80-bit arithmetic rounded up, and not by the library.
+
+Run: python benchmarks/soundness.py [--predictions 1e7] [--jobs 2] [--seed 0]
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric
+from certimetric.geometry.norms import L1, L2, Ellipsoid, Linf
+
+METRICS = ("identity", "well", "ill", "very ill", "low rank", "blind")
+NORMS = ("l2", "linf", "l1", "ellipsoid", "restricted", "in units", "units, restricted")
+DATA = ("clusters", "grid", "duplicates", "near duplicates", "constant feature")
+DTYPES = ("float64", "float64", "float64", "float32", "int64")
+QUERIES, POINTS = 100, 100  # of a problem, of a query
+EXACT, RATIONAL = 12, 8  # queries of a problem
+SHARES = np.array([1.0, 1.0, 1.0, 1 - 1e-15, 1 - 1e-12, 1 - 1e-9, 0.999, 0.9, 0.5])
+WITNESS = 1e-6  # relative distance beyond the radius that a witness may have, and a proven radius below `lower`
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A training set, queries, a metric and a norm; ``kind`` says of which category of each dimension."""
+
+    kind: dict
+    X: np.ndarray
+    y: np.ndarray
+    Q: np.ndarray
+    L: np.ndarray
+    norm: object
+    mutable: np.ndarray
+    units: np.ndarray
+    matrix: np.ndarray | None
+    order: float
+    k: int
+
+    def size(self, moved):
+        """Upper bounds on the sizes of exact changes (c, d), in 80-bit arithmetic."""
+        moved = moved.astype(np.longdouble)
+        frozen = (moved[:, ~self.mutable] != 0).any(axis=1)
+        moved = moved[:, self.mutable] / self.units[self.mutable].astype(np.longdouble)
+        d = moved.shape[1] + 8
+        if self.matrix is not None:
+            A = self.matrix[np.ix_(self.mutable, self.mutable)].astype(np.longdouble)
+            square = np.einsum("ij,jk,ik->i", moved, A, moved)
+            slack = np.einsum("ij,jk,ik->i", np.abs(moved), np.abs(A), np.abs(moved))
+            sizes = np.sqrt(np.maximum(square + 4 * d * 2.0**-64 * slack, 0))
+        elif self.order == 2:
+            sizes = np.sqrt((moved * moved).sum(axis=1))
+        else:
+            sizes = np.abs(moved).max(axis=1) if self.order == np.inf else np.abs(moved).sum(axis=1)
+        sizes = sizes * (1 + np.longdouble(d) * 2.0**-62)
+        return np.where(frozen, np.longdouble(np.inf), sizes)
+
+
+def draw_problem(rng):
+    """A random problem."""
+    kind = {"metric": str(rng.choice(METRICS)), "norm": str(rng.choice(NORMS)), "data": str(rng.choice(DATA))}
+    kind |= {"dtype": str(rng.choice(DTYPES)), "k": int(rng.integers(1, 8))}
+    d, n, classes = int(rng.integers(1, 9)), int(rng.integers(8, 120)), int(rng.integers(2, 4))
+    scale = 10.0 ** int(rng.integers(-8, 9))
+    offset = float(rng.choice([0.0, 0.0, 1.0, 1e3, 1e6]))
+    kind |= {"scale": f"1e{int(np.log10(scale)):+d}", "offset": f"{offset:g}"}
+    if kind["dtype"] == "int64":
+        scale, kind["scale"] = 1.0, "1e+0"
+
+    X = rng.standard_normal((n, d))
+    y = np.append(np.arange(classes), rng.integers(0, classes, n - classes))
+    X += rng.uniform(0, 2) * y[:, None] * rng.standard_normal(d)
+    if kind["data"] == "grid":
+        X = np.round(X)
+    elif kind["data"] in ("duplicates", "near duplicates"):
+        again = rng.integers(0, n, n // 3)
+        X[: n // 3] = X[again]
+        if kind["data"] == "near duplicates":
+            X[: n // 3] += 1e-9 * rng.standard_normal((n // 3, d))
+    elif kind["data"] == "constant feature" and d > 1:
+        X[:, 0] = rng.standard_normal()
+    if kind["dtype"] == "int64":
+        X = np.round(X * 5)
+    X = (X + offset * np.sign(rng.standard_normal(d))) * scale
+    X = X.astype(kind["dtype"])
+
+    a, b = X[rng.integers(0, n, QUERIES)].astype(float), X[rng.integers(0, n, QUERIES)].astype(float)
+    Q = a + (0.3 * scale) * rng.standard_normal((QUERIES, d))
+    for row in range(0, QUERIES, 4):  # on a boundary, or close to one
+        own = y[rng.integers(0, n)]
+        here, there = np.flatnonzero(y == own), np.flatnonzero(y != own)
+        if len(there):
+            one = X[rng.choice(here)].astype(float)
+            other = X[there][np.abs(X[there].astype(float) - one).sum(axis=1).argmin()].astype(float)
+            Q[row] = (one + other) / 2 + rng.choice([0.0, 1e-15, 1e-9]) * (other - one)
+    Q[1::10] = b[1::10]  # training instances
+    Q = Q.astype(kind["dtype"])
+
+    L = _components(kind["metric"], d, rng)
+    mutable, units, matrix = np.ones(d, dtype=bool), np.ones(d), None
+    base, order = L2(), 2
+    name = kind["norm"]
+    if name in ("linf", "l1"):
+        base, order = (Linf(), np.inf) if name == "linf" else (L1(), 1)
+    elif name == "ellipsoid":
+        matrix = _spd(d, 10.0 ** rng.uniform(0, 12), rng)
+        base = Ellipsoid(matrix)
+    elif name != "l2":
+        base, order = [(L2(), 2), (Linf(), np.inf), (L1(), 1)][rng.integers(0, 3)]
+    norm = base
+    if "units" in name:
+        units = 10.0 ** rng.uniform(-3, 3, d)
+        norm = norm.in_units(units)
+    if "restricted" in name:
+        mutable = rng.random(d) < 0.6
+        if kind["data"] == "constant feature":
+            mutable[:] = False  # the only one that may change tells nothing
+            mutable[0] = True
+        mutable[rng.integers(0, d)] = True
+        norm = norm.restrict(mutable)
+    return Problem(kind, X, y, Q, L, norm, mutable, units, matrix, order, min(kind["k"], n))
+
+
+def _components(name, d, rng):
+    if name == "identity":
+        return np.eye(d)
+    U, V = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
+    spread = {"well": 1.0, "ill": 5.0, "very ill": 10.0}.get(name, 2.0)
+    s = 10.0 ** rng.uniform(-spread, 0, d)
+    s[0], s[-1] = 1.0, 10.0**-spread
+    L = (U * s) @ V.T
+    if name == "low rank":
+        L = L[: max(1, d // 2)]
+    elif name == "blind":
+        L[:, rng.random(d) < 0.4] = 0.0
+    return L * 10.0 ** rng.uniform(-3, 3)
+
+
+def _spd(d, condition, rng):
+    U = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    A = (U * condition ** -np.linspace(0, 1, d)) @ U.T
+    return (A + A.T) / 2
+
+
+def directions(problem, x, rng, count):
+    """Unit changes of one query, (count, d): random ones and those that a flip would need."""
+    norm, X, y, L = problem.norm, problem.X.astype(float), problem.y, problem.L
+    d = X.shape[1]
+    order = np.argsort((((X - x) @ L.T) ** 2).sum(axis=1), kind="stable")
+    pulls = []
+    near = order[: 4 + problem.k]
+    for l in near[:8]:
+        pulls += [X[l] - X[j] for j in near if y[j] != y[l]][:4]
+    out = [norm.sample(rng, max(count // 4, 1), d)]
+    if pulls:
+        v = np.array(pulls) @ L.T @ L
+        v = v[rng.integers(0, len(v), count - len(out[0]))]
+        s = norm.dual_vector(v)
+        noise = norm.sample(rng, len(s), d)
+        mixed = rng.random(len(s)) < 0.5
+        # What the pull leaves alone is moved as far as it goes, so that rounding is at its worst.
+        weak = np.abs(v) <= 1e-3 * np.abs(v).max(axis=1, keepdims=True)
+        heavy = np.where(weak, noise, s)
+        size = norm.norm(heavy)[:, None]
+        heavy = np.divide(heavy, size, out=s.copy(), where=(size > 0) & np.isfinite(size))
+        out.append(np.where(mixed[:, None], heavy, s))
+    found = np.vstack(out)
+    towards = X[rng.choice(order[:6], 4)] - x
+    towards[:, ~problem.mutable] = 0.0
+    size = norm.norm(towards)
+    towards = towards[(size > 0) & np.isfinite(size)] / size[(size > 0) & np.isfinite(size), None]
+    return np.vstack([found, towards])
+
+
+def points_within(problem, rows, steps, sizes):
+    """Floating-point points at most ``sizes`` away: the steps (c, d) of size 1 times the sizes, drawn in if need be.
+
+    Gives the points and which of them are within.
+    """
+    x = problem.Q[rows].astype(float)
+    factor = np.ones(len(rows))
+    for _ in range(6):
+        with np.errstate(over="ignore", invalid="ignore"):
+            points = x + steps * (sizes * factor)[:, None]
+            size = problem.size(points.astype(np.longdouble) - x.astype(np.longdouble))
+            within = (size <= sizes) & np.isfinite(points).all(axis=1)
+            excess = np.where(within, 1.0, np.minimum(sizes / np.maximum(size, sizes), 1.0) * (1 - 2.0**-50))
+        if within.all():
+            break
+        factor = factor * excess.astype(float)
+    return points, within & (points != x).any(axis=1)
+
+
+def check_problem(seed):
+    """Counts, and what went wrong as texts, for one random problem."""
+    rng = np.random.default_rng(seed)
+    problem = draw_problem(rng)
+    counts, wrong = Counter(), []
+    classifier = CertifiedKNeighborsClassifier(
+        problem.k, metric=MahalanobisMetric.from_components(problem.L), norm=problem.norm
+    )
+    classifier.fit(problem.X, problem.y)
+    labels, radii = classifier.predict_with_radius(problem.Q)
+    if np.isnan(radii).any() or (radii < 0).any() or (labels != classifier.predict(problem.Q)).any():
+        wrong.append("a radius is no size, or labels differ from those of predict")
+    counts["queries"] += len(radii)
+    counts["certified"] += int((radii > 0).sum())
+    counts["infinite"] += int(np.isinf(radii).sum())
+    attacked = attack(problem, classifier, labels, radii, np.flatnonzero(radii > 0), rng, counts, wrong, "radius")
+    check_rationally(problem, classifier, radii, attacked, rng, counts, wrong)
+    check_minimal(problem, classifier, labels, radii, rng, counts, wrong)
+    return problem.kind, counts, wrong
+
+
+def attack(problem, classifier, labels, radii, rows, rng, counts, wrong, name, count=POINTS):
+    """Hold the predictions of points inside radii against those of the queries; gives rows and points."""
+    if not len(rows):
+        return np.zeros(0, dtype=int), problem.X[:0].astype(float)
+    steps = [directions(problem, problem.Q[i].astype(float), rng, count) for i in rows]
+    rows = np.repeat(rows, [len(s) for s in steps])
+    sizes = radii[rows] * rng.choice(SHARES, len(rows))
+    far = np.isinf(radii[rows])
+    reach = np.abs(problem.X.astype(float)).max() + 1e-300
+    sizes[far] = reach * 10.0 ** rng.uniform(-3, 9, far.sum())
+    points, within = points_within(problem, rows, np.vstack(steps), sizes)
+    rows, points = rows[within], points[within]
+    if not len(rows):
+        return rows, points
+    flips = np.flatnonzero(classifier.predict(points) != labels[rows])
+    counts["predictions"] += len(rows)
+    counts["flips"] += len(flips)
+    if len(flips):
+        i = rows[flips[0]]
+        wrong.append(f"{len(flips)} flips within `{name}`, query {i}: {radii[i]!r}")
+    return rows, points
+
+
+def check_rationally(problem, classifier, radii, attacked, rng, counts, wrong):
+    """Sizes and votes of some attacked points without rounding."""
+    rows, points = attacked
+    if not len(rows) or problem.X.shape[1] > 4 or len(problem.X) > 60:
+        return
+    L = _exact(problem.L)
+    train = _exact(problem.X.astype(float))
+    own, other = problem.k // 2 + 1, (problem.k + 1) // 2
+    codes = np.searchsorted(classifier.classes_, problem.y)
+    predicted = np.searchsorted(classifier.classes_, classifier.predict(problem.Q[rows]))
+    for position in rng.choice(len(rows), min(RATIONAL, len(rows)), replace=False):
+        i, point = rows[position], _exact(points[position])
+        moved = point - _exact(problem.Q[i].astype(float))
+        counts["rational"] += 1
+        if np.isfinite(radii[i]) and not _at_most(problem, moved, Fraction(float(radii[i]))):
+            wrong.append(f"soundness.py itself: a point is outside of the radius of query {i}")
+        z = (train - point) @ L.T
+        squares = (z * z).sum(axis=1)
+        mine = np.sort(squares[codes == predicted[position]])
+        others = np.sort(squares[codes != predicted[position]])
+        if len(others) >= other and not (len(mine) >= own and mine[own - 1] < others[other - 1]):
+            counts["flips"] += 1
+            wrong.append(f"in rational arithmetic the vote hangs on a tie or is lost within the radius of query {i}")
+
+
+def _exact(values):
+    return np.vectorize(Fraction, otypes=[object])(values)
+
+
+def _at_most(problem, moved, size):
+    moved = moved[problem.mutable] / _exact(problem.units[problem.mutable])
+    if problem.matrix is not None:
+        return moved @ _exact(problem.matrix[np.ix_(problem.mutable, problem.mutable)]) @ moved <= size * size
+    if problem.order == 2:
+        return (moved * moved).sum() <= size * size
+    return (max(abs(moved)) if problem.order == np.inf else sum(abs(moved))) <= size
+
+
+def check_minimal(problem, classifier, labels, radii, rng, counts, wrong):
+    """`minimal_perturbation` of some queries, held against its promises and against attacks."""
+    if problem.k > 3 or (problem.k > 1 and len(problem.X) > 40):
+        return
+    rows = rng.choice(len(problem.Q), EXACT, replace=False)
+    rows[0] = 0  # a boundary query
+    found = classifier.minimal_perturbation(problem.Q[rows], time_limit=60.0, node_limit=60)
+    size, lower, proven = found.radii, found.lower, found.proven
+    counts["exact"] += len(rows)
+    counts["proven"] += int(proven.sum())
+    counts["verified"] += int(found.verified.sum())
+    tiny = 1e-12 * np.abs(problem.X.astype(float)).max() / problem.units[problem.mutable].min()
+    with np.errstate(invalid="ignore"):
+        apart = proven & ~((lower >= size * (1 - 2 * WITNESS) - tiny) | (np.isinf(size) & np.isinf(lower)))
+        for flags, text in (
+            (~(lower <= size), "lower is above the radius"),
+            (apart, "proven, but lower and radius do not meet"),
+            (np.isinf(size) & (lower < np.inf) & proven, "an infinite radius is called proven and is not"),
+            (radii[rows] > size * (1 + 1e-12), "the certified radius is above the smallest change"),
+        ):
+            if flags.any():
+                counts["broken"] += int(flags.sum())
+                wrong.append(f"minimal_perturbation: {text}: query {rows[flags.argmax()]}")
+    sure = np.zeros(len(problem.Q))
+    sure[rows] = lower
+    attack(problem, classifier, labels, sure, rows[lower > 0], rng, counts, wrong, "lower", count=40)
+    sure[rows] = np.where(proven & np.isfinite(size), size * (1 - 2 * WITNESS) - tiny, 0)
+    attack(problem, classifier, labels, sure, rows[sure[rows] > 0], rng, counts, wrong, "proven radius", count=40)
+    kept = np.flatnonzero(found.verified)
+    if len(kept):
+        witnesses, start = found.witnesses[kept], problem.Q[rows[kept]].astype(float)
+        moved = problem.size(witnesses.astype(np.longdouble) - start.astype(np.longdouble))
+        counts["forced"] += int((found.tolerance[kept] > 0).sum())
+        beyond = moved > (size[kept] * (1 + WITNESS) + found.tolerance[kept]) * (1 + 1e-9)
+        missed = classifier.predict(witnesses) == labels[rows[kept]]
+        for flags, text in ((beyond, "lies beyond 1e-6 of the radius"), (missed, "does not flip")):
+            if flags.any():
+                counts["broken"] += int(flags.sum())
+                wrong.append(f"minimal_perturbation: a verified witness {text}: query {rows[kept[flags.argmax()]]}")
+
+
+def run(seeds):
+    """Some problems in this process, one thread."""
+    with threadpool_limits(1):
+        return [(seed, *check_problem(seed)) for seed in seeds]
+
+
+def main(arguments=None):
+    """Parse the command line, run, print counts by category; give the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--predictions", type=float, default=1e7, help="attacked predictions after which to stop")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="of the first problem; the next ones count on")
+    chosen = parser.parse_args(arguments)
+    started, total, tables, violations = time.monotonic(), Counter(), {}, []
+    told = started
+    with ProcessPoolExecutor(chosen.jobs) as pool:
+        seed, waiting = chosen.seed, []
+        while total["predictions"] < chosen.predictions:
+            while len(waiting) < 2 * chosen.jobs:
+                waiting.append(pool.submit(run, range(seed, seed + 4)))
+                seed += 4
+            for number, kind, counts, wrong in waiting.pop(0).result():
+                total.update(counts, problems=1)
+                violations += [(number, kind, text) for text in wrong]
+                for dimension, value in kind.items():
+                    table = tables.setdefault(dimension, {})
+                    table.setdefault(str(value), Counter()).update(counts, problems=1, wrong=len(wrong))
+            if time.monotonic() > told + 10:
+                told = time.monotonic()
+                done = f"{total['problems']} problems, {total['predictions']:,} predictions"
+                print(f"{done}, {len(violations)} violations, {told - started:.0f} s", file=sys.stderr)
+        for future in waiting:
+            future.cancel()
+    columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
+    columns = (*columns, "forced", "wrong")
+    total["wrong"] = len(violations)
+    for dimension, table in [*tables.items(), ("all", {"": total})]:
+        print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))
+        for value, counts in sorted(table.items()):
+            print(f"{value:<18}" + "".join(f"{counts[column]:>12,}" for column in columns))
+    seconds = time.monotonic() - started
+    print(f"\n{total['predictions']:,} attacked predictions in {seconds:.0f} s, {chosen.jobs} processes.")
+    for number, kind, text in violations[:40]:
+        print(f"VIOLATION (seed {number}, {', '.join(f'{k} {v}' for k, v in kind.items())}): {text}")
+    print(f"{len(violations)} violations.")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
