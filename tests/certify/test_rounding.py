@@ -13,6 +13,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, certified_radius, in_original_units
 from certimetric.certify.kernels import certified_size, distance_beyond, gap_over_dual, rounding_of_distances
 from certimetric.certify.radius import bound_radii
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.norms import L2, Linf, resolve_norm
 
 
@@ -165,11 +166,12 @@ def test_a_constant_feature_alone_may_move_almost_anywhere():
     for share in (1.0, 0.5, 1e-3):
         for sign in (-1, 1):
             np.testing.assert_array_equal(knn.predict(Q + np.outer(sign * share * radii, [1, 0])), labels)
-    blind = MahalanobisMetric.from_components([[0.0, 1.0]])  # a feature that no distance sees is moved without limit
-    knn = CertifiedKNeighborsClassifier(1, metric=blind, norm=L2().restrict([True, False])).fit(X, y)
-    labels, radii = knn.predict_with_radius(Q)
-    assert np.isinf(radii).all()
-    np.testing.assert_array_equal(knn.predict(Q + np.array([1e300, 0.0])), labels)
+    # A feature that no distance sees is moved without limit.
+    for blind in (MahalanobisMetric.from_components([[0.0, 1.0]]), DiagonalMetric([0.0, 1.0])):
+        knn = CertifiedKNeighborsClassifier(1, metric=blind, norm=L2().restrict([True, False])).fit(X, y)
+        labels, radii = knn.predict_with_radius(Q)
+        assert np.isinf(radii).all()
+        np.testing.assert_array_equal(knn.predict(Q + np.array([1e150, 0.0])), labels)
 
 
 def test_features_that_the_gap_does_not_see_cost_digits():
@@ -316,11 +318,11 @@ def test_single_precision_and_integers_are_their_values(rng):
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_radii_depend_neither_on_blocks_nor_on_threads(norm, rng):
     X, y, Q = rng.standard_normal((200, 7)), rng.integers(0, 3, 200), rng.standard_normal((41, 7))
-    metric = MahalanobisMetric.from_components(rng.standard_normal((5, 7)))
-    knn = CertifiedKNeighborsClassifier(3, metric=metric, norm=norm).fit(X, y)
-    radii = knn.predict_with_radius(Q)[1]
-    alone = np.concatenate([knn.predict_with_radius(Q[i : i + 1])[1] for i in range(len(Q))])
-    np.testing.assert_array_equal(alone, radii)
-    np.testing.assert_array_equal(
-        certified_radius(metric, X, y, Q, n_neighbors=3, norm=norm, memory=1, n_jobs=2), radii
-    )
+    for metric in (MahalanobisMetric.from_components(rng.standard_normal((5, 7))), DiagonalMetric(rng.random(7))):
+        knn = CertifiedKNeighborsClassifier(3, metric=metric, norm=norm).fit(X, y)
+        radii = knn.predict_with_radius(Q)[1]
+        alone = np.concatenate([knn.predict_with_radius(Q[i : i + 1])[1] for i in range(len(Q))])
+        np.testing.assert_array_equal(alone, radii)
+        np.testing.assert_array_equal(
+            certified_radius(metric, X, y, Q, n_neighbors=3, norm=norm, memory=1, n_jobs=2), radii
+        )

@@ -62,14 +62,8 @@ class ReferenceSet:
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
-        X = np.ascontiguousarray(X, dtype=np.float64)
-        if isinstance(self.metric, DiagonalMetric):
-            centred = X - self.center
-            sizes = (self._gamma() * np.abs(centred) + ROUNDOFF * np.abs(X)) * np.abs(self.metric.weights)
-            return centred * self.metric.weights, np.linalg.norm(sizes, axis=1) + _UNDERFLOW
-        points, errors = np.empty((len(X), self.metric.n_components)), np.empty(len(X))
         # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
-        embed_rows(X, self.center, self.metric.components, self._gamma(), ROUNDOFF, points, errors)
+        points, errors = times_components(self.metric, X, self.center, self._gamma(), ROUNDOFF)
         return points, errors + _UNDERFLOW
 
     def _gamma(self) -> float:
@@ -88,18 +82,17 @@ class ReferenceSet:
         """
         if (weights := self._diagonal(norm)) is not None:
             coordinates = np.ascontiguousarray(norm.dual_coordinates(self.points * weights))
-            # Of a product by a weight and one by the unit of a feature, and of squares that underflow.
-            errors = 8 * ROUNDOFF * np.linalg.norm(coordinates, norm.dual_order, axis=1)
-            errors += self.point_errors * self.per_distance(norm) + np.sqrt(coordinates.shape[1]) * 1e-161
-            return coordinates, errors
+            # A product by a weight, and one by the unit of a feature.
+            errors = (self._gamma() + 3.0 * ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
+            kappa = self.per_distance(norm)
+            errors += self.point_errors * kappa
+            return coordinates, errors + (_squares_that_underflow(coordinates) if kappa else 0.0)
         map_, row_errors, _ = self._dual_rows(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)
         errors = (len(map_) + 4) * ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
-        if map_.any():
-            errors += np.sqrt(map_.shape[1]) * 1e-161  # of squares that underflow
-        return coordinates, errors
+        return coordinates, errors + (_squares_that_underflow(coordinates) if map_.any() else 0.0)
 
     def dual_map(self, norm: Norm) -> Array:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
@@ -128,7 +121,9 @@ class ReferenceSet:
     def per_distance(self, norm: Norm) -> float:
         """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
         if (weights := self._diagonal(norm)) is not None:
-            return _largest_of_diagonal(norm.absolute_coordinates(np.abs(weights)), norm.dual_order)
+            sizes = norm.dual_coordinates(np.abs(weights))
+            bound = np.linalg.norm(sizes) if norm.dual_order == 1 else sizes.max(initial=0.0)
+            return float(bound) * (1.0 + 1e-9)
         B, row_errors, _ = self._dual_rows(norm)
         return dual_per_distance(B, norm.dual_order) + float(np.linalg.norm(row_errors))
 
@@ -156,7 +151,7 @@ class ReferenceSet:
         """
         kappa = self.per_distance(norm)
         if self._diagonal(norm) is not None:
-            return kappa, self._gamma() * kappa
+            return kappa, self._gamma() * kappa  # |L| stretches as L does
         spread = norm.absolute_coordinates(np.abs(self.metric.components))
         return kappa, self._gamma() * largest_image(spread, norm.dual_order)
 
@@ -200,10 +195,24 @@ class ReferenceSet:
         return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
 
 
-def _largest_of_diagonal(sizes: Array, order: float) -> float:
-    """:func:`dual_per_distance`, and :func:`largest_image`, of a diagonal matrix of entries of at least 0."""
-    bound = np.linalg.norm(sizes) if order == 1 else sizes.max(initial=0.0)
-    return float(bound) * (1.0 + 1e-9)
+def times_components(
+    metric: MahalanobisMetric, X: Array, center: Array, gamma: float, unit: float
+) -> tuple[Array, Array]:
+    """``(X − center) Lᵀ``, each row to the same digits whichever are beside it, and the norms of the rows of
+    ``(gamma |X − center| + unit |X|) |L|ᵀ``."""
+    if isinstance(metric, DiagonalMetric):
+        centred = X - center
+        sizes = (gamma * np.abs(centred) + unit * np.abs(X)) * np.abs(metric.weights)
+        return np.ascontiguousarray(centred * metric.weights), np.linalg.norm(sizes, axis=1)
+    X = np.ascontiguousarray(X, dtype=np.float64)
+    points, sizes = np.empty((len(X), metric.n_components)), np.empty(len(X))
+    embed_rows(X, center, metric.components, gamma, unit, points, sizes)
+    return points, sizes
+
+
+def _squares_that_underflow(coordinates: Array) -> float:
+    """What that changes in the length of a row."""
+    return float(np.sqrt(coordinates.shape[1])) * 1e-161
 
 
 def dual_per_distance(B: Array, order: float) -> float:
@@ -227,6 +236,10 @@ def _exponent(values: Array) -> int:
     return int(np.frexp(largest)[1])
 
 
+def _entries(metric: MahalanobisMetric) -> Array:
+    return metric.weights if isinstance(metric, DiagonalMetric) else metric.components
+
+
 def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> MahalanobisMetric:
     """The metric whose distances are ``2^exponent`` times as long, exactly."""
     with np.errstate(over="ignore"):
@@ -235,11 +248,6 @@ def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> Mahalanobis
         raise ValueError("distances of the training instances underflow: their differences or the metric are too small")
     kind = DiagonalMetric if isinstance(metric, DiagonalMetric) else MahalanobisMetric
     return kind(entries, metric.feature_names, metric.training)
-
-
-def _entries(metric: MahalanobisMetric) -> Array:
-    """The components, or of diagonal ones the diagonal."""
-    return metric.weights if isinstance(metric, DiagonalMetric) else metric.components
 
 
 def power_of_two_times(sizes: Array, exponent: int) -> Array:

@@ -11,8 +11,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.kernels import embed_rows
-from certimetric.certify.reference import ROUNDOFF, ReferenceSet
+from certimetric.certify.reference import ROUNDOFF, ReferenceSet, times_components
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 
 Array = NDArray[np.float64]
@@ -117,7 +117,10 @@ class UnscaledSet(ReferenceSet):
         for scaling in scalings:
             self.factor = self.factor * scaling.factor
         metric = reference.metric
-        self.metric = MahalanobisMetric(metric.components * self.factor, metric.feature_names, metric.training)
+        if isinstance(metric, DiagonalMetric):
+            self.metric = DiagonalMetric(metric.weights * self.factor, metric.feature_names, metric.training)
+        else:
+            self.metric = MahalanobisMetric(metric.components * self.factor, metric.feature_names, metric.training)
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of unscaled instances, shape (m, r), and a bound on the rounding error of each row."""
@@ -125,9 +128,7 @@ class UnscaledSet(ReferenceSet):
         for scaling in self.scalings:
             Z, off = scaling.transform(Z, off)
         points, errors = self.scaled.embed(Z)
-        of_scaling = np.empty(len(X))
-        L = self.scaled.metric.components
-        embed_rows(off, np.zeros(off.shape[1]), L, 1.0 + 1e-9, 0.0, np.empty_like(points), of_scaling)
+        _, of_scaling = times_components(self.scaled.metric, off, np.zeros(off.shape[1]), 1.0 + 1e-9, 0.0)
         return points, errors + of_scaling
 
     def _gamma(self) -> float:
