@@ -60,3 +60,27 @@ def test_errors_of_embeddings_are_taken_off(data):
         certain = careful > 0
         np.testing.assert_array_equal(after[certain], predicted[certain])
         assert (radii >= careful - 1e-12).all()
+
+
+def test_what_embeddings_cannot_be_certified_in_is_named(data):
+    X, y, Z = data
+    gallery = EmbeddedSet(X, y)
+    for norm in (resolve_norm(np.eye(7)), resolve_norm("l2").in_units(np.full(7, 2.0))):
+        with pytest.raises(ValueError, match="in l2, linf or l1, got"):
+            embedding_radii(gallery, Z, norm)
+    with pytest.raises(ValueError, match="between 1e-100 and 1e100"):
+        EmbeddedSet(X * 1e-120, y)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_no_flip_up_to_the_radius_of_embeddings_far_off(data, norm):
+    X, y, _ = data
+    rng, norm = np.random.default_rng(2), resolve_norm(norm)
+    for offset in (0.0, 1e6, 1e12):
+        gallery = EmbeddedSet(X + offset, y)
+        Z = (X[:30] + X[30:]) / 2 + offset
+        predicted, radii = embedding_radii(gallery, Z, norm, exact=False)
+        for _ in range(20):
+            steps = norm.project(norm.sample(rng, 30, 7) * radii[:, None], np.inf)
+            after, _ = embedding_radii(gallery, Z + steps * (1 - 1e-15), norm, exact=False)
+            np.testing.assert_array_equal(after[radii > 0], predicted[radii > 0])

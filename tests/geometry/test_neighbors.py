@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from certimetric.geometry.neighbors import chunk_slices, nearest_neighbors
+from certimetric.geometry.neighbors import chunk_slices, nearest_neighbors, squared_distance
 
 
 def brute_force(Q, P, k, exclude=None):
@@ -27,12 +27,23 @@ def test_agrees_with_brute_force(rng, offset):
 def test_ties_go_to_the_smaller_index(rng):
     # An integer grid has many exact ties, and many duplicates.
     P, Q = rng.integers(0, 3, (60, 2)).astype(float), rng.integers(0, 3, (40, 2)).astype(float)
-    shift = P.mean(axis=0)  # centring must not break ties: compare in the centred coordinates
-    indices, _ = nearest_neighbors(Q, P, 9)
-    _, values = brute_force(Q, P, 9)
-    np.testing.assert_array_equal(((Q[:, None] - P[indices]) ** 2).sum(axis=-1), values)
-    centred, _ = brute_force(Q - shift, P - shift, 9)
-    np.testing.assert_array_equal(indices, centred)
+    indices, squared = nearest_neighbors(Q, P, 9)
+    expected, values = brute_force(Q, P, 9)
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(squared, values)
+
+
+@pytest.mark.parametrize("r", [1, 2, 7])
+def test_queries_far_beyond_the_points(rng, r):
+    # All distances agree in most of their digits: what the expanded squares may discard is next to nothing.
+    P = rng.standard_normal((60, r)) + rng.choice([0.0, 1e3, 1e9], (1, r))
+    Q = rng.standard_normal((80, r)) * 10.0 ** rng.uniform(0, 17, (80, 1))
+    indices, squared = nearest_neighbors(Q, P, 5)
+    # Direct differences of all pairs, by the routine of the search itself.
+    every = np.array([[squared_distance(q, p) for p in P] for q in Q])
+    expected = np.argsort(every, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(squared, np.take_along_axis(every, expected, 1))
 
 
 def test_near_duplicates_far_from_the_origin(rng):

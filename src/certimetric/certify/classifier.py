@@ -34,8 +34,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     Every neighbour has one vote; the label that sorts first wins where votes are equal.
 
     Queries may be a Dask array in ``predict``, ``predict_proba``, ``predict_with_radius`` and ``kneighbors``. These
-    then give Dask arrays in the same blocks of rows, with the same values, worked out when they are asked for; a block
-    takes one thread and ``memory_mb``. The training set stays in memory.
+    then give Dask arrays in the same blocks of rows, with the same values to the last digit, worked out when they are
+    asked for; a block takes one thread and ``memory_mb``. The training set stays in memory.
 
     Parameters
     ----------

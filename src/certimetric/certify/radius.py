@@ -58,7 +58,8 @@ def certified_radius(
         e(l, j) = [d²(x, x_l) − d²(x, x_j)]_+ / (2 ‖M(x_l − x_j)‖_*)
         r(x) = s-th smallest over l in N of (a-th largest over j in J of e(l, j)),   s = ⌈k/2⌉, a = ⌊k/2⌋ + 1
 
-    Ties count as changes. All figures are rounded to the safe side.
+    Ties count as changes. What rounding can do to the prediction at any such point, and to these figures, is counted:
+    ``docs/certificates.md`` says what is promised in floating point.
 
     Parameters
     ----------
