@@ -147,15 +147,10 @@ def find_witnesses(
     changes = steps @ lift
     witnesses[rows] += changes[rows]
 
-    def changed(of: Indices, points: Array) -> NDArray[np.bool_]:
+    def offer(of: Indices, points: Array) -> None:
         labels = program.reference.predict(program.reference.embed(points)[0], queries.k, exclude=queries.exclude[of])
-        return np.asarray(labels != queries.predicted[of])
-
-    def offer(of: Indices, points: Array, alone: bool) -> None:
         sizes = norm.norm(points - X[of])
-        good = changed(of, points) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
-        if alone:  # in products of other shapes, sums are taken in other orders
-            good &= [bool(changed(of[c : c + 1], points[c : c + 1])[0]) for c in range(len(of))]
+        good = (labels != queries.predicted[of]) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
         # The first of several that are good for a query counts.
         found, first = np.unique(of[good], return_index=True)
         witnesses[found], verified[found] = points[good][first], True
@@ -164,12 +159,12 @@ def find_witnesses(
         left = rows[~verified[rows]]
         if not len(left):
             return witnesses, verified, tolerance
-        offer(left, X[left] + changes[left] * (1.0 + overshoot), alone=False)
+        offer(left, X[left] + changes[left] * (1.0 + overshoot))
     for i in rows[~verified[rows]]:
         inner, blur = inside(i)
         # No witness is nearer than the next number that a feature can hold.
         grid = np.spacing(np.abs(witnesses[i])) * (np.abs(lift).sum(axis=0) > 0)
         tolerance[i] = blur + float(norm.norm(grid))
         if len(inner):
-            offer(np.full(len(inner), i), X[i] + inner @ lift, alone=True)
+            offer(np.full(len(inner), i), X[i] + inner @ lift)
     return witnesses, verified, tolerance
