@@ -174,3 +174,9 @@ def test_a_restricted_norm_is_a_threat_with_immutable_features(rng, attack, in_u
     np.testing.assert_array_equal(found.adversarial[:, 1], X[40:, 1])
     np.testing.assert_array_equal(found.adversarial, told.adversarial)
     np.testing.assert_array_equal(found.distances, told.distances)
+
+
+def test_a_name_that_two_features_have_is_refused():
+    with pytest.raises(ValueError, match="'age', but the data have more than one"):
+        ThreatModel(immutable=["age"]).bind(3, ["age", "size", "age"])
+    assert ThreatModel(immutable=["size"]).bind(3, ["age", "size", "age"]).mutable.tolist() == [True, False, True]

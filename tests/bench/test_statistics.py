@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -54,6 +56,43 @@ def test_wilcoxon_is_scipy_s_and_knows_equality(rng):
     assert wilcoxon(a, a + 1e-12) == 1.0
     # Eight wins of eight: 2 · 2⁻⁸ by hand.
     assert wilcoxon(np.zeros(8), np.arange(1.0, 9.0)) == pytest.approx(2 / 2**8)
+
+
+def by_enumeration(difference):
+    """Pratt's test from its definition, over all signs."""
+    ranks = stats.rankdata(np.abs(difference))[difference != 0]
+    signs = np.array(list(itertools.product([0, 1], repeat=len(ranks))))
+    sums, observed = signs @ ranks, ranks[difference[difference != 0] > 0].sum()
+    return min(1.0, 2 * min((sums <= observed).mean(), (sums >= observed).mean()))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_wilcoxon_is_pratt_s(seed):
+    """Differences with zeros and ties, in quarters so that sums of ranks are exact."""
+    difference = np.random.default_rng(seed).integers(-4, 6, size=11) / 4
+    p = wilcoxon(difference, np.zeros(11))
+    assert p == pytest.approx(by_enumeration(difference), rel=1e-12)
+    # scipy enumerates too where samples are this small, and approximates beyond.
+    method = stats.PermutationMethod(n_resamples=2**11)
+    assert p == pytest.approx(stats.wilcoxon(difference, zero_method="pratt", method=method).pvalue, rel=1e-9)
+
+
+def test_wilcoxon_of_many_is_near_scipy_s_approximation(rng):
+    difference = np.round(rng.normal(0.15, size=60), 1)
+    assert (difference == 0).any()
+    expected = stats.wilcoxon(difference, zero_method="pratt", method="approx", correction=False).pvalue
+    assert wilcoxon(difference, np.zeros(60)) == pytest.approx(expected, abs=5e-3)
+
+
+def test_wilcoxon_by_hand():
+    # |d| = 0, 0.1, 0.2, 0.3: ranks 2, 3, 4 beside the zero; the 2 is negative. Sums of at most 2 are 0 and 2: 2 · 2/8.
+    assert wilcoxon([0.5, 0.4, 0.7, 0.8], [0.5, 0.5, 0.5, 0.5]) == 0.5
+    # Six of six: 2 · 2⁻⁶, however many zeros are beside.
+    assert wilcoxon([1, 2, 3, 4, 5, 6, 0, 0, 0], np.zeros(9)) == 2 / 64
+    # 0.2 − 0.1 and 0.4 − 0.3 are the same size, whatever their last digits: 3 of 8 sums of 1.5, 1.5, 3 reach 4.5.
+    assert wilcoxon([0.1, 0.4, 1.0], [0.2, 0.3, 0.0]) == 0.75
+    assert wilcoxon([np.inf, 1.0, 2.0], [np.inf, 0.0, 0.0]) == 0.5
+    assert np.isnan(wilcoxon([np.nan, 1.0], [0.0, 0.0]))
 
 
 def test_what_cannot_be_told():

@@ -38,6 +38,13 @@ FILES = {
     "header only": ("u,v,class\n", "data.csv"),
     "binary": ("\x00\x01\x02", "data.csv"),
     "no target": (GOOD.replace("class", "colour"), "'colour'"),
+    "a dirty cell": (lines("1,2a,a"), "'2a' in data row 1"),
+    "a thousands separator": (lines('1,"1,234",a'), "'1,234' in data row 1"),
+    "a value near 1e300": (lines("1e300,2,a"), "'u' (1 row, first data row 1)"),
+    "an integer beyond 64 bits": (lines("18446744073709551616,2,a"), "18446744073709551616"),
+    "a label beyond 64 bits": ("u,class\n1,18446744073709551616\n2,1\n", "18446744073709551616"),
+    "classes that differ in a space": ("u,class\n1,a\n2,a \n3,b\n", "'a '"),
+    "a class called None": ("u,class\n1,a\n2,None\n3,b\n", "None are missing"),
 }
 
 

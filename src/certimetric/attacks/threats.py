@@ -219,6 +219,8 @@ def _positions(features: Sequence[Feature], option: str, d: int, names: list[str
     positions = []
     for feature in features:
         if isinstance(feature, str) and names is not None and feature in names:
+            if names.count(feature) > 1:
+                raise ValueError(f"{option} names the feature {feature!r}, but the data have more than one so called")
             positions.append(names.index(feature))
         elif _is_position(feature):
             positions.append(int(feature))

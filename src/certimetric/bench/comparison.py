@@ -192,7 +192,10 @@ class Grid:
                     ]
                 )
         header = ["pair", "measure", "win / tie / loss", "better on", "its mean rank", "the other's", "Wilcoxon p"]
-        note = "Means over splits; ranks are those among all learners. p is two-sided and not corrected for many tests."
+        note = (
+            "Means over splits; ranks are those among all learners. p is two-sided, exact, by Pratt's method, and not "
+            "corrected for many tests."
+        )
         return Table("pairs", title, header, rows, note=note)
 
     def ranks_figure(self, measure: Measure) -> dict[str, Any] | None:

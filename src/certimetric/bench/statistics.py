@@ -3,6 +3,7 @@
 References
 ----------
 Demšar (2006), *Statistical comparisons of classifiers over multiple data sets*, JMLR 7.
+Pratt (1959), *Remarks on zeros and ties in the Wilcoxon signed rank procedures*, JASA 54.
 """
 
 from __future__ import annotations
@@ -61,17 +62,34 @@ def friedman(scores: ArrayLike) -> tuple[float, float]:
 def wilcoxon(first: ArrayLike, second: ArrayLike) -> float:
     """p of the two-sided signed-rank test that two learners do alike; 1 where they are equal everywhere.
 
-    Equal pairs are shared between both signs (Pratt).
-    """
-    from scipy.stats import wilcoxon as signed_ranks
+    Equal pairs are ranked with the others, and then their ranks are left out (Pratt 1959). p is exact: the share of all
+    ways to sign the other ranks, ties of size averaged, with a sum at least as far from its mean. NaN where a score is.
 
-    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    difference = np.where(np.abs(difference) <= TIE, 0.0, difference)
-    if not difference.any():
+    Examples
+    --------
+    Ranks 3 to 8 beside two equal pairs, of which only the 5 is negative: of 64 ways to sign them, 4 have a negative sum
+    of at most 5 (none, 3, 4, 5), and as many a positive one.
+
+    >>> wilcoxon([0, 0, 1, 2, -3, 4, 5, 6], np.zeros(8))
+    0.125
+    """
+    from scipy.stats import rankdata
+
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(a == b, 0.0, a - b)  # equal infinities are equal
+    if np.isnan(difference).any():
+        return float("nan")
+    steps = np.round(difference / TIE)  # sizes that differ by rounding only are tied
+    doubled = np.round(2 * rankdata(np.abs(steps))).astype(np.int64)[steps != 0]  # whole numbers, ties and all
+    if not len(doubled):
         return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # samples so small that scipy would rather not
-        return float(signed_ranks(difference, zero_method="zsplit").pvalue)
+    chances = np.zeros(doubled.sum() + 1)  # of every sum of positive ranks
+    chances[0] = 1.0
+    for rank in doubled:
+        chances = (chances + np.concatenate([np.zeros(rank), chances[:-rank]])) / 2
+    observed = doubled[steps[steps != 0] > 0].sum()
+    return float(min(1.0, 2 * min(chances[: observed + 1].sum(), chances[observed:].sum())))
 
 
 def win_tie_loss(first: ArrayLike, second: ArrayLike, *, lower_is_better: bool = True) -> tuple[int, int, int]:

@@ -60,11 +60,16 @@ def fit(
     from certimetric.cli.metrics import fit_metric
 
     writable("--out", out)
-    metric, error = fit_metric(datasets.load(data, target=target, encode=encode), learner, neighbors, seed)
+    loaded = datasets.load(data, target=target, encode=encode)
+    metric, error = fit_metric(loaded, learner, neighbors, seed)
     metric.save(out)
+    if loaded.told_gaps:
+        typer.echo(f"{data}: {loaded.told_gaps}")
     typer.echo(f"{learner}: {100 * error:.1f} % of the training instances are wrong by their {neighbors} neighbours")
     typer.echo(f"Metric: {out}")
-    typer.echo(f"Next:   certimetric certify {shlex.quote(str(out))} {shlex.quote(data)} QUERIES.csv -o radii.csv")
+    options = ([] if target is None else ["--target", target]) + ["-k", str(neighbors), "-o", "radii.csv"]
+    typer.echo(f"Next:   {shlex.join(['certimetric', 'certify', str(out), data, data, *options])}")
+    typer.echo(f"        (each row without itself; a file of new rows goes in the place of the second {data})")
 
 
 @app.command(epilog="Example: `certimetric certify wine.safetensors wine.csv new.csv -o radii.csv`")

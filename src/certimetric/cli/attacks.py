@@ -41,11 +41,19 @@ def attack_queries(queries: Queries, threat: ThreatModel, attacks: list[str]) ->
 def _lines(queries: Queries, threat: ThreatModel, predicted: Any, result: AttackResult) -> list[str]:
     within = "" if threat.eps is None else f" within ε = {threat.eps:g}"
     changed = "changed" if queries.labels is None else "wrong or changed"
-    lines = [f"{int(result.success.sum())} of {len(predicted)} predictions {changed}{within} ({queries.unit})"]
+    lines = [
+        *queries.told,
+        f"{int(result.success.sum())} of {len(predicted)} predictions {changed}{within} ({queries.unit})",
+    ]
     if queries.labels is not None:
         right = predicted == np.array(queries.labels)
         lines.append(
             f"Accuracy {100 * right.mean():.1f} %, under attack {100 * (right & ~result.success).mean():.1f} %"
+        )
+    if n_same := int((queries.same >= 0).sum()):
+        lines.append(
+            f"{n_same} of {len(predicted)} queries are training rows and their own nearest neighbours: of new rows "
+            f"fewer are right, and smaller changes will do"
         )
     moved = result.success & (result.distances > 0)
     if moved.any():

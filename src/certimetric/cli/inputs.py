@@ -6,12 +6,15 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from certimetric.datasets import TableEncoder
 
 
 def numbers(option: str, texts: Sequence[str]) -> list[float]:
@@ -33,23 +36,39 @@ def numbers(option: str, texts: Sequence[str]) -> list[float]:
     return found
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a data set or file: features, labels as text where there are any, a sentence on gaps that were filled."""
+
+    X: NDArray[np.float64]
+    labels: list[str] | None
+    feature_names: tuple[str, ...]
+    gaps: str | None = None
+
+
 def labelled_rows(
-    source: str, names: Sequence[str] | None, target: str | None
-) -> tuple[NDArray[np.float64], list[str] | None, tuple[str, ...]]:
-    """Rows of a data set or file with the wanted features in their order, and labels as text where there are any."""
+    source: str, names: Sequence[str] | None, target: str | None, encoder: TableEncoder | None = None
+) -> Rows:
+    """Rows with the wanted features in their order, encoded as those that a metric was learned on."""
     from certimetric import datasets
+    from certimetric.datasets.loading import read_features
+    from certimetric.datasets.openml import PREFIX, load_openml
 
     bundled = source in [info.name for info in datasets.available()]
-    if not bundled and not source.startswith("openml:"):
-        X, found, y = datasets.load_features(source, feature_names=names, target=target)
-        return X, None if y is None else [str(label) for label in y.tolist()], found
-    data = datasets.load(source, target=target)
+    fetched = source.lower().startswith(PREFIX)
+    if not bundled and not fetched:
+        # Without an encoder the names tell what is encoded, as far as they can.
+        read = read_features(source, feature_names=names, target=target, encode=names is not None, encoder=encoder)
+        labels = None if read.y is None else [str(label) for label in read.y.tolist()]
+        return Rows(read.X, labels, read.feature_names, read.gaps)
+    data = load_openml(source, target=target, encoder=encoder) if fetched else datasets.load(source, target=target)
     labels = [str(label) for label in data.y.tolist()]
     if names is None:
-        return data.X, labels, data.feature_names
+        return Rows(data.X, labels, data.feature_names, data.told_gaps)
     if missing := [name for name in names if name not in data.feature_names]:
         raise ValueError(f"{source!r} lacks the feature {missing[0]!r} of the metric")
-    return data.X[:, [data.feature_names.index(name) for name in names]], labels, tuple(names)
+    X = data.X[:, [data.feature_names.index(name) for name in names]]
+    return Rows(X, labels, tuple(names), data.told_gaps)
 
 
 def writable(option: str, path: Path) -> Path:

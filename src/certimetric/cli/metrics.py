@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
+from certimetric.certify.minimal import smallest_changes
+from certimetric.certify.radius import bound_radii
 from certimetric.cli.inputs import labelled_rows
-from certimetric.datasets import Dataset
+from certimetric.constraints.labels import unknown_labels
+from certimetric.datasets import Dataset, TableEncoder
 from certimetric.geometry import MahalanobisMetric, resolve_norm
 from certimetric.geometry.norms import Norm
 from certimetric.learners import make_learner
@@ -51,6 +54,8 @@ def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[M
         "mean": scaler.mean_.tolist(),
         "scale": scaler.scale_.tolist(),
     }
+    if data.encoder is not None:
+        training["encoding"] = data.encoder.to_dict()
     metric = MahalanobisMetric.from_components(
         learned.components / scaler.scale_, feature_names=data.feature_names, training=training
     )
@@ -71,7 +76,8 @@ def _leave_one_out_error(metric: MahalanobisMetric, data: Dataset, n_neighbors: 
 class Queries:
     """Queries and the classifier that predicts them, both in original units.
 
-    ``norm`` measures changes in the ``unit`` that was asked for.
+    ``norm`` measures changes in the ``unit`` that was asked for. ``same`` holds for every query the training row that
+    it is, with its label, or −1; ``told`` are sentences on what was read.
     """
 
     classifier: CertifiedKNeighborsClassifier
@@ -79,6 +85,8 @@ class Queries:
     labels: list[str] | None
     norm: Norm
     unit: str
+    same: NDArray[np.int64]
+    told: list[str]
 
 
 def read_queries(
@@ -97,22 +105,64 @@ def read_queries(
     """
     metric = MahalanobisMetric.load(file)
     scale = _scale(metric, file, units)
-    X, y, names = labelled_rows(train, metric.feature_names, target)
+    encoder = _encoder(metric, file)
+    rows = labelled_rows(train, metric.feature_names, target, encoder)
+    X, y, names = rows.X, rows.labels, rows.feature_names
     if y is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
     if X.shape[1] != metric.n_features:
         raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
     if len(set(y)) < 2:
         raise ValueError(f"{train!r} must have at least two classes, got 1 class only ({y[0]!r})")
-    Q, labels, _ = labelled_rows(queries, names, target)
-    if not 1 <= n_neighbors <= len(X):
-        raise ValueError(f"--neighbors must be between 1 and the {len(X)} rows of {train!r}, got {n_neighbors}")
+    asked = labelled_rows(queries, names, target, encoder)
+    if asked.labels is not None:
+        differ = unknown_labels(sorted(set(y)), asked.labels, repr(train), repr(queries))
+        if differ is not None:
+            raise ValueError(f"{differ.sentence}: mend the labels, or leave their column out")
+    same = _same_rows(X, y, asked.X, asked.labels)
+    most = len(X) - int((same >= 0).any())
+    if not 1 <= n_neighbors <= most:
+        less = " less the query itself" if most < len(X) else ""
+        raise ValueError(f"--neighbors must be between 1 and the {len(X)} rows of {train!r}{less}, got {n_neighbors}")
     original = units == "original" or bool((scale == 1).all())
     measure = resolve_norm(norm) if original else resolve_norm(norm).in_units(scale)
     classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=metric, norm=measure)
     classifier.fit(pd.DataFrame(X, columns=list(names)), np.array(y))
     unit = f"{'original units' if original else 'standard deviations'}, {norm} norm"
-    return Queries(classifier, pd.DataFrame(Q, columns=list(names)), labels, measure, unit)
+    told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
+    return Queries(
+        classifier,
+        pd.DataFrame(asked.X, columns=list(names)),
+        asked.labels,
+        measure,
+        unit,
+        same,
+        list(dict.fromkeys(told)),
+    )
+
+
+def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
+    """How the table was encoded that the metric was learned on, if it was."""
+    known = metric.training.get("encoding")
+    if known is None:
+        return None
+    try:
+        encoder = TableEncoder.from_dict(known)
+    except ValueError as error:
+        raise ValueError(f"the metric file {str(file)!r} is damaged: {error}") from None
+    if encoder.feature_names != metric.feature_names:
+        raise ValueError(
+            f"the metric file {str(file)!r} is damaged: its encoding makes other features than its metric has"
+        )
+    return encoder
+
+
+def _same_rows(X: Array, y: list[str], Q: Array, labels: list[str] | None) -> NDArray[np.int64]:
+    """For every query the training row with its features and label, −1 for none; without labels nobody can tell."""
+    if labels is None:
+        return np.full(len(Q), -1, dtype=np.int64)
+    places = {(row.tobytes(), label): i for i, (row, label) in enumerate(zip(X + 0.0, y))}  # −0 is 0
+    return np.array([places.get((row.tobytes(), label), -1) for row, label in zip(Q + 0.0, labels)], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -124,12 +174,23 @@ class Told:
 
 
 def certify_queries(queries: Queries, time_limit: float | None) -> Told:
-    """Predict and certify queries; with a time limit, look for their exact smallest changes too."""
-    predicted, radii = queries.classifier.predict_with_radius(queries.X)
+    """Predict and certify queries; with a time limit, look for their exact smallest changes too.
+
+    A query that is a training row is predicted without itself.
+    """
+    knn, X = queries.classifier, np.ascontiguousarray(queries.X)
+    bound = bound_radii(knn._reference, X, knn.n_neighbors, queries.norm, exclude=queries.same)
+    predicted, radii = knn.classes_[bound.predicted], bound.radii
     columns: dict[str, Any] = judged(predicted, queries.labels) | {"radius": radii}
-    lines = _lines(predicted, queries.labels, radii, queries.unit)
+    lines = queries.told + _lines(predicted, queries.labels, radii, queries.unit)
+    if n_same := int((queries.same >= 0).sum()):
+        lines.append(
+            f"{n_same} of {len(X)} queries are training rows: each was predicted without itself (leave-one-out)"
+        )
     if time_limit is not None:
-        found = queries.classifier.minimal_perturbation(queries.X, time_limit=time_limit)
+        found = smallest_changes(
+            knn._reference, X, knn.n_neighbors, queries.norm, time_limit=time_limit, exclude=queries.same
+        )
         columns |= {"exact": found.radii, "proven_at_least": found.lower, "proven": found.proven.astype(int)}
         lines += _exact_lines(radii, found, queries.unit)
     return Told(table(columns), lines)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from certimetric import datasets
 from certimetric.auditing import AuditResult
 from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
@@ -34,6 +36,8 @@ def audit_table(
 ) -> tuple[AuditResult, Path]:
     """Load, check everything, and carry out the audit; give its result and folder."""
     loaded = datasets.load(data, target=target, encode=encode)
+    if loaded.told_gaps:
+        typer.echo(f"{data}: {loaded.told_gaps}")
     request = make_request(
         loaded.X,
         loaded.y,
