@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.geometry.wording import counted
+from certimetric.base.wording import counted
 
 _LARGEST = 2**63 - 1
 _WORDS = {"true": 1.0, "false": 0.0}

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from certimetric.geometry.features import LARGEST
-from certimetric.geometry.wording import counted
+from certimetric.base.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +37,8 @@ _DRESSED = {
 
 def checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
     """Kind of each column, after refusing what no encoding helps with."""
+    from certimetric.geometry.features import LARGEST  # with scipy, which a list of data sets does not need
+
     if frame.shape[1] == 0:
         raise ValueError(f"{where} has no feature column: at least one column of numbers is needed")
     kinds = {str(column): kind_of(frame[column]) for column in frame.columns}

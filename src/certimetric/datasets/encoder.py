@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.wording import counted, did_you_mean, listing
 from certimetric.datasets.columns import checked_kinds, numbers_of, refuse_dirty, refuse_text_and_missing, texts_of
-from certimetric.geometry.wording import counted, did_you_mean, listing
 
 if TYPE_CHECKING:
     import pandas as pd

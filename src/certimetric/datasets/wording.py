@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from certimetric.geometry.wording import closest, counted, did_you_mean, first_line, listing
+from certimetric.base.wording import closest, counted, did_you_mean, first_line, listing
 
 __all__ = ["closest", "counted", "did_you_mean", "first_line", "listing"]

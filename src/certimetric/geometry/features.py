@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.geometry.wording import counted, did_you_mean, listing
+from certimetric.base.wording import counted, did_you_mean, listing
 
 Array = NDArray[np.float64]
 

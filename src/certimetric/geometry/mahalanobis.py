@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certimetric.base.wording import listing
 from certimetric.geometry.features import align, check_size
 from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
-from certimetric.geometry.wording import listing
 
 Array = NDArray[np.float64]
 

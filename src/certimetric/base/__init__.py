@@ -1,0 +1,1 @@
+"""What every room stands on, and no user imports. Importing it loads nothing heavy."""
