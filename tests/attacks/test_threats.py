@@ -159,12 +159,6 @@ def test_size_is_that_of_the_norm():
     assert ThreatModel(np.diag([4.0, 1.0])).bind(2).size(delta).item() == pytest.approx(np.sqrt(52))
 
 
-def test_a_name_that_two_features_have_is_refused():
-    with pytest.raises(ValueError, match="'age', but the data have more than one"):
-        ThreatModel(immutable=["age"]).bind(3, ["age", "size", "age"])
-    assert ThreatModel(immutable=["size"]).bind(3, ["age", "size", "age"]).mutable.tolist() == [True, False, True]
-
-
 @pytest.mark.parametrize("attack", [RegionAttack(), SmoothedVoteAttack()])
 @pytest.mark.parametrize("in_units", [False, True])
 def test_a_restricted_norm_is_a_threat_with_immutable_features(rng, attack, in_units):
@@ -180,3 +174,9 @@ def test_a_restricted_norm_is_a_threat_with_immutable_features(rng, attack, in_u
     np.testing.assert_array_equal(found.adversarial[:, 1], X[40:, 1])
     np.testing.assert_array_equal(found.adversarial, told.adversarial)
     np.testing.assert_array_equal(found.distances, told.distances)
+
+
+def test_a_name_that_two_features_have_is_refused():
+    with pytest.raises(ValueError, match="'age', but the data have more than one"):
+        ThreatModel(immutable=["age"]).bind(3, ["age", "size", "age"])
+    assert ThreatModel(immutable=["size"]).bind(3, ["age", "size", "age"]).mutable.tolist() == [True, False, True]

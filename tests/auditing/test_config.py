@@ -26,6 +26,7 @@ def spoiled(value: float) -> np.ndarray:
     [
         ({"X": spoiled(np.nan)}, "NaN in feature 'x2', row 4"),
         ({"X": spoiled(np.inf)}, "infinity in feature 'x2', row 4"),
+        ({"X": spoiled(1e300)}, "holds the value 1e+300 (row 4, feature 2)"),
         ({"X": np.empty((0, 3)), "y": []}, "(0, 3)"),
         ({"X": X[:, 0]}, "(30,)"),
         ({"X": pd.DataFrame({"a": ["u"] * 30})}, "'u'"),

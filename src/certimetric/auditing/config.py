@@ -20,6 +20,7 @@ from certimetric.auditing.splits import Split, held_out_counts, make_split
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.datasets import Dataset
 from certimetric.geometry import Norm, resolve_norm
+from certimetric.geometry.features import check_size
 from certimetric.learners import Euclidean, make_learner
 from certimetric.learners.specs import describe
 
@@ -212,6 +213,7 @@ def _dataset(
         row, column = np.argwhere(~np.isfinite(values))[0]
         what = "NaN" if np.isnan(values[row, column]) else "infinity"
         raise ValueError(f"X must be finite, got {what} in feature {names[column]!r}, row {row}")
+    check_size(values)
     labels = np.asarray(y)
     if labels.shape != (len(values),):
         raise ValueError(f"y must hold one label for each of the {len(values)} rows of X, got shape {labels.shape}")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Evidence, Verdict, check
-from certimetric.datasets.wording import counted, listing
+from certimetric.base.wording import counted, listing
 
 MANY_VALUES = 20  # different numbers as labels: more than these are rarely classes
 FEW_A_VALUE = 5  # instances for each of them: fewer are rarely classes

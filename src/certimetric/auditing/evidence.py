@@ -22,7 +22,7 @@ from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbati
 from certimetric.certify.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.files import write_atomically
-from certimetric.geometry.neighbors import single_threaded
+from certimetric.geometry.neighbors import limited_threads, single_threaded
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -286,7 +286,8 @@ def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
     if not len(varies):
         varies = np.arange(part.X_train.shape[1])
     metric = MahalanobisMetric.from_components((cell["components"] * part.scale)[:, varies])
-    spectrum = metric.spectrum()
+    with limited_threads(len(varies)):
+        spectrum = metric.spectrum()
     largest, d = float(spectrum[0]), metric.n_features
     spectrum = spectrum / largest if largest > 0 else np.zeros(d)
     rank = int((spectrum > d * np.finfo(float).eps).sum())

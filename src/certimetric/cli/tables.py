@@ -14,6 +14,7 @@ from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_re
 from certimetric.auditing.run import audit_options, run_audit
 from certimetric.auditing.runner import prepare_folder
 from certimetric.auditing.saved import own_folder
+from certimetric.base.wording import counted
 
 
 def audit_table(
@@ -36,8 +37,9 @@ def audit_table(
 ) -> tuple[AuditResult, Path]:
     """Load, check everything, and carry out the audit; give its result and folder."""
     loaded = datasets.load(data, target=target, encode=encode)
-    if loaded.told_gaps:
-        typer.echo(f"{data}: {loaded.told_gaps}")
+    if loaded.imputed is not None and loaded.imputed.any():
+        gaps = counted(int(loaded.imputed.sum()), "missing value")
+        typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
     request = make_request(
         loaded.X,
         loaded.y,
