@@ -191,9 +191,9 @@ def test_features_that_the_gap_does_not_see_cost_digits():
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
-@pytest.mark.parametrize("exponent", [-1000, -530, -300, -60, 60, 300, 490, 900])
+@pytest.mark.parametrize("exponent", [-1000, -530, -300, -60, 60, 300, 490])
 def test_units_of_the_data_change_nothing(norm, exponent):
-    # A power of two is exact, so that radii are the very same: with 1e-160, whose squares underflow, as with 1e270.
+    # A power of two is exact, so that radii are the very same: with 1e-160, whose squares underflow, as with 1e147.
     rng = np.random.default_rng(1)
     X, y, Q, L = rng.standard_normal((30, 3)), rng.integers(0, 3, 30), rng.standard_normal((20, 3)), np.eye(3) + 0.1
     unit = 2.0**exponent
@@ -211,7 +211,7 @@ def test_units_of_the_data_change_nothing(norm, exponent):
 
 
 def test_distances_that_overflow_are_refused():
-    with pytest.raises(ValueError, match="distances of the training instances overflow"):
+    with pytest.raises(ValueError, match="beyond 1e\\+150 overflow"):
         CertifiedKNeighborsClassifier(1).fit([[-1.7e308], [1.7e308], [1.7e308]], [0, 1, 1])
     with pytest.raises(ValueError, match="distances of the training instances underflow"):
         tiny = MahalanobisMetric.from_components([[1.0]])
@@ -221,7 +221,7 @@ def test_distances_that_overflow_are_refused():
 def test_queries_far_beyond_the_data(rng):
     # Where the distances differ by less than their rounding nothing is certified, and nothing overflows.
     X, y = rng.standard_normal((30, 3)), rng.integers(0, 2, 30)
-    Q = np.sign(rng.standard_normal((40, 3))) * 10.0 ** rng.uniform(0, 300, (40, 1))
+    Q = np.sign(rng.standard_normal((40, 3))) * 10.0 ** rng.uniform(0, 149, (40, 1))
     for norm in ("l2", "linf"):
         for k in (1, 2):
             knn = CertifiedKNeighborsClassifier(k, norm=norm).fit(X, y)
