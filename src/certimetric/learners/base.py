@@ -40,7 +40,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """The learned metric as a value that can be saved, certified and attacked."""
         check_is_fitted(self, "components_")
         training: dict[str, Any] = {"learner": type(self).__name__, "n_samples": self.n_samples_fit_}
-        for name in ("n_iter_", "objective_"):
+        for name in ("n_iter_", "objective_", "converged_"):
             if hasattr(self, name):
                 training[name.rstrip("_")] = getattr(self, name)
         return MahalanobisMetric.from_components(
