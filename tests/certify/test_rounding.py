@@ -10,9 +10,16 @@ import pytest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
-from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, certified_radius, in_original_units
+from certimetric import (
+    CertifiedKNeighborsClassifier,
+    MahalanobisMetric,
+    certified_radius,
+    in_original_units,
+    minimal_perturbation,
+)
 from certimetric.certify.kernels import certified_size, distance_beyond, gap_over_dual, rounding_of_distances
 from certimetric.certify.radius import bound_radii
+from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.norms import L2, Linf, resolve_norm
 
@@ -211,8 +218,10 @@ def test_units_of_the_data_change_nothing(norm, exponent):
 
 
 def test_distances_that_overflow_are_refused():
-    with pytest.raises(ValueError, match="beyond 1e\\+150 overflow"):
-        CertifiedKNeighborsClassifier(1).fit([[-1.7e308], [1.7e308], [1.7e308]], [0, 1, 1])
+    with pytest.raises(ValueError, match="distances of the training instances overflow"):
+        ReferenceSet(
+            MahalanobisMetric.from_components([[1.0]]), np.array([[-1.7e308], [1.7e308], [1.7e308]]), np.arange(3)
+        )
     with pytest.raises(ValueError, match="distances of the training instances underflow"):
         tiny = MahalanobisMetric.from_components([[1.0]])
         CertifiedKNeighborsClassifier(1, metric=tiny).fit([[0.0], [1e-310]], [0, 1])
@@ -270,6 +279,38 @@ def test_what_is_discarded_by_distance_would_not_have_counted(rng):
             dual = np.ascontiguousarray(kappa * np.vstack([l, own]))
             found = gap_over_dual(low, far, reach, 0, 1, dual, np.full(2, 1e-15), 2.0, rounding)
             assert found >= size
+
+
+@pytest.mark.parametrize("exponent", [1, 6, 10, 13])
+def test_bounds_of_an_ill_conditioned_ellipsoid_enclose_the_exact_radius(exponent):
+    # Of two instances, the smallest change is a / (2 ‖v‖_{A⁻¹}), here in rational numbers.
+    rng = np.random.default_rng(exponent)
+    for _ in range(5):
+        U = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+        A = (U * 10.0 ** np.linspace(-exponent, 0, 4)) @ U.T
+        A, X, x = (A + A.T) / 2, rng.standard_normal((2, 4)), rng.standard_normal((1, 4))
+        euclid = MahalanobisMetric.from_components(np.eye(4))
+        found = minimal_perturbation(euclid, X, [0, 1], x, norm=A)
+        radius = certified_radius(euclid, X, [0, 1], x, norm=A)[0]
+        rows = [[Fraction(v) for v in row] for row in [*X.tolist(), *x.tolist()]]
+        gap = sum((a - q) ** 2 - (b - q) ** 2 for a, b, q in zip(*rows))
+        v = [a - b for a, b in zip(*rows[:2])]
+        exact = gap**2 / (4 * quadratic_form_of_inverse(A, v))
+        assert Fraction(radius) ** 2 <= exact and Fraction(found.lower[0]) ** 2 <= exact
+        assert exact <= Fraction(found.radii[0]) ** 2 * (1 + Fraction(1, 10**12))
+        assert found.proven[0] == (exponent < 9)
+
+
+def quadratic_form_of_inverse(A, v):
+    """``vᵀA⁻¹v`` in rational numbers, by elimination."""
+    rows = [[*map(Fraction, row), b] for row, b in zip(A.tolist(), v)]
+    total = Fraction(0)
+    for i, pivot in enumerate(rows):
+        total += pivot[-1] ** 2 / pivot[i]
+        for row in rows[i + 1 :]:
+            factor = row[i] / pivot[i]
+            row[:] = [a - factor * b for a, b in zip(row, pivot)]
+    return total
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e6, 1e9, 1e12])

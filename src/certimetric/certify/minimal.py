@@ -12,7 +12,7 @@ from certimetric.certify.nearest_flip import nearest_flips
 from certimetric.certify.order_k import nearest_flips_of_votes
 from certimetric.certify.radius import prepare_queries
 from certimetric.certify.reference import ReferenceSet, power_of_two_times
-from certimetric.certify.witnesses import MinimalPerturbation
+from certimetric.certify.witnesses import MinimalPerturbation, is_proven
 from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm, resolve_norm
 
@@ -139,5 +139,8 @@ def smallest_changes(
             memory=memory,
             n_jobs=n_jobs,
         )
-    radii, lower = np.ldexp(found.radii, exponent), power_of_two_times(found.lower, exponent)
-    return replace(found, radii=radii, lower=lower, tolerance=np.ldexp(found.tolerance, exponent))
+    # A radius is the length of dual coordinates: that of the change itself is larger where a matrix was factored.
+    radii = np.ldexp(found.radii * norm.distortion, exponent)
+    lower = power_of_two_times(found.lower, exponent)
+    proven = found.proven & is_proven(radii, lower)
+    return replace(found, radii=radii, lower=lower, proven=proven, tolerance=np.ldexp(found.tolerance, exponent))
