@@ -192,6 +192,7 @@ def test_a_diagonal_metric_is_certified_as_its_matrix_is(norm, rng):
     # The bounds that the certificate rests on hold: of dual coordinates, and of dual norms over distances.
     reference = ReferenceSet(diagonal, X, y)
     coordinates, errors = reference.dual_points(norm)
+    weights = reference.metric.weights  # in the units of its coordinates
     exact = np.asarray(norm.dual_coordinates((X.astype(np.longdouble) - reference.center) * weights**2))
     assert (np.linalg.norm((coordinates - exact).astype(float), norm.dual_order, axis=1) <= errors).all()
     per_distance = reference.per_distance(norm)

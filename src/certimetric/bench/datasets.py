@@ -228,7 +228,7 @@ def _without_gaps(data: Dataset) -> Dataset:
     marks = np.array([name.endswith(" is missing") for name in data.feature_names])
     rows = ~(data.X[:, marks] > 0).any(axis=1)
     names = tuple(name for name, mark in zip(data.feature_names, marks) if not mark)
-    return replace(data, X=data.X[rows][:, ~marks], y=data.y[rows], feature_names=names)
+    return replace(data, X=data.X[rows][:, ~marks], y=data.y[rows], feature_names=names, imputed=None)
 
 
 def _locate(named: NamedSet, root: Path | None) -> str | None:

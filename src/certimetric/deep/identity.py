@@ -33,7 +33,7 @@ def with_own_ids(queries: ImageSet, gallery: ImageSet) -> ImageSet:
         warnings.warn(
             f"{n_guessed} of {len(queries)} queries are pictures of the gallery to the bit, and no ids say so: they "
             "are taken for the same and left out of their own results; give ImageSet ids, equal for the same picture",
-            stacklevel=3,
+            stacklevel=4,
         )
     return queries
 

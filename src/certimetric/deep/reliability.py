@@ -67,7 +67,7 @@ def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack], 
         _warn("the model came in training mode: figures are those of evaluation mode", stacklevel)
     if not attacks:
         return
-    few = queries.select(torch.arange(min(_SAMPLE, len(queries))))
+    few = queries.select(torch.arange(min(_SAMPLE, index.batch_size, len(queries))))
     told = unsteadiness(index.model, few.tensor()[:_ALONE])
     if told is not None:
         _warn(f"figures under attack change from run to run. {told}", stacklevel)
