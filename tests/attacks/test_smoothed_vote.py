@@ -105,6 +105,7 @@ def test_the_sign_of_the_gap_is_the_vote_of_two_classes(iris, k):
         np.testing.assert_array_equal((gap > 0)[clear], (knn.predict(X[1::3]) != label)[clear])
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_behind_a_scaler_sizes_are_in_original_units(wine):
     X, y = wine
     X = X * np.geomspace(0.1, 1000.0, X.shape[1]) + 5.0

@@ -15,7 +15,6 @@ from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import make_request
 from certimetric.auditing.runner import run_cells
 
-
 pytestmark = pytest.mark.usefixtures("light_attacks")
 
 

@@ -44,6 +44,7 @@ def test_audit_of_a_file(run, tmp_path):
     assert len(list(cases)) == len(document["checks"])
 
 
+@light
 def test_the_command_line_and_python_agree(run, tmp_path, figures):
     datasets.load("iris").to_frame()[::5].to_csv(tmp_path / "iris.csv", index=False)
     options = ["--noise", "0.5,1", "--noise", "2", "--eps", "0.1,0.2", "--norm", "linf"]
@@ -301,6 +302,7 @@ def test_attack(run, wine_files):
 
 
 def test_attack_within_a_budget_and_in_standard_deviations(run, wine_files):
+    pd.read_csv("unlabelled.csv")[::2].to_csv("unlabelled.csv", index=False)
     few = run("attack", "m.safetensors", "train.csv", "unlabelled.csv", "--threat", "linf:eps=0.1")
     small = pd.read_csv(wine_files / "attack.csv")
     many = run("attack", "m.safetensors", "train.csv", "unlabelled.csv", "--threat", "linf:eps=0.4")
