@@ -40,6 +40,15 @@ def real_data():
 
 
 @pytest.fixture
+def light_attacks(monkeypatch):
+    """Audits in this process attack with few steps, for tests that look at something else than what attacks find."""
+    from certimetric.attacks import RegionAttack, SmoothedVoteAttack
+
+    light = (RegionAttack(n_opponents=1), SmoothedVoteAttack(steps=5, restarts=1))
+    monkeypatch.setattr("certimetric.auditing.robustness.ATTACKS", light)
+
+
+@pytest.fixture
 def cluster():
     """A Dask cluster of two worker processes on this machine, as the scheduler of what is computed meanwhile."""
     distributed = pytest.importorskip("distributed")

@@ -10,6 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 
 from certimetric.attacks import HopSkipJump
 from certimetric.attacks.threats import ThreatModel
@@ -40,7 +41,7 @@ class PredictOnly:
 @pytest.mark.parametrize(
     "classifier",
     [
-        RandomForestClassifier(15, random_state=0),
+        RandomForestClassifier(5, random_state=0),
         make_pipeline(StandardScaler(), SVC()),
         KNeighborsClassifier(5, weights="distance"),
     ],
@@ -76,8 +77,9 @@ def test_distance_to_a_hyperplane(wine, norm, immutable):
         norm = np.diag(np.arange(1.0, d + 1))  # diagonal: so that the dual norm over the other features is simple
     mutable = np.setdiff1d(np.arange(d), immutable)
     w = np.where(np.isin(np.arange(d), mutable), linear.coef_[0], 0.0)
-    exact = np.abs(linear.decision_function(X[::9])) / resolve_norm(norm).dual_norm(w)
-    result = HopSkipJump(n_queries=100)(linear, X[::9], threat=ThreatModel(norm, immutable=immutable))
+    X = X[::20]
+    exact = np.abs(linear.decision_function(X)) / resolve_norm(norm).dual_norm(w)
+    result = HopSkipJump(12, n_queries=100)(linear, X, threat=ThreatModel(norm, immutable=immutable))
     assert (result.distances >= exact * (1 - 1e-9)).all()
     assert np.median(result.distances / exact) < 1.03
     assert (result.distances < 1.15 * exact).all()
@@ -86,15 +88,20 @@ def test_distance_to_a_hyperplane(wine, norm, immutable):
 @pytest.mark.parametrize("norm", NORMS)
 def test_more_iterations_never_give_a_larger_distance(wine, norm):
     X, y = wine
-    forest = RandomForestClassifier(5, random_state=0).fit(X[::2], y[::2])
+    tree = DecisionTreeClassifier(random_state=0).fit(X[::2], y[::2])
     norm = make_norm(norm, X.shape[1])
-    distances = [HopSkipJump(n, restarts=2)(forest, X[1::20], threat=norm).distances for n in (0, 1, 2, 5, 9)]
+    X = X[1::20]
+
+    def attacked(n, threat):
+        return HopSkipJump(n, restarts=2)(tree, X, threat=threat)
+
+    distances = [attacked(n, norm).distances for n in (0, 1, 2, 5, 9)]
     for fewer, more in pairwise(distances):
         assert (more <= fewer).all()
     assert distances[-1].sum() < 0.9 * distances[0].sum()
     # With a budget the search ends once it is kept, so that there success is what more iterations never lose.
     threat = ThreatModel(norm, eps=float(np.median(distances[-1])))
-    success = [HopSkipJump(n, restarts=2)(forest, X[1::20], threat=threat).success for n in (0, 2, 9)]
+    success = [attacked(n, threat).success for n in (0, 2, 9)]
     assert (success[0] <= success[1]).all()
     assert (success[1] <= success[2]).all()
     np.testing.assert_array_equal(success[2], distances[-1] <= threat.eps)
@@ -103,7 +110,7 @@ def test_more_iterations_never_give_a_larger_distance(wine, norm):
 def test_more_restarts_never_give_a_larger_distance(wine):
     X, y = wine
     knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
-    distances = [HopSkipJump(4, restarts=r)(knn, X[1::15]).distances for r in (1, 2, 4)]
+    distances = [HopSkipJump(3, restarts=r)(knn, X[1::20]).distances for r in (1, 2, 4)]
     assert (distances[1] <= distances[0]).all()
     assert (distances[2] <= distances[1]).all()
     assert distances[2].sum() < distances[0].sum()
@@ -140,7 +147,7 @@ def test_within_the_budget_it_stops_asking(iris):
     asked = []
     for eps in (None, 1e-6, 100.0):
         counting = PredictOnly(knn)
-        HopSkipJump(4, restarts=2)(counting, X[1::10], threat=ThreatModel(eps=eps))
+        HopSkipJump(4, restarts=2)(counting, X[1::20], threat=ThreatModel(eps=eps))
         asked.append(counting.n_predictions)
     # A budget that nobody keeps changes nothing; with one that the first point keeps there is no step.
     assert asked[0] == asked[1]
@@ -181,6 +188,7 @@ def test_starts_of_another_width(iris):
 def test_chunks_make_no_difference(wine, monkeypatch):
     X, y = wine
     knn = KNeighborsClassifier(3).fit(X[::2], y[::2])
-    whole = HopSkipJump(3, restarts=2)(knn, X[1::8])
+    attack, X = HopSkipJump(2, restarts=2), X[1::20]
+    whole = attack(knn, X)
     monkeypatch.setattr("certimetric.attacks.hop_skip_jump.DEFAULT_MEMORY", 60_000)
-    np.testing.assert_allclose(HopSkipJump(3, restarts=2)(knn, X[1::8]).distances, whole.distances, rtol=1e-6)
+    np.testing.assert_allclose(attack(knn, X).distances, whole.distances, rtol=1e-6)

@@ -28,13 +28,18 @@ def wine():
     return X[::2], data.y[::2], X[1::2], data.y[1::2]
 
 
+@pytest.fixture(scope="module")
+def learned(wine):
+    return LMNN().fit(*wine[:2]).metric_
+
+
 @pytest.mark.parametrize(("norm", "k"), list(product(NORMS, (1, 2, 3))))
-def test_certificate_attack_sandwich(wine, norm, k):
+def test_certificate_attack_sandwich(wine, learned, norm, k):
     # Soundness: certified radius ≤ distance of any point at which the prediction differs.
     X_train, y_train, X, _ = wine
     norm = make_norm(norm, X.shape[1])
-    knn = CertifiedKNeighborsClassifier(k, metric=LMNN(), norm=norm).fit(X_train, y_train)
-    X = X[:25]
+    knn = CertifiedKNeighborsClassifier(k, metric=learned, norm=norm).fit(X_train, y_train)
+    X = X[:10]
     labels, radii = knn.predict_with_radius(X)
     result = RegionAttack()(knn, X, threat=norm)
     assert result.success.all()
@@ -99,6 +104,6 @@ def test_no_success_where_nothing_can_flip():
 def test_low_rank_metric_and_more_opponents_never_weaker(wine):
     X_train, y_train, X, _ = wine
     knn = CertifiedKNeighborsClassifier(3, metric=LMNN(n_components=2)).fit(X_train, y_train)
-    few, many = RegionAttack(1)(knn, X[:20]), RegionAttack(12)(knn, X[:20])
+    few, many = RegionAttack(1)(knn, X[:10]), RegionAttack(12)(knn, X[:10])
     assert many.success.all()
     assert (many.distances <= few.distances * (1 + 1e-6)).all()

@@ -114,6 +114,7 @@ def test_a_field_of_the_request_itself():
     assert key(replace(whole, n_neighbors=2)) != key(whole)
 
 
+@pytest.mark.usefixtures("light_attacks")
 def test_other_units_are_other_cells(tmp_path):
     options = {"learners": ["euclidean"], "repeats": 1, "n_neighbors": 1, "out": tmp_path}
     first = audit(X, Y, norm="l2", **options)

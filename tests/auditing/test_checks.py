@@ -15,6 +15,8 @@ from certimetric.auditing.checks import Evidence, run_checks
 from certimetric.auditing.config import make_request
 from certimetric.auditing.runner import run_cells
 
+pytestmark = pytest.mark.usefixtures("light_attacks")
+
 
 def told(result, code):
     return [(c["severity"], c["message"]) for c in result.document["checks"] if c["code"] == code]
@@ -64,7 +66,7 @@ def test_zero_and_minus_zero_are_equal_rows():
 
 
 def test_few_duplicates_are_a_tip():
-    X, y = toy(n=400)
+    X, y = toy(n=120)
     assert told(quick(np.concatenate([X, X[:1]]), np.append(y, y[0])), "CM004")[0][0] == "tip"
 
 

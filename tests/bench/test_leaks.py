@@ -12,13 +12,15 @@ from certimetric.bench.cells import Cell
 from certimetric.bench.datasets import WINE, NamedSet
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.preparation import Preparation, class_draw, honest_split
-from certimetric.bench.tuning import BUDGET, CANDIDATES, choose
+from certimetric.bench.tuning import BUDGET, CANDIDATES, candidates_of, choose
 from certimetric.learners.specs import LEARNERS as ALL_LEARNERS
 
 LEARNERS = (*ALL_LEARNERS, "lmnn+pl")
 
 
 def cell(learner, **changed):
+    """Two candidates and two folds: enough for a choice to see what it must not."""
+    changed = {"candidates": candidates_of(learner)[:2], "folds": 2, **changed}
     named = NamedSet("toy", "", 0, 0, ())
     return Cell("toy", "toy", "0", "toy", learner, 0, 3, "1", tabular.settings(learner, named, snr=[5.0], **changed))
 

@@ -28,6 +28,7 @@ def test_predicts_as_scikit_learn_does(wine):
         np.testing.assert_allclose(ours.predict_proba(X[1::2]), theirs.predict_proba(X[1::2]))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_learner_is_fitted_inside_and_left_alone(wine):
     X, y = wine
     learner = LMNN(max_iter=10)
@@ -46,6 +47,7 @@ def test_learner_is_fitted_inside_and_left_alone(wine):
     np.testing.assert_array_equal(anew.metric_.components, LMNN(max_iter=10).fit(X[:100], y[:100]).components_)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_pipeline_and_grid_search_over_the_perturbation_loss(wine):
     X, y = wine
     knn = CertifiedKNeighborsClassifier(metric=LMNN(max_iter=10, perturbation=PerturbationLoss()))
@@ -77,6 +79,7 @@ def test_certified_accuracy(wine):
         knn.certified_accuracy(X, y[:5], 0.1)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_string_labels_and_data_frames(wine):
     X, y = wine
     frame = pd.DataFrame(X, columns=[f"f{i}" for i in range(13)])

@@ -166,6 +166,7 @@ def test_leave_one_out_leaves_out_the_instance(wine):
 
 @pytest.mark.parametrize("name", ["wine", "breast_cancer", "digits", "iris"])
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_certificate_below_exact_on_real_data(name, norm):
     data = datasets.load(name)
     X = (data.X - data.X.mean(axis=0)) / np.maximum(data.X.std(axis=0), 1e-12)

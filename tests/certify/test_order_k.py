@@ -42,6 +42,7 @@ def test_equals_enumeration(norm, k, smallest_step):
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_bracket_on_real_data(wine, k):
     X, y = wine
     knn = CertifiedKNeighborsClassifier(k, metric=LMNN(max_iter=20)).fit(X[::2], y[::2])

@@ -12,8 +12,8 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "import sys; from certimetric.cli import main; sys.exit(main())"]
 # Slow enough to be stopped half-way, quick enough for a test.
-REPEATS = 6
-AUDIT = ["audit", "digits", "--learner", "lmnn+pl", "--repeats", str(REPEATS), "--out", "out"]
+REPEATS = 20
+AUDIT = ["audit", "wine", "--learner", "lmnn+pl", "--repeats", str(REPEATS), "--out", "out"]
 
 
 def stopped(tmp_path, jobs, how):

@@ -162,7 +162,7 @@ def test_budget_is_kept_and_a_larger_one_never_loses(wine, attack, norm):
     X, y = wine
     norm = make_norm(norm, X.shape[1])
     knn = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2])
-    X = X[1::9]
+    X = X[1::15]
     unlimited = attack(knn, X, threat=norm).distances
     budgets = [0.0, *np.quantile(unlimited, [0.2, 0.5, 0.8]), 2 * unlimited.max()]
     results = [attack(knn, X, threat=ThreatModel(norm, eps=eps)) for eps in budgets]

@@ -15,6 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from certimetric import LMNN, NCA, SCML, CertifiedKNeighborsClassifier, PerturbationLoss
 from certimetric.learners.specs import learner_variants
 
+# Few steps are meant: nothing here asks whether the last one converged.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 LEARNERS = learner_variants(max_iter=50)
 CLASSIFIERS = [CertifiedKNeighborsClassifier(), CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20))]
 SUPERVISED = [learner for learner in LEARNERS if learner.__sklearn_tags__().target_tags.required]

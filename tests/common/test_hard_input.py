@@ -49,6 +49,7 @@ CASES = {name: (X, y) for name, X, y in cases()}
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("learner", LEARNERS, ids=repr)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_finite_and_sound(learner, case):
     X, y = CASES[case]
     fitted = clone(learner).fit(X, y)

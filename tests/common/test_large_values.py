@@ -62,6 +62,7 @@ def test_too_large_values_are_refused(use, limit, value):
 
 
 @cases
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_up_to_the_limit_figures_are_defined(use, limit):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)

@@ -100,6 +100,7 @@ def test_attacks(items, attack):
     assert torch.equal(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:figures under attack change")  # they do, and it is told
 def test_evaluation(items):
     one, other = (evaluate_retrieval(Noisy(), items, attacks=[PGD(BALL, steps=2)]) for _ in range(2))
     assert one.rows == other.rows

@@ -74,6 +74,7 @@ def raw():
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("transformer", AFFINE, ids=repr)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_an_affine_transformer_is_the_metric_of_its_own_transform(raw, transformer, offset):
     X, y = raw[0] + offset, raw[1]
     transformer.fit(X, y)

@@ -62,6 +62,7 @@ def test_is_immutable(metric):
         metric.components[0, 0] = 1.0
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_round_trip_through_a_file(tmp_path, wine):
     X, y = wine
     learned = LMNN(max_iter=10).fit(X, y).metric_
@@ -143,6 +144,7 @@ def test_bad_input_is_named(make, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_as_metric(wine):
     X, y = wine
     learner = LMNN(max_iter=2).fit(X, y)

@@ -34,6 +34,7 @@ def robust_error(learner, split):
 
 
 @pytest.mark.parametrize("name", ["wine", "breast_cancer", pytest.param("digits", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_beats_the_others_in_certified_robust_error(name):
     # The claim of the paper, on bundled data; benchmarks/arml.py has the larger sets.
     data = load(name)
@@ -46,6 +47,7 @@ def test_beats_the_others_in_certified_robust_error(name):
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("loss", ["linear", "hinge", "exponential"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_every_loss_enlarges_radii_in_its_norm(halves, norm, loss):
     assert radius(ARML(loss=loss, norm=norm), halves, norm) > 1.05 * radius(Euclidean(), halves, norm)
 
@@ -74,6 +76,7 @@ def test_mini_batches_have_converged_when_no_direction_is_left(halves):
     assert not slow.converged_
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_units_of_the_data_do_not_matter(halves):
     # Margins are measured in a scale that is read off the data: a thousand times the data, the same metric.
     X_train, y_train = halves[:2]
@@ -82,6 +85,7 @@ def test_units_of_the_data_do_not_matter(halves):
     np.testing.assert_allclose(same / same.trace(), M / M.trace(), atol=1e-4 * np.abs(M / M.trace()).max())
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_small_classes_take_no_wrong_target_neighbours():
     # A class with a single member has no target neighbour, one with two has one: none spills into another class.
     rng = np.random.default_rng(0)
@@ -96,6 +100,7 @@ def test_same_seed_same_metric(halves):
     np.testing.assert_array_equal(*fits)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_low_rank(halves):
     learner = ARML(n_components=2).fit(*halves[:2])
     assert learner.components_.shape == (2, 30)

@@ -71,6 +71,7 @@ def test_threads_change_nothing(wine):
     np.testing.assert_array_equal(LMNN(n_jobs=2).fit(X, y).components_, LMNN().fit(X, y).components_)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_joint_rotation_gives_the_rotated_metric(iris):
     # Distances are all that the objective sees, and the start is the identity.
     X, y = iris
@@ -100,6 +101,7 @@ def test_too_many_neighbors_are_named(iris):
         LMNN(n_neighbors=150).fit(*iris)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_verbose_prints_the_objective(iris, capsys):
     LMNN(max_iter=10, verbose=True).fit(*iris)
     assert "objective" in capsys.readouterr().out

@@ -85,6 +85,7 @@ def test_nca_objective_is_its_definition_and_never_rises(wine):
     assert (np.diff(nca.objective_path_) <= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_nca_keeps_to_its_number_of_steps_and_reports_every_ten(wine, capsys):
     # A ragged last round is reported too, and more steps go on where fewer stopped.
     short, longer = (NCA(max_iter=steps, tol=0, verbose=True).fit(*wine) for steps in (13, 20))
@@ -107,6 +108,7 @@ def test_nca_is_no_worse_than_scikit_learns(iris):
     assert ours.objective_ <= softmax_loss(theirs.components_, X, y) + 1e-4
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_nca_with_the_perturbation_loss_keeps_larger_margins(wine):
     X, y = wine
     triplets = nearest_triplets(X, y, 3, 10)

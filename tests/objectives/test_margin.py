@@ -77,6 +77,7 @@ def test_soft_certificate_is_a_lower_bound_of_the_certificate(sample):
 
 
 @pytest.mark.parametrize("learner", [LMNN, NCA, SCML])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_plugs_into_other_learners(wine, learner):
     X, y = wine
     options = {"random_state": 0} if learner is SCML else {}
