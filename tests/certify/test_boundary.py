@@ -159,3 +159,17 @@ def test_straight_ways_towards_opponents_bound_the_radius_from_above(norm, rng):
         before, after = (x + (1 + push) * step @ program.lift for push in (-1e-9, 1e-9))
         assert reference.predict(reference.embed(after)[0], 1)[0] == y[opponent]
         assert reference.predict(reference.embed(before)[0], 1)[0] != y[opponent]
+
+
+def test_radius_is_no_smaller_than_the_certificate():
+    # Instances of two classes 1e-12 apart: the linear program's step is shorter than what is proven, by 2e-11 of it.
+    L = [[-1.39235952950095, -0.666806919049759], [-4.6696600651508, -2.21800790585841], [0.4780339416, 0.22425652140969]]
+    X = np.array([[-0.45040114132, -0.80466257297], [0.00451097061, -0.94514099350], [-0.33471055767, 0.41286124855]])
+    X = np.vstack([X, X + [[4.6e-13, 1.1e-12], [2.5e-12, -2.3e-13], [8.7e-13, 1.2e-12]]])
+    y = [0, 0, 3, 1, 1, 3]
+    queries = [[-0.2060538267330368, -0.1021889900200863], [-0.3347105576788494, 0.4128612485581999]]
+    metric = MahalanobisMetric.from_components(L)
+    certified = CertifiedKNeighborsClassifier(1, metric=metric, norm="l1").fit(X, y).predict_with_radius(queries)[1]
+    found = minimal_perturbation(metric, X, y, queries, "l1")
+    assert (certified <= found.radii).all() and (found.lower <= found.radii).all()
+    assert (certified > 0).all() and found.proven.all()

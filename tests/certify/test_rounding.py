@@ -367,3 +367,20 @@ def test_radii_depend_neither_on_blocks_nor_on_threads(norm, rng):
         np.testing.assert_array_equal(
             certified_radius(metric, X, y, Q, n_neighbors=3, norm=norm, memory=1, n_jobs=2), radii
         )
+
+
+def test_sizes_near_the_largest_number():
+    # One unit of the metric is a change of about 1e318, which no number holds: a radius that is one, or none at all.
+    X, y = np.array([[1e140, 1.0], [-1e140, -2.0], [3e139, 0.5], [2e139, -0.5]]), [0, 1, 0, 1]
+    metric = MahalanobisMetric.from_components(np.diag([1.0, 1e-178]))
+    norm = resolve_norm("l2").restrict([False, True])
+    knn = CertifiedKNeighborsClassifier(1, metric=metric, norm=norm).fit(X, y)
+    _, radii = knn.predict_with_radius(X)
+    assert (radii > 1e300).all() and np.isfinite(radii).all()
+    changed = X + np.array([0.0, 1e149])
+    np.testing.assert_array_equal(knn.predict(changed), y)
+    found = knn.minimal_perturbation(X)
+    assert (found.lower <= found.radii).all() and (found.lower > 1e300).all()
+    Z, norm = X[:, [1, 1]], resolve_norm("linf").in_units([1e-320, 1e-320])
+    radii = CertifiedKNeighborsClassifier(1, norm=norm).fit(Z, y).predict_with_radius(Z)[1]
+    assert (radii > 1e300).all() and np.isfinite(radii).all()

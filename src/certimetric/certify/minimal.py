@@ -140,7 +140,8 @@ def smallest_changes(
             n_jobs=n_jobs,
         )
     # A radius is the length of dual coordinates: that of the change itself is larger where a matrix was factored.
-    radii = np.ldexp(found.radii * norm.distortion, exponent)
+    with np.errstate(over="ignore"):  # no number is as large
+        radii, tolerance = (np.ldexp(s, exponent) for s in (found.radii * norm.distortion, found.tolerance))
     lower = power_of_two_times(found.lower, exponent)
     proven = found.proven & is_proven(radii, lower)
-    return replace(found, radii=radii, lower=lower, proven=proven, tolerance=np.ldexp(found.tolerance, exponent))
+    return replace(found, radii=radii, lower=lower, proven=proven, tolerance=tolerance)

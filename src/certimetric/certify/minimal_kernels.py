@@ -75,9 +75,10 @@ def minimal_rows(products, points, errors, predicted, exclude, data, radii, lowe
                 continue
             status, q = least_distance(rows, h, tolerance, m, best, eta, active, u, work)
             certificate = dual_certificate(l, own_of_row, u, active, q, errors[i], data, 2.0, space)
-            proven = min(proven, max(bound, certificate))
+            certificate = max(bound, certificate)
+            proven = min(proven, certificate)
             if status == OPTIMAL:
-                size = np.sqrt((eta * eta).sum())
+                size = max(np.sqrt((eta * eta).sum()), certificate)
                 if size < best:
                     best, found = size, l
                     steps[i] = eta

@@ -164,9 +164,12 @@ def _linear_rows(
             eta, active, u = least_norm_in_rounds(rows[:m], h[:m], order, best, tolerance[:m])
             certificate = dual_certificate(l, own_of_row, u, active, len(active), errors[i], data, order, space)
             # The screen's bound stands where the solver gave no multipliers.
-            proven = min(proven, max(certificate, bound))
+            certificate = max(certificate, bound)
+            proven = min(proven, certificate)
             if eta is not None:
-                best, opponents[i] = float(np.linalg.norm(eta, primal_order(order))), l
-                steps[i] = eta
+                # The solver's step may be shorter than what is proven, by as much as its tolerance.
+                size = max(float(np.linalg.norm(eta, primal_order(order))), certificate)
+                if size < best:
+                    best, opponents[i], steps[i] = size, l, eta
         radii[i] = best
         lower[i] = min(radii[i], proven)

@@ -18,6 +18,7 @@ ROUNDOFF = 2.0**-53
 # The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.
 _UNDERFLOW = 1e-150
 _IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are normal numbers
+_LARGEST_EXPONENT = 1022  # of a normal power of two that has a normal inverse
 
 
 class ReferenceSet:
@@ -137,6 +138,7 @@ class ReferenceSet:
         exponent = -_exponent(norm.dual_coordinates(self.metric.components if weights is None else weights))
         if abs(exponent) < _IN_RANGE:
             return norm, 0
+        exponent = max(-_LARGEST_EXPONENT, min(exponent, _LARGEST_EXPONENT))
         return norm.in_units(np.full(self.metric.n_features, np.ldexp(1.0, exponent))), exponent
 
     def growth(self, norm: Norm) -> tuple[float, float]:
@@ -252,7 +254,8 @@ def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> Mahalanobis
 
 def power_of_two_times(sizes: Array, exponent: int) -> Array:
     """``2^exponent`` times the sizes, rounded down where that is not exact."""
-    scaled = np.ldexp(sizes, exponent)
+    with np.errstate(over="ignore"):  # the next line's business
+        scaled = np.ldexp(sizes, exponent)
     scaled = np.where(np.isinf(scaled) & np.isfinite(sizes), np.finfo(float).max, scaled)
     inexact = (scaled < np.finfo(float).tiny) & (scaled > 0.0)
     return np.where(inexact, np.nextafter(scaled, 0.0), scaled)
