@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -64,6 +65,10 @@ class Certifier(ABC):
     @abstractmethod
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
         """Certify queries against a gallery in which none finds an item of its own id or, if given, its own group."""
+
+    def futile(self) -> str | None:
+        """Why nothing can be certified with these settings, whatever the model: one sentence; else None."""
+        return None
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor."""
@@ -244,6 +249,8 @@ def certify_retrieval(
     certifier = make_certifier(method, **settings) if isinstance(method, str) else method
     if not isinstance(method, str) and settings:
         raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
+    if reason := certifier.futile():
+        warnings.warn(reason, UserWarning, stacklevel=3)  # beyond the frame of `seeded`
     items = queries if gallery is None else gallery
     queries = with_own_ids(queries, items)
     chosen = with_positive(queries, items)
