@@ -110,6 +110,34 @@ def test_a_run_and_a_factory(run, here):
     assert "<h1>Two of mine</h1>" in (here / "again.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("kind", ["pictures", "embeddings"])
+def test_another_audit_gets_a_folder_of_its_own(run, here, kind):
+    asked, eps = {
+        "pictures": (
+            ["-m", "own=mine:small", "--images", "digits", "--attack", "fgsm", "--check-queries", "0"],
+            "8/255",
+        ),
+        "embeddings": (["-m", "vectors.npz"], "0.3"),
+    }[kind]
+    asked = [*asked, "--queries", "20"]
+    first, name = run("audit", *asked), {"pictures": "digits", "embeddings": "vectors"}[kind]
+    assert first.code == 0, first.err
+    whole = here / "certimetric-audit"
+    before = (whole / name / "report.html").read_bytes()
+    for _ in range(2):
+        other = run("audit", *asked, "--eps", eps)
+        assert f"{name}-2/report.html" in other.out.replace("\\", "/")
+    assert (whole / name / "report.html").read_bytes() == before
+    assert not (whole / f"{name}-3").exists()
+    refused = run("audit", *asked, "--seed", "1", "--out", whole / name)
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "holds the report of another audit" in refused.err
+    assert (whole / name / "report.html").read_bytes() == before
+    again = run("audit", *asked, "--out", whole / name)
+    assert again.code == 0 and (kind == "embeddings" or "0 cells computed" in again.out)
+
+
 def test_empirical_robustness_score(run, here):
     done = run("audit", "-m", "own=mine:small", *QUICK, "--ers")
     assert done.code == 0, done.err
@@ -149,6 +177,7 @@ def test_changed_code_of_a_factory_is_audited_anew(run, here, monkeypatch):
     assert "4 cells computed, 0 reused" in first.out
     (here / "mine.py").write_text(MINE.replace("nn.Linear(64, 8)", "nn.Linear(64, 8), nn.Tanh()"))
     monkeypatch.delitem(sys.modules, "mine")
+    (here / "certimetric-audit" / "digits" / "results.json").unlink()  # its report may be written over
     assert "2 cells computed, 2 reused" in run("audit", "-m", "own=mine:small", *QUICK).out
 
 

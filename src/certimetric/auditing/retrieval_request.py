@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,13 @@ class RetrievalRequest:
     def with_model(self) -> tuple[Subject, ...]:
         """The subjects but for raw pixels."""
         return tuple(subject for subject in self.subjects if subject.name != PIXELS)
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Digest of queries and gallery, for which every picture is read, once."""
+        from certimetric.auditing.retrieval_cells import data_hash
+
+        return data_hash(self)
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
