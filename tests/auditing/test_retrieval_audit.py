@@ -447,7 +447,7 @@ def test_models_without_gradients_are_audited(data, guard):
 
 SETTINGS = {
     "no model": ({"models": {}}, "at least one model"),
-    "not a model": ({"models": {"text": "resnet"}}, "'text' must be a torch.nn.Module"),
+    "not a model": ({"models": {"text": "resnet"}}, "'text' must be a Module or a callable"),
     "name of the baseline": ({"models": {"raw pixels": network()}}, "may be called 'raw pixels'"),
     "norm": ({"norm": "l1"}, "norm .* 'l1'"),
     "attack": ({"attacks": ["pgd", "magic"]}, "'magic'"),

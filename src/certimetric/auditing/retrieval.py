@@ -70,8 +70,9 @@ def audit_retrieval(
 
     Parameters
     ----------
-    models : mapping of str to Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    models : mapping of str to Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
+        such as a function of arrays, is attacked by "square" only.
     queries : ImageSet
     gallery : ImageSet, default=None
         None for the queries themselves; a query is never its own result, nor is an item of its group, see
