@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 
 from certimetric.deep.callables import Called
 from certimetric.deep.freeze import frozen
-from certimetric.deep.models import EmbeddingNetwork
+from certimetric.deep.models import EmbeddingNetwork, unit
 from certimetric.deep.operator_norms import convolution_norm, rounding, spectral_norm
 from certimetric.deep.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
 
@@ -62,7 +62,7 @@ class OnSphere(nn.Module):
     """Embeddings scaled to length 1: what an :class:`EmbeddingNetwork` does last, unless told otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.normalize(x, dim=1)
+        return unit(x)
 
 
 @torch.no_grad()
