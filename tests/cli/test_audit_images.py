@@ -138,6 +138,28 @@ def test_another_audit_gets_a_folder_of_its_own(run, here, kind):
     assert again.code == 0 and (kind == "embeddings" or "0 cells computed" in again.out)
 
 
+def test_ids_and_groups_of_a_file_of_pictures_count(run, here):
+    """Every picture twice, once a little darker: by its id, or in its group, a query does not find itself."""
+    rng = np.random.default_rng(0)
+    one = rng.random((20, 1, 8, 8))
+    arrays = {"images": np.concatenate([one, 0.9 * one]), "labels": np.tile(np.arange(20) % 4, 2)}
+    arrays["zero_shot_test"] = arrays["labels"] >= 2
+    twins = np.tile(np.arange(20), 2)
+    for name, known in (
+        ("plain", {}),
+        ("ids", {"ids": twins}),
+        ("groups", {"groups": np.char.add("c", twins.astype(str))}),
+    ):
+        np.savez(here / f"{name}.npz", **arrays, **known)
+        images = ["--images", f"{name}.npz", "--attack", "fgsm", "--check-queries", "0", "--eps", "8/255"]
+        done = run("audit", "-m", "own=mine:small", *images)
+        assert done.code == 0, done.err
+        told = document(here / "certimetric-audit" / name)
+        assert told["data"]["n_groups"] == (10 if name == "groups" else None)
+        recall = told["learners"][-1]["clean"]["recall_at_1"]["mean"]
+        assert (recall == 1.0) == (name == "plain")
+
+
 def test_empirical_robustness_score(run, here):
     done = run("audit", "-m", "own=mine:small", *QUICK, "--ers")
     assert done.code == 0, done.err

@@ -68,8 +68,9 @@ def audit_images(
     source = "; ".join([f"{images}, test side" if root is None else f"{images} in {root}, test side", *data.remarks])
     # A folder of pictures goes by its own name.
     name = data.name if data.name != "folder" else Path(images if root is None else root).resolve().name or data.name
-    known: Any = None if groups is None else _groups(data.images, groups)
-    queries = ImageSet(data.images, torch.from_numpy(data.labels), groups=known)
+    known: Any = data.groups if groups is None else _groups(data.images, groups)
+    ids: Any = data.ids
+    queries = ImageSet(data.images, torch.from_numpy(data.labels), ids, known)
     asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under", "certify")}
     request = make_request(
         {},
