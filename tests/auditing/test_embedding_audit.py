@@ -281,6 +281,26 @@ def test_digest_tells_queries_apart():
     assert len(found) == 2
 
 
+def test_the_report_of_another_audit_is_not_written_over(tmp_path):
+    points, labels = clouds()
+    given = Embeddings.from_arrays(points, labels)
+    audit_embeddings({"m": given}, out=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for models, options, told in (
+        ({"m": given}, {"eps": [0.3]}, "with other eps"),
+        ({"m": given}, {"n_queries": 5}, "with n_queries"),
+        ({"m": given}, {"seed": 1}, "with seed 0, not 1"),
+        ({"m": Embeddings.from_arrays(points + 1, labels)}, {}, "with other models"),
+        ({"m": Embeddings.from_arrays(points, labels, groups=np.arange(len(labels)) % 5)}, {}, "with other data"),
+    ):
+        with pytest.raises(ValueError, match="holds the report of another audit") as caught:
+            audit_embeddings(models, out=tmp_path, **options)
+        assert told in str(caught.value)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    judged = audit_embeddings({"m": given}, out=tmp_path, fail_under="attacked@0.2=0")  # another size, the same audit
+    assert len(judged.document["thresholds"]) == 1
+
+
 WRONG = {
     "no model": ({}, {}, "at least one"),
     "radius": (None, {"eps": [-1.0]}, "eps"),

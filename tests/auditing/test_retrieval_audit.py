@@ -203,6 +203,7 @@ def test_ids_and_groups_are_the_word_of_the_user(data):
 
 def test_cells_know_the_groups(data, tmp_path):
     quick(Given(project), data, out=tmp_path)
+    (tmp_path / "results.json").unlink()  # its report may be written over
     grouped = ImageSet(data.images, data.labels, groups=torch.arange(60) % 5)
     assert cells(quick(Given(project), grouped, out=tmp_path)) == (4, 0)
 
@@ -346,19 +347,49 @@ def without_normalisation():
 @pytest.mark.parametrize("change", [changed_weights, without_normalisation])
 def test_another_model_of_the_same_name_reuses_nothing(data, tmp_path, change):
     quick(network(), data, out=tmp_path)
+    (tmp_path / "results.json").unlink()  # its report may be written over
     assert cells(quick(change(), data, out=tmp_path)) == (2, 2)  # what is kept is of raw pixels
 
 
 def test_another_forward_pass_reuses_nothing(data, tmp_path):
     quick(Given(project), data, out=tmp_path)
+    (tmp_path / "results.json").unlink()  # its report may be written over
     assert cells(quick(Given(lambda self, x: project(self, x.sqrt())), data, out=tmp_path)) == (2, 2)
 
 
 def test_other_data_and_settings_reuse_nothing(data, tmp_path):
     quick(network(), data, out=tmp_path)
-    assert cells(quick(network(), ImageSet(data.images * 0.9, data.labels), out=tmp_path)) == (4, 0)
-    assert cells(quick(network(), data, out=tmp_path, eps=[0.06])) == (2, 2)
-    assert cells(quick(network(), data, out=tmp_path, seed=1)) == (2, 2)
+    darker = ImageSet(data.images * 0.9, data.labels)
+    for queries, options, found in ((darker, {}, (4, 0)), (data, {"eps": [0.06]}, (2, 2)), (data, {"seed": 1}, (2, 2))):
+        (tmp_path / "results.json").unlink()  # its report may be written over
+        assert cells(quick(network(), queries, out=tmp_path, **options)) == found
+
+
+def test_the_report_of_another_audit_is_not_written_over(data, tmp_path):
+    quick(Given(project), data, out=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    grouped = ImageSet(data.images, data.labels, groups=torch.arange(60) % 5)
+    for change, told in (
+        ({"norm": "l2"}, "with norm linf, not l2"),
+        ({"eps": [0.05, 0.1], "report_eps": 0.05}, "with other eps"),
+        ({"attacks": ["pgd"]}, "with other attacks"),
+        ({"n_queries": 10}, "with other data"),  # those that are drawn
+        ({"n_checked": 5}, "with n_checked 0, not 5"),
+        ({"seed": 1}, "with seed 0, not 1"),
+        ({"ers": True}, "with ers False, not True"),
+        ({"certify": "interval"}, "with certify none, not interval"),
+        ({"class_names": list("abcd")}, "with other class_names"),
+        ({"queries": grouped}, "with other data"),
+        ({"models": changed_weights()}, "with other models"),
+        ({"models": Given(lambda self, x: project(self, x.sqrt()))}, "with other models"),  # of the same weights
+    ):
+        with pytest.raises(ValueError, match="holds the report of another audit") as caught:
+            quick(**{"models": Given(project), "queries": data, "out": tmp_path, **change})
+        assert told in str(caught.value)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    # What does not change figures makes no other audit.
+    judged = quick(Given(project), data, out=tmp_path, fail_under="recall=0")
+    assert cells(judged) == (0, 4) and len(judged.document["thresholds"]) == 1
 
 
 def test_digest_of_models_of_any_type():
@@ -416,7 +447,7 @@ def test_models_without_gradients_are_audited(data, guard):
 
 SETTINGS = {
     "no model": ({"models": {}}, "at least one model"),
-    "not a model": ({"models": {"text": "resnet"}}, "'text' must be a torch.nn.Module"),
+    "not a model": ({"models": {"text": "resnet"}}, "'text' must be a Module or a callable"),
     "name of the baseline": ({"models": {"raw pixels": network()}}, "may be called 'raw pixels'"),
     "norm": ({"norm": "l1"}, "norm .* 'l1'"),
     "attack": ({"attacks": ["pgd", "magic"]}, "'magic'"),

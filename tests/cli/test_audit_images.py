@@ -110,6 +110,56 @@ def test_a_run_and_a_factory(run, here):
     assert "<h1>Two of mine</h1>" in (here / "again.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("kind", ["pictures", "embeddings"])
+def test_another_audit_gets_a_folder_of_its_own(run, here, kind):
+    asked, eps = {
+        "pictures": (
+            ["-m", "own=mine:small", "--images", "digits", "--attack", "fgsm", "--check-queries", "0"],
+            "8/255",
+        ),
+        "embeddings": (["-m", "vectors.npz"], "0.3"),
+    }[kind]
+    asked = [*asked, "--queries", "20"]
+    first, name = run("audit", *asked), {"pictures": "digits", "embeddings": "vectors"}[kind]
+    assert first.code == 0, first.err
+    whole = here / "certimetric-audit"
+    before = (whole / name / "report.html").read_bytes()
+    for _ in range(2):
+        other = run("audit", *asked, "--eps", eps)
+        assert f"{name}-2/report.html" in other.out.replace("\\", "/")
+    assert (whole / name / "report.html").read_bytes() == before
+    assert not (whole / f"{name}-3").exists()
+    refused = run("audit", *asked, "--seed", "1", "--out", whole / name)
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+    assert "holds the report of another audit" in refused.err
+    assert (whole / name / "report.html").read_bytes() == before
+    again = run("audit", *asked, "--out", whole / name)
+    assert again.code == 0 and (kind == "embeddings" or "0 cells computed" in again.out)
+
+
+def test_ids_and_groups_of_a_file_of_pictures_count(run, here):
+    """Every picture twice, once a little darker: by its id, or in its group, a query does not find itself."""
+    rng = np.random.default_rng(0)
+    one = rng.random((20, 1, 8, 8))
+    arrays = {"images": np.concatenate([one, 0.9 * one]), "labels": np.tile(np.arange(20) % 4, 2)}
+    arrays["zero_shot_test"] = arrays["labels"] >= 2
+    twins = np.tile(np.arange(20), 2)
+    for name, known in (
+        ("plain", {}),
+        ("ids", {"ids": twins}),
+        ("groups", {"groups": np.char.add("c", twins.astype(str))}),
+    ):
+        np.savez(here / f"{name}.npz", **arrays, **known)
+        images = ["--images", f"{name}.npz", "--attack", "fgsm", "--check-queries", "0", "--eps", "8/255"]
+        done = run("audit", "-m", "own=mine:small", *images)
+        assert done.code == 0, done.err
+        told = document(here / "certimetric-audit" / name)
+        assert told["data"]["n_groups"] == (10 if name == "groups" else None)
+        recall = told["learners"][-1]["clean"]["recall_at_1"]["mean"]
+        assert (recall == 1.0) == (name == "plain")
+
+
 def test_empirical_robustness_score(run, here):
     done = run("audit", "-m", "own=mine:small", *QUICK, "--ers")
     assert done.code == 0, done.err
@@ -149,6 +199,7 @@ def test_changed_code_of_a_factory_is_audited_anew(run, here, monkeypatch):
     assert "4 cells computed, 0 reused" in first.out
     (here / "mine.py").write_text(MINE.replace("nn.Linear(64, 8)", "nn.Linear(64, 8), nn.Tanh()"))
     monkeypatch.delitem(sys.modules, "mine")
+    (here / "certimetric-audit" / "digits" / "results.json").unlink()  # its report may be written over
     assert "2 cells computed, 2 reused" in run("audit", "-m", "own=mine:small", *QUICK).out
 
 

@@ -140,6 +140,26 @@ def test_damaged_pictures_are_skipped_and_counted(tmp_path, rng):
     assert load_images(path, "test", skip_corrupt=True).remarks == ()
 
 
+def test_ids_and_groups_are_those_of_the_rows(tmp_path, rng):
+    jpeg, offsets = jpegs(rng, 8)
+    jpeg = jpeg.copy()
+    jpeg[offsets[4] : offsets[5]] = 0
+    paths = np.array([f"{row}.png" for row in range(8)])
+    path = saved(tmp_path, jpeg=jpeg, offsets=offsets, labels=LABELS, ids=paths, groups=np.arange(8) % 3)
+    test = load_images(path, "test")
+    assert (test.ids.tolist(), test.groups.tolist()) == (["0.png", "3.png", "5.png", "7.png"], [0, 0, 2, 1])
+    with pytest.warns(UserWarning, match="skipped"):
+        train = load_images(path, "train", skip_corrupt=True)
+    assert (train.ids.tolist(), train.groups.tolist()) == (["1.png", "2.png", "6.png"], [1, 2, 0])
+    plain = load_images(saved(tmp_path, images=np.zeros((8, 2, 2)), labels=LABELS))
+    assert plain.ids is None and plain.groups is None
+    for name, wrong in (("ids", np.arange(7)), ("groups", np.arange(8.0))):
+        with pytest.raises(
+            ValueError, match=f"{name} of .*some.npz' must be one whole number or name for each of the 8"
+        ):
+            load_images(saved(tmp_path, images=np.zeros((8, 2, 2)), labels=LABELS, **{name: wrong}))
+
+
 FINE = {"images": np.zeros((8, 4, 4)), "labels": LABELS}
 
 

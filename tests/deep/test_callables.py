@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from torch import nn  # noqa: E402
 
+from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     APGD,
     FGSM,
@@ -15,6 +16,7 @@ from certimetric.deep import (  # noqa: E402
     LinfBall,
     NESAttack,
     SquareAttack,
+    certify_retrieval,
     embed,
     empirical_robustness_score,
     evaluate_retrieval,
@@ -73,8 +75,44 @@ def test_the_module_of_a_method_is_known(items, network):
     assert encoder.training
 
 
+@pytest.mark.parametrize("function", [as_arrays, lambda images: images.flatten(1)])
+def test_functions_are_certified_by_what_they_give(items, function):
+    for statistic in ("vote", "embedding"):
+        options = {"method": "smoothing", "sigma": 0.5, "statistic": statistic, "n_samples": 40, "with_pixels": False}
+        expected = certify_retrieval(nn.Flatten(), items, **options)
+        found = certify_retrieval(function, items, **options)
+        assert found.radii.tolist() == expected.radii.tolist()
+        assert found.predictions.tolist() == expected.predictions.tolist()
+    for method in ("lipschitz", "interval"):
+        with pytest.raises(ValueError, match="Module only, got function; smoothing certifies any callable"):
+            certify_retrieval(function, items, method=method)
+
+
+def test_functions_are_audited(items):
+    options = {"eps": [0.1], "attacks": ["square"], "n_checked": 4}
+    (expected, _), (found, _) = (
+        audit_retrieval({"m": model}, items, **options).document["learners"] for model in (nn.Flatten(), as_arrays)
+    )
+    assert (found["clean"], found["attacked"]) == (expected["clean"], expected["attacked"])
+    checks = audit_retrieval({"m": as_arrays}, items, **options).document["checks"]
+    told = {entry["code"]: entry for entry in checks if entry["learner"] == "m"}
+    assert {code for code, entry in told.items() if "without gradients" in entry["message"]} == {
+        "CR101",
+        "CR102",
+        "CR104",
+    }
+    assert told["CR101"]["severity"] == "not applicable" and told["CR106"]["severity"] == "passed"
+    with pytest.raises(TypeError, match="no gradients: give a Module"):
+        audit_retrieval({"m": as_arrays}, items, eps=[0.1], n_checked=0)
+
+
 def test_what_cannot_be_called_is_named(items):
-    for use in (lambda: embed("resnet", items.images), lambda: evaluate_retrieval(None, items)):
+    for use in (
+        lambda: embed("resnet", items.images),
+        lambda: evaluate_retrieval(None, items),
+        lambda: certify_retrieval("resnet", items, method="smoothing"),
+        lambda: certify_retrieval("resnet", items),
+    ):
         with pytest.raises(TypeError, match="model must be a Module or a callable that embeds images, got"):
             use()
 

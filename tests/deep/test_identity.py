@@ -285,3 +285,12 @@ def test_one_file_in_two_folders(tmp_path):
     # By their whole paths they are different files: that is the user's word, too.
     apart_ = [ImageSet(ImageFiles(some, 8), known, some) for some, known in zip(paths, labels)]
     assert quietly(row, grey, *apart_)["map"] > found["map"]
+
+
+def test_names_on_one_side_and_numbers_on_the_other_are_one_sentence(data, linear):
+    numbered, named = ImageSet(*data), ImageSet(data[0], [f"digit {label}" for label in data[1].tolist()])
+    for evaluate in (evaluate_retrieval, certify_retrieval, empirical_robustness_score):
+        with pytest.raises(ValueError, match="labels of queries are names and those of the gallery are numbers"):
+            evaluate(linear, named, numbered)
+        with pytest.raises(ValueError, match="labels of the gallery are names and those of queries are numbers"):
+            evaluate(linear, numbered, named)

@@ -107,14 +107,25 @@ def test_the_least_number_of_draws_is_the_least(alpha):
     assert off[0] < 2.0
 
 
-def test_draws_that_can_certify_nothing_are_refused_before_the_work():
+@pytest.mark.parametrize("options, least", [({"n_samples": 9}, 10), ({"n_samples": 5, "statistic": "embedding"}, 6)])
+def test_draws_that_can_certify_nothing_are_told_before_the_work(options, least):
     class Never(nn.Module):
         def forward(self, images):
             raise AssertionError("no pass through the model is needed to tell")
 
-    for options, least in (({"n_samples": 9}, 10), ({"n_samples": 5, "statistic": "embedding"}, 6)):
-        with pytest.raises(ValueError, match=f"can certify nothing at alpha = 0.001.* at least {least} are needed"):
-            certify_retrieval(Never(), queries(), GALLERY, method="smoothing", sigma=SIGMA, **options)
+    told = f"can certify nothing at alpha = 0.001.* at least {least} are needed"
+    made = SmoothingCertifier(sigma=SIGMA, **options)
+    for given in ({"method": "smoothing", "sigma": SIGMA, **options}, {"method": made}):
+        with pytest.warns(UserWarning, match=told) as caught, pytest.raises(AssertionError, match="no pass"):
+            certify_retrieval(Never(), queries(), GALLERY, **given)
+        assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match=told):  # and it is true: nothing is certified
+        found = certify_retrieval(nn.Flatten(), queries(), GALLERY, method="smoothing", sigma=SIGMA, **options)
+    assert found.abstained.all() and not found.radii.any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_as_few_draws_as_can_certify_something_do():
     found = certify_retrieval(nn.Flatten(), queries(), GALLERY, method="smoothing", sigma=0.1, n_samples=10)
     assert not found.abstained[-1] and found.radii[-1] > 0
 

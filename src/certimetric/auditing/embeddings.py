@@ -22,6 +22,7 @@ from certimetric.auditing.retrieval_summary import Scores, estimate, per_class
 from certimetric.auditing.retrieval_verdict import conclude, judge_thresholds, recommend
 from certimetric.auditing.run import describe_machine, describe_versions
 from certimetric.auditing.runner import prepare_folder
+from certimetric.auditing.saved import refuse_other_report
 from certimetric.auditing.thresholds import parse_threshold
 from certimetric.certify.minimal import smallest_changes
 from certimetric.certify.reference import ReferenceSet
@@ -81,7 +82,7 @@ def audit_embeddings(
         Thresholds on ``recall``, ``map`` or ``attacked@EPS``; see :func:`certimetric.auditing.audit_retrieval`. Without
         any the status is never PASS.
     out : path, default=None
-        Folder for ``report.html`` and ``results.json``.
+        Folder for ``report.html`` and ``results.json``; one with the report of another audit is refused.
     command, title : str, optional
         What the report tells as its command, and its heading.
     progress : bool, default=False
@@ -93,8 +94,8 @@ def audit_embeddings(
     Raises
     ------
     ValueError
-        If models embed different pictures, if no query has another picture of its class, or if radii or thresholds do
-        not fit.
+        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
+        not fit, or if the folder holds the report of an audit with other options.
 
     Examples
     --------
@@ -114,7 +115,9 @@ def audit_embeddings(
     known = _known(models)
     rows = _drawn(known, n_queries, seed)
     seen = {key: _Seen.of(given, known, rows) for key, given in models.items()}
+    options = embedding_options(models, eps=eps, report_eps=report_eps, n_queries=n_queries, seed=seed)
     if out is not None:
+        refuse_other_report(Path(out), options)
         prepare_folder(Path(out))
     clean: dict[str, Scores] = {}
     radii: dict[str, NDArray[np.float64]] = {}
@@ -163,6 +166,7 @@ def audit_embeddings(
         "verdict": conclude(protocol, learners, checks, thresholds, recommended),
         "reproduction": {
             "command": command or f"certimetric.auditing.audit_embeddings({{…}}, eps={list(sizes)}, seed={seed})",
+            "options": options,
             "started": started.isoformat(timespec="seconds"),
             "wall_seconds": time.perf_counter() - clock,
             "versions": describe_versions(_PACKAGES),
@@ -175,6 +179,29 @@ def audit_embeddings(
     if out is not None:
         result.save(out, title=title)
     return result
+
+
+def embedding_options(
+    models: Mapping[str, Embeddings],
+    *,
+    eps: Sequence[float] | None,
+    report_eps: float | None,
+    n_queries: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
+    first = next(iter(models.values()))
+    known = (first.labels, first.query_labels, first.ids, first.query_ids, first.groups, first.query_groups)
+    radii = None if eps is None else checked_radii(eps, report_eps)
+    return {
+        "data": [None if part is None else _digest(part) for part in known],
+        "class_names": list(first.class_names),
+        "models": [[key, _digest(*_arrays(given))] for key, given in models.items()],
+        "eps": None if radii is None else list(radii[0]),
+        "report_eps": None if radii is None else radii[1],
+        "n_queries": min(n_queries, len(first.gallery if first.queries is None else first.queries)),
+        "seed": seed,
+    }
 
 
 def _same_pictures(models: Mapping[str, Embeddings]) -> Embeddings:

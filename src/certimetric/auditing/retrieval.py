@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.progress import progress_bar
-from certimetric.auditing.retrieval_cells import SCORES, Cells, Scores
-from certimetric.auditing.retrieval_certificates import certify_subject, check_certificates, tell
+from certimetric.auditing.retrieval_cells import SCORES, Cells, Scores, model_hash, probe_distances
+from certimetric.auditing.retrieval_certificates import certifiers, certify_subject, check_certificates, tell
 from certimetric.auditing.retrieval_checks import beaten_by_pixels, run_checks
 from certimetric.auditing.retrieval_ers import N_GOALS, robustness_score, score_protocol
 from certimetric.auditing.retrieval_evidence import embedding_map, examples
@@ -33,6 +33,7 @@ from certimetric.auditing.retrieval_summary import estimate, per_class
 from certimetric.auditing.retrieval_verdict import conclude, judge_thresholds, recommend
 from certimetric.auditing.run import describe_machine, describe_versions
 from certimetric.auditing.runner import prepare_folder
+from certimetric.auditing.saved import refuse_other_report
 from certimetric.geometry.threads import threads_for_pictures
 from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
 
@@ -69,8 +70,9 @@ def audit_retrieval(
 
     Parameters
     ----------
-    models : mapping of str to Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    models : mapping of str to Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
+        such as a function of arrays, is attacked by "square" only.
     queries : ImageSet
     gallery : ImageSet, default=None
         None for the queries themselves; a query is never its own result, nor is an item of its group, see
@@ -106,7 +108,7 @@ def audit_retrieval(
         ``report_eps``, by that or by smoothing, whichever certifies more.
     out : path, default=None
         Folder for ``report.html``, ``results.json`` and what was computed so far: a run that was stopped goes on from
-        there.
+        there. One with the report of another audit is refused.
     progress : bool, default=False
         Show a progress bar on stderr.
 
@@ -117,7 +119,8 @@ def audit_retrieval(
     Raises
     ------
     TypeError, ValueError
-        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), or settings that do not fit.
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
 
     References
     ----------
@@ -166,7 +169,9 @@ def run_retrieval_audit(
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
+    options = retrieval_options(request)
     if folder is not None:
+        refuse_other_report(folder, options)
         prepare_folder(folder, "cells")
     training = {subject.name: subject.model.training for subject in request.subjects}
     cells = Cells(request, folder)
@@ -232,6 +237,7 @@ def run_retrieval_audit(
         "verdict": conclude(protocol, learners, checks, thresholds, recommended),
         "reproduction": {
             "command": command or _call(request),
+            "options": options,
             "started": started.isoformat(timespec="seconds"),
             "wall_seconds": time.perf_counter() - clock,
             "versions": describe_versions(_PACKAGES),
@@ -244,6 +250,27 @@ def run_retrieval_audit(
     if folder is not None:
         result.save(folder, title=title)
     return result
+
+
+def retrieval_options(request: RetrievalRequest) -> dict[str, Any]:
+    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
+    return {
+        "data": request.data_sha256,
+        "class_names": list(request.class_names),
+        "models": [
+            [subject.name, model_hash(subject), probe_distances(subject, request)] for subject in request.with_model
+        ],
+        "norm": request.norm,
+        "eps": list(request.eps),
+        "report_eps": request.report_eps,
+        "attacks": list(request.attacks),
+        "n_queries": len(request.queries),
+        "n_checked": request.n_checked,
+        "seed": request.seed,
+        "ers": request.ers,
+        "certify": str(request.certify).lower(),
+        "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
+    }
 
 
 def _scores(

@@ -47,7 +47,7 @@ class Cells:
         self.request = request
         self.folder = None if folder is None else folder / "cells"
         self.computed = self.reused = 0
-        self.data = data_hash(request)
+        self.data = request.data_sha256
         self.models = {subject.name: model_hash(subject) for subject in request.subjects}
         self._probes = {subject.name: probe_hash(subject, request) for subject in request.subjects}
 
@@ -142,6 +142,12 @@ def probe_hash(subject: Subject, request: RetrievalRequest) -> str:
     embeddings = embedded(subject, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
     scale = float(embeddings.abs().max()) or 1.0
     return hashlib.sha256(_bytes((1e3 * embeddings / scale).round() + 0.0)).hexdigest()
+
+
+def probe_distances(subject: Subject, request: RetrievalRequest) -> list[str]:
+    """What a model makes of some queries: distances of the first to the others, in two digits, lest rounding count."""
+    embeddings = embedded(subject, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
+    return [f"{float(distance):.2g}" for distance in (embeddings[1:] - embeddings[0]).norm(dim=1)]
 
 
 def data_hash(request: RetrievalRequest) -> str:

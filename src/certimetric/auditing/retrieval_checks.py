@@ -13,6 +13,7 @@ from torch import Tensor
 
 from certimetric.auditing.retrieval_request import RetrievalRequest, Subject
 from certimetric.deep import PGD, ImageSet, Index, SquareAttack
+from certimetric.deep.callables import NoGradients
 from certimetric.deep.identity import digests
 from certimetric.deep.reliability import FEW_ZEROS, gradient_trouble, unsteadiness
 from certimetric.report.document import PIXELS
@@ -98,7 +99,10 @@ def run_checks(
             if each.attacks and not len(rows):
                 verdict: Verdict = ("skipped", subject.name, "No queries were set aside for checks with attacks.")
             else:
-                verdict = each.run(probed)
+                try:
+                    verdict = each.run(probed)
+                except NoGradients:
+                    verdict = ("not applicable", subject.name, "The model is a function without gradients.")
             told.append(_entry(each.code, each.title, verdict))
     told += [
         _entry("CR109", DATA_CHECKS["CR109"], equal_pictures(request, indices[PIXELS])),

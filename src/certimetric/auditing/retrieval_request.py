@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,6 +85,13 @@ class RetrievalRequest:
         """The subjects but for raw pixels."""
         return tuple(subject for subject in self.subjects if subject.name != PIXELS)
 
+    @cached_property
+    def data_sha256(self) -> str:
+        """Digest of queries and gallery, for which every picture is read, once."""
+        from certimetric.auditing.retrieval_cells import data_hash
+
+        return data_hash(self)
+
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
         from certimetric.deep import L2Ball, LinfBall
@@ -136,6 +144,7 @@ def make_request(
     from torch import nn
 
     from certimetric.deep import ImageSet
+    from certimetric.deep.callables import as_module
     from certimetric.deep.embeddings import labels_by_position
     from certimetric.deep.identity import same_pictures
     from certimetric.deep.retrieval import with_positive
@@ -143,9 +152,12 @@ def make_request(
     named = [*subjects, *(Subject(key, model, type(model).__name__) for key, model in models.items())]
     if not named:
         raise ValueError("models must hold at least one model")
-    for subject in named:
+    for i, subject in enumerate(named):
+        if not isinstance(subject.model, nn.Module) and not callable(subject.model):
+            given = type(subject.model).__name__
+            raise TypeError(f"model {subject.name!r} must be a Module or a callable that embeds images, got {given}")
         if not isinstance(subject.model, nn.Module):
-            raise TypeError(f"model {subject.name!r} must be a torch.nn.Module, got {type(subject.model).__name__}")
+            named[i] = replace(subject, model=as_module(subject.model))
     names = [subject.name for subject in named]
     if PIXELS in names:
         raise ValueError(f"no model may be called {PIXELS!r}: the pictures themselves are in every comparison")

@@ -8,11 +8,9 @@ from typing import Any
 
 from certimetric.auditing.retrieval_certificates import CODE, certified_recall
 from certimetric.auditing.thresholds import Threshold
-from certimetric.auditing.verdict import counted
+from certimetric.auditing.verdict import NO_STANDARD, counted, overall_status
 from certimetric.report.document import PIXELS
 from certimetric.report.formatting import size_name
-
-NO_STANDARD = "no threshold was declared, so nothing is passed"
 
 Learner = Mapping[str, Any]
 _NORMS = {"linf": "l∞", "l2": "l2"}
@@ -107,7 +105,7 @@ def conclude(
     if others := [entry for entry in issues if entry not in broken]:
         titles = ", ".join(dict.fromkeys(str(entry["title"]).lower() for entry in others))
         parts.append(f"{counted(len(others), 'reliability check')} found an issue ({titles})")
-    status = "FAIL" if missed or broken else "WARN" if issues else "PASS" if thresholds else "REPORT"
+    status = overall_status(bool(missed or broken), bool(issues), bool(thresholds))
     if status == "REPORT":
         parts.append(NO_STANDARD)
     return {"status": status, "sentence": "; ".join(parts) + "."}

@@ -55,9 +55,10 @@ def audit_images(
         raise ValueError("--model needs --images: an image set by name, a folder or an .npz file")
     import torch
 
-    from certimetric.auditing.retrieval import run_retrieval_audit
+    from certimetric.auditing.retrieval import retrieval_options, run_retrieval_audit
     from certimetric.auditing.retrieval_request import DEFAULT_ATTACKS, make_request
     from certimetric.auditing.runner import prepare_folder
+    from certimetric.auditing.saved import own_folder
     from certimetric.datasets.images import load_images
     from certimetric.deep import ImageSet
 
@@ -67,8 +68,9 @@ def audit_images(
     source = "; ".join([f"{images}, test side" if root is None else f"{images} in {root}, test side", *data.remarks])
     # A folder of pictures goes by its own name.
     name = data.name if data.name != "folder" else Path(images if root is None else root).resolve().name or data.name
-    known: Any = None if groups is None else _groups(data.images, groups)
-    queries = ImageSet(data.images, torch.from_numpy(data.labels), groups=known)
+    known: Any = data.groups if groups is None else _groups(data.images, groups)
+    ids: Any = data.ids
+    queries = ImageSet(data.images, torch.from_numpy(data.labels), ids, known)
     asked = {key: shared.pop(key) for key in ("eps", "seed", "fail_under", "certify")}
     request = make_request(
         {},
@@ -84,7 +86,7 @@ def audit_images(
         ers=ers,
         **asked,
     )
-    folder = out or Path("certimetric-audit") / name
+    folder = out or own_folder(Path("certimetric-audit") / name, retrieval_options(request))
     prepare_folder(folder, "cells")
     return run_retrieval_audit(request, out=folder, **shared), folder
 
@@ -92,12 +94,16 @@ def audit_images(
 def _audit_embeddings(
     named: dict[str, str], n_queries: int, out: Path | None, shared: dict[str, Any]
 ) -> tuple[RetrievalAudit, Path]:
-    from certimetric.auditing import audit_embeddings
+    from certimetric.auditing.embeddings import audit_embeddings, embedding_options
+    from certimetric.auditing.saved import own_folder
     from certimetric.datasets.embeddings import load_embeddings
 
     given = {name: load_embeddings(path) for name, path in named.items()}
     name = " and ".join(named)
-    folder = out or Path("certimetric-audit") / Path(next(iter(named.values()))).stem
+    if (folder := out) is None:
+        asked = {"eps": shared["eps"], "seed": shared["seed"], "n_queries": n_queries, "report_eps": None}
+        default = Path("certimetric-audit") / Path(next(iter(named.values()))).stem
+        folder = own_folder(default, embedding_options(given, **asked))
     return audit_embeddings(given, n_queries=n_queries, name=name, out=folder, **shared), folder
 
 

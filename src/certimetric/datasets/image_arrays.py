@@ -15,20 +15,24 @@ from certimetric.datasets.pixels import decode, in_threads, resized
 from certimetric.datasets.wording import first_line, listing
 
 MASK = "zero_shot_test"
-_ARRAYS = ("images", "jpeg", "offsets", "labels", MASK, "class_names")
+_KNOWN = ("ids", "groups")
+_ARRAYS = ("images", "jpeg", "offsets", "labels", MASK, "class_names", *_KNOWN)
+
+Known = dict[str, "NDArray[Any] | None"]
 
 
 def read_npz(
     path: Path, split: str, size: int | None, skip_corrupt: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str]]:
-    """One side of an image set: images (n, c, h, w), labels, the names of the classes of this side, pictures left out.
+) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str], Known]:
+    """One side of an image set: images (n, c, h, w), labels, the names of the classes of this side, pictures left out,
+    and ``ids`` and ``groups`` by name, None where there are none.
 
     Parameters
     ----------
     path : Path
         With ``images`` (uint8, uint16, or floating from 0 to 1; (n, h, w), (n, h, w, 3), (n, h, w, 4) or (n, c, h, w)),
         or ``jpeg`` (bytes as uint8) and ``offsets`` (n + 1 of them); with ``labels``; perhaps with ``zero_shot_test``
-        (bool, the test side) and ``class_names``.
+        (bool, the test side), ``class_names``, and ``ids`` and ``groups``, a whole number or name for each.
     split : {"train", "test"}
     size : int or None
     skip_corrupt : bool, default=False
@@ -47,6 +51,7 @@ def read_npz(
     n_images = len(held["images"]) if "images" in held else held["offsets"].size - 1
     if n_images != len(codes):
         raise ValueError(f"{where} has {n_images} images but {len(codes)} labels")
+    known = {name: _told(name, held.get(name), n_images, where) for name in _KNOWN}
     test = _test_side(codes, held.get(MASK), where)
     rows = np.flatnonzero(test if split == "test" else ~test)
     check_two_classes(len(np.unique(codes[rows])), split, where)
@@ -59,7 +64,8 @@ def read_npz(
     own = np.unique(codes[rows])
     check_two_classes(len(own), split, where)
     labels = np.searchsorted(own, codes[rows]).astype(np.int64)
-    return images, labels, tuple(names[code] for code in own), damaged
+    known = {name: None if values is None else values[rows] for name, values in known.items()}
+    return images, labels, tuple(names[code] for code in own), damaged, known
 
 
 def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
@@ -99,6 +105,15 @@ def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str)
             f"got {labels.min()} to {labels.max()}"
         )
     return labels.astype(np.int64), [str(name) for name in class_names]
+
+
+def _told(name: str, values: NDArray[Any] | None, n: int, where: str) -> NDArray[Any] | None:
+    if values is not None and (values.shape != (n,) or values.dtype.kind not in "iuU"):
+        raise ValueError(
+            f"{name} of {where} must be one whole number or name for each of the {n} images, "
+            f"got shape {values.shape} of {values.dtype}"
+        )
+    return values
 
 
 def _test_side(codes: NDArray[np.int64], mask: NDArray[Any] | None, where: str) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ class Images:
     name : str
     remarks : tuple of str
         What was left out, or taken in another way than it may be meant, in sentences; nothing, as a rule.
+    ids, groups : arrays of shape (n,), whole numbers or names, optional
+        Of an ``.npz`` file that has them: equal ids are the same picture, and no query finds an item of its group.
     """
 
     images: NDArray[np.float32] | ImageFiles
@@ -48,6 +51,8 @@ class Images:
     class_names: tuple[str, ...]
     name: str
     remarks: tuple[str, ...] = ()
+    ids: NDArray[Any] | None = None
+    groups: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,7 +130,8 @@ def load_images(
         ``images`` (uint8, uint16, or floating from 0 to 1; (n, h, w), (n, h, w, 3), (n, h, w, 4), the last of them
         opacity, or (n, c, h, w)), or ``jpeg`` (the bytes of all pictures, uint8) with ``offsets`` (n + 1 of them);
         ``labels``; and, if wanted, ``zero_shot_test`` (bool, the test side; by default the second half of the classes)
-        and ``class_names``. Nothing is unpickled.
+        and ``class_names``; ``ids``, equal for the same picture, and ``groups``, of a camera or a video, say, within
+        which no query shall find anything. Nothing is unpickled.
 
     Pictures are decoded as a viewer shows them: upright by their EXIF orientation, on white where they are transparent,
     the first frame of several; grey values of 16 bits are divided by 65535.
@@ -157,8 +163,9 @@ def _load(
     name = os.fspath(name)
     if name.endswith(".npz"):
         path = array_file(name, root)
-        images, labels, names, damaged = read_npz(path, split, size, skip_corrupt)
-        return Images(images, labels, names, path.stem, _skipped(damaged, len(labels) + len(damaged), str(path)))
+        images, labels, names, damaged, known = read_npz(path, split, size, skip_corrupt)
+        told = _skipped(damaged, len(labels) + len(damaged), str(path))
+        return Images(images, labels, names, path.stem, told, **known)
     if name not in IMAGE_SETS and root is None and Path(name).is_dir():
         name, root = "folder", name
     if name not in IMAGE_SETS:

@@ -14,6 +14,13 @@ _GRADIENTS = (
 )
 
 
+class NoGradients(TypeError):
+    """Gradients were asked for of a function that has none."""
+
+    def __init__(self) -> None:
+        super().__init__(_GRADIENTS)
+
+
 def as_module(model: Any) -> nn.Module:
     """The model itself, or a Module around a callable, or around a model in another precision than pictures have.
 
@@ -42,14 +49,17 @@ def as_module(model: Any) -> nn.Module:
         return _Cast(model, parameter.dtype)
     if not callable(model):
         raise TypeError(f"model must be a Module or a callable that embeds images, got {type(model).__name__}")
-    return _Called(model)
+    return Called(model)
 
 
-class _Called(nn.Module):
+class Called(nn.Module):
+    """A function in the place of a Module: what it gives is known, its layers are not."""
+
     def __init__(self, function: Callable[[Tensor], Any]):
         super().__init__()
         self.function = function
         owner = getattr(function, "__self__", None)
+        self.training = isinstance(owner, nn.Module) and owner.training
         if isinstance(owner, nn.Module):
             self.owner = owner
 
@@ -59,12 +69,12 @@ class _Called(nn.Module):
             found = self.function(images)
         except RuntimeError as error:
             if asked and "requires grad" in str(error):  # what torch says of .numpy()
-                raise TypeError(_GRADIENTS) from error
+                raise NoGradients from error
             raise
         if not isinstance(found, Tensor) and hasattr(found, "__array__"):
             found = torch.as_tensor(found)
         if asked and isinstance(found, Tensor) and not found.requires_grad:
-            raise TypeError(_GRADIENTS)
+            raise NoGradients
         return found
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from certimetric.deep.callables import as_module
 from certimetric.deep.embeddings import ImageSet
 from certimetric.deep.identity import apart, exclusion_keys, with_own_ids
 from certimetric.deep.randomness import seeded
@@ -64,6 +67,10 @@ class Certifier(ABC):
     @abstractmethod
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
         """Certify queries against a gallery in which none finds an item of its own id or, if given, its own group."""
+
+    def futile(self) -> str | None:
+        """Why nothing can be certified with these settings, whatever the model: one sentence; else None."""
+        return None
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor."""
@@ -195,7 +202,7 @@ def _round_sizes(radii: Array) -> Array:
 
 @seeded(0)
 def certify_retrieval(
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Any],
     queries: ImageSet,
     gallery: ImageSet | None = None,
     *,
@@ -208,8 +215,9 @@ def certify_retrieval(
 
     Parameters
     ----------
-    model : Module
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance.
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Smoothing asks only what
+        it gives; the other methods read its layers, for which it must be a Module.
     queries : ImageSet
     gallery : ImageSet, default=None
         None for the queries themselves; a query is never its own result, nor is an item of its group, see
@@ -244,6 +252,10 @@ def certify_retrieval(
     certifier = make_certifier(method, **settings) if isinstance(method, str) else method
     if not isinstance(method, str) and settings:
         raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
+    if reason := certifier.futile():
+        warnings.warn(reason, UserWarning, stacklevel=3)  # beyond the frame of `seeded`
+    if not isinstance(model, nn.Module):
+        model = as_module(model)
     items = queries if gallery is None else gallery
     queries = with_own_ids(queries, items)
     chosen = with_positive(queries, items)

@@ -190,9 +190,7 @@ def labels_by_position(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, 
     named = queries.classes | gallery.classes
     if not named:
         return queries, gallery, ()
-    if not (queries.classes and gallery.classes):
-        which = ("queries", "the gallery") if queries.classes else ("the gallery", "queries")
-        raise ValueError(f"labels of {which[0]} are names and those of {which[1]} are numbers: give both as names")
+    check_comparable(queries, gallery)
     names = sorted(set(named.values()))
     codes = {code: names.index(name) for code, name in named.items()}
 
@@ -205,6 +203,13 @@ def labels_by_position(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, 
 
     found = placed(gallery)
     return (found if queries is gallery else placed(queries)), found, tuple(names)
+
+
+def check_comparable(queries: ImageSet, gallery: ImageSet) -> None:
+    """Raise an error if labels are names on one side and numbers on the other: none of them would ever be equal."""
+    if bool(queries.classes) != bool(gallery.classes):
+        which = ("queries", "the gallery") if queries.classes else ("the gallery", "queries")
+        raise ValueError(f"labels of {which[0]} are names and those of {which[1]} are numbers: give both as names")
 
 
 def _numbered(values: Any) -> Tensor:

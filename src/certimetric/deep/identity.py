@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from certimetric.deep.embeddings import ImageSet
+from certimetric.deep.embeddings import ImageSet, check_comparable
 
 Indices = NDArray[np.int64]
 _HEAD = 32  # pictures that tell whether the numbers of two sets agree at all
@@ -54,10 +54,12 @@ def same_pictures(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
     Raises
     ------
     ValueError
-        If one set has groups and the other none; if equal ids that were given have different labels or groups; if ids
-        that one of the sets was given contradict the pixels; or if equal pixels have different labels.
+        If one set has groups and the other none, or one has labels that are names and the other numbers; if equal ids
+        that were given have different labels or groups; if ids that one of the sets was given contradict the pixels; or
+        if equal pixels have different labels.
     """
     exclusion_keys(queries, gallery)
+    check_comparable(queries, gallery)
     if not queries.counted and not gallery.counted:
         _check_told(queries, gallery)
         return queries, 0

@@ -188,7 +188,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
             terms = 1e-15 * (one.abs() + other.abs() + 2 * (known.mean / known.std).abs())
             box = torch.minimum(one, other) - terms, torch.maximum(one, other) + terms
         else:
-            raise ValueError(f"there are no interval bounds for the layer {layer}")
+            raise ValueError(f"there are no interval bounds for the layer {type(layer).__name__}")
     return box
 
 

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from certimetric.deep.callables import Called
 from certimetric.deep.freeze import frozen
-from certimetric.deep.models import EmbeddingNetwork
+from certimetric.deep.models import EmbeddingNetwork, unit
 from certimetric.deep.operator_norms import convolution_norm, rounding, spectral_norm
 from certimetric.deep.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
 
@@ -61,7 +62,7 @@ class OnSphere(nn.Module):
     """Embeddings scaled to length 1: what an :class:`EmbeddingNetwork` does last, unless told otherwise."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.normalize(x, dim=1)
+        return unit(x)
 
 
 @torch.no_grad()
@@ -78,8 +79,9 @@ def plain_layers(model: nn.Module) -> list[nn.Module]:
         buffers or layers where a layer of its kind has none. A constant computed from weights holds only for the code
         it was computed for.
     """
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"layers can be read of a torch.nn.Module only, got {type(model).__name__}")
+    if not isinstance(model, nn.Module) or isinstance(model, Called):
+        given = type(model.function if isinstance(model, Called) else model).__name__
+        raise ValueError(f"layers can be read of a torch.nn.Module only, got {given}; smoothing certifies any callable")
     with frozen(model):
         return [_plain(layer).double().eval().requires_grad_(False) for layer in _in_order(model)]
 

@@ -62,7 +62,13 @@ class EmbeddingNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         embeddings = self.body((images - self.mean) / self.std)
-        return nn.functional.normalize(embeddings, dim=1) if self.normalise else embeddings
+        return unit(embeddings) if self.normalise else embeddings
+
+
+def unit(embeddings: Tensor) -> Tensor:
+    """Embeddings (b, k) scaled to length 1, however short they are; those of length 0 stay."""
+    length = embeddings.norm(dim=1, keepdim=True)
+    return embeddings / torch.where(length > 0, length, 1.0)
 
 
 def _per_channel(value: float | Sequence[float]) -> Tensor:

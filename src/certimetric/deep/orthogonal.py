@@ -33,7 +33,8 @@ def bjorck(matrix: Tensor, iterations: int = _ITERATIONS) -> Tensor:
     if matrix.shape[-2] > matrix.shape[-1]:
         return bjorck(matrix.mT, iterations).mT
     gram = matrix @ matrix.mT
-    size = gram.abs().sum(dim=-1).amax(dim=-1)[..., None, None].clamp_min(1e-30)  # bounds the largest eigenvalue
+    size = gram.abs().sum(dim=-1).amax(dim=-1)[..., None, None]  # bounds the largest eigenvalue
+    size = torch.where(size > 0, size, 1.0)
     gram = gram / size
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     product = identity
@@ -160,7 +161,8 @@ class NormPool2d(nn.Module):
         height, width = x.shape[-2:]
         x = nn.functional.pad(x, (0, -width % self.size, 0, -height % self.size))
         blocks = nn.functional.pixel_unshuffle(x, self.size).unflatten(1, (x.shape[1], self.size**2))
-        # The root has no gradient at 0, where a block is empty.
+        # The root has no gradient at 0, where a block is empty. Lengths are kept on the way here, so that blocks are of
+        # the size of pixels, from 0 to 1: none that matters is cut at 1e-12.
         return blocks.pow(2).sum(dim=2).clamp_min(1e-24).sqrt()
 
     def extra_repr(self) -> str:

@@ -43,7 +43,7 @@ class SmoothingCertifier(Certifier):
     sigma : float, default=0.25
         Standard deviation of the noise, in pixels.
     n_samples : int, default=1000
-        At least as many as can certify anything at all at this α, see :func:`least_samples`.
+        With fewer than :func:`least_samples` at this α nothing can be certified: every query is abstained from.
     n_selection : int, default=100
         For "vote".
     alpha : float, default=0.001
@@ -81,11 +81,6 @@ class SmoothingCertifier(Certifier):
             raise ValueError("n_samples, n_selection and n_neighbors must be at least 1")
         if statistic == "embedding" and n_neighbors != 1:
             raise ValueError("n_neighbors is for the statistic 'vote'")
-        if n_samples < (least := least_samples(alpha, statistic)):
-            raise ValueError(
-                f"n_samples of {n_samples} can certify nothing at alpha = {alpha:g}, even if every draw agrees: "
-                f"at least {least} are needed"
-            )
         self.statistic, self.sigma, self.alpha = statistic, float(sigma), float(alpha)
         self.n_samples, self.n_selection, self.n_neighbors, self.seed = n_samples, n_selection, n_neighbors, seed
 
@@ -150,6 +145,14 @@ class SmoothingCertifier(Certifier):
             # Not clipped to 0 to 1: the certificate is about this very noise.
             noisy = copies + self.sigma * torch.cat(pieces)
             yield which.to(index.device), check_embeddings(index.model(noisy), len(which)).float()
+
+    def futile(self) -> str | None:
+        if self.n_samples >= (least := least_samples(self.alpha, self.statistic)):
+            return None
+        return (
+            f"n_samples of {self.n_samples} can certify nothing at alpha = {self.alpha:g}, even if every draw agrees: "
+            f"at least {least} are needed"
+        )
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor that have a part."""

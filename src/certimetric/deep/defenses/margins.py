@@ -58,6 +58,8 @@ def first_order_margin(
 ) -> Tensor:
     """``a / ‖∇a‖_*`` of every triplet, differentiable; the gradient is in the anchor's image alone.
 
+    Infinite where the gradient is 0 and the triplet in the right order.
+
     Parameters
     ----------
     images : tensor of shape (b, …)
@@ -76,9 +78,12 @@ def first_order_margin(
     for turn in range(int(order.max()) + 1):
         rows = (order == turn).nonzero()[:, 0]
         (gradient,) = torch.autograd.grad(gap[rows].sum(), images, create_graph=True)
-        flat = gradient[a[rows]].flatten(1)
+        flat = gradient[a[rows]].flatten(1).double()  # whose squares are not lost
         dual = flat.abs().sum(dim=1) if norm == "linf" else flat.norm(dim=1)
-        margins = margins.index_put((rows,), gap[rows] / dual.clamp_min(1e-12))
+        # Where nothing that is done to the anchor changes the gap, its margin has no end.
+        endless = torch.where(gap[rows] > 0, torch.inf, 0.0).double()
+        margin = torch.where(dual > 0, gap[rows] / torch.where(dual > 0, dual, 1.0), endless)
+        margins = margins.index_put((rows,), margin.to(gap.dtype))
     return margins
 
 

@@ -177,6 +177,8 @@ def neighbour_divergence(
 
 def _log_probabilities(points: Tensor, references: Tensor, own: Tensor, temperature: float) -> Tensor:
     a, b = points.float(), references.float()
+    centre = b.mean(dim=0)  # that points close together keep their digits in products
+    a, b = a - centre, b - centre
     squared = a.pow(2).sum(dim=1, keepdim=True) + b.pow(2).sum(dim=1) - 2.0 * a @ b.T
-    # A large number rather than infinity: its probability is 0 all the same, and 0 · (∞ − ∞) is not a number.
-    return (-squared / temperature).scatter(1, own[:, None], -1e9).log_softmax(dim=1)
+    # The least number rather than −∞: its probability is 0 all the same, and 0 · (∞ − ∞) is not a number.
+    return (-squared / temperature).scatter(1, own[:, None], torch.finfo(squared.dtype).min).log_softmax(dim=1)

@@ -201,30 +201,31 @@ class GroupObjective(Objective):
         """Value of each tuple, (t,), of the embeddings of its samples, (t, k) each."""
 
     @abstractmethod
-    def reached(self, values: Tensor) -> Tensor:
-        """Whether each tuple has reached the goal, bool (t,)."""
+    def reached(self, values: Tensor, *blocks: Tensor) -> Tensor:
+        """Whether each tuple, of this value and these embeddings, has reached the goal, bool (t,)."""
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return self.together(*embeddings.chunk(self.blocks)).repeat(self.blocks) / self.blocks
 
     def broken(self, embeddings: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.reached(self.together(*embeddings.chunk(self.blocks))).repeat(self.blocks)
+            blocks = embeddings.chunk(self.blocks)
+            return self.reached(self.together(*blocks), *blocks).repeat(self.blocks)
 
     def select(self, rows: Tensor) -> Objective:
         raise ValueError("the samples of a tuple have no goal one by one")
 
 
 class Collapse(GroupObjective):
-    """Minus the distance of positive and negative; reached where they coincide."""
+    """Minus the distance of positive and negative; reached where they coincide, but for rounding."""
 
     blocks = 2
 
     def together(self, *blocks: Tensor) -> Tensor:
         return -distance(*blocks)
 
-    def reached(self, values: Tensor) -> Tensor:
-        return values >= -1e-6
+    def reached(self, values: Tensor, *blocks: Tensor) -> Tensor:
+        return -values <= 1e-6 * torch.maximum(*(block.norm(dim=1) for block in blocks))
 
 
 class TowardsHardness(GroupObjective):
@@ -244,7 +245,7 @@ class TowardsHardness(GroupObjective):
         a, p, n = blocks
         return -(self.wanted - hardness(a, p, n)).clamp_min(0.0).pow(2)
 
-    def reached(self, values: Tensor) -> Tensor:
+    def reached(self, values: Tensor, *blocks: Tensor) -> Tensor:
         return values >= 0
 
 
