@@ -57,11 +57,12 @@ def fit(
 ) -> None:
     """Learn a metric on standardised data and save it, for data in their original units."""
     from certimetric import datasets
-    from certimetric.cli.metrics import fit_metric
+    from certimetric.cli.metrics import convergence_told, fit_metric
 
     writable("--out", out)
     loaded = datasets.load(data, target=target, encode=encode)
-    metric, error = fit_metric(loaded, learner, neighbors, seed)
+    with convergence_told():
+        metric, error = fit_metric(loaded, learner, neighbors, seed)
     metric.save(out)
     if loaded.told_gaps:
         typer.echo(f"{data}: {loaded.told_gaps}")

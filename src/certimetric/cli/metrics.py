@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
@@ -60,6 +65,16 @@ def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[M
         learned.components / scaler.scale_, feature_names=data.feature_names, training=training
     )
     return metric, _leave_one_out_error(metric, data, n_neighbors)
+
+
+@contextmanager
+def convergence_told() -> Iterator[None]:
+    """Say on stderr, in one line each, why learners did not converge; the command silences all other warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    for told in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)):
+        print(f"certimetric: warning: {' '.join(told.split())}", file=sys.stderr)
 
 
 def _leave_one_out_error(metric: MahalanobisMetric, data: Dataset, n_neighbors: int) -> float:
