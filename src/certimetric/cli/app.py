@@ -62,11 +62,12 @@ def fit(
     writable("--out", out)
     loaded = datasets.load(data, target=target, encode=encode)
     with convergence_told():
-        metric, error = fit_metric(loaded, learner, neighbors, seed)
+        metric, told = fit_metric(loaded, learner, neighbors, seed)
     metric.save(out)
     if loaded.told_gaps:
         typer.echo(f"{data}: {loaded.told_gaps}")
-    typer.echo(f"{learner}: {100 * error:.1f} % of the training instances are wrong by their {neighbors} neighbours")
+    for line in told:
+        typer.echo(line)
     typer.echo(f"Metric: {out}")
     options = ([] if target is None else ["--target", target]) + ["-k", str(neighbors), "-o", "radii.csv"]
     typer.echo(f"Next:   {shlex.join(['certimetric', 'certify', str(out), data, data, *options])}")
