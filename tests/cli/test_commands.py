@@ -127,6 +127,19 @@ def test_a_report_is_rendered_again(run, tmp_path):
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "out" / "report.html").read_bytes()
 
 
+def test_fit_tells_that_a_learner_did_not_converge(run, tmp_path):
+    outcome = run("fit", "iris", "--learner", "lmnn:max_iter=1")
+    assert outcome.code == 0
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("certimetric: warning: LMNN did not converge in max_iter=1 steps")
+    assert MahalanobisMetric.load(tmp_path / "metric.safetensors").training["converged"] is False
+    (tmp_path / "two.csv").write_text("u,class\n" + "0,a\n1,b\n" * 12)  # what LMNN asks for holds from the start
+    still = run("fit", "two.csv", "--learner", "lmnn")
+    assert (still.code, still.err.count("\n")) == (0, 1)
+    assert still.err.startswith("certimetric: warning: LMNN did not move")
+    assert run("fit", "iris", "--learner", "lmnn").err == ""
+
+
 @light
 def test_encode(run, tmp_path):
     (tmp_path / "mixed.csv").write_text(

@@ -274,3 +274,24 @@ def test_an_encoded_table_of_openml(run, files, monkeypatch):
     outcome = run("certify", "metric.safetensors", "customers.csv", "openml:customers", "--target", "churned")
     assert outcome.code == 2
     assert "'baker', expected one of 'clerk', 'smith'" in outcome.err
+
+
+def test_the_base_rate_is_told(run, tmp_path):
+    """An accuracy of 95 % is none where a class of 5 % is always missed."""
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame(rng.randn(100, 2), columns=["u", "v"]).assign(
+        target=["fraud" if i % 20 == 0 else "none" for i in range(100)]
+    )
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    frame[["u", "v", "target"]].assign(u=frame["u"] + 9).to_csv(tmp_path / "new.csv", index=False)
+    said = (
+        "Balanced accuracy 50.0 %, never found: 'fraud'; always answering 'none', the most frequent class, is right on "
+        "95.0 %"
+    )
+    told = [
+        run("fit", "train.csv", "--learner", "euclidean", "-k", "7"),
+        run("certify", "metric.safetensors", "train.csv", "new.csv", "-k", "7"),
+        run("attack", "metric.safetensors", "train.csv", "new.csv", "-k", "7"),
+    ]
+    assert [outcome.code for outcome in told] == [0, 0, 0]
+    assert all(said in outcome.out for outcome in told)

@@ -57,15 +57,17 @@ def fit(
 ) -> None:
     """Learn a metric on standardised data and save it, for data in their original units."""
     from certimetric import datasets
-    from certimetric.cli.metrics import fit_metric
+    from certimetric.cli.metrics import convergence_told, fit_metric
 
     writable("--out", out)
     loaded = datasets.load(data, target=target, encode=encode)
-    metric, error = fit_metric(loaded, learner, neighbors, seed)
+    with convergence_told():
+        metric, told = fit_metric(loaded, learner, neighbors, seed)
     metric.save(out)
     if loaded.told_gaps:
         typer.echo(f"{data}: {loaded.told_gaps}")
-    typer.echo(f"{learner}: {100 * error:.1f} % of the training instances are wrong by their {neighbors} neighbours")
+    for line in told:
+        typer.echo(line)
     typer.echo(f"Metric: {out}")
     options = ([] if target is None else ["--target", target]) + ["-k", str(neighbors), "-o", "radii.csv"]
     typer.echo(f"Next:   {shlex.join(['certimetric', 'certify', str(out), data, data, *options])}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from certimetric.attacks import Attack, AttackResult, BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack, ThreatModel
 from certimetric.certify import CertifiedKNeighborsClassifier
-from certimetric.cli.metrics import Queries, Told, judged, table
+from certimetric.cli.metrics import Queries, Told, base_rate, judged, table
 
 ATTACKS: dict[str, type[Attack]] = {
     "region": RegionAttack,
@@ -50,6 +50,7 @@ def _lines(queries: Queries, threat: ThreatModel, predicted: Any, result: Attack
         lines.append(
             f"Accuracy {100 * right.mean():.1f} %, under attack {100 * (right & ~result.success).mean():.1f} %"
         )
+        lines.append(base_rate(predicted, queries.labels, queries.training_labels))
     if n_same := int((queries.same >= 0).sum()):
         lines.append(
             f"{n_same} of {len(predicted)} queries are training rows and their own nearest neighbours: of new rows "

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
+from certimetric.auditing.summary import balanced_accuracy
+from certimetric.base.wording import counted
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.minimal import smallest_changes
 from certimetric.certify.radius import bound_radii
@@ -27,15 +34,15 @@ from certimetric.learners import make_learner
 Array = NDArray[np.float64]
 
 
-def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, float]:
+def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, list[str]]:
     """Standardise, fit, and fold the scale into the metric.
 
     Returns
     -------
     metric : MahalanobisMetric
         For data in original units; its training summary holds the standardisation.
-    error : float
-        Share of the training instances that their neighbours, without themselves, predict wrongly.
+    told : list of str
+        How many training instances their neighbours, without themselves, predict wrongly, and what that is worth.
     """
     learner = make_learner(spec, random_state=seed)
     if len(data.classes) < 2:
@@ -59,17 +66,46 @@ def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[M
     metric = MahalanobisMetric.from_components(
         learned.components / scaler.scale_, feature_names=data.feature_names, training=training
     )
-    return metric, _leave_one_out_error(metric, data, n_neighbors)
+    predicted = _leave_one_out(metric, data, n_neighbors)
+    return metric, [
+        f"{spec}: {100 * (predicted != data.y).mean():.1f} % of the training instances are wrong by their "
+        f"{counted(n_neighbors, 'neighbour')}",
+        base_rate(predicted, data.y, data.y),
+    ]
 
 
-def _leave_one_out_error(metric: MahalanobisMetric, data: Dataset, n_neighbors: int) -> float:
+@contextmanager
+def convergence_told() -> Iterator[None]:
+    """Say on stderr, in one line each, why learners did not converge; the command silences all other warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield
+    for told in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)):
+        print(f"certimetric: warning: {' '.join(told.split())}", file=sys.stderr)
+
+
+def _leave_one_out(metric: MahalanobisMetric, data: Dataset, n_neighbors: int) -> NDArray[Any]:
     from certimetric.geometry.neighbors import nearest_neighbors
 
-    _, codes = np.unique(data.y, return_inverse=True)
+    classes, codes = np.unique(data.y, return_inverse=True)
     points = metric.transform(data.X - data.X.mean(axis=0))
     nearest, _ = nearest_neighbors(points, points, n_neighbors, exclude=np.arange(len(points)))
     ballots = np.stack([(codes[nearest] == code).sum(axis=1) for code in range(codes.max() + 1)], axis=1)
-    return float((ballots.argmax(axis=1) != codes).mean())
+    return np.asarray(classes[ballots.argmax(axis=1)])
+
+
+def base_rate(predicted: Any, labels: Any, training: Any) -> str:
+    """What an accuracy is worth: the mean over classes of their recall, beside what one constant answer gives."""
+    labels, (classes, counts) = np.asarray(labels), np.unique(training, return_counts=True)
+    there, codes = np.unique(labels, return_inverse=True)
+    right = predicted == labels
+    told = f"Balanced accuracy {100 * balanced_accuracy(codes, right):.1f} %"
+    if never := [label for code, label in enumerate(there.tolist()) if not right[codes == code].any()]:
+        more = f" and {len(never) - 4} more" if len(never) > 4 else ""
+        told += f", never found: {', '.join(map(repr, never[:4]))}{more}"
+    most = classes[counts.argmax()]
+    share = f"{100 * (labels == most).mean():.1f} %"
+    return f"{told}; always answering {most.item()!r}, the most frequent class, is right on {share}"
 
 
 @dataclass(frozen=True)
@@ -87,6 +123,11 @@ class Queries:
     unit: str
     same: NDArray[np.int64]
     told: list[str]
+
+    @property
+    def training_labels(self) -> NDArray[Any]:
+        """Labels of the training data, shape (n,)."""
+        return np.asarray(self.classifier.classes_[self.classifier._reference.y])
 
 
 def read_queries(
@@ -182,7 +223,7 @@ def certify_queries(queries: Queries, time_limit: float | None) -> Told:
     bound = bound_radii(knn._reference, X, knn.n_neighbors, queries.norm, exclude=queries.same)
     predicted, radii = knn.classes_[bound.predicted], bound.radii
     columns: dict[str, Any] = judged(predicted, queries.labels) | {"radius": radii}
-    lines = queries.told + _lines(predicted, queries.labels, radii, queries.unit)
+    lines = queries.told + _lines(predicted, queries.labels, queries.training_labels, radii, queries.unit)
     if n_same := int((queries.same >= 0).sum()):
         lines.append(
             f"{n_same} of {len(X)} queries are training rows: each was predicted without itself (leave-one-out)"
@@ -241,17 +282,17 @@ def table(columns: dict[str, Any]) -> str:
     return stream.getvalue()
 
 
-def _lines(predicted: Any, labels: list[str] | None, radii: Any, unit: str) -> list[str]:
+def _lines(predicted: Any, labels: list[str] | None, training: NDArray[Any], radii: Any, unit: str) -> list[str]:
     median = float(np.median(radii))
     lines = [f"{len(radii)} predictions, median certified radius {median:.3g} ({unit})"]
     if labels is not None:
         right = predicted == np.array(labels)
-        lines.append(f"Accuracy {100 * right.mean():.1f} %")
+        lines += [f"Accuracy {100 * right.mean():.1f} %", base_rate(predicted, labels, training)]
         finite = radii[np.isfinite(radii) & right]
         if len(finite) and finite.max() > 0:
             # Half of the right predictions, a tenth and all but a tenth: three radii that tell the curve.
-            for quantile in (0.1, 0.5, 0.9):
-                eps = float(f"{np.quantile(finite, quantile, method='lower'):.2g}")
+            tenths = np.quantile(finite, (0.1, 0.5, 0.9), method="lower")
+            for eps in dict.fromkeys(float(f"{radius:.2g}") for radius in tenths):
                 share = (right & (radii >= eps)).mean()
                 lines.append(f"Certified accuracy {100 * share:.1f} % at ε = {eps:g}")
     return (
