@@ -51,7 +51,7 @@ def test_robust_training_makes_attacks_weaker(digits):
     for name, defense in (("natural", None), ("robust", TupleDefense("anchor", ATTACK))):
         torch.manual_seed(0)
         model = embedding_model("small-cnn", dim=16)
-        fitted = RobustTrainer(model, losses.TripletMarginLoss(0.2), defense=defense, max_epochs=20, accelerator="cpu")
+        fitted = RobustTrainer(model, losses.TripletMarginLoss(0.2), defense=defense, max_epochs=12, accelerator="cpu")
         fitted.fit(loader(digits, 300))
         assert fitted.history[-1] < fitted.history[0]
         rows = evaluate_retrieval(model, test, attacks=[PGD(LinfBall(0.1), steps=10)], with_pixels=False).rows
