@@ -1,11 +1,14 @@
 """Does anything flip inside a certificate? Random problems, attacked up to the radius itself; exit code 1 if so.
 
-Problems are drawn over metrics (well- and ill-conditioned, low rank, blind to features), norms (l2, l∞, l1, ellipsoids,
-with fixed features, in units), scales from 1e-8 to 1e8, offsets, ties, duplicates, 1 to 7 neighbours, float32 and
-integer input, queries on decision boundaries. The promise (docs/certificates.md) is held against
+Problems are drawn over metrics (diagonal, well- and ill-conditioned up to 1e14, low rank, blind to features), norms
+(l2, l∞, l1, ellipsoids, with fixed features, in units), scales from 1e-100 to 1e100, offsets, ties, duplicates, 1 to 7
+neighbours of 3 instances and more, 1 to 4 classes, up to 200 features, float32 and integer input, data behind scalers,
+queries on decision boundaries, and training instances that do not see themselves. The promise (docs/certificates.md)
+is held against
 
 * the predictor itself, at floating-point points whose size is at most the radius: random ones, those that pull the
   nearest opponents, the same with everything else moved as far as the norm allows, those towards witnesses;
+* what the library's own attacks find, for a sample of the queries;
 * rational arithmetic (`fractions`), for a sample of these points: size, distances and votes without any rounding;
 * `minimal_perturbation`: lower ≤ radius, proven only where they meet, no flip below `lower`, none below a proven
   radius, witnesses where they are promised.
@@ -20,21 +23,35 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric
+from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, certified_radius, in_original_units
+from certimetric.attacks import RegionAttack, SmoothedVoteAttack
+from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.norms import L1, L2, Ellipsoid, Linf
 
-METRICS = ("identity", "well", "ill", "very ill", "low rank", "blind")
+METRICS = ("identity", "diagonal", "well", "ill", "very ill", "worst", "low rank", "blind")
 NORMS = ("l2", "linf", "l1", "ellipsoid", "restricted", "in units", "units, restricted")
 DATA = ("clusters", "grid", "duplicates", "near duplicates", "constant feature")
 DTYPES = ("float64", "float64", "float64", "float32", "int64")
 QUERIES, POINTS = 100, 100  # of a problem, of a query
 EXACT, RATIONAL = 12, 8  # queries of a problem
+LEFT_OUT, ATTACKED = 4, 3  # the same
+WIDE = 30  # features from which programs are so large that few are solved
+SCALERS = (
+    StandardScaler,
+    MinMaxScaler,
+    MaxAbsScaler,
+    RobustScaler,
+    lambda: StandardScaler(with_mean=False),
+    lambda: MinMaxScaler((-3.0, 1e6)),
+)
 SHARES = np.array([1.0, 1.0, 1.0, 1 - 1e-15, 1 - 1e-12, 1 - 1e-9, 0.999, 0.9, 0.5])
 WITNESS = 1e-6  # relative distance beyond the radius that a witness may have, and a proven radius below `lower`
 
@@ -78,10 +95,20 @@ def draw_problem(rng):
     """A random problem."""
     kind = {"metric": str(rng.choice(METRICS)), "norm": str(rng.choice(NORMS)), "data": str(rng.choice(DATA))}
     kind |= {"dtype": str(rng.choice(DTYPES)), "k": int(rng.integers(1, 8))}
-    d, n, classes = int(rng.integers(1, 9)), int(rng.integers(8, 120)), int(rng.integers(2, 4))
-    scale = 10.0 ** int(rng.integers(-8, 9))
+    d, n, classes = int(rng.integers(1, 9)), int(rng.integers(8, 120)), int(rng.choice([1, 2, 2, 2, 3, 3, 3, 4]))
+    shape = str(rng.choice(["usual", "few", "wide"], p=[0.75, 0.15, 0.1]))
+    if shape == "few":
+        n = int(rng.integers(3, 9))
+        classes = min(classes, n)
+    elif shape == "wide":
+        d, n = int(rng.integers(WIDE, 201)), n // 3 + 4
+    exponent = int(rng.integers(-8, 9))
+    if rng.random() < 0.1 and kind["dtype"] == "float64":
+        exponent = int(rng.choice([-100, 100]))
+    scale = 10.0**exponent
+    kind["shape"] = shape
     offset = float(rng.choice([0.0, 0.0, 1.0, 1e3, 1e6]))
-    kind |= {"scale": f"1e{int(np.log10(scale)):+d}", "offset": f"{offset:g}"}
+    kind |= {"scale": f"1e{exponent:+d}", "offset": f"{offset:g}"}
     if kind["dtype"] == "int64":
         scale, kind["scale"] = 1.0, "1e+0"
 
@@ -142,8 +169,10 @@ def draw_problem(rng):
 def _components(name, d, rng):
     if name == "identity":
         return np.eye(d)
+    if name == "diagonal":
+        return np.diag(10.0 ** rng.uniform(-8, 0, d))
     U, V = (np.linalg.qr(rng.standard_normal((d, d)))[0] for _ in range(2))
-    spread = {"well": 1.0, "ill": 5.0, "very ill": 10.0}.get(name, 2.0)
+    spread = {"well": 1.0, "ill": 5.0, "very ill": 10.0, "worst": 14.0}.get(name, 2.0)
     s = 10.0 ** rng.uniform(-spread, 0, d)
     s[0], s[-1] = 1.0, 10.0**-spread
     L = (U * s) @ V.T
@@ -209,15 +238,32 @@ def points_within(problem, rows, steps, sizes):
     return points, within & (points != x).any(axis=1)
 
 
+def metric_of(problem):
+    """The metric of a problem, a diagonal one without a matrix."""
+    if problem.kind["metric"] in ("identity", "diagonal"):
+        return DiagonalMetric(np.diagonal(problem.L))
+    return MahalanobisMetric.from_components(problem.L)
+
+
 def check_problem(seed):
     """Counts, and what went wrong as texts, for one random problem."""
     rng = np.random.default_rng(seed)
     problem = draw_problem(rng)
     counts, wrong = Counter(), []
-    classifier = CertifiedKNeighborsClassifier(
-        problem.k, metric=MahalanobisMetric.from_components(problem.L), norm=problem.norm
-    )
-    classifier.fit(problem.X, problem.y)
+    metric = metric_of(problem)
+    problem.kind["behind"] = "scalers" if rng.random() < 0.3 and problem.kind["dtype"] == "float64" else "nothing"
+    if problem.kind["behind"] == "scalers":
+        chosen = rng.choice(np.arange(len(SCALERS)), rng.integers(1, 3))
+        last = CertifiedKNeighborsClassifier(problem.k, metric=metric)
+        pipeline = make_pipeline(*(SCALERS[i]() for i in chosen), last).fit(problem.X, problem.y)
+        classifier = in_original_units(pipeline, norm=problem.norm)
+        problem = replace(problem, L=classifier.metric_.components)
+        if (pipeline.predict(problem.Q) != classifier.predict(problem.Q)).any():
+            wrong.append("labels behind scalers differ from those of the pipeline")
+    else:
+        classifier = CertifiedKNeighborsClassifier(problem.k, metric=metric, norm=problem.norm)
+        classifier.fit(problem.X, problem.y)
+        check_left_out(problem, metric, rng, counts, wrong)
     labels, radii = classifier.predict_with_radius(problem.Q)
     if np.isnan(radii).any() or (radii < 0).any() or (labels != classifier.predict(problem.Q)).any():
         wrong.append("a radius is no size, or labels differ from those of predict")
@@ -225,7 +271,8 @@ def check_problem(seed):
     counts["certified"] += int((radii > 0).sum())
     counts["infinite"] += int(np.isinf(radii).sum())
     attacked = attack(problem, classifier, labels, radii, np.flatnonzero(radii > 0), rng, counts, wrong, "radius")
-    check_rationally(problem, classifier, radii, attacked, rng, counts, wrong)
+    if problem.kind["behind"] == "nothing":  # scaling rounds what stands for the training instances
+        check_rationally(problem, classifier, radii, attacked, rng, counts, wrong)
     check_minimal(problem, classifier, labels, radii, rng, counts, wrong)
     return problem.kind, counts, wrong
 
@@ -260,7 +307,6 @@ def check_rationally(problem, classifier, radii, attacked, rng, counts, wrong):
         return
     L = _exact(problem.L)
     train = _exact(problem.X.astype(float))
-    own, other = problem.k // 2 + 1, (problem.k + 1) // 2
     codes = np.searchsorted(classifier.classes_, problem.y)
     predicted = np.searchsorted(classifier.classes_, classifier.predict(problem.Q[rows]))
     for position in rng.choice(len(rows), min(RATIONAL, len(rows)), replace=False):
@@ -269,13 +315,40 @@ def check_rationally(problem, classifier, radii, attacked, rng, counts, wrong):
         counts["rational"] += 1
         if np.isfinite(radii[i]) and not _at_most(problem, moved, Fraction(float(radii[i]))):
             wrong.append(f"soundness.py itself: a point is outside of the radius of query {i}")
-        z = (train - point) @ L.T
-        squares = (z * z).sum(axis=1)
-        mine = np.sort(squares[codes == predicted[position]])
-        others = np.sort(squares[codes != predicted[position]])
-        if len(others) >= other and not (len(mine) >= own and mine[own - 1] < others[other - 1]):
+        if not _holds(L, train, codes == predicted[position], point, problem.k):
             counts["flips"] += 1
             wrong.append(f"in rational arithmetic the vote hangs on a tie or is lost within the radius of query {i}")
+
+
+def check_left_out(problem, metric, rng, counts, wrong):
+    """Certificates of training instances that do not see themselves, held against votes without rounding."""
+    X, y, k = problem.X.astype(float), problem.y, problem.k
+    if X.shape[1] > 4 or len(X) > 20 or k >= len(X):
+        return
+    radii = certified_radius(metric, problem.X, y, n_neighbors=k, norm=problem.norm)
+    problem, L, train = replace(problem, Q=X), _exact(problem.L), _exact(X)
+    for i in rng.permutation(np.flatnonzero((radii > 0) & np.isfinite(radii)))[:LEFT_OUT]:
+        others = np.arange(len(X)) != i
+        # One class alone has the vote without a tie at the instance, or there is nothing to certify.
+        won = [c for c in np.unique(y) if _holds(L, train[others], y[others] == c, train[i], k)]
+        steps = directions(problem, X[i], rng, 8)
+        rows = np.full(len(steps), i)
+        points, within = points_within(problem, rows, steps, np.full(len(steps), radii[i]))
+        for point in points[within]:
+            counts["left out"] += 1
+            if len(won) != 1 or not _holds(L, train[others], y[others] == won[0], _exact(point), k):
+                counts["flips"] += 1
+                wrong.append(f"left out, the vote is lost within the radius of training instance {i}")
+                break
+
+
+def _holds(L, train, own, point, k):
+    """Whether the instances that are ``own`` win the vote at a point without rounding, whatever becomes of ties."""
+    z = (train - point) @ L.T
+    squares = (z * z).sum(axis=1)
+    mine, others = np.sort(squares[own]), np.sort(squares[~own])
+    enough, other = k // 2 + 1, (k + 1) // 2
+    return len(others) < other or (len(mine) >= enough and mine[enough - 1] < others[other - 1])
 
 
 def _exact(values):
@@ -293,9 +366,10 @@ def _at_most(problem, moved, size):
 
 def check_minimal(problem, classifier, labels, radii, rng, counts, wrong):
     """`minimal_perturbation` of some queries, held against its promises and against attacks."""
-    if problem.k > 3 or (problem.k > 1 and len(problem.X) > 40):
+    wide = problem.X.shape[1] >= WIDE
+    if problem.k > 3 or (problem.k > 1 and (wide or len(problem.X) > 40)):
         return
-    rows = rng.choice(len(problem.Q), EXACT, replace=False)
+    rows = rng.choice(len(problem.Q), EXACT // 4 if wide else EXACT, replace=False)
     rows[0] = 0  # a boundary query
     found = classifier.minimal_perturbation(problem.Q[rows], time_limit=60.0, node_limit=60)
     size, lower, proven = found.radii, found.lower, found.proven
@@ -319,6 +393,8 @@ def check_minimal(problem, classifier, labels, radii, rng, counts, wrong):
     attack(problem, classifier, labels, sure, rows[lower > 0], rng, counts, wrong, "lower", count=40)
     sure[rows] = np.where(proven & np.isfinite(size), size * (1 - 2 * WITNESS) - tiny, 0)
     attack(problem, classifier, labels, sure, rows[sure[rows] > 0], rng, counts, wrong, "proven radius", count=40)
+    sure[rows] = np.maximum(lower, radii[rows])
+    check_attacks(problem, classifier, labels, sure, rows[np.isfinite(sure[rows])][:ATTACKED], rng, counts, wrong)
     kept = np.flatnonzero(found.verified)
     if len(kept):
         witnesses, start = found.witnesses[kept], problem.Q[rows[kept]].astype(float)
@@ -330,6 +406,22 @@ def check_minimal(problem, classifier, labels, radii, rng, counts, wrong):
             if flags.any():
                 counts["broken"] += int(flags.sum())
                 wrong.append(f"minimal_perturbation: a verified witness {text}: query {rows[kept[flags.argmax()]]}")
+
+
+def check_attacks(problem, classifier, labels, sure, rows, rng, counts, wrong):
+    """Attacks of the library: what they find is farther off than every lower bound."""
+    large = problem.X.shape[1] >= WIDE or np.abs(problem.X.astype(float)).max() > 1e70  # fourth powers overflow
+    if large or not len(rows) or rng.random() > 0.25:
+        return
+    queries = problem.Q[rows].astype(float)
+    for method in (RegionAttack(n_opponents=4), SmoothedVoteAttack()):
+        found = method(classifier, queries, threat=problem.norm)
+        counts["attacks"] += len(rows)
+        size = problem.size(found.adversarial.astype(np.longdouble) - queries.astype(np.longdouble))
+        inside = found.success & (size <= sure[rows])
+        for i in rows[inside & (classifier.predict(found.adversarial) != labels[rows])]:
+            counts["flips"] += 1
+            wrong.append(f"{method} flips query {i} within its lower bound {sure[i]!r}")
 
 
 def run(seeds):
@@ -366,7 +458,7 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns = (*columns, "forced", "wrong")
+    columns = (*columns, "forced", "left out", "attacks", "wrong")
     total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))
