@@ -14,9 +14,10 @@ from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
+from certimetric.auditing.retrieval import run_retrieval_audit  # noqa: E402
 from certimetric.auditing.retrieval_cells import Cells  # noqa: E402
-from certimetric.auditing.retrieval_certificates import check_certificates  # noqa: E402
-from certimetric.auditing.retrieval_request import make_request  # noqa: E402
+from certimetric.auditing.retrieval_certificates import check_certificates, futile_certificates  # noqa: E402
+from certimetric.auditing.retrieval_request import Subject, make_request  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     Certified,
     ImageSet,
@@ -141,6 +142,19 @@ def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monk
     assert "randomised smoothing" in page and "99.9 % each" in page
     check = next(c for c in one.document["checks"] if c["code"] == "CR112" and c["learner"] == "grouped")
     assert check["severity"] == "skipped" and "set aside" in check["message"]
+
+
+def test_smoothing_that_can_certify_nothing_is_told_before_the_work(data):
+    run = {"config": {"defense": {"kind": "noise", "sigma": 0.01}}, "history": [], "seconds": 0.0, "finished": True}
+    subjects = (Subject("noisy", models()["linear"], run=run), Subject("other", models()["lipschitz"]))
+    asked = {"subjects": subjects, "norm": "l2", "eps": [0.1], "attacks": ["fgsm"], "n_checked": 0, "n_queries": 10}
+    (told,) = futile_certificates(make_request({}, data, certify="smoothing", **asked))
+    assert told.startswith("smoothing of 'noisy' with sigma = 0.01 certifies no radius beyond 0.0246, and so nothing")
+    assert not futile_certificates(make_request({}, data, certify="lipschitz", **asked))
+    with pytest.warns(UserWarning, match="smoothing of 'noisy'") as caught:
+        audit = run_retrieval_audit(make_request({}, data, certify="smoothing", **asked))
+    assert len([each for each in caught if "certifies no radius" in str(each.message)]) == 1
+    assert entry(audit, "noisy")["certificate"]["at"][0]["mean"] == 0.0
 
 
 def test_a_smoothed_model_is_shown_what_attacks_found(data):

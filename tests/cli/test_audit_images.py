@@ -37,6 +37,10 @@ def lost():
     raise KeyError("weights.pt")
 
 
+def function():
+    return lambda images: images.flatten(1)
+
+
 def text():
     return "a model"
 
@@ -136,6 +140,29 @@ def test_another_audit_gets_a_folder_of_its_own(run, here, kind):
     assert (whole / name / "report.html").read_bytes() == before
     again = run("audit", *asked, "--out", whole / name)
     assert again.code == 0 and (kind == "embeddings" or "0 cells computed" in again.out)
+
+
+def test_a_factory_may_give_a_function(run, here):
+    done = run("audit", "-m", "mine:function", *QUICK)
+    assert done.code == 0, done.err
+    model, pixels = document(here / "certimetric-audit" / "digits")["learners"]
+    assert (model["clean"], model["attacked"]) == (pixels["clean"], pixels["attacked"])
+
+
+def test_smoothing_that_can_certify_nothing_is_told(run, here):
+    here.joinpath("noisy").mkdir()
+    for file in (here / "tiny").iterdir():
+        if file.is_file():
+            (here / "noisy" / file.name).write_bytes(file.read_bytes())
+    told = json.loads((here / "noisy" / "run.json").read_text())
+    told["config"]["defense"] = {"kind": "noise", "sigma": 0.001}
+    (here / "noisy" / "run.json").write_text(json.dumps(told))
+    images = ["--images", "digits", "--attack", "fgsm", "--queries", "5", "--check-queries", "0", "--norm", "l2"]
+    done = run("audit", "-m", "noisy", *images, "--eps", "0.1", "--certify-by", "smoothing")
+    assert done.code == 0
+    assert (
+        done.err.count("\n") == 1 and "smoothing of 'noisy' with sigma = 0.001 certifies no radius beyond" in done.err
+    )
 
 
 def test_ids_and_groups_of_a_file_of_pictures_count(run, here):

@@ -124,6 +124,19 @@ def test_draws_that_can_certify_nothing_are_told_before_the_work(options, least)
     assert found.abstained.all() and not found.radii.any()
 
 
+@pytest.mark.parametrize("options", [{}, {"statistic": "embedding"}])
+def test_the_largest_radius_is_that_of_draws_that_agree(options):
+    """Two items far apart, a query at one of them: of 40 draws every one agrees."""
+    far = ImageSet(torch.tensor([0.0, 0.0, 1.0, 1.0]).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
+    for n in (10, 40):
+        certifier = SmoothingCertifier(sigma=1e-3, n_samples=n, **options)
+        found = certify_retrieval(nn.Flatten(), far, method=certifier, with_pixels=False)
+        assert found.radii.max() <= certifier.largest_radius()
+        if not options:
+            assert (found.radii == certifier.largest_radius()).all()
+    assert SmoothingCertifier(n_samples=5, **options).largest_radius() == 0.0
+
+
 @pytest.mark.filterwarnings("error")
 def test_as_few_draws_as_can_certify_something_do():
     found = certify_retrieval(nn.Flatten(), queries(), GALLERY, method="smoothing", sigma=0.1, n_samples=10)

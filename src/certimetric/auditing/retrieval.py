@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +16,13 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.progress import progress_bar
 from certimetric.auditing.retrieval_cells import SCORES, Cells, Scores, model_hash, probe_distances
-from certimetric.auditing.retrieval_certificates import certifiers, certify_subject, check_certificates, tell
+from certimetric.auditing.retrieval_certificates import (
+    certifiers,
+    certify_subject,
+    check_certificates,
+    futile_certificates,
+    tell,
+)
 from certimetric.auditing.retrieval_checks import beaten_by_pixels, run_checks
 from certimetric.auditing.retrieval_ers import N_GOALS, robustness_score, score_protocol
 from certimetric.auditing.retrieval_evidence import embedding_map, examples
@@ -173,6 +180,8 @@ def run_retrieval_audit(
     if folder is not None:
         refuse_other_report(folder, options)
         prepare_folder(folder, "cells")
+    for remark in futile_certificates(request):
+        warnings.warn(remark, UserWarning, stacklevel=3)  # of the call of audit_retrieval
     training = {subject.name: subject.model.training for subject in request.subjects}
     cells = Cells(request, folder)
     quoted = request.eps.index(request.report_eps)

@@ -15,7 +15,7 @@ from certimetric.auditing.retrieval_summary import estimate
 from certimetric.report.document import PIXELS
 
 if TYPE_CHECKING:
-    from certimetric.deep import Certifier, Index
+    from certimetric.deep import Certifier, Index, SmoothingCertifier
 
 Array = NDArray[np.float64]
 
@@ -58,19 +58,13 @@ def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -
 
 def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     """The ways that are tried to certify a model, in this order; none where nothing is asked for."""
-    from certimetric.deep import IntervalCertifier, LipschitzCertifier, PixelCertifier, SmoothingCertifier
+    from certimetric.deep import IntervalCertifier, LipschitzCertifier, PixelCertifier
 
     if request.certify is None:
         return []
     if subject.name == PIXELS:
         return [PixelCertifier(request.norm)]
-    smoothing = SmoothingCertifier(
-        sigma=_deviation(request, subject),
-        n_samples=N_SAMPLES,
-        n_selection=N_SELECTION,
-        alpha=ALPHA,
-        seed=request.seed,
-    )
+    smoothing = _smoothing(request, subject)
     ways: dict[str, list[Certifier]] = {
         "auto": [LipschitzCertifier(), smoothing] if request.norm == "l2" else [IntervalCertifier()],
         "lipschitz": [LipschitzCertifier()],
@@ -78,6 +72,33 @@ def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
         "interval": [IntervalCertifier()],
     }
     return ways[str(request.certify)]
+
+
+def _smoothing(request: RetrievalRequest, subject: Subject) -> SmoothingCertifier:
+    from certimetric.deep import SmoothingCertifier
+
+    return SmoothingCertifier(
+        sigma=_deviation(request, subject),
+        n_samples=N_SAMPLES,
+        n_selection=N_SELECTION,
+        alpha=ALPHA,
+        seed=request.seed,
+    )
+
+
+def futile_certificates(request: RetrievalRequest) -> list[str]:
+    """What is to be said before the work: of each model whose smoothing can certify nothing at the quoted ε."""
+    if request.certify != "smoothing":
+        return []
+    told = []
+    for subject in request.with_model:
+        certifier = _smoothing(request, subject)
+        if (largest := certifier.largest_radius()) < request.report_eps:
+            told.append(
+                f"smoothing of {subject.name!r} with sigma = {certifier.sigma:g} certifies no radius beyond "
+                f"{largest:.3g}, and so nothing at the quoted ε = {request.report_eps:g}, even if every draw agrees"
+            )
+    return told
 
 
 def _deviation(request: RetrievalRequest, subject: Subject) -> float:

@@ -56,6 +56,7 @@ def audit_images(
     import torch
 
     from certimetric.auditing.retrieval import retrieval_options, run_retrieval_audit
+    from certimetric.auditing.retrieval_certificates import futile_certificates
     from certimetric.auditing.retrieval_request import DEFAULT_ATTACKS, make_request
     from certimetric.auditing.runner import prepare_folder
     from certimetric.auditing.saved import own_folder
@@ -86,6 +87,8 @@ def audit_images(
         ers=ers,
         **asked,
     )
+    for remark in futile_certificates(request):
+        typer.echo(f"certimetric: {remark}", err=True)
     folder = out or own_folder(Path("certimetric-audit") / name, retrieval_options(request))
     prepare_folder(folder, "cells")
     return run_retrieval_audit(request, out=folder, **shared), folder
@@ -180,8 +183,6 @@ def _training_digests(images: str, root: Path | None, size: int | None, skip_cor
 
 def _made(told: str) -> Any:
     """The model of a factory of the user's, called without arguments."""
-    from torch import nn
-
     from certimetric.deep.models import find_factory
 
     factory = find_factory(told)
@@ -192,6 +193,7 @@ def _made(told: str) -> Any:
             raise
         reason = str(error) or "no reason given"
         raise ValueError(f"the model factory {told!r} failed with {type(error).__name__}: {reason}") from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"the model factory {told!r} must give a torch.nn.Module, got {type(model).__name__}")
+    if not callable(model):
+        given = type(model).__name__
+        raise ValueError(f"the model factory {told!r} must give a Module or a callable that embeds images, got {given}")
     return model

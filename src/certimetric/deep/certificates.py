@@ -165,7 +165,7 @@ class RetrievalCertificate:
         return pd.concat(parts, ignore_index=True)
 
     def to_json(self) -> str:
-        """Settings and radii as JSON; an infinite radius is null."""
+        """Settings and radii as JSON; an infinite radius is the string "inf"."""
         return json.dumps(self._document(), allow_nan=False)
 
     def _document(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class RetrievalCertificate:
             "labels": self.labels.tolist(),
             "predictions": self.predictions.tolist(),
             "abstained": self.abstained.tolist(),
-            "radii": [radius if np.isfinite(radius) else None for radius in self.radii.tolist()],
+            "radii": [radius if np.isfinite(radius) else "inf" for radius in self.radii.tolist()],
             "pixels": None if self.pixels is None else self.pixels._document(),
         }
 

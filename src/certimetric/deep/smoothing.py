@@ -123,7 +123,7 @@ class SmoothingCertifier(Certifier):
             total.index_add_(0, which, wide * (longest / wide.norm(dim=1, keepdim=True).clamp_min(longest)))
         mean = np.asarray((total / self.n_samples).cpu())
         found = from_embeddings(np.asarray(gallery.cpu()), mean, queries, index.gallery)
-        off = longest * (1 + math.sqrt(2 * math.log(1 / self.alpha))) / math.sqrt(self.n_samples)
+        off = longest * _deviation(self.n_samples, self.alpha)
         constant = longest * math.sqrt(2 / math.pi) / self.sigma
         radii = np.maximum(found.radii - off * (1 + 1e-9), 0.0) / (constant * (1 + 1e-9))
         return Certified(found.predictions, radii, radii <= 0, constant)
@@ -146,6 +146,12 @@ class SmoothingCertifier(Certifier):
             noisy = copies + self.sigma * torch.cat(pieces)
             yield which.to(index.device), check_embeddings(index.model(noisy), len(which)).float()
 
+    def largest_radius(self) -> float:
+        """The radius where every draw agrees, which none exceeds, in pixels; of embeddings, that at the distance 2F."""
+        if self.statistic == "vote":
+            return float(vote_radii(self.n_samples, self.n_samples, self.sigma, self.alpha))
+        return max(0.0, 2.0 - _deviation(self.n_samples, self.alpha)) * self.sigma / math.sqrt(2 / math.pi)
+
     def futile(self) -> str | None:
         if self.n_samples >= (least := least_samples(self.alpha, self.statistic)):
             return None
@@ -160,6 +166,11 @@ class SmoothingCertifier(Certifier):
         if self.statistic == "embedding":
             told = {key: value for key, value in told.items() if key not in ("n_selection", "n_neighbors")}
         return told
+
+
+def _deviation(n: int, alpha: float) -> float:
+    """By how much the mean of n draws may be off, with confidence 1 − α, in units of F."""
+    return (1 + math.sqrt(2 * math.log(1 / alpha))) / math.sqrt(n)
 
 
 def least_samples(alpha: float, statistic: str = "vote") -> int:
