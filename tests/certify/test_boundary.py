@@ -163,9 +163,14 @@ def test_straight_ways_towards_opponents_bound_the_radius_from_above(norm, rng):
 
 def test_radius_is_no_smaller_than_the_certificate():
     # Instances of two classes 1e-12 apart: the linear program's step is shorter than what is proven, by 2e-11 of it.
-    L = [[-1.39235952950095, -0.666806919049759], [-4.6696600651508, -2.21800790585841], [0.4780339416, 0.22425652140969]]
+    L = [
+        [-1.39235952950095, -0.666806919049759],
+        [-4.6696600651508, -2.21800790585841],
+        [0.4780339416, 0.22425652140969],
+    ]
     X = np.array([[-0.45040114132, -0.80466257297], [0.00451097061, -0.94514099350], [-0.33471055767, 0.41286124855]])
-    X = np.vstack([X, X + [[4.6e-13, 1.1e-12], [2.5e-12, -2.3e-13], [8.7e-13, 1.2e-12]]])
+    apart = np.array([[4.6e-13, 1.1e-12], [2.5e-12, -2.3e-13], [8.7e-13, 1.2e-12]])
+    X = np.vstack([X, X + apart])
     y = [0, 0, 3, 1, 1, 3]
     queries = [[-0.2060538267330368, -0.1021889900200863], [-0.3347105576788494, 0.4128612485581999]]
     metric = MahalanobisMetric.from_components(L)

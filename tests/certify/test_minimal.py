@@ -1,6 +1,7 @@
 """Exact minimal perturbation of 1-NN: against brute force, by its laws, on hard input."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from certimetric import (
     datasets,
     minimal_perturbation,
 )
+from certimetric.certify.dual_program import DualProgram
+from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import resolve_norm
+from certimetric.geometry.diagonal import DiagonalMetric
 
 NORMS = ("l2", "linf", "l1")
 
@@ -285,3 +289,26 @@ def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         line([0.0, 4.0], ["a", "b"], [1.0], **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("norm", [*NORMS, "restricted"])
+def test_programs_of_wide_data_need_no_square_matrix(norm):
+    rng = np.random.default_rng(0)
+    d = 1000
+    norm = resolve_norm("linf").in_units(rng.uniform(1, 2, d)) if norm == "restricted" else resolve_norm(norm)
+    norm = norm.restrict(np.arange(d) % 2 == 0)
+    X, weights = rng.standard_normal((12, d)), rng.uniform(1, 2, d)
+    reference = ReferenceSet(DiagonalMetric(weights), X, np.arange(12) % 2)
+    tracemalloc.start()
+    program = DualProgram(reference, norm)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * X.nbytes  # a matrix of all features is 80 times as large
+    # The same maps as those of the metric that holds its components.
+    eta = rng.standard_normal(program.dual.shape[1])
+    whole = ReferenceSet(MahalanobisMetric.from_components(np.diag(weights)), X, np.arange(12) % 2)
+    change = eta @ program.lift
+    np.testing.assert_allclose(program.map @ eta, whole.metric.transform(change), rtol=1e-12)
+    assert norm.norm(change) == pytest.approx(np.linalg.norm(eta, {1: np.inf, 2: 2, np.inf: 1}[norm.dual_order]))
+    moves = (program.map @ eta)[None]
+    np.testing.assert_allclose(program.steps_of(moves)[0], eta, rtol=1e-12)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from certimetric.attacks.base import Attack, Search
 from certimetric.attacks.predictors import nearest_neighbor_classifier
@@ -123,12 +126,13 @@ class RegionAttack(Attack):
         return found
 
 
-def _box(lift: Array, low: Array, high: Array, x: Array, mutable: NDArray[np.bool_]) -> tuple[Array, Array] | None:
+def _box(lift: Any, low: Array, high: Array, x: Array, mutable: NDArray[np.bool_]) -> tuple[Array, Array] | None:
     """``A η ≥ b`` for ``low ≤ x + η @ lift ≤ high``; None where nothing is bounded."""
     below, above = np.isfinite(low) & mutable, np.isfinite(high) & mutable
     if not (below.any() or above.any()):
         return None
-    A = np.vstack([lift.T[below], -lift.T[above]])
+    rows = lift.T.toarray() if issparse(lift) else lift.T
+    A = np.vstack([rows[below], -rows[above]])
     b = np.concatenate([(low - x)[below], (x - high)[above]])
     felt = np.abs(A).max(axis=1) > 0
     return A[felt], b[felt]

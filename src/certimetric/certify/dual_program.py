@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry.norms import Norm
@@ -25,9 +26,9 @@ class DualProgram:
     ----------
     dual : array of shape (n, p)
         Rows D.
-    map : array of shape (r, p)
+    map : array or sparse array of shape (r, p)
         Takes a step η to the move of the query in the metric's coordinates.
-    lift : array of shape (p, d)
+    lift : array or sparse array of shape (p, d)
         Takes a step η to a change of the features, ``η @ lift``.
     data : tuple
         What the compiled kernels read.
@@ -38,6 +39,15 @@ class DualProgram:
         self.map, self.lift = reference.dual_map(norm), reference.lift_map(norm)
         self.data = program_data(reference, norm)
         self.dual = self.data[3]
+
+    def steps_of(self, moves: Array) -> Array:
+        """Shortest steps η in l2 that move the query, in the metric's coordinates, as nearly so as they can."""
+        if not issparse(self.map):
+            return np.asarray(moves @ np.linalg.pinv(self.map).T)
+        # One weight in each column.
+        weights = self.map.sum(axis=0)
+        squares = weights * weights
+        return np.divide(moves @ self.map, squares, out=np.zeros((len(moves), len(weights))), where=squares > 0)
 
 
 def program_data(reference: ReferenceSet, norm: Norm) -> tuple[Any, ...]:

@@ -113,7 +113,7 @@ def along_segments(program: DualProgram, x: Array, error: float, c: int, exclude
     own, others = np.flatnonzero((y == c) & present), np.flatnonzero((y != c) & present)
     squared = ((points - x) ** 2).sum(axis=1)
     others = others[np.argsort(squared[others], kind="stable")[:_SEGMENTS]]
-    towards = (points[others] - x) @ np.linalg.pinv(program.map).T
+    towards = program.steps_of(points[others] - x)
     relative = rounding_of_distances(points.shape[1])
     best, step, opponent = np.inf, np.zeros(dual.shape[1]), -1
     for l, eta in zip(others, towards):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.diagonal import DiagonalMetric
@@ -95,8 +98,13 @@ class ReferenceSet:
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
         return coordinates, errors + (_squares_that_underflow(coordinates) if map_.any() else 0.0)
 
-    def dual_map(self, norm: Norm) -> Array:
-        """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order."""
+    def dual_map(self, norm: Norm) -> Any:
+        """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order.
+
+        Sparse where metric and norm take each feature for itself.
+        """
+        if (weights := self._diagonal(norm)) is not None:
+            return _at_features(norm, weights)
         return self._dual_rows(norm)[0]
 
     def _dual_rows(self, norm: Norm) -> tuple[Array, Array, Array | None]:
@@ -161,12 +169,16 @@ class ReferenceSet:
         """Weights of the features, where metric and norm take each for itself, so that no matrix is needed."""
         return self.metric.weights if norm.diagonal and isinstance(self.metric, DiagonalMetric) else None
 
-    def lift_map(self, norm: Norm) -> Array:
+    def lift_map(self, norm: Norm) -> Any:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
+
+        It is sparse where :meth:`dual_map` is.
 
         The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η``.
         """
         d = self.metric.n_features
+        if self._diagonal(norm) is not None:
+            return _at_features(norm, np.ones(d)).T.tocsr()
         to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
         _, _, Q = self._dual_rows(norm)
         return np.ascontiguousarray(to_features.T if Q is None else Q.T @ to_features.T)
@@ -195,6 +207,12 @@ class ReferenceSet:
         """Class code with the most votes of the k nearest; the smaller code where votes are equal."""
         indices, _ = self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
         return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
+
+
+def _at_features(norm: Norm, weights: Array) -> csr_array:
+    """The dual coordinates of ``np.diag(weights)`` for a diagonal norm, shape (d, p)."""
+    values, features = norm.dual_coordinates(weights), norm.features(len(weights))
+    return csr_array((values, (features, np.arange(len(values)))), shape=(len(weights), len(values)))
 
 
 def times_components(

@@ -75,6 +75,10 @@ class Norm(ABC):
         """Bounds on ``|dual_coordinates(w)|`` over all w with ``|w| ≤ v``, for v of entries of at least 0."""
         return self.dual_coordinates(v)
 
+    def features(self, d: int) -> NDArray[np.int64]:
+        """The feature of each dual coordinate, where the norm is ``diagonal``."""
+        return np.arange(d)
+
     def restrict(self, mutable: ArrayLike) -> Norm:
         """The norm for perturbations that leave some features alone.
 
@@ -325,6 +329,10 @@ class Restricted(Norm):
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self._embed(self.inner.sample(rng, n, int(self.mutable.sum())))
 
+    def features(self, d: int) -> NDArray[np.int64]:
+        places = np.flatnonzero(self.mutable)
+        return places[self.inner.features(len(places))]
+
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         return self.base.block(mutable).restrict(self.mutable[mutable])
 
@@ -369,6 +377,9 @@ class Scaled(Norm):
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self.base.sample(rng, n, d) * self.scale
+
+    def features(self, d: int) -> NDArray[np.int64]:
+        return self.base.features(d)
 
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         return Scaled(self.base.block(mutable), self.scale[mutable])
