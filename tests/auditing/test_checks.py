@@ -149,6 +149,10 @@ def test_labels_that_are_no_classes():
     assert told(quick(X, ages, repeats=1), "CM014")[0][0] == "tip"
     assert told(quick(X, [f"class {age}" for age in ages], repeats=1), "CM014")[0][0] == "passed"
     names = [f"customer {max(i, 10)}" for i in range(120)]
+    many = np.arange(2400) % 2
+    assert told(quick(many[:, None] + np.arange(2400)[:, None] / 7, many, repeats=1), "CM014") == [
+        ("passed", "2 classes, with 1,200 instances each on average.")
+    ]
     ((severity, message),) = told(quick(X, names, repeats=1), "CM014")
     assert severity == "issue"
     assert "identifier" in message

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certimetric import LMNN, NCA, SCML, CertifiedKNeighborsClassifier, PerturbationLoss
+from certimetric import LMNN, CertifiedKNeighborsClassifier
 from certimetric.learners.specs import learner_variants
 
 # Few steps are meant: nothing here asks whether the last one converged.
@@ -20,6 +20,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 LEARNERS = learner_variants(max_iter=50)
 CLASSIFIERS = [CertifiedKNeighborsClassifier(), CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20))]
 SUPERVISED = [learner for learner in LEARNERS if learner.__sklearn_tags__().target_tags.required]
+PERTURBED = [
+    learner
+    for learner in learner_variants(max_iter=10, random_state=0)
+    if learner.get_params(deep=False).get("perturbation") is not None
+]
 each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
@@ -69,9 +74,8 @@ def test_pandas_in_and_out(learner, iris):
     assert learner.metric_.feature_names == ("a", "b", "c", "d")
 
 
-@pytest.mark.parametrize("learner", [LMNN(max_iter=10), SCML(max_iter=10, random_state=0), NCA(max_iter=10)], ids=repr)
+@pytest.mark.parametrize("learner", PERTURBED, ids=repr)
 def test_grid_search_over_the_perturbation_loss(learner, iris):
-    learner = clone(learner).set_params(perturbation=PerturbationLoss())
     pipeline = make_pipeline(learner, KNeighborsClassifier(3))
     name = type(learner).__name__.lower()
     grid = {f"{name}__perturbation__weight": [0.1, 1.0], f"{name}__perturbation__tau": ["auto", 0.5]}

@@ -47,7 +47,7 @@ def labels_are_classes(evidence: Evidence) -> Iterator[Verdict]:
     request = evidence.request
     counts = np.bincount(request.codes)
     n, classes = len(request.codes), len(counts)
-    once = int((counts == 1).sum())
+    once, each = int((counts == 1).sum()), f"{round(n / classes, 1):,.10g}"
     if once > n / 2:
         example = request.classes[int(counts.argmin())]
         told = f"{once} of {n} labels occur once, {example!r} among them"
@@ -56,11 +56,11 @@ def labels_are_classes(evidence: Evidence) -> Iterator[Verdict]:
         yield (
             "issue" if n < FEW_A_VALUE * classes else "tip",
             None,
-            f"The labels are {classes} different numbers, with {n / classes:.3g} instances each on average: if their "
-            f"order means something this is a regression, and here the next number is as wrong as any other.",
+            f"The labels are {classes} different numbers, with {each} instances each on average: if "
+            f"their order means something this is a regression, and here the next number is as wrong as any other.",
         )
     else:
-        yield "passed", None, f"{classes} classes, with {n / classes:.3g} instances each on average."
+        yield "passed", None, f"{classes} classes, with {each} instances each on average."
 
 
 @check("CM015", "No feature is an identifier")

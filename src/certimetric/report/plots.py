@@ -149,6 +149,8 @@ def points_figure(
         mark_per_cent(axes.xaxis)
         mark_per_cent(axes.yaxis)
         axes.margins(0.08)
+        for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
+            limit(max(limits[0], -0.9), min(limits[1], 100.9))  # there are no shares beyond 0 and 100 %
         svg = to_svg(canvas, "fig-balance", title, reading)
     if not rows:
         return None
