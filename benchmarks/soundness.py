@@ -80,9 +80,12 @@ class Problem:
         d = moved.shape[1] + 8
         if self.matrix is not None:
             A = self.matrix[np.ix_(self.mutable, self.mutable)].astype(np.longdouble)
-            square = np.einsum("ij,jk,ik->i", moved, A, moved)
-            slack = np.einsum("ij,jk,ik->i", np.abs(moved), np.abs(A), np.abs(moved))
-            sizes = np.sqrt(np.maximum(square + 4 * d * 2.0**-64 * slack, 0))
+            square = ((moved @ A) * moved).sum(axis=1)
+            doubles = np.abs(moved).astype(float)
+            slack = ((doubles @ np.abs(A).astype(float)) * doubles).sum(
+                axis=1
+            )  # half as much again is room for its own
+            sizes = np.sqrt(np.maximum(square + 6 * d * 2.0**-64 * slack, 0))
         elif self.order == 2:
             sizes = np.sqrt((moved * moved).sum(axis=1))
         else:

@@ -354,7 +354,7 @@ def test_nothing_fitted(iris):
     assert "<html" in result.to_html()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l1", np.diag([1.0, 2.0, 3.0, 4.0])])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l1", marks=pytest.mark.slow), np.diag([1.0, 2.0, 3.0, 4.0])])
 def test_other_norms(iris, norm):
     result = audit(iris.X[::2], iris.y[::2], learners=["euclidean", "gmml"], norm=norm, repeats=2)
     assert severities(result, "CM001") == [("passed", None)]

@@ -41,7 +41,7 @@ def test_equals_enumeration(norm, k, smallest_step):
         assert found.proven.all()
 
 
-@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("k", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_bracket_on_real_data(wine, k):
     X, y = wine

@@ -23,14 +23,14 @@ def soundness():
     del sys.modules[spec.name]
 
 
-@pytest.mark.parametrize("first", range(0, 200, 50))
+@pytest.mark.parametrize("first", [0, 80])
 def test_nothing_flips_inside_a_certificate(soundness, first):
     total, violations = Counter(), []
-    for seed, kind, counts, wrong in soundness.run(range(first, first + 50)):
+    for seed, kind, counts, wrong in soundness.run(range(first, first + 80)):
         total += counts
         violations += [f"seed {seed}, {kind}: {text}" for text in wrong]
     assert not violations, "\n".join(violations)
-    assert total["predictions"] > 100_000 and total["rational"] > 20 and total["proven"] > 50
+    assert total["predictions"] > 300_000 and total["rational"] > 100 and total["proven"] > 100
 
 
 @pytest.mark.parametrize("factor", [1.05, 2.0])

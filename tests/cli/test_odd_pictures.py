@@ -109,6 +109,7 @@ def test_a_corrupt_picture_in_a_process_of_the_loader_is_one_line(run, odd, tmp_
     assert refused.err.splitlines()[-1].startswith("certimetric: error: the image 'odd/a/0.png' cannot be read: ")
 
 
+@pytest.mark.slow
 def test_one_variable_leads_train_audit_and_bench_to_the_same_data(run, odd, tmp_path, monkeypatch, rng):
     from certimetric import datasets
     from certimetric.bench.image_sets import NamedImages

@@ -25,6 +25,7 @@ def test_readme_example_runs(tmp_path):
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_examples_of_scaling_run(tmp_path):
     pytest.importorskip("dask.array")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8"), flags=re.S)

@@ -95,16 +95,16 @@ def test_letter_fits_in_memory(real_data):
 
 
 def test_memory_bound_is_kept():
-    # 60,000 × 2,000 distances would take 960 MB; 16 MiB are allowed for them.
+    # 40,000 × 1,500 distances would take 480 MB; 16 MiB are allowed for them.
     code = """
 import resource, numpy as np
 from certimetric import CertifiedKNeighborsClassifier
 rng = np.random.default_rng(0)
-X, y = rng.standard_normal((60_000, 2)), rng.integers(0, 2, 60_000)
+X, y = rng.standard_normal((40_000, 2)), rng.integers(0, 2, 40_000)
 knn = CertifiedKNeighborsClassifier(1, memory_mb=16).fit(X, y)
 knn.predict_with_radius(X[:10])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-knn.predict_with_radius(X[:2_000])
+knn.predict_with_radius(X[:1_500])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -233,7 +233,7 @@ def test_damaged_pictures_are_named(tmp_path, rng):
         ("mnist_train20k", (1, 28, 28), 10225, 9775),
         ("usps_16", (1, 16, 16), 5427, 3871),
         ("coil20_32", (1, 32, 32), 720, 720),
-        ("cars196_64_jpeg", (3, 64, 64), 4052, 4092),
+        pytest.param("cars196_64_jpeg", (3, 64, 64), 4052, 4092, marks=pytest.mark.slow),
     ],
 )
 def test_real_files(real_data, file, shape, n_train, n_test):

@@ -90,12 +90,10 @@ def test_functions_are_certified_by_what_they_give(items, function):
 
 def test_functions_are_audited(items):
     options = {"eps": [0.1], "attacks": ["square"], "n_checked": 4}
-    (expected, _), (found, _) = (
-        audit_retrieval({"m": model}, items, **options).document["learners"] for model in (nn.Flatten(), as_arrays)
-    )
+    module, function = (audit_retrieval({"m": model}, items, **options).document for model in (nn.Flatten(), as_arrays))
+    (expected, _), (found, _) = module["learners"], function["learners"]
     assert (found["clean"], found["attacked"]) == (expected["clean"], expected["attacked"])
-    checks = audit_retrieval({"m": as_arrays}, items, **options).document["checks"]
-    told = {entry["code"]: entry for entry in checks if entry["learner"] == "m"}
+    told = {entry["code"]: entry for entry in function["checks"] if entry["learner"] == "m"}
     assert {code for code, entry in told.items() if "without gradients" in entry["message"]} == {
         "CR101",
         "CR102",

@@ -29,6 +29,7 @@ def test_objective_is_the_true_one_and_never_rises(wine, mu):
     assert lmnn.objective_ < 0.5 * lmnn.objective_path_[0]
 
 
+@pytest.mark.slow
 def test_reaches_what_long_gradient_descent_reaches(iris):
     X, y = iris
     lmnn = LMNN(tol=1e-7, max_iter=2000).fit(X, y)
