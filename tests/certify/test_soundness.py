@@ -33,6 +33,12 @@ def test_nothing_flips_inside_a_certificate(soundness, first):
     assert total["predictions"] > 300_000 and total["rational"] > 100 and total["proven"] > 100
 
 
+def test_an_attack_whose_steps_overshoot_ends_like_any_other(soundness):
+    # A metric that sees one feature of two: steps of SmoothedVoteAttack went where predictors take no values.
+    _, counts, wrong = soundness.check_problem(1409)
+    assert not wrong and counts["predictions"] > 1000
+
+
 @pytest.mark.parametrize("factor", [1.05, 2.0])
 def test_guard_sees_radii_that_are_too_large(soundness, factor):
     problems = [problem for problem in map(_problem(soundness), range(40)) if problem.k == 1]

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array
 from certimetric.attacks.predictors import known_features
 from certimetric.attacks.threats import BoundThreat, resolve_threat
 from certimetric.constraints.labels import checked_labels, compare_labels
-from certimetric.geometry.features import MODEST, align, check_size, feature_names
+from certimetric.geometry.features import LARGEST, MODEST, align, check_size, feature_names
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -164,6 +164,7 @@ class Search:
 
     def predict(self, points: Array) -> NDArray[Any]:
         """Labels of points, (c, d) to (c,)."""
+        points = _in_range(points)
         return np.asarray(
             self.predictor.predict(points if self.columns is None else pd.DataFrame(points, columns=self.columns))
         )
@@ -182,7 +183,7 @@ class Search:
         """
         if not len(rows):
             return np.zeros(0, dtype=bool)
-        points = self.threat.repair(self.X[rows], points)
+        points = _in_range(self.threat.repair(self.X[rows], points))
         labels = self.predict(points)
         adversarial = labels != self.goal[rows]
         sizes = np.where(adversarial, self.threat.size(points - self.X[rows]), np.inf)
@@ -231,3 +232,8 @@ class Search:
             np.where(success, self.distances, np.inf),
             np.where(success, self.labels, self.goal),
         )
+
+
+def _in_range(points: Array) -> Array:
+    """Points without values that predictors refuse: steps in nearly blind directions may go that far."""
+    return np.clip(points, -LARGEST, LARGEST)
