@@ -36,7 +36,7 @@ def test_nothing_flips_inside_a_certificate(soundness, first):
 def test_an_attack_whose_steps_overshoot_ends_like_any_other(soundness):
     # A metric that sees one feature of two: steps of SmoothedVoteAttack went where predictors take no values.
     _, counts, wrong = soundness.check_problem(1409)
-    assert not wrong and counts["predictions"] > 1000
+    assert not wrong and counts["predictions"] > 100
 
 
 @pytest.mark.parametrize("factor", [1.05, 2.0])

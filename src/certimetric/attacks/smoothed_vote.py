@@ -21,6 +21,7 @@ Indices = NDArray[np.int64]
 
 _GROWTH = 0.3  # first relative change of the budget; it falls to 0 over the steps, as the step length does
 _LATER = 0.1  # share of the first temperature for starts elsewhere, which a higher one would forget
+_FAR = 1e20  # times the largest value of the data: beyond, distances have lost all digits in which they differ
 _ARRAYS = 10  # of the size of a block of distances that are alive at a time
 
 
@@ -84,6 +85,7 @@ class SmoothedVoteAttack(Attack):
         reference, threat = classifier._reference, search.threat
         budget = 0.0 if threat.eps is None else threat.eps
         n_targets = len(classifier.classes_) - 1
+        reach = _FAR * max(np.abs(classifier._training).max(), np.abs(search.X).max(initial=0.0))
         with limited_threads(search.X.shape[1]):
             for restart in range(self.restarts):
                 lap, nearness = divmod(restart, n_targets)
@@ -95,14 +97,21 @@ class SmoothedVoteAttack(Attack):
                     X, codes = search.X[some], np.searchsorted(classifier.classes_, search.goal[some])
                     vote = _SmoothedVote.towards(classifier, X, codes, nearness)
                     starts = classifier._training[vote.nearest_targets(X, lap - 1)] if lap else X
-                    found, points = self._descend(search, some, vote, starts, temperatures)
+                    found, points = self._descend(search, some, vote, starts, temperatures, reach)
                     to_boundary(search, some[found], points)
 
     def _descend(
-        self, search: Search, rows: Indices, vote: _SmoothedVote, starts: Array, temperatures: Array
+        self,
+        search: Search,
+        rows: Indices,
+        vote: _SmoothedVote,
+        starts: Array,
+        temperatures: Array,
+        reach: float,
     ) -> tuple[NDArray[np.bool_], Array]:
         """One restart: which rows, (c,), met adversarial points, and the nearest of each."""
         X, threat, norm = search.X[rows], search.threat, search.threat.norm
+        lowest, highest = np.maximum(threat.low, -reach), np.minimum(threat.high, reach)
         delta = np.where(threat.mutable, np.clip(starts, threat.low, threat.high) - X, 0.0)
         smallest, budget, nearest = np.full(len(rows), np.inf), np.zeros(len(rows)), X.copy()
         for step, temperature in enumerate(temperatures):
@@ -124,7 +133,7 @@ class SmoothedVoteAttack(Attack):
             budget = np.where(np.isfinite(smallest), known, unknown)
             delta = delta + norm.dual_vector(gradient) * (decay * budget)[:, None]
             delta[:, ~threat.mutable] = 0.0
-            delta = np.clip(X + delta, threat.low, threat.high) - X
+            delta = np.clip(X + delta, lowest, highest) - X
             radius = np.maximum(budget, np.finfo(float).tiny)[:, None]
             delta = norm.project(delta / radius, 1.0) * radius
         found = np.isfinite(smallest)
