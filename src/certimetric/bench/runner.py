@@ -15,11 +15,11 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from certimetric.auditing.progress import progress_bar
 from certimetric.auditing.run import describe_machine, describe_versions
+from certimetric.base.wording import first_line
 from certimetric.bench.cells import Cell, Record
 from certimetric.bench.containment import run_contained, stop_all, to_record
 from certimetric.bench.store import Store
 from certimetric.bench.suites.base import Suite
-from certimetric.datasets.wording import first_line
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "threadpoolctl", "joblib", "dask", "distributed")
 CONNECT_TIMEOUT = 20.0

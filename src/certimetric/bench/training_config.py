@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from certimetric.base.wording import did_you_mean, first_line
 from certimetric.bench.training_defenses import DEFENSES, DefenseSection, NoneSection
 from certimetric.bench.training_sections import (
     Component,
@@ -22,7 +23,6 @@ from certimetric.bench.training_sections import (
     ModelSection,
     TrainingSection,
 )
-from certimetric.datasets.wording import did_you_mean, first_line
 
 if sys.version_info >= (3, 11):
     import tomllib

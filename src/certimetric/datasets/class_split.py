@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.datasets.wording import counted
+from certimetric.base.wording import counted
 
 Name = TypeVar("Name", bound=Hashable)
 

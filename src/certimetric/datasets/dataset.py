@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from certimetric.datasets.wording import counted, listing
+from certimetric.base.wording import counted, listing
 
 if TYPE_CHECKING:
     import pandas as pd

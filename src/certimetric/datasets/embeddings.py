@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.datasets.wording import first_line
+from certimetric.base.wording import first_line
 
 # What reading a file of any content raises; an array without pickle runs nothing.
 _DAMAGED = (

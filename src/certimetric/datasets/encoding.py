@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.wording import counted, did_you_mean, listing
 from certimetric.datasets.columns import (
     LARGEST_INTEGER,
     checked_kinds,
@@ -38,7 +39,6 @@ from certimetric.datasets.columns import (
     texts_of,
 )
 from certimetric.datasets.encoder import MISSING, TableEncoder
-from certimetric.datasets.wording import counted, did_you_mean, listing
 
 if TYPE_CHECKING:
     import pandas as pd

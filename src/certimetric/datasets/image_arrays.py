@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.wording import first_line, listing
 from certimetric.datasets.class_split import check_two_classes, half_of
 from certimetric.datasets.pixels import decode, in_threads, resized
-from certimetric.datasets.wording import first_line, listing
 
 MASK = "zero_shot_test"
 _KNOWN = ("ids", "groups")

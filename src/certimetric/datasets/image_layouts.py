@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.wording import counted, first_line, listing
 from certimetric.datasets.class_split import check_two_classes, half_of, numbered
-from certimetric.datasets.wording import counted, first_line, listing
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _CUB_TRAIN, _CARS_TRAIN = 100, 98

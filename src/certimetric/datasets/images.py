@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.wording import counted, did_you_mean
 from certimetric.datasets.class_split import check_two_classes
 from certimetric.datasets.data_root import VARIABLE, array_file, image_folder
 from certimetric.datasets.idx import read_idx_set
@@ -21,7 +22,6 @@ from certimetric.datasets.image_layouts import LAYOUTS, read_layout, remarks
 from certimetric.datasets.omniglot import SIZE as OMNIGLOT_SIZE
 from certimetric.datasets.omniglot import read_omniglot
 from certimetric.datasets.pixels import check_size, resized
-from certimetric.datasets.wording import counted, did_you_mean
 
 IMAGE_SETS = ("digits", "omniglot", "mnist", "fashion-mnist", *LAYOUTS)
 SPLITS = ("train", "test")

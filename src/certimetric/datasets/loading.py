@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.wording import counted, did_you_mean
 from certimetric.datasets.bundled import bundled_names, load_bundled
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.dataset import TARGET_NAMES, Dataset
@@ -27,7 +28,6 @@ from certimetric.datasets.tables import (
     pick_target,
     read_table,
 )
-from certimetric.datasets.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.wording import first_line
 from certimetric.datasets.class_split import check_two_classes
-from certimetric.datasets.wording import first_line
 
 _ARCHIVES = {"train": "images_background_small1.zip", "test": "images_background_small2.zip"}
 SIZE = 28

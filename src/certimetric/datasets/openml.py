@@ -7,10 +7,10 @@ import urllib.error
 import warnings
 from typing import Any
 
+from certimetric.base.wording import first_line
 from certimetric.datasets.dataset import Dataset
 from certimetric.datasets.encoder import TableEncoder
 from certimetric.datasets.tables import assemble, pick_target
-from certimetric.datasets.wording import first_line
 
 PREFIX = "openml:"
 

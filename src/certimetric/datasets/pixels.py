@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.datasets.wording import first_line
+from certimetric.base.wording import first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

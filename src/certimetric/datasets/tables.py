@@ -20,10 +20,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.base.wording import counted, did_you_mean, first_line, listing
 from certimetric.datasets.dataset import TARGET_NAMES, Dataset, image_shape_of
 from certimetric.datasets.encoder import TableEncoder
 from certimetric.datasets.encoding import encode_features, encode_labels
-from certimetric.datasets.wording import counted, did_you_mean, first_line, listing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -65,7 +65,7 @@ class AveragePrecisionObjective(MarginObjective):
         gallery_ids: Tensor | None = None,
     ):
         super().__init__(labels, gallery, gallery_labels, ids, gallery_ids)
-        self.n_relevant = (self._same(slice(None), slice(None)) & ~self._self_matches()).sum(dim=1)
+        self.n_relevant = (self._same(slice(None)) & ~self._self_matches()).sum(dim=1)
         self._most = int(self.n_relevant.max()) if len(labels) else 1
         squares = (self.gallery.double() - self.centre).pow(2).sum(dim=1)
         spread = squares.mean().sqrt()
@@ -80,8 +80,8 @@ class AveragePrecisionObjective(MarginObjective):
     def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         return self._follow(embeddings)
 
-    def _same(self, part: slice, rows: slice) -> Tensor:
-        return self.labels[part, None] == self.gallery_labels[rows]
+    def _same(self, part: slice) -> Tensor:
+        return self.labels[part, None] == self.gallery_labels
 
     def _follow(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Values, differentiable, and whether AP@R is 0."""
@@ -133,10 +133,7 @@ class AveragePrecisionObjective(MarginObjective):
         products = torch.empty(len(e), len(self.gallery), dtype=torch.double, device=e.device)
         for rows, some, _ in expansions(expanded(e, self.centre)[0], self.gallery, self.centre, 4 * _NUMBERS):
             products[:, rows] = some
-        same = self._same(part, slice(None))
-        own = torch.zeros_like(same[:1])
-        if self.ids is not None:
-            own = self.ids[part, None] == self.gallery_ids
+        same, own = self._same(part), self._self_matches(part)
         found = []
         for wrong in (~same | own, same | own):
             seen = products.masked_fill(wrong, torch.inf)

@@ -120,10 +120,11 @@ class MarginObjective(LevelObjective):
                     f"query {int(flags.nonzero()[0])} has no {kind} in the gallery: leave such queries out"
                 )
 
-    def _self_matches(self) -> Tensor:
+    def _self_matches(self, part: slice = slice(None)) -> Tensor:
+        """Which items count for nothing, for some of the samples: (b, n), or one False for all."""
         if self.ids is None or self.gallery_ids is None:
             return torch.zeros(1, dtype=torch.bool, device=self.gallery.device)
-        return self.ids[:, None] == self.gallery_ids
+        return self.ids[part, None] == self.gallery_ids
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         positive, negative = self._nearest(embeddings.detach())

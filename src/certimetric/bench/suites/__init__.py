@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from certimetric.base.wording import did_you_mean
 from certimetric.bench.suites.base import Suite
-from certimetric.datasets.wording import did_you_mean
 
 _SUITES = {name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "deep", "defenses")}
 _SUITES["defenses-l2"] = "defenses:SUITE_L2"
