@@ -14,7 +14,7 @@ import sys
 import torch
 
 from certimetric.deep import EmbeddingShift, embedding_model
-from certimetric.deep.attack import value_and_gradient
+from certimetric.deep.attacks.base import value_and_gradient
 from certimetric.geometry import keep_freed_memory
 
 BATCHES = (32, 56, 112, 224, 336)

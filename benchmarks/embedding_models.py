@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from certimetric.bench import TrainingConfig, load_run, train
-from certimetric.bench.training_config import LOSSES
-from certimetric.datasets.images import load_images
+from certimetric.datasets.images.sets import load_images
 from certimetric.deep import PGD, ImageSet, Index, LinfBall
-from certimetric.deep.retrieval import with_positive
+from certimetric.deep.retrieval.evaluation import with_positive
+from certimetric.training import TrainingConfig, load_run, train
+from certimetric.training.config import LOSSES
 
 SETS = {
     "digits": ("", (0.05, 0.1, 0.2)),

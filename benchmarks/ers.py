@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from certimetric.datasets.images import load_images
+from certimetric.datasets.images.sets import load_images
 from certimetric.deep import ImageSet, Index, RankingEvaluation, embedding_model, empirical_robustness_score
-from certimetric.deep.ranking_evaluation import GOALS
-from certimetric.deep.robustness_score import BUDGETS
+from certimetric.deep.retrieval.ranking_evaluation import GOALS
+from certimetric.deep.retrieval.robustness_score import BUDGETS
 from certimetric.geometry import keep_freed_memory
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

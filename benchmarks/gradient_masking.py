@@ -14,8 +14,7 @@ import torch
 from pytorch_metric_learning.losses import TripletMarginLoss
 from torch.utils.data import DataLoader, TensorDataset
 
-from certimetric.bench import load_run
-from certimetric.datasets.images import load_images
+from certimetric.datasets.images.sets import load_images
 from certimetric.deep import (
     APGD,
     PGD,
@@ -29,6 +28,7 @@ from certimetric.deep import (
     embedding_model,
     evaluate_retrieval,
 )
+from certimetric.training import load_run
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("runs", nargs="*", metavar="RUN", help="folders that `certimetric train` made")

@@ -50,13 +50,13 @@ def embeddings():
 
 def ours_ranks(gallery, labels, ids, m):
     from certimetric.deep import relevant_ranks
-    from certimetric.deep.index import figures
+    from certimetric.deep.retrieval.index import figures
 
     return figures(relevant_ranks(gallery[:m], labels[:m], ids[:m], gallery, labels, ids))["map_at_r"]
 
 
 def ours_nearest(gallery, labels, ids, m):
-    from certimetric.deep.ranking import nearest
+    from certimetric.deep.ranking.ranks import nearest
 
     return nearest(gallery[:m], ids[:m], gallery, ids, arguments.first)
 
@@ -69,7 +69,7 @@ def distances_by_differences(gallery, ids, m):
 
 def differences(gallery, labels, ids, m):
     """All distances by differences, in single precision, and all of them sorted."""
-    from certimetric.deep.index import figures
+    from certimetric.deep.retrieval.index import figures
 
     out = []
     for rows, found in distances_by_differences(gallery, ids, m):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pytorch_metric_learning.losses import TripletMarginLoss
 from torch.utils.data import DataLoader, TensorDataset
 
-from certimetric.datasets.images import load_images
+from certimetric.datasets.images.sets import load_images
 from certimetric.deep import (
     PGD,
     ImageSet,

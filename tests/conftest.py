@@ -45,7 +45,7 @@ def light_attacks(monkeypatch):
     from certimetric.attacks import RegionAttack, SmoothedVoteAttack
 
     light = (RegionAttack(n_opponents=1), SmoothedVoteAttack(steps=5, restarts=1))
-    monkeypatch.setattr("certimetric.auditing.robustness.ATTACKS", light)
+    monkeypatch.setattr("certimetric.auditing.tables.robustness.ATTACKS", light)
 
 
 @pytest.fixture

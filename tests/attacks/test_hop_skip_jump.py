@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from certimetric.attacks import HopSkipJump
-from certimetric.attacks.threats import ThreatModel
+from certimetric.attacks.threat_models import ThreatModel
 from certimetric.geometry import resolve_norm
 
 NORMS = ("l2", "linf", "l1", "ellipsoid")

@@ -5,7 +5,7 @@ import pytest
 
 from certimetric import CertifiedKNeighborsClassifier
 from certimetric.attacks import RegionAttack, SmoothedVoteAttack
-from certimetric.attacks.threats import ThreatModel, resolve_threat
+from certimetric.attacks.threat_models import ThreatModel, resolve_threat
 from certimetric.geometry import resolve_norm
 
 NAMES = ["age", "size", "red", "green", "blue"]

@@ -11,8 +11,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision
 from sklearn.preprocessing import StandardScaler
 
 from certimetric import AuditResult, CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
-from certimetric.auditing.splits import split_indices, unit_noise
 from certimetric.geometry import resolve_norm
+from certimetric.runs.splits import split_indices, unit_noise
 
 QUICK = ["euclidean", "gmml"]
 light = pytest.mark.usefixtures("light_attacks")

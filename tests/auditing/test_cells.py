@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from certimetric import LMNN, audit
-from certimetric.auditing.cells import canonical, cell_key
-from certimetric.auditing.config import Request, make_request
-from certimetric.auditing.evidence import evidence_key
-from certimetric.auditing.run import audit_options
+from certimetric.auditing.tables.cells import canonical, cell_key
+from certimetric.auditing.tables.evidence import evidence_key
+from certimetric.auditing.tables.request import Request, make_request
+from certimetric.auditing.tables.run import audit_options
 from certimetric.geometry import resolve_norm
 
 RNG = np.random.default_rng(0)
@@ -164,7 +164,7 @@ def test_what_cannot_be_told_is_computed_again_but_makes_no_other_audit(tmp_path
 
 def test_equal_parameters_are_the_same_in_every_process():
     code = (
-        "import numpy as np; from certimetric.auditing.cells import canonical; from certimetric import LMNN;"
+        "import numpy as np; from certimetric.auditing.tables.cells import canonical; from certimetric import LMNN;"
         "from certimetric.geometry import resolve_norm;"
         "print(canonical([LMNN(init=np.eye(3)), {'b': 1, 'a': {2, 3}}, np.random.RandomState(3),"
         " resolve_norm('l2').restrict([True, False]), np.array(['x', None], dtype=object)]))"

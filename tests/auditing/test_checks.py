@@ -11,9 +11,9 @@ import pytest
 
 from certimetric import audit
 from certimetric.auditing import CHECKS
-from certimetric.auditing.checks import Evidence, run_checks
-from certimetric.auditing.config import make_request
 from certimetric.auditing.runner import run_cells
+from certimetric.auditing.tables.checks import Evidence, run_checks
+from certimetric.auditing.tables.request import make_request
 
 pytestmark = pytest.mark.usefixtures("light_attacks")
 
@@ -221,7 +221,7 @@ def test_a_broken_certificate_is_never_passed(evidence, code, spoil, severity):
 
 
 def test_a_broken_certificate_fails_the_audit(iris, monkeypatch):
-    from certimetric.auditing import evidence
+    from certimetric.auditing.tables import evidence
 
     honest = evidence.attack
 
@@ -239,7 +239,7 @@ def test_a_broken_certificate_fails_the_audit(iris, monkeypatch):
 @pytest.mark.parametrize("wrong", ["too large", "infinite"])
 def test_a_wrong_exact_radius_fails_the_audit(iris, monkeypatch, wrong):
     """Certificate and lower bound are right, but what is called exact and proven lies above an attack."""
-    from certimetric.auditing import evidence
+    from certimetric.auditing.tables import evidence
 
     honest = evidence.exact
 

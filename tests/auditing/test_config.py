@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from certimetric import LMNN, Euclidean, audit
-from certimetric.auditing.config import make_request
+from certimetric.auditing.tables.request import make_request
 from certimetric.geometry import resolve_norm
 
 X = np.random.default_rng(0).normal(size=(30, 3))

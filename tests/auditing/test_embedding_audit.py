@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.auditing import audit_embeddings
-from certimetric.datasets.embeddings import Embeddings, load_embeddings
+from certimetric.datasets.embedding_files import Embeddings, load_embeddings
 
 
 def clouds(n=40, dim=2, n_classes=3, seed=0):

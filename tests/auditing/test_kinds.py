@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, audit
-from certimetric.auditing.config import make_request
-from certimetric.auditing.kinds import describe_features, find_kinds
+from certimetric.auditing.tables.feature_kinds import describe_features, find_kinds
+from certimetric.auditing.tables.request import make_request
 from certimetric.geometry import resolve_norm
 
 NAMES = ("weight", "age", "smokes", "colour=red", "colour=green", "colour is missing", "same")

@@ -17,10 +17,10 @@ from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval  # noqa: E402
-from certimetric.auditing.retrieval_cells import Cells, model_hash  # noqa: E402
-from certimetric.auditing.retrieval_request import Subject, checked_radii  # noqa: E402
-from certimetric.auditing.retrieval_summary import estimate  # noqa: E402
-from certimetric.datasets.image_files import ImageFiles  # noqa: E402
+from certimetric.auditing.retrieval.cells import Cells, model_hash  # noqa: E402
+from certimetric.auditing.retrieval.request import Subject, checked_radii  # noqa: E402
+from certimetric.auditing.retrieval.summary import estimate  # noqa: E402
+from certimetric.datasets.images.files import ImageFiles  # noqa: E402
 from certimetric.deep import APGD, FGSM, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
 
 FIGURES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")

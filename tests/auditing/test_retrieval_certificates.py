@@ -14,10 +14,10 @@ from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
-from certimetric.auditing.retrieval import run_retrieval_audit  # noqa: E402
-from certimetric.auditing.retrieval_cells import Cells  # noqa: E402
-from certimetric.auditing.retrieval_certificates import check_certificates, futile_certificates  # noqa: E402
-from certimetric.auditing.retrieval_request import Subject, make_request  # noqa: E402
+from certimetric.auditing.retrieval.cells import Cells  # noqa: E402
+from certimetric.auditing.retrieval.certificates import check_certificates, futile_certificates  # noqa: E402
+from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
+from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     Certified,
     ImageSet,
@@ -28,7 +28,7 @@ from certimetric.deep import (  # noqa: E402
     embedding_model,
 )
 from certimetric.report.document import PIXELS  # noqa: E402
-from certimetric.report.retrieval import render_retrieval, retrieval_table  # noqa: E402
+from certimetric.report.retrieval.page import render_retrieval, retrieval_table  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +125,8 @@ def test_a_certificate_above_an_attack_is_an_issue(data):
 
 
 def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("certimetric.auditing.retrieval_certificates.N_SAMPLES", 40)
-    monkeypatch.setattr("certimetric.auditing.retrieval_certificates.N_SELECTION", 5)
+    monkeypatch.setattr("certimetric.auditing.retrieval.certificates.N_SAMPLES", 40)
+    monkeypatch.setattr("certimetric.auditing.retrieval.certificates.N_SELECTION", 5)
     one = quick(data, certify="auto", out=tmp_path, n_queries=15)
     methods = {learner["spec"]: learner["certificate"]["method"] for learner in one.document["learners"]}
     assert methods == {"lipschitz": "lipschitz", "grouped": "smoothing", PIXELS: "pixels"}

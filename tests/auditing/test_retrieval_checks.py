@@ -10,11 +10,11 @@ from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval  # noqa: E402
-from certimetric.auditing.retrieval import run_retrieval_audit  # noqa: E402
-from certimetric.auditing.retrieval_checks import CHECKS, equal_pictures, few  # noqa: E402
-from certimetric.auditing.retrieval_request import Subject, make_request  # noqa: E402
+from certimetric.auditing.retrieval.checks import CHECKS, equal_pictures, few  # noqa: E402
+from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
+from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import ImageSet, Index  # noqa: E402
-from certimetric.deep.identity import digests  # noqa: E402
+from certimetric.deep.retrieval.same_pictures import digests  # noqa: E402
 
 WITH_ATTACKS = {"CR101", "CR102", "CR103"}
 ABOUT_DATA = {"CR109", "CR110"}

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.auditing.retrieval_verdict import conclude
+from certimetric.auditing.retrieval.verdict import conclude
 
 PROTOCOL = {"norm": "linf", "units": "pixels", "eps": [0.1], "report_eps": 0.1}
 

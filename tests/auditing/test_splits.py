@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certimetric.auditing.splits import held_out_counts, make_split, split_indices, unit_noise
+from certimetric.runs.splits import held_out_counts, make_split, split_indices, unit_noise
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from certimetric.auditing.config import make_request
-from certimetric.auditing.summary import choose_eps, interval
-from certimetric.auditing.verdict import conclude, recommend
+from certimetric.auditing.tables.request import make_request
+from certimetric.auditing.tables.summary import choose_eps, interval
+from certimetric.auditing.tables.verdict import conclude, recommend
 
 X = np.random.default_rng(0).normal(size=(20, 2))
 BASELINE = {"class": "0", "error": 0.25, "balanced_accuracy": 0.5}

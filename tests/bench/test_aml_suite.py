@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from certimetric.bench.cells import Cell, Record
 from certimetric.bench.convergence import SOLVERS, relative_excess
 from certimetric.bench.datasets import BREAST_CANCER, IRIS, WINE, find_datasets
 from certimetric.bench.results import raw_figures
 from certimetric.bench.sampling_bias import toy_sample
 from certimetric.bench.suites import find_suite
 from certimetric.learners import AML, GMML
-from certimetric.report.bench import SCHEMA, bench_svgs, render_bench
-from certimetric.report.bench_figures import bench_figure
+from certimetric.report.bench.figures import bench_figure
+from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.runs.key import Cell, Record
 
 SUITE = find_suite("aml")
 SMALL = {"draws": 2, "alpha": [0.1, 1.0], "beta": [4.0, 8.0], "fit_rows": 120}
@@ -178,7 +178,7 @@ def test_report_and_plots(told):
 def test_ellipses_are_the_balls_of_their_metrics(told, monkeypatch):
     """Every drawn point of a ball has the same distance from the middle, and all balls have one area."""
     drawn = {}
-    from certimetric.report import bench_figures
+    from certimetric.report.bench import figures as bench_figures
 
     monkeypatch.setattr(bench_figures, "draw_line", lambda axes, look, x, y: drawn.update({look.label: (x, y)}))
     figure = next(figure for figure in told["figures"] if figure["kind"] == "ellipses")

@@ -13,15 +13,15 @@ pytest.importorskip(
 )
 
 from certimetric import deep
-from certimetric.bench.cells import Record
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
 from certimetric.bench.suites import defenses, find_suite, load_suite
-from certimetric.bench.training_defenses import DEFENSES as KINDS
-from certimetric.bench.training_defenses import EnsembleSection
-from certimetric.report.bench import bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.report.document import PIXELS
+from certimetric.runs.key import Record
+from certimetric.training.defenses import DEFENSES as KINDS
+from certimetric.training.defenses import EnsembleSection
 
 SUITE = defenses.SUITE
 

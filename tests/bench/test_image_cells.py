@@ -13,13 +13,14 @@ pytest.importorskip(
     "pytorch_metric_learning", reason="pytorch-metric-learning is not installed: the extra 'deep' has it"
 )
 
-from certimetric.bench import TrainingConfig, image_cells, image_sets  # noqa: E402
-from certimetric.bench.cells import Cell, Record  # noqa: E402
+from certimetric.bench import image_cells, image_sets  # noqa: E402
 from certimetric.bench.datasets import Found, find_datasets  # noqa: E402
 from certimetric.bench.image_cells import attack, measure, settings, trained  # noqa: E402
 from certimetric.bench.image_sets import DIGITS, OMNIGLOT, NamedImages, digest, load_sides  # noqa: E402
 from certimetric.bench.suites import deep  # noqa: E402
 from certimetric.report.document import PIXELS  # noqa: E402
+from certimetric.runs.key import Cell, Record  # noqa: E402
+from certimetric.training import TrainingConfig  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = {
@@ -151,7 +152,7 @@ def records():
 
 
 def test_report_has_a_table_for_each_study_and_a_curve_for_each_set():
-    from certimetric.report.bench import bench_svgs
+    from certimetric.report.bench.page import bench_svgs
 
     told = deep.SUITE.tell(list(records()))
     assert {*deep.STUDIES, "training-map", "cost"} == {table.name for table in told["tables"]}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from certimetric.bench import tabular
-from certimetric.bench.cells import Cell
 from certimetric.bench.datasets import WINE, NamedSet
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.preparation import Preparation, class_draw, honest_split
 from certimetric.bench.tuning import BUDGET, CANDIDATES, candidates_of, choose
 from certimetric.learners.specs import LEARNERS as ALL_LEARNERS
+from certimetric.runs.key import Cell
 
 LEARNERS = (*ALL_LEARNERS, "lmnn+pl")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from certimetric.bench.runner import environment, run_cells
-from certimetric.bench.store import Store, existing
+from certimetric.runs.store import Store, existing
 
 PATIENCE = 300.0  # seconds: a machine may be busy with other things, and nothing here depends on how fast it is
 
@@ -63,7 +63,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import toy_suite
 from certimetric.bench.runner import run_cells
-from certimetric.bench.store import Store
+from certimetric.runs.store import Store
 folder = Path(sys.argv[2])
 cells = toy_suite.make_cells(folder, *["ok"] * 8, seconds=0.2)
 with Store(folder / "out") as store:

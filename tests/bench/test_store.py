@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from certimetric.bench.cells import Cell, Record
-from certimetric.bench.store import FILE, Store, existing
+from certimetric.runs.key import Cell, Record
+from certimetric.runs.store import FILE, Store, existing
 
 CELL = Cell("toy", "iris", "d1", "iris", "lmnn", 0, 0, "1", {"k": 3})
 

@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from certimetric.bench.cells import Cell, Record
 from certimetric.bench.comparison import Grid, label
 from certimetric.bench.noise import KINDS
 from certimetric.bench.suites import NAMES, find_suite
 from certimetric.bench.suites.certified import robust_error
 from certimetric.bench.suites.perturbation import ERROR, RADIUS
 from certimetric.bench.tables import Table
-from certimetric.report.bench import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.runs.key import Cell, Record
 
 TABLE = Table(
     "t",

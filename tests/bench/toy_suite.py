@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from certimetric.bench.cells import Cell
 from certimetric.bench.suites.base import Suite
+from certimetric.runs.key import Cell
 
 
 class ToySuite(Suite):

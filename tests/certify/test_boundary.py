@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, datasets, minimal_perturbation
-from certimetric.certify.dual_program import DualProgram
-from certimetric.certify.least_norm import least_norm_in_rounds
-from certimetric.certify.minimal import smallest_changes
-from certimetric.certify.nearest_flip import along_segments
+from certimetric.certify.exact.dual_program import DualProgram
+from certimetric.certify.exact.least_norm import least_norm_in_rounds
+from certimetric.certify.exact.minimal import smallest_changes
+from certimetric.certify.exact.nearest_flip import along_segments
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import resolve_norm
 

@@ -5,7 +5,7 @@ import pytest
 
 from certimetric import MahalanobisMetric
 from certimetric.certify.embedded import EmbeddedSet, embedding_radii
-from certimetric.certify.minimal import smallest_changes
+from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry.norms import resolve_norm

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from certimetric.certify.least_norm import least_norm, least_norm_in_rounds
+from certimetric.certify.exact.least_norm import least_norm, least_norm_in_rounds
 
 ORDERS = {"l2": 2, "linf": 1, "l1": np.inf}
 PRIMAL = {"l2": 2, "linf": np.inf, "l1": 1}

@@ -14,7 +14,7 @@ from certimetric import (
     datasets,
     minimal_perturbation,
 )
-from certimetric.certify.dual_program import DualProgram
+from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import resolve_norm
 from certimetric.geometry.diagonal import DiagonalMetric

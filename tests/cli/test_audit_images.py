@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.bench import TrainingConfig, train  # noqa: E402
+from certimetric.training import TrainingConfig, train  # noqa: E402
 
 QUICK = ["--images", "digits", "--attack", "fgsm", "--queries", "20", "--check-queries", "0", "--eps", "8/255"]
 
@@ -378,7 +378,7 @@ def test_names_of_folders_may_hold_an_equals_sign(run, here):
 
 
 def test_an_interrupt_tells_how_to_go_on(run, here, monkeypatch):
-    from certimetric.auditing.retrieval_cells import Cells
+    from certimetric.auditing.retrieval.cells import Cells
 
     score, calls = Cells.score, []
 

@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
 from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
-from certimetric.attacks.threats import ThreatModel
-from certimetric.certify.witnesses import PROVEN
+from certimetric.attacks.threat_models import ThreatModel
+from certimetric.certify.exact.witnesses import PROVEN
 from certimetric.datasets import load
 from certimetric.geometry import resolve_norm
 

@@ -11,7 +11,7 @@ import pytest
 
 import certimetric.datasets
 from certimetric.datasets import available, load
-from certimetric.datasets.bundled import load_bundled
+from certimetric.datasets.tables.bundled import load_bundled
 
 
 @pytest.mark.parametrize("info", available(), ids=lambda info: info.name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from certimetric.datasets import Dataset
-from certimetric.datasets.dataset import image_shape_of
+from certimetric.datasets.tables.dataset import image_shape_of
 
 
 def toy(**changes):

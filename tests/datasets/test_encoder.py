@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from certimetric.datasets import TableEncoder, fill_gaps, load
-from certimetric.datasets.encoding import encode_features, encode_labels, encode_like
+from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
 
 PEOPLE = pd.DataFrame(
     {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certimetric.datasets.encoding import encode_features, encode_labels, encode_like
+from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
 
 PEOPLE = pd.DataFrame(
     {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certimetric.datasets.images import load_images
+from certimetric.datasets.images.sets import load_images
 
 LABELS = np.array([7, 3, 5, 9, 3, 7, 5, 9])
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certimetric.datasets.image_files import ImageFiles
+from certimetric.datasets.images.files import ImageFiles
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from certimetric.datasets.image_files import ImageFiles
-from certimetric.datasets.images import IMAGE_SETS, load_images
+from certimetric.datasets.images.files import ImageFiles
+from certimetric.datasets.images.sets import IMAGE_SETS, load_images
 
 
 def picture(path, value=0):

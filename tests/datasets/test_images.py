@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certimetric.datasets.images import load_images
+from certimetric.datasets.images.sets import load_images
 
 
 def test_digits_by_instance():

@@ -12,7 +12,7 @@ import sklearn.datasets
 from sklearn.utils import Bunch
 
 from certimetric.datasets import load
-from certimetric.datasets.openml import parse_openml_name
+from certimetric.datasets.tables.openml import parse_openml_name
 
 CREDIT = pd.DataFrame(
     {

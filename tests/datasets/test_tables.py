@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from certimetric.datasets import read_table, tables
-from certimetric.datasets.tables import file_type, pick_target
+from certimetric.datasets import read_table
+from certimetric.datasets.tables import files as tables
+from certimetric.datasets.tables.files import file_type, pick_target
 
 CSV = "u,v,target\n1,2.5,a\n3,4.5,b\n"
 

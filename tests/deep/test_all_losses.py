@@ -11,7 +11,6 @@ pytest.importorskip("lightning", reason="the extra 'deep' has lightning")
 from pytorch_metric_learning import losses, miners  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric.bench.training_config import TrainingConfig, component_parameters  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     PGD,
     AntiCollapseDefense,
@@ -22,7 +21,8 @@ from certimetric.deep import (  # noqa: E402
     RobustTrainer,
     TupleDefense,
 )
-from certimetric.deep.loss_support import UNUSABLE, WITHOUT_TUPLES  # noqa: E402
+from certimetric.deep.defenses.loss_support import UNUSABLE, WITHOUT_TUPLES  # noqa: E402
+from certimetric.training.config import TrainingConfig, component_parameters  # noqa: E402
 
 ALL = sorted(name for name in dir(losses) if inspect.isclass(getattr(losses, name)))
 ATTACK = PGD(LinfBall(0.1), steps=1)

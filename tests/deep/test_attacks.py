@@ -23,7 +23,7 @@ from certimetric.deep import (  # noqa: E402
     SquareAttack,
     TargetEmbedding,
 )
-from certimetric.deep.attack import Best  # noqa: E402
+from certimetric.deep.attacks.base import Best  # noqa: E402
 
 BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8)}
 ATTACKS = {

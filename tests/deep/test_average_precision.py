@@ -12,11 +12,11 @@ from certimetric.deep import (  # noqa: E402
     L2Ball,
     LinfBall,
     MarginObjective,
-    average_precision,
     evaluate_retrieval,
     relevant_ranks,
 )
-from certimetric.deep.index import figures  # noqa: E402
+from certimetric.deep.goals import average_precision  # noqa: E402
+from certimetric.deep.retrieval.index import figures  # noqa: E402
 
 
 def case(n=60, k=3, classes=4, seed=0):

@@ -23,10 +23,10 @@ from certimetric.deep import (
     embedding_model,
     lipschitz_constant,
 )
-from certimetric.deep.interval import follow
-from certimetric.deep.lipschitz import OnSphere, Standardise, plain_layers
-from certimetric.deep.orthogonal import GroupSort, NormPool2d
-from certimetric.deep.ranking import nearest
+from certimetric.deep.certify.interval import follow
+from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
+from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
+from certimetric.deep.ranking.ranks import nearest
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from certimetric.deep import (  # noqa: E402
     mine_triplets,
 )
 from certimetric.deep.defenses import decoupled, shifts, single_step, triplets  # noqa: E402
-from certimetric.deep.objectives import EmbeddingShift  # noqa: E402
+from certimetric.deep.goals.base import EmbeddingShift  # noqa: E402
 
 EPS = 0.1
 BALL, NOTHING = LinfBall(EPS), LinfBall(0.0)

@@ -41,7 +41,7 @@ from certimetric.deep import (  # noqa: E402
     TowardsNegative,
     TupleLoss,
 )
-from certimetric.deep.objectives import JointObjective, LevelObjective  # noqa: E402
+from certimetric.deep.goals.base import JointObjective, LevelObjective  # noqa: E402
 
 
 def exported(base):

@@ -22,8 +22,8 @@ from certimetric.deep import (  # noqa: E402
     empirical_robustness_score,
     evaluate_retrieval,
 )
-from certimetric.deep.identity import apart, same_pictures  # noqa: E402
-from certimetric.deep.retrieval import with_positive  # noqa: E402
+from certimetric.deep.retrieval.evaluation import with_positive  # noqa: E402
+from certimetric.deep.retrieval.same_pictures import apart, same_pictures  # noqa: E402
 
 FIGURES = ("recall_at_1", "recall_at_2", "map_at_r", "map")
 
@@ -263,7 +263,7 @@ def test_one_file_in_two_folders(tmp_path):
     """A folder of queries and a folder of the gallery that hold the same picture: found by what it shows."""
     from PIL import Image
 
-    from certimetric.datasets.image_files import ImageFiles
+    from certimetric.datasets.images.files import ImageFiles
 
     rng, folders = np.random.default_rng(0), [tmp_path / "queries", tmp_path / "gallery"]
     for folder in folders:

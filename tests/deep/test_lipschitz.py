@@ -15,9 +15,9 @@ from certimetric.deep import (
     embedding_model,
     lipschitz_constant,
 )
-from certimetric.deep.lipschitz import layer_bounds, plain_layers, run_with_error
-from certimetric.deep.operator_norms import convolution_norm, spectral_norm
-from certimetric.deep.orthogonal import bjorck, orthogonal_convolution, orthogonal_linear
+from certimetric.deep.certify.lipschitz_constant import layer_bounds, plain_layers, run_with_error
+from certimetric.deep.certify.operator_norms import convolution_norm, spectral_norm
+from certimetric.deep.models.orthogonal import bjorck, orthogonal_convolution, orthogonal_linear
 
 
 def as_matrix(layer, shape):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.deep import EmbeddingNetwork, embedding_model  # noqa: E402
-from certimetric.deep.models import find_factory, model_options  # noqa: E402
+from certimetric.deep.models.network import find_factory, model_options  # noqa: E402
 
 FEATURES, CLASSES = 6, 10
 

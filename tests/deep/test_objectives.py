@@ -11,8 +11,8 @@ from certimetric.deep import (  # noqa: E402
     TargetEmbedding,
     TowardsNegative,
     TupleLoss,
-    objectives,
 )
+from certimetric.deep.goals import base as objectives  # noqa: E402
 
 
 def gallery(seed=0, n=60, k=4):

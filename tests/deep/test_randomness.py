@@ -14,9 +14,8 @@ from sklearn.datasets import load_iris  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit  # noqa: E402
-from certimetric.auditing.retrieval import audit_retrieval  # noqa: E402
-from certimetric.bench import TrainingConfig, train  # noqa: E402
-from certimetric.datasets.images import load_images  # noqa: E402
+from certimetric.auditing.retrieval.run import audit_retrieval  # noqa: E402
+from certimetric.datasets.images.sets import load_images  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     APGD,
     FGSM,
@@ -35,7 +34,8 @@ from certimetric.deep import (  # noqa: E402
     empirical_robustness_score,
     evaluate_retrieval,
 )
-from certimetric.deep.randomness import seeded  # noqa: E402
+from certimetric.deep.models.randomness import seeded  # noqa: E402
+from certimetric.training import TrainingConfig, train  # noqa: E402
 
 BALL = LinfBall(0.1)
 ATTACKS = [

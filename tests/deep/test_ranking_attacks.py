@@ -19,9 +19,9 @@ from certimetric.deep import (  # noqa: E402
     SemanticsPreservingRank,
     SquareAttack,
     TargetedMismatch,
-    ranking_attacks,
 )
-from certimetric.deep.embedding_metric import METRICS, EmbeddingMetric  # noqa: E402
+from certimetric.deep.goals import ranking as ranking_attacks  # noqa: E402
+from certimetric.deep.ranking.embedding_metric import METRICS, EmbeddingMetric  # noqa: E402
 
 N, B, K = 40, 6, 5
 every_metric = pytest.mark.parametrize("metric", METRICS)

@@ -18,7 +18,7 @@ from certimetric.deep import (  # noqa: E402
     embed,
     evaluate_retrieval,
 )
-from certimetric.deep.reliability import gradient_trouble, unsteadiness  # noqa: E402
+from certimetric.deep.retrieval.reliability import gradient_trouble, unsteadiness  # noqa: E402
 
 BALL = LinfBall(0.1)
 GRADIENTS, QUERIES = [PGD(BALL, steps=2)], [SquareAttack(BALL, queries=3), NESAttack(BALL, steps=1, population=2)]

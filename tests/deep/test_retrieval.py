@@ -20,7 +20,7 @@ from certimetric.deep import (  # noqa: E402
     embed,
     evaluate_retrieval,
 )
-from certimetric.deep.retrieval import attack_names, nmi, with_positive  # noqa: E402
+from certimetric.deep.retrieval.evaluation import attack_names, nmi, with_positive  # noqa: E402
 
 
 def embeddings(n=120, k=3, classes=6, seed=0):
@@ -200,8 +200,8 @@ def test_queries_with_a_positive():
 
 def test_clusters_of_large_galleries_are_made_on_request_only(monkeypatch):
     calls = []
-    monkeypatch.setattr("certimetric.deep.retrieval.nmi", lambda *arguments: calls.append(1) or 0.5)
-    monkeypatch.setattr("certimetric.deep.retrieval.CLUSTERED", 9)
+    monkeypatch.setattr("certimetric.deep.retrieval.evaluation.nmi", lambda *arguments: calls.append(1) or 0.5)
+    monkeypatch.setattr("certimetric.deep.retrieval.evaluation.CLUSTERED", 9)
     small, large = (ImageSet(torch.rand(n, 1, 2, 2), torch.arange(n) % 2) for n in (9, 10))
     for items, options, n_calls in (
         (small, {}, 2),  # the model and raw pixels, clean

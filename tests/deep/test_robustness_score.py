@@ -25,10 +25,10 @@ from certimetric.deep import (  # noqa: E402
     empirical_robustness_score,
     evaluate_retrieval,
 )
-from certimetric.deep.callables import as_module  # noqa: E402
-from certimetric.deep.embedding_metric import METRICS  # noqa: E402
-from certimetric.deep.ranking_evaluation import GOALS  # noqa: E402
-from certimetric.deep.robustness_score import BUDGETS, COMPONENTS, make_attack  # noqa: E402
+from certimetric.deep.models.callables import as_module  # noqa: E402
+from certimetric.deep.ranking.embedding_metric import METRICS  # noqa: E402
+from certimetric.deep.retrieval.ranking_evaluation import GOALS  # noqa: E402
+from certimetric.deep.retrieval.robustness_score import BUDGETS, COMPONENTS, make_attack  # noqa: E402
 
 _FILE = Path(__file__).with_name("reference_ers.py")
 _SPEC = importlib.util.spec_from_file_location("reference_ers", _FILE)

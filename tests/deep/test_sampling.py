@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.deep import ClassBalancedBatches  # noqa: E402
-from certimetric.deep import sampling as sampling_module  # noqa: E402
+from certimetric.deep.train import sampling as sampling_module  # noqa: E402
 
 LABELS = torch.arange(200) % 20
 

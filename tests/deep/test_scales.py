@@ -9,8 +9,8 @@ from torch import nn  # noqa: E402
 from certimetric.deep import CertifiedMarginLoss, PerturbationDefense, first_order_margin  # noqa: E402
 from certimetric.deep.defenses.shifts import neighbour_divergence  # noqa: E402
 from certimetric.deep.defenses.triplets import Collapse  # noqa: E402
-from certimetric.deep.models import EmbeddingNetwork  # noqa: E402
-from certimetric.deep.orthogonal import bjorck  # noqa: E402
+from certimetric.deep.models.network import EmbeddingNetwork  # noqa: E402
+from certimetric.deep.models.orthogonal import bjorck  # noqa: E402
 
 SCALES = (1e-12, 1e-4, 1e6)
 

@@ -7,7 +7,7 @@ from scipy.stats import binom, binomtest, norm
 from torch import nn
 
 from certimetric.deep import PGD, ImageSet, Index, L2Ball, NoiseDefense, SmoothingCertifier, certify_retrieval
-from certimetric.deep.smoothing import least_samples, proportion_bound, vote_radii
+from certimetric.deep.certify.smoothing import least_samples, proportion_bound, vote_radii
 
 SIGMA = 0.5
 # Two classes on either side of the middle of the first pixel: 1-NN is a half-space, wherever the second pixel is.

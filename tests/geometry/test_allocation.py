@@ -10,7 +10,7 @@ import pytest
 ROUNDS = """
 import resource, sys
 import numpy as np
-from certimetric.geometry.allocation import keep_freed_memory
+from certimetric.base.allocation import keep_freed_memory
 
 done = keep_freed_memory() if sys.argv[1] == "keep" else None
 np.ones(40 * 2**17)  # 40 MiB: more than glibc ever keeps by itself

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.geometry.threads import threads_for_pictures  # noqa: E402
+from certimetric.base.threads import threads_for_pictures  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from certimetric.report import render_audit, render_audit_fragment, summary_table
-from certimetric.report.figures import radii_figure
+from certimetric.report.tables.figures import radii_figure
 
 SECTIONS = ("verdict", "threat", "comparison", "classes", "anatomy", "fragile", "checks", "reproduction")
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from certimetric.report import render_audit
-from certimetric.report.retrieval import render_retrieval
+from certimetric.report.retrieval.page import render_retrieval
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 FLAGS = (

@@ -14,8 +14,8 @@ from certimetric.auditing import AuditResult, RetrievalAudit, load_audit
 from certimetric.report import junit_xml
 from certimetric.report.document import PIXELS
 from certimetric.report.formatting import percent, size_name
-from certimetric.report.retrieval import render_retrieval, render_retrieval_fragment, retrieval_table
-from certimetric.report.retrieval_figures import attack_curves, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.page import render_retrieval, render_retrieval_fragment, retrieval_table
 
 VOID = ("meta", "link", "img", "br", "input", "hr", "col")
 

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from certimetric.report.formatting import fixed
-from certimetric.report.retrieval import render_retrieval, retrieval_table
-from certimetric.report.robustness_score import radar_figure, score_view
+from certimetric.report.retrieval.page import render_retrieval, retrieval_table
+from certimetric.report.retrieval.robustness_score import radar_figure, score_view
 from certimetric.report.series import assign
 
 NAMES = ["CA+", "CA−", "QA+", "QA−", "TMA", "ES:D", "ES:R", "LTM", "GTM", "GTT"]

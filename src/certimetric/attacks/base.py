@@ -13,12 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
 from certimetric.attacks.predictors import known_features
-from certimetric.attacks.threats import BoundThreat, resolve_threat
+from certimetric.attacks.threat_models import BoundThreat, resolve_threat
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import LARGEST, MODEST, align, check_size, feature_names
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _BISECTIONS = 40
 _BEYOND = 1e-9  # of the way to a boundary, so that a prediction does not hang on the last digit

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.attacks.base import Search
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import Norm
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _BISECTIONS = 12
 

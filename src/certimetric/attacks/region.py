@@ -10,13 +10,11 @@ from scipy.sparse import issparse
 
 from certimetric.attacks.base import Attack, Search
 from certimetric.attacks.predictors import nearest_neighbor_classifier
+from certimetric.base.arrays import Array
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.dual_program import DualProgram
-from certimetric.certify.regions import Regions
+from certimetric.certify.exact.dual_program import DualProgram
+from certimetric.certify.exact.regions import Regions
 from certimetric.geometry.neighbors import nearest_neighbors
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _OVERSHOOT = (1e-9, 1e-7, 1e-5)  # of a step, so that the point lies inside of the region
 _DECOYS = 3  # training instances whose whole features are tried

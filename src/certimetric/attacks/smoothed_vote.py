@@ -12,12 +12,10 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from certimetric.attacks.base import Attack, Search
 from certimetric.attacks.boundary import to_boundary
 from certimetric.attacks.predictors import nearest_neighbor_classifier
+from certimetric.base.arrays import Array, Indices
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, limited_threads
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _GROWTH = 0.3  # first relative change of the budget; it falls to 0 over the steps, as the step length does
 _LATER = 0.1  # share of the first temperature for starts elsewhere, which a higher one would forget

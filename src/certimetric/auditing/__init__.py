@@ -3,9 +3,9 @@
 from typing import Any
 
 from certimetric.auditing.api import audit
-from certimetric.auditing.checks import CHECKS
-from certimetric.auditing.config import DEFAULT_LEARNERS
-from certimetric.auditing.result import AuditResult
+from certimetric.auditing.tables.checks import CHECKS
+from certimetric.auditing.tables.request import DEFAULT_LEARNERS
+from certimetric.auditing.tables.result import AuditResult
 
 __all__ = [
     "CHECKS",
@@ -19,10 +19,10 @@ __all__ = [
 ]
 
 _LAZY = {
-    "audit_embeddings": "embeddings",
-    "audit_retrieval": "retrieval",
-    "RetrievalAudit": "retrieval_result",
-    "load_audit": "retrieval_result",
+    "audit_embeddings": "embeddings.run",
+    "audit_retrieval": "retrieval.run",
+    "RetrievalAudit": "retrieval.result",
+    "load_audit": "retrieval.result",
 }
 
 

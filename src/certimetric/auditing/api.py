@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from certimetric.auditing.config import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
-from certimetric.auditing.result import AuditResult
-from certimetric.auditing.run import run_audit
+from certimetric.auditing.tables.request import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
+from certimetric.auditing.tables.result import AuditResult
+from certimetric.auditing.tables.run import run_audit
 
 
 def audit(

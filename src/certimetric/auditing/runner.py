@@ -11,11 +11,11 @@ from typing import Any
 
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
-from certimetric.auditing.cells import cell_key, compute_cell, read_cell
-from certimetric.auditing.config import Request
-from certimetric.auditing.evidence import compute_evidence, evidence_key, read_evidence
-from certimetric.auditing.progress import progress_bar
-from certimetric.geometry.interrupts import is_interrupt
+from certimetric.auditing.tables.cells import cell_key, compute_cell, read_cell
+from certimetric.auditing.tables.evidence import compute_evidence, evidence_key, read_evidence
+from certimetric.auditing.tables.request import Request
+from certimetric.base.interrupts import is_interrupt
+from certimetric.runs.progress import progress_bar
 
 Result = dict[str, Any]
 Task = tuple[Callable[..., Result], tuple[Any, ...]]

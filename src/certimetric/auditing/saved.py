@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from certimetric.geometry.files import write_atomically
+from certimetric.base.files import write_atomically
 from certimetric.report.document import SCHEMA, check_document
 
 RESULTS_FILE, REPORT_FILE = "results.json", "report.html"

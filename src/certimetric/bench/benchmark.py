@@ -9,10 +9,10 @@ from pathlib import Path
 from certimetric.bench.datasets import find_datasets
 from certimetric.bench.results import write_results
 from certimetric.bench.runner import Outcome, run_cells
-from certimetric.bench.store import FILE, Store, existing
 from certimetric.bench.suites import find_suite
 from certimetric.bench.suites.base import Suite
 from certimetric.datasets.data_root import data_root
+from certimetric.runs.store import FILE, Store, existing
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from certimetric.bench.cells import Record
+from certimetric.base.arrays import Array
 from certimetric.bench.datasets import NamedSet
 from certimetric.bench.statistics import critical_difference, friedman, groups, mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.tables import Table
 from certimetric.learners.specs import describe
-
-Array = NDArray[np.float64]
+from certimetric.runs.key import Record
 
 
 @dataclass(frozen=True)

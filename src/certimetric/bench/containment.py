@@ -17,7 +17,7 @@ import threading
 import time
 from typing import IO, Any
 
-from certimetric.bench.cells import Cell, Record
+from certimetric.runs.key import Cell, Record
 
 START_TIMEOUT = 300.0  # seconds for the imports of a child, on a machine that is busy
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -179,8 +179,8 @@ def _serve(answers: IO[str]) -> None:
     warnings.simplefilter("ignore")
     # Imports count as starting, not as a cell. What goes wrong here is told by the first cell.
     with contextlib.suppress(Exception):
+        from certimetric.base.allocation import keep_freed_memory
         from certimetric.bench.suites import load_suite
-        from certimetric.geometry.allocation import keep_freed_memory
         from certimetric.geometry.neighbors import single_threaded
 
         keep_freed_memory()

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from certimetric.base.wording import first_line
-from certimetric.bench.cells import Cell
 from certimetric.datasets import Dataset, load
-from certimetric.datasets.bundled import bundled_names
 from certimetric.datasets.data_root import table_file
+from certimetric.datasets.tables.bundled import bundled_names
+from certimetric.runs.key import Cell
 
 
 class Named(Protocol):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certimetric.bench.cells import Cell
 from certimetric.bench.image_sets import NamedImages, digest, load_sides
-from certimetric.bench.training_config import TrainingConfig
-from certimetric.bench.training_defenses import EnsembleSection
-from certimetric.datasets.images import Images
+from certimetric.datasets.images.sets import Images
 from certimetric.report.document import PIXELS
+from certimetric.runs.key import Cell
+from certimetric.training.config import TrainingConfig
+from certimetric.training.defenses import EnsembleSection
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,9 +88,9 @@ def _fit(
     told: Mapping[str, Any], data: Images, seed: int, others: Sequence[nn.Module]
 ) -> tuple[nn.Module, list[float], float]:
     """A model trained as configured, the loss of every epoch, and seconds: the processor's, unless a GPU trained it."""
-    from certimetric.bench.training_parts import make_component, make_loader, make_model, make_trainer
-    from certimetric.deep.embeddings import device_of
-    from certimetric.deep.randomness import seeded
+    from certimetric.deep.models.embed import device_of
+    from certimetric.deep.models.randomness import seeded
+    from certimetric.training.parts import make_component, make_loader, make_model, make_trainer
 
     config = TrainingConfig.from_mapping({**told, "training": {**told["training"], "seed": seed}})
     section = config.defense
@@ -119,7 +119,7 @@ def asked(cell: Cell, named: NamedImages) -> tuple[ImageSet, ImageSet]:
     import torch
 
     from certimetric.deep import ImageSet
-    from certimetric.deep.retrieval import with_positive
+    from certimetric.deep.retrieval.evaluation import with_positive
 
     _, side = _sides(cell, named)
     gallery = ImageSet(side.images, torch.from_numpy(side.labels))
@@ -141,7 +141,7 @@ def scores(
     "worst" takes for each query the worst over the attacks that ``worst`` names.
     """
     from certimetric.deep import Index
-    from certimetric.deep.retrieval import worst_of
+    from certimetric.deep.retrieval.evaluation import worst_of
 
     index = Index(model, gallery)
     values = {CLEAN: index.score(queries)}
@@ -158,7 +158,7 @@ def scores(
 def make_attack(entry: Mapping[str, Any]) -> Attack:
     """The attack that :func:`attack` describes."""
     from certimetric import deep
-    from certimetric.bench.training_parts import make_ball
+    from certimetric.training.parts import make_ball
 
     made: Attack = getattr(deep, entry["kind"])(make_ball(entry["norm"], entry["eps"]), **entry["options"])
     return made

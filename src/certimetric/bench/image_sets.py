@@ -13,8 +13,8 @@ import numpy as np
 
 from certimetric.bench.datasets import Found
 from certimetric.datasets.data_root import IMAGE_FOLDERS, first_folder
-from certimetric.datasets.image_files import ImageFiles
-from certimetric.datasets.images import Images, load_images
+from certimetric.datasets.images.files import ImageFiles
+from certimetric.datasets.images.sets import Images, load_images
 
 DEEP = ("torch", "pytorch_metric_learning", "lightning", "PIL")
 
@@ -26,7 +26,7 @@ class NamedImages:
     Parameters
     ----------
     name : str
-        Of :func:`certimetric.datasets.images.load_images`.
+        Of :func:`certimetric.datasets.images.sets.load_images`.
     folders : tuple of str
         Where it may lie in the data root, the first that is there counts; empty for a set that is bundled.
     images, classes : (int, int)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from certimetric.base.arrays import Array
 
 KINDS = ("spherical", "anisotropic", "uniform")
 _STREAMS = {kind: 21 + i for i, kind in enumerate(KINDS)}

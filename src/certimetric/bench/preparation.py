@@ -6,13 +6,10 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from certimetric.auditing.splits import split_indices
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
+from certimetric.base.arrays import Array, Indices
+from certimetric.runs.splits import split_indices
 
 
 @dataclass(frozen=True, eq=False)

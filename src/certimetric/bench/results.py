@@ -7,12 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.bench.cells import Record
-from certimetric.bench.store import Store
+from certimetric.base.files import write_atomically
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.geometry.files import write_atomically
-from certimetric.report.bench import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.runs.key import Record
+from certimetric.runs.store import Store
 
 
 def planned(store: Store) -> tuple[list[Record], dict[str, Any]]:

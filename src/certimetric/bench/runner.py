@@ -13,13 +13,13 @@ from typing import Any
 
 from joblib import Parallel, delayed, effective_n_jobs
 
-from certimetric.auditing.progress import progress_bar
-from certimetric.auditing.run import describe_machine, describe_versions
+from certimetric.auditing.tables.run import describe_machine, describe_versions
 from certimetric.base.wording import first_line
-from certimetric.bench.cells import Cell, Record
 from certimetric.bench.containment import run_contained, stop_all, to_record
-from certimetric.bench.store import Store
 from certimetric.bench.suites.base import Suite
+from certimetric.runs.key import Cell, Record
+from certimetric.runs.progress import progress_bar
+from certimetric.runs.store import Store
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "threadpoolctl", "joblib", "dask", "distributed")
 CONNECT_TIMEOUT = 20.0

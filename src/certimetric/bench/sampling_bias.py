@@ -10,18 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certimetric.bench.cells import Cell, Record
+from certimetric.base.arrays import Array, Indices
 from certimetric.bench.comparison import Grid, label, plus_minus
 from certimetric.bench.datasets import NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, settings
 from certimetric.bench.verification import balanced_pairs
 from certimetric.learners import AML
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
+from certimetric.runs.key import Cell, Record
 
 NAME = "toy"
 TRAINED, TESTED, DRAWS = 50, 500, 10  # instances of each class, and samples for each split

@@ -7,17 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certimetric.bench.cells import Cell, Record
+from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid
 from certimetric.bench.datasets import Found, NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.tuning import with_options
 from certimetric.bench.verification import verify
-
-Array = NDArray[np.float64]
+from certimetric.runs.key import Cell, Record
 
 PART = "sensitivity"
 SETS = ("wine", "breast_cancer", "ionosphere", "sonar", "vowel", "segment")

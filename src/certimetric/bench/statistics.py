@@ -11,9 +11,9 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from certimetric.base.arrays import Array
 
 TIE = 1e-9
 

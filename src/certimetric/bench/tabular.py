@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certimetric.auditing.cells import told, warm_up
-from certimetric.bench.cells import Cell
+from certimetric.auditing.tables.cells import told, warm_up
+from certimetric.base.arrays import Array, Indices
 from certimetric.bench.datasets import Found, NamedSet, load_checked
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.preparation import Preparation, class_draw, honest_split
@@ -19,9 +18,7 @@ from certimetric.bench.tuning import candidates_of, choose
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.specs import make_learner
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
+from certimetric.runs.key import Cell
 
 # What the figures of a tabular cell depend on, besides its data, learner, split and seed.
 SETTINGS: dict[str, Any] = {

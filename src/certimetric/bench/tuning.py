@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.bench.preparation import Preparation, class_draw
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.learners.specs import make_learner
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 BUDGET = 6
 # The first is the default: it wins ties. With the perturbation loss four are its own λ and τ, and two its base's.

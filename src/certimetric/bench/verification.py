@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.bench.tabular import Fitted
 from certimetric.constraints import random_pairs
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 # False positive rates at which true positive rates are kept.
 RATES = (0.0, 0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 21)))

@@ -1,10 +1,10 @@
 """Certified nearest neighbours: predictions with the size of perturbation that they withstand."""
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.minimal import minimal_perturbation
+from certimetric.certify.exact.minimal import minimal_perturbation
+from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.radius import certified_radius
 from certimetric.certify.units import in_original_units
-from certimetric.certify.witnesses import MinimalPerturbation
 
 __all__ = [
     "CertifiedKNeighborsClassifier",

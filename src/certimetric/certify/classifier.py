@@ -15,19 +15,18 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certimetric.certify.minimal import TIME_LIMIT, smallest_changes
+from certimetric.base.arrays import Array
+from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
+from certimetric.certify.exact.minimal import TIME_LIMIT, smallest_changes
+from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.radius import check_n_neighbors, codes_and_radii
 from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
-from certimetric.certify.witnesses import MinimalPerturbation
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.features import align, check_size, names_of
-from certimetric.geometry.lazy import is_lazy, map_rows, row_blocks
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
-
-Array = NDArray[np.float64]
 
 MEMORY_MB = 64
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certimetric.certify.nearest_flip import lower_bounds
+from certimetric.base.arrays import Array, Indices
+from certimetric.certify.exact.nearest_flip import lower_bounds
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ROUNDOFF, ReferenceSet
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 class EmbeddedSet(ReferenceSet):

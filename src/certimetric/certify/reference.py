@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
 from certimetric.geometry.norms import Norm
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 ROUNDOFF = 2.0**-53
 # The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.

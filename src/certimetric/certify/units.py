@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from certimetric.base.arrays import Array
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import ROUNDOFF, ReferenceSet, times_components
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-
-Array = NDArray[np.float64]
 
 
 def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighborsClassifier:

@@ -95,8 +95,8 @@ def certify(
 
     With --exact also the smallest change that alters it: the certificate is a lower bound of that.
     """
+    from certimetric.base.files import write_atomically
     from certimetric.cli.metrics import certify_queries, read_queries
-    from certimetric.geometry.files import write_atomically
 
     if not time_limit > 0:
         raise ValueError(f"--time-limit must be a positive number of seconds, got {time_limit:g}")
@@ -147,9 +147,9 @@ def attack(
 ) -> None:
     """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
     from certimetric.attacks import ThreatModel
+    from certimetric.base.files import write_atomically
     from certimetric.cli.attacks import ATTACKS, attack_queries
     from certimetric.cli.metrics import read_queries
-    from certimetric.geometry.files import write_atomically
 
     kinds = kind or ["region", "smoothed-vote"]
     if unknown := [name for name in kinds if name not in ATTACKS]:
@@ -172,7 +172,7 @@ def report(
 ) -> None:
     """Render the report of an audit again."""
     from certimetric.auditing import load_audit
-    from certimetric.geometry.files import write_atomically
+    from certimetric.base.files import write_atomically
 
     result = load_audit(results)
     writable("--out", out)

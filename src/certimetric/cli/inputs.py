@@ -51,8 +51,8 @@ def labelled_rows(
 ) -> Rows:
     """Rows with the wanted features in their order, encoded as those that a metric was learned on."""
     from certimetric import datasets
-    from certimetric.datasets.loading import read_features
-    from certimetric.datasets.openml import PREFIX, load_openml
+    from certimetric.datasets.tables.loading import read_features
+    from certimetric.datasets.tables.openml import PREFIX, load_openml
 
     bundled = source in [info.name for info in datasets.available()]
     fetched = source.lower().startswith(PREFIX)

@@ -21,9 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wait_passively()
     import typer
 
+    from certimetric.base.allocation import keep_freed_memory
+    from certimetric.base.interrupts import is_interrupt
     from certimetric.cli.app import app
-    from certimetric.geometry.allocation import keep_freed_memory
-    from certimetric.geometry.interrupts import is_interrupt
 
     keep_freed_memory()
     if not sys.warnoptions:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
-from certimetric.auditing.summary import balanced_accuracy
+from certimetric.auditing.tables.summary import balanced_accuracy
+from certimetric.base.arrays import Array
 from certimetric.base.wording import counted
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
-from certimetric.certify.minimal import smallest_changes
+from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.radius import bound_radii
 from certimetric.cli.inputs import labelled_rows
 from certimetric.constraints.labels import unknown_labels
@@ -30,8 +31,6 @@ from certimetric.datasets import Dataset, TableEncoder
 from certimetric.geometry import MahalanobisMetric, resolve_norm
 from certimetric.geometry.norms import Norm
 from certimetric.learners import make_learner
-
-Array = NDArray[np.float64]
 
 
 def fit_metric(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, list[str]]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from certimetric.base.interrupts import is_interrupt
 from certimetric.cli.inputs import needs_deep, see_own_modules
-from certimetric.geometry.interrupts import is_interrupt
 
 if TYPE_CHECKING:
     from certimetric.auditing import RetrievalAudit
-    from certimetric.auditing.retrieval_request import Subject
+    from certimetric.auditing.retrieval.request import Subject
 
 _LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
 
@@ -55,12 +55,12 @@ def audit_images(
         raise ValueError("--model needs --images: an image set by name, a folder or an .npz file")
     import torch
 
-    from certimetric.auditing.retrieval import retrieval_options, run_retrieval_audit
-    from certimetric.auditing.retrieval_certificates import futile_certificates
-    from certimetric.auditing.retrieval_request import DEFAULT_ATTACKS, make_request
+    from certimetric.auditing.retrieval.certificates import futile_certificates
+    from certimetric.auditing.retrieval.request import DEFAULT_ATTACKS, make_request
+    from certimetric.auditing.retrieval.run import retrieval_options, run_retrieval_audit
     from certimetric.auditing.runner import prepare_folder
     from certimetric.auditing.saved import own_folder
-    from certimetric.datasets.images import load_images
+    from certimetric.datasets.images.sets import load_images
     from certimetric.deep import ImageSet
 
     data = load_images(images, "test", root, size, skip_corrupt)
@@ -97,9 +97,9 @@ def audit_images(
 def _audit_embeddings(
     named: dict[str, str], n_queries: int, out: Path | None, shared: dict[str, Any]
 ) -> tuple[RetrievalAudit, Path]:
-    from certimetric.auditing.embeddings import audit_embeddings, embedding_options
+    from certimetric.auditing.embeddings.run import audit_embeddings, embedding_options
     from certimetric.auditing.saved import own_folder
-    from certimetric.datasets.embeddings import load_embeddings
+    from certimetric.datasets.embedding_files import load_embeddings
 
     given = {name: load_embeddings(path) for name, path in named.items()}
     name = " and ".join(named)
@@ -147,8 +147,8 @@ def _named(models: Sequence[str]) -> dict[str, str]:
 def _subjects(
     named: dict[str, str], images: str, root: Path | None, size: int | None, skip_corrupt: bool
 ) -> Iterator[Subject]:
-    from certimetric.auditing.retrieval_request import Subject
-    from certimetric.bench import load_run
+    from certimetric.auditing.retrieval.request import Subject
+    from certimetric.training import load_run
 
     digests: dict[tuple[str, int | None], frozenset[str] | None] = {}
     for name, told in named.items():
@@ -168,9 +168,9 @@ def _subjects(
 def _training_digests(images: str, root: Path | None, size: int | None, skip_corrupt: bool) -> frozenset[str] | None:
     import torch
 
-    from certimetric.datasets.images import load_images
+    from certimetric.datasets.images.sets import load_images
     from certimetric.deep import ImageSet
-    from certimetric.deep.identity import digests
+    from certimetric.deep.retrieval.same_pictures import digests
 
     try:
         data = load_images(images, "train", root, size, skip_corrupt)
@@ -183,7 +183,7 @@ def _training_digests(images: str, root: Path | None, size: int | None, skip_cor
 
 def _made(told: str) -> Any:
     """The model of a factory of the user's, called without arguments."""
-    from certimetric.deep.models import find_factory
+    from certimetric.deep.models.network import find_factory
 
     factory = find_factory(told)
     try:

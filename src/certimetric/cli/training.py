@@ -38,8 +38,8 @@ def train(
 
     needs_deep()
     see_own_modules()
-    from certimetric.bench import TrainingConfig
-    from certimetric.bench import train as run_training
+    from certimetric.training import TrainingConfig
+    from certimetric.training import train as run_training
 
     read = TrainingConfig.from_file(config)
     if epochs is not None:

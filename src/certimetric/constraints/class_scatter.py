@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.constraints.neighbors import class_members
 from certimetric.constraints.scatter import PairScatter, centred_scatter, scatter_of_classes
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

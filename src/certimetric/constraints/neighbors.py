@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.neighbors import nearest_neighbors
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 def target_neighbors(X: Array, y: Indices, k: int, *, rows: Indices | None = None, n_jobs: int = 1) -> Indices:

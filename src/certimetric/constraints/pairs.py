@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Indices = NDArray[np.int64]
+from certimetric.base.arrays import Indices
 
 
 def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.constraints.neighbors import class_members
 from certimetric.geometry.neighbors import limited_threads
-
-Array = NDArray[np.float64]
 
 _CHUNK_BYTES = 4 * 2**20  # small enough for the differences to stay in cache between subtraction and product
 

@@ -5,11 +5,11 @@ pandas and scikit-learn are imported when something is loaded, not with this pac
 
 from __future__ import annotations
 
-from certimetric.datasets.bundled import DatasetInfo, available
-from certimetric.datasets.dataset import Dataset
-from certimetric.datasets.encoder import TableEncoder, fill_gaps
-from certimetric.datasets.loading import load, load_features
-from certimetric.datasets.tables import read_table
+from certimetric.datasets.tables.bundled import DatasetInfo, available
+from certimetric.datasets.tables.dataset import Dataset
+from certimetric.datasets.tables.encoder import TableEncoder, fill_gaps
+from certimetric.datasets.tables.files import read_table
+from certimetric.datasets.tables.loading import load, load_features
 
 __all__ = [
     "Dataset",

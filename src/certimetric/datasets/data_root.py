@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from certimetric.datasets.bundled import bundled_names
+from certimetric.datasets.tables.bundled import bundled_names
 
 VARIABLE = "CERTIMETRIC_DATA"
 # Under what names image sets lie in such a folder, or in its ``images/``: their own, and that of the published archive.

@@ -1,17 +1,22 @@
 """Embedding models under attack, with torch: threat models, attacks on embeddings, retrieval evaluation."""
 
-from certimetric.deep.attack import Attack
-from certimetric.deep.augmentation import augmentation
-from certimetric.deep.average_precision import AveragePrecisionObjective
-from certimetric.deep.carlini_wagner import CarliniWagner
-from certimetric.deep.certificates import (
+from certimetric.deep.attacks.balls import Ball, L2Ball, LinfBall
+from certimetric.deep.attacks.base import Attack
+from certimetric.deep.attacks.carlini_wagner import CarliniWagner
+from certimetric.deep.attacks.gradient import APGD, FGSM, PGD
+from certimetric.deep.attacks.natural_evolution import NESAttack
+from certimetric.deep.attacks.square import SquareAttack
+from certimetric.deep.certify.certificates import (
     Certified,
     Certifier,
     PixelCertifier,
     RetrievalCertificate,
     certify_retrieval,
 )
-from certimetric.deep.checkpoints import load_checkpoint, save_checkpoint
+from certimetric.deep.certify.interval import IntervalCertifier
+from certimetric.deep.certify.lipschitz import LipschitzCertifier
+from certimetric.deep.certify.lipschitz_constant import lipschitz_constant
+from certimetric.deep.certify.smoothing import SmoothingCertifier
 from certimetric.deep.defenses import (
     AntiCollapseDefense,
     BatchDefense,
@@ -30,17 +35,9 @@ from certimetric.deep.defenses import (
     TupleDefense,
     first_order_margin,
 )
-from certimetric.deep.embeddings import ImageSet, embed
-from certimetric.deep.freeze import frozen
-from certimetric.deep.gradient_attacks import APGD, FGSM, PGD
-from certimetric.deep.index import Index
-from certimetric.deep.interval import IntervalCertifier
-from certimetric.deep.lipschitz import lipschitz_constant
-from certimetric.deep.lipschitz_certificate import LipschitzCertifier
-from certimetric.deep.margin_loss import CertifiedMarginLoss
-from certimetric.deep.models import EmbeddingNetwork, embedding_model
-from certimetric.deep.natural_evolution import NESAttack
-from certimetric.deep.objectives import (
+from certimetric.deep.defenses.tuples import mine_triplets
+from certimetric.deep.goals.average_precision import AveragePrecisionObjective
+from certimetric.deep.goals.base import (
     AwayFromPositive,
     EmbeddingShift,
     MarginObjective,
@@ -49,9 +46,7 @@ from certimetric.deep.objectives import (
     TowardsNegative,
     TupleLoss,
 )
-from certimetric.deep.orthogonal import GroupSort, NormPool2d, UnitBall, orthogonal_convolution, orthogonal_linear
-from certimetric.deep.ranking import items_ahead, nearest, relevant_ranks
-from certimetric.deep.ranking_attacks import (
+from certimetric.deep.goals.ranking import (
     CandidateRank,
     GreedyMisranking,
     GreedyTranslocation,
@@ -60,15 +55,26 @@ from certimetric.deep.ranking_attacks import (
     SemanticsPreservingRank,
     TargetedMismatch,
 )
-from certimetric.deep.ranking_evaluation import RankingEvaluation
-from certimetric.deep.retrieval import RetrievalResult, evaluate_retrieval
-from certimetric.deep.robustness_score import Budget, ERSResult, empirical_robustness_score
-from certimetric.deep.sampling import ClassBalancedBatches
-from certimetric.deep.smoothing import SmoothingCertifier
-from certimetric.deep.square import SquareAttack
-from certimetric.deep.threats import Ball, L2Ball, LinfBall
-from certimetric.deep.trainer import RobustTrainer
-from certimetric.deep.tuples import mine_triplets
+from certimetric.deep.models.embed import ImageSet, embed
+from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.network import EmbeddingNetwork, embedding_model
+from certimetric.deep.models.orthogonal import (
+    GroupSort,
+    NormPool2d,
+    UnitBall,
+    orthogonal_convolution,
+    orthogonal_linear,
+)
+from certimetric.deep.ranking.ranks import items_ahead, nearest, relevant_ranks
+from certimetric.deep.retrieval.evaluation import RetrievalResult, evaluate_retrieval
+from certimetric.deep.retrieval.index import Index
+from certimetric.deep.retrieval.ranking_evaluation import RankingEvaluation
+from certimetric.deep.retrieval.robustness_score import Budget, ERSResult, empirical_robustness_score
+from certimetric.deep.train.augmentation import augmentation
+from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
+from certimetric.deep.train.margin_loss import CertifiedMarginLoss
+from certimetric.deep.train.sampling import ClassBalancedBatches
+from certimetric.deep.train.trainer import RobustTrainer
 
 __all__ = [
     "APGD",

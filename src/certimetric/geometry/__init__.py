@@ -1,6 +1,6 @@
 """What a metric is: the Mahalanobis value, norms and their duals, SPD matrices, exact neighbours."""
 
-from certimetric.geometry.allocation import keep_freed_memory
+from certimetric.base.allocation import keep_freed_memory
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.norms import L1, L2, Ellipsoid, Linf, Norm, resolve_norm
 

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse.linalg import lsqr
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-Array = NDArray[np.float64]
+from certimetric.base.arrays import Array
 
 _STEP = 2.0**40  # of the differences: so large that an offset of the map costs the components no digits
 _SCALES = (1e-6, 1e-3, 1.0, 1e3, 1e6)  # of the random instances at which a map is checked

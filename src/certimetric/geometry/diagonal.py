@@ -7,12 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from certimetric.base.arrays import Array
 from certimetric.geometry.features import check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-
-Array = NDArray[np.float64]
 
 
 class DiagonalMetric(MahalanobisMetric):

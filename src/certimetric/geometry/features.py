@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.base.wording import counted, did_you_mean, listing
-
-Array = NDArray[np.float64]
 
 LARGEST = 1e150
 """Squares of larger values, summed over features, may overflow float64 (its largest value is 1.8e308)."""

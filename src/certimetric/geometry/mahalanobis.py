@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from certimetric.base.arrays import Array
 from certimetric.base.wording import listing
 from certimetric.geometry.features import align, check_size
 from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
-
-Array = NDArray[np.float64]
 
 _CHUNK_BYTES = 64 * 2**20
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.geometry.files import write_atomically
+from certimetric.base.files import write_atomically
 
 _FORMAT = "certimetric.metric/1"
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-Array = NDArray[np.float64]
+from certimetric.base.arrays import Array
 
 DEFAULT_MEMORY = 64 * 2**20
 SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.geometry.spd import factor_with_errors
-
-Array = NDArray[np.float64]
 
 _ROUNDOFF = 2.0**-53
 

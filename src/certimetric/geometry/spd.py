@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from certimetric.base.arrays import Array
 
 
 def check_matrix(matrix: ArrayLike, name: str) -> Array:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from numbers import Integral, Real
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from certimetric.base.arrays import Array
 from certimetric.geometry.spd import geodesic, inverse
 from certimetric.learners.gmml import ScatterLearner
-
-Array = NDArray[np.float64]
 
 _CONCAVITY_ROOM = 1.25  # where β must be raised: how far above the bound of strict concavity
 _ARMIJO = 1e-4

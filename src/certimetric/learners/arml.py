@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import MahalanobisLearner
@@ -20,9 +21,6 @@ from certimetric.learners.solvers import minimize_components, minimize_stochasti
 from certimetric.objectives.gradient import MetricObjective, MetricState, TermValue
 from certimetric.objectives.margin import KINDS, MARGINS, MarginLoss
 from certimetric.objectives.triplet_margin import typical_margin
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _LARGEST_FULL_BATCH = 10_000
 _BATCH_SIZE = 256

@@ -13,14 +13,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from certimetric.base.arrays import Array
 from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution
-
-Array = NDArray[np.float64]
-
 
 TARGETS_PER_INSTANCE = 3  # triplets that learners make of labels: as many nearest target neighbours,
 IMPOSTORS_PER_INSTANCE = 10  # each with as many nearest impostors

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from certimetric.base.arrays import Array
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.base import MahalanobisLearner
-
-Array = NDArray[np.float64]
 
 
 class Euclidean(MahalanobisLearner):

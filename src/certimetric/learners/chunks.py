@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_X_y
 
+from certimetric.base.arrays import Array
+from certimetric.base.lazy_arrays import is_lazy, row_blocks
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.geometry.features import MODEST, check_size
-from certimetric.geometry.lazy import is_lazy, row_blocks
 from certimetric.geometry.neighbors import limited_threads, single_threaded
 
-Array = NDArray[np.float64]
 Check = Callable[[Any, Any], tuple[Any, Any]]
 
 _FAN_IN = 8  # sums of blocks that are merged at a time, so that few are held at once

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from certimetric.base.arrays import Array
 from certimetric.geometry.norms import L2, Norm
 from certimetric.geometry.spd import check_matrix
 from certimetric.objectives.triplet_margin import TripletMarginLoss
-
-Array = NDArray[np.float64]
 
 _USUAL_SIZES = (0.1, 10.0**0.5)  # between these, margins and steps of size 1 work on the data as they are
 

@@ -8,21 +8,20 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from certimetric.base.arrays import Array
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.scatter import PairScatter
-from certimetric.geometry.lazy import is_lazy
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 from certimetric.learners.coordinates import Coordinates
-
-Array = NDArray[np.float64]
 
 
 class ScatterLearner(MahalanobisLearner):

@@ -7,20 +7,18 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.pairs import random_pairs
 from certimetric.geometry.spd import check_spd, factor_psd, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged
 from certimetric.objectives.pairs import pair_squared_distances
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000

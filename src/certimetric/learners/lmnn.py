@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from certimetric.base.arrays import Array
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner
@@ -19,9 +20,6 @@ from certimetric.learners.solvers import minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 class LMNN(MahalanobisLearner):

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.base import _fit_context
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import class_members, nearest_triplets
 from certimetric.geometry.neighbors import limited_threads, nearest_neighbors
 from certimetric.geometry.spd import factor_psd
@@ -24,9 +25,6 @@ from certimetric.learners.solvers import print_progress, solution_of
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _NEIGHBORHOODS = (10, 20, 50)  # instances per class that a local discriminant sees
 

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 
+from certimetric.base.arrays import Array
 from certimetric.objectives.gradient import ActiveSetTerm, MetricObjective
-
-Array = NDArray[np.float64]
 
 _STEPS_BETWEEN_REFRESHES = 10
 _STEPS_BETWEEN_REPORTS = 20

@@ -14,10 +14,8 @@ from typing import Protocol, runtime_checkable
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
+from certimetric.base.arrays import Array, Indices
 
 
 class MetricState:

@@ -6,13 +6,10 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import Norm
 from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarginTerm, typical_margin
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 KINDS = ("linear", "hinge", "exponential")
 MARGINS = ("certified", "triplet")

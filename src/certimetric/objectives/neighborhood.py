@@ -14,11 +14,9 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.neighbors import chunk_slices, map_chunks
 from certimetric.objectives.gradient import MetricState, TermValue
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _BLOCK_BYTES = 8 * 2**20  # of one block of squared distances in double precision
 _PARTS = 4  # sums of rows that may run at once; a fixed number, so that no result depends on ``n_jobs``

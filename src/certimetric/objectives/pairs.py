@@ -6,6 +6,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.neighbors import (
     DEFAULT_MEMORY,
     chunk_slices,
@@ -13,9 +14,6 @@ from certimetric.geometry.neighbors import (
     map_chunks,
 )
 from certimetric.objectives.gradient import MetricState, TermValue
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 class Pull:

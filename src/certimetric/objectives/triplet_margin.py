@@ -8,18 +8,16 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.norms import L1, L2, Linf, Norm, resolve_norm
 from certimetric.objectives.gradient import MetricState, Term, TermValue, add_laplacian_product
 from certimetric.objectives.pairs import TripletPairs, pair_squared_distances
-
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _AUTO_QUANTILE = 0.75
 _CHUNK_BYTES = 16 * 2**20  # of the dual coordinates of directions

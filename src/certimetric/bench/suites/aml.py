@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.bench.cells import Cell, Record
 from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
 from certimetric.bench.convergence import PART as CONVERGENCE
 from certimetric.bench.convergence import convergence_cells, run_convergence, tell_convergence
@@ -21,6 +20,7 @@ from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
 from certimetric.bench.verification import RATES, verify
+from certimetric.runs.key import Cell, Record
 
 PROTOCOL = "aml/1"
 TABULAR = "tabular"

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from certimetric.bench.cells import Cell, Record
+from certimetric.runs.key import Cell, Record
 
 if TYPE_CHECKING:
     from certimetric.bench.datasets import Found, Named

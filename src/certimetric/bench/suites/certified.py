@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.attacks import BestOf, RegionAttack, SmoothedVoteAttack
-from certimetric.auditing.cells import told
-from certimetric.bench.cells import Cell, Record
+from certimetric.auditing.tables.cells import told
+from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid, failures_table, label
 from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, WINE, Found, NamedSet
 from certimetric.bench.preparation import class_draw
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
-
-Array = NDArray[np.float64]
+from certimetric.runs.key import Cell, Record
 
 PROTOCOL = "certified/2"
 NEIGHBORS = (1, 11)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.bench.cells import Cell, Record
 from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tabular import in_order, load_cell, measure, settings
+from certimetric.runs.key import Cell, Record
 
 PROTOCOL = "tabular/2"
 

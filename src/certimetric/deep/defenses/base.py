@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack
-from certimetric.deep.freeze import frozen
-from certimetric.deep.gradient_attacks import PGD
-from certimetric.deep.loss_support import check_loss
-from certimetric.deep.threats import LinfBall
-from certimetric.deep.tuples import Triplets
+from certimetric.deep.attacks.balls import LinfBall
+from certimetric.deep.attacks.base import Attack
+from certimetric.deep.attacks.gradient import PGD
+from certimetric.deep.defenses.loss_support import check_loss
+from certimetric.deep.defenses.tuples import Triplets
+from certimetric.deep.models.freeze import frozen
 
 ROLES = ("anchor", "positive", "negative")  # in the order of a triplet
 Loss = Callable[..., Tensor]
@@ -55,7 +55,7 @@ class Defense(ABC):
         labels : int tensor of shape (b,)
         loss_fn : callable
             ``loss_fn(embeddings, labels, indices_tuple)`` as in pytorch-metric-learning, but for the few of its losses
-            that ``certimetric.deep.loss_support`` names.
+            that ``certimetric.deep.defenses.loss_support`` names.
         miner : callable, optional
             ``miner(embeddings, labels)``.
         """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack
+from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import (
     Defense,
     Loss,
@@ -20,9 +20,9 @@ from certimetric.deep.defenses.base import (
     finds_nothing,
     without_memory,
 )
-from certimetric.deep.freeze import frozen
-from certimetric.deep.loss_support import check_loss
-from certimetric.deep.objectives import TupleLoss
+from certimetric.deep.defenses.loss_support import check_loss
+from certimetric.deep.goals.base import TupleLoss
+from certimetric.deep.models.freeze import frozen
 
 
 class BatchDefense(Defense):

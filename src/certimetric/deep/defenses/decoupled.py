@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack
+from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import Loss, loss_on_copies
 from certimetric.deep.defenses.triplets import TripletDefense
-from certimetric.deep.objectives import JointObjective, distance
-from certimetric.deep.tuples import Triplets
+from certimetric.deep.defenses.tuples import Triplets
+from certimetric.deep.goals.base import JointObjective, distance
 
 
 class DecoupledDefense(TripletDefense):

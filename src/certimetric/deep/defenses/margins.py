@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss
-from certimetric.deep.loss_support import check_loss
-from certimetric.deep.tuples import mine_triplets
+from certimetric.deep.defenses.loss_support import check_loss
+from certimetric.deep.defenses.tuples import mine_triplets
 
 
 class PerturbationDefense(Defense):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack
+from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import (
     ROLES,
     Defense,
@@ -16,9 +16,9 @@ from certimetric.deep.defenses.base import (
     default_attack,
     loss_on_copies,
 )
-from certimetric.deep.loss_support import check_loss
-from certimetric.deep.objectives import AwayFromPositive, Objective, TowardsNegative, distance
-from certimetric.deep.tuples import mine_triplets
+from certimetric.deep.defenses.loss_support import check_loss
+from certimetric.deep.defenses.tuples import mine_triplets
+from certimetric.deep.goals.base import AwayFromPositive, Objective, TowardsNegative, distance
 
 
 class TupleDefense(Defense):

@@ -7,10 +7,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack
+from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss, default_attack, finds_nothing
-from certimetric.deep.embeddings import embed
-from certimetric.deep.objectives import EmbeddingShift, Objective, distance
+from certimetric.deep.goals.base import EmbeddingShift, Objective, distance
+from certimetric.deep.models.embed import embed
 
 
 class EmbeddingShiftDefense(Defense):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attack import Attack
+from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import (
     Defense,
     Loss,
@@ -21,9 +21,9 @@ from certimetric.deep.defenses.base import (
     loss_on_copies,
     without_memory,
 )
-from certimetric.deep.loss_support import check_loss
-from certimetric.deep.objectives import Objective, distance
-from certimetric.deep.tuples import Triplets, mine_triplets
+from certimetric.deep.defenses.loss_support import check_loss
+from certimetric.deep.defenses.tuples import Triplets, mine_triplets
+from certimetric.deep.goals.base import Objective, distance
 
 DESTINATIONS = ("gradual", "semihard", "constant")
 

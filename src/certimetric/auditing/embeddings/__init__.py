@@ -1,0 +1,1 @@
+"""Evidence about embeddings that were computed elsewhere."""

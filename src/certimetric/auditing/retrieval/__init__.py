@@ -1,0 +1,1 @@
+"""Evidence about embedding models on pictures."""

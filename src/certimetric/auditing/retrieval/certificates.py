@@ -1,0 +1,216 @@
+"""Certified retrieval in audits of embedding models: a certificate for each model, held against what attacks found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from certimetric.auditing.retrieval.cells import Cells, Scores
+from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.auditing.retrieval.summary import estimate
+from certimetric.auditing.tables.cells import told as as_json
+from certimetric.base.arrays import Array
+from certimetric.report.document import PIXELS
+
+if TYPE_CHECKING:
+    from certimetric.deep import Certifier, Index, SmoothingCertifier
+
+
+CODE, TITLE = "CR112", "Certificates against attacks"
+N_SAMPLES, N_SELECTION, ALPHA = 1000, 100, 0.001  # of smoothing
+_POINTS = 41  # of a curve
+_ENOUGH = 0.1  # of the queries, certified at the quoted ε: with fewer the next way is tried too
+
+
+def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -> dict[str, Any] | None:
+    """What is certified of a model; None where nothing is asked for.
+
+    Returns
+    -------
+    told : dict
+        ``method``, ``settings``, ``constant`` (Lipschitz), ``confidence``, ``abstained`` (share), ``recall`` (R@1 of
+        what is certified, without a perturbation), ``at`` (certified R@1 with its interval for every ε of the audit)
+        and ``curve``; or ``method`` None and ``reason`` where there is no certificate. ``radii`` of the queries, −1
+        where the prediction is wrong and "inf" where nothing changes it, are for the checks.
+    """
+    if request.certify is None:
+        return None
+    best: dict[str, Any] = {}
+    most = -1.0
+    for certifier in certifiers(request, subject):
+        try:
+            told = cells.certificate(subject, certifier)
+        except ValueError as error:  # a layer that the method has no bound for
+            if certifier.name == "smoothing":
+                raise
+            best = {"method": None, "reason": f"{str(error)[:1].upper()}{str(error)[1:]}."}
+            continue
+        share = float((np.asarray(told["radii"], dtype=float) >= request.report_eps).mean())
+        if share > most:
+            best, most = told, share
+        if share >= _ENOUGH:
+            break  # a proof: chance need not be asked
+    return best
+
+
+def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
+    """The ways that are tried to certify a model, in this order; none where nothing is asked for."""
+    from certimetric.deep import IntervalCertifier, LipschitzCertifier, PixelCertifier
+
+    if request.certify is None:
+        return []
+    if subject.name == PIXELS:
+        return [PixelCertifier(request.norm)]
+    smoothing = _smoothing(request, subject)
+    ways: dict[str, list[Certifier]] = {
+        "auto": [LipschitzCertifier(), smoothing] if request.norm == "l2" else [IntervalCertifier()],
+        "lipschitz": [LipschitzCertifier()],
+        "smoothing": [smoothing],
+        "interval": [IntervalCertifier()],
+    }
+    return ways[str(request.certify)]
+
+
+def _smoothing(request: RetrievalRequest, subject: Subject) -> SmoothingCertifier:
+    from certimetric.deep import SmoothingCertifier
+
+    return SmoothingCertifier(
+        sigma=_deviation(request, subject),
+        n_samples=N_SAMPLES,
+        n_selection=N_SELECTION,
+        alpha=ALPHA,
+        seed=request.seed,
+    )
+
+
+def futile_certificates(request: RetrievalRequest) -> list[str]:
+    """What is to be said before the work: of each model whose smoothing can certify nothing at the quoted ε."""
+    if request.certify != "smoothing":
+        return []
+    told = []
+    for subject in request.with_model:
+        certifier = _smoothing(request, subject)
+        if (largest := certifier.largest_radius()) < request.report_eps:
+            told.append(
+                f"smoothing of {subject.name!r} with sigma = {certifier.sigma:g} certifies no radius beyond "
+                f"{largest:.3g}, and so nothing at the quoted ε = {request.report_eps:g}, even if every draw agrees"
+            )
+    return told
+
+
+def _deviation(request: RetrievalRequest, subject: Subject) -> float:
+    """The noise that the model was trained with; where it was not, as much as the quoted ε."""
+    defense = ((subject.run or {}).get("config") or {}).get("defense") or {}
+    return float(defense["sigma"]) if defense.get("kind") == "noise" else request.report_eps
+
+
+def tell(request: RetrievalRequest, told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The certificate of a model as the document keeps it: figures over queries."""
+    if told is None or told["method"] is None:
+        return None if told is None else dict(told)
+    radii = np.asarray(told["radii"], dtype=float)
+    eps = np.linspace(0.0, request.eps[-1], _POINTS)
+    return {
+        **{key: told[key] for key in ("method", "settings", "constant", "confidence", "abstained")},
+        "recall": _share(radii, 0.0),
+        "at": [_share(radii, size) for size in request.eps],
+        "curve": {"eps": eps.tolist(), "recall": [float((radii >= size).mean()) for size in eps]},
+        "median_radius": as_json(float(np.median(np.maximum(radii, 0.0)))),
+    }
+
+
+def _share(radii: Array, size: float) -> dict[str, float]:
+    return estimate((radii >= size).astype(float))
+
+
+def certified_recall(learner: Mapping[str, Any], eps: float | None) -> float | None:
+    """Certified R@1 of a model of the document at one of the sizes of the audit; None where it has no certificate."""
+    told = learner.get("certificate")
+    if not told or told["method"] is None:
+        return None
+    sizes = [entry["eps"] for entry in learner["attacked"]]
+    nearest = min(range(len(sizes)), key=lambda i: abs(sizes[i] - float(eps or 0.0)))
+    return float(told["at"][nearest]["mean"])
+
+
+def check_certificates(
+    request: RetrievalRequest,
+    certificates: Mapping[str, Mapping[str, Any] | None],
+    attacked: Mapping[str, Sequence[Sequence[Scores]]],
+    indices: Mapping[str, Index],
+) -> list[dict[str, Any]]:
+    """No attack may break a query within its certified radius: that would be an error of this library, not of a model.
+
+    Certificates by smoothing are of the smoothed model: what attacks made of a sample of the queries is shown to it.
+
+    Parameters
+    ----------
+    request : RetrievalRequest
+    certificates : mapping of str to dict or None
+        By model, as :func:`certify_subject` gives them.
+    attacked : mapping of str to list
+        By model, scores of each query for every ε: those of the worst case, then those of each attack.
+    indices : mapping of str to Index
+        By model.
+    """
+    if request.certify is None:
+        message = "No certificates were asked for."
+        return [{"code": CODE, "title": TITLE, "severity": "not applicable", "learner": None, "message": message}]
+    verdicts = []
+    for name, told in certificates.items():
+        if told is not None:
+            smoothed = told["method"] == "smoothing"
+            found = _smoothed(request, told, indices[name]) if smoothed else _verdict(request, told, attacked[name])
+            verdicts.append({"code": CODE, "title": TITLE, "learner": name, **found})
+    return verdicts
+
+
+def _verdict(
+    request: RetrievalRequest, told: Mapping[str, Any], attacked: Sequence[Sequence[Scores]]
+) -> dict[str, str]:
+    if told["method"] is None:
+        return {"severity": "not applicable", "message": f"There is no certificate of this model. {told['reason']}"}
+    radii = np.asarray(told["radii"], dtype=float)
+    # An attack in single precision may leave its ball by a rounding.
+    beaten = [
+        (radii > eps * (1 + 1e-5)) & (each["recall_at_1"] < 0.5)
+        for eps, (_, *attacks) in zip(request.eps, attacked)
+        for each in attacks
+    ]
+    n, held = int(np.any(beaten, axis=0).sum()), int((radii >= request.eps[0]).sum())
+    if n:
+        message = f"Attacks break {n} queries within their certified radius: that is an error in certimetric."
+        return {"severity": "issue", "message": message}
+    message = f"No attack breaks any of the {held} queries that are certified at ε = {request.eps[0]:.4g} or more."
+    return {"severity": "passed", "message": message}
+
+
+def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) -> dict[str, str]:
+    """The same for a smoothed model: does it find another class, with confidence, within a certified radius?"""
+    import torch
+    from scipy.stats import binom
+
+    from certimetric.deep import SmoothingCertifier
+
+    radii, eps = torch.from_numpy(np.asarray(told["radii"], dtype=float)), min(request.eps)
+    rows = (radii > eps * (1 + 1e-5)).nonzero()[: request.n_checked, 0]
+    if not len(rows):
+        reason = (
+            f"No query is certified beyond ε = {eps:.4g}." if request.n_checked else "No queries were set aside for it."
+        )
+        return {"severity": "skipped", "message": reason}
+    sample = request.queries.select(rows)
+    moved = index.attacked(sample, request.make_attack(request.attacks[0], eps)).cpu()
+    again = SmoothingCertifier(**{**told["settings"], "seed": request.seed + 1})
+    found = again.certify(index.model, sample.with_images(moved), index.gallery, index.batch_size)
+    n = int(((found.predictions != np.asarray(sample.labels)) & ~found.abstained).sum())
+    # Each of the two certificates of a query may fail by chance.
+    allowed = int(binom.ppf(0.999, len(rows), min(2 * again.alpha, 1.0)))
+    message = (
+        f"Of {len(rows)} queries certified beyond ε = {eps:.4g} the smoothed model gives up {n} once they are attacked"
+    )
+    if n > allowed:
+        return {"severity": "issue", "message": f"{message}: that is an error in certimetric."}
+    return {"severity": "passed", "message": f"{message}; chance alone may account for {allowed}."}

@@ -1,0 +1,1 @@
+"""Evidence about metrics on a table."""

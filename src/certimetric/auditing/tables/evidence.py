@@ -1,0 +1,301 @@
+"""Evidence about one fitted metric: its fragile instances, attacks against its certificates, its anatomy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.attacks import AttackResult, BestOf
+from certimetric.auditing.tables.cells import fitted_classifier, read_record, told
+from certimetric.auditing.tables.feature_kinds import find_kinds
+from certimetric.auditing.tables.request import Request
+from certimetric.auditing.tables.robustness import ATTACKS, attack, exact, measure_robustness
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.files import write_atomically
+from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
+from certimetric.certify.exact.witnesses import PROVEN
+from certimetric.geometry import MahalanobisMetric
+from certimetric.geometry.neighbors import limited_threads, single_threaded
+from certimetric.runs.splits import ATTACK_STREAM, Split, stream
+
+EVIDENCE_SCHEMA = "certimetric.audit-evidence/3"
+N_FRAGILE = 6
+N_CHANGES = 8
+N_HEAVIEST = 10
+# Of the search for the exact change of each fragile instance, with more than one neighbour: not seconds, because the
+# same seed shall give the same figures on a busy machine. Under l1 and l∞ every node is a linear programme.
+FRAGILE_NODES, FRAGILE_NODES_LP = 1000, 100
+N_ATTACKED = 100
+N_PERTURBATIONS = 20
+# Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
+TOLERANCE = 1e-9
+
+
+def evidence_key(request: Request, cell_key: str) -> str:
+    """Hash of everything that the evidence depends on."""
+    content = [EVIDENCE_SCHEMA, cell_key, request.data.image_shape, list(request.classes)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def evidence_path(folder: Path, key: str) -> Path:
+    """Where evidence is kept."""
+    return folder / "cells" / f"{key}.evidence.json"
+
+
+def read_evidence(folder: Path, key: str) -> dict[str, Any] | None:
+    """Finished evidence, or None."""
+    return read_record(evidence_path(folder, key), EVIDENCE_SCHEMA, key)
+
+
+def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: Path | None) -> dict[str, Any]:
+    """Attack the certificates of a cell and tell its most fragile instances.
+
+    Returns
+    -------
+    evidence : dict
+        ``fragile`` and ``robustness`` as in the audit document; ``attack`` and ``random`` with what the reliability
+        checks count.
+    """
+    with single_threaded(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        part = request.part(cell["split"])
+        metric = MahalanobisMetric.from_components(cell["components"])
+        classifier = fitted_classifier(request, metric, part)
+        evidence = _examine(request, classifier, part, cell["split"])
+    evidence = {"schema": EVIDENCE_SCHEMA, "key": key, **evidence}
+    if folder is not None:
+        write_atomically(evidence_path(folder, key), json.dumps(evidence, allow_nan=False))
+    return evidence
+
+
+def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:
+    predicted, radii = classifier.predict_with_radius(part.X_test)
+    right = predicted == request.codes[part.test]
+    candidates = np.flatnonzero(right & np.isfinite(radii))
+    fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
+    rng = stream(request.seed, split, ATTACK_STREAM)
+    drawn = rng.permutation(len(part.test))[:N_ATTACKED]
+    rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
+    X = part.X_test[rows]
+    result, minimal = attack(request, classifier, X), exact(classifier, X)
+    nodes = FRAGILE_NODES if request.norm.dual_order == 2 else FRAGILE_NODES_LP
+    nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=np.inf, node_limit=nodes)
+    kept = _keeping_kinds(request, classifier, part, fragile)
+    sample = np.isin(rows, drawn)
+    random = _perturb(request, classifier, part, rows, predicted, radii, rng)
+    return {
+        "split": split,
+        "fragile": [
+            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, nearest, kept, i)
+            for i, row in enumerate(fragile)
+        ],
+        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal, nearest),
+        "random": random,
+        "robustness": measure_robustness(
+            request,
+            classifier,
+            X[sample],
+            right[rows][sample],
+            radii[rows][sample],
+            _part(result, sample),
+            None if minimal is None else _part(minimal, sample),
+            rng,
+        ),
+    }
+
+
+def _keeping_kinds(
+    request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, rows: Indices
+) -> AttackResult | None:
+    """Small changes of test instances, in original units, that keep whole numbers whole and categories categories.
+
+    None where every feature is a number, and for pictures, whose pixels are shown as they are.
+    """
+    data = request.data
+    if data.image_shape is not None or not len(rows):
+        return None
+    norm = request.norm.in_units(part.scale)
+    threat = find_kinds(data.X, data.feature_names, data.imputed).threat(norm)
+    if threat is None:
+        return None
+    X = part.original[part.test[rows]]
+    unscaled = CertifiedKNeighborsClassifier(
+        request.n_neighbors, metric=classifier.metric_.compose(part.scale), norm=norm
+    ).fit(part.original[part.train], request.codes[part.train])
+    result = AttackResult(X, np.zeros(len(X), dtype=bool), np.full(len(X), np.inf), unscaled.predict(X))
+    try:
+        # A median that is no whole number stands where one was missing: nothing is told of such an instance.
+        able = (threat.bind(X.shape[1]).repair(X, X) == X).all(axis=1)
+    except ValueError:  # nothing that varies may change
+        return result
+    if able.any():
+        found = BestOf(ATTACKS)(unscaled, X[able], threat=threat)
+        for field in fields(result):
+            getattr(result, field.name)[able] = getattr(found, field.name)
+    return result
+
+
+def _part(result: Any, rows: NDArray[np.bool_]) -> Any:
+    """A result for some of its instances."""
+    return replace(result, **{field.name: getattr(result, field.name)[rows] for field in fields(result)})
+
+
+def _attacks_against_certificates(
+    part: Split,
+    rows: Indices,
+    radii: Array,
+    result: AttackResult,
+    minimal: MinimalPerturbation | None,
+    nearest: MinimalPerturbation,
+) -> dict[str, Any]:
+    """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance.
+
+    ``minimal`` is about all ``rows`` (or None), ``nearest`` about the first of them.
+    """
+    bounds = [(radii, result.distances, "certified radius")]
+    for found in (nearest,) if minimal is None else (nearest, minimal):
+        some = slice(len(found.radii))
+        # A radius that is proven is exact up to the tolerance of the proof: no attack can be nearer, and none may
+        # change a prediction where the radius is infinite.
+        exact_radius = np.where(found.proven, found.radii * (1 - PROVEN), 0.0)
+        bounds += [
+            (radii[some], found.radii, "certified radius"),
+            (found.lower, result.distances[some], "proven lower bound"),
+            (exact_radius, result.distances[some], "exact radius"),
+        ]
+    vulnerable = np.isfinite(radii)
+    return {
+        "attacked": len(rows),
+        "vulnerable": int(vulnerable.sum()),
+        "without_flip": int((vulnerable & ~result.success).sum()),
+        "inside": [
+            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i]), "bound": name}
+            for below, above, name in bounds
+            for i in np.flatnonzero(np.isfinite(above) & (above < below * (1 - TOLERANCE)))
+        ],
+    }
+
+
+def _perturb(
+    request: Request,
+    classifier: CertifiedKNeighborsClassifier,
+    part: Split,
+    rows: Indices,
+    predicted: Indices,
+    radii: Array,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Random perturbations as large as the certificate allows; where it allows any, ten standard deviations."""
+    rows = rows[radii[rows] > 0]
+    d = part.X_test.shape[1]
+    sizes = np.where(np.isfinite(radii[rows]), radii[rows] * (1 - TOLERANCE), 10.0 * np.sqrt(d))
+    flipped: set[int] = set()
+    for _ in range(N_PERTURBATIONS):
+        moved = part.X_test[rows] + sizes[:, None] * request.norm.sample(rng, len(rows), d)
+        if len(rows):
+            flipped.update(part.test[rows[classifier.predict(moved) != predicted[rows]]].tolist())
+    return {"instances": len(rows), "perturbations": len(rows) * N_PERTURBATIONS, "flipped": sorted(flipped)}
+
+
+def _tell(
+    request: Request,
+    classifier: CertifiedKNeighborsClassifier,
+    part: Split,
+    split: int,
+    row: int,
+    predicted: int,
+    radius: float,
+    result: AttackResult,
+    nearest: MinimalPerturbation,
+    kept: AttackResult | None,
+    i: int,
+) -> dict[str, Any]:
+    """A fragile instance as the report shows it: the nearest change, feature by feature.
+
+    Where ``kept`` holds a change that keeps to the kinds of the features, that one is told: it may be larger.
+    """
+    x = part.X_test[row]
+    moved, found, distance = result.adversarial[i], bool(result.success[i]), float(result.distances[i])
+    witness = float(request.norm.norm(nearest.witnesses[i] - x))
+    if nearest.verified[i] and witness < distance:
+        moved, found, distance = nearest.witnesses[i], True, witness
+    original = part.original[part.test[row]]
+    kinds_kept = None
+    if found and kept is not None:
+        could = x + (kept.adversarial[i] - original) / part.scale
+        kinds_kept = bool(kept.success[i] and classifier.predict(could[None])[0] != predicted)
+        if kinds_kept:
+            moved, distance = could, min(distance, float(request.norm.norm(could - x)))
+    change = moved - x
+    after = kept.adversarial[i] if kinds_kept and kept is not None else original + change * part.scale
+    most = np.argsort(-np.abs(change), kind="stable")[:N_CHANGES]
+    names, shape = request.data.feature_names, request.data.image_shape
+    image = None
+    if shape is not None and found:
+        image = {"original": original.reshape(shape).tolist(), "adversarial": after.reshape(shape).tolist()}
+    changes = [
+        {
+            "name": names[j],
+            "before": float(original[j]),
+            "after": float(after[j]),
+            "unit": "original",
+            "standardised": float(change[j]),
+        }
+        for j in most
+        if change[j] != 0
+    ]
+    return {
+        "split": split,
+        "index": int(part.test[row]),
+        "label": request.classes[request.codes[part.test[row]]],
+        "predicted": request.classes[predicted],
+        "radius": told(radius),
+        "attack_distance": distance if found else None,
+        "exact_radius": told(nearest.radii[i]) if nearest.proven[i] else None,
+        "adversarial_prediction": request.classes[int(classifier.predict(moved[None])[0])] if found else None,
+        "changes": changes if found else [],
+        "change_size": told(float(request.norm.norm(change))) if found else None,
+        "kinds_kept": kinds_kept,
+        "image": image,
+        "neighbours_before": _neighbours(request, classifier, part, x),
+        "neighbours_after": _neighbours(request, classifier, part, moved) if found else None,
+    }
+
+
+def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, x: Array) -> list[str]:
+    """Labels of the nearest training instances, in the very coordinates that the classifier predicts from."""
+    points, _ = classifier._reference.embed(x[None])
+    nearest, _ = classifier._reference.neighbors(points, request.n_neighbors)
+    return [request.classes[code] for code in request.codes[part.train][nearest[0]]]
+
+
+def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
+    """Anatomy of the metric of a cell in standardised units: of the features that vary in training."""
+    part = request.part(cell["split"])
+    # A feature that never varied in training says nothing about the metric: learners leave its weight as it was.
+    varies = np.flatnonzero(np.ptp(part.X_train, axis=0) > 0)
+    if not len(varies):
+        varies = np.arange(part.X_train.shape[1])
+    metric = MahalanobisMetric.from_components((cell["components"] * part.scale)[:, varies])
+    with limited_threads(len(varies)):
+        spectrum = metric.spectrum()
+    largest, d = float(spectrum[0]), metric.n_features
+    spectrum = spectrum / largest if largest > 0 else np.zeros(d)
+    rank = int((spectrum > d * np.finfo(float).eps).sum())
+    weights = (metric.components**2).sum(axis=0)
+    weights = weights / weights.sum() if largest > 0 else weights
+    heaviest = np.argsort(-weights, kind="stable")[:N_HEAVIEST]
+    return {
+        "n_components": metric.n_components,
+        "spectrum": spectrum.tolist(),
+        "condition_number": float(1.0 / spectrum[-1]) if rank == d else None,
+        "rank": rank,
+        "features": [{"name": request.data.feature_names[varies[j]], "weight": float(weights[j])} for j in heaviest],
+    }

@@ -1,0 +1,122 @@
+"""Kinds of features as the data show them, and what an attacker may do who keeps to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certimetric.attacks import ThreatModel
+from certimetric.auditing.tables.request import Request
+from certimetric.base.arrays import Array, Indices
+from certimetric.geometry import Norm
+
+LEAST_ROWS = 10  # of fewer, whole numbers say nothing about the kind of a feature
+NUMBER, WHOLE, BINARY, GROUPED, CONSTANT = "number", "whole number", "0 or 1", "one of a group", "constant"
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """What values the features of a table take.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of each feature: "number", "whole number", "0 or 1", "one of a group" or "constant".
+    low, high : arrays of shape (d,)
+        Least and largest value.
+    groups : tuple of int arrays
+        Features of which exactly one is 1 in every row, the others 0.
+    """
+
+    names: tuple[str, ...]
+    low: Array
+    high: Array
+    groups: tuple[Indices, ...]
+
+    def threat(self, norm: Norm) -> ThreatModel | None:
+        """Changes that could occur: whole numbers stay whole and within their range, of a group one is 1, and what
+        never varies stays; None where every feature is a number.
+
+        Parameters
+        ----------
+        norm : Norm
+            Of changes in original units.
+        """
+        kinds = np.array(self.names)
+        integer = (kinds == WHOLE) | (kinds == BINARY)
+        if not integer.any() and not self.groups:
+            return None
+        mutable = ThreatModel(norm).bind(len(kinds)).mutable & (kinds != CONSTANT)
+        for group in self.groups:
+            mutable[group] &= mutable[group].all()
+        return ThreatModel(
+            norm,
+            bounds=(np.where(integer, self.low, -np.inf), np.where(integer, self.high, np.inf)),
+            immutable=np.flatnonzero(~mutable).tolist(),
+            integer=np.flatnonzero(integer).tolist(),
+            one_hot=[group.tolist() for group in self.groups],
+        )
+
+
+def find_kinds(X: Array, feature_names: Sequence[str], imputed: NDArray[np.bool_] | None = None) -> Kinds:
+    """Look at the values of every feature, but not at those that were filled in.
+
+    Examples
+    --------
+    >>> X = np.column_stack([np.arange(12) / 7, np.arange(12), np.arange(12) % 2])
+    >>> find_kinds(X, ["weight", "age", "smokes"]).names
+    ('number', 'whole number', '0 or 1')
+    """
+    names = []
+    for j in range(X.shape[1]):
+        values = X[:, j] if imputed is None else X[~imputed[:, j], j]
+        names.append(_kind(values) if len(values) >= LEAST_ROWS else NUMBER)
+    groups = _groups(X, feature_names, names)
+    for group in groups:
+        for j in group.tolist():
+            names[j] = GROUPED
+    return Kinds(tuple(names), X.min(axis=0), X.max(axis=0), tuple(groups))
+
+
+def _kind(values: Array) -> str:
+    if values.min() == values.max():
+        return CONSTANT
+    if ((values == 0) | (values == 1)).all():
+        return BINARY
+    return WHOLE if (values == np.rint(values)).all() else NUMBER
+
+
+def _groups(X: Array, names: Sequence[str], kinds: Sequence[str]) -> list[Indices]:
+    """Columns ``NAME=text``, ``NAME is missing`` or ``NAME_text`` of which one is 1 in every row."""
+    stems: dict[str, list[int]] = {}
+    for j, name in enumerate(names):
+        if kinds[j] == BINARY:
+            stem = name.removesuffix(" is missing")
+            stem = stem.partition("=")[0] if "=" in stem else stem.rpartition("_")[0] or stem
+            stems.setdefault(stem, []).append(j)
+    return [np.array(group) for group in stems.values() if len(group) > 1 and (X[:, group].sum(axis=1) == 1).all()]
+
+
+def describe_features(request: Request) -> list[dict[str, Any]]:
+    """Of every feature its kind, its least and largest value, and one standard deviation in its own unit.
+
+    The standard deviation is that of the training part of the first split; None for a feature that is constant there,
+    which keeps its own unit.
+    """
+    kinds = find_kinds(request.data.X, request.data.feature_names, request.data.imputed)
+    part = request.part(0)
+    varies = np.ptp(part.X_train, axis=0) > 0
+    return [
+        {
+            "name": name,
+            "kind": kinds.names[j],
+            "std": float(part.scale[j]) if varies[j] else None,
+            "low": float(kinds.low[j]),
+            "high": float(kinds.high[j]),
+        }
+        for j, name in enumerate(request.data.feature_names)
+    ]

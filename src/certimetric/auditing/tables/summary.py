@@ -1,0 +1,215 @@
+"""Figures of the audit from its cells: per split, over splits with intervals, per class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t
+
+from certimetric.auditing.tables.cells import told
+from certimetric.auditing.tables.request import Request
+from certimetric.base.arrays import Array
+from certimetric.runs.splits import held_out_counts, split_indices
+
+Cell = dict[str, Any]
+
+N_EPS = 41
+_ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+
+
+def finished(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that did not fail."""
+    return [cell for cell in cells if "failed" not in cell]
+
+
+def true_codes(request: Request, cell: Cell) -> NDArray[np.int64]:
+    """Class codes of the test instances of a cell."""
+    _, test = split_indices(request.codes, request.test_size, request.seed, cell["split"])
+    return request.codes[test]
+
+
+def correctness_radii(request: Request, cell: Cell) -> Array:
+    """Certified radii of the right predictions of a cell; −1 where the prediction is wrong.
+
+    Wrong is not the same as right with a radius of 0: the latter counts at ε = 0.
+    """
+    right = np.array(cell["predicted"]) == true_codes(request, cell)
+    return np.where(right, np.array([float(radius) for radius in cell["radii"]]), -1.0)
+
+
+def certified_accuracy(radii: Array, eps: float) -> float:
+    """Share of instances that are right and stay so within ε."""
+    return float((radii >= eps).mean())
+
+
+def confusions(request: Request, cells: Sequence[Cell]) -> list[list[int]]:
+    """``[class, answer, count]`` for every answer that was given to some class, as positions in the classes."""
+    if not cells:
+        return []
+    n = len(request.classes)
+    told = np.concatenate([n * true_codes(request, cell) + np.array(cell["predicted"]) for cell in cells])
+    pairs, counts = np.unique(told, return_counts=True)
+    return [[*divmod(pair, n), count] for pair, count in zip(pairs.tolist(), counts.tolist())]
+
+
+def balanced_accuracy(codes: NDArray[np.int64], right: NDArray[np.bool_]) -> float:
+    """Mean over the classes that are there of the share of their instances that is told right."""
+    counts = np.bincount(codes)
+    found = np.bincount(codes, weights=right)
+    return float((found[counts > 0] / counts[counts > 0]).mean())
+
+
+def majority_baseline(request: Request) -> dict[str, Any]:
+    """What always answering the most frequent class of the training part gives: the same in every split.
+
+    Its answer never changes, so its accuracy is certified at every ε.
+    """
+    counts = np.bincount(request.codes, minlength=len(request.classes))
+    held_out = held_out_counts(counts, request.test_size)
+    answer = int((counts - held_out).argmax())
+    return {
+        "class": request.classes[answer],
+        "error": float(1.0 - held_out[answer] / held_out.sum()),
+        "balanced_accuracy": float((held_out[answer] > 0) / (held_out > 0).sum()),
+    }
+
+
+def median_radius(radii: Array) -> float:
+    """Median of the correctness radius in one split; a wrong prediction counts as 0."""
+    return float(np.median(np.maximum(radii, 0.0)))
+
+
+def mean_median_radius(radii: Sequence[Array]) -> float:
+    """The median radius of table, figures and thresholds: the mean over splits of the median in each."""
+    return float(np.mean([median_radius(some) for some in radii]))
+
+
+def interval(values: Sequence[float], *, share: bool = False) -> dict[str, Any]:
+    """Mean, standard deviation and 95 % t-interval over splits, cut to the values that are possible.
+
+    Examples
+    --------
+    >>> {key: round(value, 3) for key, value in interval([0.1, 0.2, 0.3]).items()}
+    {'mean': 0.2, 'std': 0.1, 'low': 0.0, 'high': 0.448}
+    >>> interval([0.5])
+    {'mean': 0.5, 'std': None, 'low': None, 'high': None}
+    """
+    n = len(values)
+    mean = float(np.mean(values))
+    if n == 1 or not math.isfinite(mean):
+        return {"mean": told(mean), "std": None, "low": None, "high": None}
+    std = float(np.std(values, ddof=1))
+    half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
+    high = mean + half
+    return {"mean": mean, "std": std, "low": max(mean - half, 0.0), "high": min(high, 1.0) if share else high}
+
+
+def choose_eps(request: Request, radii: Sequence[Sequence[Array]]) -> tuple[list[float], float]:
+    """Radii of the certified-accuracy curve, and the one that table and verdict quote.
+
+    Given radii are taken as they are, and the middle one (of an even number, the upper of the two) is quoted. Without
+    them the curve has 41 points from 0 to a round number beyond the largest 95 % quantile of a learner's radii, and
+    the quoted radius is the largest of 1, 2, 5 × 10^k that is not above the median over learners of the median radius;
+    it is added to the curve where it is not among its points.
+
+    Parameters
+    ----------
+    radii : list of list of arrays
+        Correctness radii for each learner and finished split.
+    """
+    if request.eps is not None:
+        return list(request.eps), request.eps[len(request.eps) // 2]
+    pooled = [np.maximum(np.concatenate(some), 0.0) for some in radii if len(some)]
+    tails = [np.quantile(some[np.isfinite(some)], 0.95) for some in pooled if np.isfinite(some).any()]
+    largest = max(tails, default=0.0)
+    end = _round_up(largest) if largest > 0 else 1.0
+    medians = [mean_median_radius(some) for some in radii if len(some)]
+    middle = min(float(np.median(medians)), end) if medians else 0.0
+    quoted = _round_down(middle if middle > 0 else end / 4)
+    # Twelve decimals tell 0.1 + 0.2 as 0.3 without hiding small radii.
+    points = {float(f"{eps:.12g}") for eps in np.linspace(0.0, end, N_EPS)}
+    return sorted(points | {quoted}), quoted
+
+
+def _round_up(value: float) -> float:
+    exponent = math.floor(math.log10(value))
+    return next(float(f"{m}e{exponent}") for m in _ROUND if float(f"{m}e{exponent}") >= value * (1 - 1e-12))
+
+
+def _round_down(value: float) -> float:
+    exponent = math.floor(math.log10(value))
+    found = [m for m in (1, 2, 5) if float(f"{m}e{exponent}") <= value * (1 + 1e-12)]
+    return float(f"{found[-1]}e{exponent}") if found else float(f"5e{exponent - 1}")
+
+
+def tell_split(request: Request, cell: Cell, radii: Array | None, eps: Sequence[float]) -> dict[str, Any]:
+    """One split of one learner as the document has it."""
+    if radii is None:
+        return {"split": cell["split"], "failed": cell["failed"]}
+    return {
+        **{key: cell[key] for key in ("split", "n_train", "n_test", "error", "noise_error")},
+        "balanced_accuracy": balanced_accuracy(true_codes(request, cell), radii >= 0),
+        "certified_accuracy": [certified_accuracy(radii, size) for size in eps],
+        "median_radius": told(median_radius(radii)),
+        "fit_seconds": cell["fit_seconds"],
+        "n_iter": cell["n_iter"],
+    }
+
+
+def summarise(splits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Figures over the splits that finished; None if there are none."""
+    done = finished(splits)
+    if not done:
+        return None
+    columns = {key: list(zip(*(split[key] for split in done))) for key in ("noise_error", "certified_accuracy")}
+    return {
+        "error": interval([split["error"] for split in done], share=True),
+        "balanced_accuracy": interval([split["balanced_accuracy"] for split in done], share=True),
+        "noise_error": [interval(values, share=True) for values in columns["noise_error"]],
+        "certified_accuracy": [interval(values, share=True) for values in columns["certified_accuracy"]],
+        "median_radius": interval([float(split["median_radius"]) for split in done]),
+        "fit_seconds": interval([split["fit_seconds"] for split in done]),
+    }
+
+
+def radius_quantiles(radii: Sequence[Array]) -> list[float | str] | None:
+    """Quantiles 0, 1, …, 100 % of the correctness radius over all test instances of all splits."""
+    if not len(radii):
+        return None
+    pooled = np.maximum(np.concatenate(radii), 0.0)
+    # A quantile that is one of the values needs no mean of a finite and an infinite radius.
+    quantiles: ArrayLike = np.quantile(pooled, np.linspace(0, 1, 101), method="inverted_cdf")
+    return [told(value) for value in np.asarray(quantiles)]
+
+
+def per_class(request: Request, cells: Sequence[Cell], radii: Sequence[Array]) -> list[dict[str, Any]]:
+    """Figures of every class that was tested, over all splits, the worst first.
+
+    ``error`` and ``recall`` are the shares of its instances that are told wrong and right, ``precision`` the share of
+    the instances told to be of it that are (None where none is), ``predicted`` how many are.
+    """
+    if not cells:
+        return []
+    codes = [true_codes(request, cell) for cell in cells]
+    predicted = np.bincount(np.concatenate([cell["predicted"] for cell in cells]), minlength=len(request.classes))
+    rows = []
+    for code, name in enumerate(request.classes):
+        own = [some[truth == code] for some, truth in zip(radii, codes)]
+        count, right = sum(map(len, own)), sum(int((some >= 0).sum()) for some in own)
+        if count:
+            rows.append(
+                {
+                    "class": name,
+                    "count": count,
+                    "error": (count - right) / count,
+                    "recall": right / count,
+                    "precision": right / int(predicted[code]) if predicted[code] else None,
+                    "predicted": int(predicted[code]),
+                    "median_radius": told(mean_median_radius(own)),
+                }
+            )
+    return sorted(rows, key=lambda row: (-row["error"], float(row["median_radius"])))

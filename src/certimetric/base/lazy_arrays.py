@@ -1,0 +1,93 @@
+"""Rows that lie in a Dask array: told apart from other arrays, checked, and mapped block by block.
+
+Dask is imported only where one of its arrays was given: whoever has none needs no Dask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from certimetric.base.arrays import Array
+from certimetric.geometry.features import check_size
+
+
+def is_lazy(array: Any, name: str = "X") -> bool:
+    """Whether an argument is a Dask array.
+
+    Raises
+    ------
+    TypeError
+        If it is something else of Dask, for instance a data frame.
+
+    Examples
+    --------
+    >>> is_lazy(np.zeros((3, 2)))
+    False
+    """
+    if type(array).__module__.partition(".")[0] not in ("dask", "dask_expr"):
+        return False
+    from dask.array import Array as DaskArray
+
+    if not isinstance(array, DaskArray):
+        raise TypeError(
+            f"{name} must be an array, got a Dask {type(array).__name__}: "
+            f"a Dask data frame becomes an array by .to_dask_array(lengths=True)"
+        )
+    return True
+
+
+def row_blocks(X: Any, name: str = "X") -> Any:
+    """A Dask array of shape (n, d) in blocks of whole rows: blocks along the features are joined.
+
+    Raises
+    ------
+    ValueError
+        If it has not two dimensions, or an unknown number of features.
+    """
+    if X.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, d), got a Dask array of {X.ndim} dimension(s)")
+    if np.isnan(X.shape[1]):
+        raise ValueError(f"{name} has an unknown number of features: call {name}.compute_chunk_sizes() first")
+    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+
+
+def map_rows(function: Callable[[Array], Array], X: Any, width: int) -> Any:
+    """Apply a function to every block of rows when the result is asked for.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a float64 array of shape (b, d), b ≥ 1, without NaN and infinity; gives one of shape (b, width). It has to
+        be picklable for schedulers of many processes, and to give each row what it would give it alone.
+    X : Dask array of shape (n, d)
+        Blocks may be of unknown length.
+    width : int
+
+    Returns
+    -------
+    rows : Dask array of shape (n, width)
+        In blocks of the same lengths.
+    """
+    from dask import delayed
+
+    X = row_blocks(X)
+    # Delayed, the function and the training set in it are one node of the graph, not a part of every task.
+    return X.map_blocks(
+        _of_block,
+        function=delayed(function, traverse=False),
+        width=width,
+        dtype=np.float64,
+        chunks=(X.chunks[0], (width,)),
+        meta=np.empty((0, width)),
+    )
+
+
+def _of_block(block: Any, function: Callable[[Array], Array], width: int) -> Array:
+    from sklearn.utils.validation import check_array
+
+    if not len(block):
+        return np.empty((0, width))
+    return function(check_size(check_array(block, dtype=np.float64, order="C", input_name="X")))

@@ -1,0 +1,1 @@
+"""The smallest perturbations that change predictions, found exactly."""

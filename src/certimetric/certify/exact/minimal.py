@@ -1,0 +1,145 @@
+"""Minimal perturbation of nearest-neighbour predictions: exact for 1-NN, exact or bracketed for k-NN."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from certimetric.base.arrays import Array, Indices
+from certimetric.certify.exact.nearest_flip import nearest_flips
+from certimetric.certify.exact.order_k import nearest_flips_of_votes
+from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
+from certimetric.certify.radius import prepare_queries
+from certimetric.certify.reference import ReferenceSet, power_of_two_times
+from certimetric.geometry.neighbors import DEFAULT_MEMORY
+from certimetric.geometry.norms import Norm, resolve_norm
+
+TIME_LIMIT = 1.0  # seconds a query, k > 1
+
+
+def minimal_perturbation(
+    metric: Any,
+    X_train: ArrayLike,
+    y_train: ArrayLike,
+    X: ArrayLike | None = None,
+    norm: Any = "l2",
+    *,
+    n_neighbors: int = 1,
+    time_limit: float = TIME_LIMIT,
+    node_limit: float = np.inf,
+    memory: int = DEFAULT_MEMORY,
+    n_jobs: int = 1,
+) -> MinimalPerturbation:
+    """Smallest change of each query that changes its k-NN prediction, and the changed query.
+
+    For k = 1 it is exact but for rounding: opponent l becomes the nearest by the smallest δ with ::
+
+        2 δᵀM(x_l − x_j) ≥ d²(x, x_l) − d²(x, x_j)    for all j of the predicted class,
+
+    a quadratic program for l2 and ellipsoid norms and a linear one for l∞ and l1; the radius is the least over all l.
+    Bounds discard all but one or two of them. For k > 1 sets of k neighbours are searched by branch and bound, with a
+    time limit: where it runs out, ``radii`` are upper bounds, ``lower`` are lower ones, and ``proven`` is False.
+
+    Parameters
+    ----------
+    metric : MahalanobisMetric or fitted learner
+    X_train : array-like of shape (n, d)
+    y_train : array-like of shape (n,)
+        Labels.
+    X : array-like of shape (m, d), optional
+        Queries; without it, every training instance is a query that does not see itself (leave-one-out).
+    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
+        How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``, and ``norm.restrict(mutable)`` leaves some
+        features unchanged.
+    n_neighbors : int, default=1
+        k.
+    time_limit : float, default=1.0
+        Seconds for each query where k > 1.
+    node_limit : int, default=inf
+        Nodes of the search for each query where k > 1: unlike seconds, it gives the same answer on every machine.
+    memory : int, default=64 MiB
+        Bytes for blocks of distances.
+    n_jobs : int, default=1
+        Threads (k = 1).
+
+    Returns
+    -------
+    result : MinimalPerturbation
+        Unpacks as ``radii, witnesses``; it also holds proven lower bounds, below which no change of any attack
+        leads to another prediction (``docs/exact.md`` says what is promised).
+
+    Raises
+    ------
+    ValueError
+        If ``n_neighbors`` exceeds the number of training instances, the features do not match, or the time limit is
+        not positive.
+
+    References
+    ----------
+    The programs for k = 1 are those of Wang et al., *Provably robust metric learning*, arXiv 2006.07024; regions of
+    k-NN as in Sitawarin et al. (GeoAdEx), arXiv 2011.09719.
+
+    Examples
+    --------
+    >>> from certimetric import MahalanobisMetric
+    >>> metric = MahalanobisMetric.from_matrix([[1.0]])
+    >>> radii, witnesses = minimal_perturbation(metric, [[0.0], [4.0]], ["a", "b"], [[1.0], [2.5]])
+    >>> radii.round(9), witnesses.round(4)
+    (array([1. , 0.5]), array([[2.], [2.]]))
+    """
+    norm = resolve_norm(norm)
+    reference, queries, exclude = prepare_queries(metric, X_train, y_train, X, n_neighbors)
+    return smallest_changes(
+        reference,
+        queries,
+        n_neighbors,
+        norm,
+        exclude=exclude,
+        time_limit=time_limit,
+        node_limit=node_limit,
+        memory=memory,
+        n_jobs=n_jobs,
+    )
+
+
+def smallest_changes(
+    reference: ReferenceSet,
+    X: Array,
+    n_neighbors: int,
+    norm: Norm,
+    *,
+    time_limit: float = TIME_LIMIT,
+    node_limit: float = np.inf,
+    exclude: Indices | None = None,
+    memory: int = DEFAULT_MEMORY,
+    n_jobs: int = 1,
+) -> MinimalPerturbation:
+    """The same over a prepared training set (see :func:`minimal_perturbation`)."""
+    if not time_limit > 0:
+        raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
+    if not node_limit >= 0:
+        raise ValueError(f"node_limit must not be negative, got {node_limit!r}")
+    norm, exponent = reference.in_range(norm)
+    if n_neighbors == 1:
+        found = nearest_flips(reference, X, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    else:
+        found = nearest_flips_of_votes(
+            reference,
+            X,
+            n_neighbors,
+            norm,
+            time_limit=time_limit,
+            node_limit=node_limit,
+            exclude=exclude,
+            memory=memory,
+            n_jobs=n_jobs,
+        )
+    # A radius is the length of dual coordinates: that of the change itself is larger where a matrix was factored.
+    with np.errstate(over="ignore"):  # no number is as large
+        radii, tolerance = (np.ldexp(s, exponent) for s in (found.radii * norm.distortion, found.tolerance))
+    lower = power_of_two_times(found.lower, exponent)
+    proven = found.proven & is_proven(radii, lower)
+    return replace(found, radii=radii, lower=lower, proven=proven, tolerance=tolerance)

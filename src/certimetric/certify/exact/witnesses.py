@@ -1,0 +1,168 @@
+"""What a search for the smallest perturbation gives: sizes, proofs, and witnesses that were checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from certimetric.base.arrays import Array, Indices
+from certimetric.certify.exact.dual_program import DualProgram
+from certimetric.geometry.norms import Norm
+
+PROVEN = 1e-6  # relative difference of radius and proven lower bound up to which a radius counts as proven
+# Of a step, tried in turn until the prediction changes: the first is enough that it does not hang on the last digit.
+_OVERSHOOT = (1e-8, 1e-7, 9e-7)
+
+
+@dataclass(frozen=True, eq=False)
+class MinimalPerturbation:
+    """The smallest change of each query that changes its prediction; unpacks as ``radii, witnesses``.
+
+    Parameters
+    ----------
+    radii : array of shape (m,)
+        Size of the smallest change found: the infimum over changes that lead to another prediction, a tie counting
+        as a change. Never below ``lower``. 0 where the query is no farther from the boundary than the rounding of the
+        distances that are compared; infinity where no change was found.
+    witnesses : array of shape (m, d)
+        The changed query, pushed on by at most 1e-6 of the change (and ``tolerance``) until ``predict`` gives another
+        label; the query itself where there is none.
+    lower : array of shape (m,)
+        Proven lower bound, rounded down: no smaller change leads to another prediction. It rests on dual multipliers,
+        and not on the witness or the solver.
+    proven : bool array of shape (m,)
+        Whether ``lower`` equals the radius up to 1e-6 of it, an infinite one included. So it is for 1-NN, unless
+        rounding weighs more than that: very near the boundary, or in metrics that are ill-conditioned.
+    verified : bool array of shape (m,)
+        Whether ``predict`` gives another label at the witness, which is no farther off than
+        ``radii · (1 + 1e-6) + tolerance``. False where the change is a tie that no such push breaks: instances of two
+        classes at the same place, say.
+    tolerance : array of shape (m,)
+        By how much rounding may force the witness beyond 1e-6 of the change: the size of a change that the distances
+        compared and the numbers of the query cannot tell from none. 0 where 1e-6 was enough.
+    """
+
+    radii: Array
+    witnesses: Array
+    lower: Array
+    proven: NDArray[np.bool_]
+    verified: NDArray[np.bool_]
+    tolerance: Array
+
+    def __iter__(self) -> Iterator[Array]:
+        yield self.radii
+        yield self.witnesses
+
+    def frame(self) -> pd.DataFrame:
+        """One row a query: radius, proven lower bound, and the two flags."""
+        return pd.DataFrame(
+            {"radius": self.radii, "lower": self.lower, "proven": self.proven, "verified": self.verified}
+        )
+
+    def to_json(self) -> str:
+        """The result as JSON; an infinite radius is null."""
+        return json.dumps(
+            {
+                "radii": _finite(self.radii),
+                "witnesses": self.witnesses.tolist(),
+                "lower": _finite(self.lower),
+                "proven": self.proven.tolist(),
+                "verified": self.verified.tolist(),
+                "tolerance": self.tolerance.tolist(),
+            },
+            allow_nan=False,
+        )
+
+
+def _finite(values: Array) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:
+    """Where a proven lower bound and a radius meet; an infinite radius is proven by nothing but an infinite bound."""
+    return lower >= np.where(np.isinf(radii), radii, radii * (1.0 - PROVEN))
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """Queries of which the k-NN prediction is to be changed.
+
+    Parameters
+    ----------
+    X : array of shape (m, d)
+    k : int
+    predicted, exclude : int array of shape (m,)
+        Class codes, and the training instance that each query does not see (−1 for none).
+    """
+
+    X: Array
+    k: int
+    predicted: Indices
+    exclude: Indices
+
+
+def find_witnesses(
+    program: DualProgram,
+    norm: Norm,
+    queries: Queries,
+    steps: Array,
+    radii: Array,
+    rows: Indices,
+    inside: Callable[[int], tuple[Array, float]],
+) -> tuple[Array, NDArray[np.bool_], Array]:
+    """Changed queries, a little beyond the boundary, at which ``predict`` gives another label.
+
+    Parameters
+    ----------
+    program : DualProgram
+    norm : Norm
+    queries : Queries
+    steps : array of shape (m, p)
+        To the boundary, in the dual coordinates, of size ``radii``.
+    radii : array of shape (m,)
+    rows : int array
+        Queries that have a change at all.
+    inside : function
+        Gives, for one of these, steps into the inside of the new region, shape (c, p), and how far beyond the radius
+        rounding may force a witness to lie: asked only where a step that goes on straight does not change the
+        prediction, because it ends at a corner, or on a boundary that rounding blurs.
+
+    Returns
+    -------
+    witnesses : array of shape (m, d)
+        The end of the step where none was found.
+    verified : bool array of shape (m,)
+    tolerance : array of shape (m,)
+        By how much a witness may exceed ``radii · (1 + PROVEN)``.
+    """
+    X, lift = queries.X, program.lift
+    witnesses, verified, tolerance = X.copy(), np.zeros(len(X), dtype=bool), np.zeros(len(X))
+    changes = steps @ lift
+    witnesses[rows] += changes[rows]
+
+    def offer(of: Indices, points: Array) -> None:
+        labels = program.reference.predict(program.reference.embed(points)[0], queries.k, exclude=queries.exclude[of])
+        sizes = norm.norm(points - X[of])
+        good = (labels != queries.predicted[of]) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
+        # The first of several that are good for a query counts.
+        found, first = np.unique(of[good], return_index=True)
+        witnesses[found], verified[found] = points[good][first], True
+
+    for overshoot in _OVERSHOOT:
+        left = rows[~verified[rows]]
+        if not len(left):
+            return witnesses, verified, tolerance
+        offer(left, X[left] + changes[left] * (1.0 + overshoot))
+    for i in rows[~verified[rows]]:
+        inner, blur = inside(i)
+        # No witness is nearer than the next number that a feature can hold.
+        grid = np.spacing(np.abs(witnesses[i])) * (np.abs(lift).sum(axis=0) > 0)
+        tolerance[i] = blur + float(norm.norm(grid))
+        if len(inner):
+            offer(np.full(len(inner), i), X[i] + inner @ lift)
+    return witnesses, verified, tolerance

@@ -1,0 +1,1 @@
+"""Tables: bundled, from CSV, Parquet and LIBSVM files, and from OpenML."""

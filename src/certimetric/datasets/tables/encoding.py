@@ -1,0 +1,278 @@
+"""From the columns of a table to a finite float64 matrix and a vector of labels.
+
+A table of numbers and booleans needs no decision. Text and missing values do, so they are errors that name
+the columns, unless an encoding is asked for. That encoding is, for every column of text (or of a categorical
+type)
+
+* one column per distinct text, called ``column=text``, in the sorted order of the texts, holding 0 or 1;
+* a last column ``column is missing`` if some cells are missing (the others are then 0);
+
+and for every column of numbers or booleans with missing cells
+
+* the column itself, with the missing cells set to the median of the others;
+* a column ``column is missing`` after it, holding 0 or 1.
+
+Columns keep their place. More than 50 distinct texts in a column are an error: it looks like an identifier.
+
+**A median over the whole file leaks.** The encoding sees every row, those of a later test split too. The leak
+is mild (one number per column), but where it matters, :func:`~certimetric.datasets.fill_gaps` puts the medians of
+the training rows in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from certimetric.base.wording import counted, did_you_mean, listing
+from certimetric.datasets.tables.columns import (
+    LARGEST_INTEGER,
+    checked_kinds,
+    is_integer,
+    kind_of,
+    numbers_of,
+    refuse_dirty,
+    refuse_text_and_missing,
+    texts_of,
+)
+from certimetric.datasets.tables.encoder import MISSING, TableEncoder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def encode_features(
+    frame: pd.DataFrame, *, where: str, encode: bool = False
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Turn feature columns into a matrix.
+
+    Parameters
+    ----------
+    frame : DataFrame of n rows
+        The feature columns only, with different names.
+    where : str
+        What the frame was read from, for messages.
+    encode : bool, default False
+        Encode text and missing values as the module's documentation says, instead of refusing them.
+
+    Returns
+    -------
+    X : ndarray of shape (n, d)
+        Finite float64.
+    feature_names : tuple of str
+        d names; those of the frame if nothing was encoded.
+
+    Raises
+    ------
+    ValueError
+        If there is no column; if a column holds infinite values, or dates, lists or other things that are
+        neither numbers nor text; with ``encode=False`` if one holds text or missing values; with
+        ``encode=True`` if one holds more than 50 distinct texts, or nothing at all.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"age": [30.0, None, 50.0], "sex": ["f", "m", "f"]})
+    >>> X, names = encode_features(frame, where="people.csv", encode=True)
+    >>> names
+    ('age', 'age is missing', 'sex=f', 'sex=m')
+    >>> X
+    array([[30.,  0.,  1.,  0.],
+           [40.,  1.,  0.,  1.],
+           [50.,  0.,  1.,  0.]])
+    """
+    if encode:
+        encoder = TableEncoder.fit(frame, where=where)
+        return encoder.transform(frame, where=where)[0], encoder.feature_names
+    kinds = checked_kinds(frame, where)
+    refuse_dirty(frame, kinds, where)
+    refuse_text_and_missing(frame, kinds, where)
+    return np.ascontiguousarray(np.column_stack([numbers_of(frame[column]) for column in kinds])), tuple(kinds)
+
+
+def encode_like(
+    frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False
+) -> npt.NDArray[np.float64]:
+    """Turn the columns of a second table into the features of a first one, in its order.
+
+    Parameters
+    ----------
+    frame : DataFrame of n rows
+        Any columns; those that no feature needs are ignored.
+    feature_names : sequence of str
+        The d names that :func:`encode_features` gave for the first table.
+    where : str
+        What the frame was read from, for messages.
+    encode : bool, default False
+        Whether the names may be those of encoded columns.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        Finite float64.
+
+    Raises
+    ------
+    ValueError
+        If a feature has no column; if a needed column holds infinite values or something that is neither
+        number nor text; if one of text holds a text that the first table did not have; if a number is missing
+        (the first table's median is not known here).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"sex": ["m"], "age": [41]})
+    >>> encode_like(frame, ("age", "sex=f", "sex=m"), where="query.csv", encode=True)
+    array([[41.,  0.,  1.]])
+    """
+    origins = {name: _origin(name, frame, encode) for name in feature_names}
+    absent = [name for name, origin in origins.items() if origin is None]
+    if absent:
+        raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
+    found = {name: origin for name, origin in origins.items() if origin is not None}
+    frame = frame[list(dict.fromkeys(column for column, _ in found.values()))]
+    kinds = checked_kinds(frame, where)
+    text_columns = {column for column, part in found.values() if part is not None and part != MISSING}
+    numeric = {column: kinds[column] for column in frame.columns if column not in text_columns}
+    refuse_dirty(frame, numeric, where)
+    refuse_text_and_missing(
+        frame,
+        numeric,
+        where,
+        advice="numbers are needed there, with gaps filled in as in the table that the features come from",
+    )
+    texts = {column: texts_of(frame[column]) for column in text_columns}
+    gaps = {column: frame[column].isna().to_numpy(dtype=bool) for column in frame.columns}
+    for column in sorted(text_columns):
+        known = {part[1:] for c, part in found.values() if c == column and part is not None and part != MISSING}
+        unseen = sorted(set(texts[column][~gaps[column]].tolist()) - known)
+        if unseen:
+            raise ValueError(
+                f"column {column!r} of {where} holds {listing(unseen)}, expected one of {listing(sorted(known))}"
+            )
+        if gaps[column].any() and f"{column}{MISSING}" not in found:
+            raise ValueError(
+                f"column {column!r} of {where} has no value in {counted(int(gaps[column].sum()), 'row')}: "
+                f"the features have no column {column + MISSING!r} for that"
+            )
+    blocks = []
+    for column, part in found.values():
+        if part is None:
+            blocks.append(numbers_of(frame[column]))
+        elif part == MISSING:
+            blocks.append(gaps[column].astype(np.float64))
+        else:
+            blocks.append(((texts[column] == part[1:]) & ~gaps[column]).astype(np.float64))
+    return np.ascontiguousarray(np.column_stack(blocks))
+
+
+def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
+    """Turn a target column into labels: strings or int64.
+
+    Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else
+    becomes strings as written. There is no check that two classes occur (queries may all be of one).
+
+    Parameters
+    ----------
+    series : Series of n rows
+        The target column.
+    where : str
+        What it was read from, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If labels are missing or infinite, or if they are numbers with fractions (a regression target).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> encode_labels(pd.Series([1.0, -1.0]), where="toy.csv")
+    array([ 1, -1])
+    """
+    what = f"target column {str(series.name)!r} of {where}"
+    missing = series.isna().to_numpy(dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"{what} has no label in {counted(int(missing.sum()), 'row')}, first in data row "
+            f"{int(missing.argmax()) + 1}: label these rows or leave them out (in CSV an empty cell, ?, NA, NaN, null "
+            f"and None are missing: a class of such a name needs another)"
+        )
+    kind = kind_of(series)
+    if kind == "boolean":
+        return numbers_of(series).astype(np.int64)
+    if kind == "number":
+        values = np.asarray(series.to_numpy())
+        if values.dtype.kind in "iuO" and all(is_integer(value) for value in values.tolist()):
+            return _integers(values, what)
+        floats = numbers_of(series)
+        if np.isinf(floats).any():
+            raise ValueError(f"{what} holds infinite values: class labels are needed")
+        fractions = floats != np.floor(floats)
+        if fractions.any():
+            raise ValueError(
+                f"{what} holds numbers with fractions such as {floats[fractions][0]:g}: this looks like a "
+                f"regression target, class labels are needed"
+            )
+        if np.abs(floats).max() > 2**53:  # beyond it float64 skips integers, so labels would merge
+            raise ValueError(f"{what} holds numbers beyond 2**53: class labels are needed")
+        return floats.astype(np.int64)
+    if kind != "text":
+        raise ValueError(f"{what} holds {kind}: class labels are needed (text or whole numbers)")
+    values = np.asarray(series.to_numpy(dtype=object))
+    if all(is_integer(value) for value in values):  # a categorical type over integers
+        return _integers(values, what)
+    texts = [str(value) for value in values]
+    if all(text.strip().lstrip("+-").isdecimal() for text in texts):
+        large = [text for text in texts if not -(2**63) <= int(text) <= LARGEST_INTEGER]
+        if large:  # the reader made text of them because they do not fit
+            raise ValueError(_too_large(what, large[0]))
+    trimmed = {text: text.strip() for text in set(texts)}
+    if len(set(trimmed.values())) < len(trimmed):
+        twins = sorted(text for text in trimmed if list(trimmed.values()).count(text.strip()) > 1)
+        raise ValueError(
+            f"{what} holds classes that differ only in spaces, {twins[0]!r} and {twins[1]!r}: make them one"
+        )
+    return np.asarray(texts, dtype=np.str_)
+
+
+def _integers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
+    large = [value for value in values.tolist() if not -(2**63) <= value <= LARGEST_INTEGER]
+    if large:
+        raise ValueError(_too_large(what, large[0]))
+    return values.astype(np.int64)
+
+
+def _too_large(what: str, value: object) -> str:
+    return f"{what} holds the integer {value}, which does not fit into 64 bits: labels of that size need a letter"
+
+
+def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | None] | None:
+    """(column, part) a feature is made from: part is None, ``"=text"`` or the indicator's ending."""
+    if name in frame.columns:
+        return name, None
+    if not encode:
+        return None
+    if name.endswith(MISSING) and name[: -len(MISSING)] in frame.columns:
+        return name[: -len(MISSING)], MISSING
+    for position in (i for i, letter in enumerate(name) if letter == "="):
+        if name[:position] in frame.columns:
+            return name[:position], name[position:]
+    return None
+
+
+def _absent_message(
+    absent: list[str], feature_names: Sequence[str], frame: pd.DataFrame, where: str, encode: bool
+) -> str:
+    message = f"{where} lacks {len(absent)} of {counted(len(feature_names), 'feature')}: {listing(absent)}"
+    if not encode and all(_origin(name, frame, True) for name in absent):
+        return f"{message}: pass encode=True, as for the table that they come from"
+    columns = [str(column) for column in frame.columns]
+    return f"{message}{did_you_mean(absent[0], columns)}; its columns are {listing(columns)}"

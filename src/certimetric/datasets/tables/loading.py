@@ -1,0 +1,277 @@
+"""One function for every data set: bundled, from a file, or from OpenML."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from certimetric.base.wording import counted, did_you_mean
+from certimetric.datasets.data_root import table_file
+from certimetric.datasets.tables.bundled import bundled_names, load_bundled
+from certimetric.datasets.tables.dataset import TARGET_NAMES, Dataset
+from certimetric.datasets.tables.encoder import TableEncoder
+from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
+from certimetric.datasets.tables.files import (
+    FILE_TYPES,
+    LIBSVM,
+    LIBSVM_TARGET,
+    assemble,
+    existing_file,
+    file_type,
+    pick_target,
+    read_table,
+)
+from certimetric.datasets.tables.openml import PREFIX, load_openml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
+    """Load a classification data set by name or from a file.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        One of
+
+        * a bundled data set: ``"iris"``, ``"wine"``, ``"breast_cancer"``, ``"digits"`` (a file of that name
+          needs a path, such as ``"./iris"``);
+        * a file: CSV (``.csv``, ``.tsv``, also with ``.gz`` behind; a header line, UTF-8, separated by tabs
+          if the header has one, else by commas, else by semicolons), Parquet (``.parquet``, ``.pq``; needs
+          pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
+        * the name, without its ending, of a CSV or Parquet file in the folder that the environment variable
+          ``CERTIMETRIC_DATA`` names, or in its ``tabular/``;
+        * ``"openml:NAME"`` or ``"openml:NAME@VERSION"``, fetched once, then taken from scikit-learn's cache.
+    target : str, optional
+        Column with the labels. By default the one called target, class, label or y (in any case) if exactly
+        one is there, and for OpenML the one that it names. It does not apply to bundled sets and to LIBSVM
+        files.
+    encode : bool, default False
+        Features have to be numbers without gaps (booleans become 0 and 1); anything else is an error that
+        names the columns. With ``encode=True``
+
+        * a column of text becomes one 0/1 column per distinct text, ``column=text``, sorted by text; more
+          than 50 distinct texts are an error, since they look like an identifier;
+        * a missing number is replaced by the median of its column;
+        * a 0/1 column ``column is missing`` is added behind each column with missing cells.
+
+        The medians are those of the whole file, a later test split included. This is a mild leak; ``imputed``
+        says where they stand, and :func:`~certimetric.datasets.fill_gaps` puts those of a training part there.
+        ``encoder`` encodes further tables in the same way.
+
+        In CSV an empty cell, ``?`` and what pandas counts as missing (``NA``, ``NaN``, ``null``, ``None``)
+        are missing. Rows without a label are always an error.
+
+    Returns
+    -------
+    Dataset
+        Instances (float64, finite), labels (strings, or int64 where all are whole numbers or booleans),
+        feature names, and the image shape of ``digits`` and of square images with columns
+        ``pixel1, pixel2, …``.
+
+    Raises
+    ------
+    TypeError
+        If ``name_or_path`` is neither str nor path, or ``target`` is not a str.
+    FileNotFoundError
+        If there is no such file; the message suggests the closest name.
+    ConnectionError
+        If OpenML cannot be reached and the data set is not in the cache.
+    OSError
+        If the file is a directory, may not be read, or is damaged; or if pyarrow is missing.
+    ValueError
+        If there is no data set of that name (the closest is suggested); if the file is empty, has only a
+        header, is binary, ragged, or repeats a column name; if the target column is missing (the message
+        lists the columns), lacks labels, has one class only, or looks like a regression target; if features
+        hold text or missing values without ``encode=True``; if they hold infinite values.
+
+    Examples
+    --------
+    >>> data = load("iris")
+    >>> data
+    Dataset('iris', 150 rows × 4 features, 3 classes, bundled)
+    >>> data.X.shape, data.classes[0], data.feature_names[0]
+    ((150, 4), 'setosa', 'sepal length (cm)')
+    >>> load("irsi")
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown data set 'irsi' (did you mean 'iris'?): expected iris, wine, ...
+    """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise TypeError(f"name_or_path must be str or path, got {type(name_or_path).__name__}")
+    if isinstance(name_or_path, str):
+        if name_or_path in bundled_names():
+            if target is not None:
+                raise ValueError(
+                    f"target does not apply to the bundled data set {name_or_path!r}, got {target!r}: "
+                    f"its labels are known"
+                )
+            return load_bundled(name_or_path)
+        if name_or_path.lower().startswith(PREFIX):
+            return load_openml(name_or_path, target=target, encode=encode)
+        if not _looks_like_path(name_or_path):
+            if (found := table_file(name_or_path)) is not None:
+                return load_file(found, target=target, encode=encode)
+            raise ValueError(
+                f"unknown data set {name_or_path!r}{did_you_mean(name_or_path, bundled_names())}: expected "
+                f"{', '.join(bundled_names())}, openml:NAME, or a file ({', '.join(FILE_TYPES)})"
+            )
+    return load_file(name_or_path, target=target, encode=encode)
+
+
+def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
+    """Load a file with a column of labels; :func:`~certimetric.datasets.load` says what it accepts.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "toy.csv"
+    ...     _ = file.write_text("u,v,class\\n1,2,a\\n3,4,b\\n")
+    ...     load_file(file).X
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    found, where = existing_file(path), repr(os.fspath(path))
+    frame = read_table(found)
+    if file_type(found) in LIBSVM:
+        if target is not None:
+            raise ValueError(
+                f"target does not apply to {where}: a LIBSVM file has no column names, each line starts with its label"
+            )
+        target = LIBSVM_TARGET
+    else:
+        target = pick_target([str(column) for column in frame.columns], target, where=where)
+    name = found.name.removesuffix(".gz") if found.name.lower().endswith(".gz") else found.name
+    return assemble(frame, name=Path(name).stem, source=os.fspath(path), where=where, target=target, encode=encode)
+
+
+def load_features(
+    path: str | os.PathLike[str],
+    *,
+    feature_names: Sequence[str] | None = None,
+    target: str | None = None,
+    encode: bool = False,
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...], npt.NDArray[Any] | None]:
+    """Load instances from a file that may have no labels, for example queries to certify.
+
+    Parameters
+    ----------
+    path : str or path
+        A CSV, Parquet or LIBSVM file.
+    feature_names : sequence of str, optional
+        The features wanted, in this order (those of the training set). Other columns are ignored. Without it
+        every column but the labels is a feature.
+    target : str, optional
+        Column with labels. By default the column called target, class, label or y, if exactly one is there
+        that is not a feature. With ``feature_names`` the file may do without it.
+    encode : bool, default False
+        Encode text and missing values as :func:`~certimetric.datasets.load` does. With ``feature_names`` the
+        encoding is the one that these names tell: a text they do not know and a missing number are errors.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+        Finite float64, in the units of the file.
+    feature_names : tuple of str
+        The names of the columns of ``X``.
+    y : ndarray of shape (n_samples,), or None
+        Labels, where the file has them.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        If the file is missing or cannot be read.
+    ValueError
+        If features are missing (with their names), or for what :func:`~certimetric.datasets.load` refuses;
+        instances of one class only are accepted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "queries.csv"
+    ...     _ = file.write_text("v,u\\n2,1\\n4,3\\n")
+    ...     load_features(file, feature_names=("u", "v"))
+    (array([[1., 2.],
+           [3., 4.]]), ('u', 'v'), None)
+    """
+    read = read_features(path, feature_names=feature_names, target=target, encode=encode)
+    return read.X, read.feature_names, read.y
+
+
+@dataclass(frozen=True)
+class Features:
+    """Instances of a file that may have no labels; ``gaps`` is a sentence on missing values that were filled in."""
+
+    X: npt.NDArray[np.float64]
+    feature_names: tuple[str, ...]
+    y: npt.NDArray[Any] | None
+    gaps: str | None = None
+
+
+def read_features(
+    path: str | os.PathLike[str],
+    *,
+    feature_names: Sequence[str] | None = None,
+    target: str | None = None,
+    encode: bool = False,
+    encoder: TableEncoder | None = None,
+) -> Features:
+    """The same as :func:`load_features`, or with the encoder of an earlier table, whose features are then wanted."""
+    if isinstance(path, str) and not _looks_like_path(path):
+        path = table_file(path) or path
+    found, where = existing_file(path), repr(os.fspath(path))
+    frame = read_table(found)
+    columns = [str(column) for column in frame.columns]
+    wanted = None if feature_names is None else tuple(str(name) for name in feature_names)
+    if encoder is not None:  # what is no column of it may be the labels
+        wanted = tuple(column.name for column in encoder.columns)
+    if file_type(found) in LIBSVM:
+        if target is not None:
+            raise ValueError(f"target does not apply to {where}: each line of a LIBSVM file starts with its label")
+        target = LIBSVM_TARGET
+        if wanted is not None:
+            frame = _padded(frame, wanted, where)
+    elif target is None:
+        found_targets = [c for c in columns if c.lower() in TARGET_NAMES and c not in (wanted or ())]
+        if len(found_targets) > 1 and wanted is None:
+            pick_target(columns, None, where=where)  # raises: which of them it is has to be said
+        target = found_targets[0] if len(found_targets) == 1 else None
+    elif wanted is None:
+        target = pick_target(columns, target, where=where)
+    elif target not in columns:
+        target = None
+    y = None if target is None else encode_labels(frame[target], where=where)
+    features = frame if target is None else frame.drop(columns=target)
+    if encoder is not None:
+        X, imputed = encoder.transform(features, where=where)
+        return Features(X, encoder.feature_names, y, encoder.told(imputed))
+    if wanted is None:
+        return Features(*encode_features(features, where=where, encode=encode), y)
+    return Features(encode_like(features, wanted, where=where, encode=encode), wanted, y)
+
+
+def _looks_like_path(text: str) -> bool:
+    has_folder = any(mark in text for mark in (os.sep, os.altsep) if mark)
+    return has_folder or Path(text).suffix != "" or (text != "" and Path(text).exists())
+
+
+def _padded(frame: pd.DataFrame, wanted: Sequence[str], where: str) -> pd.DataFrame:
+    """Add the zero columns that a sparse file does not mention, when the features are ``f0, f1, …``."""
+    import pandas as pd
+
+    given = frame.shape[1] - 1
+    if set(wanted) != {f"f{i}" for i in range(len(wanted))}:
+        return frame
+    if given > len(wanted):
+        raise ValueError(f"{where} has {counted(given, 'feature')}, expected at most {len(wanted)}")
+    zeros = pd.DataFrame(0.0, index=frame.index, columns=[f"f{i}" for i in range(given, len(wanted))])
+    return pd.concat([frame, zeros], axis=1)

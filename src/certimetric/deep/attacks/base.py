@@ -1,0 +1,189 @@
+"""The shape of all attacks on embeddings, and how the best point of each sample is kept."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.attacks.balls import Ball, aligned
+from certimetric.deep.goals.base import Objective
+from certimetric.deep.models.callables import as_module
+from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.randomness import seeded
+
+_Kind = TypeVar("_Kind", bound="Attack")
+
+
+class Attack(ABC):
+    """An attack is configured by its constructor and called with a model, inputs and an objective.
+
+    Parameters
+    ----------
+    ball : Ball
+        What it may change.
+    seed : int, default=0
+        Same seed, same perturbations.
+    """
+
+    _keeps_best = True
+    uses_gradients: ClassVar[bool] = True
+
+    def __init__(self, ball: Ball, *, seed: int = 0):
+        self.ball, self.seed = ball, seed
+
+    def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, objective: Objective) -> Tensor:
+        """Perturb inputs so that the objective of their embeddings becomes large.
+
+        The model is in evaluation mode inside, takes no gradients, and is left as it was.
+
+        Parameters
+        ----------
+        model : Module or callable
+            Images (b, …) to embeddings (b, k). Attacks by gradients need torch code, others any callable.
+        x : tensor of shape (b, …)
+            Within the bounds of the ball.
+        objective : Objective
+            Of these samples.
+
+        Returns
+        -------
+        perturbed : tensor of the shape, type and memory format of x
+            For each sample the best point of all that were tried, x itself among them: points at which the goal is
+            reached (``objective.broken``) before others, of these the one of the largest value. In exact arithmetic on
+            these numbers it lies in the ball: no rounding leads out of it.
+
+        Raises
+        ------
+        TypeError
+            If the model cannot be called, or is no torch code and its gradients are asked for.
+        ValueError
+            If an input lies outside of the bounds.
+        """
+        if (
+            self.ball.bounds is not None
+            and len(x)
+            and bool(((x < self.ball.bounds[0]) | (x > self.ball.bounds[1])).any())
+        ):
+            low, high = self.ball.bounds
+            raise ValueError(
+                f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
+            )
+        model = as_module(model)
+        # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
+        with frozen(model), seeded(self.seed):
+            best = (Best if self._keeps_best else Last)(model, x.detach(), objective)
+            if len(x) and self.ball.eps > 0:
+                generator = torch.Generator(device=x.device).manual_seed(self.seed)
+                self._attack(model, x.detach(), objective, best, generator)
+        return best.x
+
+    @abstractmethod
+    def _attack(
+        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
+    ) -> None:
+        """Offer points to ``best``."""
+
+    def with_eps(self: _Kind, eps: float) -> _Kind:
+        """The same attack with another radius; lengths of steps keep their share of it, given as numbers or not."""
+        other = copy.copy(self)
+        other.ball = self.ball.with_eps(eps)
+        step = getattr(self, "step_size", None)
+        if step is not None and self.ball.eps > 0:
+            other.step_size = step * (eps / self.ball.eps)  # type: ignore[attr-defined]
+        return other
+
+    def for_training(self: _Kind) -> _Kind:
+        """This attack as training uses it, once.
+
+        Its random numbers are others every time, drawn from torch's, so that no batch starts at the same points as the
+        last. Where that saves forward passes, the point at which the attack ends counts.
+        """
+        other = copy.copy(self)
+        other.seed = int(torch.randint(2**31, ()))
+        return other
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
+        return f"{type(self).__name__}({settings})"
+
+
+class Best:
+    """The best point of each sample so far: one at which the goal is reached before others, then by the value."""
+
+    @torch.no_grad()
+    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
+        self.model, self.objective = model, objective
+        self.x = x.clone(memory_format=torch.preserve_format)
+        value, self.broken = objective.judge(model(x))
+        self.value = value.clone()
+
+    @torch.no_grad()
+    def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
+        """Keep what is better."""
+        self._keep(x, value, broken, (broken & ~self.broken) | ((broken == self.broken) & (value > self.value)))
+
+    @torch.no_grad()
+    def end(self, x: Tensor) -> None:
+        """Offer a point whose value is not known yet: one forward pass."""
+        self.offer(x, *self.objective.judge(self.model(x)))
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and gradient at a point, as of :func:`value_and_gradient`; the point is offered."""
+        value, gradient, broken = judge_with_gradient(self.model, x, self.objective)
+        self.offer(x, value, broken)
+        return value, gradient
+
+    @torch.no_grad()
+    def settle(self, x: Tensor, chosen: Tensor) -> None:
+        """Keep points, where ``chosen`` (b,), for another reason than their value."""
+        value, broken = self.objective.judge(self.model(x))
+        self._keep(x, value, broken, chosen)
+
+    def _keep(self, x: Tensor, value: Tensor, broken: Tensor, chosen: Tensor) -> None:
+        self.x = torch.where(aligned(chosen, x), x, self.x)
+        self.value, self.broken = torch.where(chosen, value, self.value), torch.where(chosen, broken, self.broken)
+
+
+class Last(Best):
+    """The point at which an attack ends, however good it is: no forward pass is needed to tell."""
+
+    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
+        self.model, self.objective = model, objective
+        self.x = x.clone(memory_format=torch.preserve_format)
+
+    def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
+        """A point on the way does not count."""
+
+    def end(self, x: Tensor) -> None:
+        self.x = x
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return value_and_gradient(self.model, x, self.objective)
+
+
+def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """Values (b,) and the gradient of each sample's value in its input: 0 where the model lets none through."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value = objective(model(x))
+        gradient = _gradient(value, x)
+    return value.detach(), gradient
+
+
+def judge_with_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, and whether each sample has reached its goal."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        value, broken = objective.judge(model(x))
+        gradient = _gradient(value, x)
+    return value.detach(), gradient, broken
+
+
+def _gradient(value: Tensor, x: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    return torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach())

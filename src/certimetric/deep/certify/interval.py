@@ -1,0 +1,236 @@
+"""Certified retrieval by intervals: the box of possible pixels is followed through the layers (l∞)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.certify.certificates import Certified, Certifier
+from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
+from certimetric.deep.certify.operator_norms import rounding
+from certimetric.deep.models.embed import ImageSet, device_of
+from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
+from certimetric.deep.retrieval.same_pictures import exclusion_keys
+
+_NEAREST = 4  # own items that an opponent is held against: more hardly certify more
+_NUMBERS = 2**22  # that are held together
+
+Box = tuple[Tensor, Tensor]
+
+
+class IntervalCertifier(Certifier):
+    """l∞: bounds on every feature, followed layer by layer; the last layer as the comparison that decides.
+
+    An item l of another class stays farther than an own item j while ::
+
+        ‖f − e_l‖² − ‖f − e_j‖² = 2 (e_j − e_l)ᵀ f + ‖e_l‖² − ‖e_j‖² > 0,
+
+    which is linear in f: its lower bound over the box is taken with the last linear layer merged into it. A query is
+    certified at ε if every l has such a j; the largest such ε is found by halving. Changed pixels stay within 0 to 1.
+
+    Parameters
+    ----------
+    resolution : float, default=1/1024
+        To which radii are found, in pixels; they are rounded down.
+
+    References
+    ----------
+    Gowal et al., *On the effectiveness of interval bound propagation*, arXiv 1810.12715; linear specifications in its
+    section 3.
+    """
+
+    name, norm = "interval", "linf"
+
+    def __init__(self, resolution: float = 1 / 1024):
+        if not 0 < resolution < 1:
+            raise ValueError(f"resolution must lie between 0 and 1, got {resolution!r}")
+        self.resolution = float(resolution)
+
+    @torch.no_grad()
+    def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
+        layers = plain_layers(model)
+        device = device_of(model)
+        images = torch.cat([_features(layers, batch, device) for batch in gallery.batches(batch_size)])
+        if layers and isinstance(layers[-1], OnSphere):
+            layers = layers[:-1]  # of items of equal length the nearest is the same before scaling
+        own, keys = (part.to(device) for part in exclusion_keys(queries, gallery))
+        comparison = _Comparison(layers, images, gallery.labels.to(device), keys)
+        predictions, radii = [], []
+        for start in range(0, len(queries), batch_size):
+            rows = torch.arange(start, min(start + batch_size, len(queries)))
+            x = queries.select(rows).tensor().double().to(device)
+            opponents = comparison.against(x, own[rows.to(device)])
+            predictions.append(opponents.predicted)
+            radii.append(self._largest(x, opponents))
+        told = np.asarray(torch.cat(predictions).cpu()), np.asarray(torch.cat(radii).cpu())
+        return Certified(*told, np.zeros(len(queries), dtype=bool))
+
+    def _largest(self, x: Tensor, opponents: _Opponents) -> Tensor:
+        low, high = torch.zeros(len(x), dtype=torch.double, device=x.device), torch.ones_like(x[:, 0, 0, 0])
+        while float((high - low).max()) > self.resolution:
+            middle = (low + high) / 2
+            holds = opponents.certified(x, middle)
+            low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
+        return low
+
+
+def _features(layers: Sequence[nn.Module], batch: ImageSet, device: torch.device) -> Tensor:
+    x = batch.tensor().double().to(device)
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+class _Comparison:
+    """The gallery, and the layers split into those that boxes go through and the linear one that decides."""
+
+    def __init__(self, layers: Sequence[nn.Module], items: Tensor, labels: Tensor, keys: Tensor):
+        linear = layers[-1] if layers and type(layers[-1]) is nn.Linear else None
+        self.layers = layers if linear is None else layers[:-1]
+        self.linear, self.items, self.labels, self.keys = linear, items, labels, keys
+        self.specification = items if linear is None else items @ linear.weight  # rows Wᵀe
+        self.gamma = rounding(items.shape[1] + self.specification.shape[1] + 16)
+
+    def against(self, x: Tensor, own: Tensor) -> _Opponents:
+        """What decides about these queries: their class, its nearest items, and everything else."""
+        distances = torch.cdist(self.decide(self._before(x)), self.items)
+        alone = self.keys == own[:, None]
+        predicted = self.labels[distances.masked_fill(alone, torch.inf).argmin(dim=1)]
+        same = (self.labels == predicted[:, None]) & ~alone
+        k = min(_NEAREST, len(self.items))
+        near = distances.masked_fill(~same, torch.inf).topk(k, dim=1, largest=False)
+        others = (self.labels != predicted[:, None]) & ~alone
+        return _Opponents(self, predicted, others, near.indices, near.values.isfinite())
+
+    def _before(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def decide(self, features: Tensor) -> Tensor:
+        """Embeddings of features."""
+        return features if self.linear is None else self.linear(features)
+
+
+class _Opponents:
+    """Some queries with the items that a certificate of each compares."""
+
+    def __init__(self, comparison: _Comparison, predicted: Tensor, others: Tensor, near: Tensor, present: Tensor):
+        self.comparison, self.predicted, self.others = comparison, predicted, others
+        self.near, self.present = near, present
+
+    def certified(self, x: Tensor, eps: Tensor) -> Tensor:
+        """Whether no image within ε of each, (b,), is nearer to an item of another class."""
+        reach = eps[:, None, None, None] * (1 + 1e-12)
+        lower, upper = follow(self.comparison.layers, ((x - reach).clamp_min(0.0), (x + reach).clamp_max(1.0)))
+        step = max(1, _NUMBERS // max(self.comparison.specification.numel(), 1))
+        parts = [
+            self._hold(slice(start, start + step), lower[start : start + step], upper[start : start + step])
+            for start in range(0, len(x), step)
+        ]
+        return torch.cat(parts)
+
+    def _hold(self, rows: slice, lower: Tensor, upper: Tensor) -> Tensor:
+        c, near = self.comparison, self.near[rows]
+        centre, radius = _centred(lower, upper)
+        point = c.decide(centre)
+        squares = torch.cdist(point, c.items, compute_mode="donot_use_mm_for_euclid_dist").pow(2)
+        margin = squares[:, :, None] - squares.gather(1, near)[:, None, :]  # (b, l, j)
+        scaled = radius[:, None, :] * c.specification
+        own = radius[:, None, :] * c.specification[near]
+        spread = 2 * torch.cdist(scaled, own, p=1.0)
+        # Every product here has terms within these lengths.
+        length, items = point.norm(dim=1)[:, None, None], c.items.norm(dim=1)
+        both = items[:, None] + items[near][:, None, :]
+        weight = 1.0 if c.linear is None else float(c.linear.weight.norm())
+        bias = 0.0 if c.linear is None or c.linear.bias is None else float(c.linear.bias.norm())
+        inner = weight * (centre.norm(dim=1) + radius.norm(dim=1))[:, None, None] + bias
+        slack = 8 * c.gamma * ((2 * length + both) ** 2 + both * inner)
+        sure = (margin - spread - slack > 0) & self.present[rows][:, None, :]
+        return (sure.any(dim=2) | ~self.others[rows]).all(dim=1)
+
+
+def follow(layers: Sequence[nn.Module], box: Box) -> Box:
+    """Lower and upper bounds on what layers make of everything between two tensors (b, …), rounded outward.
+
+    Raises
+    ------
+    ValueError
+        If a layer is of a kind for which there are no such bounds.
+    """
+    for layer in layers:
+        lower, upper = box
+        kind, known = type(layer), cast(Any, layer)  # the type itself: a subclass may do anything
+        if kind in _EXACT or (kind is nn.LeakyReLU and known.negative_slope >= 0):
+            box = layer(lower), layer(upper)
+        elif kind is nn.Linear or (kind is nn.Conv2d and known.padding_mode == "zeros"):
+            box = _weighted(layer, lower, upper)
+        elif kind in (nn.BatchNorm1d, nn.BatchNorm2d) and known.running_mean is not None:
+            one, other = layer(lower), layer(upper)  # falls where a weight is negative
+            middle = float(known.running_mean.abs().max())
+            box = _outward(torch.minimum(one, other), torch.maximum(one, other), layer, lower, upper, middle)
+        elif kind is NormPool2d:
+            crosses = (lower <= 0) & (upper >= 0)
+            least = torch.where(crosses, torch.zeros_like(lower), torch.minimum(lower.abs(), upper.abs()))
+            most = torch.maximum(lower.abs(), upper.abs())
+            gamma = rounding(known.size**2)
+            box = layer(least) * (1 - gamma), layer(most) * (1 + gamma)
+        elif kind in (nn.AvgPool2d, nn.AdaptiveAvgPool2d):
+            gamma = rounding(lower.shape[-1] * lower.shape[-2])
+            terms = gamma * layer(torch.maximum(lower.abs(), upper.abs()))
+            box = layer(lower) - terms, layer(upper) + terms
+        elif kind is Standardise:
+            one, other = layer(lower), layer(upper)
+            terms = 1e-15 * (one.abs() + other.abs() + 2 * (known.mean / known.std).abs())
+            box = torch.minimum(one, other) - terms, torch.maximum(one, other) + terms
+        else:
+            raise ValueError(f"there are no interval bounds for the layer {type(layer).__name__}")
+    return box
+
+
+# Monotone, and free of rounding but for one of a slope, which is monotone too.
+_EXACT = (
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.Flatten,
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.PixelUnshuffle,
+    GroupSort,
+)
+
+
+def _centred(lower: Tensor, upper: Tensor) -> Box:
+    """Centre and radius of a box that holds the given one."""
+    centre = (lower + upper) / 2
+    return centre, torch.maximum(upper - centre, centre - lower) * (1 + 1e-15)
+
+
+def _weighted(layer: Any, lower: Tensor, upper: Tensor) -> Box:
+    """A linear layer on centre and radius; its rounding is bounded by the same layer with absolute weights."""
+    centre, radius = _centred(lower, upper)
+    gamma = rounding(layer.weight[0].numel() + 2)
+    out = layer(centre)
+    grown = radius + gamma * (centre.abs() + radius)
+    weight, bias = layer.weight.abs(), None if layer.bias is None else gamma * layer.bias.abs()
+    if isinstance(layer, nn.Linear):
+        reach = nn.functional.linear(grown, weight, bias)
+    else:
+        reach = nn.functional.conv2d(grown, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+    reach = reach * (1 + gamma)
+    # The last two sums round once each.
+    return (out - reach) - 1e-15 * (out.abs() + reach), (out + reach) + 1e-15 * (out.abs() + reach)
+
+
+def _outward(one: Tensor, other: Tensor, layer: Any, lower: Tensor, upper: Tensor, middle: float) -> Box:
+    scale = float((1.0 / (layer.running_var + layer.eps).sqrt()).max())
+    bias = 0.0
+    if layer.affine:
+        scale, bias = scale * float(layer.weight.abs().max()), float(layer.bias.abs().max())
+    terms = 1e-14 * (scale * (torch.maximum(lower.abs(), upper.abs()) + middle) + bias)
+    return one - terms, other + terms

@@ -1,0 +1,104 @@
+"""Certified retrieval by a Lipschitz constant: the radius in the embedding space, brought back to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from certimetric.base.arrays import Array
+from certimetric.deep.certify.certificates import Certified, Certifier, from_embeddings
+from certimetric.deep.certify.lipschitz_constant import (
+    LayerBound,
+    OnSphere,
+    layer_bounds,
+    plain_layers,
+    run_with_error,
+    total_constant,
+)
+from certimetric.deep.certify.operator_norms import rounding
+from certimetric.deep.models.embed import ImageSet, device_of
+
+
+class LipschitzCertifier(Certifier):
+    """l2: no image within ``r / C`` has another first result, r being the radius in the space before the last layer.
+
+    If the last layer is linear, ``W h + b``, it belongs to the distance: the radius r of the features h under the
+    metric ``WᵀW`` is computed, exactly, and divided by the constant of what comes before. An embedding that is linear
+    as a whole therefore has the very certificate of that metric. If embeddings are scaled to length 1, which is not
+    Lipschitz, the radius is that of the embedding *before* it is scaled: of gallery vectors of equal length the nearest
+    is the same.
+
+    All is computed in double precision, from the weights as they are used, and rounded down.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=1
+        Of the majority that is certified.
+    exact : bool, default=True
+        For one neighbour the smallest change itself; False for the bound by triplets, which is at most that and
+        quicker.
+
+    References
+    ----------
+    Tsuzuku et al. (Lipschitz-margin training), arXiv 1802.04034, for the principle; the radius in the embedding space
+    is that of Wang et al., arXiv 2006.07024: at least half of what the nearest other is farther than the nearest own.
+    """
+
+    name, norm = "lipschitz", "l2"
+
+    def __init__(self, n_neighbors: int = 1, exact: bool = True):
+        if n_neighbors < 1:
+            raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors}")
+        self.n_neighbors, self.exact = n_neighbors, exact
+
+    def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
+        layers = plain_layers(model)
+        on_sphere = bool(layers) and isinstance(layers[-1], OnSphere)
+        layers = layers[:-1] if on_sphere else layers
+        bounds = layer_bounds(layers, queries.images.shape[1:])
+        linear = bool(layers) and isinstance(layers[-1], nn.Linear)
+        W = np.asarray(layers[-1].weight.cpu()) if linear else None
+        device = device_of(model)
+        points, errors = _embedded(layers, bounds, queries, batch_size, device)
+        gallery_points, _ = _embedded(layers, bounds, gallery, batch_size, device)  # frozen as computed: no error
+        gallery_errors = 0.0
+        if on_sphere:
+            lengths = np.linalg.norm(gallery_points, axis=1, keepdims=True)
+            if (lengths == 0).any():
+                raise ValueError("the gallery holds an embedding of length 0, which cannot be scaled to length 1")
+            gallery_points = gallery_points / lengths
+            gallery_errors = rounding(gallery_points.shape[1])
+        found = from_embeddings(
+            gallery_points,
+            points,
+            queries,
+            gallery,
+            W=W,
+            n_neighbors=self.n_neighbors,
+            exact=self.exact,
+            gallery_errors=gallery_errors,
+            errors=errors,
+        )
+        before = total_constant(bounds[:-1] if linear else bounds)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            radii = np.where(found.radii > 0, found.radii / before * (1 - 1e-15), 0.0)
+        return Certified(found.predictions, radii, found.abstained, total_constant(bounds))
+
+
+@torch.no_grad()
+def _embedded(
+    layers: Sequence[nn.Module], bounds: Sequence[LayerBound], items: ImageSet, batch_size: int, device: torch.device
+) -> tuple[Array, Array]:
+    """Embeddings in double precision, and how far each may be off."""
+    parts: list[tuple[Tensor, Tensor]] = []
+    for batch in items.batches(batch_size):
+        parts.append(run_with_error(layers, bounds, batch.tensor().double().to(device)))
+    if parts[0][0].ndim != 2:
+        raise ValueError(f"the model must give embeddings of shape (b, k), got {tuple(parts[0][0].shape)}")
+    embeddings, errors = (np.asarray(torch.cat(part).cpu()) for part in zip(*parts))
+    if not np.isfinite(embeddings).all():
+        raise ValueError("the model gives embeddings that are not finite")
+    return embeddings, errors

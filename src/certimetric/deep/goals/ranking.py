@@ -1,0 +1,380 @@
+"""Goals of attacks on a ranking: candidates raised or lowered, queries led astray.
+
+Each is an objective, which every attack can maximise. Items that are perturbed or asked for are known by their ids and
+are never compared with themselves. Sums over a gallery come with their gradient in closed form, so that memory is that
+of a chunk of the gallery, whatever its size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from certimetric.deep.goals.base import ALIKE, LevelObjective, MarginObjective, Objective
+from certimetric.deep.ranking.embedding_metric import EmbeddingMetric
+from certimetric.deep.ranking.ranks import expanded, expansions
+
+_CHUNK = 2**22  # distances of embeddings that are looked at together
+
+
+class CandidateRank(LevelObjective):
+    """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−).
+
+    Minimised is ``Σ_q Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen queries q and the items x of the gallery other than
+    the query and the clean copy of the candidate c. It is 0 exactly when the candidate comes first, or last, for all of
+    its queries.
+
+    Parameters
+    ----------
+    queries : int tensor of shape (b, w)
+        Rows of the gallery that serve as the queries of each candidate.
+    gallery : tensor of shape (n, k)
+        Embeddings; no gradient flows into them.
+    ids, gallery_ids : int tensors of shape (b,) and (n,)
+        Equal ids are the same picture.
+    raising : bool, default=True
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+
+    Notes
+    -----
+    The distances d(q, x) do not change under the attack: they are sorted once, with 16 · b · w · n bytes of memory, and
+    every step is a binary search.
+
+    References
+    ----------
+    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
+
+    Examples
+    --------
+    >>> gallery = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    >>> goal = CandidateRank(torch.tensor([[0]]), gallery, torch.tensor([3]), torch.arange(4))
+    >>> goal(torch.tensor([[3.0]])), goal.broken(torch.tensor([[0.5]]))  # (3 − 1) + (3 − 2)
+    (tensor([-3.], dtype=torch.float64), tensor([True]))
+    """
+
+    per_sample = ("queries", "sorted", "sums")
+
+    def __init__(
+        self,
+        queries: Tensor,
+        gallery: Tensor,
+        ids: Tensor,
+        gallery_ids: Tensor,
+        *,
+        raising: bool = True,
+        metric: str = "euclidean",
+    ):
+        self.metric, self.sign = EmbeddingMetric(metric), 1.0 if raising else -1.0
+        with torch.no_grad():
+            placed = self.metric.place(gallery)
+            self.queries = placed[queries]
+            found = self.sign * self.metric.between(self.queries, placed)
+            own = (gallery_ids == ids[:, None, None]) | (gallery_ids == gallery_ids[queries][:, :, None])
+            self.sorted = found.masked_fill_(own, torch.inf).sort(dim=2).values
+            known = torch.where(self.sorted.isfinite(), self.sorted, 0.0)
+            self.sums = torch.nn.functional.pad(known.cumsum(dim=2), (1, 0))
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        placed = self.metric.place(embeddings)[:, None]
+        reached = self.sign * self.metric.paired(placed, self.queries)
+        # Held against the others as they were computed, so that an equal item is a tie to the last digit.
+        alike = self.sign * self.metric.between(self.queries, placed.detach())
+        count = torch.searchsorted(self.sorted, alike)
+        below = self.sums.gather(2, count)[:, :, 0]
+        return (below - count[:, :, 0] * reached).sum(dim=1)
+
+
+class QueryRank(LevelObjective):
+    """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−).
+
+    Minimised is ``Σ_c Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen candidates c and the items x of the gallery other
+    than the candidate and the clean copy of the query q.
+
+    Parameters
+    ----------
+    candidates : int tensor of shape (b, m)
+        Rows of the gallery.
+    gallery : tensor of shape (n, k)
+        Embeddings; no gradient flows into them.
+    ids, gallery_ids : int tensors of shape (b,) and (n,)
+        Equal ids are the same picture.
+    raising : bool, default=True
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+
+    References
+    ----------
+    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
+
+    Examples
+    --------
+    >>> gallery = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+    >>> goal = QueryRank(torch.tensor([[3]]), gallery, torch.tensor([0]), torch.arange(4))
+    >>> goal(torch.tensor([[0.0]])), goal.broken(torch.tensor([[2.6]]))  # (3 − 1) + (3 − 2)
+    (tensor([-3.], dtype=torch.float64), tensor([True]))
+    """
+
+    per_sample = ("candidates", "ids")
+
+    def __init__(
+        self,
+        candidates: Tensor,
+        gallery: Tensor,
+        ids: Tensor,
+        gallery_ids: Tensor,
+        *,
+        raising: bool = True,
+        metric: str = "euclidean",
+    ):
+        self.metric, self.sign = EmbeddingMetric(metric), 1.0 if raising else -1.0
+        self.candidates, self.ids, self.gallery_ids = candidates, ids, gallery_ids
+        self.gallery = self.metric.place(gallery.detach())
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        placed = self.metric.place(embeddings)
+        own = self.metric.paired(placed[:, None], self.gallery[self.candidates])
+        value, count, slope = self._hinges(placed.detach(), own.detach())
+        # The sum is linear in the distances between its kinks: its value, and a term of value 0 with its gradient.
+        along = (count * (own - own.detach())).sum(dim=1) - (slope * (placed - placed.detach())).sum(dim=1)
+        return -(value + self.sign * along)
+
+    @torch.no_grad()
+    def _hinges(self, placed: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sum (b,); items in the way of each candidate (b, m); the gradient of their distances, summed (b, k)."""
+        value, count = torch.zeros_like(own[:, 0]), torch.zeros_like(own)
+        slope = torch.zeros_like(placed, dtype=own.dtype)
+        own_squares = (placed.double()[:, None] - self.gallery[self.candidates].double()).pow(2).sum(dim=2)
+        step = max(1, _CHUNK // max(own.numel(), 1))
+        for start in range(0, len(self.gallery), step):
+            rows = slice(start, start + step)
+            items = self.gallery[rows]
+            squares, error = self.metric.squares(placed, items)
+            distances = self.metric.of_squares(squares)
+            # What rounding cannot tell from a tie is none: a tie counts for the attacker.
+            ahead = self.sign * (own_squares[:, :, None] - squares[:, None]) > error[:, None]
+            columns = torch.arange(start, start + len(items), device=placed.device)
+            ahead &= (self.gallery_ids[rows] != self.ids[:, None])[:, None] & (columns != self.candidates[:, :, None])
+            gaps = self.sign * (own[:, :, None] - distances[:, None])
+            value += gaps.masked_fill_(~ahead, 0.0).sum(dim=(1, 2))
+            in_the_way = ahead.to(own.dtype)
+            count += in_the_way.sum(dim=2)
+            slope += self.metric.slope(placed, items, distances, in_the_way.sum(dim=1))
+        return value, count, slope
+
+
+class SemanticsPreservingRank(Objective):
+    """QA+ or QA− while the items that came first for the query stay there (SP-QA+, SP-QA−).
+
+    Parameters
+    ----------
+    candidates : int tensor of shape (b, m)
+        Rows of the gallery, to be raised or lowered.
+    kept : int tensor of shape (b, g)
+        Rows of the gallery to keep in front: in the paper the 5 that came first for the query.
+    gallery, ids, gallery_ids, raising, metric
+        As of :class:`QueryRank`.
+    weight : float, default=1.0
+        ξ of the paper: what keeping weighs beside the goal.
+
+    References
+    ----------
+    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
+    """
+
+    def __init__(
+        self,
+        candidates: Tensor,
+        kept: Tensor,
+        gallery: Tensor,
+        ids: Tensor,
+        gallery_ids: Tensor,
+        *,
+        raising: bool = True,
+        weight: float = 1.0,
+        metric: str = "euclidean",
+    ):
+        if not weight >= 0:
+            raise ValueError(f"weight must not be negative, got {weight!r}")
+        self.goal = QueryRank(candidates, gallery, ids, gallery_ids, raising=raising, metric=metric)
+        self.kept = QueryRank(kept, gallery, ids, gallery_ids, metric=metric)
+        self.weight = weight
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return self.goal(embeddings) + self.weight * self.kept(embeddings)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        return self.goal.broken(embeddings)
+
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        value, broken = self.goal.judge(embeddings)
+        return value + self.weight * self.kept(embeddings), broken
+
+    def select(self, rows: Tensor) -> Objective:
+        part = super().select(rows)
+        assert isinstance(part, SemanticsPreservingRank)
+        part.goal, part.kept = self.goal.select(rows), self.kept.select(rows)  # type: ignore[assignment]
+        return part
+
+
+class TargetedMismatch(LevelObjective):
+    """Cosine of the embedding with that of another picture (TMA); broken from 0.99 on.
+
+    Parameters
+    ----------
+    targets : tensor of shape (b, k)
+        Embeddings.
+
+    References
+    ----------
+    Tolias et al., *Targeted mismatch adversarial attack*, arXiv 1908.09163.
+    """
+
+    per_sample = ("targets",)
+
+    def __init__(self, targets: Tensor):
+        self.sphere = EmbeddingMetric("cosine")
+        self.targets = self.sphere.place(targets.detach())
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return 1.0 - self.sphere.paired(self.sphere.place(embeddings), self.targets)
+
+    def level(self) -> float:
+        return ALIKE
+
+
+class LearningToMisrank(MarginObjective):
+    """All items of other classes before any item of the query's own (LTM).
+
+    Minimised is ``[max d(q, negative) − min d(q, positive)]₊``, of the farthest item of another class and the nearest
+    of the query's own class other than the query itself; both are looked for again at every step.
+
+    Parameters
+    ----------
+    labels, gallery, gallery_labels, ids, gallery_ids
+        As of :class:`MarginObjective`.
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+
+    References
+    ----------
+    Wang et al., *Transferable, controllable, and inconspicuous adversarial attacks on person re-identification with
+    deep mis-ranking*, arXiv 2004.04199.
+    """
+
+    def __init__(
+        self,
+        labels: Tensor,
+        gallery: Tensor,
+        gallery_labels: Tensor,
+        ids: Tensor,
+        gallery_ids: Tensor,
+        *,
+        metric: str = "euclidean",
+    ):
+        self.metric = EmbeddingMetric(metric)
+        super().__init__(labels, self.metric.place(gallery), gallery_labels, ids, gallery_ids)
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        placed = self.metric.place(embeddings)
+        positive, negative = self._nearest(placed.detach())[0], self._farthest_negative(placed.detach())
+        farthest, nearest = (self.metric.paired(placed, self.gallery[rows]) for rows in (negative, positive))
+        return -(farthest - nearest).clamp_min(0.0)
+
+    @torch.no_grad()
+    def _farthest_negative(self, placed: Tensor) -> Tensor:
+        """Gallery rows of the farthest item of another class."""
+        points = expanded(placed, self.centre)[0]
+        best = torch.full((len(placed),), -torch.inf, device=placed.device, dtype=torch.double)
+        index = torch.zeros(len(placed), dtype=torch.long, device=placed.device)
+        for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
+            wrong = self.labels[:, None] == self.gallery_labels[rows]
+            if self.ids is not None and self.gallery_ids is not None:
+                wrong = wrong | (self.ids[:, None] == self.gallery_ids[rows])
+            value, where = products.masked_fill_(wrong, -torch.inf).max(dim=1)
+            farther = value > best
+            best, index = torch.where(farther, value, best), torch.where(farther, where + rows.start, index)
+        return index
+
+
+class GreedyMisranking(MarginObjective):
+    """Towards the item of another class that is nearest to the clean query (GTM); broken when R@1 is.
+
+    Parameters
+    ----------
+    embeddings : tensor of shape (b, k)
+        Of the clean queries.
+    labels, gallery, gallery_labels, ids, gallery_ids
+        As of :class:`MarginObjective`.
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+
+    References
+    ----------
+    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
+    """
+
+    per_sample = (*MarginObjective.per_sample, "negatives")
+
+    def __init__(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        gallery: Tensor,
+        gallery_labels: Tensor,
+        ids: Tensor,
+        gallery_ids: Tensor,
+        *,
+        metric: str = "euclidean",
+    ):
+        self.metric = EmbeddingMetric(metric)
+        super().__init__(labels, self.metric.place(gallery), gallery_labels, ids, gallery_ids)
+        self.negatives = self.gallery[self._nearest(self.metric.place(embeddings))[1]]
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return -self.metric.paired(self.metric.place(embeddings), self.negatives)
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().__call__(self.metric.place(embeddings)) >= 0
+
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        return self(embeddings), self.broken(embeddings.detach())
+
+
+class GreedyTranslocation(QueryRank):
+    """The item that comes first for the clean query out of the first few (GTT): QA− on it, broken once it has left.
+
+    Parameters
+    ----------
+    first : int tensor of shape (b,)
+        Rows of the gallery that come first for the clean queries.
+    gallery, ids, gallery_ids, metric
+        As of :class:`QueryRank`.
+    top : int, default=4
+        How many the first few are.
+
+    References
+    ----------
+    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
+    """
+
+    def __init__(
+        self,
+        first: Tensor,
+        gallery: Tensor,
+        ids: Tensor,
+        gallery_ids: Tensor,
+        *,
+        top: int = 4,
+        metric: str = "euclidean",
+    ):
+        super().__init__(first[:, None], gallery, ids, gallery_ids, raising=False, metric=metric)
+        self.top = top
+
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        return self(embeddings), self.broken(embeddings.detach())
+
+    def broken(self, embeddings: Tensor) -> Tensor:
+        placed = self.metric.place(embeddings)
+        own = self.metric.paired(placed[:, None], self.gallery[self.candidates])
+        # An item is ahead where it is not in the way of going back.
+        in_the_way = self._hinges(placed, own)[1][:, 0]
+        others = (self.gallery_ids != self.ids[:, None]).sum(dim=1) - 1
+        return others - in_the_way >= self.top

@@ -1,0 +1,1 @@
+"""Retrieval of embedding models, clean and under attack."""

@@ -1,0 +1,123 @@
+"""A gallery as a model sees it: embedded once, ranked for clean and attacked queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.attacks.base import Attack
+from certimetric.deep.goals.base import MarginObjective, Objective
+from certimetric.deep.models.callables import as_module
+from certimetric.deep.models.embed import ImageSet, LazyImages, device_of, embed
+from certimetric.deep.ranking.ranks import nearest, relevant_ranks
+from certimetric.deep.retrieval.same_pictures import exclusion_keys
+
+RECALL_AT = (1, 2, 4, 8)
+
+ObjectiveFactory = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Objective]
+
+
+class Index:
+    """The embeddings of a gallery, against which queries are attacked and ranked.
+
+    Parameters
+    ----------
+    model : Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
+        torch code.
+    gallery : ImageSet
+        No query finds an item of its own id or, where there are groups, of its own group.
+    batch_size : int, default=256
+    objective : callable, optional
+        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
+        default the margin, which is about R@1. :class:`AveragePrecisionObjective` is about mAP@R. Groups stand in the
+        place of ids where there are any.
+    surrogate : Module or callable, optional
+        Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
+        another length.
+
+    Examples
+    --------
+    >>> items = ImageSet(torch.linspace(0, 1, 4).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
+    >>> Index(nn.Flatten(), items).score(items)["recall_at_1"]
+    tensor([1., 0., 0., 1.])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[Tensor], Any],
+        gallery: ImageSet,
+        batch_size: int = 256,
+        objective: ObjectiveFactory | None = None,
+        surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
+    ):
+        model = as_module(model)
+        self.model, self.gallery, self.batch_size = model, gallery, batch_size
+        self.make = MarginObjective if objective is None else objective
+        self.goal = getattr(self.make, "__name__", type(self.make).__name__)
+        self.device = device_of(model)
+        self.embeddings = embed(model, gallery.images, batch_size)
+        self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
+        self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, objective)
+
+    def objective(self, queries: ImageSet) -> Objective:
+        """What an attacker of these queries maximises. Queries need a positive and a negative in the gallery."""
+        labels = queries.labels.to(self.device)
+        return self.make(labels, self.embeddings, self.labels, self.keys_of(queries), self.ids)
+
+    def keys_of(self, queries: ImageSet) -> Tensor:
+        """Ids, or groups, by which queries are kept from finding themselves: int (m,)."""
+        return exclusion_keys(queries, self.gallery)[0].to(self.device)
+
+    def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
+        """The queries as an attack leaves them, a tensor like their images."""
+        seen, parts = self.attacker, queries.batches(self.batch_size)
+        return torch.cat([attack(seen.model, part.tensor().to(seen.device), seen.objective(part)) for part in parts])
+
+    def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
+        """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
+        parts = []
+        for part in queries.batches(self.batch_size):
+            x = part.images if attack is None else self.attacked(part, attack)
+            ranks = relevant_ranks(
+                embed(self.model, x, self.batch_size),
+                part.labels.to(self.device),
+                self.keys_of(part),
+                self.embeddings,
+                self.labels,
+                self.ids,
+            )
+            parts.append(figures(ranks))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
+        """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k).
+
+        ``ids`` are groups where there are any, see :attr:`ImageSet.keys`.
+        """
+        embedded = embed(self.model, images, self.batch_size)
+        return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
+
+
+def figures(ranks: Tensor) -> dict[str, Tensor]:
+    """R@k, mAP@R and mAP of each query from the ranks of its relevant items, (m, r) with 0 for none.
+
+    Examples
+    --------
+    >>> figures(torch.tensor([[1, 4]]))["map_at_r"], figures(torch.tensor([[1, 4]]))["map"]
+    (tensor([0.5000]), tensor([0.7500]))
+    """
+    present = ranks > 0
+    n_relevant = present.sum(dim=1).clamp_min(1)
+    position = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
+    precision = torch.where(present, position / ranks.clamp_min(1), torch.zeros((), device=ranks.device))
+    within = precision * (ranks <= n_relevant[:, None])
+    first = torch.where(present[:, 0], ranks[:, 0], torch.full_like(ranks[:, 0], torch.iinfo(ranks.dtype).max))
+    return {
+        **{f"recall_at_{k}": (first <= k).float() for k in RECALL_AT},
+        "map_at_r": within.sum(dim=1) / n_relevant,
+        "map": precision.sum(dim=1) / n_relevant,
+    }

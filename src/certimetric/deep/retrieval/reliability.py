@@ -1,0 +1,98 @@
+"""Whether figures of a model under attack can be believed: gradients to follow, embeddings that stay the same."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.attacks.base import Attack
+from certimetric.deep.goals.base import Objective
+from certimetric.deep.models.embed import ImageSet, embed
+from certimetric.deep.models.freeze import frozen
+from certimetric.deep.retrieval.index import Index
+
+FEW_ZEROS = 0.1  # share of queries without a gradient up to which attacks by gradients are believed
+_SAMPLE, _ALONE = 64, 8  # pictures whose gradients are looked at, and that are embedded one by one
+
+
+def gradient_trouble(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """Which samples have a gradient of zero, and which one that is not finite, bool (b,).
+
+    Parameters
+    ----------
+    model : Module
+    x : tensor of shape (b, …)
+    objective : Objective
+        Of these samples.
+    """
+    x = x.detach().requires_grad_(True)
+    with frozen(model), torch.enable_grad():
+        value = objective(model(x))
+        found = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    gradient = torch.zeros_like(x) if found is None else found
+    flat = gradient.detach().flatten(1)
+    return (flat == 0).all(dim=1), ~flat.isfinite().all(dim=1)
+
+
+def unsteadiness(model: nn.Module, images: Tensor) -> str | None:
+    """A sentence where the same pictures are not embedded alike again, or alone; None where they are.
+
+    Parameters
+    ----------
+    model : Module
+    images : tensor of shape (b, c, h, w)
+    """
+    together, again = embed(model, images), embed(model, images)
+    alone = torch.cat([embed(model, images[i : i + 1]) for i in range(len(images))])
+    scale = float(together.norm(dim=1).max()) or 1.0
+    if float((together - again).norm(dim=1).max()) > 1e-4 * scale:
+        return "The model is randomised: embedding the same pictures again gives others."
+    if float((together - alone).norm(dim=1).max()) > 1e-3 * scale:
+        return "The embedding of a picture depends on the others of its batch."
+    return None
+
+
+def depends_on_mode(model: nn.Module) -> bool:
+    """Whether the model is in training mode and has layers that know the difference: dropout, statistics of batches."""
+    kinds = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+    return any(module.training and isinstance(module, kinds) for module in model.modules())
+
+
+def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack], *, stacklevel: int = 3) -> None:
+    """Warn where figures of this index under these attacks say less than they seem to."""
+    if depends_on_mode(index.model):
+        _warn("the model came in training mode: figures are those of evaluation mode", stacklevel)
+    if not attacks:
+        return
+    few = queries.select(torch.arange(min(_SAMPLE, index.batch_size, len(queries))))
+    told = unsteadiness(index.model, few.tensor()[:_ALONE])
+    if told is not None:
+        _warn(f"figures under attack change from run to run. {told}", stacklevel)
+    white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
+    if not white:
+        return
+    seen, ball = index.attacker, white[0].ball
+    x = few.tensor().to(seen.device)
+    # Not at the pictures themselves: there, goals such as a shift of the embedding have no gradient yet.
+    start = ball.random_start(x, torch.Generator(device=x.device).manual_seed(0))
+    zero, infinite = gradient_trouble(seen.model, start, seen.objective(few))
+    n = len(few)
+    if bool(infinite.any()):
+        _warn(
+            f"{int(infinite.sum())} of {n} queries have a gradient that is not finite: attacks by gradients are blind "
+            "there",
+            stacklevel,
+        )
+    if float(zero.double().mean()) > FEW_ZEROS:
+        _warn(
+            f"{int(zero.sum())} of {n} queries have a gradient of zero: attacks by gradients are blind there, compare "
+            "SquareAttack or NESAttack",
+            stacklevel,
+        )
+
+
+def _warn(message: str, stacklevel: int) -> None:
+    warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)

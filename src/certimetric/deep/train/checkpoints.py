@@ -1,0 +1,83 @@
+"""Checkpoints of training: data, not code, and complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from certimetric.base.files import write_atomically
+
+SCHEMA = "certimetric.training/1"
+POINTER = "checkpoint.json"
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str], epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint; the one before it stays until this one is complete.
+
+    Parameters
+    ----------
+    folder : path
+    epoch : int
+        Epochs that are done.
+    tensors : mapping of str to tensor
+        Of the model and of the loss: kept as safetensors.
+    state : mapping
+        Of the optimiser and the like: tensors, numbers, text, and lists and dicts of them.
+
+    Returns
+    -------
+    pointer : Path
+        The file that names the parts of the checkpoint, written last.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {"tensors": f"epoch-{epoch:04d}.safetensors", "state": f"epoch-{epoch:04d}.state"}
+    for name, save in (
+        (
+            names["tensors"],
+            lambda path: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path),
+        ),
+        (names["state"], lambda path: torch.save(dict(state), path)),
+    ):
+        temporary = folder / f".{name}.part"
+        save(temporary)
+        os.replace(temporary, folder / name)
+    pointer = write_atomically(folder / POINTER, json.dumps({"schema": SCHEMA, "epoch": epoch, **names}))
+    for old in folder.glob("epoch-*"):
+        if old.name not in names.values():
+            old.unlink()
+    return pointer
+
+
+def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
+    """Epoch, tensors and state of the last complete checkpoint of a folder; None if there is none.
+
+    Nothing in the files is run.
+
+    Raises
+    ------
+    ValueError
+        If the files are damaged.
+    """
+    folder = Path(folder)
+    if not (folder / POINTER).exists():
+        return None
+    try:
+        pointer = json.loads((folder / POINTER).read_text(encoding="utf-8"))
+        if pointer["schema"] != SCHEMA:
+            raise ValueError(f"schema {pointer['schema']!r}")
+        tensors = load_file(folder / pointer["tensors"])
+        state = torch.load(folder / pointer["state"], weights_only=True, map_location="cpu")
+        return int(pointer["epoch"]), tensors, state
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the checkpoint in {str(folder)!r} cannot be read: {reason}") from None

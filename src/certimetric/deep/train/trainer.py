@@ -1,0 +1,287 @@
+"""Robust training on one device or several: any model, a metric loss, a defense; resumable."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.defenses import Defense, Miner, NoDefense
+from certimetric.deep.defenses.loss_support import check_loss
+from certimetric.deep.defenses.memory import memory_places, set_memory_places
+from certimetric.deep.models.embed import check_images
+from certimetric.deep.models.randomness import seed_all, seeded
+from certimetric.deep.train.augmentation import Augmentation
+from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
+from certimetric.deep.train.parallel import ShardedModel, add_gradients, gather_batch
+
+Callback = Callable[["RobustTrainer", int, float], Any]
+
+
+class RobustTrainer:
+    """Train an embedding model with a metric loss under a defense.
+
+    Lightning Fabric places it: one CPU, one GPU, or several processes, by the same script under ``fabric run`` or
+    ``torchrun``. With several, tuples are mined over the batches of all processes together, and the update is that of
+    one process with the whole batch.
+
+    Parameters
+    ----------
+    model : Module
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k).
+    loss : callable
+        Of pytorch-metric-learning, but for the few that ``certimetric.deep.defenses.loss_support`` names, or any
+        callable of ``(embeddings, labels, indices_tuple)``; its own parameters, if any, are trained too.
+    miner : callable, optional
+    defense : Defense, optional
+        None for natural training.
+    optimizer : callable, optional
+        ``optimizer(parameters)``; None for Adam with a learning rate of 0.001 and weight decay of 0.0004.
+    scheduler : callable, optional
+        ``scheduler(optimizer)``, stepped once an epoch.
+    max_epochs : int, default=20
+    ema : float, optional
+        Keep ``ema_model``, in which parameters are averaged with this decay.
+    accelerator, devices, strategy, precision
+        Of Fabric; ``strategy="ddp"`` for several processes, ``precision="bf16-mixed"`` for less memory. "16-mixed" is
+        refused: it would need gradients to be scaled, in attacks too.
+    augment : callable, optional
+        ``augment(images)`` of every batch before it is used, such as one of torchvision's transforms.
+    loggers : sequence of Fabric loggers, optional
+        The mean loss of every epoch goes to them.
+    checkpoint_dir : path, optional
+        Where a checkpoint is written after every epoch.
+    callbacks : sequence of callable
+        ``callback(trainer, epoch, mean_loss)`` after every epoch.
+    seed : int, default=0
+        Same seed, same run, also when it was interrupted between. The global random numbers of torch, NumPy and Python
+        are seeded with it, for models, losses and augmentations that draw from them, and go on afterwards as if nothing
+        had been drawn.
+    verbose : bool, default=False
+
+    Attributes
+    ----------
+    history : list of float
+        Mean loss of every epoch.
+    ema_model : Module or None
+    is_main : bool
+        Whether this process is the first, which writes and tells.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> from certimetric.deep import PGD, LinfBall, TupleDefense, embedding_model
+    >>> images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 4
+    >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=16)
+    >>> defense = TupleDefense("anchor", PGD(LinfBall(0.1), steps=2))
+    >>> trainer = RobustTrainer(embedding_model("small-cnn", 8), TripletMarginLoss(0.2), defense=defense, max_epochs=1)
+    >>> len(trainer.fit(loader).history)
+    1
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[..., Tensor],
+        *,
+        miner: Miner | None = None,
+        defense: Defense | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        max_epochs: int = 20,
+        ema: float | None = None,
+        accelerator: str = "auto",
+        devices: int | str = 1,
+        strategy: str = "auto",
+        precision: Any = None,
+        augment: Augmentation | None = None,
+        loggers: Sequence[Any] = (),
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+        verbose: bool = False,
+    ):
+        if max_epochs < 1:
+            raise ValueError(f"max_epochs must be at least 1, got {max_epochs}")
+        if ema is not None and not 0 < ema < 1:
+            raise ValueError(f"ema must lie between 0 and 1 or be None, got {ema}")
+        self.model, self.loss, self.miner = model, loss, miner
+        self.defense = NoDefense() if defense is None else defense
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.max_epochs, self.ema, self.seed = max_epochs, ema, seed
+        if precision is not None and str(precision).startswith("16"):
+            raise ValueError(f"precision must be 'bf16-mixed', '32-true' or '64-true', got {precision!r}")
+        self.accelerator, self.devices, self.strategy, self.precision = accelerator, devices, strategy, precision
+        self.augment, self.loggers = augment, loggers
+        self.checkpoint_dir, self.callbacks, self.verbose = checkpoint_dir, callbacks, verbose
+        self.history: list[float] = []
+        self.ema_model: nn.Module | None = None
+        self.is_main = True
+
+    def fit(self, loader: Iterable[tuple[Tensor, Tensor]], resume: bool = False) -> RobustTrainer:
+        """Train on batches (images, labels).
+
+        Parameters
+        ----------
+        loader : iterable of (images, labels)
+            A DataLoader, say: every iteration is an epoch, and draws from the global random numbers, which are seeded
+            anew for each epoch.
+        resume : bool, default=False
+            Go on from the checkpoint in ``checkpoint_dir``, if there is one.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            On images that are not from 0 to 1, a loss that cannot be trained or is not finite, a damaged checkpoint, or
+            ``resume`` without a folder.
+        """
+        from lightning.fabric import Fabric
+
+        if resume and self.checkpoint_dir is None:
+            raise ValueError("resume needs a checkpoint_dir")
+        check_loss(self.loss, tuples=self.miner is not None)
+        fabric = Fabric(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            strategy=self.strategy,
+            precision=self.precision,
+            loggers=list(self.loggers),
+        )
+        fabric.launch()
+        self.is_main = fabric.global_rank == 0
+        trained = [self.model, *([self.loss] if isinstance(self.loss, nn.Module) else [])]
+        for module in trained:
+            module.to(fabric.device)
+        parameters = [parameter for module in trained for parameter in module.parameters() if parameter.requires_grad]
+        optimizer = _default_optimizer(parameters) if self.optimizer is None else self.optimizer(parameters)
+        scheduler = None if self.scheduler is None else self.scheduler(optimizer)
+        if self.ema is not None:
+            self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
+        self.history = []
+        start = self._restore(optimizer, scheduler) if resume else 0
+        self.defense.attach(optimizer, *([] if self.ema_model is None else [self.ema_model]))
+        with seeded(self.seed):
+            self._train(fabric, loader, range(start, self.max_epochs), trained, optimizer, scheduler)
+        return self
+
+    def _train(
+        self,
+        fabric: Any,
+        loader: Iterable[tuple[Tensor, Tensor]],
+        epochs: range,
+        trained: list[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+    ) -> None:
+        several = fabric.world_size > 1
+        model = ShardedModel(self.model) if several else self.model
+        for epoch in epochs:
+            seed_all(1_000_003 * self.seed + epoch)
+            losses = []
+            for module in trained:
+                module.train()
+            for images, labels in loader:
+                images, labels = images.to(fabric.device), labels.to(fabric.device)
+                if several:
+                    images, labels = gather_batch(images, labels)
+                check_images(images)
+                if self.augment is not None:
+                    images = self.augment(images)
+                    check_images(images)
+                for _ in range(self.defense.replays):
+                    optimizer.zero_grad()
+                    with fabric.autocast():
+                        loss = self.defense.loss(model, images, labels, self.loss, self.miner)
+                    if not bool(torch.isfinite(loss)):
+                        raise ValueError(f"the loss of epoch {epoch + 1} is not finite: {float(loss.detach())}")
+                    loss.backward()
+                    if several:
+                        self._share_gradients()
+                    optimizer.step()
+                    self._average()
+                    losses.append(loss.detach())
+            if not losses:
+                raise ValueError("the loader gives no batches")
+            if scheduler is not None:
+                scheduler.step()
+            self.history.append(float(torch.stack(losses).mean()))
+            fabric.log("loss", self.history[-1], step=epoch + 1)
+            for logger in fabric.loggers:
+                logger.save()  # loggers keep what they are told for a while: an interrupted run would lose it
+            if self.is_main:
+                self._save(epoch + 1, optimizer, scheduler)
+                if self.verbose:
+                    print(f"epoch {epoch + 1:3d} of {self.max_epochs}  loss {self.history[-1]:.4f}", flush=True)
+            for callback in self.callbacks:
+                callback(self, epoch + 1, self.history[-1])
+
+    def _share_gradients(self) -> None:
+        """Sum over the parts of the batch; parameters of the loss have seen the whole of it in every process."""
+        add_gradients([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self.ema_model is None or self.ema is None:
+            return
+        for average, value in zip(self.ema_model.parameters(), self.model.parameters()):
+            average.lerp_(value, 1.0 - self.ema)
+        for average, value in zip(self.ema_model.buffers(), self.model.buffers()):
+            average.copy_(value)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"model": self.model, "loss": self.loss, "ema": self.ema_model}
+        return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
+
+    def _save(self, epoch: int, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+        if self.checkpoint_dir is None:
+            return
+        held = {
+            f"{name}.{key}": value
+            for name, module in self._modules().items()
+            for key, value in module.state_dict().items()
+        }
+        tensors = {key: value.clone() for key, value in held.items() if isinstance(value, Tensor)}
+        state = {
+            "optimizer": optimizer.state_dict(),
+            "history": self.history,
+            "defense": self.defense.state_dict(),
+            "memories": memory_places(self.loss),
+            "extra": {key: value for key, value in held.items() if key not in tensors},  # of ``get_extra_state``
+        }
+        if scheduler is not None:
+            state["scheduler"] = scheduler.state_dict()
+        save_checkpoint(self.checkpoint_dir, epoch, tensors, state)
+
+    def _restore(self, optimizer: torch.optim.Optimizer, scheduler: Any) -> int:
+        found = load_checkpoint(self.checkpoint_dir)  # type: ignore[arg-type]  # resume asked for it
+        if found is None:
+            return 0
+        epoch, tensors, state = found
+        held = {**tensors, **state.get("extra", {})}
+        try:
+            for name, module in self._modules().items():
+                prefix = f"{name}."
+                module.load_state_dict({k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)})
+            set_memory_places(self.loss, state.get("memories", {}))
+            optimizer.load_state_dict(state["optimizer"])
+            if defense := state.get("defense"):
+                self.defense.load_state_dict(defense)
+            if scheduler is not None:
+                scheduler.load_state_dict(state["scheduler"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"the checkpoint in {str(self.checkpoint_dir)!r} is of another model: {reason}") from None
+        self.history = list(state["history"])
+        return epoch
+
+
+def _default_optimizer(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3, weight_decay=4e-4)

@@ -1,0 +1,1 @@
+"""The view of an audit of embedding models, with pictures or without."""

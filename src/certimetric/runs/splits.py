@@ -1,0 +1,101 @@
+"""Repeated stratified splits, standardised on the training part, with the same noise for every learner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from certimetric.base.arrays import Array, Indices
+from certimetric.datasets import fill_gaps
+
+# Streams of random numbers of one split: what draws from one does not disturb the others.
+SPLIT_STREAM, NOISE_STREAM, ATTACK_STREAM = 0, 1, 2
+
+
+def stream(seed: int, split: int, which: int) -> np.random.Generator:
+    """The generator of one purpose in one split."""
+    return np.random.default_rng([seed, split, which])
+
+
+def held_out_counts(class_counts: NDArray[np.integer], test_size: float) -> Indices:
+    """Test instances of each class: its share, rounded, but at least one in either part.
+
+    A class with a single instance cannot be tested: that instance is for training.
+
+    Examples
+    --------
+    >>> held_out_counts(np.array([50, 4, 2, 1]), 0.3)
+    array([15,  1,  1,  0])
+    """
+    share = np.rint(test_size * class_counts).astype(np.int64)
+    return np.where(class_counts > 1, np.clip(share, 1, np.maximum(class_counts - 1, 1)), 0)
+
+
+def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tuple[Indices, Indices]:
+    """Rows of the training part and of the test part, each rising.
+
+    Parameters
+    ----------
+    codes : int array of shape (n,)
+        Class codes.
+    test_size : float
+        Share of every class that is held out (see :func:`held_out_counts`).
+    seed, split : int
+        What the split depends on, besides the labels.
+
+    Examples
+    --------
+    >>> train, test = split_indices(np.array([0, 0, 0, 0, 1, 1, 2]), 0.25, seed=0, split=0)
+    >>> len(train), len(test), 6 in train
+    (5, 2, True)
+    """
+    rng = stream(seed, split, SPLIT_STREAM)
+    counts = held_out_counts(np.bincount(codes), test_size)
+    held_out = [rng.permutation(np.flatnonzero(codes == code))[:count] for code, count in enumerate(counts)]
+    test = np.sort(np.concatenate(held_out)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(codes)), test), test
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split in standardised units.
+
+    Parameters
+    ----------
+    train, test : int arrays
+        Rows of the data.
+    X_train, X_test : arrays
+        Standardised with ``mean`` and ``scale`` of the training part; constant features have scale 1.
+    original : array
+        All rows in original units, gaps filled.
+    """
+
+    train: Indices
+    test: Indices
+    X_train: Array
+    X_test: Array
+    mean: Array
+    scale: Array
+    original: Array
+
+
+def make_split(
+    X: Array, codes: Indices, test_size: float, seed: int, split: int, imputed: NDArray[np.bool_] | None = None
+) -> Split:
+    """Split, fill gaps and standardise; nothing of the test part enters the medians and the scale."""
+    train, test = split_indices(codes, test_size, seed, split)
+    if imputed is not None:
+        X = fill_gaps(X, imputed, train)
+    scaler = StandardScaler().fit(X[train])
+    return Split(train, test, scaler.transform(X[train]), scaler.transform(X[test]), scaler.mean_, scaler.scale_, X)
+
+
+def unit_noise(shape: tuple[int, ...], seed: int, split: int) -> Array:
+    """Standard Gaussian noise of a split: every learner gets it, and every level is a multiple of it.
+
+    So levels can be compared, and the figure at one level does not depend on which others were asked for.
+    """
+    return stream(seed, split, NOISE_STREAM).standard_normal(shape)
