@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from certimetric.learners import AML, ARML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
     from certimetric.objectives import MarginLoss, PerturbationLoss
 
-__version__ = "0.1.0"
+from certimetric.base.version import __version__ as __version__
 
 _HOME = {
     "AML": "learners",

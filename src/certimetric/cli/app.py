@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-import certimetric
+from certimetric.base.version import __version__
 from certimetric.cli import audits, bench, training
 from certimetric.cli.inputs import writable
 from certimetric.cli.options import Data, Encode, Neighbors, NormName, NormOption, Target, UnitsOption
@@ -25,7 +25,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"certimetric {certimetric.__version__}")
+        typer.echo(f"certimetric {__version__}")
         raise typer.Exit
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import certimetric
 from certimetric.base.files import write_atomically
 from certimetric.base.threads import threads_for_pictures
+from certimetric.base.version import __version__
 from certimetric.datasets.images.sets import Images, load_images
 from certimetric.training.config import TrainingConfig
 from certimetric.training.parts import (
@@ -206,7 +206,7 @@ def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]
             raise ValueError(f"the run in {str(folder)!r} was begun with another configuration: {changed[0]}")
         return run | {"config": told, "finished": False}
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"certimetric": certimetric.__version__, "torch": _torch_version()}
+    versions = {"certimetric": __version__, "torch": _torch_version()}
     return {
         "schema": SCHEMA,
         "config": told,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-import certimetric
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject, embedded
 from certimetric.auditing.tables.cells import told as as_json
 from certimetric.base.files import write_atomically
+from certimetric.base.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ class Cells:
 
     def _key(self, subject: Subject, what: str) -> str:
         known = self.models[subject.name], self._probes[subject.name]
-        content = [CELL_SCHEMA, certimetric.__version__, self.data, *known, what]
+        content = [CELL_SCHEMA, __version__, self.data, *known, what]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-import certimetric
 from certimetric.auditing.tables.request import Request, Subject
 from certimetric.base.arrays import Array
 from certimetric.base.files import write_atomically
 from certimetric.base.interrupts import is_interrupt
+from certimetric.base.version import __version__
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
@@ -39,7 +39,7 @@ def cell_key(request: Request, data_hash: str, subject: Subject, split: int) -> 
     """Hash of everything that the cell depends on: the name under which it is kept."""
     content = {
         "schema": CELL_SCHEMA,
-        "version": certimetric.__version__,
+        "version": __version__,
         "data": data_hash,
         "imputed": canonical(request.data.imputed),
         # The hash of the data holds labels as text: 2 before 10 and "10" before "2" decide ties otherwise.

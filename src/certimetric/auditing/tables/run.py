@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-import certimetric
 from certimetric.auditing.runner import Findings, prepare_folder, run_cells
 from certimetric.auditing.saved import refuse_other_report
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
@@ -39,6 +38,7 @@ from certimetric.auditing.tables.summary import (
     tell_split,
 )
 from certimetric.auditing.tables.verdict import conclude, judge_thresholds, recommend
+from certimetric.base.version import __version__
 from certimetric.datasets import Dataset
 from certimetric.report.document import SCHEMA
 from certimetric.report.formatting import NORMS
@@ -206,7 +206,7 @@ def _call(request: Request) -> str:
 
 def describe_versions(packages: Sequence[str]) -> dict[str, str]:
     """Versions of this library and of the packages that are installed."""
-    told = {"certimetric": certimetric.__version__}
+    told = {"certimetric": __version__}
     for package in packages:
         try:
             told[package] = version(package)
