@@ -176,9 +176,12 @@ class ITML(MahalanobisLearner):
             sign = y.astype(float)
             inverse_bound = 1.0 / np.where(y == 1, *self.bounds_)
             multipliers = np.zeros(len(y))
-            log_det, converged = 0.0, False
+            log_det, next_look, converged = 0.0, 1, False
             for sweep in range(1, self.max_iter + 1):
                 log_det += _sweep(M, X, pairs, sign, inverse_bound, multipliers, 1.0 / self.gamma)
+                if sweep < next_look and sweep < self.max_iter:
+                    continue
+                next_look = sweep + 1 + sweep // 16  # a look costs up to half a sweep
                 divergence = float(np.vdot(M, inverse_prior)) - len(M) - log_det
                 value = divergence + self.gamma * _slack(M, X, pairs, sign, inverse_bound)
                 least = self.gamma * np.log1p(-sign * multipliers / (self.gamma * inverse_bound)).sum() - log_det
