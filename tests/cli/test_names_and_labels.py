@@ -220,6 +220,23 @@ def test_labels_with_leading_zeros(run, files):
     assert "'01' (probably '1')" in outcome.err
 
 
+@pytest.mark.parametrize("command", ["fit", "audit", "certify", "attack"])
+def test_labels_that_would_merge_in_a_file(run, files, command):
+    frame = pd.read_csv(files / "plain.csv")
+    codes = np.where(frame["class"] == "yes", "1", "2").astype(object)
+    frame.assign(**{"class": codes}).to_csv(files / "train.csv", index=False)
+    assert run("fit", "train.csv", "--learner", "euclidean").code == 0
+    codes[5] = f"0{codes[5]}"
+    frame.assign(age=1.0, **{"class": codes}).to_csv(files / "mixed.csv", index=False)
+    given = ["mixed.csv"] if command in ("fit", "audit") else ["metric.safetensors", "train.csv", "mixed.csv"]
+    outcome = run(command, *given, *(["--learner", "euclidean"] if command == "fit" else []))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(FIRST)
+    assert outcome.err.count("\n") == 1
+    assert "target column 'class' of 'mixed.csv'" in outcome.err
+    assert "'1' and '01'" in outcome.err or "'2' and '02'" in outcome.err
+
+
 @pytest.mark.parametrize("command", ["audit", "fit"])
 @pytest.mark.parametrize("encode", [False, True])
 @pytest.mark.parametrize(

@@ -87,8 +87,6 @@ def test_a_fit_that_converged_says_nothing(learner, iris):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         learner = clone(learner)
-        if isinstance(learner, ITML):  # the bounds of iris conflict: multipliers settle slowly
-            learner.set_params(tol=0.1)
         if "batch_size" in learner.get_params() and learner.batch_size == 16:
             learner.set_params(max_iter=200)
         learner.fit(*iris)

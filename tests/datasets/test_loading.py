@@ -304,3 +304,64 @@ def test_a_real_table_agrees_with_a_plain_reader():
     plain = np.loadtxt(path, delimiter=",", skiprows=1, usecols=range(60))
     np.testing.assert_array_equal(load(path).X, plain)
     assert load(path).y.tolist() == pd.read_csv(path)["target"].tolist()
+
+
+def with_labels(folder, labels, name="a.csv"):
+    mark = "\t" if ".tsv" in name else ","
+    text = f"u{mark}class\n" + "".join(f"{i}{mark}{label}\n\n" for i, label in enumerate(labels))
+    path = folder / name
+    path.write_bytes(gzip.compress(text.encode(), mtime=0) if name.endswith(".gz") else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.tsv.gz"])
+@pytest.mark.parametrize(
+    ("labels", "first", "second"),
+    [
+        (["01", "2", "1", "2"], "01", "1"),
+        (["01", "1"], "01", "1"),  # not "one class only"
+        (["+1", "-1", "1"], "+1", "1"),
+        (["2", "1e1", "10"], "1e1", "10"),
+        (["1.0", "2", "01"], "1.0", "01"),
+        (["0", "-0", "1"], "0", "-0"),
+    ],
+)
+def test_labels_of_a_text_file_that_would_merge_are_told(tmp_path, name, labels, first, second):
+    path = with_labels(tmp_path, labels, name)
+    for read in (load, load_features):
+        with pytest.raises(ValueError, match="spells one number in more ways than one") as caught:
+            read(path)
+        message = str(caught.value)
+        assert f"target column 'class' of {str(path)!r}" in message
+        assert f"{first!r} and {second!r}" in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["01", "02", "01"], [1, 2, 1]),
+        (["+1", "-1", "+1"], [1, -1, 1]),
+        (["1.0", "2.0", "1.0"], [1, 2, 1]),
+        (["1", "1.0", "2.00", "1."], [1, 1, 2, 1]),  # an integer column put below one of floats
+        (["1 ", "1", "2"], [1, 1, 2]),
+        (["10", "100", "1"], [10, 100, 1]),
+        (["01", "1", "x"], ["01", "1", "x"]),  # text stays text
+    ],
+)
+def test_labels_spelled_in_one_way_are_read_as_ever(tmp_path, labels, expected):
+    assert load(with_labels(tmp_path, labels)).y.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"), [(["0.5", "0.50", "1"], "regression target"), (["01", "", "1"], "no label in 1 row")]
+)
+def test_what_are_no_labels_is_told_first(tmp_path, labels, told):
+    with pytest.raises(ValueError, match=told):
+        load(with_labels(tmp_path, labels))
+
+
+def test_features_may_be_spelled_as_they_like(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("u,class\n01,a\n1,b\n")
+    assert load(path).X.tolist() == [[1.0], [1.0]]

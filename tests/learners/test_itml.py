@@ -1,10 +1,13 @@
 """ITML: the published sweeps, the optimum that they converge to, and a metric that stays positive definite."""
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.preprocessing import StandardScaler
 
 from certimetric import ITML
 from certimetric.constraints import random_pairs
@@ -140,9 +143,55 @@ def test_bad_pair_labels_are_named(rng):
         ITML().fit_pairs(pairs, np.zeros(60, dtype=int))
 
 
-def test_verbose_prints_the_change(iris, capsys):
+def test_verbose_prints_the_objective_and_what_bounds_it(iris, capsys):
     ITML(max_iter=2, verbose=True, random_state=0).fit(*iris)
-    assert "change of the multipliers" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("objective") == 2
+
+
+@pytest.mark.parametrize("tol", [0.2, 0.02, 1e-4])
+def test_stops_within_tol_of_the_minimum(rng, capsys, tol):
+    # What stands below the objective is the dual, which no minimum undercuts: it rises from sweep to sweep, and the
+    # objective where the fit stopped is at most 1 + tol times that of a fit which went on for long.
+    pairs, y = labelled_pairs(rng, n=12, d=2)
+    printed = []
+    for some, sweeps in ((tol, 20_000), (1e-12, 3000)):
+        itml = ITML(2.0, bounds=(0.5, 4.0), tol=some, max_iter=sweeps, verbose=True).fit_pairs(pairs, y)
+        lines = capsys.readouterr().out.splitlines()
+        printed.append([[float(line.split()[-4].rstrip(",")), float(line.split()[-1])] for line in lines])
+    v, M = pairs[:, 0] - pairs[:, 1], itml.get_mahalanobis_matrix()
+    ratio = np.einsum("ni,ij,nj->n", v, M, v) / np.where(y == 1, 0.5, 4.0)
+    broken = ratio[y * ratio > y]
+    objective = np.trace(M) - np.linalg.slogdet(M)[1] - 2 + 2.0 * (broken - np.log(broken) - 1).sum()
+    (short, long) = map(np.array, printed)
+    np.testing.assert_allclose(long[-1], objective, rtol=1e-4)
+    assert (np.diff(long[:, 1]) >= 0).all()
+    assert (long[:, 0] >= objective * (1 - 1e-5)).all()
+    assert (long[:, 1] <= objective * (1 + 1e-5)).all()
+    assert short[-1, 0] <= (1 + tol) * objective * (1 + 1e-5)
+    assert len(short) < len(long)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer, load_digits])
+def test_real_data_converge_by_default(load, standardise):
+    X, y = load(return_X_y=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        itml = ITML(random_state=0).fit(StandardScaler().fit_transform(X) if standardise else X, y)
+    assert itml.converged_
+
+
+@pytest.mark.parametrize(("d", "projections"), [(5, 8e6), (20, 3e6), (64, 8e5)])
+def test_the_work_for_many_classes_is_bounded(rng, monkeypatch, d, projections):
+    # 500 classes that no metric tells apart. A projection takes O(d²); up to 1,000 sweeps would make 24 million.
+    numbers = []
+    monkeypatch.setattr(
+        "certimetric.learners.itml.random_pairs",
+        lambda *given: numbers.append(random_pairs(*given)) or numbers[-1],
+    )
+    itml = ITML(random_state=0).fit(rng.standard_normal((4000, d)), np.arange(4000) % 500)
+    assert itml.converged_
+    assert itml.n_iter_ * len(numbers[0][1]) < projections
 
 
 def test_the_number_of_pairs_is_bounded_whatever_the_number_of_classes(rng, monkeypatch):

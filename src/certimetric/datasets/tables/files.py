@@ -14,7 +14,7 @@ import io
 import itertools
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -154,6 +154,61 @@ def assemble(
     return Dataset(name, source, X, y, names, image_shape_of(names), encoder, imputed if imputed.any() else None)
 
 
+def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where: str) -> None:
+    """Refuse labels of a CSV file that are spelled differently but read as one number, such as ``01`` and ``1``.
+
+    Decimal zeros alone make no other spelling: 1 and 1.0 are one label everywhere.
+
+    Parameters
+    ----------
+    path : path
+        What ``frame`` was read from; for other types than CSV there is nothing to refuse.
+    frame : DataFrame
+        From :func:`read_table`.
+    target : str
+        The column with the labels.
+    where : str
+        The name of the file, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there are such labels; the message names some.
+    """
+    labels = frame[target].to_numpy()
+    if file_type(path) not in _CSV or labels.dtype.kind not in "iuf":
+        return
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
+        return  # missing labels, or measurements: no labels either way
+    first: dict[float, str] = {}  # spelling of each label
+    for text, row in _spellings(path, list(frame.columns).index(target), where).items():
+        other = first.setdefault(labels[row], text)
+        if _without_decimal_zeros(text) != _without_decimal_zeros(other):
+            raise ValueError(
+                f"target column {target!r} of {where} spells one number in more ways than one, {other!r} and {text!r}: "
+                f"labels that are all numbers are read as numbers, so spell each in one way, or begin every label with "
+                f"a letter where these are different classes"
+            )
+
+
+def _spellings(path: Path, position: int, where: str) -> dict[str, int]:
+    """The different cells of one column as they are written, but for spaces around, and a row that has each."""
+    import pandas as pd
+
+    with _text_of(path) as text:
+        delimiter = _start_of(text, where)[1]
+    with _text_of(path) as text:
+        options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "usecols": [position]}
+        cells = pd.read_csv(text, sep=delimiter, skipinitialspace=True, index_col=False, **options).iloc[:, 0]
+    different = cells.drop_duplicates()
+    return {text.strip(): row for row, text in zip(different.index.tolist(), different.tolist())}
+
+
+def _without_decimal_zeros(number: str) -> str:
+    whole, _, decimals = number.partition(".")
+    return number if decimals.strip("0") else whole
+
+
 def file_type(path: str | os.PathLike[str]) -> str | None:
     """The ending that says how a file is read, in lower case, or None for a file of another type.
 
@@ -213,6 +268,12 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield raw
 
 
+@contextlib.contextmanager
+def _text_of(path: Path) -> Iterator[IO[str]]:
+    with _opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+        yield text
+
+
 def _read_csv(path: Path, where: str) -> pd.DataFrame:
     import pandas as pd
 
@@ -220,7 +281,7 @@ def _read_csv(path: Path, where: str) -> pd.DataFrame:
     options: dict[str, Any] = {"low_memory": False}  # types from whole columns, not from chunks
     if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
         options["float_precision"] = "round_trip"  # later versions round correctly without being asked
-    with _opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+    with _text_of(path) as text:
         try:
             frame = pd.read_csv(text, sep=delimiter, skipinitialspace=True, na_values=["?"], index_col=False, **options)
         except pd.errors.ParserError as error:
@@ -239,15 +300,8 @@ def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
     with _opened(path) as stream:
         if b"\x00" in stream.read(65536):
             raise ValueError(f"{where} is a binary file, expected text (CSV)")
-    with _opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        start: list[str] = []  # up to the first line that is not blank
-        for line in text:
-            start.append(line)
-            if line.strip():
-                break
-        else:
-            raise ValueError(f"{where} is empty")
-        delimiter = next((mark for mark in "\t,;" if mark in start[-1]), ",")
+    with _text_of(path) as text:
+        start, delimiter = _start_of(text, where)
         reader = csv.reader(itertools.chain(start, text), delimiter=delimiter, skipinitialspace=True, strict=True)
         header: list[str] = []
         try:
@@ -265,6 +319,16 @@ def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
             raise ValueError(f"cannot read {where} as CSV: line {reader.line_num}: {first_line(error)}") from error
     _check_names(header, where)
     return header, delimiter
+
+
+def _start_of(text: Iterable[str], where: str) -> tuple[list[str], str]:
+    """The lines up to the first that is not blank, and the delimiter which that one, the header, has."""
+    start: list[str] = []
+    for line in text:
+        start.append(line)
+        if line.strip():
+            return start, next((mark for mark in "\t,;" if mark in line), ",")
+    raise ValueError(f"{where} is empty")
 
 
 def _check_names(names: Sequence[str], where: str) -> None:

@@ -26,6 +26,7 @@ from certimetric.datasets.tables.files import (
     file_type,
     pick_target,
     read_table,
+    refuse_merged_labels,
 )
 from certimetric.datasets.tables.openml import PREFIX, load_openml
 
@@ -89,8 +90,9 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
     ValueError
         If there is no data set of that name (the closest is suggested); if the file is empty, has only a
         header, is binary, ragged, or repeats a column name; if the target column is missing (the message
-        lists the columns), lacks labels, has one class only, or looks like a regression target; if features
-        hold text or missing values without ``encode=True``; if they hold infinite values.
+        lists the columns), lacks labels, has one class only, spells one number in several ways in CSV (``01``
+        and ``1``), or looks like a regression target; if features hold text or missing values without
+        ``encode=True``; if they hold infinite values.
 
     Examples
     --------
@@ -149,6 +151,7 @@ def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode
         target = LIBSVM_TARGET
     else:
         target = pick_target([str(column) for column in frame.columns], target, where=where)
+    refuse_merged_labels(found, frame, target, where=where)
     name = found.name.removesuffix(".gz") if found.name.lower().endswith(".gz") else found.name
     return assemble(frame, name=Path(name).stem, source=os.fspath(path), where=where, target=target, encode=encode)
 
@@ -249,7 +252,10 @@ def read_features(
         target = pick_target(columns, target, where=where)
     elif target not in columns:
         target = None
-    y = None if target is None else encode_labels(frame[target], where=where)
+    y = None
+    if target is not None:
+        refuse_merged_labels(found, frame, target, where=where)
+        y = encode_labels(frame[target], where=where)
     features = frame if target is None else frame.drop(columns=target)
     if encoder is not None:
         X, imputed = encoder.transform(features, where=where)
