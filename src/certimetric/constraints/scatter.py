@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array
 from certimetric.constraints.neighbors import class_members
+from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import limited_threads
 
 _CHUNK_BYTES = 4 * 2**20  # small enough for the differences to stay in cache between subtraction and product
@@ -44,23 +45,23 @@ class PairScatter:
     @classmethod
     def from_pairs(cls, pairs: Array, y: NDArray[np.int64]) -> PairScatter:
         """Scatter of explicit pairs (n, 2, d) with labels ±1 (n,)."""
-        d = pairs.shape[2]
-        with limited_threads(d):
+        return cls.from_tuples(Tuples.of(pairs, 2), y)
+
+    @classmethod
+    def from_tuples(cls, pairs: Tuples, y: NDArray[np.int64]) -> PairScatter:
+        """Scatter of pairs as row numbers of points, with labels ±1 (m,): differences are made a block at a time."""
+        with limited_threads(pairs.n_features):
             sums = [cls._sum(pairs, np.flatnonzero(y == label)) for label in (1, -1)]
         return cls(sums[0], sums[1], int((y == 1).sum()), int((y == -1).sum()))
 
     @staticmethod
-    def _sum(pairs: Array, rows: NDArray[np.int64]) -> Array:
+    def _sum(pairs: Tuples, rows: NDArray[np.int64]) -> Array:
         """Sum of ``ΔΔᵀ`` over some of the pairs."""
-        d = pairs.shape[2]
+        d = pairs.n_features
         total = np.zeros((d, d))
         step = max(1, _CHUNK_BYTES // (8 * d))
         for start in range(0, len(rows), step):
-            some = rows[start : start + step]
-            # A run of consecutive rows is read as a view; anything else is gathered.
-            consecutive = some[-1] - some[0] + 1 == len(some)
-            block = pairs[some[0] : some[-1] + 1] if consecutive else pairs[some]
-            difference = block[:, 0] - block[:, 1]
+            difference = pairs.differences(rows=rows[start : start + step])
             total += difference.T @ difference
         return (total + total.T) / 2
 

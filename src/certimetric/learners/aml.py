@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array
+from certimetric.constraints.tuples import check_pair_labels
 from certimetric.geometry.spd import geodesic, inverse
 from certimetric.learners.gmml import ScatterLearner
 
@@ -49,6 +50,9 @@ class AML(ScatterLearner):
     max_iter : int, default=100
     tol : float, default=1e-8
         Stop when an iteration lowers the objective by less than this fraction.
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
+        tuples then takes indicators, so that tuples are indices and no point is copied.
 
     Attributes
     ----------
@@ -87,6 +91,7 @@ class AML(ScatterLearner):
         "reg": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "preprocessor": ["array-like", callable, None],
     }
 
     def __init__(
@@ -98,6 +103,7 @@ class AML(ScatterLearner):
         reg: float = 0.01,
         max_iter: int = 100,
         tol: float = 1e-8,
+        preprocessor: Any = None,
     ):
         self.alpha = alpha
         self.beta = beta
@@ -105,6 +111,7 @@ class AML(ScatterLearner):
         self.reg = reg
         self.max_iter = max_iter
         self.tol = tol
+        self.preprocessor = preprocessor
 
     def confuse_pairs(self, pairs: ArrayLike, y: ArrayLike) -> Array:
         """The adversarial pairs that the confusion stage makes of given pairs, at the learned metric.
@@ -121,8 +128,9 @@ class AML(ScatterLearner):
             Maximisers of the confusion objective under ``beta_``. Where there were fewer instances than features, what
             of a pair lies outside of the span of their differences stays: the metric does not see it.
         """
-        check_is_fitted(self, "components_")
-        pairs, y = self._validate_pairs(pairs, y, reset=False)
+        given = self._given(pairs)
+        y = check_pair_labels(y, len(given))
+        pairs = given.points[given.index]
         difference = pairs[:, 0] - pairs[:, 1]
         if self._axes is None:
             similar, dissimilar = confusion_maps(self.get_mahalanobis_matrix(), self.beta_)

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import Array
+from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
@@ -71,8 +72,9 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def pair_distance(self, pairs: ArrayLike) -> Array:
         """Distance of every pair, (n, 2, d) to (n,)."""
-        pairs = _check_tuples(pairs, 2)
-        return np.asarray(self.metric_.distance(pairs[:, 0], pairs[:, 1]))
+        given = Tuples.of(pairs, 2)
+        self._check_width(given.n_features, reset=False)
+        return np.asarray(self.metric_.distance(given.points[given.index[:, 0]], given.points[given.index[:, 1]]))
 
     def pair_score(self, pairs: ArrayLike) -> Array:
         """Minus the distance of every pair: the higher, the more similar."""
@@ -82,7 +84,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _n_features_out(self) -> int:
         return int(self.components_.shape[0])
 
-    def _validate_labelled(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+    def _validate_labelled(self, X: ArrayLike, y: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
         """Check a labelled sample; give X as float64 and y as class codes, and set ``classes_``."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
         check_classification_targets(y)
@@ -97,26 +99,6 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
         self.classes_ = classes
         self.n_samples_fit_ = n
-
-    def _validate_pairs(self, pairs: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, NDArray[np.int64]]:
-        """Check pairs (n, 2, d) and their labels ±1 (n,)."""
-        pairs = _check_tuples(pairs, 2)
-        y = np.asarray(y)
-        if y.shape != (len(pairs),):
-            raise ValueError(f"y must hold one label for each of the {len(pairs)} pairs, got shape {y.shape}")
-        if not np.isin(y, (-1, 1)).all():
-            wrong = y[~np.isin(y, (-1, 1))].tolist()[0]
-            raise ValueError(f"labels of pairs must be +1 (similar) or -1 (dissimilar), got {wrong!r}")
-        self._check_width(pairs.shape[2], reset)
-        return pairs, y.astype(np.int64)
-
-    def _validate_triplets(self, triplets: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
-        """Check triplets (n, 3, d); give their distinct rows and the triplets as row numbers."""
-        triplets = _check_tuples(triplets, 3)
-        self._check_width(triplets.shape[2], reset=True)
-        rows, index = np.unique(triplets.reshape(-1, triplets.shape[2]), axis=0, return_inverse=True)
-        self.n_samples_fit_ = len(rows)
-        return rows, index.reshape(-1, 3).astype(np.int64)
 
     def _check_width(self, d: int, reset: bool) -> None:
         if not reset and d != self.n_features_in_:
@@ -148,11 +130,3 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64"]
         return tags
-
-
-def _check_tuples(tuples: ArrayLike, size: int) -> Array:
-    name = {2: "pairs", 3: "triplets"}[size]
-    tuples = check_array(tuples, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name)
-    if tuples.ndim != 3 or tuples.shape[1] != size:
-        raise ValueError(f"{name} must have shape (n, {size}, d), got {tuples.shape}")
-    return check_size(tuples, name, limit=MODEST)

@@ -13,24 +13,28 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.lazy_arrays import is_lazy
 from certimetric.constraints.class_scatter import ClassScatter
+from certimetric.constraints.preprocessors import check_preprocessor
 from certimetric.constraints.scatter import PairScatter
+from certimetric.constraints.tuples import Tuples, check_pair_labels
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
-from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.tuple_learner import PairLearner
 
 
-class ScatterLearner(MahalanobisLearner):
+class ScatterLearner(PairLearner):
     """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
 
     From labels no pair is drawn: *all* pairs count, and sizes, means and scatters of the classes determine their sum.
     So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an
-    iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. What else the learner does
-    (the confusion stage of :class:`AML` too) takes place on those d×d sums, after the last row was read.
+    iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. Dask arrays are summed up
+    block by block on their scheduler and never gathered: blocks along the features are joined, a block of rows has to
+    fit into the memory of a worker, and y is cut into the same blocks of rows. What else the learner does (the
+    confusion stage of :class:`AML` too) takes place on those d×d sums, after the last row was read.
 
     Attributes
     ----------
@@ -42,27 +46,8 @@ class ScatterLearner(MahalanobisLearner):
     _scatter: PairScatter
     _axes: Array | None
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
-        """Learn from *all* pairs of a labelled sample: no pair is drawn at random, and none is formed.
-
-        Parameters
-        ----------
-        X : array-like or Dask array of shape (n, d)
-            A Dask array is summed up block by block on its scheduler, and never gathered. Blocks along the features are
-            joined; a block of rows, with all features, has to fit into the memory of a worker.
-        y : array-like or Dask array of shape (n,)
-            Class labels. Beside a Dask X, it is cut into the same blocks of rows.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            On NaN or infinity, a single class, no two instances of one class, or Dask arrays of unknown length.
-        """
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> Any:
+        """*All* pairs of the sample count: no pair is drawn at random, and none is formed."""
         if is_lazy(X):
             if y is None:
                 raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
@@ -72,6 +57,10 @@ class ScatterLearner(MahalanobisLearner):
         X, codes = self._validate_labelled(X, y)
         coordinates = Coordinates.of(X, rescale=False)
         return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes), coordinates.axes)
+
+    def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:
+        assert y is not None
+        return self._fit_scatter(PairScatter.from_tuples(tuples, y))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_chunks(self, chunks: Iterable[tuple[ArrayLike, ArrayLike]]) -> Any:
@@ -110,21 +99,15 @@ class ScatterLearner(MahalanobisLearner):
         return self._fit_classes(scatter_of_chunks(chunks, check))
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> Any:
-        """Learn from pairs, shape (n, 2, d), labelled +1 (similar) or −1 (dissimilar), shape (n,)."""
-        pairs, y = self._validate_pairs(pairs, y)
-        self.n_samples_fit_ = 2 * len(pairs)
-        return self._fit_scatter(PairScatter.from_pairs(pairs, y))
-
-    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> Any:
         """Learn from further pairs besides all seen before, as if all had come at once.
 
         While only one kind of pairs has been seen, they are counted and the metric is not there yet.
         """
         first = not hasattr(self, "_scatter")
-        pairs, y = self._validate_pairs(pairs, y, reset=first)
-        scatter = PairScatter.from_pairs(pairs, y)
+        given = Tuples.of(pairs, 2, check_preprocessor(self.preprocessor))
+        self._check_width(given.n_features, reset=first)
+        scatter = PairScatter.from_tuples(given, check_pair_labels(y, len(given)))
         if not first:
             scatter = self.scatter_ + scatter
         self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
@@ -204,6 +187,9 @@ class GMML(ScatterLearner):
         Place on the geodesic from S⁻¹ (0) to D (1).
     reg : float, default=0.01
         Ridge on both scatters, as a fraction of their mean eigenvalue.
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
+        tuples then takes indicators, so that tuples are indices and no point is copied.
 
     Attributes
     ----------
@@ -230,11 +216,13 @@ class GMML(ScatterLearner):
     _parameter_constraints = {
         "t": [Interval(Real, 0, 1, closed="both")],
         "reg": [Interval(Real, 0, None, closed="left")],
+        "preprocessor": ["array-like", callable, None],
     }
 
-    def __init__(self, t: float = 0.5, *, reg: float = 0.01):
+    def __init__(self, t: float = 0.5, *, reg: float = 0.01, preprocessor: Any = None):
         self.t = t
         self.reg = reg
+        self.preprocessor = preprocessor
 
     def _solve(self, S: Array, D: Array) -> Array:
         self._set_converged(True)

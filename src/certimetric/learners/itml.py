@@ -8,17 +8,17 @@ from typing import Any
 import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.pairs import random_pairs
+from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_spd, factor_psd, inverse
-from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged
+from certimetric.learners.tuple_learner import PairLearner
 from certimetric.objectives.pairs import pair_squared_distances
 
 _BOUND_PERCENTILES = (5, 95)
@@ -27,7 +27,7 @@ _LARGEST_DRAW = 15_000  # of pairs of a kind by default: the 20 c² of the paper
 _SMALLEST = 1e-290  # squared distances below have no finite inverse to work with
 
 
-class ITML(MahalanobisLearner):
+class ITML(PairLearner):
     """Information-theoretic metric learning: similar pairs within an upper bound, dissimilar ones beyond a lower bound.
 
     Minimises the LogDet divergence between M and a prior M₀, ::
@@ -57,6 +57,9 @@ class ITML(MahalanobisLearner):
         Stop when the objective lies at most this fraction above its minimum, which the multipliers bound from below: a
         fraction that depends neither on the number of pairs nor on units. 0.02 takes some 5 to 250 sweeps; bounds that
         conflict at a high ``gamma`` may take all of ``max_iter``.
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
+        tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
         Draws of pairs.
     verbose : bool, default=False
@@ -99,6 +102,7 @@ class ITML(MahalanobisLearner):
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -112,6 +116,7 @@ class ITML(MahalanobisLearner):
         n_constraints: int | None = None,
         max_iter: int = 1000,
         tol: float = 0.02,
+        preprocessor: Any = None,
         random_state: Any = None,
         verbose: bool = False,
     ):
@@ -121,43 +126,22 @@ class ITML(MahalanobisLearner):
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
+        self.preprocessor = preprocessor
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> ITML:
-        """Learn from random pairs of a labelled sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-        y : array-like of shape (n,)
-            Class labels.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            On NaN or infinity, a single class, or unusable ``bounds`` or ``prior``.
-        """
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
         draws = self.n_constraints or min(20 * len(self.classes_) ** 2, _LARGEST_DRAW)
         pairs, labels = random_pairs(codes, draws, rng)
-        return self._project(coordinates, pairs, labels, rng)
+        self._project(coordinates, pairs, labels, rng)
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit_pairs(self, pairs: ArrayLike, y: ArrayLike) -> ITML:
-        """Learn from pairs, shape (n, 2, d), labelled +1 (similar) or −1 (dissimilar), shape (n,), in this order."""
-        pairs, y = self._validate_pairs(pairs, y)
-        self.n_samples_fit_ = 2 * len(pairs)
-        coordinates = self._coordinates(pairs.reshape(-1, pairs.shape[2]))
-        rows = np.arange(2 * len(pairs)).reshape(-1, 2)
-        return self._project(coordinates, rows, y, check_random_state(self.random_state))
+    def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
+        assert y is not None
+        coordinates = self._coordinates(tuples.points)
+        self._project(coordinates, tuples.index, y, check_random_state(self.random_state))
 
     def _coordinates(self, X: Array) -> Coordinates:
         """A prior that is a matrix ties the span of the instances to the rest: nothing is reduced under it."""

@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
+from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.learners.tuple_learner import TripletLearner
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 
-class LMNN(MahalanobisLearner):
+class LMNN(TripletLearner):
     """Large margin nearest neighbours: pull target neighbours close, push impostors out of their margin.
 
     Minimises over L, with ``M = LᵀL``, ::
@@ -31,7 +32,12 @@ class LMNN(MahalanobisLearner):
 
     over target neighbours j of i and *all* instances l of another class: the active impostors are searched again as
     the metric moves, and the recorded objective is the true one. With a :class:`PerturbationLoss` the adversarial
-    margins of the nearest triplets are enlarged besides.
+    margins of the nearest triplets are enlarged besides. Of given triplets (instance, target neighbour, impostor) the
+    pull takes the targets, and the hinge the triplets themselves.
+
+    Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
+    deviations lies below 0.1 or above √10, the margin (and ``weight`` of the perturbation loss) are
+    meant for the features divided by the power of ten nearest to it.
 
     Parameters
     ----------
@@ -49,6 +55,9 @@ class LMNN(MahalanobisLearner):
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
+        tuples then takes indicators, so that tuples are indices and no point is copied.
     n_jobs : int, default=None
         Threads that search for impostors; None for 1, −1 for all cores.
     verbose : bool, default=False
@@ -93,6 +102,7 @@ class LMNN(MahalanobisLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "preprocessor": ["array-like", callable, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -107,6 +117,7 @@ class LMNN(MahalanobisLearner):
         max_iter: int = 200,
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
+        preprocessor: Any = None,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
@@ -117,31 +128,11 @@ class LMNN(MahalanobisLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.preprocessor = preprocessor
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> LMNN:
-        """Learn the metric from labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Features of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
-            deviations lies below 0.1 or above √10, the margin (and ``weight`` of the perturbation loss) are meant for
-            the features divided by the power of ten nearest to it.
-        y : array-like of shape (n,)
-            Class labels.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            On NaN or infinity, a single class, or more target neighbours than instances.
-        """
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
         if self.n_neighbors >= len(X):
             raise ValueError(f"n_neighbors must be less than the number of instances, {len(X)}, got {self.n_neighbors}")
@@ -157,31 +148,21 @@ class LMNN(MahalanobisLearner):
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE)
                 terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
-            return self._minimize(coordinates, terms)
+            self._minimize(coordinates, terms)
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit_triplets(self, triplets: ArrayLike) -> LMNN:
-        """Learn the metric from given triplets: pull over their targets, hinge over the triplets themselves.
-
-        Parameters
-        ----------
-        triplets : array-like of shape (n, 3, d)
-            Instance, target neighbour, impostor.
-
-        Returns
-        -------
-        self
-        """
-        X, index = self._validate_triplets(triplets)
+    def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
+        """Pull over the targets, and hinge over the triplets themselves."""
+        tuples = tuples.distinct()
+        index = tuples.index
         targets = np.unique(index[:, :2], axis=0)
         # The same balance as with labels: the push counts once a target, not once a triplet.
         push = self.push_weight * len(index) / len(targets)
         terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
-        coordinates = self._coordinates(X)
+        coordinates = self._coordinates(tuples.points)
         if self.perturbation is not None:
             terms.append(coordinates.loss(self.perturbation).bind(coordinates.X, index))
         with limited_threads(coordinates.X.shape[1]):
-            return self._minimize(coordinates, terms)
+            self._minimize(coordinates, terms)
 
     def _coordinates(self, X: Array) -> Coordinates:
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True)

@@ -10,18 +10,19 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, minimize
-from sklearn.base import _fit_context
 from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import class_members, nearest_triplets
+from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import limited_threads, nearest_neighbors
 from certimetric.geometry.spd import factor_psd
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import print_progress, solution_of
+from certimetric.learners.tuple_learner import TripletLearner
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
@@ -29,14 +30,20 @@ from certimetric.objectives.triplet_margin import TripletMarginLoss
 _NEIGHBORHOODS = (10, 20, 50)  # instances per class that a local discriminant sees
 
 
-class SCML(MahalanobisLearner):
+class SCML(TripletLearner):
     """Sparse compositional metric learning: ``M = Σ_b w_b z_b z_bᵀ`` with weights w ≥ 0, many of them 0.
 
     The basis holds discriminant directions of local neighbourhoods. The weights minimise ::
 
         mean over triplets of [1 + d²(x_i, x_j) − d²(x_i, x_l)]_+  +  l1 · Σ_b w_b
 
-    which is convex in w, by a deterministic bound-constrained quasi-Newton method.
+    which is convex in w, by a deterministic bound-constrained quasi-Newton method. Triplets are made of the 3 nearest
+    target neighbours and the 10 nearest impostors of every instance. Of given triplets the basis holds directions to
+    impostors, whitened by the scatter of the target pairs.
+
+    Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
+    deviations lies below 0.1 or above √10, the margin and ``l1`` are
+    meant for the features divided by the power of ten nearest to it.
 
     Parameters
     ----------
@@ -51,6 +58,9 @@ class SCML(MahalanobisLearner):
         Stop when a step lowers the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of the same triplets.
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
+        tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
         Places of the neighbourhoods.
     verbose : bool, default=False
@@ -93,6 +103,7 @@ class SCML(MahalanobisLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -105,6 +116,7 @@ class SCML(MahalanobisLearner):
         max_iter: int = 200,
         tol: float = 1e-5,
         perturbation: TripletMarginLoss | None = None,
+        preprocessor: Any = None,
         random_state: Any = None,
         verbose: bool = False,
     ):
@@ -113,23 +125,11 @@ class SCML(MahalanobisLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.preprocessor = preprocessor
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> SCML:
-        """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
-
-        Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, the margin of
-        1 and ``l1`` are meant for the features divided by the power of ten nearest to it.
-
-        Triplets are made of the 3 nearest target neighbours and the 10 nearest impostors of every instance.
-
-        Raises
-        ------
-        ValueError
-            On NaN or infinity, or a single class.
-        """
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
         rng = check_random_state(self.random_state)
         coordinates = Coordinates.of(X, rescale=True)
@@ -137,22 +137,17 @@ class SCML(MahalanobisLearner):
         with limited_threads(X.shape[1]):
             triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
             basis = local_discriminants(X, codes, self._basis_size(X.shape[1]), rng)
-            return self._minimize(coordinates, triplets, basis)
+            self._minimize(coordinates, triplets, basis)
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit_triplets(self, triplets: ArrayLike) -> SCML:
-        """Learn the metric from given triplets (instance, target neighbour, impostor), shape (n, 3, d).
-
-        Without labels there are no discriminants: the basis holds directions to impostors, whitened by the scatter
-        of the target pairs.
-        """
-        X, index = self._validate_triplets(triplets)
+    def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
+        """Without labels there are no discriminants: the basis is directions to impostors, whitened by targets."""
+        tuples = tuples.distinct()
         rng = check_random_state(self.random_state)
-        coordinates = Coordinates.of(X, rescale=True)
+        coordinates = Coordinates.of(tuples.points, rescale=True)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            basis = triplet_directions(X, index, self._basis_size(X.shape[1]), rng)
-            return self._minimize(coordinates, index, basis)
+            basis = triplet_directions(X, tuples.index, self._basis_size(X.shape[1]), rng)
+            self._minimize(coordinates, tuples.index, basis)
 
     def _basis_size(self, d: int) -> int:
         return self.n_basis or int(np.clip(10 * d, 100, 1000))
