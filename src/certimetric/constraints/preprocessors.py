@@ -42,7 +42,8 @@ def check_preprocessor(preprocessor: Any) -> Callable[[NDArray[Any]], Any] | Non
         raise ValueError(f"preprocessor must be None, an array of points, or a callable, got {told}")
     rows: Array = check_array(preprocessor, dtype=np.float64, ensure_all_finite=False, input_name="preprocessor")
     if not np.isfinite(rows).all():
-        raise ValueError("preprocessor must be finite: some of its points have NaN or infinity")
+        wrong = rows[~np.isfinite(rows)][0]
+        raise ValueError(f"preprocessor must be finite, got {wrong} among its points")
     return lambda indicators: _rows(rows, indicators)
 
 
