@@ -18,7 +18,20 @@ if TYPE_CHECKING:
         minimal_perturbation,
     )
     from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import AML, ARML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
+    from certimetric.learners import (
+        AML,
+        ARML,
+        GMML,
+        ITML,
+        LFDA,
+        LMNN,
+        NCA,
+        RCA,
+        SCML,
+        Covariance,
+        Euclidean,
+        make_learner,
+    )
     from certimetric.objectives import MarginLoss, PerturbationLoss
 
 from certimetric.base.version import __version__ as __version__
@@ -32,12 +45,14 @@ _HOME = {
     "Euclidean": "learners",
     "GMML": "learners",
     "ITML": "learners",
+    "LFDA": "learners",
     "LMNN": "learners",
     "MahalanobisMetric": "geometry",
     "MarginLoss": "objectives",
     "MinimalPerturbation": "certify",
     "NCA": "learners",
     "PerturbationLoss": "objectives",
+    "RCA": "learners",
     "SCML": "learners",
     "audit": "auditing",
     "certified_radius": "certify",
@@ -63,8 +78,10 @@ __all__ = [
     "ARML",
     "GMML",
     "ITML",
+    "LFDA",
     "LMNN",
     "NCA",
+    "RCA",
     "SCML",
     "AuditResult",
     "CertifiedKNeighborsClassifier",

@@ -5,9 +5,24 @@ from certimetric.learners.arml import ARML
 from certimetric.learners.baselines import Covariance, Euclidean
 from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
+from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.nca import NCA
+from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
 from certimetric.learners.specs import make_learner
 
-__all__ = ["AML", "ARML", "GMML", "ITML", "LMNN", "NCA", "SCML", "Covariance", "Euclidean", "make_learner"]
+__all__ = [
+    "AML",
+    "ARML",
+    "GMML",
+    "ITML",
+    "LFDA",
+    "LMNN",
+    "NCA",
+    "RCA",
+    "SCML",
+    "Covariance",
+    "Euclidean",
+    "make_learner",
+]

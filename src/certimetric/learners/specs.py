@@ -12,8 +12,10 @@ from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.baselines import Covariance, Euclidean
 from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
+from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.nca import NCA
+from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
 from certimetric.objectives.perturbation import PerturbationLoss
 
@@ -27,6 +29,8 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "aml": AML,
     "itml": ITML,
     "arml": ARML,
+    "rca": RCA,
+    "lfda": LFDA,
 }
 PERTURBATION_SUFFIX = "+pl"
 

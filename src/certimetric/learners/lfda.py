@@ -1,0 +1,152 @@
+"""Local Fisher discriminant analysis: classes apart, neighbours inside of each together."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from certimetric.base.arrays import Array
+from certimetric.constraints.neighbors import class_members
+from certimetric.geometry.neighbors import chunk_slices, limited_threads, nearest_neighbors
+from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.gmml import ridged
+
+_MEMORY = 64 * 2**20  # bytes of affinities at a time
+
+
+class LFDA(MahalanobisLearner):
+    """Local Fisher discriminant analysis: the scatters of Fisher's discriminant, of neighbours.
+
+    Two instances i, j of class c have the affinity ``a_ij = exp(−d²(x_i, x_j) / (s_i s_j))``, with s_i the distance of
+    i to its k-th neighbour in the class. With n_c instances in the class and n in all, pairs have the weights ::
+
+        within    a_ij / n_c                 (same class),   0 (others)
+        between   a_ij (1/n − 1/n_c),                      1/n
+
+    and L has the k generalised eigenvectors that make the between scatter largest against the within scatter: far parts
+    of a class need not come together.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Rows of L; None for as many as features.
+    n_neighbors : int, default=None
+        Which neighbour scales affinities; None for 7, or for the last in classes that are smaller.
+    embedding : {"weighted", "orthonormal", "plain"}, default="weighted"
+        Eigenvectors times the roots of their eigenvalues; an orthonormal basis of their span; or as they are.
+    reg : float, default=1e-3
+        Ridge on the within scatter, as a fraction of its mean eigenvalue.
+
+    Attributes
+    ----------
+    components_ : array of shape (k, d)
+        Where there are more features than instances, at most as many rows as their differences span.
+    metric_ : MahalanobisMetric
+    classes_ : array
+    converged_ : bool
+        Always True: there is nothing to iterate.
+
+    Notes
+    -----
+    There is no perturbation loss for it: the quotient of scatters does not change when L is multiplied by anything
+    invertible from the left, so that it has no scale in which an adversarial margin could be weighed against it.
+
+    References
+    ----------
+    Sugiyama (2007), *Dimensionality reduction of multimodal labeled data by local Fisher discriminant analysis*,
+    JMLR 8.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import LFDA
+    >>> X, y = load_iris(return_X_y=True)
+    >>> LFDA(n_components=2).fit(X, y).components_.shape
+    (2, 4)
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
+        "embedding": [StrOptions({"weighted", "orthonormal", "plain"})],
+        "reg": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        n_neighbors: int | None = None,
+        embedding: str = "weighted",
+        reg: float = 1e-3,
+    ):
+        self.n_components = n_components
+        self.n_neighbors = n_neighbors
+        self.embedding = embedding
+        self.reg = reg
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> LFDA:
+        """Learn from X, shape (n, d), and class labels y, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, a single class, or more components than features.
+        """
+        X, codes = self._validate_labelled(X, y)
+        if self.n_components is not None and self.n_components > X.shape[1]:
+            raise ValueError(f"n_components must be at most the number of features, {X.shape[1]}")
+        coordinates = Coordinates.of(X, rescale=False)
+        X = coordinates.X - coordinates.X.mean(axis=0)
+        n, r = X.shape
+        k = min(self.n_components or r, r)
+        with limited_threads(r):
+            within, between = np.zeros((r, r)), X.T @ X
+            for rows in class_members(codes):
+                scatter = local_scatter(X[rows], self.n_neighbors or 7)
+                within += scatter / len(rows)
+                # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
+                centred = X[rows] - X[rows].mean(axis=0)
+                between += scatter / n - scatter / len(rows) - len(rows) * (centred.T @ centred) / n
+            within = ridged(within, self.reg, self.n_features_in_)
+            values, vectors = scipy.linalg.eigh((between + between.T) / 2, within, subset_by_index=(r - k, r - 1))
+        values, L = values[::-1], vectors.T[::-1]
+        if self.embedding == "weighted":
+            L = L * np.sqrt(np.maximum(values, 0.0))[:, None]
+        elif self.embedding == "orthonormal":
+            L = np.linalg.qr(L.T)[0].T
+        self._set_components(coordinates.lift(L))
+        self._set_converged(True, "" if L.any() else "learned nothing: all instances are equal")
+        return self
+
+
+def local_scatter(X: Array, n_neighbors: int) -> Array:
+    """``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ`` of the instances of a class, shape (n, d), by blocks of rows.
+
+    Duplicates of an instance have affinity 0 to everything where their scale is 0: their differences are as well.
+    """
+    n, d = X.shape
+    if n < 2:
+        return np.zeros((d, d))
+    k = min(n_neighbors, n - 1)
+    _, squared = nearest_neighbors(X, X, k, exclude=np.arange(n))
+    scale = np.sqrt(squared[:, -1])
+    total, sums = np.zeros((d, d)), np.zeros(n)
+    sizes = np.square(X).sum(axis=1)
+    for part in chunk_slices(n, 24 * n, _MEMORY):
+        affinity = np.maximum(sizes[part, None] + sizes - 2.0 * X[part] @ X.T, 0.0)
+        product = scale[part, None] * scale
+        np.divide(affinity, product, out=affinity, where=product > 0)
+        np.exp(-affinity, out=affinity)
+        affinity[product <= 0] = 0.0
+        sums[part] = affinity.sum(axis=1)
+        total += X[part].T @ (affinity @ X)
+    scatter: Array = (X.T * sums) @ X - total
+    return (scatter + scatter.T) / 2

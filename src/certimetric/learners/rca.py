@@ -1,0 +1,128 @@
+"""Relevant component analysis: whitening by the scatter inside of chunklets."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import validate_data
+
+from certimetric.base.arrays import Array, Indices
+from certimetric.constraints.neighbors import class_members
+from certimetric.geometry.features import MODEST, check_size
+from certimetric.geometry.neighbors import limited_threads
+from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.gmml import ridged
+
+
+class RCA(MahalanobisLearner):
+    """Relevant component analysis: what varies inside of chunklets is noise, and is whitened.
+
+    A *chunklet* is a set of instances known to be of one class, whichever it is. With C the mean over the instances of
+    all chunklets of ``(x − m)(x − m)ᵀ``, m the mean of its chunklet, ``M = C⁻¹``. With ``n_components``, the directions
+    are kept in which the covariance of all instances of chunklets is largest against C, and C is whitened there.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Rows of L; None for as many as features.
+    reg : float, default=1e-3
+        Ridge on C, as a fraction of its mean eigenvalue: directions in which chunklets do not vary (constant columns,
+        or more features than instances of chunklets) get a large weight, not an infinite one.
+
+    Attributes
+    ----------
+    components_ : array of shape (k, d)
+        Where there are more features than instances, at most as many rows as their differences span.
+    metric_ : MahalanobisMetric
+    n_chunklets_ : int
+        Chunklets of two or more instances: others say nothing.
+    converged_ : bool
+        Always True: there is nothing to iterate.
+
+    References
+    ----------
+    Bar-Hillel, Hertz, Shental, Weinshall (2003), *Learning distance functions using equivalence relations*, ICML.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import RCA
+    >>> X, y = load_iris(return_X_y=True)
+    >>> RCA(n_components=2).fit(X, y).components_.shape
+    (2, 4)
+    """
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "reg": [Interval(Real, 0, None, closed="left")],
+    }
+
+    def __init__(self, n_components: int | None = None, *, reg: float = 1e-3):
+        self.n_components = n_components
+        self.reg = reg
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> RCA:
+        """Learn from chunklets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Chunklet of each instance, −1 for none. Class labels do: every class is a chunklet.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, no chunklet of two instances, or more components than features.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        X = check_size(X, limit=MODEST)
+        self.n_samples_fit_ = len(X)
+        if self.n_components is not None and self.n_components > X.shape[1]:
+            raise ValueError(f"n_components must be at most the number of features, {X.shape[1]}")
+        chunklets, codes = np.unique(y, return_inverse=True)
+        if chunklets.dtype.kind in "iuf" and chunklets[0] < 0:
+            codes = np.where(y < 0, -1, codes)
+        rows = _chunklets(codes.astype(np.int64))
+        if not rows:
+            raise ValueError("y must name at least one chunklet of two or more instances, got none")
+        self.n_chunklets_ = len(rows)
+        coordinates = Coordinates.of(X[np.concatenate(rows)], rescale=False)
+        with limited_threads(coordinates.X.shape[1]):
+            L = self._whiten(coordinates.X, [len(some) for some in rows])
+        self._set_components(coordinates.lift(L))
+        varies = bool((coordinates.X[0] != coordinates.X).any())
+        self._set_converged(True, "" if varies else "learned nothing: all instances of chunklets are equal")
+        return self
+
+    def _whiten(self, X: Array, sizes: list[int]) -> Array:
+        """L for instances in the order of their chunklets."""
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        within = X - np.repeat(np.add.reduceat(X, starts) / np.array(sizes)[:, None], sizes, axis=0)
+        C = ridged(within.T @ within / len(X), self.reg, self.n_features_in_)
+        d = X.shape[1]
+        k = min(self.n_components or d, d)
+        if k == d:
+            values, vectors = scipy.linalg.eigh(C)
+            return (vectors / np.sqrt(values)).T
+        centred = X - X.mean(axis=0)
+        # Generalised eigenvectors v with vᵀ C v = 1 whiten C on their span as they are.
+        _, vectors = scipy.linalg.eigh(centred.T @ centred / len(X), C, subset_by_index=(d - k, d - 1))
+        return vectors.T[::-1]
+
+
+def _chunklets(codes: Indices) -> list[Indices]:
+    """Row numbers of every chunklet of two or more instances."""
+    known = np.flatnonzero(codes >= 0)
+    return [known[rows] for rows in class_members(codes[known]) if len(rows) > 1] if len(known) else []
