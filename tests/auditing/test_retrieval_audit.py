@@ -23,6 +23,7 @@ from certimetric.auditing.retrieval.summary import estimate  # noqa: E402
 from certimetric.datasets.images.files import ImageFiles  # noqa: E402
 from certimetric.deep import APGD, FGSM, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 FIGURES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
 
 
