@@ -6,7 +6,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval  # noqa: E402
@@ -37,9 +36,8 @@ def quantised(images):
 
 
 @pytest.fixture(scope="module")
-def data():
-    X, y = load_digits(n_class=3, return_X_y=True)
-    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
+def data(digits):
+    return digits(3, slice(60))
 
 
 def audited(model, data, **options):

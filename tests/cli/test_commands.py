@@ -16,6 +16,7 @@ from certimetric import AuditResult, CertifiedKNeighborsClassifier, MahalanobisM
 
 FAST = ["--learner", "euclidean", "--learner", "gmml", "--repeats", "2", "--jobs", "1"]
 light = pytest.mark.usefixtures("light_attacks")
+undrawn = pytest.mark.usefixtures("undrawn")
 
 
 def test_audit_of_a_file(run, tmp_path):
@@ -45,6 +46,7 @@ def test_audit_of_a_file(run, tmp_path):
 
 
 @light
+@undrawn
 def test_the_command_line_and_python_agree(run, tmp_path, figures):
     datasets.load("iris").to_frame()[::5].to_csv(tmp_path / "iris.csv", index=False)
     options = ["--noise", "0.5,1", "--noise", "2", "--eps", "0.1,0.2", "--norm", "linf"]
@@ -90,6 +92,8 @@ def judged(tmp_path_factory):
         ("gmml.recall@virginica=0.5", 0),
     ],
 )
+@light
+@undrawn
 def test_fail_under(run, judged, threshold, code):
     outcome = run("audit", "iris", "--fail-under", threshold, "--out", judged, *FAST)
     assert outcome.code == code
@@ -100,6 +104,7 @@ def test_fail_under(run, judged, threshold, code):
 
 
 @light
+@undrawn
 def test_another_audit_gets_a_folder_of_its_own(run, tmp_path):
     (tmp_path / "points.csv").write_text("u,v,class\n" + "".join(f"{i % 5},{i % 7},{'ab'[i % 2]}\n" for i in range(24)))
     quick = ["--learner", "euclidean", "--repeats", "1", "--jobs", "1", "--neighbors", "1"]
@@ -141,6 +146,7 @@ def test_fit_tells_that_a_learner_did_not_converge(run, tmp_path):
 
 
 @light
+@undrawn
 def test_encode(run, tmp_path):
     (tmp_path / "mixed.csv").write_text(
         "size,colour,class\n" + "".join(f"{i % 5},{'rgb'[i % 3]},{'ab'[i % 2]}\n" for i in range(30))
@@ -231,6 +237,8 @@ def test_certify_without_labels(run, wine_files):
 
 
 @light
+@light
+@undrawn
 def test_certify_with_a_metric_of_an_audit(run, wine_files):
     run("audit", "train.csv", "--out", "out", "--learner", "gmml", "--repeats", "1", "--neighbors", "1", "--jobs", "1")
     outcome = run("certify", "out/metrics/gmml-0.safetensors", "train.csv", "queries.csv")
