@@ -124,7 +124,7 @@ def test_limits_are_kept(customers, attack, norm):
     table, y, limits = customers
     norm = make_norm(norm, table.shape[1])
     pipeline = make_pipeline(StandardScaler(), CertifiedKNeighborsClassifier(3)).fit(table[:120], y[:120])
-    rest = table[120:132]
+    rest = table[120:126]
     result = attack(pipeline, rest, threat=ThreatModel(norm, **limits))
     assert result.success.mean() > 0.9
     labels = pipeline.predict(rest)
