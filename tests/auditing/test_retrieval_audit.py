@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from PIL import Image  # noqa: E402
 from scipy.stats import binomtest  # noqa: E402
-from sklearn.datasets import load_digits  # noqa: E402
 from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -23,13 +22,8 @@ from certimetric.auditing.retrieval.summary import estimate  # noqa: E402
 from certimetric.datasets.images.files import ImageFiles  # noqa: E402
 from certimetric.deep import APGD, FGSM, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 FIGURES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
-
-
-def digits(n=60, n_classes=4, skip=0):
-    X, y = load_digits(n_class=n_classes, return_X_y=True)
-    X, y = X[skip : skip + n], y[skip : skip + n]
-    return ImageSet(torch.tensor(X / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y))
 
 
 def network(seed=0, channels=1):
@@ -56,11 +50,6 @@ def project(self, images):
 def quick(models, queries, gallery=None, **options):
     models = models if isinstance(models, dict) else {"model": models}
     return audit_retrieval(models, queries, gallery, **{"eps": [0.05], "n_checked": 0, "attacks": ["fgsm"], **options})
-
-
-@pytest.fixture(scope="module")
-def data():
-    return digits()
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +145,9 @@ def recall_of_pixels(result):
     return result.document["learners"][-1]["clean"]["recall_at_1"]["mean"]
 
 
-def test_a_gallery_of_other_pictures(data):
+def test_a_gallery_of_other_pictures(data, digits):
     """Both sets count their pictures from 0; no query loses an item of the gallery for that."""
-    gallery = digits(50, skip=100)
+    gallery = digits(4, slice(100, 150))
     result = quick(network(), data, gallery)
     nearest = KNeighborsClassifier(1).fit(gallery.images.flatten(1), gallery.labels)
     assert recall_of_pixels(result) == pytest.approx(nearest.score(data.images.flatten(1), data.labels))

@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
@@ -29,12 +28,6 @@ from certimetric.deep import (  # noqa: E402
 )
 from certimetric.report.document import PIXELS  # noqa: E402
 from certimetric.report.retrieval.page import render_retrieval, retrieval_table  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def data():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
 
 
 def models():

@@ -88,8 +88,9 @@ def test_functions_are_certified_by_what_they_give(items, function):
             certify_retrieval(function, items, method=method)
 
 
+@pytest.mark.usefixtures("light_search")
 def test_functions_are_audited(items):
-    options = {"eps": [0.1], "attacks": ["square"], "n_checked": 4}
+    options = {"eps": [0.1], "attacks": ["square"], "n_checked": 4, "n_queries": 8}
     module, function = (audit_retrieval({"m": model}, items, **options).document for model in (nn.Flatten(), as_arrays))
     (expected, _), (found, _) = module["learners"], function["learners"]
     assert (found["clean"], found["attacked"]) == (expected["clean"], expected["attacked"])

@@ -81,7 +81,7 @@ def test_longer_embeddings_than_the_gallery_are_shortened():
 
 
 def test_same_seed_same_certificate_whatever_the_batches():
-    options = {"method": "smoothing", "sigma": SIGMA, "n_samples": 200, "n_selection": 20}
+    options = {"method": "smoothing", "sigma": SIGMA, "n_samples": 80, "n_selection": 20}
     asked = queries()
     one, again = (certify_retrieval(nn.Flatten(), asked, GALLERY, **options) for _ in range(2))
     other = certify_retrieval(nn.Flatten(), asked, GALLERY, **options, seed=1)
