@@ -6,16 +6,12 @@ from certimetric.deep.attacks.carlini_wagner import CarliniWagner
 from certimetric.deep.attacks.gradient import APGD, FGSM, PGD
 from certimetric.deep.attacks.natural_evolution import NESAttack
 from certimetric.deep.attacks.square import SquareAttack
-from certimetric.deep.certify.certificates import (
-    Certified,
-    Certifier,
-    PixelCertifier,
-    RetrievalCertificate,
-    certify_retrieval,
-)
+from certimetric.deep.certify.base import Certified, Certifier, RetrievalCertificate
 from certimetric.deep.certify.interval import IntervalCertifier
 from certimetric.deep.certify.lipschitz import LipschitzCertifier
 from certimetric.deep.certify.lipschitz_constant import lipschitz_constant
+from certimetric.deep.certify.pixels import PixelCertifier
+from certimetric.deep.certify.retrieval import certify_retrieval
 from certimetric.deep.certify.smoothing import SmoothingCertifier
 from certimetric.deep.defenses import (
     AntiCollapseDefense,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.certify.certificates import Certified, Certifier
+from certimetric.deep.certify.base import Certified, Certifier
 from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.embed import ImageSet, device_of

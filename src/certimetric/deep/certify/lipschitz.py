@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.arrays import Array
-from certimetric.deep.certify.certificates import Certified, Certifier, from_embeddings
+from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.certify.lipschitz_constant import (
     LayerBound,
     OnSphere,

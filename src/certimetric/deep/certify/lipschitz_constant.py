@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.deep.certify.operator_norms import convolution_norm, rounding, spectral_norm
 from certimetric.deep.models.callables import Called
 from certimetric.deep.models.freeze import frozen
@@ -249,7 +250,6 @@ def run_with_error(layers: Sequence[nn.Module], bounds: Sequence[LayerBound], x:
 
 # What each kind of layer stretches a difference by. Shapes are those of one sample, before and after the layer.
 Rule = Callable[[Any, tuple[int, ...], tuple[int, ...]], LayerBound]
-_UNIT = 2.0**-53
 
 
 def _array(tensor: Tensor) -> Any:
@@ -281,7 +281,7 @@ def _convolution(layer: nn.Conv2d, before: tuple[int, ...], after: tuple[int, ..
 
 
 def _leaky(layer: nn.LeakyReLU, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
-    return LayerBound(max(1.0, abs(layer.negative_slope)), _UNIT * abs(layer.negative_slope))
+    return LayerBound(max(1.0, abs(layer.negative_slope)), UNIT_ROUNDOFF * abs(layer.negative_slope))
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -331,15 +331,15 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, before: tuple[int, ...],
     if layer.affine:
         scale, shift = scale * np.abs(_array(layer.weight)), shift * np.abs(_array(layer.weight))
         shift = shift + np.abs(_array(layer.bias))
-    constant = float(scale.max()) * (1 + 8 * _UNIT)
+    constant = float(scale.max()) * (1 + 8 * UNIT_ROUNDOFF)
     spread = float(np.linalg.norm(shift)) * math.sqrt(math.prod(before[1:]))
-    return LayerBound(constant, 16 * _UNIT * constant, 16 * _UNIT * spread)
+    return LayerBound(constant, 16 * UNIT_ROUNDOFF * constant, 16 * UNIT_ROUNDOFF * spread)
 
 
 def _standardise(layer: Standardise, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
     constant = _up(1.0 / float(layer.std.abs().min()))
     spread = float((layer.mean / layer.std).abs().max()) * math.sqrt(math.prod(before))
-    return LayerBound(constant, 4 * _UNIT * constant, 4 * _UNIT * spread)
+    return LayerBound(constant, 4 * UNIT_ROUNDOFF * constant, 4 * UNIT_ROUNDOFF * spread)
 
 
 def _unit_ball(layer: UnitBall, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:

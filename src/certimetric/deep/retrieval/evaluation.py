@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.embed import ImageSet
 from certimetric.deep.models.randomness import seeded
@@ -21,7 +22,7 @@ from certimetric.deep.retrieval.index import Index, ObjectiveFactory
 from certimetric.deep.retrieval.reliability import warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, with_own_ids
 
-MODEL, PIXELS = "model", "raw pixels"
+MODEL = "model"  # the row that is compared with raw pixels
 CLEAN, WORST = "clean", "worst case"
 CLUSTERED = 10_000  # items of a gallery that are clustered without being asked for: k-means is dear
 
