@@ -1,9 +1,9 @@
 """The empirical robustness score beside a plain loop over queries, and a whole score with its time and memory.
 
 First the ten figures of some queries, twice with equal settings on the same model: query by query with the loop of
-``tests/deep/retrieval/reference_ers.py``, in the style of published research code, and together. Ratios are of the time that
-passes and of CPU time for each query, and largest differences are told. Then a whole score of the number of queries
-and the gallery that were asked for. Peak memory (Linux) is that of the process in all.
+``tests/deep/retrieval/reference_ers.py``, in the style of published research code, and together. Ratios are of the time
+that passes and of CPU time for each query, and largest differences are told. Then a whole score of the number of
+queries and the gallery that were asked for. Peak memory (Linux) is that of the process in all.
 
 Pictures are MNIST's test part, by its folder in CERTIMETRIC_DATA; without it the digits of scikit-learn at 28 × 28,
 repeated with noise. Weights are random: time does not depend on them.

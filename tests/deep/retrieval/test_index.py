@@ -31,12 +31,13 @@ def brute_force_nearest(queries, ids, gallery, gallery_ids, k):
 
 @pytest.mark.parametrize("memory", [1, 300, 2**24])
 @pytest.mark.parametrize("k", [1, 4, 59])
-def test_nearest_items(memory, k):
+def test_nearest_items(memory, k, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     gallery = torch.randn(60, 5, generator=generator)
     queries = torch.cat([gallery[:20], torch.randn(7, 5, generator=generator)])
     ids = torch.cat([torch.arange(20), torch.arange(100, 107)])
-    found = nearest(queries, ids, gallery, torch.arange(60), k, memory=memory)
+    monkeypatch.setattr("certimetric.deep.ranking.ranks._MEMORY", memory)
+    found = nearest(queries, ids, gallery, torch.arange(60), k)
     assert found.tolist() == brute_force_nearest(queries, ids, gallery, torch.arange(60), k)
 
 

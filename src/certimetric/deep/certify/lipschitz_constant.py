@@ -23,8 +23,9 @@ from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.deep.certify.operator_norms import convolution_norm, rounding, spectral_norm
 from certimetric.deep.models.callables import Called
 from certimetric.deep.models.freeze import frozen
-from certimetric.deep.models.network import EmbeddingNetwork, unit
+from certimetric.deep.models.network import EmbeddingNetwork
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
+from certimetric.deep.ranking.distances import unit
 
 
 @dataclass(frozen=True)

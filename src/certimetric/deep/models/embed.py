@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.models.callables import as_module
 from certimetric.deep.models.freeze import frozen
-from certimetric.deep.ranking.embedding_metric import wide
+from certimetric.deep.ranking.distances import wide
 
 
 class LazyImages(Protocol):
