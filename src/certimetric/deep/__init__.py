@@ -51,8 +51,8 @@ from certimetric.deep.goals.ranking import (
     SemanticsPreservingRank,
     TargetedMismatch,
 )
-from certimetric.deep.models.embed import ImageSet, embed
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import embed, frozen
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.network import EmbeddingNetwork, embedding_model
 from certimetric.deep.models.orthogonal import (
     GroupSort,

@@ -25,7 +25,7 @@ from certimetric.deep import (  # noqa: E402
     empirical_robustness_score,
     evaluate_retrieval,
 )
-from certimetric.deep.models.callables import as_module  # noqa: E402
+from certimetric.deep.models.calling import as_module  # noqa: E402
 from certimetric.deep.ranking.distances import METRICS  # noqa: E402
 from certimetric.deep.retrieval.ranking_evaluation import GOALS  # noqa: E402
 from certimetric.deep.retrieval.robustness_score import BUDGETS, COMPONENTS, make_attack  # noqa: E402

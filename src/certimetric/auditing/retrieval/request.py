@@ -144,8 +144,8 @@ def make_request(
     from torch import nn
 
     from certimetric.deep import ImageSet
-    from certimetric.deep.models.callables import as_module
-    from certimetric.deep.models.embed import labels_by_position
+    from certimetric.deep.models.calling import as_module
+    from certimetric.deep.models.images import labels_by_position
     from certimetric.deep.retrieval.evaluation import with_positive
     from certimetric.deep.retrieval.same_pictures import same_pictures
 

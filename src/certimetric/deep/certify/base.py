@@ -15,7 +15,7 @@ from torch import nn
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import PIXELS
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.retrieval.evaluation import MODEL
 from certimetric.deep.retrieval.same_pictures import apart, exclusion_keys
 from certimetric.geometry.norms import resolve_norm

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from certimetric.deep.certify.base import Certified, Certifier
 from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
-from certimetric.deep.models.embed import ImageSet, device_of
+from certimetric.deep.models.calling import device_of
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
+from certimetric.deep.ranking.distances import by_differences, slices
 from certimetric.deep.retrieval.same_pictures import exclusion_keys
 
 _NEAREST = 4  # own items that an opponent is held against: more hardly certify more
@@ -52,22 +54,20 @@ class IntervalCertifier(Certifier):
 
     @torch.no_grad()
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
-        layers = plain_layers(model)
-        device = device_of(model)
-        images = torch.cat([_features(layers, batch, device) for batch in gallery.batches(batch_size)])
+        layers, device = plain_layers(model), device_of(model)
+        network = nn.Sequential(*layers)
+        items = torch.cat([network(part.tensor().double().to(device)) for part in gallery.batches(batch_size)])
         if layers and isinstance(layers[-1], OnSphere):
             layers = layers[:-1]  # of items of equal length the nearest is the same before scaling
-        own, keys = (part.to(device) for part in exclusion_keys(queries, gallery))
-        comparison = _Comparison(layers, images, gallery.labels.to(device), keys)
-        predictions, radii = [], []
-        for start in range(0, len(queries), batch_size):
-            rows = torch.arange(start, min(start + batch_size, len(queries)))
-            x = queries.select(rows).tensor().double().to(device)
-            opponents = comparison.against(x, own[rows.to(device)])
-            predictions.append(opponents.predicted)
-            radii.append(self._largest(x, opponents))
-        told = np.asarray(torch.cat(predictions).cpu()), np.asarray(torch.cat(radii).cpu())
-        return Certified(*told, np.zeros(len(queries), dtype=bool))
+        keys = exclusion_keys(queries, gallery)[1].to(device)
+        comparison = _Comparison(layers, items, gallery.labels.to(device), keys)
+        found = []
+        for part in queries.batches(batch_size):
+            x = part.tensor().double().to(device)
+            opponents = comparison.against(x, part.keys.to(device))
+            found.append((opponents.predicted, self._largest(x, opponents)))
+        predictions, radii = (np.asarray(torch.cat(column).cpu()) for column in zip(*found))
+        return Certified(predictions, radii, np.zeros(len(queries), dtype=bool))
 
     def _largest(self, x: Tensor, opponents: _Opponents) -> Tensor:
         low, high = torch.zeros(len(x), dtype=torch.double, device=x.device), torch.ones_like(x[:, 0, 0, 0])
@@ -76,13 +76,6 @@ class IntervalCertifier(Certifier):
             holds = opponents.certified(x, middle)
             low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
         return low
-
-
-def _features(layers: Sequence[nn.Module], batch: ImageSet, device: torch.device) -> Tensor:
-    x = batch.tensor().double().to(device)
-    for layer in layers:
-        x = layer(x)
-    return x
 
 
 class _Comparison:
@@ -97,7 +90,7 @@ class _Comparison:
 
     def against(self, x: Tensor, own: Tensor) -> _Opponents:
         """What decides about these queries: their class, its nearest items, and everything else."""
-        distances = torch.cdist(self.decide(self._before(x)), self.items)
+        distances = by_differences(self.decide(nn.Sequential(*self.layers)(x)), self.items)
         alone = self.keys == own[:, None]
         predicted = self.labels[distances.masked_fill(alone, torch.inf).argmin(dim=1)]
         same = (self.labels == predicted[:, None]) & ~alone
@@ -105,11 +98,6 @@ class _Comparison:
         near = distances.masked_fill(~same, torch.inf).topk(k, dim=1, largest=False)
         others = (self.labels != predicted[:, None]) & ~alone
         return _Opponents(self, predicted, others, near.indices, near.values.isfinite())
-
-    def _before(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
     def decide(self, features: Tensor) -> Tensor:
         """Embeddings of features."""
@@ -127,18 +115,14 @@ class _Opponents:
         """Whether no image within ε of each, (b,), is nearer to an item of another class."""
         reach = eps[:, None, None, None] * (1 + 1e-12)
         lower, upper = follow(self.comparison.layers, ((x - reach).clamp_min(0.0), (x + reach).clamp_max(1.0)))
-        step = max(1, _NUMBERS // max(self.comparison.specification.numel(), 1))
-        parts = [
-            self._hold(slice(start, start + step), lower[start : start + step], upper[start : start + step])
-            for start in range(0, len(x), step)
-        ]
-        return torch.cat(parts)
+        step = _NUMBERS // max(self.comparison.specification.numel(), 1)
+        return torch.cat([self._hold(rows, lower[rows], upper[rows]) for rows in slices(len(x), step)])
 
     def _hold(self, rows: slice, lower: Tensor, upper: Tensor) -> Tensor:
         c, near = self.comparison, self.near[rows]
         centre, radius = _centred(lower, upper)
         point = c.decide(centre)
-        squares = torch.cdist(point, c.items, compute_mode="donot_use_mm_for_euclid_dist").pow(2)
+        squares = by_differences(point, c.items).pow(2)
         margin = squares[:, :, None] - squares.gather(1, near)[:, None, :]  # (b, l, j)
         scaled = radius[:, None, :] * c.specification
         own = radius[:, None, :] * c.specification[near]

@@ -19,7 +19,8 @@ from certimetric.deep.certify.lipschitz_constant import (
     total_constant,
 )
 from certimetric.deep.certify.operator_norms import rounding
-from certimetric.deep.models.embed import ImageSet, device_of
+from certimetric.deep.models.calling import device_of
+from certimetric.deep.models.images import ImageSet
 
 
 class LipschitzCertifier(Certifier):

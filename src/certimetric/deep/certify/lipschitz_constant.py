@@ -21,8 +21,7 @@ from torch.nn.utils import parametrize
 
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.deep.certify.operator_norms import convolution_norm, rounding, spectral_norm
-from certimetric.deep.models.callables import Called
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import Called, frozen
 from certimetric.deep.models.network import EmbeddingNetwork
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
 from certimetric.deep.ranking.distances import unit

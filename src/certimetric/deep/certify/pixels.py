@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.images import ImageSet
 
 
 class PixelCertifier(Certifier):

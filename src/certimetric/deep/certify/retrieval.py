@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from certimetric.deep.certify.base import Certified, Certifier, RetrievalCertificate
 from certimetric.deep.certify.pixels import PixelCertifier
 from certimetric.deep.certify.registry import make_certifier
-from certimetric.deep.models.callables import as_module
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.calling import as_module
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.evaluation import with_positive
 from certimetric.deep.retrieval.same_pictures import with_own_ids

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from certimetric.base.arrays import Array
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
-from certimetric.deep.models.embed import ImageSet, check_embeddings
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import check_embeddings, frozen
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.ranks import nearest
 from certimetric.deep.retrieval.index import Index
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.index import Index, ObjectiveFactory
 from certimetric.deep.retrieval.reliability import warn_of_attacks

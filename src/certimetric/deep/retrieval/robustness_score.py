@@ -17,7 +17,7 @@ from certimetric.base.intervals import estimate
 from certimetric.deep.attacks.balls import LinfBall
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.evaluation import with_positive
 from certimetric.deep.retrieval.index import Index
