@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from certimetric.datasets.images.sets import load_images
-from certimetric.deep import ImageSet, Index, RankingEvaluation, embedding_model, empirical_robustness_score
+from certimetric.deep import ImageSet, Index, embedding_model, empirical_robustness_score
+from certimetric.deep.retrieval import RankingEvaluation
 from certimetric.deep.retrieval.ranking_evaluation import GOALS
 from certimetric.deep.retrieval.robustness_score import BUDGETS
 from certimetric.geometry import keep_freed_memory

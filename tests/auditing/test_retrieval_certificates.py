@@ -19,7 +19,6 @@ from certimetric.auditing.retrieval.certificates import check_certificates, futi
 from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
 from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import (  # noqa: E402
-    Certified,
     ImageSet,
     Index,
     LipschitzCertifier,
@@ -27,6 +26,7 @@ from certimetric.deep import (  # noqa: E402
     certify_retrieval,
     embedding_model,
 )
+from certimetric.deep.certify import Certified  # noqa: E402
 from certimetric.report.document import PIXELS  # noqa: E402
 from certimetric.report.retrieval.page import render_retrieval, retrieval_table  # noqa: E402
 

@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval, load_audit  # noqa: E402
-from certimetric.deep import ImageSet, RankingEvaluation, empirical_robustness_score  # noqa: E402
+from certimetric.deep import ImageSet, empirical_robustness_score  # noqa: E402
+from certimetric.deep.retrieval import RankingEvaluation  # noqa: E402
 
 
 @pytest.fixture(scope="module")

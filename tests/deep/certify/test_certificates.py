@@ -12,21 +12,21 @@ from certimetric.deep import (
     APGD,
     PGD,
     CertifiedMarginLoss,
-    EmbeddingNetwork,
     ImageSet,
     Index,
     L2Ball,
     LinfBall,
     LipschitzCertifier,
-    RankingEvaluation,
     certify_retrieval,
     embedding_model,
     lipschitz_constant,
 )
 from certimetric.deep.certify.interval import follow
 from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
+from certimetric.deep.models import EmbeddingNetwork
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
 from certimetric.deep.ranking.ranks import nearest
+from certimetric.deep.retrieval import RankingEvaluation
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_result_tells_what_was_found(gallery, queries):
     sizes = np.linspace(0, 2, 20)
     recall = found.certified_recall(sizes)
     assert (np.diff(recall) <= 0).all() and recall[0] == (found.predictions == found.labels).mean()
-    frame = found.frame()
+    frame = found.to_frame()
     assert list(frame["subject"].unique()) == ["model", "raw pixels"] and len(frame) == 2 * len(queries)
     told = json.loads(found.to_json())
     assert told["radii"] == found.radii.tolist() and told["method"] == "lipschitz" and told["confidence"] is None

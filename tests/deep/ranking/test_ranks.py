@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.deep import relevant_ranks  # noqa: E402
 from certimetric.deep.ranking import ranks as ranking  # noqa: E402
+from certimetric.deep.ranking import relevant_ranks  # noqa: E402
 from certimetric.deep.ranking.ranks import items_ahead, nearest  # noqa: E402
 
 K, N, M = 6, 300, 40

@@ -6,7 +6,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from torch import nn  # noqa: E402
 
-from certimetric.deep import PGD, AwayFromPositive, ImageSet, Index, LinfBall, embed, nearest  # noqa: E402
+from certimetric.deep import PGD, AwayFromPositive, ImageSet, Index, LinfBall, embed  # noqa: E402
+from certimetric.deep.ranking import nearest  # noqa: E402
 from certimetric.deep.retrieval.index import figures  # noqa: E402
 
 ATTACK = PGD(LinfBall(0.1), steps=3)

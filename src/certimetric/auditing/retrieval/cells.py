@@ -19,7 +19,8 @@ from certimetric.base.version import __version__
 if TYPE_CHECKING:
     import torch
 
-    from certimetric.deep import Attack, Certifier, Index
+    from certimetric.deep import Attack, Index
+    from certimetric.deep.certify import Certifier
 
 CELL_SCHEMA = "certimetric.retrieval-cell/1"
 CERTIFICATE_SCHEMA = "certimetric.retrieval-certificate/2"

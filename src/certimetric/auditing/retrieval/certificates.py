@@ -15,7 +15,8 @@ from certimetric.base.arrays import Array
 from certimetric.report.document import PIXELS
 
 if TYPE_CHECKING:
-    from certimetric.deep import Certifier, Index, SmoothingCertifier
+    from certimetric.deep import Index, SmoothingCertifier
+    from certimetric.deep.certify import Certifier
 
 
 CODE, TITLE = "CR112", "Certificates against attacks"
@@ -57,7 +58,8 @@ def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -
 
 def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     """The ways that are tried to certify a model, in this order; none where nothing is asked for."""
-    from certimetric.deep import IntervalCertifier, LipschitzCertifier, PixelCertifier
+    from certimetric.deep import IntervalCertifier, LipschitzCertifier
+    from certimetric.deep.certify import PixelCertifier
 
     if request.certify is None:
         return []

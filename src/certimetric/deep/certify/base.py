@@ -155,7 +155,7 @@ class RetrievalCertificate:
             raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
         return np.asarray((self.correct_radii >= eps[..., None]).mean(axis=-1))
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """One row a query and subject: ``subject`` ("model", "raw pixels"), ``id``, ``label``, ``prediction``, …"""
         parts = []
         for subject, told in ((MODEL, self), (PIXELS, self.pixels)):

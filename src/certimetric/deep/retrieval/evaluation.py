@@ -52,7 +52,7 @@ class RetrievalResult:
     n_queries: int
     n_without_positive: int
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """The rows as a table."""
         return pd.DataFrame(self.rows)
 
@@ -62,7 +62,7 @@ class RetrievalResult:
         return json.dumps(document, allow_nan=False)
 
     def _repr_html_(self) -> str:
-        return self.frame().to_html(float_format="{:.3f}".format, na_rep="")
+        return self.to_frame().to_html(float_format="{:.3f}".format, na_rep="")
 
 
 @seeded(0)

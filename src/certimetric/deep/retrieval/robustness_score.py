@@ -105,7 +105,7 @@ class ERSResult:
     attack: str
     transferred: bool = False
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """A row for each component, then the score and the clean R@1, in %."""
         told = [{key: value for key, value in row.items() if key != "meaning"} for row in self.components]
         for name, row, factor in (("ERS", self.score, 1.0), ("R@1, clean", self.recall_at_1, 100.0)):
@@ -131,7 +131,7 @@ class ERSResult:
         return json.dumps(self.summary(), allow_nan=False)
 
     def _repr_html_(self) -> str:
-        return self.frame().to_html(float_format="{:.3g}".format, na_rep="")
+        return self.to_frame().to_html(float_format="{:.3g}".format, na_rep="")
 
 
 @seeded(0)
