@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_certificate(result, data):
         found = certify_retrieval(models()[name], data)
         told = entry(result, name)["certificate"]
         assert told["method"] == "lipschitz" and told["confidence"] is None
-        assert told["constant"] == pytest.approx(found.certified.constant)
+        assert told["constant"] == pytest.approx(found.constant)
         assert [each["mean"] for each in told["at"]] == pytest.approx(found.certified_recall([0.1, 0.3]).tolist())
         assert told["recall"]["mean"] == pytest.approx(found.certified_recall(0.0))
         assert np.diff(told["curve"]["recall"]).max() <= 0 and told["curve"]["eps"][-1] == 0.3

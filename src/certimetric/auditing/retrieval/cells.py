@@ -89,7 +89,7 @@ class Cells:
         told = {
             "method": made.method,
             "settings": made.settings,
-            "constant": made.certified.constant,
+            "constant": made.constant,
             "confidence": made.confidence,
             "abstained": float(made.abstained.mean()),
             "radii": [as_json(radius) for radius in made.correct_radii.tolist()],

@@ -88,12 +88,14 @@ class Certifier(ABC):
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings().items())})"
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalCertificate:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RetrievalCertificate(Certified):
     """Certified retrieval of a model, query by query.
 
     Parameters
     ----------
+    predictions, radii, abstained, constant
+        As of :class:`Certified`, of the predictions, right or wrong.
     method : str
     norm : {"l2", "linf"}
         Of the perturbation of a query, in pixels from 0 to 1. The gallery is as it is: it is not perturbed.
@@ -101,8 +103,6 @@ class RetrievalCertificate:
         Of the method.
     ids, labels : int array of shape (m,)
         Of the queries.
-    certified : Certified
-        Predictions and radii.
     confidence : float or None
         With which the radius of each query holds; None where it is proven.
     n_without_positive : int
@@ -116,25 +116,9 @@ class RetrievalCertificate:
     settings: dict[str, Any]
     ids: Indices
     labels: Indices
-    certified: Certified
     confidence: float | None
     n_without_positive: int
     pixels: RetrievalCertificate | None = None
-
-    @property
-    def radii(self) -> Array:
-        """Of the predictions, right or wrong."""
-        return self.certified.radii
-
-    @property
-    def predictions(self) -> Indices:
-        """Labels of the first results, or of the majority."""
-        return self.certified.predictions
-
-    @property
-    def abstained(self) -> NDArray[np.bool_]:
-        """Where there is no prediction."""
-        return self.certified.abstained
 
     @property
     def correct_radii(self) -> Array:
@@ -182,7 +166,7 @@ class RetrievalCertificate:
             "norm": self.norm,
             "settings": self.settings,
             "confidence": self.confidence,
-            "constant": self.certified.constant,
+            "constant": self.constant,
             "n_without_positive": self.n_without_positive,
             "ids": self.ids.tolist(),
             "labels": self.labels.tolist(),

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.certify.base import Certified, Certifier
-from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
+from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, OnSphere, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.calling import device_of
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
+from certimetric.deep.models.orthogonal import NormPool2d
 from certimetric.deep.ranking.distances import by_differences, slices
 from certimetric.deep.retrieval.same_pictures import exclusion_keys
 
@@ -149,7 +149,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
     for layer in layers:
         lower, upper = box
         kind, known = type(layer), cast(Any, layer)  # the type itself: a subclass may do anything
-        if kind in _EXACT or (kind is nn.LeakyReLU and known.negative_slope >= 0):
+        if kind in _EXACT or (kind is nn.LeakyReLU and known.negative_slope >= 0):  # a slope rounds, monotonically
             box = layer(lower), layer(upper)
         elif kind is nn.Linear or (kind is nn.Conv2d and known.padding_mode == "zeros"):
             box = _weighted(layer, lower, upper)
@@ -176,17 +176,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
     return box
 
 
-# Monotone, and free of rounding but for one of a slope, which is monotone too.
-_EXACT = (
-    nn.ReLU,
-    nn.MaxPool2d,
-    nn.Flatten,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.PixelUnshuffle,
-    GroupSort,
-)
+_EXACT = (*CONTRACTIONS, nn.MaxPool2d)  # monotone, and free of rounding
 
 
 def _centred(lower: Tensor, upper: Tensor) -> Box:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from certimetric.deep.certify.base import Certified, Certifier, RetrievalCertificate
+from certimetric.deep.certify.base import Certifier, RetrievalCertificate
 from certimetric.deep.certify.pixels import PixelCertifier
 from certimetric.deep.certify.registry import make_certifier
 from certimetric.deep.models.calling import as_module
@@ -73,25 +73,24 @@ def certify_retrieval(
         raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
     if reason := certifier.futile():
         warnings.warn(reason, UserWarning, stacklevel=3)  # beyond the frame of `seeded`
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module):  # layers are read of the Module itself, in the precision that it has
         model = as_module(model)
     items = queries if gallery is None else gallery
     queries = with_own_ids(queries, items)
     chosen = with_positive(queries, items)
     asked = queries.select(chosen.nonzero()[:, 0])
-    n_left = int((~chosen).sum())
-    certified = certifier.certify(model, asked, items, batch_size)
-    pixels = None
-    if with_pixels:
-        baseline = PixelCertifier(certifier.norm)
-        pixels = _told(baseline, asked, baseline.certify(model, asked, items), n_left, None)
-    return _told(certifier, asked, certified, n_left, pixels)
 
+    def certificate(certifier: Certifier, pixels: RetrievalCertificate | None = None) -> RetrievalCertificate:
+        return RetrievalCertificate(
+            **vars(certifier.certify(model, asked, items, batch_size)),
+            method=certifier.name,
+            norm=certifier.norm,
+            settings=certifier.settings(),
+            ids=np.asarray(asked.ids.cpu(), dtype=np.int64),
+            labels=np.asarray(asked.labels.cpu(), dtype=np.int64),
+            confidence=None if certifier.alpha is None else 1.0 - certifier.alpha,
+            n_without_positive=int((~chosen).sum()),
+            pixels=pixels,
+        )
 
-def _told(
-    certifier: Certifier, queries: ImageSet, certified: Certified, n_left: int, pixels: RetrievalCertificate | None
-) -> RetrievalCertificate:
-    ids, labels = (np.asarray(part.cpu(), dtype=np.int64) for part in (queries.ids, queries.labels))
-    confidence = None if certifier.alpha is None else 1.0 - certifier.alpha
-    about = certifier.name, certifier.norm, certifier.settings()
-    return RetrievalCertificate(*about, ids, labels, certified, confidence, n_left, pixels)
+    return certificate(certifier, certificate(PixelCertifier(certifier.norm)) if with_pixels else None)

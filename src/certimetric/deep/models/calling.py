@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,17 +13,15 @@ from torch import Tensor, nn
 from certimetric.deep.models.images import LazyImages, as_pixels, check_images, decoded
 from certimetric.deep.ranking.distances import slices, wide
 
-_GRADIENTS = (
-    "the model is no torch code from its input to its embeddings, so that it has no gradients: give a Module or a "
-    "differentiable function, or use SquareAttack or NESAttack, which need none"
-)
-
 
 class NoGradients(TypeError):
     """Gradients were asked for of a function that has none."""
 
     def __init__(self) -> None:
-        super().__init__(_GRADIENTS)
+        super().__init__(
+            "the model is no torch code from its input to its embeddings, so that it has no gradients: give a Module "
+            "or a differentiable function, or use SquareAttack or NESAttack, which need none"
+        )
 
 
 def as_module(model: Any) -> nn.Module:
@@ -179,6 +178,6 @@ def check_embeddings(embeddings: Tensor, b: int) -> Tensor:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the parameters of a model are; the CPU for a model without any."""
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    """Where the parameters and buffers of a model are; the CPU for a model without any."""
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
