@@ -153,7 +153,7 @@ def items_ahead(
         Each point has one item, in the gallery or not.
     gallery : tensor of shape (n, k)
     gallery_ids : int tensor of shape (n,)
-    apart : int tensor of shape (m, a)
+    apart : int tensor of shape (m, 2)
         Ids that are not counted, such as those of point and item themselves.
     ties : bool
         Count items at equal distance too.
@@ -170,30 +170,24 @@ def items_ahead(
     (tensor([1]), tensor([2]))
     """
     ahead = torch.zeros(len(points), dtype=torch.long, device=points.device)
-    others = torch.zeros_like(ahead)
     centre = _centre(gallery, points)
     for part in slices(len(points), min(_QUERIES, _MEMORY // max(1, 4 * points.shape[1]))):
-        some = points[part]
-        reach = by_differences(some[:, None], items[part, None])[:, 0]
-        wide, squares, share = expanded(some, centre)
-        limits = reach**2 - squares[:, None]
-        for rows, products, item_share in expansions(wide, gallery, centre, _MEMORY):
-            counted = (gallery_ids[rows] != apart[part, :, None]).all(dim=1)
-            error = share[:, None] + item_share
-            sure = products + error < limits
-            unsure = ~sure & (products - error <= limits) & counted
-            ahead[part] += (sure & counted).sum(dim=1)
-            others[part] += counted.sum(dim=1)
-            for row, found in _unsure_pairs(unsure, some, gallery[rows]):
-                nearer = found <= reach[row] if ties else found < reach[row]
-                ahead[part].index_put_((row,), nearer[:, 0].long(), accumulate=True)
-    return ahead, others
+        reach = by_differences(points[part, None], items[part, None])[:, 0]
+        if not ties:  # below a number are those not above the one before it
+            reach = torch.nextafter(reach, torch.full_like(reach, -torch.inf))
+        known = (*apart[part].T, gallery_ids, gallery_ids)
+        ahead[part] = _irrelevant_ahead(points[part], gallery, centre, reach, known)[:, 0]
+    one, other = (_occurrences(ids, gallery_ids)[2] for ids in apart.T)
+    return ahead, len(gallery) - one - torch.where(apart[:, 0] == apart[:, 1], 0, other)
 
 
 def _irrelevant_ahead(
     queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...]
 ) -> Tensor:
-    """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther."""
+    """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther.
+
+    Known are labels and ids of queries and gallery: irrelevant is an item that has neither those of the query.
+    """
     r = relevant.shape[1]
     labels, ids, gallery_labels, gallery_ids = known
     wide, squares, share = expanded(queries, centre)
