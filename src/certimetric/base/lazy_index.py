@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -18,7 +19,7 @@ def lazy_index(
         Its name.
     homes : mapping of str to str
         Names that it offers, with spaces between them, by the module inside of it that has them. The first part of a
-        module's name is an attribute too, as it is where modules were imported.
+        module's name is an attribute too, as it is where modules were imported, if only to be offered itself.
 
     Examples
     --------
@@ -36,4 +37,4 @@ def lazy_index(
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return sorted(home), get, lambda: sorted({*home, *inside})
+    return sorted(home), get, lambda: sorted({*vars(sys.modules[package]), *home, *inside})
