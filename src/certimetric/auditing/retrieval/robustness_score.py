@@ -37,7 +37,7 @@ def robustness_score(
     cells: Cells,
     advance: Callable[[bool], None],
 ) -> dict[str, Any]:
-    """The summary of one model's score, see :class:`certimetric.deep.ERSResult`.
+    """The summary of one model's score, see :class:`certimetric.deep.retrieval.ERSResult`.
 
     Parameters
     ----------
