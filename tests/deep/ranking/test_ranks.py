@@ -143,7 +143,12 @@ def test_ranks_of_many_relevant_items_at_random(monkeypatch):
 def test_accelerators_place_as_processors_do(case, monkeypatch):
     # The path in tensors, which is taken off the CPU, gives the same counts.
     expected = relevant_ranks(*case)
+    queries, _, ids, gallery, _, gallery_ids = case
+    asked = queries, gallery[:M], gallery, gallery_ids, torch.stack([ids, gallery_ids[:M]], dim=1)
+    ahead = [items_ahead(*asked, ties=ties) for ties in (False, True)]
     monkeypatch.setattr(ranking, "_on_processor", lambda tensor: False)
+    for found, ties in zip(ahead, (False, True)):
+        assert all(map(torch.equal, items_ahead(*asked, ties=ties), found))
     monkeypatch.setattr(ranking, "_MEMORY", 3000)
     assert torch.equal(relevant_ranks(*case), expected)
 
