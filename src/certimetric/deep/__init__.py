@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.attacks.gradient import PGD as PGD
     from certimetric.deep.attacks.natural_evolution import NESAttack as NESAttack
     from certimetric.deep.attacks.square import SquareAttack as SquareAttack
-    from certimetric.deep.certify.interval import IntervalCertifier as IntervalCertifier
-    from certimetric.deep.certify.lipschitz import LipschitzCertifier as LipschitzCertifier
+    from certimetric.deep.certify import IntervalCertifier as IntervalCertifier
+    from certimetric.deep.certify import LipschitzCertifier as LipschitzCertifier
+    from certimetric.deep.certify import SmoothingCertifier as SmoothingCertifier
+    from certimetric.deep.certify import certify_retrieval as certify_retrieval
     from certimetric.deep.certify.lipschitz_constant import lipschitz_constant as lipschitz_constant
-    from certimetric.deep.certify.retrieval import certify_retrieval as certify_retrieval
-    from certimetric.deep.certify.smoothing import SmoothingCertifier as SmoothingCertifier
     from certimetric.deep.defenses import AntiCollapseDefense as AntiCollapseDefense
     from certimetric.deep.defenses import BatchDefense as BatchDefense
     from certimetric.deep.defenses import DecoupledDefense as DecoupledDefense
@@ -53,13 +53,13 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.goals.ranking import QueryRank as QueryRank
     from certimetric.deep.goals.ranking import SemanticsPreservingRank as SemanticsPreservingRank
     from certimetric.deep.goals.ranking import TargetedMismatch as TargetedMismatch
-    from certimetric.deep.models.calling import embed as embed
-    from certimetric.deep.models.images import ImageSet as ImageSet
-    from certimetric.deep.models.network import embedding_model as embedding_model
-    from certimetric.deep.retrieval.evaluation import evaluate_retrieval as evaluate_retrieval
-    from certimetric.deep.retrieval.index import Index as Index
-    from certimetric.deep.retrieval.robustness_score import Budget as Budget
-    from certimetric.deep.retrieval.robustness_score import empirical_robustness_score as empirical_robustness_score
+    from certimetric.deep.models import ImageSet as ImageSet
+    from certimetric.deep.models import embed as embed
+    from certimetric.deep.models import embedding_model as embedding_model
+    from certimetric.deep.retrieval import Budget as Budget
+    from certimetric.deep.retrieval import Index as Index
+    from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
+    from certimetric.deep.retrieval import evaluate_retrieval as evaluate_retrieval
     from certimetric.deep.train.augmentation import augmentation as augmentation
     from certimetric.deep.train.margin_loss import CertifiedMarginLoss as CertifiedMarginLoss
     from certimetric.deep.train.sampling import ClassBalancedBatches as ClassBalancedBatches
@@ -74,11 +74,8 @@ __all__, __getattr__, __dir__ = lazy_index(
         "attacks.gradient": "APGD FGSM PGD",
         "attacks.natural_evolution": "NESAttack",
         "attacks.square": "SquareAttack",
-        "certify.interval": "IntervalCertifier",
-        "certify.lipschitz": "LipschitzCertifier",
+        "certify": "IntervalCertifier LipschitzCertifier SmoothingCertifier certify_retrieval",
         "certify.lipschitz_constant": "lipschitz_constant",
-        "certify.retrieval": "certify_retrieval",
-        "certify.smoothing": "SmoothingCertifier",
         "defenses": "AntiCollapseDefense BatchDefense DecoupledDefense EmbeddingShiftDefense EnsembleDefense "
         "FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
         "SingleStepDefense TradesDefense TupleDefense",
@@ -88,12 +85,8 @@ __all__, __getattr__, __dir__ = lazy_index(
         "TupleLoss",
         "goals.ranking": "CandidateRank GreedyMisranking GreedyTranslocation LearningToMisrank QueryRank "
         "SemanticsPreservingRank TargetedMismatch",
-        "models.calling": "embed",
-        "models.images": "ImageSet",
-        "models.network": "embedding_model",
-        "retrieval.evaluation": "evaluate_retrieval",
-        "retrieval.index": "Index",
-        "retrieval.robustness_score": "Budget empirical_robustness_score",
+        "models": "ImageSet embed embedding_model",
+        "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
         "train.augmentation": "augmentation",
         "train.margin_loss": "CertifiedMarginLoss",
         "train.sampling": "ClassBalancedBatches",
