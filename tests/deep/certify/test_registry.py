@@ -56,6 +56,6 @@ def test_no_attack_beats_a_certificate_of_the_list(name, digits):
         again = certifier_class(name).for_audit(0.5, 1).certify(model, moved, gallery)
         assert not (inside & (again.predictions != found.predictions) & ~again.abstained).any()
     # And an attack that goes much farther does take it away, so that the promise is about something.
-    far = PGD(ball.with_eps(20 * ball.eps), steps=15)
+    far = PGD(ball, steps=15).with_eps(20 * ball.eps)
     moved = queries.with_images(Index(model, gallery).attacked(queries, far).cpu())
     assert (certifier.certify(model, moved, gallery).predictions != found.predictions).any()
