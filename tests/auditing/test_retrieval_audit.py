@@ -68,7 +68,7 @@ def result(data):
 def test_figures_are_those_of_the_evaluation(result, data):
     attacks = [kind(LinfBall(0.02), steps=steps) for kind, steps in ((PGD, 20), (APGD, 50))]
     for learner, model in zip(result.document["learners"], (network(0), network(1))):
-        frame = evaluate_retrieval(model, data, attacks=attacks, with_pixels=False).frame().set_index("attack")
+        frame = evaluate_retrieval(model, data, attacks=attacks, with_pixels=False).to_frame().set_index("attack")
         entry = learner["attacked"][0]
         for name, told in (("clean", learner["clean"]), ("PGD", entry["attacks"]["pgd"]), ("worst case", None)):
             told = entry["worst"] if told is None else told
@@ -180,7 +180,7 @@ def test_ids_and_groups_are_the_word_of_the_user(data):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             attacks = [FGSM(LinfBall(0.05))]
-            frame = evaluate_retrieval(Given(project), queries, gallery, attacks=attacks).frame()
+            frame = evaluate_retrieval(Given(project), queries, gallery, attacks=attacks).to_frame()
         for learner, subject in zip(told, ("model", "raw pixels")):
             clean, attacked = frame[frame["subject"] == subject].to_dict("records")
             for name in ("recall_at_1", "map_at_r"):

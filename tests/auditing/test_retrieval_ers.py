@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval, load_audit  # noqa: E402
-from certimetric.deep import RankingEvaluation, empirical_robustness_score  # noqa: E402
+from certimetric.deep import empirical_robustness_score  # noqa: E402
+from certimetric.deep.retrieval import RankingEvaluation  # noqa: E402
 
 
 def network():

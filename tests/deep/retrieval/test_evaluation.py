@@ -104,7 +104,7 @@ def test_attacks_lower_recall_and_the_worst_case_is_the_worst(digits, network):
     data = ImageSet(images[:150], labels[:150])
     attacks = [FGSM(LinfBall(0.1)), PGD(LinfBall(0.1), steps=8)]
     result = evaluate_retrieval(network, data, attacks=attacks, batch_size=64)
-    table = result.frame().set_index(["subject", "attack"])["recall_at_1"]
+    table = result.to_frame().set_index(["subject", "attack"])["recall_at_1"]
     for subject in ("model", "raw pixels"):
         assert table[subject, "PGD"] <= table[subject, "clean"]
         assert table[subject, "worst case"] <= min(table[subject, "FGSM"], table[subject, "PGD"])
@@ -123,7 +123,7 @@ def test_batches_make_no_difference(digits, network):
     images, labels = digits
     data = ImageSet(images[:80], labels[:80])
     first, second = (
-        evaluate_retrieval(network, data, attacks=[FGSM(L2Ball(0.5))], batch_size=size, with_pixels=False).frame()
+        evaluate_retrieval(network, data, attacks=[FGSM(L2Ball(0.5))], batch_size=size, with_pixels=False).to_frame()
         for size in (80, 17)
     )
     np.testing.assert_allclose(
@@ -253,7 +253,7 @@ def test_labels_of_any_kind_give_the_same_figures(digits, network, kind):
         return evaluate_retrieval(network, queries, ImageSet(images[rows], make(labels[rows]), rows), with_pixels=False)
 
     expected, found = told(lambda y: y), told(LABELS[kind])
-    pd.testing.assert_frame_equal(found.frame(), expected.frame(), rtol=1e-12)
+    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), rtol=1e-12)
     assert found.n_without_positive == expected.n_without_positive > 0
 
 

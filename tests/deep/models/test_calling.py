@@ -58,7 +58,7 @@ def test_functions_without_gradients_are_attacked_by_their_values(items):
     transferred = evaluate_retrieval(
         as_arrays, items, attacks=[PGD(BALL, steps=3)], surrogate=nn.Flatten(), with_pixels=False
     )
-    assert transferred.frame().recall_at_1.iloc[1] < transferred.frame().recall_at_1.iloc[0]
+    assert transferred.to_frame().recall_at_1.iloc[1] < transferred.to_frame().recall_at_1.iloc[0]
 
 
 def test_the_module_of_a_method_is_known(items, network):
@@ -129,5 +129,5 @@ def test_models_in_other_precisions_are_given_pictures_in_theirs(items, network,
     plain = embed(network.eval(), items.images)
     network.to(dtype)
     torch.testing.assert_close(embed(network, items.images).float(), plain, rtol=close, atol=close)
-    found = evaluate_retrieval(network, items, attacks=[PGD(BALL, steps=3)], with_pixels=False).frame()
+    found = evaluate_retrieval(network, items, attacks=[PGD(BALL, steps=3)], with_pixels=False).to_frame()
     assert found.recall_at_1[1] < found.recall_at_1[0]
