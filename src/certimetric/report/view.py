@@ -139,7 +139,7 @@ class View(ABC):
 
     # Figures as frames.
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """A row for each learner and whatever it was measured under; by default that of :meth:`summary`."""
         return self.summary()
 

@@ -236,7 +236,7 @@ class RetrievalView(View):
             ("Seed", str(protocol["seed"])),
         ]
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """A row for each model, attack and ε: R@k, mAP@R and mAP."""
         import pandas as pd
 

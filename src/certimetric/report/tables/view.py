@@ -187,7 +187,7 @@ class TableView(View):
             ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),
         ]
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """A row for each learner and split, with all its figures."""
         import pandas as pd
 
