@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -26,23 +27,24 @@ class Scales(Evidence):
     scope, schema = "toy", SCHEMA
 
     def __init__(self, errors, fail_under=()):
-        self.errors = errors
-        figures = {"exact": False}
-        self.thresholds = [parse_threshold(text, list(errors), figures=figures) for text in fail_under]
+        thresholds = [parse_threshold(text, list(errors), figures={"exact": False}) for text in fail_under]
+        super().__init__(SimpleNamespace(errors=errors, thresholds=thresholds))
 
     def options(self):
-        return {"errors": self.errors}
+        return {"errors": self.request.errors}
 
     def command(self):
-        return f"weigh({self.errors})"
+        return f"weigh({self.request.errors})"
 
     def gather(self, folder, counting):
-        learners = [{"spec": name, "label": name.title(), "exact": 1 - error} for name, error in self.errors.items()]
+        learners = [
+            {"spec": name, "label": name.title(), "exact": 1 - error} for name, error in self.request.errors.items()
+        ]
         computed = {"computed": len(learners), "reused": 0, "failed": 0}
-        return Gathered({"name": "flour"}, {}, learners, self.errors, computed)
+        return Gathered({"name": "flour"}, {}, learners, self.request.errors, computed)
 
     def recommend(self, found):
-        return min(range(len(found.learners)), key=lambda i: self.errors[found.learners[i]["spec"]])
+        return min(range(len(found.learners)), key=lambda i: self.request.errors[found.learners[i]["spec"]])
 
     def observe(self, found, threshold, position):
         return found.learners[position]["exact"]
@@ -75,7 +77,9 @@ def toy(monkeypatch):
 
 
 def test_a_kind_of_audit_is_evidence_and_a_view(toy, tmp_path):
-    result = run(toy({"spring": 0.1, "beam": 0.02}, ["exact=0.9", "spring.exact=0.95"]), out=tmp_path, title="My scales")
+    result = run(
+        toy({"spring": 0.1, "beam": 0.02}, ["exact=0.9", "spring.exact=0.95"]), out=tmp_path, title="My scales"
+    )
     verdict = result.document["verdict"]
     assert (result.status, verdict["recommended"]) == ("FAIL", "beam")
     assert verdict["sentence"] == "Beam is the most exact; 1 threshold of 2 missed: spring.exact>=0.95."

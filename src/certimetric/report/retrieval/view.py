@@ -202,11 +202,9 @@ class RetrievalView(View):
         return str(self.document["protocol"]["units"]) == "pixels"
 
     def compare(self) -> list[Column]:
-        """The columns of the comparison."""
         return comparison(self.document)
 
     def spread(self) -> dict[str, Any]:
-        """The same as of every view, and whether it is about pictures."""
         return super().spread() | {"pixels": self.of_pixels}
 
     def lede(self) -> list[str]:

@@ -152,11 +152,9 @@ class TableView(View):
     )
 
     def compare(self) -> list[Column]:
-        """The columns of the comparison."""
         return comparison(self.document)
 
     def last_row(self) -> dict[str, Any] | None:
-        """What always answering the most frequent class gives."""
         return baseline_row(self.document, self.columns)
 
     def trouble(self, learner: Mapping[str, Any]) -> str:
