@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -58,7 +59,8 @@ class ScalesView(View):
 
     schema, noun, corner = SCHEMA, "scale", "Scale"
 
-    def compare(self):
+    @cached_property
+    def columns(self):
         return [make_column([{"mean": each["exact"]} for each in self.learners], "exact", "Exact", "", "%", "higher")]
 
 
