@@ -13,12 +13,12 @@ pytest.importorskip(
 )
 
 from certimetric import deep
+from certimetric.base.wording import PIXELS
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
 from certimetric.bench.suites import defenses, find_suite, load_suite
 from certimetric.report.bench.page import bench_svgs, render_bench
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Record
 from certimetric.training.defenses import DEFENSES as KINDS
 from certimetric.training.defenses import EnsembleSection

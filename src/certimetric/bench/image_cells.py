@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.base.wording import PIXELS
 from certimetric.bench.image_sets import NamedImages, digest, load_sides
 from certimetric.datasets.images.sets import Images
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell
 from certimetric.training.config import TrainingConfig
 from certimetric.training.defenses import EnsembleSection

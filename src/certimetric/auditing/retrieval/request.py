@@ -11,8 +11,9 @@ import numpy as np
 
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
+from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
-from certimetric.report.document import PIXELS, printable
+from certimetric.report.document import printable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

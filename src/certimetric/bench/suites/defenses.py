@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.base.wording import PIXELS
 from certimetric.bench.comparison import failures_table, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, asked, attack, scores, settings, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT, NamedImages
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell, Record
 
 if TYPE_CHECKING:
