@@ -22,7 +22,8 @@ from certimetric.deep import (  # noqa: E402
     TupleDefense,
 )
 from certimetric.deep.defenses.loss_support import UNUSABLE, WITHOUT_TUPLES  # noqa: E402
-from certimetric.training.config import TrainingConfig, component_parameters  # noqa: E402
+from certimetric.training import TrainingConfig  # noqa: E402
+from certimetric.training.sections import component_parameters  # noqa: E402
 
 ALL = sorted(name for name in dir(losses) if inspect.isclass(getattr(losses, name)))
 ATTACK = PGD(LinfBall(0.1), steps=1)
