@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 pytest.importorskip("lightning", reason="the extra 'deep' has lightning")
 
 from certimetric.training import TrainingConfig, train  # noqa: E402
-from certimetric.training.folder import read_run  # noqa: E402
+from certimetric.training.run import read_run  # noqa: E402
 
 
 def config(loggers, epochs=2):

@@ -24,8 +24,8 @@ from certimetric.deep import (  # noqa: E402
     embed,
 )
 from certimetric.training import TrainingConfig, load_run, train  # noqa: E402
-from certimetric.training.folder import read_run  # noqa: E402
 from certimetric.training.parts import make_defense  # noqa: E402
+from certimetric.training.run import read_run  # noqa: E402
 
 
 def config(**sections):
@@ -96,7 +96,7 @@ def test_a_loaded_run_embeds_as_the_trained_model(finished, images, monkeypatch)
     kept = {}
     from certimetric.training import run as training_run
 
-    monkeypatch.setattr(training_run, "save_model", lambda model, path: kept.update(model=model))
+    monkeypatch.setattr(training_run, "_save_model", lambda model, path: kept.update(model=model))
     train(config(), folder.parent / "again")
     model, told = load_run(folder)
     assert told == run

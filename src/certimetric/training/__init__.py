@@ -1,7 +1,6 @@
 """Training by a configuration file, with resumption; runs that are kept on disk and read again."""
 
 from certimetric.training.config import TrainingConfig
-from certimetric.training.folder import load_run
-from certimetric.training.run import train
+from certimetric.training.run import load_run, train
 
 __all__ = ["TrainingConfig", "load_run", "train"]

@@ -173,7 +173,7 @@ def read_section(
     values = {}
     for key, value in given.items():
         if key not in keys:
-            faults.of(section, key, f"[{section}] has no key {key!r}{did_you_mean(key, sorted(keys))}{of}")
+            faults.append(f"[{section}] has no key {key!r}{did_you_mean(key, sorted(keys))}{of}")
             continue
         try:
             values[key] = convert(keys[key].hint, value)

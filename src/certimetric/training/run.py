@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from certimetric.base.files import write_atomically
 from certimetric.base.threads import threads_for_pictures
+from certimetric.base.version import __version__
 from certimetric.datasets.images.sets import Images
 from certimetric.training import sections
-from certimetric.training.config import TrainingConfig
-from certimetric.training.evaluation import Evaluation
-from certimetric.training.folder import MODEL_FILE, begin_run, load_run, save_model, write_run
-from certimetric.training.parts import make_component, make_defense, make_loader, make_model, make_trainer
+from certimetric.training.config import RUN_FILE, TrainingConfig
+from certimetric.training.parts import CHECKPOINTS, make_component, make_defense, make_loader, make_model, make_trainer
+from certimetric.training.sections import Evaluation
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from certimetric.deep import RobustTrainer
+
+SCHEMA = "certimetric.run/1"
+MODEL_FILE = "model.safetensors"
+_KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
+# What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
+# of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
+_MAY_CHANGE = {("training", "epochs"), ("training", "workers"), ("training", "loggers"), ("data", "root")}
 
 Tell = Callable[[str], Any]
 
@@ -59,7 +71,7 @@ def train(
     from certimetric.deep.models.randomness import seeded
 
     folder = Path(folder)
-    run = begin_run(config, folder, resume)
+    run = _begin(config, folder, resume)
     evaluation: Evaluation = sections.evaluation()(config.evaluation)
     sides = _load_sides(config, evaluation.sides, root, tell)
     data = sides["train"]
@@ -96,10 +108,76 @@ def train(
         epochs = len(run["history"])
         if evaluation.is_due(epochs, config.training.epochs) and epochs not in (e["epoch"] for e in run["evaluations"]):
             watch.judge(trainer)  # the run was interrupted in its last evaluation
-        save_model(trainer.trained, folder / MODEL_FILE)
+        _save_model(trainer.trained, folder / MODEL_FILE)
         run["finished"] = True
-        write_run(run, folder)
+        _write(run, folder)
     return run
+
+
+def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
+    """The model of a run, in evaluation mode, and what ``run.json`` says.
+
+    A run that is not finished gives the model of its last checkpoint. Nothing in the files is run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no run, or one without a finished epoch.
+    ValueError
+        If a file is damaged.
+    """
+    from safetensors.torch import load_file
+
+    from certimetric.deep import load_checkpoint
+
+    folder = Path(folder)
+    run = read_run(folder)
+    config = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
+    if run["finished"] and (folder / MODEL_FILE).exists():
+        try:
+            tensors = load_file(folder / MODEL_FILE)
+        except Exception as error:
+            raise ValueError(f"{str(folder / MODEL_FILE)!r} cannot be read: {error}") from None
+    else:
+        found = load_checkpoint(folder / CHECKPOINTS)
+        if found is None:
+            raise FileNotFoundError(f"the run in {str(folder)!r} has no finished epoch yet")
+        prefix = "ema." if config.training.ema is not None else "model."
+        tensors = {key.removeprefix(prefix): value for key, value in found[1].items() if key.startswith(prefix)}
+    model = make_model(config, run["data"]["image_shape"][0], pretrained=False)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"the weights in {str(folder)!r} are not of the model it names: {reason}") from None
+    return model.eval(), run
+
+
+def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What ``run.json`` of a folder says.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged.
+    """
+    file = Path(folder) / RUN_FILE
+    if not file.exists():
+        raise FileNotFoundError(f"there is no training run in {str(folder)!r}: it has no {RUN_FILE}")
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        if run["schema"] != SCHEMA:
+            raise ValueError(f"schema {run['schema']!r}")
+        if missing := sorted(_KEYS - run.keys()):
+            raise ValueError(f"it has no {missing[0]!r}")
+        if not isinstance(run["config"], dict) or not int(run["data"]["image_shape"][0]):
+            raise ValueError("its configuration or its data are damaged")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{str(file)!r} is not the file of a run: {reason}") from None
+    return dict(run)
 
 
 def _load_sides(config: TrainingConfig, sides: Sequence[str], root: Any, tell: Tell | None) -> dict[str, Images]:
@@ -111,20 +189,58 @@ def _load_sides(config: TrainingConfig, sides: Sequence[str], root: Any, tell: T
     return loaded
 
 
+def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]:
+    """What is known of the run so far; an error where the folder holds one that is not to be continued."""
+    import torch
+
+    told = config.to_mapping()
+    if (folder / RUN_FILE).exists():
+        if not resume:
+            raise FileExistsError(f"{str(folder)!r} holds a run already: resume it, or choose another folder")
+        run = read_run(folder)
+        before = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
+        if changed := _changes(before.to_mapping(), told):
+            raise ValueError(f"the run in {str(folder)!r} was begun with another configuration: {changed[0]}")
+        return run | {"config": told, "finished": False}
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "schema": SCHEMA,
+        "config": told,
+        "versions": {"certimetric": __version__, "torch": str(torch.__version__)},
+        "finished": False,
+        "history": [],
+        "evaluations": [],
+        "seconds": 0.0,
+    }
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Keys whose values differ, but for those that may."""
+    # A cosine schedule is as long as the run: with more epochs the first ones would have been others.
+    cosine = now["training"]["schedule"] == "cosine"
+    may_change = _MAY_CHANGE - {("training", "epochs")} if cosine else _MAY_CHANGE
+    found = []
+    for section in sorted(before.keys() | now.keys()):
+        if section == "evaluation":
+            continue
+        old, new = before.get(section, {}), now.get(section, {})
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key) and (section, key) not in may_change:
+                found.append(f"{key} in [{section}] was {old.get(key)!r} and is {new.get(key)!r}")
+    return found
+
+
+@dataclass
 class _Watch:
     """What happens after every epoch: the run is written, evaluated where it is wanted, and told of."""
 
-    def __init__(
-        self,
-        epochs: int,
-        evaluation: Evaluation,
-        run: dict[str, Any],
-        folder: Path,
-        sides: dict[str, Images],
-        tell: Tell | None,
-    ):
-        self.epochs, self.evaluation, self.run, self.folder = epochs, evaluation, run, folder
-        self.sides, self.tell, self.clock = sides, tell, time.perf_counter()
+    epochs: int
+    evaluation: Evaluation
+    run: dict[str, Any]
+    folder: Path
+    sides: dict[str, Images]
+    tell: Tell | None
+    clock: float = field(default_factory=time.perf_counter)
 
     def __call__(self, trainer: RobustTrainer, epoch: int, loss: float) -> None:
         if not trainer.is_main:
@@ -133,10 +249,10 @@ class _Watch:
         self.run["seconds"] += now - self.clock
         self.run["history"] = list(trainer.history)
         line = f"epoch {epoch} of {self.epochs}: loss {loss:.4f}, {now - self.clock:.1f} s"
-        write_run(self.run, self.folder)  # before the evaluation, which may take long: the checkpoint is there already
+        _write(self.run, self.folder)  # before the evaluation, which may take long: the checkpoint is there already
         if self.evaluation.is_due(epoch, self.epochs):
             found = self.judge(trainer)
-            write_run(self.run, self.folder)
+            _write(self.run, self.folder)
             line += f"; R@1 {found['recall_at_1']:.3f}, {found['attacked']:.3f} at ε = {self.evaluation.eps:g}"
         if self.tell is not None:
             self.tell(line)
@@ -148,3 +264,13 @@ class _Watch:
         found = self.evaluation(trainer.trained, self.sides["test"])
         self.run["evaluations"] = [done for done in before if done["epoch"] < epoch] + [{"epoch": epoch, **found}]
         return found
+
+
+def _save_model(model: nn.Module, path: Path) -> None:
+    from certimetric.deep.train.checkpoints import write_tensors
+
+    write_tensors(path, model.state_dict())
+
+
+def _write(run: dict[str, Any], folder: Path) -> None:
+    write_atomically(folder / RUN_FILE, json.dumps(run, indent=1, ensure_ascii=False))

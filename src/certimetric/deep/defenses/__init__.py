@@ -1,10 +1,9 @@
 """Robust training losses: what a mini-batch costs under an attacker, with losses of pytorch-metric-learning."""
 
 from certimetric.deep.defenses.base import Batch, Defense, Loss, Miner
-from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense
+from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense, NoDefense, NoiseDefense
 from certimetric.deep.defenses.decoupled import DecoupledDefense
 from certimetric.deep.defenses.margins import PerturbationDefense, first_order_margin
-from certimetric.deep.defenses.natural import NoDefense, NoiseDefense
 from certimetric.deep.defenses.roles import TupleDefense
 from certimetric.deep.defenses.shifts import EmbeddingShiftDefense, ShiftPenaltyDefense, TradesDefense
 from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense

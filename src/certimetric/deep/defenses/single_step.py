@@ -20,6 +20,7 @@ from certimetric.deep.models.freeze import frozen
 _FULL_STEP = 1.25  # of the radius, from a random start
 _SMALLEST_STEP = 0.25
 _MANY_STEPS = 5
+_STATE = ("step", "restored", "_batches", "_kept", "_moments", "_places")
 _SHARE = 0.5  # of the harm that many steps do: a single step that does less no longer finds what there is
 
 
@@ -131,18 +132,11 @@ class SingleStepDefense(PerturbedBatch):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "restored": self.restored,
-            "batches": self._batches,
-            "kept": dict(self._kept),
-            "moments": self._moments,
-            "places": self._places,
-        }
+        return {name.lstrip("_"): getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step, self.restored, self._batches = state["step"], state["restored"], state["batches"]
-        self._kept, self._moments, self._places = dict(state["kept"]), state["moments"], state["places"]
+        for name in _STATE:
+            setattr(self, name, state[name.lstrip("_")])
 
 
 class FreeDefense(Defense):

@@ -251,7 +251,7 @@ class RobustTrainer:
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
         }
-        tensors = {key: value.clone() for key, value in held.items() if isinstance(value, Tensor)}
+        tensors = {key: value for key, value in held.items() if isinstance(value, Tensor)}
         state = {
             "optimizer": optimizer.state_dict(),
             "history": self.history,
