@@ -136,19 +136,21 @@ class Part:
         told: dict[str, Any] = {}
         for name, entry in self.parameters().items():
             if isinstance(entry, Part):
-                told[name] = entry(values)
+                if entry.is_said(values):
+                    told[name] = entry(values)
             elif self.names.get(name, name) in values:
                 told[name] = values[self.names.get(name, name)]
         return told
 
+    def is_said(self, values: Mapping[str, Any]) -> bool:
+        """Whether nothing is missing that has no default."""
+        return all(key.default is not NEEDED or name in values for name, key in self.keys().items())
+
     def judge(self, section: str, values: Mapping[str, Any], faults: Faults) -> None:
         """Make it, again and again without what it refuses: it tells its first fault alone."""
-        keys = self.keys()
         left = {key: value for key, value in values.items() if not faults.know(section, key)}
-        if any(key.default is NEEDED and name not in left for name, key in keys.items()):
-            return
         make = self.make if self.check is None else self.check
-        while True:
+        while self.is_said(left):
             try:
                 make(**{**self.fixed, **self.arguments(left)})
                 return
@@ -156,10 +158,10 @@ class Part:
                 key, *beside = (self.names.get(name, name) for name in (error.argument, *error.beside))
                 if not faults.know(section, *beside) or not beside:
                     faults.of(section, key, error.sentence(key, f" in [{section}]"))
-                if key not in left or error.value == ():
+                if key not in left:
                     return
                 value = left.pop(key)
-                if isinstance(value, tuple):  # one of a list: the others are judged on
+                if isinstance(value, tuple) and error.value in value:  # one of a list: the others are judged on
                     left[key] = tuple(item for item in value if item != error.value)
             except (TypeError, ValueError, RuntimeError) as error:
                 faults.of(section, "", f"[{section}]: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +75,6 @@ DEFENSES: dict[str, dict[str, Any]] = {
 }
 
 
-@cache
 def compared() -> dict[str, dict[str, Any]]:
     """Those, and every further kind there is, with its defaults."""
     if find_spec("torch") is None:  # results can be told where nothing can be trained
