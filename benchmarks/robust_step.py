@@ -142,7 +142,7 @@ others = [small_cnn().eval()]
 
 def made(kind, **values):
     part = sections.defense(kind)
-    sources = {"sources": others} if "sources" in dict(part.keys()) else {}
+    sources = {"sources": others} if "sources" in part.keys else {}
     return part({"steps": arguments.attack_steps, **values}, **sources)
 
 

@@ -17,14 +17,14 @@ from certimetric.deep.train import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from certimetric.training import config as configuration
 from certimetric.training import sections
 from certimetric.training.config import TrainingConfig
-from certimetric.training.keys import NEEDED, Key
+from certimetric.training.keys import NEEDED, Key, Part
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 SECTIONS = {
-    "data": sections.data().keys(),
-    "model": {**sections.model().keys(), "name": Key(str, configuration.MODEL)},
-    "training": {key: entry for part in sections.training().values() for key, entry in part.keys().items()},
-    "evaluation": sections.evaluation().keys(),
+    "data": sections.data().keys,
+    "model": {**sections.model().keys, "name": Key(str, configuration.MODEL)},
+    "training": {key: entry for part in sections.training().values() for key, entry in part.keys.items()},
+    "evaluation": sections.evaluation().keys,
 }
 
 
@@ -83,18 +83,19 @@ def test_keys_of_defenses(kind):
     for table in text.split("| key of `kind = ")[1:]:
         tables[table.split('"')[1]] = table
     assert tables.keys() == DEFENSES.keys()
-    keys = {name: written(key.default) for name, key in sections.defense(kind).keys().items()}
+    keys = {name: written(key.default) for name, key in sections.defense(kind).keys.items()}
     told = rows(tables[kind])
     if kind == "none":
         assert told.pop("kind") == '`"none"`'
         assert all(f'"{other}"' in tables["none"] for other in DEFENSES)
-    if kind == "batch":  # they are told once
-        keys = dict.fromkeys(keys, "as above")
+    if kind != "tuple":  # what makes a ball or an attack is told once, there
+        made = [entry.keys for entry in sections.defense(kind).parameters().values() if isinstance(entry, Part)]
+        keys |= {key: "as above" for told_once in made for key in told_once if key != "sources"}
     assert told == keys
 
 
 def test_values_that_can_be_chosen_are_told():
-    for keys in (*SECTIONS.values(), *(sections.defense(kind).keys() for kind in DEFENSES)):
+    for keys in (*SECTIONS.values(), *(sections.defense(kind).keys for kind in DEFENSES)):
         for name, key in keys.items():
             for value in re.findall(r"'([\w-]+)'", "".join(re.findall(r"Literal\[.*?\]", str(key.hint)))):
                 assert f'"{value}"' in PAGE, (name, value)

@@ -129,7 +129,7 @@ class TrainingConfig:
 def _plain(name: str, parts: Iterable[Part], given: Mapping[str, Any], faults: Faults) -> Section:
     """A section that configures these parts, with the defaults of their parameters."""
     parts = list(parts)
-    keys = {key: entry for part in parts for key, entry in part.keys().items()}
+    keys = {key: entry for part in parts for key, entry in part.keys.items()}
     values = read_section(name, keys, given.get(name, {}), faults)
     for part in parts:
         part.judge(name, values, faults)
@@ -151,7 +151,7 @@ def _defense(given: Mapping[str, Any], faults: Faults) -> Section:
 
 def _model(given: Mapping[str, Any], faults: Faults) -> Section:
     part = sections.model()
-    plain = part.keys()
+    plain = part.keys
     options = {key: value for key, value in given.items() if key not in plain}
     found = _plain("model", [part], {"model": {key: given[key] for key in given if key in plain}}, faults)
     if faults.know("model", "name"):

@@ -121,10 +121,12 @@ class Part:
                 found[name] = Key(hint, parameter.default)
         return found
 
+    @property
     def keys(self) -> dict[str, Key]:
+        """All of the keys, by name."""
         found: dict[str, Key] = {}
         for name, entry in self.parameters().items():
-            found |= entry.keys() if isinstance(entry, Part) else {self.names.get(name, name): entry}
+            found |= entry.keys if isinstance(entry, Part) else {self.names.get(name, name): entry}
         return found
 
     def __call__(self, values: Mapping[str, Any], **others: Any) -> Any:
@@ -144,7 +146,7 @@ class Part:
 
     def is_said(self, values: Mapping[str, Any]) -> bool:
         """Whether nothing is missing that has no default."""
-        return all(key.default is not NEEDED or name in values for name, key in self.keys().items())
+        return all(key.default is not NEEDED or name in values for name, key in self.keys.items())
 
     def judge(self, section: str, values: Mapping[str, Any], faults: Faults) -> None:
         """Make it, again and again without what it refuses: it tells its first fault alone."""
@@ -156,7 +158,7 @@ class Part:
                 return
             except ArgumentError as error:
                 key, *beside = (self.names.get(name, name) for name in (error.argument, *error.beside))
-                if not faults.know(section, *beside) or not beside:
+                if not (beside and faults.know(section, *beside)):  # else it may be right beside another value
                     faults.of(section, key, error.sentence(key, f" in [{section}]"))
                 if key not in left:
                     return
@@ -216,10 +218,9 @@ def convert(hint: Any, value: Any) -> Any:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ValueError("a list")
         return tuple(convert(arguments[0], item) for item in value)
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:
+    kinds = (int, float) if hint is float else hint
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(_WORDS[hint])
     if hint is float and not math.isfinite(value):
         raise ValueError("a finite number")
-    return value
+    return hint(value)

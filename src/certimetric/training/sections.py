@@ -106,7 +106,7 @@ def model_keys(name: str) -> dict[str, Key] | None:
     from certimetric.deep.models.network import MODELS, model_options
 
     if name in MODELS:
-        return Part(MODELS[name], skip=["dim", "in_channels"]).keys()
+        return Part(MODELS[name], skip=["dim", "in_channels"]).keys
     names = model_options(name)
     return None if names is None else dict.fromkeys(names, Key(Any, None))
 

@@ -41,7 +41,7 @@ def made(kind, **values):
 
 def others(part, sources=()):
     """The models that some defenses ask for."""
-    return {"sources": [*sources] or [linear(5)]} if "sources" in dict(part.keys()) else {}
+    return {"sources": [*sources] or [linear(5)]} if "sources" in part.keys else {}
 
 
 def test_the_list_has_every_defense_that_is_public():
@@ -56,7 +56,7 @@ def test_keys_make_what_the_constructor_makes(kind):
     assert type(defense) is DEFENSES[kind]
     if (ball := getattr(getattr(defense, "attack", defense), "ball", None)) is not None:
         assert ball == LinfBall(0.05)
-    told = {key: value for key, value in sections.defense(kind).keys().items() if value.default is not NEEDED}
+    told = {key: value for key, value in sections.defense(kind).keys.items() if value.default is not NEEDED}
     plain = made(kind, **{key: entry.default for key, entry in told.items()})
     bare = DEFENSES[kind](**others(sections.defense(kind)))
     assert repr(plain) == repr(bare)  # defaults of the keys are those of Python
@@ -65,7 +65,7 @@ def test_keys_make_what_the_constructor_makes(kind):
 @pytest.mark.parametrize("kind", DEFENSES)
 def test_limits_of_numbers_name_their_argument(kind):
     # A negative number is beyond every limit there is; in Python and in a configuration the same check says so.
-    for key, entry in sections.defense(kind).keys().items():
+    for key, entry in sections.defense(kind).keys.items():
         if not isinstance(entry.default, (int, float)) or key == "level":
             continue
         with pytest.raises(ArgumentError, match=f"^{key}( of {DEFENSES[kind].__name__})? must .*, got -1"):

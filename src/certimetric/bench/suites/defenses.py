@@ -166,7 +166,7 @@ def configuration(named: NamedImages, defense: Mapping[str, Any], norm: str) -> 
     """The training configuration of a defense on a data set."""
     setting = SETTINGS[named.name]
     told = dict(defense)
-    keys = sections.defense(told["kind"]).keys()
+    keys = sections.defense(told["kind"]).keys
     if "norm" in keys:
         told |= {"norm": norm, "radius" if "radius" in keys else "eps": RADII[norm][named.name]}
     training = dict(setting.training)
