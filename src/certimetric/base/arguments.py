@@ -18,8 +18,8 @@ class ArgumentError(ValueError):
         How the sentence goes on, such as "must be positive".
     value : object
         What came.
-    owner : object, optional
-        Whose argument it is: its class is named.
+    owner : str or object, optional
+        Whose argument it is: a name, or an object of which the class is named.
     beside : sequence of str
         Further arguments that the limit depends on.
     hint : str
@@ -40,12 +40,13 @@ class ArgumentError(ValueError):
         beside: Collection[str] = (),
         hint: str = "",
     ):
-        super().__init__(argument, wanted, value, owner, beside, hint)
-        self.argument, self.wanted, self.value, self.owner = argument, wanted, value, owner
+        name = owner if isinstance(owner, str) or owner is None else type(owner).__name__
+        super().__init__(argument, wanted, value, name, beside, hint)  # all of it, so that it can be pickled
+        self.argument, self.wanted, self.value, self.owner = argument, wanted, value, name
         self.beside, self.hint = beside, hint
 
     def __str__(self) -> str:
-        return self.sentence(self.argument, "" if self.owner is None else f" of {type(self.owner).__name__}")
+        return self.sentence(self.argument, "" if self.owner is None else f" of {self.owner}")
 
     def sentence(self, argument: str, place: str) -> str:
         """The sentence, with another name for the argument and ``place`` behind it."""
