@@ -16,7 +16,7 @@ from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, Na
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.runs.key import Cell, Record
-from certimetric.training.config import LOSSES
+from certimetric.training.sections import LOSSES
 
 PROTOCOL = "deep/1"
 QUERIES = 500

@@ -30,8 +30,7 @@ from certimetric.deep import (  # noqa: E402
     TradesDefense,
     TupleDefense,
 )
-from certimetric.deep.defenses.base import batch_loss  # noqa: E402
-from certimetric.deep.defenses.memory import memory_places, set_memory_places  # noqa: E402
+from certimetric.deep.defenses.loss_support import batch_loss, memory_places, set_memory_places  # noqa: E402
 
 BALL = LinfBall(0.1)
 ATTACK = PGD(BALL, steps=2)

@@ -84,8 +84,8 @@ def test_processes_share_a_batch(monkeypatch):
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        (LABELS, {"batch_size": 3}, "at least two classes, got 3 images, 2 of a class"),
-        (LABELS, {"per_class": 0}, "at least two classes"),
+        (LABELS, {"batch_size": 3}, "batch_size must be at least two classes of per_class = 2, got 3"),
+        (LABELS, {"per_class": 0}, "per_class must be at least 1, got 0"),
         (LABELS * 0, {}, "labels must be of at least two classes"),
         (LABELS[:0], {}, "labels must be of at least two classes"),
     ],

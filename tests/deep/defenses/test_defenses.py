@@ -272,9 +272,9 @@ def test_memory_of_a_loss_takes_in_the_update_only(digits, model):
     ("make", "message"),
     [
         (lambda: TupleDefense("query"), "role of TupleDefense must be one of"),
-        (lambda: TupleDefense(attack_rate=1.5), "attack_rate must lie between 0 and 1"),
-        (lambda: PerturbationDefense(norm="l1"), "must be 'linf' or 'l2'"),
-        (lambda: PerturbationDefense(radius=0), "radius must be positive"),
+        (lambda: TupleDefense(attack_rate=1.5), "attack_rate of TupleDefense must lie between 0 and 1"),
+        (lambda: PerturbationDefense(norm="l1"), "norm of PerturbationDefense must be one of 'linf', 'l2', got 'l1'"),
+        (lambda: PerturbationDefense(radius=0), "radius of PerturbationDefense must be positive"),
     ],
 )
 def test_bad_settings_are_named(make, message):

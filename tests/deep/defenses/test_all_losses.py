@@ -22,7 +22,8 @@ from certimetric.deep import (  # noqa: E402
     TupleDefense,
 )
 from certimetric.deep.defenses.loss_support import UNUSABLE, WITHOUT_TUPLES  # noqa: E402
-from certimetric.training.config import TrainingConfig, component_parameters  # noqa: E402
+from certimetric.training import TrainingConfig  # noqa: E402
+from certimetric.training.sections import component_parameters  # noqa: E402
 
 ALL = sorted(name for name in dir(losses) if inspect.isclass(getattr(losses, name)))
 ATTACK = PGD(LinfBall(0.1), steps=1)
@@ -138,7 +139,7 @@ def test_configurations_know_it_too():
 
 
 def test_the_page_names_those_that_are_refused():
-    page = (Path(__file__).parents[2] / "docs" / "deep.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "deep.md").read_text(encoding="utf-8")
     for name in {*UNUSABLE, *WITHOUT_TUPLES}:
         if not name.endswith("Mixin") and not name.startswith("Base"):
             assert f"`{name}`" in page
