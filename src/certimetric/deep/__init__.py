@@ -36,24 +36,22 @@ from certimetric.deep.defenses import (
     first_order_margin,
 )
 from certimetric.deep.defenses.tuples import mine_triplets
-from certimetric.deep.goals.average_precision import AveragePrecisionObjective
-from certimetric.deep.goals.base import (
+from certimetric.deep.goals import (
+    AveragePrecisionGoal,
     AwayFromPositive,
-    EmbeddingShift,
-    MarginObjective,
-    Objective,
-    TargetEmbedding,
-    TowardsNegative,
-    TupleLoss,
-)
-from certimetric.deep.goals.ranking import (
     CandidateRank,
+    EmbeddingShift,
+    Goal,
     GreedyMisranking,
     GreedyTranslocation,
     LearningToMisrank,
+    MarginGoal,
     QueryRank,
     SemanticsPreservingRank,
     TargetedMismatch,
+    TargetEmbedding,
+    TowardsNegative,
+    TupleLoss,
 )
 from certimetric.deep.models.embed import ImageSet, embed
 from certimetric.deep.models.freeze import frozen
@@ -82,7 +80,7 @@ __all__ = [
     "PGD",
     "AntiCollapseDefense",
     "Attack",
-    "AveragePrecisionObjective",
+    "AveragePrecisionGoal",
     "AwayFromPositive",
     "Ball",
     "BatchDefense",
@@ -101,6 +99,7 @@ __all__ = [
     "EmbeddingShiftDefense",
     "EnsembleDefense",
     "FreeDefense",
+    "Goal",
     "GreedyMisranking",
     "GreedyTranslocation",
     "GroupSort",
@@ -112,12 +111,11 @@ __all__ = [
     "LearningToMisrank",
     "LinfBall",
     "LipschitzCertifier",
-    "MarginObjective",
+    "MarginGoal",
     "NESAttack",
     "NoDefense",
     "NoiseDefense",
     "NormPool2d",
-    "Objective",
     "PerturbationDefense",
     "PixelCertifier",
     "QueryRank",

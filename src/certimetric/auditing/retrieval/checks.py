@@ -166,7 +166,7 @@ def black_box(probed: Probed) -> Verdict:
 def zero_gradients(probed: Probed) -> Verdict:
     """Where the gradient of the margin is zero, attacks by gradients are blind."""
     images = probed.sample.tensor().to(probed.index.device)
-    zero, infinite = gradient_trouble(probed.index.model, images, probed.index.objective(probed.sample))
+    zero, infinite = gradient_trouble(probed.index.model, images, probed.index.goal(probed.sample))
     told = f"{int(zero.sum())} of {len(zero)} queries have a gradient of zero"
     if bool(infinite.any()):
         return "issue", probed.subject.name, f"{told}, and {int(infinite.sum())} one that is not finite."

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.callables import as_module
 from certimetric.deep.models.freeze import frozen
 from certimetric.deep.models.randomness import seeded
@@ -20,7 +20,7 @@ _Kind = TypeVar("_Kind", bound="Attack")
 
 
 class Attack(ABC):
-    """An attack is configured by its constructor and called with a model, inputs and an objective.
+    """An attack is configured by its constructor and called with a model, inputs and a goal.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ class Attack(ABC):
     def __init__(self, ball: Ball, *, seed: int = 0):
         self.ball, self.seed = ball, seed
 
-    def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, objective: Objective) -> Tensor:
-        """Perturb inputs so that the objective of their embeddings becomes large.
+    def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, goal: Goal) -> Tensor:
+        """Perturb inputs so that the goal is reached, or its value becomes large.
 
         The model is in evaluation mode inside, takes no gradients, and is left as it was.
 
@@ -47,14 +47,14 @@ class Attack(ABC):
             Images (b, …) to embeddings (b, k). Attacks by gradients need torch code, others any callable.
         x : tensor of shape (b, …)
             Within the bounds of the ball.
-        objective : Objective
+        goal : Goal
             Of these samples.
 
         Returns
         -------
         perturbed : tensor of the shape, type and memory format of x
             For each sample the best point of all that were tried, x itself among them: points at which the goal is
-            reached (``objective.broken``) before others, of these the one of the largest value. In exact arithmetic on
+            reached (``goal.broken``) before others, of these the one of the largest value. In exact arithmetic on
             these numbers it lies in the ball: no rounding leads out of it.
 
         Raises
@@ -76,16 +76,14 @@ class Attack(ABC):
         model = as_module(model)
         # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
         with frozen(model), seeded(self.seed):
-            best = (Best if self._keeps_best else Last)(model, x.detach(), objective)
+            best = (Best if self._keeps_best else Last)(model, x.detach(), goal)
             if len(x) and self.ball.eps > 0:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)
-                self._attack(model, x.detach(), objective, best, generator)
+                self._attack(model, x.detach(), goal, best, generator)
         return best.x
 
     @abstractmethod
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
         """Offer points to ``best``."""
 
     def with_eps(self: _Kind, eps: float) -> _Kind:
@@ -116,10 +114,10 @@ class Best:
     """The best point of each sample so far: one at which the goal is reached before others, then by the value."""
 
     @torch.no_grad()
-    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
-        self.model, self.objective = model, objective
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal):
+        self.model, self.goal = model, goal
         self.x = x.clone(memory_format=torch.preserve_format)
-        value, self.broken = objective.judge(model(x))
+        value, self.broken = goal.judge(model(x))
         self.value = value.clone()
 
     @torch.no_grad()
@@ -130,18 +128,18 @@ class Best:
     @torch.no_grad()
     def end(self, x: Tensor) -> None:
         """Offer a point whose value is not known yet: one forward pass."""
-        self.offer(x, *self.objective.judge(self.model(x)))
+        self.offer(x, *self.goal.judge(self.model(x)))
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and gradient at a point, as of :func:`value_and_gradient`; the point is offered."""
-        value, gradient, broken = judge_with_gradient(self.model, x, self.objective)
+        value, gradient, broken = judge_with_gradient(self.model, x, self.goal)
         self.offer(x, value, broken)
         return value, gradient
 
     @torch.no_grad()
     def settle(self, x: Tensor, chosen: Tensor) -> None:
         """Keep points, where ``chosen`` (b,), for another reason than their value."""
-        value, broken = self.objective.judge(self.model(x))
+        value, broken = self.goal.judge(self.model(x))
         self._keep(x, value, broken, chosen)
 
     def _keep(self, x: Tensor, value: Tensor, broken: Tensor, chosen: Tensor) -> None:
@@ -152,8 +150,8 @@ class Best:
 class Last(Best):
     """The point at which an attack ends, however good it is: no forward pass is needed to tell."""
 
-    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
-        self.model, self.objective = model, objective
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal):
+        self.model, self.goal = model, goal
         self.x = x.clone(memory_format=torch.preserve_format)
 
     def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
@@ -163,23 +161,23 @@ class Last(Best):
         self.x = x
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return value_and_gradient(self.model, x, self.objective)
+        return value_and_gradient(self.model, x, self.goal)
 
 
-def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+def value_and_gradient(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     """Values (b,) and the gradient of each sample's value in its input: 0 where the model lets none through."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        value = objective(model(x))
+        value = goal(model(x))
         gradient = _gradient(value, x)
     return value.detach(), gradient
 
 
-def judge_with_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+def judge_with_gradient(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
     """The same, and whether each sample has reached its goal."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        value, broken = objective.judge(model(x))
+        value, broken = goal.judge(model(x))
         gradient = _gradient(value, x)
     return value.detach(), gradient, broken
 

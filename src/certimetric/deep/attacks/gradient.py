@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.goals.base import Goal
 
 
 class PGD(Attack):
@@ -53,9 +53,7 @@ class PGD(Attack):
             raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
         self.steps, self.step_size, self.restarts, self.random_start = steps, step_size, restarts, random_start
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
         size = 2.5 * self.ball.eps / self.steps if self.step_size is None else self.step_size
         for restart in range(self.restarts):
             start = self.random_start or restart > 0
@@ -92,9 +90,7 @@ class FGSM(PGD):
     def __init__(self, ball: Ball, random_start: bool = False, *, seed: int = 0):
         super().__init__(ball, 1, None, 1, random_start, seed=seed)
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
         point = self.ball.random_start(x, generator) if self.random_start else x
         gradient = best.look(point)[1]
         if self._keeps_best:
@@ -129,9 +125,7 @@ class APGD(Attack):
             raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
         self.steps, self.restarts = steps, restarts
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
         for _ in range(self.restarts):
             self._ascend(x, self.ball.random_start(x, generator), best)
 

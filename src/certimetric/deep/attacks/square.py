@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, LinfBall, per_sample
 from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.goals.base import Goal
 
 
 class SquareAttack(Attack):
-    """Change one random square window at a time, and keep what raises the objective.
+    """Change one random square window at a time, and keep what raises the value.
 
     In l∞ every channel of the window is set to +eps or −eps. In l2 the window gets a bump of random sign in every
     channel, and the whole change is scaled back to the radius: simpler than the moves of mass in the paper.
@@ -40,9 +40,7 @@ class SquareAttack(Attack):
         self.queries, self.share = queries, share
 
     @torch.no_grad()
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
         if x.ndim != 4:
             raise ValueError(
                 f"SquareAttack changes windows of images (b, c, h, w), got inputs of shape {tuple(x.shape)}"

@@ -5,7 +5,7 @@ from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense
 from certimetric.deep.defenses.decoupled import DecoupledDefense
 from certimetric.deep.defenses.margins import PerturbationDefense, first_order_margin
 from certimetric.deep.defenses.noise import NoiseDefense
-from certimetric.deep.defenses.roles import AnchorObjective, TupleDefense
+from certimetric.deep.defenses.roles import AnchorGoal, TupleDefense
 from certimetric.deep.defenses.shifts import (
     EmbeddingShiftDefense,
     NeighbourDivergence,
@@ -16,7 +16,7 @@ from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense
 from certimetric.deep.defenses.triplets import AntiCollapseDefense, HardnessDefense
 
 __all__ = [
-    "AnchorObjective",
+    "AnchorGoal",
     "AntiCollapseDefense",
     "BatchDefense",
     "DecoupledDefense",

@@ -21,7 +21,7 @@ from certimetric.deep.defenses.base import (
     without_memory,
 )
 from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.goals.base import TupleLoss
+from certimetric.deep.goals.tuples import TupleLoss
 from certimetric.deep.models.freeze import frozen
 
 

@@ -18,7 +18,9 @@ from certimetric.deep.defenses.base import (
 )
 from certimetric.deep.defenses.loss_support import check_loss
 from certimetric.deep.defenses.tuples import mine_triplets
-from certimetric.deep.goals.base import AwayFromPositive, Objective, TowardsNegative, distance
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.goals.shifts import AwayFromPositive, TowardsNegative
+from certimetric.deep.ranking.embedding_metric import distance
 
 
 class TupleDefense(Defense):
@@ -68,19 +70,19 @@ class TupleDefense(Defense):
         attacked = torch.randperm(len(a), device=a.device)[: round(self.attack_rate * len(a))]
         if not len(attacked):
             return batch_loss(loss_fn, model(images), labels, (a, p, n))
-        goal: Objective
+        goal: Goal
         if self.role == "positive":
             goal = AwayFromPositive(clean[a[attacked]])
         elif self.role == "negative":
             goal = TowardsNegative(clean[a[attacked]])
         else:
-            goal = AnchorObjective(clean[p[attacked]], clean[n[attacked]])
+            goal = AnchorGoal(clean[p[attacked]], clean[n[attacked]])
         which = (a, p, n)[ROLES.index(self.role)][attacked]
         perturbed = self.attack.for_training()(model, images[which], goal)
         return loss_on_copies(model, images, labels, loss_fn, (a, p, n), perturbed, [self.role], attacked)
 
 
-class AnchorObjective(Objective):
+class AnchorGoal(Goal):
     """Distance to the positive minus distance to the negative of each sample; broken where it is not negative."""
 
     per_sample = ("positives", "negatives")

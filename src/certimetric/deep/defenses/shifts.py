@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss, default_attack, finds_nothing
-from certimetric.deep.goals.base import EmbeddingShift, Objective, distance
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.goals.shifts import EmbeddingShift
 from certimetric.deep.models.embed import embed
+from certimetric.deep.ranking.embedding_metric import distance
 
 
 class EmbeddingShiftDefense(Defense):
@@ -50,7 +52,7 @@ class PenaltyDefense(Defense):
     weight: float
 
     @abstractmethod
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         """What the attacker does to clean embeddings."""
 
     @abstractmethod
@@ -87,7 +89,7 @@ class ShiftPenaltyDefense(PenaltyDefense):
             raise ValueError(f"weight of ShiftPenaltyDefense must be at least 0, got {weight}")
         self.attack, self.weight = default_attack(attack), weight
 
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         return EmbeddingShift(references)
 
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
@@ -120,14 +122,14 @@ class TradesDefense(PenaltyDefense):
             raise ValueError(f"weight must be at least 0 and temperature positive, got {weight} and {temperature}")
         self.attack, self.weight, self.temperature = default_attack(attack), weight, temperature
 
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         return NeighbourDivergence(references, self.temperature)
 
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
         return neighbour_divergence(moved, clean, self.temperature)
 
 
-class NeighbourDivergence(Objective):
+class NeighbourDivergence(Goal):
     """Divergence of each sample's neighbours in a batch from those that its reference has; see `TradesDefense`.
 
     Parameters

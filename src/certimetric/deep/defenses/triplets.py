@@ -23,7 +23,8 @@ from certimetric.deep.defenses.base import (
 )
 from certimetric.deep.defenses.loss_support import check_loss
 from certimetric.deep.defenses.tuples import Triplets, mine_triplets
-from certimetric.deep.goals.base import Objective, distance
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.ranking.embedding_metric import distance
 
 DESTINATIONS = ("gradual", "semihard", "constant")
 
@@ -191,7 +192,7 @@ class HardnessDefense(TripletDefense):
         self._last_loss = float(state["last_loss"])
 
 
-class GroupObjective(Objective):
+class GroupGoal(Goal):
     """A goal for several samples together: blocks of embeddings, of which row i of each belongs to tuple i."""
 
     blocks: int
@@ -212,11 +213,11 @@ class GroupObjective(Objective):
             blocks = embeddings.chunk(self.blocks)
             return self.reached(self.together(*blocks), *blocks).repeat(self.blocks)
 
-    def select(self, rows: Tensor) -> Objective:
+    def select(self, rows: Tensor) -> Goal:
         raise ValueError("the samples of a tuple have no goal one by one")
 
 
-class Collapse(GroupObjective):
+class Collapse(GroupGoal):
     """Minus the distance of positive and negative; reached where they coincide, but for rounding."""
 
     blocks = 2
@@ -228,7 +229,7 @@ class Collapse(GroupObjective):
         return -values <= 1e-6 * torch.maximum(*(block.norm(dim=1) for block in blocks))
 
 
-class TowardsHardness(GroupObjective):
+class TowardsHardness(GroupGoal):
     """Minus the square of what the hardness of anchor, positive and negative lacks; reached at the wanted one.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from certimetric.deep.goals.base import MarginObjective
+from certimetric.deep.goals.margins import MarginGoal
 from certimetric.deep.ranking.embedding_metric import separation
 from certimetric.deep.ranking.limits import slices
 from certimetric.deep.ranking.ranks import expanded, expansions
@@ -16,7 +16,7 @@ _SOFTNESS = 0.03  # of the comparison of two distances, in units of the spread o
 _DRIVE = 0.01  # weight of the margins, which tell the way where all comparisons are clear
 
 
-class AveragePrecisionObjective(MarginObjective):
+class AveragePrecisionGoal(MarginGoal):
     """Minus a smooth average precision at R, with R the number of positives; broken where AP@R is 0.
 
     The precision at the i-th nearest positive is ``i / (i + h_i)``, where ``h_i`` counts the negatives that are nearer;
@@ -24,13 +24,13 @@ class AveragePrecisionObjective(MarginObjective):
     Both are sigmoids of differences of distances. The mean of ``[d⁻_(R−i+1) − d⁺_(i)]₊`` is subtracted with a small
     weight: it has a gradient where no sigmoid has any.
 
-    An attack on R@1 stops caring once the first result is wrong, and leaves most of mAP@R: give this objective to
-    ``evaluate_retrieval(..., objective=AveragePrecisionObjective)`` for mAP@R in the worst case.
+    An attack on R@1 stops caring once the first result is wrong, and leaves most of mAP@R: give this goal to
+    ``evaluate_retrieval(..., goal=AveragePrecisionGoal)`` for mAP@R in the worst case.
 
     Parameters
     ----------
     labels, gallery, gallery_labels, ids, gallery_ids
-        As of :class:`MarginObjective`.
+        As of :class:`MarginGoal`.
 
     Raises
     ------
@@ -49,12 +49,12 @@ class AveragePrecisionObjective(MarginObjective):
     Examples
     --------
     >>> gallery, labels = torch.tensor([[0.0], [1.0], [2.0], [9.0]]), torch.tensor([0, 0, 1, 1])
-    >>> goal = AveragePrecisionObjective(torch.tensor([0]), gallery, labels)
+    >>> goal = AveragePrecisionGoal(torch.tensor([0]), gallery, labels)
     >>> [bool(goal.broken(torch.tensor([[place]]))) for place in (0.5, 2.0, 6.0)]  # R = 2: items 0 and 1 come first
     [False, False, True]
     """
 
-    per_sample = (*MarginObjective.per_sample, "n_relevant")
+    per_sample = (*MarginGoal.per_sample, "n_relevant")
 
     def __init__(
         self,

@@ -20,19 +20,19 @@ from certimetric.deep import (  # noqa: E402
     FGSM,
     PGD,
     Attack,
-    AveragePrecisionObjective,
+    AveragePrecisionGoal,
     AwayFromPositive,
     CandidateRank,
     CarliniWagner,
     EmbeddingShift,
+    Goal,
     GreedyMisranking,
     GreedyTranslocation,
     L2Ball,
     LearningToMisrank,
     LinfBall,
-    MarginObjective,
+    MarginGoal,
     NESAttack,
-    Objective,
     QueryRank,
     SemanticsPreservingRank,
     SquareAttack,
@@ -41,7 +41,7 @@ from certimetric.deep import (  # noqa: E402
     TowardsNegative,
     TupleLoss,
 )
-from certimetric.deep.goals.base import JointObjective, LevelObjective  # noqa: E402
+from certimetric.deep.goals import GOALS, JointGoal, LevelGoal  # noqa: E402
 
 
 def exported(base):
@@ -100,8 +100,8 @@ def goals(factor=1.0):
     by_class = labels[:B], gallery, labels, own, ids
     other = gallery[order[:, 10]]
     return {
-        MarginObjective: MarginObjective(*by_class),
-        AveragePrecisionObjective: AveragePrecisionObjective(*by_class),
+        MarginGoal: MarginGoal(*by_class),
+        AveragePrecisionGoal: AveragePrecisionGoal(*by_class),
         AwayFromPositive: AwayFromPositive(gallery[order[:, 0]]),
         EmbeddingShift: EmbeddingShift(clean),
         TowardsNegative: TowardsNegative(other),
@@ -138,7 +138,7 @@ def made(attack, ball, settings=SETTINGS):
 
 
 def test_every_goal_is_here():
-    assert set(goals()) == set(exported(Objective))
+    assert set(goals()) == set(GOALS) == set(exported(Goal))
     assert len(ATTACKS) >= 6
 
 
@@ -167,7 +167,7 @@ def test_the_best_that_can_be_reached_is_approached(attack, ball):
             # Nothing is lost, and an attack that can gain something gains it: none is inert.
             assert (broken | (after >= before)).all(), told
             assert (broken >= was).all(), told
-            if isinstance(goal, JointObjective):
+            if isinstance(goal, JointGoal):
                 assert after[0] > before[0], told
                 continue
             optimum, possible = truth(kind, ball, eps)
@@ -250,7 +250,7 @@ def test_a_reach_is_a_number_or_one_for_each():
 
 def test_success_counts_before_the_value():
     # The value falls after the goal was reached: the point that reached it is kept all the same.
-    class Passing(LevelObjective):
+    class Passing(LevelGoal):
         def __call__(self, embeddings):
             return embeddings[:, 0]
 
