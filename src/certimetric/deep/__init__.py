@@ -1,11 +1,18 @@
 """Embedding models under attack, with torch: threat models, attacks on embeddings, retrieval evaluation."""
 
-from certimetric.deep.attacks.balls import Ball, L2Ball, LinfBall
-from certimetric.deep.attacks.base import Attack
-from certimetric.deep.attacks.carlini_wagner import CarliniWagner
-from certimetric.deep.attacks.gradient import APGD, FGSM, PGD
-from certimetric.deep.attacks.natural_evolution import NESAttack
-from certimetric.deep.attacks.square import SquareAttack
+from certimetric.deep.attacks import (
+    APGD,
+    FGSM,
+    PGD,
+    Attack,
+    Ball,
+    CarliniWagner,
+    L1Ball,
+    L2Ball,
+    LinfBall,
+    NESAttack,
+    SquareAttack,
+)
 from certimetric.deep.certify.certificates import (
     Certified,
     Certifier,
@@ -107,6 +114,7 @@ __all__ = [
     "ImageSet",
     "Index",
     "IntervalCertifier",
+    "L1Ball",
     "L2Ball",
     "LearningToMisrank",
     "LinfBall",

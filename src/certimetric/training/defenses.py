@@ -65,9 +65,9 @@ class BallSection(DefenseSection):
     eps: float = 0.01
 
     def ball(self) -> Ball:
-        from certimetric.deep import L2Ball, LinfBall
+        from certimetric.deep.attacks import ball
 
-        return (LinfBall if self.norm == "linf" else L2Ball)(self.eps)
+        return ball(self.norm, self.eps)
 
 
 @dataclass(frozen=True)

@@ -58,12 +58,6 @@ def model_values(config: TrainingConfig) -> list[str]:
     return found
 
 
-def make_ball(norm: str, eps: float) -> Any:
-    from certimetric.deep import L2Ball, LinfBall
-
-    return LinfBall(eps) if norm == "linf" else L2Ball(eps)
-
-
 def make_component(config: TrainingConfig, section: str, n_classes: int) -> Any:
     """The loss or the miner, told of model and data what it asks for."""
     component = getattr(config, section)

@@ -16,7 +16,6 @@ from certimetric.datasets.images.sets import Images, load_images
 from certimetric.training.config import TrainingConfig
 from certimetric.training.parts import (
     CHECKPOINTS,
-    make_ball,
     make_component,
     make_loader,
     make_model,
@@ -280,6 +279,7 @@ def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> d
     import torch
 
     from certimetric.deep import PGD, ImageSet, evaluate_retrieval
+    from certimetric.deep.attacks import ball
 
     e = config.evaluation
     assert e.eps is not None
@@ -287,7 +287,7 @@ def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> d
     rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: e.queries].sort().values
     queries = gallery.select(rows)
     model = trainer.model if trainer.ema_model is None else trainer.ema_model
-    attack = PGD(make_ball(e.norm, e.eps), e.steps)
+    attack = PGD(ball(e.norm, e.eps), e.steps)
     found = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False, with_nmi=False)
     clean, attacked = found.rows
     return {"recall_at_1": clean["recall_at_1"], "attacked": attacked["recall_at_1"]}

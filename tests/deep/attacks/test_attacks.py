@@ -1,5 +1,7 @@
 """Laws of the attacks on embeddings: where they stay, what they keep, and that more of them is never less."""
 
+from functools import partial
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
@@ -16,25 +18,26 @@ from certimetric.deep import (  # noqa: E402
     EmbeddingShift,
     ImageSet,
     Index,
+    L1Ball,
     L2Ball,
     LinfBall,
     MarginGoal,
-    NESAttack,
     SquareAttack,
     TargetEmbedding,
+    attacks,
 )
 from certimetric.deep.attacks.base import Best  # noqa: E402
 
-BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8)}
-ATTACKS = {
-    "fgsm": lambda ball: FGSM(ball),
-    "fgsm, random start": lambda ball: FGSM(ball, random_start=True),
-    "pgd": lambda ball: PGD(ball, steps=5),
-    "apgd": lambda ball: APGD(ball, steps=12),
-    "carlini-wagner": lambda ball: CarliniWagner(ball, steps=10, searches=3),
-    "square": lambda ball: SquareAttack(ball, queries=40),
-    "nes": lambda ball: NESAttack(ball, steps=5, population=10),
+BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8), "l1": L1Ball(4.0)}
+SETTINGS = {
+    "pgd": {"steps": 5},
+    "apgd": {"steps": 12},
+    "carlini-wagner": {"steps": 10, "searches": 3},
+    "square": {"queries": 40},
+    "nes": {"steps": 5, "population": 10},
 }
+ATTACKS = {name: partial(kind, **SETTINGS.get(name, {})) for name, kind in attacks.ATTACKS.items()}
+ATTACKS["fgsm, random start"] = partial(FGSM, random_start=True)
 every_attack = pytest.mark.parametrize("attack", ATTACKS)
 every_ball = pytest.mark.parametrize("ball", BALLS)
 
@@ -129,7 +132,7 @@ def test_a_model_without_gradient_gives_no_nan(digits, attack):
 @pytest.mark.parametrize(
     "make", [lambda ball: PGD(ball, 40, ball.eps), lambda ball: APGD(ball, 60)], ids=["pgd", "apgd"]
 )
-@pytest.mark.parametrize("ball", [LinfBall(0.1, None), L2Ball(0.5, None)], ids=["linf", "l2"])
+@pytest.mark.parametrize("ball", [LinfBall(0.1, None), L2Ball(0.5, None), L1Ball(1.0, None)], ids=repr)
 def test_linear_goal_is_reached_exactly(make, ball):
     # The largest wᵀδ over a ball is eps times the dual norm of w: a far target makes the goal nearly linear.
     torch.manual_seed(0)
@@ -139,7 +142,7 @@ def test_linear_goal_is_reached_exactly(make, ball):
     x = torch.randn(5, 6)
     attacked = make(ball)(model, x, TargetEmbedding(torch.full((5, 1), 1e3)))
     gain = (attacked - x) @ w[0]
-    best = ball.eps * (w.abs().sum() if ball.name == "linf" else w.norm())
+    best = ball.eps * {"linf": w.abs().sum(), "l2": w.norm(), "l1": w.abs().max()}[ball.name]
     torch.testing.assert_close(gain, best.expand(5), rtol=1e-4, atol=1e-5)
 
 
@@ -155,10 +158,10 @@ def test_apgd_is_at_least_as_strong_as_pgd_at_equal_cost(digits, network):
 
 
 def test_random_start_is_uniform_in_the_ball():
-    # The share of points within radius r of the centre is r^d, in both balls.
+    # The share of points within radius r of the centre is r^d, in every ball.
     generator = torch.Generator().manual_seed(0)
     x = torch.zeros(20_000, 3)
-    for ball in (L2Ball(2.0, None), LinfBall(2.0, None)):
+    for ball in (L2Ball(2.0, None), LinfBall(2.0, None), L1Ball(2.0, None)):
         radius = ball.size(ball.random_start(x, generator), x) / 2.0
         assert radius.max() <= 1 + 1e-6
         for r in (0.3, 0.6, 0.9):
@@ -223,6 +226,7 @@ STEPS = {
     "pgd, l2": lambda steps: PGD(L2Ball(0.5), steps=steps, restarts=2),
     "pgd in training": lambda steps: PGD(LinfBall(0.1), steps=steps).for_training(),
     "apgd": lambda steps: APGD(LinfBall(0.1), steps=steps),
+    "pgd, l1": lambda steps: PGD(L1Ball(4.0), steps=steps),
     "apgd, l2": lambda steps: APGD(L2Ball(0.5), steps=steps),
     "carlini-wagner": lambda steps: CarliniWagner(L2Ball(0.5), steps=steps, searches=2),
     "square": lambda steps: SquareAttack(LinfBall(0.1), queries=steps),

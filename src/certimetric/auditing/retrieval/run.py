@@ -25,7 +25,6 @@ from certimetric.auditing.retrieval.certificates import (
 from certimetric.auditing.retrieval.checks import beaten_by_pixels, run_checks
 from certimetric.auditing.retrieval.evidence import embedding_map, examples
 from certimetric.auditing.retrieval.request import (
-    BLACK_BOX,
     DEFAULT_ATTACKS,
     N_CHECKED,
     N_QUERIES,
@@ -312,11 +311,13 @@ def _white(
     request: RetrievalRequest, clean: Scores, attacked: Sequence[Sequence[Scores]]
 ) -> NDArray[np.float64] | None:
     """R@1 of each query in the worst case over the attacks that use gradients; None where there is none."""
+    from certimetric.deep.attacks import ATTACKS
+
     found = [
         scores["recall_at_1"]
         for _, *each in attacked
         for name, scores in zip(request.attacks, each)
-        if name not in BLACK_BOX
+        if ATTACKS[name].uses_gradients
     ]
     return np.min([clean["recall_at_1"], *found], axis=0) if found else None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -22,6 +23,9 @@ _Kind = TypeVar("_Kind", bound="Attack")
 class Attack(ABC):
     """An attack is configured by its constructor and called with a model, inputs and a goal.
 
+    A subclass offers points to what keeps the best of each sample. Where it goes step by step it has the attribute
+    ``steps``, and ``step_size`` where the length of a step can be given: None for 2.5 · eps / steps.
+
     Parameters
     ----------
     ball : Ball
@@ -32,6 +36,9 @@ class Attack(ABC):
 
     _keeps_best = True
     uses_gradients: ClassVar[bool] = True
+    in_audits: ClassVar[Mapping[str, Any]] = {}  # settings there that are not the defaults
+    steps: int
+    step_size: float | None = None
 
     def __init__(self, ball: Ball, *, seed: int = 0):
         self.ball, self.seed = ball, seed
@@ -86,13 +93,21 @@ class Attack(ABC):
     def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
         """Offer points to ``best``."""
 
+    @property
+    def _length(self) -> float:
+        """Of a step."""
+        return 2.5 * self.ball.eps / self.steps if self.step_size is None else self.step_size
+
+    def _step(self, point: Tensor, gradient: Tensor, x: Tensor, size: float | Tensor | None = None) -> Tensor:
+        """One step along a gradient, by default of the length of all steps, and back into the ball around x."""
+        return self.ball.project(self.ball.step(point, gradient, self._length if size is None else size), x)
+
     def with_eps(self: _Kind, eps: float) -> _Kind:
         """The same attack with another radius; lengths of steps keep their share of it, given as numbers or not."""
         other = copy.copy(self)
-        other.ball = self.ball.with_eps(eps)
-        step = getattr(self, "step_size", None)
-        if step is not None and self.ball.eps > 0:
-            other.step_size = step * (eps / self.ball.eps)  # type: ignore[attr-defined]
+        other.ball = dataclasses.replace(self.ball, eps=eps)
+        if self.step_size is not None and self.ball.eps > 0:
+            other.step_size = self.step_size * (eps / self.ball.eps)
         return other
 
     def for_training(self: _Kind) -> _Kind:
@@ -108,6 +123,13 @@ class Attack(ABC):
     def __repr__(self) -> str:
         settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
         return f"{type(self).__name__}({settings})"
+
+
+def at_least_one(**counts: int) -> None:
+    """Raise a ValueError unless all of two counts are positive."""
+    if min(counts.values()) < 1:
+        given = " and ".join(map(str, counts.values()))
+        raise ValueError(f"{' and '.join(counts)} must be at least 1, got {given}")
 
 
 class Best:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned, per_sample
-from certimetric.deep.attacks.base import Attack, Best, judge_with_gradient
+from certimetric.deep.attacks.base import Attack, Best, at_least_one, judge_with_gradient
 from certimetric.deep.goals.base import Goal
 
 _START, _DRAWN_BACK = 1e-3, 8
@@ -56,8 +56,7 @@ class CarliniWagner(Attack):
         seed: int = 0,
     ):
         super().__init__(ball, seed=seed)
-        if steps < 1 or searches < 1:
-            raise ValueError(f"steps and searches must be at least 1, got {steps} and {searches}")
+        at_least_one(steps=steps, searches=searches)
         self.steps, self.searches, self.constant = steps, searches, constant
         self.confidence, self.learning_rate = confidence, learning_rate
 

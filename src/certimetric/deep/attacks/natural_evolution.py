@@ -57,11 +57,9 @@ class NESAttack(Attack):
 
     @torch.no_grad()
     def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
-        size = 2.5 * self.ball.eps / self.steps if self.step_size is None else self.step_size
         point = x
         for _ in range(self.steps):
-            estimate = self._estimate(model, point, goal, generator)
-            point = self.ball.project(self.ball.step(point, estimate, size), x)
+            point = self._step(point, self._estimate(model, point, goal, generator), x)
             best.end(point)
 
     def _estimate(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator) -> Tensor:
