@@ -112,6 +112,13 @@ class Norm(ABC):
         if self.n_features not in (None, d):
             raise ValueError(f"the {self.name} norm was made for {self.n_features} features, got {d}")
 
+    def _check(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        if v.shape[-1] != self.n_features:
+            n = self.n_features
+            raise ValueError(f"the {self.name} norm was given for {n} features, but the data have {v.shape[-1]}")
+        return v
+
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         """The norm on the subspace of some features, for vectors of these features alone."""
         return self
@@ -284,14 +291,6 @@ class Ellipsoid(Norm):
         self.distortion = float(np.sqrt((1.0 + rho) / (1.0 - rho))) * (1.0 + 1e-15)
         self.n_features = len(self.matrix)
 
-    def _check(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        if v.shape[-1] != len(self.matrix):
-            raise ValueError(
-                f"the ellipsoid norm was given for {len(self.matrix)} features, but the data have {v.shape[-1]}"
-            )
-        return v
-
     def norm(self, delta: ArrayLike) -> Array:
         return vector_norm(self._check(delta) @ self._cholesky, 2)
 
@@ -340,14 +339,6 @@ class Restricted(Norm):
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(mutable)
         self.distortion = self.inner.distortion
         self.diagonal = base.diagonal
-
-    def _check(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        if v.shape[-1] != len(self.mutable):
-            raise ValueError(
-                f"the norm was restricted for {len(self.mutable)} features, but the data have {v.shape[-1]}"
-            )
-        return v
 
     def _embed(self, delta: Array) -> Array:
         out = np.zeros((*delta.shape[:-1], len(self.mutable)))
@@ -402,11 +393,6 @@ class Scaled(Norm):
         self.base, self.scale = base, scale
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(scale)
         self.distortion, self.diagonal = base.distortion, base.diagonal
-
-    def _check(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        self._check_features(v.shape[-1])
-        return v
 
     def norm(self, delta: ArrayLike) -> Array:
         return self.base.norm(self._check(delta) / self.scale)

@@ -289,7 +289,7 @@ def test_a_gpu_does_not_wait_in_the_steps(digits, network, attack):
     best = Best(model, images[:8], goal)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made._attack(model, images[:8], goal, best, generator)
+        made._attack(images[:8], best, generator)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -89,7 +89,8 @@ def audit_retrieval(
         Sizes of the attack. None for five that suit the pictures.
     report_eps : float, default=None
         The one that table and verdict quote; None for the middle one.
-    attacks : sequence of {"pgd", "apgd", "square", "fgsm"}, default=("pgd", "apgd")
+    attacks : sequence of str, default=("pgd", "apgd")
+        Names in ``certimetric.deep.attacks.ATTACKS``.
     n_queries : int, default=500
         So many of the queries, drawn at random, are ranked and attacked.
     n_checked : int, default=100

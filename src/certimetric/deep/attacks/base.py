@@ -71,12 +71,8 @@ class Attack(ABC):
         ValueError
             If an input lies outside of the bounds.
         """
-        if (
-            self.ball.bounds is not None
-            and len(x)
-            and bool(((x < self.ball.bounds[0]) | (x > self.ball.bounds[1])).any())
-        ):
-            low, high = self.ball.bounds
+        low, high = self.ball.bounds or (-torch.inf, torch.inf)
+        if len(x) and bool(((x < low) | (x > high)).any()):
             raise ValueError(
                 f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
             )
@@ -86,12 +82,12 @@ class Attack(ABC):
             best = (Best if self._keeps_best else Last)(model, x.detach(), goal)
             if len(x) and self.ball.eps > 0:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)
-                self._attack(model, x.detach(), goal, best, generator)
+                self._attack(x.detach(), best, generator)
         return best.x
 
     @abstractmethod
-    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
-        """Offer points to ``best``."""
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
+        """Offer points to ``best``, which knows model and goal too."""
 
     @property
     def _length(self) -> float:
@@ -154,7 +150,7 @@ class Best:
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and gradient at a point, as of :func:`value_and_gradient`; the point is offered."""
-        value, gradient, broken = judge_with_gradient(self.model, x, self.goal)
+        value, gradient, broken = with_gradient(self.model, x, self.goal.judge)
         self.offer(x, value, broken)
         return value, gradient
 
@@ -188,22 +184,13 @@ class Last(Best):
 
 def value_and_gradient(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     """Values (b,) and the gradient of each sample's value in its input: 0 where the model lets none through."""
+    return with_gradient(model, x, lambda embeddings: (goal(embeddings), None))[:2]
+
+
+def with_gradient(model: nn.Module, x: Tensor, judge: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor, Any]:
+    """The same of a judgement of embeddings, as :meth:`Goal.judge` gives it, and what it tells beside values."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        value = goal(model(x))
-        gradient = _gradient(value, x)
-    return value.detach(), gradient
-
-
-def judge_with_gradient(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, and whether each sample has reached its goal."""
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        value, broken = goal.judge(model(x))
-        gradient = _gradient(value, x)
-    return value.detach(), gradient, broken
-
-
-def _gradient(value: Tensor, x: Tensor) -> Tensor:
-    gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
-    return torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach())
+        value, told = judge(model(x))
+        gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    return value.detach(), torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach()), told

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best, at_least_one
-from certimetric.deep.goals.base import Goal
 
 
 class PGD(Attack):
@@ -52,7 +51,7 @@ class PGD(Attack):
         at_least_one(steps=steps, restarts=restarts)
         self.steps, self.step_size, self.restarts, self.random_start = steps, step_size, restarts, random_start
 
-    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         for restart in range(self.restarts):
             start = self.random_start or restart > 0
             point = self.ball.random_start(x, generator) if start else x
@@ -125,7 +124,7 @@ class APGD(Attack):
         at_least_one(steps=steps, restarts=restarts)
         self.steps, self.restarts = steps, restarts
 
-    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         for _ in range(self.restarts):
             self._ascend(x, self.ball.random_start(x, generator), best)
 

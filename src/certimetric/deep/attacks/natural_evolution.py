@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Goal
 
 
 class NESAttack(Attack):
@@ -56,19 +55,19 @@ class NESAttack(Attack):
         self.steps, self.population, self.step_size, self.sigma = steps, population, step_size, sigma
 
     @torch.no_grad()
-    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         point = x
         for _ in range(self.steps):
-            point = self._step(point, self._estimate(model, point, goal, generator), x)
+            point = self._step(point, self._estimate(best, point, generator), x)
             best.end(point)
 
-    def _estimate(self, model: nn.Module, x: Tensor, goal: Goal, generator: torch.Generator) -> Tensor:
+    def _estimate(self, best: Best, x: Tensor, generator: torch.Generator) -> Tensor:
         """What stands for the gradient, up to its length."""
         sigma = self.ball.eps / 10 if self.sigma is None else self.sigma
         total = torch.zeros_like(x, dtype=torch.double)  # the differences of a small embedding may be no float32
         for _ in range(self.population // 2):
             direction = torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype)
             ahead, behind = (self.ball.clip(x + sign * sigma * direction) for sign in (1.0, -1.0))
-            difference = goal(model(ahead)) - goal(model(behind))
+            difference = best.goal(best.model(ahead)) - best.goal(best.model(behind))
             total += aligned(difference.double(), x) * direction
         return total

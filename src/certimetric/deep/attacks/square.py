@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Goal
 
 
 class SquareAttack(Attack):
@@ -41,7 +40,7 @@ class SquareAttack(Attack):
         self.queries, self.share = queries, share
 
     @torch.no_grad()
-    def _attack(self, model: nn.Module, x: Tensor, goal: Goal, best: Best, generator: torch.Generator) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         if x.ndim != 4:
             raise ValueError(
                 f"SquareAttack changes windows of images (b, c, h, w), got inputs of shape {tuple(x.shape)}"

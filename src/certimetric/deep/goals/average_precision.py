@@ -72,19 +72,12 @@ class AveragePrecisionGoal(MarginGoal):
         self.spread = torch.where(spread > 0, spread, torch.ones_like(spread))
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        return self._follow(embeddings)[0]
-
-    def broken(self, embeddings: Tensor) -> Tensor:
-        return self._follow(embeddings.detach())[1]
-
-    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        return self._follow(embeddings)
+        return self.judge(embeddings)[0]
 
     def _same(self, part: slice) -> Tensor:
         return self.labels[part, None] == self.gallery_labels
 
-    def _follow(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Values, differentiable, and whether AP@R is 0."""
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         values, broken, slopes = [], [], []
         width = max(len(self.gallery), 2 * min(self._most, _RANKS) * max(embeddings.shape[1], _RANKS))
         for part in slices(len(embeddings), _NUMBERS // width):

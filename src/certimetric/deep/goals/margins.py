@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from certimetric.deep.goals.base import LevelGoal
-from certimetric.deep.ranking.embedding_metric import separation
+from certimetric.deep.ranking.embedding_metric import EmbeddingMetric
 from certimetric.deep.ranking.ranks import expanded, expansions
 
 CHUNK = 2**22  # distances of embeddings that are looked at together
@@ -27,6 +27,8 @@ class MarginGoal(LevelGoal):
     gallery_labels : int tensor of shape (n,)
     ids, gallery_ids : int tensors of shape (b,) and (n,), optional
         Items of the query's id count for nothing: the same picture, or one of the same group.
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+        How distances are measured.
 
     Raises
     ------
@@ -49,11 +51,15 @@ class MarginGoal(LevelGoal):
         gallery_labels: Tensor,
         ids: Tensor | None = None,
         gallery_ids: Tensor | None = None,
+        *,
+        metric: str = "euclidean",
     ):
         if (ids is None) != (gallery_ids is None):
             raise ValueError("ids of queries and gallery_ids must be given together, or neither")
         self.labels, self.ids = labels, ids
-        self.gallery, self.gallery_labels, self.gallery_ids = gallery.detach(), gallery_labels, gallery_ids
+        self.metric = EmbeddingMetric(metric)
+        self.gallery = self.metric.place(gallery.detach())
+        self.gallery_labels, self.gallery_ids = gallery_labels, gallery_ids
         self.centre = self.gallery.mean(dim=0, dtype=torch.double)
         with torch.no_grad():
             same, own = labels[:, None] == gallery_labels, self._self_matches()
@@ -71,15 +77,21 @@ class MarginGoal(LevelGoal):
         return self.ids[part, None] == self.gallery_ids[rows]
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        positive, negative = self._search(embeddings.detach())
-        return separation(embeddings, self.gallery[positive]) - separation(embeddings, self.gallery[negative])
+        positive, negative = self._distances(embeddings)
+        return positive - negative
+
+    def _distances(self, embeddings: Tensor, farthest: bool = False) -> tuple[Tensor, Tensor]:
+        """From the nearest positive, and from the nearest or farthest negative, (b,) each."""
+        placed = self.metric.place(embeddings)
+        positive, negative = self._search(placed.detach(), farthest)
+        return self.metric.paired(placed, self.gallery[positive]), self.metric.paired(placed, self.gallery[negative])
 
     @torch.no_grad()
-    def _search(self, embeddings: Tensor, farthest: bool = False) -> list[Tensor]:
+    def _search(self, placed: Tensor, farthest: bool = False) -> list[Tensor]:
         """Gallery rows of the nearest positive, and of the nearest or farthest negative, of each query."""
-        points, b = expanded(embeddings, self.centre)[0], len(embeddings)
-        best = [torch.full((b,), torch.inf, device=embeddings.device, dtype=torch.double) for _ in range(2)]
-        index = [torch.zeros(b, dtype=torch.long, device=embeddings.device) for _ in range(2)]
+        points, b = expanded(placed, self.centre)[0], len(placed)
+        best = [torch.full((b,), torch.inf, device=placed.device, dtype=torch.double) for _ in range(2)]
+        index = [torch.zeros(b, dtype=torch.long, device=placed.device) for _ in range(2)]
         for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * CHUNK):
             same, own = self.labels[:, None] == self.gallery_labels[rows], self._self_matches(rows=rows)
             for kind, wrong in enumerate((~same | own, same | own)):

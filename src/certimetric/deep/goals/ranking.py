@@ -7,6 +7,8 @@ of a chunk of the gallery, whatever its size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -181,21 +183,12 @@ class SemanticsPreservingRank(Goal):
     per_sample = ("goal", "kept")
 
     def __init__(
-        self,
-        candidates: Tensor,
-        kept: Tensor,
-        gallery: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        raising: bool = True,
-        weight: float = 1.0,
-        metric: str = "euclidean",
+        self, candidates: Tensor, kept: Tensor, *known: Any, raising: bool = True, weight: float = 1.0, **settings: Any
     ):
         if not weight >= 0:
             raise ValueError(f"weight must not be negative, got {weight!r}")
-        self.goal = QueryRank(candidates, gallery, ids, gallery_ids, raising=raising, metric=metric)
-        self.kept = QueryRank(kept, gallery, ids, gallery_ids, metric=metric)
+        self.goal = QueryRank(candidates, *known, raising=raising, **settings)
+        self.kept = QueryRank(kept, *known, **settings)
         self.weight = weight
 
     def __call__(self, embeddings: Tensor) -> Tensor:
@@ -217,9 +210,8 @@ class LearningToMisrank(MarginGoal):
 
     Parameters
     ----------
-    labels, gallery, gallery_labels, ids, gallery_ids
+    labels, gallery, gallery_labels, ids, gallery_ids, metric
         As of :class:`MarginGoal`.
-    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
 
     References
     ----------
@@ -227,24 +219,8 @@ class LearningToMisrank(MarginGoal):
     deep mis-ranking*, arXiv 2004.04199.
     """
 
-    def __init__(
-        self,
-        labels: Tensor,
-        gallery: Tensor,
-        gallery_labels: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        metric: str = "euclidean",
-    ):
-        self.metric = EmbeddingMetric(metric)
-        super().__init__(labels, self.metric.place(gallery), gallery_labels, ids, gallery_ids)
-
     def __call__(self, embeddings: Tensor) -> Tensor:
-        placed = self.metric.place(embeddings)
-        nearest, farthest = (
-            self.metric.paired(placed, self.gallery[rows]) for rows in self._search(placed.detach(), farthest=True)
-        )
+        nearest, farthest = self._distances(embeddings, farthest=True)
         return -(farthest - nearest).clamp_min(0.0)
 
 
@@ -255,9 +231,8 @@ class GreedyMisranking(MarginGoal):
     ----------
     embeddings : tensor of shape (b, k)
         Of the clean queries.
-    labels, gallery, gallery_labels, ids, gallery_ids
+    *known, **settings
         As of :class:`MarginGoal`.
-    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
 
     References
     ----------
@@ -266,29 +241,18 @@ class GreedyMisranking(MarginGoal):
 
     per_sample = (*MarginGoal.per_sample, "negatives")
 
-    def __init__(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        gallery: Tensor,
-        gallery_labels: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        metric: str = "euclidean",
-    ):
-        self.metric = EmbeddingMetric(metric)
-        super().__init__(labels, self.metric.place(gallery), gallery_labels, ids, gallery_ids)
+    def __init__(self, embeddings: Tensor, *known: Any, **settings: Any):
+        super().__init__(*known, **settings)
         self.negatives = self.gallery[self._search(self.metric.place(embeddings))[1]]
+
+    judge = Goal.judge  # the value does not tell success
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return -self.metric.paired(self.metric.place(embeddings), self.negatives)
 
-    judge = Goal.judge  # the value does not tell success
-
     @torch.no_grad()
     def broken(self, embeddings: Tensor) -> Tensor:
-        return super().__call__(self.metric.place(embeddings)) >= 0
+        return super().__call__(embeddings) >= 0
 
 
 class GreedyTranslocation(QueryRank):
@@ -308,17 +272,8 @@ class GreedyTranslocation(QueryRank):
     Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
     """
 
-    def __init__(
-        self,
-        first: Tensor,
-        gallery: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        top: int = 4,
-        metric: str = "euclidean",
-    ):
-        super().__init__(first[:, None], gallery, ids, gallery_ids, raising=False, metric=metric)
+    def __init__(self, first: Tensor, *known: Any, top: int = 4, **settings: Any):
+        super().__init__(first[:, None], *known, raising=False, **settings)
         self.top = top
 
     judge = Goal.judge  # the value does not tell success
