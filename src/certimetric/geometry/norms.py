@@ -249,7 +249,7 @@ class L1(PlainNorm):
     def steepest(self, v: Any, size: Any, point: Any, bounds: tuple[float, float] | None) -> Any:
         # The one entry of the largest slope may be at its bound already: then the next ones move.
         v, xp = wide(v)
-        return xp.sign(v) * poured(abs(v), room(v, point, bounds), size)
+        return xp.sign(v) * poured(abs(v), room(v, wide(point)[0], bounds), size)
 
     def uniform(self, rng: Any, n: int, d: int) -> Any:
         delta = rng.laplace(size=(n, d))

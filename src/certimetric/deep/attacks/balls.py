@@ -59,15 +59,13 @@ class Ball:
     def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
         """Into the ball around x and the bounds, in the type of x: the nearest point for l∞ and l1; for l2 the nearest
         of the ball, moved into the bounds."""
-        # Clipping into the bounds, which hold x, brings every entry nearer to x, and so does rounding of those that the
-        # projection changed: the result stays in the ball.
+        # Clipping into the bounds, which hold x, brings every entry nearer to x, and rounding is made to: the result
+        # stays in the ball.
         centre = x.double()
-        given = perturbed.double() - centre
-        flat = self.norm.project_within(given.flatten(1), self.eps, centre.flatten(1), self.bounds)
-        delta = _of(flat).view(x.shape)
+        given = (perturbed.double() - centre).flatten(1)
+        delta = _of(self.norm.project_within(given, self.eps, centre.flatten(1), self.bounds)).view(x.shape)
         moved = self.clip((centre + delta).to(x.dtype))
-        beyond = ((moved.double() - centre).abs_() > delta.abs()) & (delta != given)
-        return torch.where(beyond, torch.nextafter(moved, x), moved)
+        return torch.where((moved.double() - centre).abs_() > delta.abs(), torch.nextafter(moved, x), moved)
 
     def to_edge(self, delta: Tensor) -> Tensor:
         """The nearest changes in the ball, drawn out to its edge where they lie inside; no bounds are looked at."""
@@ -83,8 +81,7 @@ class Ball:
         """A step of that size, one number or one for each sample, along the steepest ascent; none at gradient 0."""
         if isinstance(size, Tensor) and size.ndim:
             size = size.double()[:, None]
-        point = perturbed.double().flatten(1)
-        move = _of(self.norm.steepest(gradient.double().flatten(1), size, point, self.bounds))
+        move = _of(self.norm.steepest(gradient.flatten(1), size, perturbed.flatten(1), self.bounds))
         return perturbed + move.view(perturbed.shape).to(perturbed.dtype)
 
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
