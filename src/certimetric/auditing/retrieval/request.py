@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from certimetric.deep.attacks.balls import Ball
 
 NORMS = ("linf", "l2")
-ATTACKS = ("pgd", "apgd", "square", "fgsm")
-BLACK_BOX = ("square",)
 DEFAULT_ATTACKS = ("pgd", "apgd")
 N_QUERIES, N_CHECKED = 500, 100
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
@@ -96,22 +94,16 @@ class RetrievalRequest:
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
-        from certimetric.deep import L2Ball, LinfBall
+        from certimetric.deep.attacks import ball
 
-        return LinfBall(eps) if self.norm == "linf" else L2Ball(eps)
+        return ball(self.norm, eps)
 
     def make_attack(self, name: str, eps: float) -> Attack:
         """One of the attacks of the audit."""
-        from certimetric.deep import APGD, FGSM, PGD, SquareAttack
+        from certimetric.deep.attacks import ATTACKS
 
-        ball = self.ball(eps)
-        if name == "pgd":
-            return PGD(ball, steps=20, seed=self.seed)
-        if name == "apgd":
-            return APGD(ball, steps=50, seed=self.seed)
-        if name == "square":
-            return SquareAttack(ball, queries=1000, seed=self.seed)
-        return FGSM(ball, seed=self.seed)
+        kind = ATTACKS[name]
+        return kind(self.ball(eps), **kind.in_audits, seed=self.seed)
 
     def told_attack(self, name: str) -> str:
         """The attack as reports name it."""
@@ -146,6 +138,7 @@ def make_request(
     from torch import nn
 
     from certimetric.deep import ImageSet
+    from certimetric.deep.attacks import ATTACKS
     from certimetric.deep.models.calling import as_module
     from certimetric.deep.models.images import labels_by_position
     from certimetric.deep.retrieval.evaluation import with_positive

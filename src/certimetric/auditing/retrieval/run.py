@@ -18,7 +18,6 @@ from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, prob
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
 from certimetric.auditing.retrieval.request import (
-    BLACK_BOX,
     DEFAULT_ATTACKS,
     N_CHECKED,
     N_QUERIES,
@@ -170,7 +169,8 @@ def audit_retrieval(
         Sizes of the attack. None for five that suit the pictures.
     report_eps : float, default=None
         The one that table and verdict quote; None for the middle one.
-    attacks : sequence of {"pgd", "apgd", "square", "fgsm"}, default=("pgd", "apgd")
+    attacks : sequence of str, default=("pgd", "apgd")
+        Names in ``certimetric.deep.attacks.ATTACKS``.
     n_queries : int, default=500
         So many of the queries, drawn at random, are ranked and attacked.
     n_checked : int, default=100
@@ -300,11 +300,13 @@ def _white(
     request: RetrievalRequest, clean: Scores, attacked: Sequence[Sequence[Scores]]
 ) -> NDArray[np.float64] | None:
     """R@1 of each query in the worst case over the attacks that use gradients; None where there is none."""
+    from certimetric.deep.attacks import ATTACKS
+
     found = [
         scores["recall_at_1"]
         for _, *each in attacked
         for name, scores in zip(request.attacks, each)
-        if name not in BLACK_BOX
+        if ATTACKS[name].uses_gradients
     ]
     return np.min([clean["recall_at_1"], *found], axis=0) if found else None
 
