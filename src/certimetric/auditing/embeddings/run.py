@@ -19,9 +19,7 @@ from certimetric.auditing.retrieval.request import N_QUERIES, checked_radii
 from certimetric.auditing.retrieval.result import RetrievalAudit
 from certimetric.auditing.retrieval.summary import Scores, estimate, per_class
 from certimetric.auditing.retrieval.verdict import conclude, judge_thresholds, recommend
-from certimetric.auditing.runner import prepare_folder
 from certimetric.auditing.saved import refuse_other_report
-from certimetric.auditing.tables.run import describe_machine, describe_versions
 from certimetric.auditing.thresholds import parse_threshold
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
@@ -29,13 +27,14 @@ from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.report.document import RETRIEVAL_SCHEMA
+from certimetric.runs.environment import environment
 from certimetric.runs.progress import progress_bar
+from certimetric.runs.store import prepare_folder
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
 
 
-_PACKAGES = ("numpy", "scipy", "torch")
 _FIGURES = {"recall": False, "map": False, "attacked": True}
 # Radii by default, in median distances to the nearest item, and the one that is quoted.
 _RADII, _QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
@@ -169,8 +168,7 @@ def audit_embeddings(
             "options": options,
             "started": started.isoformat(timespec="seconds"),
             "wall_seconds": time.perf_counter() - clock,
-            "versions": describe_versions(_PACKAGES),
-            "machine": describe_machine(),
+            **environment(),
             "cells": {"computed": len(models), "reused": 0, "failed": 0},
             "model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()},
         },

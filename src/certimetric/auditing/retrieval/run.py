@@ -37,17 +37,15 @@ from certimetric.auditing.retrieval.result import RetrievalAudit
 from certimetric.auditing.retrieval.robustness_score import N_GOALS, robustness_score, score_protocol
 from certimetric.auditing.retrieval.summary import estimate, per_class
 from certimetric.auditing.retrieval.verdict import conclude, judge_thresholds, recommend
-from certimetric.auditing.runner import prepare_folder
 from certimetric.auditing.saved import refuse_other_report
-from certimetric.auditing.tables.run import describe_machine, describe_versions
 from certimetric.base.threads import threads_for_pictures
 from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
+from certimetric.runs.environment import environment
 from certimetric.runs.progress import progress_bar
+from certimetric.runs.store import claimed
 
 if TYPE_CHECKING:
     from certimetric.deep import ImageSet, Index
-
-_PACKAGES = ("numpy", "scipy", "torch", "pytorch-metric-learning", "lightning", "safetensors")
 
 
 def audit_retrieval(
@@ -171,19 +169,34 @@ def run_retrieval_audit(
     progress: bool = False,
 ) -> RetrievalAudit:
     """Carry out a validated audit; see :func:`audit_retrieval`."""
-    from certimetric.deep.models.embed import device_of
-    from certimetric.deep.models.randomness import seeded
-
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
     options = retrieval_options(request)
     if folder is not None:
         refuse_other_report(folder, options)
-        prepare_folder(folder, "cells")
     for remark in futile_certificates(request):
         warnings.warn(remark, UserWarning, stacklevel=3)  # of the call of audit_retrieval
+    with claimed(folder, "an audit") as store:
+        document = _carry_out(request, Cells(request, store), progress)
+        document["reproduction"] = {
+            "command": command or _call(request),
+            "options": options,
+            "started": started.isoformat(timespec="seconds"),
+            "wall_seconds": time.perf_counter() - clock,
+            **document["reproduction"],
+        }
+        result = RetrievalAudit(document)
+        if folder is not None:
+            result.save(folder, title=title)
+    return result
+
+
+def _carry_out(request: RetrievalRequest, cells: Cells, progress: bool) -> dict[str, Any]:
+    """The document, but for what tells one audit from another in its reproduction."""
+    from certimetric.deep.models.embed import device_of
+    from certimetric.deep.models.randomness import seeded
+
     training = {subject.name: subject.model.training for subject in request.subjects}
-    cells = Cells(request, folder)
     quoted = request.eps.index(request.report_eps)
     learners: list[dict[str, Any]] = []
     worst, white, indices, certificates, found = {}, {}, {}, {}, {}
@@ -226,7 +239,8 @@ def run_retrieval_audit(
     }
     if request.ers:
         protocol["robustness_score"] = score_protocol(request)
-    document = {
+    around = environment()
+    return {
         "schema": RETRIEVAL_SCHEMA,
         "data": {
             "name": request.name,
@@ -245,20 +259,12 @@ def run_retrieval_audit(
         "thresholds": thresholds,
         "verdict": conclude(protocol, learners, checks, thresholds, recommended),
         "reproduction": {
-            "command": command or _call(request),
-            "options": options,
-            "started": started.isoformat(timespec="seconds"),
-            "wall_seconds": time.perf_counter() - clock,
-            "versions": describe_versions(_PACKAGES),
-            "machine": describe_machine() | {"device": str(device_of(request.subjects[0].model))},
+            **around,
+            "machine": around["machine"] | {"device": str(device_of(request.subjects[0].model))},
             "cells": {"computed": cells.computed, "reused": cells.reused, "failed": 0},
             "model_sha256": cells.models,
         },
     }
-    result = RetrievalAudit(document)
-    if folder is not None:
-        result.save(folder, title=title)
-    return result
 
 
 def retrieval_options(request: RetrievalRequest) -> dict[str, Any]:

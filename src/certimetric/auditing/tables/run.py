@@ -5,23 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import time
-from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.runner import Findings, prepare_folder, run_cells
 from certimetric.auditing.saved import refuse_other_report
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.cells import canonical
 from certimetric.auditing.tables.checks import Evidence, run_checks
 from certimetric.auditing.tables.evidence import describe_metric
 from certimetric.auditing.tables.feature_kinds import describe_features
+from certimetric.auditing.tables.findings import Findings, find
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.result import AuditResult
 from certimetric.auditing.tables.robustness import ATTACKS
@@ -38,12 +34,12 @@ from certimetric.auditing.tables.summary import (
     tell_split,
 )
 from certimetric.auditing.tables.verdict import conclude, judge_thresholds, recommend
-from certimetric.base.version import __version__
 from certimetric.datasets import Dataset
 from certimetric.report.document import SCHEMA
 from certimetric.report.formatting import NORMS
-
-_VERSIONS = ("numpy", "scipy", "scikit-learn", "numba", "joblib")
+from certimetric.runs.environment import environment
+from certimetric.runs.key import canonical
+from certimetric.runs.store import claimed
 
 
 def run_audit(
@@ -78,27 +74,26 @@ def run_audit(
     options = audit_options(request)
     if folder is not None:
         refuse_other_report(folder, options)
-        prepare_folder(folder, "cells", "metrics")
-    found = run_cells(request, folder, progress=progress)
-    document = _figures(request, found)
-    document["reproduction"] = {
-        "command": command or _call(request),
-        "options": options,
-        "started": started.isoformat(timespec="seconds"),
-        "wall_seconds": time.perf_counter() - clock,
-        "versions": describe_versions(_VERSIONS),
-        "machine": describe_machine(),
-        "cells": {"computed": found.computed, "reused": found.reused, "failed": found.failed},
-        "metric_files": [
-            {"learner": s.spec, "split": cell["split"], "file": cell["metric_file"], "sha256": cell["metric_sha256"]}
-            for s, cells in zip(request.subjects, found.cells)
-            for cell in finished(cells)
-            if "metric_file" in cell
-        ],
-    }
-    result = AuditResult(document)
-    if folder is not None:
-        result.save(folder, title=title)
+    with claimed(folder, "an audit") as store:
+        found = find(request, store, progress=progress)
+        document = _figures(request, found)
+        document["reproduction"] = {
+            "command": command or _call(request),
+            "options": options,
+            "started": started.isoformat(timespec="seconds"),
+            "wall_seconds": time.perf_counter() - clock,
+            **environment(),
+            "cells": {"computed": found.computed, "reused": found.reused, "failed": found.failed},
+            "metric_files": [
+                {"learner": s.spec, "split": cell["split"], "file": file, "sha256": cell["metric_sha256"]}
+                for s, cells in zip(request.subjects, found.cells)
+                for cell in finished(cells)
+                if (file := cell.get("metric_file")) is not None
+            ],
+        }
+        result = AuditResult(document)
+        if folder is not None:
+            result.save(folder, title=title)
     return result
 
 
@@ -202,24 +197,3 @@ def _call(request: Request) -> str:
         f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
         f"test_size={request.test_size:g}, seed={request.seed})"
     )
-
-
-def describe_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of this library and of the packages that are installed."""
-    told = {"certimetric": __version__}
-    for package in packages:
-        try:
-            told[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return told
-
-
-def describe_machine() -> dict[str, Any]:
-    """What an audit ran on."""
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cpu_count": os.cpu_count(),
-    }

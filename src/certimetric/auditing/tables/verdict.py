@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.tables.cells import told
 from certimetric.auditing.tables.checks import CERTIFICATE_CHECKS
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import Array, Cell, certified_accuracy, finished, mean_median_radius
 from certimetric.auditing.thresholds import Threshold
+from certimetric.runs.key import told
 
 Learner = dict[str, Any]
 
