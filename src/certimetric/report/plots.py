@@ -165,6 +165,50 @@ def _span(centre: float, low: float | None, high: float | None) -> list[list[flo
     return [[100 * max(centre - low, 0.0)], [100 * max(high - centre, 0.0)]]
 
 
+# The lines of a bracket: what attacks found bounds the truth from above, what is certified from below.
+CLEAN = Series(5, "clean", "series-baseline", (1, 2), "", "", True)
+ATTACKED = Series(2, "attacked: found", "series-2", (7, 2), "v", "M0 3.8L3.7-3H-3.7z", False)
+CERTIFIED = Series(4, "certified: proven", "series-1", (), "^", "M0-3.8L3.7 3H-3.7z", False)
+
+
+def bracket(
+    name: str,
+    title: str,
+    reading: str,
+    x_label: str,
+    y_label: str,
+    shade: tuple[Sequence[float], Sequence[float], Sequence[float]] | None,
+    lines: Sequence[tuple[Series, Sequence[float], Sequence[float], dict[str, Any]]],
+) -> str:
+    """Shares against ε between what is certified and what attacks found, as SVG.
+
+    Parameters
+    ----------
+    name, title, reading : str
+        Of the figure.
+    x_label, y_label : str
+    shade : (x, below, above) or None
+        Where the truth lies.
+    lines : list of (Series, x, y, dict)
+        Shares from 0 to 1, and how else a line is drawn.
+    """
+    with drawing():
+        canvas, axes = canvas_with_axes(x_label, y_label)
+        if shade is not None:
+            x, *ends = shade
+            below, above = ([100 * v for v in end] for end in ends)
+            axes.fill_between(x, below, above, color=colour_of("series-3"), alpha=0.18, linewidth=0)
+        for look, x, y, drawn in lines:
+            axes.plot(
+                x, [100 * v for v in y], color=colour_of(look.colour), marker=look.marker,
+                linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}", **drawn,
+            )  # fmt: skip
+        axes.set_ylim(-2, 101)
+        mark_per_cent(axes.yaxis)
+        axes.margins(x=0.02)
+        return to_svg(canvas, f"fig-{name}", title, reading)
+
+
 def canvas_with_axes(x_label: str, y_label: str, height: float = _HEIGHT) -> tuple[Canvas, Axes]:
     """An empty picture of the width that all figures have."""
     from matplotlib.figure import Figure as Canvas

@@ -85,6 +85,40 @@ def run_cells(
     return outcome
 
 
+class InTurn:
+    """Cells of a run that computes one after the other in this process, where an error ends the run.
+
+    Parameters
+    ----------
+    store : Store
+
+    Attributes
+    ----------
+    computed, reused : int
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.computed = self.reused = 0
+
+    def result(self, cell: Cell, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What was computed before, or is computed now and kept."""
+        record = self.store.get(cell)
+        if record is not None and record.result is not None:
+            self.reused += 1
+            return dict(record.result)
+        start = time.perf_counter()
+        found = dict(compute())
+        self.store.add(Record(cell, "done", found, "", time.perf_counter() - start))
+        self.computed += 1
+        return found
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cells were computed, reused, and failed."""
+        return {"computed": self.computed, "reused": self.reused, "failed": 0}
+
+
 def attempt(compute: Compute, cell: Cell) -> Record:
     """Run one cell; what goes wrong in it is a result too, so that the others go on."""
     start = time.perf_counter()

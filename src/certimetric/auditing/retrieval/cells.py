@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject, embedded
-from certimetric.runs.key import Cell, Record, digest
+from certimetric.runs.key import Cell, digest
+from certimetric.runs.scheduling import InTurn
 from certimetric.runs.store import Store
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _PROBED = 8  # queries by whose embeddings a model is known too: code and settin
 Scores = dict[str, NDArray[np.float64]]
 
 
-class Cells:
+class Cells(InTurn):
     """Scores of queries by model and attack, from the store where they are there already.
 
     Parameters
@@ -33,16 +33,11 @@ class Cells:
     request : RetrievalRequest
     store : Store
         Of the audit.
-
-    Attributes
-    ----------
-    computed, reused : int
     """
 
     def __init__(self, request: RetrievalRequest, store: Store):
+        super().__init__(store)
         self.request = request
-        self.store = store
-        self.computed = self.reused = 0
         self.data = request.data_sha256
         self.models = {subject.name: model_hash(subject) for subject in request.subjects}
         self._probes = {subject.name: probe_hash(subject, request) for subject in request.subjects}
@@ -83,15 +78,7 @@ class Cells:
         known = {"model": self.models[subject.name], "probe": self._probes[subject.name], "what": what}
         name, source = self.request.name, self.request.source
         cell = Cell("retrieval audit", name, self.data, source, known["model"], 0, 0, PROTOCOL, known)
-        record = self.store.get(cell)
-        if record is None or record.result is None:
-            start = time.perf_counter()
-            record = Record(cell, "done", compute(), "", time.perf_counter() - start)
-            self.store.add(record)
-            self.computed += 1
-        else:
-            self.reused += 1
-        return dict(record.result or {})
+        return self.result(cell, compute)
 
 
 def model_hash(subject: Subject) -> str:

@@ -1,25 +1,22 @@
-"""An audit from request to document: cells, evidence, figures, checks, verdict."""
+"""The evidence of an audit of a table: cells, attacks on certificates, figures over splits."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import time
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.saved import refuse_other_report
+from certimetric.auditing.result import AuditResult
+from certimetric.auditing.run import Evidence, Gathered, run
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.checks import Evidence, run_checks
+from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import describe_metric
 from certimetric.auditing.tables.feature_kinds import describe_features
 from certimetric.auditing.tables.findings import Findings, find
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.result import AuditResult
 from certimetric.auditing.tables.robustness import ATTACKS
 from certimetric.auditing.tables.summary import (
     Array,
@@ -33,13 +30,111 @@ from certimetric.auditing.tables.summary import (
     summarise,
     tell_split,
 )
-from certimetric.auditing.tables.verdict import conclude, judge_thresholds, recommend
+from certimetric.auditing.tables.verdict import observe, recommend, say
+from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
-from certimetric.report.document import SCHEMA
+from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
-from certimetric.runs.environment import environment
-from certimetric.runs.key import canonical
-from certimetric.runs.store import claimed
+from certimetric.runs.key import canonical, told
+from certimetric.runs.store import Store
+
+
+class TableEvidence(Evidence):
+    """The evidence of an audit of a table.
+
+    Parameters
+    ----------
+    request : Request
+    """
+
+    scope = "table"
+    schema = AUDIT_SCHEMA
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.thresholds = request.thresholds
+
+    def options(self) -> dict[str, Any]:
+        """What tells one audit from another."""
+        return audit_options(self.request)
+
+    def command(self) -> str:
+        """The call in Python."""
+        request = self.request
+        learners = ", ".join(repr(subject.spec) for subject in request.subjects)
+        eps = "" if request.eps is None else f", eps={list(request.eps)}"
+        return (
+            f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
+            f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
+            f"test_size={request.test_size:g}, seed={request.seed})"
+        )
+
+    def gather(self, store: Store, counting: Any) -> Gathered:
+        """Fit and certify every learner on every split, and attack the certificates of one."""
+        request, data = self.request, self.request.data
+        found = find(request, store, progress=counting)
+        radii = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
+        eps, quoted = choose_eps(request, radii)
+        learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
+        warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
+        return Gathered(
+            data={
+                "name": data.name,
+                "source": data.source,
+                "n_samples": data.n_samples,
+                "n_features": data.n_features,
+                "classes": list(request.classes),
+                "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
+                "feature_names": list(data.feature_names),
+                "image_shape": None if data.image_shape is None else list(data.image_shape),
+                "features": describe_features(request),
+                "imputed": _imputed(data),
+                "sha256": data.sha256(),
+            },
+            protocol={
+                "n_neighbors": request.n_neighbors,
+                "norm": request.norm_name,
+                "test_size": request.test_size,
+                "repeats": request.repeats,
+                "seed": request.seed,
+                "units": "standardised",
+                "noise": list(request.noise),
+                "attacks": [repr(attack) for attack in ATTACKS],
+                "eps": eps,
+                "report_eps": quoted,
+            },
+            learners=learners,
+            observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
+            cells={"computed": found.computed, "reused": found.reused, "failed": found.failed},
+            also={"baseline": majority_baseline(request)},
+            traces={
+                "metric_files": [
+                    {
+                        "learner": subject.spec,
+                        "split": cell["split"],
+                        "file": cell["metric_file"],
+                        "sha256": cell["metric_sha256"],
+                    }
+                    for subject, cells in zip(request.subjects, found.cells)
+                    for cell in finished(cells)
+                    if "metric_file" in cell
+                ]
+            },
+        )
+
+    def recommend(self, found: Gathered) -> int | None:
+        """The learner with the best certificate among the accurate ones."""
+        return recommend(found.learners, found.observed.quoted)
+
+    def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
+        """The mean over splits of the figure."""
+        value = observe(self.request, threshold, found.learners[position], found.observed.radii[position])
+        return None if value is None else told(value)
+
+    def say(self, found: Gathered, recommended: int | None) -> list[str]:
+        """Figures of the recommended learner beside baselines."""
+        quoted, eps = found.observed.quoted, found.protocol["report_eps"]
+        return say(self.request, found.learners, recommended, quoted, eps, found.also["baseline"])
 
 
 def run_audit(
@@ -50,51 +145,8 @@ def run_audit(
     title: str | None = None,
     progress: bool = False,
 ) -> AuditResult:
-    """Carry out a validated audit.
-
-    Parameters
-    ----------
-    request : Request
-    out : path, optional
-        Folder of cells, metrics, results and report.
-    command : str, optional
-        How to repeat the audit, for the report; by default the call in Python.
-    title : str, optional
-        Heading of the report.
-    progress : bool
-        Show a progress bar on stderr.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds the report of an audit with other options.
-    """
-    started, clock = datetime.now(timezone.utc), time.perf_counter()
-    folder = None if out is None else Path(out)
-    options = audit_options(request)
-    if folder is not None:
-        refuse_other_report(folder, options)
-    with claimed(folder, "an audit") as store:
-        found = find(request, store, progress=progress)
-        document = _figures(request, found)
-        document["reproduction"] = {
-            "command": command or _call(request),
-            "options": options,
-            "started": started.isoformat(timespec="seconds"),
-            "wall_seconds": time.perf_counter() - clock,
-            **environment(),
-            "cells": {"computed": found.computed, "reused": found.reused, "failed": found.failed},
-            "metric_files": [
-                {"learner": s.spec, "split": cell["split"], "file": file, "sha256": cell["metric_sha256"]}
-                for s, cells in zip(request.subjects, found.cells)
-                for cell in finished(cells)
-                if (file := cell.get("metric_file")) is not None
-            ],
-        }
-        result = AuditResult(document)
-        if folder is not None:
-            result.save(folder, title=title)
-    return result
+    """Carry out a validated audit; the parameters are those of :func:`certimetric.auditing.run.run`."""
+    return run(TableEvidence(request), out=out, command=command, title=title, progress=progress)
 
 
 def audit_options(request: Request) -> dict[str, Any]:
@@ -113,52 +165,6 @@ def audit_options(request: Request) -> dict[str, Any]:
         "repeats": request.repeats,
         "test_size": request.test_size,
         "seed": request.seed,
-    }
-
-
-def _figures(request: Request, found: Findings) -> dict[str, Any]:
-    """The document but for its reproduction: a function of the request and the findings alone."""
-    radii: list[list[Array]] = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
-    eps, quoted_eps = choose_eps(request, radii)
-    quoted = eps.index(quoted_eps)
-    learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
-    warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
-    checks = run_checks(Evidence(request, learners, found.evidence, warnings, quoted))
-    recommended = recommend(learners, quoted)
-    thresholds = judge_thresholds(request, learners, radii, recommended)
-    data, baseline = request.data, majority_baseline(request)
-    return {
-        "schema": SCHEMA,
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            "n_samples": data.n_samples,
-            "n_features": data.n_features,
-            "classes": list(request.classes),
-            "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
-            "feature_names": list(data.feature_names),
-            "image_shape": None if data.image_shape is None else list(data.image_shape),
-            "features": describe_features(request),
-            "imputed": _imputed(data),
-            "sha256": data.sha256(),
-        },
-        "protocol": {
-            "n_neighbors": request.n_neighbors,
-            "norm": request.norm_name,
-            "test_size": request.test_size,
-            "repeats": request.repeats,
-            "seed": request.seed,
-            "units": "standardised",
-            "noise": list(request.noise),
-            "attacks": [repr(attack) for attack in ATTACKS],
-            "eps": eps,
-            "report_eps": quoted_eps,
-        },
-        "baseline": baseline,
-        "learners": learners,
-        "checks": checks,
-        "thresholds": thresholds,
-        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps, baseline),
     }
 
 
@@ -187,13 +193,3 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "fragile": [] if evidence is None else evidence.get("fragile", []),
         "robustness": None if evidence is None else evidence.get("robustness"),
     }
-
-
-def _call(request: Request) -> str:
-    learners = ", ".join(repr(subject.spec) for subject in request.subjects)
-    eps = "" if request.eps is None else f", eps={list(request.eps)}"
-    return (
-        f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
-        f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
-        f"test_size={request.test_size:g}, seed={request.seed})"
-    )

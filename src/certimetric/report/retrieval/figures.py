@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.report.document import number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, duration, norm_name, percent, plain, size_name, unit_name
 from certimetric.report.plots import Figure, canvas_with_axes, points_figure, shares_figure
 from certimetric.report.series import Series, assign
@@ -56,16 +56,12 @@ def _figures(learner: Learner) -> set[str]:
     return {key for key in learner["clean"] if all(key in entry["worst"] for entry in learner["attacked"])}
 
 
-def _told(estimate: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    return number(estimate.get("mean")), number(estimate.get("low")), number(estimate.get("high"))
-
-
 def _curve(document: Mapping[str, Any], key: str, label: str, name: str, title: str, reading: str) -> Figure | None:
     shown = [(look, learner) for look, learner in _shown(document) if key in _figures(learner)]
     if not shown:
         return None
     points = {
-        look.number: [_told(learner["clean"][key]), *(_told(entry["worst"][key]) for entry in learner["attacked"])]
+        look.number: [bounds(learner["clean"][key]), *(bounds(entry["worst"][key]) for entry in learner["attacked"])]
         for look, learner in shown
     }
     radii = [float(eps) for eps in document["protocol"]["eps"]]
@@ -98,7 +94,10 @@ def _balance(document: Mapping[str, Any]) -> Figure | None:
         "right is more accurate. The cross spans the 95 % intervals."
     )
     points = {
-        look.number: (_told(learner["clean"]["recall_at_1"]), _told(learner["attacked"][index]["worst"]["recall_at_1"]))
+        look.number: (
+            bounds(learner["clean"]["recall_at_1"]),
+            bounds(learner["attacked"][index]["worst"]["recall_at_1"]),
+        )
         for look, learner in shown
     }
     return points_figure(shown, title, reading, points, "R@1, clean", f"R@1 at ε = {eps}")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import number
-from certimetric.report.formatting import Column, fixed, make_column, percent, plain, size_name
+from certimetric.report.formatting import fixed, percent, plain, size_name
 from certimetric.report.page import figure_view
 from certimetric.report.plots import Figure, canvas_with_axes
 from certimetric.report.series import Series, assign

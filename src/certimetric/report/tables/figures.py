@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from certimetric.report.document import estimate, mean, number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import norm_name, percent, plain, unit_name
 from certimetric.report.plots import (
     Figure,
@@ -19,6 +19,7 @@ from certimetric.report.plots import (
 )
 from certimetric.report.series import Series, assign
 from certimetric.report.svg import INK, MUTED, SURFACE, colour_of, drawing, to_svg
+from certimetric.report.tables.comparison import estimate, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +71,7 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
     if not radii or not shown:
         return None
     points = {
-        look.number: [_estimate(estimate(learner, "certified_accuracy", i)) for i in range(len(radii))]
+        look.number: [bounds(estimate(learner, "certified_accuracy", i)) for i in range(len(radii))]
         for look, learner in shown
     }
     quoted = quoted_eps(document)
@@ -179,20 +180,16 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
     points = {
         look.number: (
             _accuracy(estimate(learner, "error")),
-            _estimate(estimate(learner, "certified_accuracy", index)),
+            bounds(estimate(learner, "certified_accuracy", index)),
         )
         for look, learner in shown
     }
     return points_figure(shown, title, reading, points, "accuracy", f"certified at ε = {eps}")
 
 
-def _estimate(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    return number(entry.get("mean")), number(entry.get("low")), number(entry.get("high"))
-
-
 def _accuracy(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
     """Accuracy is one less the error, so the ends of its interval change places."""
-    error, low, high = _estimate(entry)
+    error, low, high = bounds(entry)
     return _less(error), _less(high), _less(low)
 
 
