@@ -76,7 +76,7 @@ class AuditResult:
             Of embedding models a row for each model, attack and ε: ``model``, ``attack``, ``eps``, then R@k, mAP@R and
             mAP. Attacks are "clean", each by its name, and "worst case", over which for each query the worst counts.
         """
-        return view_of(self.document).frame()
+        return view_of(self.document).to_frame()
 
     def summary(self) -> pd.DataFrame:
         """A row for each learner or model: the figures of the report's comparison, shares from 0 to 1."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -57,12 +56,19 @@ class Evidence(ABC):
 
     A new kind is a folder with a subclass of this, whose checks name its scope, and a view in ``certimetric.report``
     for its schema. What was gathered is handed back to every later step.
+
+    Parameters
+    ----------
+    request : object
+        What was asked for, validated; its ``thresholds`` are judged.
     """
 
     scope: ClassVar[str]  # of its checks
     schema: ClassVar[str]  # of its document
     with_titles: ClassVar[bool] = False  # whether the verdict names the checks that found an issue
-    thresholds: Sequence[Threshold] = ()
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
@@ -135,7 +141,7 @@ def run(
         recommended = evidence.recommend(found)
         specs = [learner["spec"] for learner in found.learners]
         thresholds = judge_thresholds(
-            evidence.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
+            evidence.request.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
         )
         said, chosen = evidence.say(found, recommended), None if recommended is None else specs[recommended]
         around = environment()

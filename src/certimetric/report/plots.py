@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,21 +94,36 @@ def shares_figure(
         axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
         mark_per_cent(axes.yaxis)
         axes.margins(x=0.02)
-        svg = to_svg(canvas, f"fig-{name}", title, reading)
-    rows = tuple(
-        (told(value), *(_with_interval(points[look.number][i]) for look, _ in shown)) for i, value in enumerate(x)
-    )
-    looks = tuple(look for look, _ in shown)
-    return Figure(
-        name,
-        title,
-        reading,
-        svg,
-        looks,
-        (symbol, *(look.label for look in looks)),
-        rows,
-        note,
-    )
+        rows = ((told(v), *(with_interval(points[look.number][i]) for look, _ in shown)) for i, v in enumerate(x))
+        return figure(canvas, name, title, reading, [look for look, _ in shown], symbol, rows, note)
+
+
+def figure(
+    canvas: Canvas,
+    name: str,
+    title: str,
+    reading: str,
+    looks: Iterable[Series],
+    header: str | tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    note: str = "",
+    *,
+    told: str | None = None,
+) -> Figure:
+    """What was drawn, with its numbers; for the parameters see `Figure`.
+
+    Parameters
+    ----------
+    canvas : matplotlib.figure.Figure
+    header : str or tuple of str
+        Of the table; a string is that of its first column, beside one for each series.
+    told : str, optional
+        What stands above the picture, where that is not how to read it.
+    """
+    looks = tuple(looks)
+    svg = to_svg(canvas, f"fig-{name}", title, reading)
+    header = (header, *(look.label for look in looks)) if isinstance(header, str) else header
+    return Figure(name, title, reading if told is None else told, svg, looks, header, tuple(rows), note)
 
 
 def points_figure(
@@ -151,11 +166,8 @@ def points_figure(
         axes.margins(0.08)
         for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
             limit(max(limits[0], -0.9), min(limits[1], 100.9))  # there are no shares beyond 0 and 100 %
-        svg = to_svg(canvas, "fig-balance", title, reading)
-    if not rows:
-        return None
-    looks = tuple(look for look, _ in shown)
-    return Figure("balance", title, reading, svg, looks, ("Learner", x_label, y_label), tuple(rows))
+        looks = [look for look, _ in shown]
+        return figure(canvas, "balance", title, reading, looks, ("Learner", x_label, y_label), rows) if rows else None
 
 
 def _span(centre: float, low: float | None, high: float | None) -> list[list[float]] | None:
@@ -179,8 +191,12 @@ def bracket(
     y_label: str,
     shade: tuple[Sequence[float], Sequence[float], Sequence[float]] | None,
     lines: Sequence[tuple[Series, Sequence[float], Sequence[float], dict[str, Any]]],
-) -> str:
-    """Shares against ε between what is certified and what attacks found, as SVG.
+    rows: Iterable[tuple[str, ...]],
+    note: str = "",
+    *,
+    told: str | None = None,
+) -> Figure:
+    """Shares against ε between what is certified and what attacks found.
 
     Parameters
     ----------
@@ -191,6 +207,8 @@ def bracket(
         Where the truth lies.
     lines : list of (Series, x, y, dict)
         Shares from 0 to 1, and how else a line is drawn.
+    rows, note, told
+        As of :func:`figure`.
     """
     with drawing():
         canvas, axes = canvas_with_axes(x_label, y_label)
@@ -206,7 +224,7 @@ def bracket(
         axes.set_ylim(-2, 101)
         mark_per_cent(axes.yaxis)
         axes.margins(x=0.02)
-        return to_svg(canvas, f"fig-{name}", title, reading)
+        return figure(canvas, name, title, reading, [line[0] for line in lines], "ε", rows, note, told=told)
 
 
 def canvas_with_axes(x_label: str, y_label: str, height: float = _HEIGHT) -> tuple[Canvas, Axes]:
@@ -258,7 +276,8 @@ def mark_whole_numbers(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def _with_interval(point: Sequence[float | None]) -> str:
+def with_interval(point: Sequence[float | None]) -> str:
+    """A share in per cent, with its interval in brackets where there is one."""
     middle, low, high = point
     if low is None or high is None:
         return percent(middle)

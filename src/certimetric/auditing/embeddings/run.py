@@ -17,7 +17,7 @@ from certimetric.auditing.embeddings.checks import NEAR, Observed
 from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest, make_request
 from certimetric.auditing.result import AuditResult
 from certimetric.auditing.retrieval.request import N_QUERIES, checked_radii
-from certimetric.auditing.retrieval.summary import Scores, estimate, per_class
+from certimetric.auditing.retrieval.summary import Scores, describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered, run
 from certimetric.base.arrays import Indices
@@ -37,34 +37,22 @@ PROTOCOL = "embedding-cell/1"
 
 
 class EmbeddingEvidence(RankedEvidence):
-    """The evidence of an audit of embeddings.
-
-    Parameters
-    ----------
-    request : EmbeddingRequest
-    """
+    """The evidence of an audit of embeddings."""
 
     scope = "embeddings"
 
-    def __init__(self, request: EmbeddingRequest) -> None:
-        self.request = request
-        self.thresholds = request.thresholds
-
     def options(self) -> dict[str, Any]:
-        """What tells one audit from another."""
         return embedding_options(self.request)
 
     def command(self) -> str:
-        """The call in Python."""
         sizes, seed = list(self._radii()[0]), self.request.seed
         return f"certimetric.auditing.audit_embeddings({{…}}, eps={sizes}, seed={seed})"
 
     def working(self, progress: bool) -> AbstractContextManager[Callable[[bool], None]]:
-        """A progress bar."""
         return progress_bar(progress, len(self.request.models))
 
     def _radii(self) -> tuple[tuple[float, ...], float]:
-        also = [threshold.at for threshold in self.thresholds if threshold.at]
+        also = [threshold.at for threshold in self.request.thresholds if threshold.at]
         return self.request.radii or checked_radii([*RADII, *also], QUOTED)
 
     def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
@@ -185,16 +173,9 @@ def audit_embeddings(
     return run_embedding_audit(request, out=out, command=command, title=title, progress=progress)
 
 
-def run_embedding_audit(
-    request: EmbeddingRequest,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    title: str | None = None,
-    progress: bool = False,
-) -> AuditResult:
-    """Carry out a validated audit; the parameters are those of :func:`certimetric.auditing.run.run`."""
-    return run(EmbeddingEvidence(request), out=out, command=command, title=title, progress=progress)
+def run_embedding_audit(request: EmbeddingRequest, **how: Any) -> AuditResult:
+    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
+    return run(EmbeddingEvidence(request), **how)
 
 
 def embedding_options(request: EmbeddingRequest) -> dict[str, Any]:
@@ -354,29 +335,12 @@ def _learner(
     import torch
 
     from certimetric.auditing.retrieval.evidence import flat_map
-    from certimetric.deep.retrieval.evaluation import CLUSTERED, nmi
 
     worst = [{"recall_at_1": (radii > eps * seen.scale).astype(float)} for eps in sizes]
-    figures: dict[str, Any] = {name: estimate(values) for name, values in clean.items()}
-    clustered = len(given.gallery) <= CLUSTERED
-    figures["nmi"] = nmi(torch.from_numpy(given.gallery), torch.from_numpy(given.labels)) if clustered else None
-    return {
-        "spec": key,
-        "label": key,
-        "source": given.source,
-        "dim": int(given.gallery.shape[1]),
-        "n_parameters": 0,
-        "training": None,
+    gallery, labels = torch.from_numpy(given.gallery), torch.from_numpy(given.labels)
+    attacked = [(eps, scores, {"exact": scores}) for eps, scores in zip(sizes, worst)]
+    return describe(key, given.source, gallery, labels, clean, attacked) | {
         "neighbour_distance": seen.scale,
-        "clean": figures,
-        "attacked": [
-            {
-                "eps": eps,
-                "worst": {name: estimate(values) for name, values in scores.items()},
-                "attacks": {"exact": {name: estimate(values) for name, values in scores.items()}},
-            }
-            for eps, scores in zip(sizes, worst)
-        ],
         "per_class": per_class(seen.labels, given.class_names, clean, worst[quoted]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.result import AuditResult
-from certimetric.auditing.retrieval.cells import SCORES, Cells, Scores, model_hash, probe_distances
+from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
 from certimetric.auditing.retrieval.request import (
@@ -25,11 +25,10 @@ from certimetric.auditing.retrieval.request import (
     Subject,
     make_request,
 )
-from certimetric.auditing.retrieval.summary import estimate, per_class
+from certimetric.auditing.retrieval.summary import describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered, run
 from certimetric.base.threads import threads_for_pictures
-from certimetric.report.document import PIXELS
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
 
@@ -38,25 +37,14 @@ if TYPE_CHECKING:
 
 
 class RetrievalEvidence(RankedEvidence):
-    """The evidence of an audit of embedding models.
-
-    Parameters
-    ----------
-    request : RetrievalRequest
-    """
+    """The evidence of an audit of embedding models."""
 
     scope = "retrieval"
 
-    def __init__(self, request: RetrievalRequest) -> None:
-        self.request = request
-        self.thresholds = request.thresholds
-
     def options(self) -> dict[str, Any]:
-        """What tells one audit from another."""
         return retrieval_options(self.request)
 
     def command(self) -> str:
-        """The call in Python."""
         request = self.request
         models = ", ".join(f"{subject.name!r}: …" for subject in request.with_model)
         also = ", ers=True" if request.ers else ""
@@ -252,18 +240,11 @@ def audit_retrieval(
     return run_retrieval_audit(request, out=out, progress=progress)
 
 
-def run_retrieval_audit(
-    request: RetrievalRequest,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    title: str | None = None,
-    progress: bool = False,
-) -> AuditResult:
-    """Carry out a validated audit; the parameters are those of :func:`certimetric.auditing.run.run`."""
+def run_retrieval_audit(request: RetrievalRequest, **how: Any) -> AuditResult:
+    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
     for remark in futile_certificates(request):
         warnings.warn(remark, UserWarning, stacklevel=3)  # of the call of audit_retrieval
-    return run(RetrievalEvidence(request), out=out, command=command, title=title, progress=progress)
+    return run(RetrievalEvidence(request), **how)
 
 
 def retrieval_options(request: RetrievalRequest) -> dict[str, Any]:
@@ -334,33 +315,12 @@ def _least(scores: Sequence[Scores]) -> Scores:
 def _learner(
     request: RetrievalRequest, subject: Subject, index: Index, clean: Scores, attacked: list[list[Scores]]
 ) -> dict[str, Any]:
-    from certimetric.deep.retrieval.evaluation import CLUSTERED, nmi
-
-    clustered = len(index.labels) <= CLUSTERED
-    quoted = request.eps.index(request.report_eps)
-    return {
-        "spec": subject.name,
-        "label": subject.name[:1].upper() + subject.name[1:] if subject.name == PIXELS else subject.name,
-        "source": subject.source,
-        "dim": int(index.embeddings.shape[1]),
-        "n_parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+    sizes = [(eps, each[0], dict(zip(request.attacks, each[1:]))) for eps, each in zip(request.eps, attacked)]
+    n_parameters = sum(parameter.numel() for parameter in subject.model.parameters())
+    worst = attacked[request.eps.index(request.report_eps)][0]
+    return describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters) | {
         "training": _training(subject.run),
-        "clean": {name: estimate(clean[name]) for name in SCORES}
-        | {"nmi": nmi(index.embeddings, index.labels) if clustered else None},
-        "attacked": [
-            {
-                "eps": eps,
-                "worst": {name: estimate(worst[name]) for name in SCORES},
-                "attacks": {
-                    attack: {name: estimate(scores[name]) for name in SCORES}
-                    for attack, scores in zip(request.attacks, each)
-                },
-            }
-            for eps, (worst, *each) in zip(request.eps, attacked)
-        ],
-        "per_class": per_class(
-            np.asarray(request.queries.labels.cpu()), request.class_names, clean, attacked[quoted][0]
-        ),
+        "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
     }
 
 

@@ -101,13 +101,10 @@ class RankedEvidence(Evidence):
     with_titles = True
 
     def recommend(self, found: Gathered) -> int | None:
-        """The model with the best R@1 under attack among the accurate ones."""
         return recommend(found.learners, found.protocol["eps"].index(found.protocol["report_eps"]))
 
     def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
-        """The figure over the queries."""
         return observe(threshold, found.learners[position])
 
     def say(self, found: Gathered, recommended: int | None) -> list[str]:
-        """Figures of the recommended model beside the others."""
         return [] if recommended is None else say(found.protocol, found.learners, recommended)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -40,26 +39,15 @@ from certimetric.runs.store import Store
 
 
 class TableEvidence(Evidence):
-    """The evidence of an audit of a table.
-
-    Parameters
-    ----------
-    request : Request
-    """
+    """The evidence of an audit of a table."""
 
     scope = "table"
     schema = AUDIT_SCHEMA
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.thresholds = request.thresholds
-
     def options(self) -> dict[str, Any]:
-        """What tells one audit from another."""
         return audit_options(self.request)
 
     def command(self) -> str:
-        """The call in Python."""
         request = self.request
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
@@ -123,30 +111,20 @@ class TableEvidence(Evidence):
         )
 
     def recommend(self, found: Gathered) -> int | None:
-        """The learner with the best certificate among the accurate ones."""
         return recommend(found.learners, found.observed.quoted)
 
     def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
-        """The mean over splits of the figure."""
         value = observe(self.request, threshold, found.learners[position], found.observed.radii[position])
         return None if value is None else told(value)
 
     def say(self, found: Gathered, recommended: int | None) -> list[str]:
-        """Figures of the recommended learner beside baselines."""
         quoted, eps = found.observed.quoted, found.protocol["report_eps"]
         return say(self.request, found.learners, recommended, quoted, eps, found.also["baseline"])
 
 
-def run_audit(
-    request: Request,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    title: str | None = None,
-    progress: bool = False,
-) -> AuditResult:
-    """Carry out a validated audit; the parameters are those of :func:`certimetric.auditing.run.run`."""
-    return run(TableEvidence(request), out=out, command=command, title=title, progress=progress)
+def run_audit(request: Request, **how: Any) -> AuditResult:
+    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
+    return run(TableEvidence(request), **how)
 
 
 def audit_options(request: Request) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.report.document import number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, norm_name, percent, plain, size_name, unit_name
-from certimetric.report.plots import ATTACKED, CERTIFIED, CLEAN, Figure, bracket
+from certimetric.report.page import figure_view
+from certimetric.report.plots import ATTACKED, CERTIFIED, CLEAN, Figure, bracket, with_interval
 from certimetric.report.series import Series, assign
 
 _CLEAN, _ATTACKED = replace(CLEAN, number=1), replace(ATTACKED, number=2)
@@ -35,8 +36,9 @@ def certificates_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
             continue
         rows.append({"look": look, **_row(told, index)})
         if told["method"] is not None:
-            figures.append(_figure(document, look, learner))
-    return {"rows": rows, "figures": figures, "smoothed": any(row["method"] == _METHODS["smoothing"] for row in rows)}
+            figures.append(figure_view(_figure(document, look, learner)))
+    smoothed = any(row["method"] == _METHODS["smoothing"] for row in rows)
+    return {"certificates": {"rows": rows, "figures": figures, "smoothed": smoothed}}
 
 
 def certified_estimates(learners: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]] | None:
@@ -58,15 +60,11 @@ def _row(told: Mapping[str, Any], index: int | None) -> dict[str, str]:
         "method": _METHODS.get(str(told["method"]), str(told["method"])),
         "note": "" if noise is None else f"noise of σ = {plain(noise)}",
         "recall": percent(number(told["recall"]["mean"])),
-        "quoted": MISSING if quoted is None else _interval(quoted),
+        "quoted": MISSING if quoted is None else with_interval(bounds(quoted)),
         "median": plain(number(told["median_radius"]), 3),
         "constant": MISSING if constant is None else plain(constant, 7),
         "confidence": "proven" if confidence is None else f"{percent(confidence)} each",
     }
-
-
-def _interval(estimate: Mapping[str, Any]) -> str:
-    return f"{percent(estimate['mean'])} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
 
 
 def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, Any]) -> Figure:
@@ -92,7 +90,7 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
         edges = sorted({*eps, *sizes, *(size * (1 - 1e-9) for size in sizes)})
         shade = edges, np.interp(edges, eps, shares).tolist(), [attacked[sum(s <= at for s in sizes)] for at in edges]
     lines = ((_CLEAN, x, [clean] * len(x), "default"), (_ATTACKED, x, attacked, "steps-post"))
-    svg = bracket(
+    return bracket(
         f"certified-{learner.number}",
         title,
         reading,
@@ -103,14 +101,11 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
             (look, at, values, {"drawstyle": style, "markevery": max(1, len(at) // 7)})
             for look, at, values, style in (*lines, (certified, eps, shares, "default"))
         ],
+        (
+            (size_name(size), percent(clean), percent(found), percent(_at(told, i)))
+            for i, (size, found) in enumerate(zip(x, attacked))
+        ),
     )
-    rows = tuple(
-        (size_name(size), percent(clean), percent(found), percent(_at(told, i)))
-        for i, (size, found) in enumerate(zip(x, attacked))
-    )
-    looks = (_CLEAN, _ATTACKED, certified)
-    header = ("ε", *(look.label for look in looks))
-    return Figure(f"certified-{learner.number}", title, reading, svg, looks, header, rows)
 
 
 def _at(told: Mapping[str, Any], i: int) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, duration, norm_name, percent, plain, size_name, unit_name
-from certimetric.report.plots import Figure, canvas_with_axes, points_figure, shares_figure
+from certimetric.report.plots import Figure, canvas_with_axes, figure, points_figure, shares_figure
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
+from certimetric.report.svg import INK, MUTED, colour_of, drawing
 
 Learner = Mapping[str, Any]
 NOTE = "Share of the queries, with its 95 % interval in brackets."
@@ -126,13 +126,11 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
                 linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}",
             )  # fmt: skip
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if lowest < 0 else 0)
-        svg = to_svg(canvas, "fig-loss", title, reading)
-    rows = tuple(
-        (str(i + 1), *(plain(values[i]) if i < len(values) else plain(None) for values in histories))
-        for i in range(longest)
-    )
-    looks = tuple(look for look, _ in shown)
-    return Figure("loss", title, reading, svg, looks, ("epoch", *(look.label for look in looks)), rows)
+        rows = (
+            (str(i + 1), *(plain(values[i] if i < len(values) else None) for values in histories))
+            for i in range(longest)
+        )
+        return figure(canvas, "loss", title, reading, [look for look, _ in shown], "epoch", rows)
 
 
 def _or_nan(value: float | None) -> float:
@@ -184,23 +182,14 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
                 },
             )  # fmt: skip
         axes.margins(0.04)
-        svg = to_svg(canvas, f"fig-map-{learner.number}", title, reading)
-    counts = [sum(point[2] == code for point in points) for code in range(len(names))]
-    moved = [[move for move in moves if move[4] == code] for code in range(len(names))]
-    rows = tuple(
-        (name, str(count), str(len(own)), str(sum(bool(move[5]) for move in own)))
-        for name, count, own in zip(names, counts, moved)
-    )
-    return Figure(
-        f"map-{learner.number}",
-        title,
-        reading,
-        svg,
-        tuple(looks),
-        ("Class", "pictures drawn", "queries attacked", "first result wrong"),
-        rows,
-        "Dark arrows: the first result is of another class afterwards." if moves else "",
-    )
+        header = ("Class", "pictures drawn", "queries attacked", "first result wrong")
+        rows = []
+        for code, name in enumerate(names):
+            own = [move for move in moves if move[4] == code]
+            drawn_of, wrong = sum(point[2] == code for point in points), sum(bool(move[5]) for move in own)
+            rows.append((name, str(drawn_of), str(len(own)), str(wrong)))
+        note = "Dark arrows: the first result is of another class afterwards." if moves else ""
+        return figure(canvas, f"map-{learner.number}", title, reading, looks, header, rows, note)
 
 
 def training_rows(learners: Sequence[Learner]) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def _figure(document: Mapping[str, Any], learner: Series, curves: Mapping[str, A
     shares = {look.label: values for look, values in lines}
     title = f"{learner.label}: bracketed accuracy"
     every = max(1, round(len(eps) / 6))
-    svg = bracket(
+    return bracket(
         f"robustness-{learner.number}",
         title,
         _READING,
@@ -48,19 +48,9 @@ def _figure(document: Mapping[str, Any], learner: Series, curves: Mapping[str, A
         "accuracy",
         (eps, shares[CERTIFIED.label], shares[ATTACKED.label]),
         [(look, eps, values, {"markevery": (look.number, every)}) for look, values in lines],
-    )
-    rows = tuple(
-        (plain(size), *(percent(values[i]) for _, values in lines)) for i, size in enumerate(eps) if i % 2 == 0
-    )
-    return Figure(
-        f"robustness-{learner.number}",
-        title,
-        _tightness(curves),
-        svg,
-        tuple(look for look, _ in lines),
-        ("ε", *(look.label for look, _ in lines)),
-        rows,
+        ((plain(size), *(percent(values[i]) for _, values in lines)) for i, size in enumerate(eps) if i % 2 == 0),
         f"{curves['instances']} test instances of one split.",
+        told=_tightness(curves),
     )
 
 
