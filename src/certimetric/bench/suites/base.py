@@ -41,7 +41,6 @@ class Suite(ABC):
     minutes: float
     splits: int
     protocol: str
-    learners: tuple[str, ...]
     instance = "SUITE"
 
     @property
@@ -60,6 +59,10 @@ class Suite(ABC):
     def named(self, cell: Cell) -> Any:
         """The entry of the data set of a cell, for workers."""
         return next(named for named in (*self.datasets(), *self.further()) if named.name == cell.dataset)
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        raise NotImplementedError
 
     def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
         """The plan, split by split and small tables first, so that all learners have figures early."""
