@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
 from certimetric.report.document import printable
+from certimetric.runs.key import digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,9 +89,15 @@ class RetrievalRequest:
     @cached_property
     def data_sha256(self) -> str:
         """Digest of queries and gallery, for which every picture is read, once."""
-        from certimetric.auditing.retrieval.cells import data_hash
 
-        return data_hash(self)
+        def parts() -> Iterator[Tensor]:
+            for side in (self.queries, self.gallery):
+                yield from (batch.tensor() for batch in side.batches(256))
+                yield from (side.labels, side.ids)
+                if side.groups is not None:
+                    yield side.groups
+
+        return digest(parts())
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
