@@ -18,6 +18,7 @@ from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
 from certimetric.bench.suites import defenses, find_suite
+from certimetric.deep.defenses import DEFENSES as KINDS
 from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.runs.containment import load_reference
 from certimetric.runs.key import Record
