@@ -13,15 +13,16 @@ pytest.importorskip(
 )
 
 from certimetric import deep
+from certimetric.base.wording import PIXELS
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
-from certimetric.bench.suites import defenses, find_suite, load_suite
+from certimetric.bench.suites import defenses, find_suite
+from certimetric.deep.defenses import DEFENSES as KINDS
 from certimetric.report.bench.page import bench_svgs, render_bench
-from certimetric.report.document import PIXELS
+from certimetric.runs.containment import load_reference
 from certimetric.runs.key import Record
-from certimetric.training.defenses import DEFENSES as KINDS
-from certimetric.training.defenses import EnsembleSection
+from certimetric.training import parts
 
 SUITE = defenses.SUITE
 
@@ -58,7 +59,7 @@ def test_every_defense_is_compared(cells):
 
 def test_suites_differ_in_the_norm_alone():
     """Whatever is perturbed, in training or of the queries, is perturbed in the norm of the suite."""
-    assert find_suite("defenses-l2") is load_suite(defenses.SUITE_L2.reference) is defenses.SUITE_L2
+    assert find_suite("defenses-l2") is load_reference(defenses.SUITE_L2.reference) is defenses.SUITE_L2
     found = [DIGITS.find(None, network=False)]
     for cell, other in zip(
         SUITE.cells(found, seed=0, splits=1), defenses.SUITE_L2.cells(found, seed=0, splits=1), strict=True
@@ -87,12 +88,13 @@ def test_every_cell_runs(cells, learner, monkeypatch):
 def test_ensembles_attack_with_a_model_that_is_trained_first(cells, monkeypatch):
     cell = small(next(cell for cell in cells if cell.learner == "ensemble"))
     made = []
-    original = EnsembleSection.make_from
+    original = parts.make_defense
     monkeypatch.setattr(
-        EnsembleSection, "make_from", lambda self, sources: made.append(sources) or original(self, sources)
+        parts, "make_defense", lambda config, sources: made.append(sources) or original(config, sources)
     )
     model, told = trained(cell, DIGITS)
-    ((source,),) = made
+    first, (source,) = made
+    assert list(first) == []
     assert not source.training
     assert any((a != b).any() for a, b in zip(source.state_dict().values(), model.state_dict().values()))
     assert told["train_seconds"] > told["epoch_seconds"] > 0
@@ -127,21 +129,7 @@ def records(without=()):
         yield Record(cell, "done", told, "", 1.0)
 
 
-def document(told):
-    return {
-        "schema": "certimetric.bench/1",
-        "suite": {"name": SUITE.name, "title": SUITE.title, "about": SUITE.about},
-        "summary": told["summary"],
-        "tables": [table.to_mapping() for table in told["tables"]],
-        "figures": told["figures"],
-        "learners": told["learners"],
-        "missing": {},
-        "cells": {"planned": 1, "done": 1, "failed": 0, "open": 0},
-        "reproduction": {"command": "", "protocols": [], "seeds": [], "cell_seconds": 0.0, "runs": []},
-    }
-
-
-def test_report(tmp_path):
+def test_report(document):
     told = SUITE.tell(list(records()))
     (table,) = told["tables"]
     assert [row[1] for row in table.rows] == 3 * list(SUITE.learners)
@@ -155,7 +143,7 @@ def test_report(tmp_path):
         f"{winner} withstands most: R@1 48.0 % under attack, tuple (positive) 43.0 %, 1.1 times" in told["summary"][0]
     )
     assert "natural has the highest ERS, 49.0 against 47.0" in told["summary"][0]
-    page = document(told)
+    page = document(SUITE, told)
     svgs = bench_svgs(page)
     assert set(svgs) == {"digits-tradeoff", "mnist-tradeoff", "omniglot-tradeoff"}
     assert "time of an epoch" in render_bench(page)
@@ -163,11 +151,11 @@ def test_report(tmp_path):
     assert [point["cost"] for point in figure[1:4]] == [1.0, 2.0, 3.0] and figure[0]["cost"] == 0.0
 
 
-def test_report_of_a_part():
+def test_report_of_a_part(document):
     without = (defenses.NATURAL, "ACT")
     told = SUITE.tell(list(records(without)))
     assert [table.name for table in told["tables"]] == ["defenses", "failures"]
     assert not {row[1] for row in told["tables"][0].rows} & set(without)
     assert all(point["cost"] is None for point in told["figures"][0]["learners"])  # nothing to set it beside
-    assert bench_svgs(document(told))
+    assert bench_svgs(document(SUITE, told))
     assert SUITE.tell([])["tables"] == []
