@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from certimetric.auditing import AuditResult, audit
+    from certimetric.base.allocation import keep_freed_memory
     from certimetric.certify import (
         CertifiedKNeighborsClassifier,
         MinimalPerturbation,
@@ -42,6 +43,7 @@ _HOME = {
     "audit": "auditing",
     "certified_radius": "certify",
     "in_original_units": "certify",
+    "keep_freed_memory": "base.allocation",
     "make_learner": "learners",
     "minimal_perturbation": "certify",
 }
@@ -77,6 +79,7 @@ __all__ = [
     "audit",
     "certified_radius",
     "in_original_units",
+    "keep_freed_memory",
     "make_learner",
     "minimal_perturbation",
 ]

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from certimetric.geometry.neighbors import chunk_slices, nearest_neighbors, squared_distance
+from certimetric.base.chunks import chunk_slices
+from certimetric.geometry.kernels import squared_distance
+from certimetric.geometry.neighbors import nearest_neighbors
 
 
 def brute_force(Q, P, k, exclude=None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 
 def listing(names: Iterable[object], *, limit: int = 8) -> str:
@@ -21,7 +21,7 @@ def listing(names: Iterable[object], *, limit: int = 8) -> str:
     return shown if len(quoted) <= limit else f"{shown} and {len(quoted) - limit} more"
 
 
-def closest(name: str, options: Sequence[str]) -> str | None:
+def closest(name: str, options: Iterable[str]) -> str | None:
     """The option spelt most like ``name``, ignoring case, or None when none is near.
 
     Examples
@@ -31,12 +31,12 @@ def closest(name: str, options: Sequence[str]) -> str | None:
     >>> closest("zebra", ["iris", "wine"]) is None
     True
     """
-    by_lower = {option.lower(): option for option in reversed(options)}
+    by_lower = {option.lower(): option for option in reversed(list(options))}
     found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 
-def did_you_mean(name: str, options: Sequence[str]) -> str:
+def did_you_mean(name: str, options: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest option, or nothing."""
     found = closest(name, options)
     return "" if found is None else f" (did you mean {found!r}?)"

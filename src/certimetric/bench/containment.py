@@ -148,8 +148,8 @@ def stop_all() -> None:
 
 
 def _compute(line: str) -> dict[str, Any]:
+    from certimetric.base.threads import single_threaded
     from certimetric.bench.suites import load_suite
-    from certimetric.geometry.neighbors import single_threaded
 
     task = json.loads(line)
     try:
@@ -180,8 +180,8 @@ def _serve(answers: IO[str]) -> None:
     # Imports count as starting, not as a cell. What goes wrong here is told by the first cell.
     with contextlib.suppress(Exception):
         from certimetric.base.allocation import keep_freed_memory
+        from certimetric.base.threads import single_threaded
         from certimetric.bench.suites import load_suite
-        from certimetric.geometry.neighbors import single_threaded
 
         keep_freed_memory()
         load_suite(sys.argv[2])

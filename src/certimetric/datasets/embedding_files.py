@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import first_line
 
 # What reading a file of any content raises; an array without pickle runs nothing.
@@ -49,16 +50,16 @@ class Embeddings:
         Of a camera, a video, a session: no query finds an item of its own group.
     """
 
-    gallery: NDArray[np.float64]
-    labels: NDArray[np.int64]
+    gallery: Array
+    labels: Indices
     class_names: tuple[str, ...]
-    queries: NDArray[np.float64] | None = None
-    query_labels: NDArray[np.int64] | None = None
+    queries: Array | None = None
+    query_labels: Indices | None = None
     source: str = ""
-    ids: NDArray[np.int64] | None = None
-    query_ids: NDArray[np.int64] | None = None
-    groups: NDArray[np.int64] | None = None
-    query_groups: NDArray[np.int64] | None = None
+    ids: Indices | None = None
+    query_ids: Indices | None = None
+    groups: Indices | None = None
+    query_groups: Indices | None = None
 
     @classmethod
     def from_arrays(
@@ -114,7 +115,7 @@ class Embeddings:
         return cls(gallery, codes, tuple(map(str, names)), points, found, source, *known["ids"], *known["groups"])
 
 
-def _points(values: object, what: str) -> NDArray[np.float64]:
+def _points(values: object, what: str) -> Array:
     points = np.asarray(values)
     if points.ndim != 2 or points.dtype.kind not in "fiu" or not points.size:
         raise ValueError(f"{what} must be numbers of shape (n, k), got shape {points.shape} of {points.dtype}")
@@ -135,7 +136,7 @@ def _labels(values: object, n: int, what: str) -> NDArray[np.generic]:
 
 def _codes(
     gallery: tuple[object, int], queries: tuple[object, int | None], what: str
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+) -> tuple[Indices | None, Indices | None]:
     """Ids or groups of gallery and queries as whole numbers, the same for the same."""
     (own, n), (other, m) = gallery, queries
     if m is None and other is not None:
@@ -151,7 +152,7 @@ def _codes(
     return codes[:n], None if m is None else codes[n:]
 
 
-_Pair = tuple["NDArray[np.int64] | None", "NDArray[np.int64] | None"]
+_Pair = tuple["Indices | None", "Indices | None"]
 
 
 def _check_ids(ids: _Pair, others: Mapping[str, _Pair], told: str) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array
-from certimetric.geometry.features import check_size
+from certimetric.base.arrays import Array, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, check_size
 from certimetric.base.wording import listing
-from certimetric.geometry.features import align, check_size
+from certimetric.geometry.features import align
 from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
 

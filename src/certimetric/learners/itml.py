@@ -13,8 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.pairs import random_pairs
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_spd, factor_psd, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates

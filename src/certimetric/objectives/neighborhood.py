@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.neighbors import chunk_slices, map_chunks
+from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.objectives.gradient import MetricState, TermValue
 
 _BLOCK_BYTES = 8 * 2**20  # of one block of squared distances in double precision

@@ -7,12 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.neighbors import (
-    DEFAULT_MEMORY,
-    chunk_slices,
-    expansion_error,
-    map_chunks,
-)
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
+from certimetric.geometry.kernels import expansion_error
 from certimetric.objectives.gradient import MetricState, TermValue
 
 

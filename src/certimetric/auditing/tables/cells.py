@@ -21,11 +21,11 @@ from certimetric.auditing.tables.request import Request, Subject
 from certimetric.base.arrays import Array
 from certimetric.base.files import write_atomically
 from certimetric.base.interrupts import is_interrupt
+from certimetric.base.threads import single_threaded
 from certimetric.base.version import __version__
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
-from certimetric.geometry.neighbors import single_threaded
 from certimetric.runs.splits import Split, unit_noise
 
 CELL_SCHEMA = "certimetric.audit-cell/2"

@@ -19,10 +19,10 @@ from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import ATTACKS, attack, exact, measure_robustness
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.files import write_atomically
+from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.exact.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
-from certimetric.geometry.neighbors import limited_threads, single_threaded
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 
 EVIDENCE_SCHEMA = "certimetric.audit-evidence/3"

@@ -17,9 +17,9 @@ from sklearn.base import clone
 from sklearn.utils.multiclass import check_classification_targets
 
 from certimetric.auditing.thresholds import Threshold, parse_threshold
+from certimetric.base.arrays import check_size
 from certimetric.datasets import Dataset
 from certimetric.geometry import Norm, resolve_norm
-from certimetric.geometry.features import check_size
 from certimetric.learners import Euclidean, make_learner
 from certimetric.learners.specs import describe
 from certimetric.runs.splits import Split, held_out_counts, make_split

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.wording import first_line, listing
 from certimetric.datasets.images.class_split import check_two_classes, half_of
 from certimetric.datasets.images.pixels import decode, in_threads, resized
@@ -23,7 +24,7 @@ Known = dict[str, "NDArray[Any] | None"]
 
 def read_npz(
     path: Path, split: str, size: int | None, skip_corrupt: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str], Known]:
+) -> tuple[NDArray[np.float32], Indices, tuple[str, ...], dict[int, str], Known]:
     """One side of an image set: images (n, c, h, w), labels, the names of the classes of this side, pictures left out,
     and ``ids`` and ``groups`` by name, None where there are none.
 
@@ -87,7 +88,7 @@ def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
     return held
 
 
-def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str) -> tuple[NDArray[np.int64], list[str]]:
+def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str) -> tuple[Indices, list[str]]:
     """Positions in a list of names, and that list."""
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise ValueError(
@@ -116,7 +117,7 @@ def _told(name: str, values: NDArray[Any] | None, n: int, where: str) -> NDArray
     return values
 
 
-def _test_side(codes: NDArray[np.int64], mask: NDArray[Any] | None, where: str) -> NDArray[np.bool_]:
+def _test_side(codes: Indices, mask: NDArray[Any] | None, where: str) -> NDArray[np.bool_]:
     present = np.unique(codes)
     if mask is None:
         return np.isin(codes, half_of(present.tolist(), "test"))
@@ -130,7 +131,7 @@ def _test_side(codes: NDArray[np.int64], mask: NDArray[Any] | None, where: str) 
     return mask
 
 
-def _pixels(images: NDArray[Any], rows: NDArray[np.int64], where: str) -> NDArray[np.float32]:
+def _pixels(images: NDArray[Any], rows: Indices, where: str) -> NDArray[np.float32]:
     """Images (n, c, h, w) from 0 to 1, of some rows."""
     if images.ndim not in (3, 4) or 0 in images.shape[1:]:
         raise ValueError(
@@ -161,7 +162,7 @@ def _pixels(images: NDArray[Any], rows: NDArray[np.int64], where: str) -> NDArra
 def _decoded(
     jpeg: NDArray[Any],
     offsets: NDArray[Any],
-    rows: NDArray[np.int64],
+    rows: Indices,
     size: int | None,
     path: Path,
     skip_corrupt: bool,

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.wording import counted
 
 Name = TypeVar("Name", bound=Hashable)
@@ -25,7 +25,7 @@ def half_of(classes: Sequence[Name], split: str) -> list[Name]:
     return list(classes[:middle] if split == "train" else classes[middle:])
 
 
-def numbered(values: Sequence[Name], classes: Sequence[Name]) -> NDArray[np.int64]:
+def numbered(values: Sequence[Name], classes: Sequence[Name]) -> Indices:
     """The position of each value in ``classes``.
 
     Examples

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.datasets.images.pixels import check_size, decode, in_threads
 
 
@@ -98,7 +99,7 @@ class ImageFiles:
     def __repr__(self) -> str:
         return f"ImageFiles({len(self)} files, size={self.size})"
 
-    def _rows(self, key: Any) -> NDArray[np.int64]:
+    def _rows(self, key: Any) -> Indices:
         """Numbers of rows as NumPy understands them, of no or one axis."""
         if isinstance(key, tuple):
             raise IndexError("only rows can be taken of pictures in files, got a tuple of indices")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
+
 _IDX_IMAGES, _IDX_LABELS = 2051, 2049
 
 CLASS_NAMES = {
@@ -27,7 +29,7 @@ CLASS_NAMES = {
 }
 
 
-def read_idx_set(name: str, split: str, root: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]:
+def read_idx_set(name: str, split: str, root: Path) -> tuple[NDArray[np.float32], Indices, tuple[str, ...]]:
     """One side of a set of ten classes, the first five for training: images (n, 1, h, w), labels, class names.
 
     Of ``train-images-idx3-ubyte``, ``t10k-images-idx3-ubyte`` and their labels, plain or with ``.gz``, those that are

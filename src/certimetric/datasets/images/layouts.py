@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.wording import counted, first_line, listing
 from certimetric.datasets.images.class_split import check_two_classes, half_of, numbered
 
@@ -20,7 +20,7 @@ _CUB_TRAIN, _CARS_TRAIN = 100, 98
 Found = list[tuple[Path, Any]]
 
 
-def read_layout(name: str, split: str, root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+def read_layout(name: str, split: str, root: Path) -> tuple[list[Path], Indices, tuple[str, ...]]:
     """One side of a set of files: their paths, labels, and the names of the classes of this side.
 
     Parameters

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.wording import first_line
 from certimetric.datasets.images.class_split import check_two_classes
 
@@ -18,7 +19,7 @@ SIZE = 28
 
 def read_omniglot(
     split: str, root: Path, size: int = SIZE, skip_corrupt: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str]]:
+) -> tuple[NDArray[np.float32], Indices, tuple[str, ...], dict[int, str]]:
     """One side of Omniglot: images (n, 1, size, size) with bright strokes, labels, class names, pictures left out.
 
     The test side leaves out the alphabets that both archives contain. With ``skip_corrupt`` pictures that cannot be

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.wording import counted, did_you_mean
 from certimetric.datasets.data_root import VARIABLE, array_file, image_folder
 from certimetric.datasets.images.arrays import read_npz
@@ -47,7 +48,7 @@ class Images:
     """
 
     images: NDArray[np.float32] | ImageFiles
-    labels: NDArray[np.int64]
+    labels: Indices
     class_names: tuple[str, ...]
     name: str
     remarks: tuple[str, ...] = ()
@@ -205,7 +206,7 @@ def _skipped(damaged: Mapping[int, str], total: int, where: str) -> tuple[str, .
     return (f"{len(damaged)} of {counted(total, 'picture')} of {where!r} skipped, which cannot be decoded: {first}",)
 
 
-def _digits(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]:
+def _digits(split: str) -> tuple[NDArray[np.float32], Indices, tuple[str, ...]]:
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)

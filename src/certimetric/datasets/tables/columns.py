@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.arrays import LARGEST, Array
 from certimetric.base.wording import counted
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _DRESSED = {
 
 def checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
     """Kind of each column, after refusing what no encoding helps with."""
-    from certimetric.geometry.features import LARGEST  # with scipy, which a list of data sets does not need
-
     if frame.shape[1] == 0:
         raise ValueError(f"{where} has no feature column: at least one column of numbers is needed")
     kinds = {str(column): kind_of(frame[column]) for column in frame.columns}
@@ -194,7 +193,7 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def numbers_of(series: pd.Series) -> npt.NDArray[np.float64]:
+def numbers_of(series: pd.Series) -> Array:
     """Cells as float64; missing ones are NaN."""
     return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
 

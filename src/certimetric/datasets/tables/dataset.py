@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.arrays import Array
 from certimetric.base.wording import counted, listing
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Dataset:
 
     name: str
     source: str
-    X: npt.NDArray[np.float64]
+    X: Array
     y: npt.NDArray[Any]
     feature_names: tuple[str, ...]
     image_shape: tuple[int, int] | None = None

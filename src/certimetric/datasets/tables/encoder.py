@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, did_you_mean, listing
 from certimetric.datasets.tables.columns import (
     checked_kinds,
@@ -118,7 +119,7 @@ class TableEncoder:
         """Names of the d features."""
         return tuple(name for column in self.columns for name in column.feature_names)
 
-    def transform(self, frame: pd.DataFrame, *, where: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    def transform(self, frame: pd.DataFrame, *, where: str) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Turn a table into features.
 
         Parameters
@@ -153,7 +154,7 @@ class TableEncoder:
         numeric = {column.name: kinds[column.name] for column in self.columns if column.categories is None}
         refuse_dirty(frame, numeric, where)
         refuse_text_and_missing(frame, numeric, where, "numbers are needed there", gaps_too=False)
-        blocks: list[npt.NDArray[np.float64]] = []
+        blocks: list[Array] = []
         imputed: list[npt.NDArray[np.bool_]] = []
         for column in self.columns:
             missing = frame[column.name].isna().to_numpy(dtype=bool)
@@ -212,9 +213,7 @@ class TableEncoder:
         return cls(columns)
 
 
-def fill_gaps(
-    X: npt.NDArray[np.float64], imputed: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def fill_gaps(X: Array, imputed: npt.NDArray[np.bool_], rows: Indices) -> Array:
     """The same features with their filled gaps at the medians of other rows, such as those of a training part.
 
     Parameters
@@ -246,9 +245,7 @@ def fill_gaps(
     return filled
 
 
-def _one_hot(
-    column: ColumnCode, series: pd.Series, missing: npt.NDArray[np.bool_], where: str
-) -> list[npt.NDArray[np.float64]]:
+def _one_hot(column: ColumnCode, series: pd.Series, missing: npt.NDArray[np.bool_], where: str) -> list[Array]:
     assert column.categories is not None
     texts = texts_of(series)
     if unseen := sorted(set(texts[~missing].tolist()) - set(column.categories)):

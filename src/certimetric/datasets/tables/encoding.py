@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, did_you_mean, listing
 from certimetric.datasets.tables.columns import (
     LARGEST_INTEGER,
@@ -44,9 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def encode_features(
-    frame: pd.DataFrame, *, where: str, encode: bool = False
-) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) -> tuple[Array, tuple[str, ...]]:
     """Turn feature columns into a matrix.
 
     Parameters
@@ -93,9 +92,7 @@ def encode_features(
     return np.ascontiguousarray(np.column_stack([numbers_of(frame[column]) for column in kinds])), tuple(kinds)
 
 
-def encode_like(
-    frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False
-) -> npt.NDArray[np.float64]:
+def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False) -> Array:
     """Turn the columns of a second table into the features of a first one, in its order.
 
     Parameters
@@ -243,7 +240,7 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     return np.asarray(texts, dtype=np.str_)
 
 
-def _integers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
+def _integers(values: npt.NDArray[Any], what: str) -> Indices:
     large = [value for value in values.tolist() if not -(2**63) <= value <= LARGEST_INTEGER]
     if large:
         raise ValueError(_too_large(what, large[0]))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.arrays import Array
 from certimetric.base.wording import counted, did_you_mean
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.tables.bundled import bundled_names, load_bundled
@@ -162,7 +162,7 @@ def load_features(
     feature_names: Sequence[str] | None = None,
     target: str | None = None,
     encode: bool = False,
-) -> tuple[npt.NDArray[np.float64], tuple[str, ...], npt.NDArray[Any] | None]:
+) -> tuple[Array, tuple[str, ...], npt.NDArray[Any] | None]:
     """Load instances from a file that may have no labels, for example queries to certify.
 
     Parameters
@@ -214,7 +214,7 @@ def load_features(
 class Features:
     """Instances of a file that may have no labels; ``gaps`` is a sentence on missing values that were filled in."""
 
-    X: npt.NDArray[np.float64]
+    X: Array
     feature_names: tuple[str, ...]
     y: npt.NDArray[Any] | None
     gaps: str | None = None
