@@ -37,6 +37,15 @@ def difference_norm(a, b, order):
 
 
 @nb.njit(cache=True, nogil=True)
+def pair_squared_distances(Z, i, j):
+    """Squared distances of the rows i and j of Z, shape (m,)."""
+    squared = np.empty(i.shape[0])
+    for pair in range(i.shape[0]):
+        squared[pair] = squared_distance(Z[i[pair]], Z[j[pair]])
+    return squared
+
+
+@nb.njit(cache=True, nogil=True)
 def expansion_error(r, q, p):
     """Bound on the error of ``q + p − 2·(dot product)`` of r-vectors with squared norms q and p."""
     return 4.0 * (r + 4) * INFLATED_UNIT * (q + p)
