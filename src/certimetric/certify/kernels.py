@@ -15,13 +15,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from certimetric.geometry.kernels import (
-    difference_norm,
-    expansion_error,
-    insert_largest,
-    insert_smallest,
-    squared_distance,
-)
+from certimetric.geometry.kernels import difference_norm, expansion_error, insert_smallest, squared_distance
 
 _UNIT = 1.2e-16
 _AT_ONCE = 4  # rows that are embedded together
@@ -277,3 +271,16 @@ def distance_beyond(size, reach, train_error, dual_error, rounding):
     gamma = reach * reach * (1.0 + 2.0 * relative) + rate * (e + reach) + 2.0 * relative * e * e
     gamma += 8.0 * dual_error * size + 4.0 * relative * (kappa * size) ** 2
     return (beta + np.sqrt(beta * beta + 4.0 * alpha * gamma)) / (2.0 * alpha) * (1.0 + 1e-12)
+
+
+@nb.njit(cache=True, nogil=True)
+def insert_largest(values, count, size, value):
+    """Keep the ``size`` largest values, sorted downwards; give the new count."""
+    if count == size and value <= values[size - 1]:
+        return count
+    position = count if count < size else size - 1
+    while position > 0 and values[position - 1] < value:
+        values[position] = values[position - 1]
+        position -= 1
+    values[position] = value
+    return min(count + 1, size)

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.wording import first_line
-
-# What reading a file of any content raises; an array without pickle runs nothing.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from certimetric.base.files import read_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,22 +168,15 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     ValueError
         If it is not such a file; see also :meth:`Embeddings.from_arrays`.
     """
-    file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"there is no file {str(file)!r}")
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except _DAMAGED as error:
-        reason = first_line(error)
-        raise ValueError(f"{str(file)!r} is not an .npz file of plain arrays, or a damaged one: {reason}") from None
+    known = ("ids", "query_ids", "groups", "query_groups")
+    arrays, present = read_arrays(path, ("embeddings", "labels", "query_embeddings", "query_labels", *known))
     if missing := [name for name in ("embeddings", "labels") if name not in arrays]:
-        raise ValueError(f"{str(file)!r} lacks the array {missing[0]!r}; it holds {', '.join(arrays) or 'none'}")
+        raise ValueError(f"{str(path)!r} lacks the array {missing[0]!r}; it holds {', '.join(present) or 'none'}")
     return Embeddings.from_arrays(
         arrays["embeddings"],
         arrays["labels"],
         arrays.get("query_embeddings"),
         arrays.get("query_labels"),
-        str(file),
-        **{name: arrays.get(name) for name in ("ids", "query_ids", "groups", "query_groups")},
+        str(path),
+        **{name: arrays.get(name) for name in known},
     )

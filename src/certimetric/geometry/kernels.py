@@ -1,4 +1,7 @@
-"""Compiled distances of rows, and sorted lists of the few smallest or largest: what all search loops are made of."""
+"""Compiled loops that searches, objectives and certificates share: distances of two rows, and a short sorted list.
+
+Sums may be taken in any order, which bounds on rounding allow for: that is what lets them use vector instructions.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import numpy as np
 from certimetric.base.rounding import INFLATED_UNIT
 
 
-# Sums may be taken in any order, which all bounds on rounding allow for: that lets them use vector instructions.
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def squared_distance(a, b):
     """Squared Euclidean distance of two vectors from their difference."""
@@ -24,9 +26,7 @@ def difference_norm(a, b, order):
     """Vector norm of order 1, 2 or infinity of a − b."""
     norm = 0.0
     if order == 2.0:
-        for t in range(a.shape[0]):
-            norm += (a[t] - b[t]) ** 2
-        norm = np.sqrt(norm)
+        norm = np.sqrt(squared_distance(a, b))
     elif order == 1.0:
         for t in range(a.shape[0]):
             norm += abs(a[t] - b[t])
@@ -37,15 +37,6 @@ def difference_norm(a, b, order):
 
 
 @nb.njit(cache=True, nogil=True)
-def pair_squared_distances(Z, i, j):
-    """Squared distances of the rows i and j of Z, shape (m,)."""
-    squared = np.empty(i.shape[0])
-    for pair in range(i.shape[0]):
-        squared[pair] = squared_distance(Z[i[pair]], Z[j[pair]])
-    return squared
-
-
-@nb.njit(cache=True, nogil=True)
 def expansion_error(r, q, p):
     """Bound on the error of ``q + p − 2·(dot product)`` of r-vectors with squared norms q and p."""
     return 4.0 * (r + 4) * INFLATED_UNIT * (q + p)
@@ -53,8 +44,8 @@ def expansion_error(r, q, p):
 
 @nb.njit(cache=True, nogil=True)
 def insert_smallest(values, indices, count, size, value, index):
-    """Keep the ``size`` smallest values, sorted, those that came first before equal ones; give the new count."""
-    if count == size and value >= values[size - 1]:
+    """Keep the ``size`` smallest values, sorted, equal ones in the order in which they came; give the new count."""
+    if count == size and not value < values[size - 1]:
         return count
     position = count if count < size else size - 1
     while position > 0 and values[position - 1] > value:
@@ -67,13 +58,9 @@ def insert_smallest(values, indices, count, size, value, index):
 
 
 @nb.njit(cache=True, nogil=True)
-def insert_largest(values, count, size, value):
-    """Keep the ``size`` largest values, sorted downwards; give the new count."""
-    if count == size and value <= values[size - 1]:
-        return count
-    position = count if count < size else size - 1
-    while position > 0 and values[position - 1] < value:
-        values[position] = values[position - 1]
-        position -= 1
-    values[position] = value
-    return min(count + 1, size)
+def pair_squared_distances(Z, i, j):
+    """Squared distances of the rows i and j of Z, shape (m,)."""
+    squared = np.empty(i.shape[0])
+    for pair in range(i.shape[0]):
+        squared[pair] = squared_distance(Z[i[pair]], Z[j[pair]])
+    return squared

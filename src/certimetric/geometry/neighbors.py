@@ -77,14 +77,16 @@ def _select(products, Q, P, q, p, exclude, indices, squared):
     largest = p.max()
     for i in range(Q.shape[0]):
         row = products[i]
+        best_value, best_index = squared[i], indices[i]
         # Pass 1: the k-th smallest expanded square.
         count = 0
         for j in range(n):
             if j != exclude[i]:
-                count = insert_smallest(squared[i], indices[i], count, k, q[i] + p[j] - 2.0 * row[j], j)
-        threshold = squared[i, k - 1] + 2.0 * expansion_error(r, q[i], largest)
+                count = insert_smallest(best_value, best_index, count, k, q[i] + p[j] - 2.0 * row[j], j)
+        threshold = best_value[k - 1] + 2.0 * expansion_error(r, q[i], largest)
         # Pass 2: everything that rounding could have placed among the k nearest, by direct differences.
         count = 0
         for j in range(n):
-            if j != exclude[i] and not q[i] + p[j] - 2.0 * row[j] > threshold:
-                count = insert_smallest(squared[i], indices[i], count, k, squared_distance(Q[i], P[j]), j)
+            if j == exclude[i] or q[i] + p[j] - 2.0 * row[j] > threshold:
+                continue
+            count = insert_smallest(best_value, best_index, count, k, squared_distance(Q[i], P[j]), j)

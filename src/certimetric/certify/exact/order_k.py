@@ -15,10 +15,9 @@ from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.regions import Regions, Step
 from certimetric.certify.exact.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
-from certimetric.certify.kernels import gap_over_dual, rounding_of_distances
+from certimetric.certify.kernels import gap_over_dual, insert_largest, rounding_of_distances
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ReferenceSet
-from certimetric.geometry.kernels import insert_largest
 from certimetric.geometry.norms import Norm
 
 N_OPPONENTS = 8  # opponents from which the first upper bound is looked for

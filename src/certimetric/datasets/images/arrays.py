@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Indices
-from certimetric.base.wording import first_line, listing
-from certimetric.datasets.images.class_split import check_two_classes, half_of
+from certimetric.base.files import read_arrays
+from certimetric.base.wording import listing
 from certimetric.datasets.images.pixels import decode, in_threads, resized
+from certimetric.datasets.images.side import Images, half_of, numbered, skipped
 
 MASK = "zero_shot_test"
 _KNOWN = ("ids", "groups")
 _ARRAYS = ("images", "jpeg", "offsets", "labels", MASK, "class_names", *_KNOWN)
 
-Known = dict[str, "NDArray[Any] | None"]
 
-
-def read_npz(
-    path: Path, split: str, size: int | None, skip_corrupt: bool = False
-) -> tuple[NDArray[np.float32], Indices, tuple[str, ...], dict[int, str], Known]:
-    """One side of an image set: images (n, c, h, w), labels, the names of the classes of this side, pictures left out,
-    and ``ids`` and ``groups`` by name, None where there are none.
+def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Images:
+    """One side of an image set: images (n, c, h, w), with ``ids`` and ``groups`` where there are any.
 
     Parameters
     ----------
+    split : {"train", "test"}
     path : Path
         With ``images`` (uint8, uint16, or floating from 0 to 1; (n, h, w), (n, h, w, 3), (n, h, w, 4) or (n, c, h, w)),
         or ``jpeg`` (bytes as uint8) and ``offsets`` (n + 1 of them); with ``labels``; perhaps with ``zero_shot_test``
         (bool, the test side), ``class_names``, and ``ids`` and ``groups``, a whole number or name for each.
-    split : {"train", "test"}
     size : int or None
-    skip_corrupt : bool, default=False
-        Leave out pictures that cannot be decoded, and give their numbers with the reason of each.
+    skip_corrupt : bool
+        Leave out pictures that cannot be decoded, and say so.
 
     Raises
     ------
@@ -52,34 +46,24 @@ def read_npz(
     n_images = len(held["images"]) if "images" in held else held["offsets"].size - 1
     if n_images != len(codes):
         raise ValueError(f"{where} has {n_images} images but {len(codes)} labels")
-    known = {name: _told(name, held.get(name), n_images, where) for name in _KNOWN}
+    known = [_told(name, held.get(name), n_images, where) for name in _KNOWN]
     test = _test_side(codes, held.get(MASK), where)
     rows = np.flatnonzero(test if split == "test" else ~test)
-    check_two_classes(len(np.unique(codes[rows])), split, where)
+    numbered(codes[rows].tolist(), split, where)  # before pictures are decoded
     damaged: dict[int, str] = {}
     if "images" in held:
         images = resized(_pixels(held["images"], rows, where), size)
     else:
         images, damaged = _decoded(held["jpeg"], held["offsets"], rows, size, path, skip_corrupt)
-        rows = rows[~np.isin(rows, list(damaged))]
-    own = np.unique(codes[rows])
-    check_two_classes(len(own), split, where)
-    labels = np.searchsorted(own, codes[rows]).astype(np.int64)
-    known = {name: None if values is None else values[rows] for name, values in known.items()}
-    return images, labels, tuple(names[code] for code in own), damaged, known
+    told = skipped(damaged, len(rows), path)
+    rows = rows[~np.isin(rows, list(damaged))]
+    own, labels = numbered(codes[rows].tolist(), split, where)
+    ids, groups = (None if values is None else values[rows] for values in known)
+    return Images(images, labels, tuple(names[code] for code in own), "", told, ids, groups)
 
 
 def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {where}")
-    try:
-        # Without pickle: an array of objects could run code when it is loaded.
-        with np.load(path, allow_pickle=False) as file:
-            present = file.files
-            held = {name: file[name] for name in _ARRAYS if name in present}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError, TypeError) as error:
-        reason = first_line(error)
-        raise ValueError(f"{where} is not an .npz file of plain arrays, or a damaged one: {reason}") from None
+    held, present = read_arrays(path, _ARRAYS)
     told = listing(present) if present else "nothing"
     if "images" not in held and not {"jpeg", "offsets"} <= held.keys():
         raise ValueError(f"{where} has no array 'images', nor 'jpeg' with 'offsets': it has {told}")

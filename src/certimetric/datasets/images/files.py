@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from certimetric.base.arrays import Indices
 from certimetric.datasets.images.pixels import check_size, decode, in_threads
 
+FILES_SIZE = 224
+
 
 class ImageFiles:
     """Pictures in files as a float32 array of shape (n, 3, size, size), from 0 to 1, never in memory as a whole.
@@ -45,7 +47,7 @@ class ImageFiles:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], size: int = 224):
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], size: int = FILES_SIZE):
         check_size(size)
         self.paths = tuple(Path(path) for path in paths)
         self.size = size
