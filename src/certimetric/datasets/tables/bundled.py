@@ -78,13 +78,7 @@ def load_bundled(name: str) -> Dataset:
         raise ValueError(f"name must be one of {', '.join(bundled_names())}, got {name!r}")
     from sklearn import datasets
 
-    loader = {
-        "iris": datasets.load_iris,
-        "wine": datasets.load_wine,
-        "breast_cancer": datasets.load_breast_cancer,
-        "digits": datasets.load_digits,
-    }[name]
-    bunch = loader()
+    bunch = getattr(datasets, f"load_{name}")()
     names = tuple(str(feature) for feature in bunch.feature_names)
     if name == "digits":
         labels = bunch.target.astype(np.int64)
