@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -130,9 +131,14 @@ def _advice(text: str) -> str | None:
 
 
 def refuse_text_and_missing(
-    frame: pd.DataFrame, kinds: dict[str, str], where: str, advice: str = _HOW_TO_ENCODE, *, gaps_too: bool = True
+    frame: pd.DataFrame,
+    kinds: Mapping[str, str],
+    where: str,
+    advice: str = _HOW_TO_ENCODE,
+    *,
+    gaps_in: Collection[str] | None = None,
 ) -> None:
-    """Refuse columns that are not numbers (without gaps, if those are asked for too); each is named with a cell."""
+    """Refuse columns that are not numbers, and gaps in those that may have none (all by default), each with a cell."""
     texts, gaps = [], []
     for column, kind in kinds.items():
         series = frame[column]
@@ -142,7 +148,7 @@ def refuse_text_and_missing(
             odd = [i for i in np.flatnonzero(~missing).tolist() if _advice(cells[i].strip()) is not None]
             row = odd[0] if odd else int((~missing).argmax())
             texts.append(f"{column!r} (such as {cells[row]!r} in data row {row + 1})")
-        if gaps_too and missing.any():
+        if missing.any() and (gaps_in is None or column in gaps_in):
             rows = np.flatnonzero(missing)
             gaps.append(f"{column!r} ({counted(len(rows), 'row')}, first data row {rows[0] + 1})")
     parts = [f"text in column {_joined(texts)}"] if texts else []

@@ -40,7 +40,7 @@ class ColumnCode:
     categories : tuple of str or None
         The texts that have a 0/1 feature each; None for a column of numbers.
     fill : float or None
-        What missing numbers become; None for a column of text.
+        What missing numbers become, NaN where that is not known and they are refused; None for a column of text.
     indicator : bool
         Whether a last 0/1 feature says where cells are missing.
     """
@@ -153,7 +153,11 @@ class TableEncoder:
         kinds = checked_kinds(frame, where)
         numeric = {column.name: kinds[column.name] for column in self.columns if column.categories is None}
         refuse_dirty(frame, numeric, where)
-        refuse_text_and_missing(frame, numeric, where, "numbers are needed there", gaps_too=False)
+        unknown = {column.name for column in self.columns if column.fill is not None and math.isnan(column.fill)}
+        advice = "numbers are needed there"
+        if unknown:
+            advice += ", with gaps filled in as in the table that the features come from"
+        refuse_text_and_missing(frame, numeric, where, advice, gaps_in=unknown)
         blocks: list[Array] = []
         imputed: list[npt.NDArray[np.bool_]] = []
         for column in self.columns:
@@ -255,7 +259,8 @@ def _one_hot(column: ColumnCode, series: pd.Series, missing: npt.NDArray[np.bool
     if missing.any() and not column.indicator:
         raise ValueError(
             f"column {column.name!r} of {where} has no value in {counted(int(missing.sum()), 'row')}, first data row "
-            f"{int(missing.argmax()) + 1}: it had one in every row of the table that the features come from"
+            f"{int(missing.argmax()) + 1}: it had one in every row of the table that the features come from, so that "
+            f"there is no feature {column.name + MISSING!r}"
         )
     return [((texts == value) & ~missing).astype(np.float64) for value in column.categories]
 

@@ -21,6 +21,7 @@ the training rows in their place.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,8 @@ from certimetric.datasets.tables.columns import (
     numbers_of,
     refuse_dirty,
     refuse_text_and_missing,
-    texts_of,
 )
-from certimetric.datasets.tables.encoder import MISSING, TableEncoder
+from certimetric.datasets.tables.encoder import MISSING, ColumnCode, TableEncoder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,45 +125,18 @@ def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str
     >>> encode_like(frame, ("age", "sex=f", "sex=m"), where="query.csv", encode=True)
     array([[41.,  0.,  1.]])
     """
-    origins = {name: _origin(name, frame, encode) for name in feature_names}
-    absent = [name for name, origin in origins.items() if origin is None]
-    if absent:
+    origins = {name: origin for name in feature_names if (origin := _origin(name, frame, encode)) is not None}
+    if absent := [name for name in feature_names if name not in origins]:
         raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
-    found = {name: origin for name, origin in origins.items() if origin is not None}
-    frame = frame[list(dict.fromkeys(column for column, _ in found.values()))]
-    kinds = checked_kinds(frame, where)
-    text_columns = {column for column, part in found.values() if part is not None and part != MISSING}
-    numeric = {column: kinds[column] for column in frame.columns if column not in text_columns}
-    refuse_dirty(frame, numeric, where)
-    refuse_text_and_missing(
-        frame,
-        numeric,
-        where,
-        advice="numbers are needed there, with gaps filled in as in the table that the features come from",
-    )
-    texts = {column: texts_of(frame[column]) for column in text_columns}
-    gaps = {column: frame[column].isna().to_numpy(dtype=bool) for column in frame.columns}
-    for column in sorted(text_columns):
-        known = {part[1:] for c, part in found.values() if c == column and part is not None and part != MISSING}
-        unseen = sorted(set(texts[column][~gaps[column]].tolist()) - known)
-        if unseen:
-            raise ValueError(
-                f"column {column!r} of {where} holds {listing(unseen)}, expected one of {listing(sorted(known))}"
-            )
-        if gaps[column].any() and f"{column}{MISSING}" not in found:
-            raise ValueError(
-                f"column {column!r} of {where} has no value in {counted(int(gaps[column].sum()), 'row')}: "
-                f"the features have no column {column + MISSING!r} for that"
-            )
-    blocks = []
-    for column, part in found.values():
-        if part is None:
-            blocks.append(numbers_of(frame[column]))
-        elif part == MISSING:
-            blocks.append(gaps[column].astype(np.float64))
-        else:
-            blocks.append(((texts[column] == part[1:]) & ~gaps[column]).astype(np.float64))
-    return np.ascontiguousarray(np.column_stack(blocks))
+    parts: dict[str, list[str | None]] = {}
+    for column, part in origins.values():
+        parts.setdefault(column, []).append(part)
+    encoder = TableEncoder(tuple(_code_of(column, made) for column, made in parts.items()))
+    X, _ = encoder.transform(frame, where=where)
+    places = {name: place for place, name in enumerate(encoder.feature_names)}
+    if absent := [name for name in feature_names if name not in places]:  # no column is both numbers and texts
+        raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
+    return np.ascontiguousarray(X[:, [places[name] for name in feature_names]])
 
 
 def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
@@ -263,6 +236,12 @@ def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | No
         if name[:position] in frame.columns:
             return name[:position], name[position:]
     return None
+
+
+def _code_of(column: str, parts: Sequence[str | None]) -> ColumnCode:
+    """How a column becomes the features of these parts; what its gaps were filled with is not known."""
+    texts = tuple(part[1:] for part in parts if part is not None and part != MISSING)
+    return ColumnCode(column, texts or None, None if texts else math.nan, MISSING in parts)
 
 
 def _absent_message(
