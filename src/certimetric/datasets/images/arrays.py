@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from certimetric.base.arrays import Indices
 from certimetric.base.files import read_arrays
 from certimetric.base.wording import listing
-from certimetric.datasets.images.pixels import decode, in_threads, resized
+from certimetric.datasets.images.pixels import decode, in_threads_or_told, resized
 from certimetric.datasets.images.side import Images, half_of, numbered, skipped
 
 MASK = "zero_shot_test"
@@ -22,16 +22,7 @@ _ARRAYS = ("images", "jpeg", "offsets", "labels", MASK, "class_names", *_KNOWN)
 def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Images:
     """One side of an image set: images (n, c, h, w), with ``ids`` and ``groups`` where there are any.
 
-    Parameters
-    ----------
-    split : {"train", "test"}
-    path : Path
-        With ``images`` (uint8, uint16, or floating from 0 to 1; (n, h, w), (n, h, w, 3), (n, h, w, 4) or (n, c, h, w)),
-        or ``jpeg`` (bytes as uint8) and ``offsets`` (n + 1 of them); with ``labels``; perhaps with ``zero_shot_test``
-        (bool, the test side), ``class_names``, and ``ids`` and ``groups``, a whole number or name for each.
-    size : int or None
-    skip_corrupt : bool
-        Leave out pictures that cannot be decoded, and say so.
+    :func:`~certimetric.datasets.images.sets.load_images` says what arrays the file may hold.
 
     Raises
     ------
@@ -56,7 +47,7 @@ def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Im
     else:
         images, damaged = _decoded(held["jpeg"], held["offsets"], rows, size, path, skip_corrupt)
     told = skipped(damaged, len(rows), path)
-    rows = rows[~np.isin(rows, list(damaged))]
+    rows = np.delete(rows, list(damaged))
     own, labels = numbered(codes[rows].tolist(), split, where)
     ids, groups = (None if values is None else values[rows] for values in known)
     return Images(images, labels, tuple(names[code] for code in own), "", told, ids, groups)
@@ -151,7 +142,7 @@ def _decoded(
     path: Path,
     skip_corrupt: bool,
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Images (n, 3, h, w) from pieces of a string of bytes, and the rows that are skipped, with reasons."""
+    """Images (n, 3, h, w) from pieces of a string of bytes, and the places of those that are skipped, with reasons."""
     if jpeg.ndim != 1 or jpeg.dtype != np.uint8:
         raise ValueError(
             f"jpeg of {str(path)!r} must be bytes, uint8 in one axis, got {jpeg.ndim} axes of {jpeg.dtype}"
@@ -160,17 +151,10 @@ def _decoded(
     if not rising or offsets[0] < 0 or offsets[-1] > len(jpeg):
         raise ValueError(f"offsets of {str(path)!r} must be whole numbers that rise from 0 to at most {len(jpeg)}")
 
-    def picture(row: int) -> NDArray[np.float32] | str:
-        try:
-            return decode(jpeg[offsets[row] : offsets[row + 1]].tobytes(), f"{path}, image {row}", size)
-        except ValueError as error:
-            if skip_corrupt:
-                return str(error)
-            raise
+    def picture(row: int) -> NDArray[np.float32]:
+        return decode(jpeg[offsets[row] : offsets[row + 1]].tobytes(), f"{path}, image {row}", size)
 
-    found = dict(zip(rows.tolist(), in_threads(picture, rows.tolist())))
-    images = [image for image in found.values() if not isinstance(image, str)]
-    damaged = {row: reason for row, reason in found.items() if isinstance(reason, str)}
+    images, damaged = in_threads_or_told(picture, rows.tolist(), skip_corrupt)
     if not images:
         raise ValueError(f"none of the {len(rows)} pictures of {str(path)!r} can be decoded")
     if len(shapes := {image.shape for image in images}) > 1:

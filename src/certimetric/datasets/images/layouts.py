@@ -25,14 +25,7 @@ Finder = Callable[[str, Path], tuple[Found, dict[Any, str]]]
 def read_layout(find: Finder, split: str, root: Path, size: int | None, skip_corrupt: bool) -> Images:
     """One side of a set of files, which are decoded where rows are taken.
 
-    Parameters
-    ----------
-    find : callable
-        Gives the pictures of a side with their classes, and names of classes that are not called as they are told.
-    split : {"train", "test"}
-    root : Path
-    size : int or None
-    skip_corrupt : bool
+    ``find`` gives the pictures of a side with their classes, and names of classes that are not called as they are told.
 
     Raises
     ------

@@ -132,20 +132,10 @@ def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where:
 
     Decimal zeros alone make no other spelling: 1 and 1.0 are one label everywhere.
 
-    Parameters
-    ----------
-    path : path
-        The CSV file that ``frame`` was read from.
-    frame : DataFrame
-    target : str
-        The column with the labels.
-    where : str
-        The name of the file, for messages.
-
     Raises
     ------
     ValueError
-        If there are such labels; the message names some.
+        If the file that the frame was read from has such labels; the message names some.
     """
     labels = frame[target].to_numpy()
     if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.floor(labels))).all():

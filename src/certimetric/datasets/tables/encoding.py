@@ -1,22 +1,8 @@
 """From the columns of a table to a finite float64 matrix and a vector of labels.
 
 A table of numbers and booleans needs no decision. Text and missing values do, so they are errors that name
-the columns, unless an encoding is asked for. That encoding is, for every column of text (or of a categorical
-type)
-
-* one column per distinct text, called ``column=text``, in the sorted order of the texts, holding 0 or 1;
-* a last column ``column is missing`` if some cells are missing (the others are then 0);
-
-and for every column of numbers or booleans with missing cells
-
-* the column itself, with the missing cells set to the median of the others;
-* a column ``column is missing`` after it, holding 0 or 1.
-
-Columns keep their place. More than 50 distinct texts in a column are an error: it looks like an identifier.
-
-**A median over the whole file leaks.** The encoding sees every row, those of a later test split too. The leak
-is mild (one number per column), but where it matters, :func:`~certimetric.datasets.fill_gaps` puts the medians of
-the training rows in their place.
+the columns, unless an encoding is asked for: :func:`certimetric.datasets.load` says which it is, and what leaks by it.
+Functions here take ``where``, what the table was read from, for their messages.
 """
 
 from __future__ import annotations
@@ -46,30 +32,13 @@ if TYPE_CHECKING:
 
 
 def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) -> tuple[Array, tuple[str, ...]]:
-    """Turn feature columns into a matrix.
-
-    Parameters
-    ----------
-    frame : DataFrame of n rows
-        The feature columns only, with different names.
-    where : str
-        What the frame was read from, for messages.
-    encode : bool, default False
-        Encode text and missing values as the module's documentation says, instead of refusing them.
-
-    Returns
-    -------
-    X : ndarray of shape (n, d)
-        Finite float64.
-    feature_names : tuple of str
-        d names; those of the frame if nothing was encoded.
+    """Turn the columns of a frame of n rows into a matrix (n, d) of float64, with d names.
 
     Raises
     ------
     ValueError
-        If there is no column; if a column holds infinite values, or dates, lists or other things that are
-        neither numbers nor text; with ``encode=False`` if one holds text or missing values; with
-        ``encode=True`` if one holds more than 50 distinct texts, or nothing at all.
+        If there is no column, or for what :meth:`TableEncoder.fit` refuses; with ``encode=False`` for text and missing
+        values, too.
 
     Examples
     --------
@@ -93,30 +62,15 @@ def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) ->
 
 
 def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False) -> Array:
-    """Turn the columns of a second table into the features of a first one, in its order.
+    """Turn the columns of a second table into the features (n, d) of a first one, in the order of their names.
 
-    Parameters
-    ----------
-    frame : DataFrame of n rows
-        Any columns; those that no feature needs are ignored.
-    feature_names : sequence of str
-        The d names that :func:`encode_features` gave for the first table.
-    where : str
-        What the frame was read from, for messages.
-    encode : bool, default False
-        Whether the names may be those of encoded columns.
-
-    Returns
-    -------
-    ndarray of shape (n, d)
-        Finite float64.
+    Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns.
 
     Raises
     ------
     ValueError
-        If a feature has no column; if a needed column holds infinite values or something that is neither
-        number nor text; if one of text holds a text that the first table did not have; if a number is missing
-        (the first table's median is not known here).
+        If a feature has no column, or for what :meth:`TableEncoder.transform` refuses; if a number is missing (the
+        first table's median is not known here).
 
     Examples
     --------
@@ -140,21 +94,10 @@ def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str
 
 
 def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
-    """Turn a target column into labels: strings or int64.
+    """Turn a target column of n rows into labels (n,): strings or int64.
 
     Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else
     becomes strings as written. There is no check that two classes occur (queries may all be of one).
-
-    Parameters
-    ----------
-    series : Series of n rows
-        The target column.
-    where : str
-        What it was read from, for messages.
-
-    Returns
-    -------
-    ndarray of shape (n,)
 
     Raises
     ------

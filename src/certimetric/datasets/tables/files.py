@@ -72,15 +72,8 @@ def read_labelled(
 ) -> tuple[pd.DataFrame, str | None, str]:
     """A file's table, the name of its column of labels or None, and what the file is called in messages.
 
-    Parameters
-    ----------
-    path : str or path
-    target : str or None
-        The column with the labels; None for the only one with a usual name that is no feature.
-    wanted : sequence of str, optional
-        The features: with them, labels may be missing.
-    must : bool
-        Whether there have to be labels.
+    The labels are those of ``target``, or of the only column with a usual name that is no feature. With the features
+    that are ``wanted`` they may be missing, unless there ``must`` be some.
 
     Raises
     ------
