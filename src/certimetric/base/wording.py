@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 
 def listing(names: Iterable[object], *, limit: int = 8) -> str:
@@ -16,9 +17,23 @@ def listing(names: Iterable[object], *, limit: int = 8) -> str:
     >>> listing(range(20), limit=2)
     "'0', '1' and 18 more"
     """
-    quoted = [repr(str(name)) for name in names]
-    shown = ", ".join(quoted[:limit])
-    return shown if len(quoted) <= limit else f"{shown} and {len(quoted) - limit} more"
+    return shortened([repr(str(name)) for name in names], limit)
+
+
+def shortened(parts: Sequence[str], limit: int = 8) -> str:
+    """The first parts with commas between, and how many more there are."""
+    return ", ".join(parts[:limit]) + (f" and {len(parts) - limit} more" if len(parts) > limit else "")
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted.
+
+    Examples
+    --------
+    >>> repeated(["b", "a", "b", "c", "c", "b"])
+    ['b', 'c']
+    """
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def closest(name: str, options: Iterable[str]) -> str | None:

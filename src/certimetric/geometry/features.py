@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from certimetric.base.wording import counted, did_you_mean, listing
+from certimetric.base.wording import counted, did_you_mean, listing, repeated
 
 
 def feature_names(X: Any) -> tuple[str, ...] | None:
@@ -68,9 +68,8 @@ def align(X: Any, names: Sequence[str] | None, what: str = "X", owner: str = "th
     found = feature_names(X)
     if found is None or names is None:
         return X
-    if len(set(found)) < len(found):
-        repeated = sorted({name for name in found if found.count(name) > 1})
-        raise ValueError(f"{what} has more than one column called {listing(repeated)}: names of features must differ")
+    if twice := repeated(found):
+        raise ValueError(f"{what} has more than one column called {listing(twice)}: names of features must differ")
     wanted = tuple(names)
     if found == wanted:
         return X

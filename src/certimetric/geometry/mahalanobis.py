@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, check_size
 from certimetric.base.chunks import chunk_slices
-from certimetric.base.wording import listing
+from certimetric.base.wording import listing, repeated
 from certimetric.geometry.features import align
 from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
@@ -61,8 +61,8 @@ class MahalanobisMetric:
             names = tuple(str(name) for name in self.feature_names)
             if len(names) != L.shape[1]:
                 raise ValueError(f"feature_names must name {L.shape[1]} features, got {len(names)}")
-            if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"feature_names must all be different, got {listing(repeated)} more than once")
+            if twice := repeated(names):
+                raise ValueError(f"feature_names must all be different, got {listing(twice)} more than once")
             object.__setattr__(self, "feature_names", names)
 
     @classmethod

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certimetric.base.arrays import LARGEST, Array
-from certimetric.base.wording import counted
+from certimetric.base.wording import counted, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,11 +55,11 @@ def checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
                 told.append(f"{column!r} ({counted(int(rows.sum()), 'row')}, first data row {rows.argmax() + 1})")
     if infinite:
         raise ValueError(
-            f"{where} has infinite values in column {_joined(infinite)}: replace them or leave the rows out"
+            f"{where} has infinite values in column {shortened(infinite)}: replace them or leave the rows out"
         )
     if large:
         raise ValueError(
-            f"{where} has values beyond {LARGEST:g} in column {_joined(large)}: their squares overflow, so scale the "
+            f"{where} has values beyond {LARGEST:g} in column {shortened(large)}: their squares overflow, so scale the "
             f"column first"
         )
     return kinds
@@ -151,8 +151,8 @@ def refuse_text_and_missing(
         if missing.any() and (gaps_in is None or column in gaps_in):
             rows = np.flatnonzero(missing)
             gaps.append(f"{column!r} ({counted(len(rows), 'row')}, first data row {rows[0] + 1})")
-    parts = [f"text in column {_joined(texts)}"] if texts else []
-    parts += [f"missing values (NaN) in column {_joined(gaps)}"] if gaps else []
+    parts = [f"text in column {shortened(texts)}"] if texts else []
+    parts += [f"missing values (NaN) in column {shortened(gaps)}"] if gaps else []
     if parts:
         raise ValueError(f"{where} has {' and '.join(parts)}: {advice}")
 
@@ -212,7 +212,3 @@ def texts_of(series: pd.Series) -> npt.NDArray[np.object_]:
         whole = isinstance(value, (float, np.floating)) and value.is_integer()
         out[i] = str(int(value)) if whole else str(value)
     return out
-
-
-def _joined(parts: list[str], limit: int = 8) -> str:
-    return ", ".join(parts[:limit]) + (f" and {len(parts) - limit} more" if len(parts) > limit else "")

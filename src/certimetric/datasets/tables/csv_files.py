@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from certimetric.base.wording import counted, first_line, listing
+from certimetric.base.wording import counted, first_line, listing, repeated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,10 +105,9 @@ def check_names(names: Sequence[str], where: str) -> None:
             f"column {', '.join(unnamed[:8])} of {where} has no name: name it in the header, or leave it out "
             f"if it is a saved row index"
         )
-    if len(set(names)) < len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
+    if twice := repeated(names):
         raise ValueError(
-            f"{where} has more than one column called {listing(repeated)}: column names must differ{header_hint(names)}"
+            f"{where} has more than one column called {listing(twice)}: column names must differ{header_hint(names)}"
         )
 
 

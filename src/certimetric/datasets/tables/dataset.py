@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certimetric.base.arrays import Array
-from certimetric.base.wording import counted, listing
+from certimetric.base.wording import counted, listing, repeated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,9 +79,8 @@ class Dataset:
                 f"X, y and feature_names must have shapes (n, d), (n,) and (d,), "
                 f"got {X.shape}, {y.shape} and ({len(names)},)"
             )
-        if len(set(names)) != len(names):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"feature_names must all be different, got {listing(repeated)} more than once")
+        if twice := repeated(names):
+            raise ValueError(f"feature_names must all be different, got {listing(twice)} more than once")
         if not np.isfinite(X).all():
             raise ValueError("X must be finite, got NaN or infinite values")
         if self.image_shape is not None and math.prod(self.image_shape) != len(names):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.wording import counted, did_you_mean, listing
+from certimetric.base.wording import counted, did_you_mean, listing, repeated, shortened
 from certimetric.datasets.tables.columns import (
     checked_kinds,
     numbers_of,
@@ -108,10 +108,8 @@ class TableEncoder:
                 median = float(np.median(numbers_of(frame[column])[~missing]))
                 columns.append(ColumnCode(column, None, median, bool(missing.any())))
         encoder = cls(tuple(columns))
-        names = encoder.feature_names
-        repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if repeated:
-            raise ValueError(f"encoding {where} gives columns with the same name: {listing(repeated)}")
+        if twice := repeated(encoder.feature_names):
+            raise ValueError(f"encoding {where} gives columns with the same name: {listing(twice)}")
         return encoder
 
     @property
@@ -190,8 +188,7 @@ class TableEncoder:
         ]
         if not parts:
             return None
-        more = f" and {len(parts) - 6} more columns" if len(parts) > 6 else ""
-        return f"{counted(int(imputed.sum()), 'missing value')} filled by medians: {', '.join(parts[:6])}{more}"
+        return f"{counted(int(imputed.sum()), 'missing value')} filled by medians: {shortened(parts, 6)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The encoder as JSON-like data."""
