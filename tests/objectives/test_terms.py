@@ -1,10 +1,14 @@
 """Every term against loops over its triplets, and its gradients against finite differences."""
 
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import iter_modules
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from certimetric import MahalanobisMetric, PerturbationLoss
+from certimetric import MahalanobisMetric, PerturbationLoss, objectives
 from certimetric.constraints import nearest_triplets, target_neighbors
 from certimetric.geometry import resolve_norm
 from certimetric.objectives import (
@@ -13,8 +17,10 @@ from certimetric.objectives import (
     MetricState,
     Pull,
     StochasticNeighbors,
+    Term,
     TripletHinge,
 )
+from certimetric.objectives.gradient import ActiveSetTerm
 from certimetric.objectives.terms import LOSSES, term_variants
 
 D = 4
@@ -53,6 +59,13 @@ def test_gradients(sample, name, k):
     same, in_matrix = objective.in_matrix(L)
     assert same == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(2 * L @ in_matrix, gradient, atol=1e-10 * max(1, np.abs(gradient).max()))
+
+
+def test_every_term_stands_in_the_list():
+    modules = [import_module(f"{objectives.__name__}.{found.name}") for found in iter_modules(objectives.__path__)]
+    made = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
+    made = {thing for thing in made if hasattr(thing, "evaluate") and thing not in (Term, ActiveSetTerm)}
+    assert {thing for thing in made if not isabstract(thing)} == {type(term) for term in TERMS.values()}
 
 
 def squared(L, a, b):

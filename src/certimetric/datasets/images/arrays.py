@@ -23,13 +23,6 @@ def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Im
     """One side of an image set: images (n, c, h, w), with ``ids`` and ``groups`` where there are any.
 
     :func:`~certimetric.datasets.images.sets.load_images` says what arrays the file may hold.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If arrays are missing or do not fit, if a picture is damaged, or if a side has fewer than two classes.
     """
     where = repr(str(path))
     held = _arrays(path, where)

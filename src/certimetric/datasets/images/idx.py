@@ -23,13 +23,6 @@ def read_idx_set(class_names: Sequence[str], split: str, root: Path, size: int |
 
     Of ``train-images-idx3-ubyte``, ``t10k-images-idx3-ubyte`` and their labels, plain or with ``.gz``, those that are
     there are read, and joined. No picture can be damaged alone.
-
-    Raises
-    ------
-    FileNotFoundError
-        If files are missing.
-    ValueError
-        If a file is damaged.
     """
     images, labels = [], []
     found = [part for part in ("train", "t10k") if _idx_path(root, part, "images-idx3").exists()]

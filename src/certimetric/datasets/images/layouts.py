@@ -26,13 +26,6 @@ def read_layout(find: Finder, split: str, root: Path, size: int | None, skip_cor
     """One side of a set of files, which are decoded where rows are taken.
 
     ``find`` gives the pictures of a side with their classes, and names of classes that are not called as they are told.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder, a list or a picture is missing.
-    ValueError
-        If a list is damaged, if the sides share a class, or if a side has fewer than two classes.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {str(root)!r}")

@@ -21,13 +21,6 @@ def read_omniglot(split: str, root: Path, size: int | None, skip_corrupt: bool) 
 
     The test side leaves out the alphabets that both archives contain. With ``skip_corrupt`` pictures that cannot be
     decoded are left out, too, and told of.
-
-    Raises
-    ------
-    FileNotFoundError
-        If an archive is missing.
-    ValueError
-        If an archive or a picture is damaged.
     """
     archives = {side: existing(root / file) for side, file in _ARCHIVES.items()}
     shared = set()

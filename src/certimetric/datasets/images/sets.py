@@ -41,7 +41,8 @@ class ImageSet:
     ----------
     read : callable
         Of the side, the folder of the set, the size asked for or None, and whether damaged pictures are skipped, makes
-        the :class:`Images` of one side.
+        the :class:`Images` of one side. It raises a FileNotFoundError where files are missing, and a ValueError where
+        they are damaged, do not fit each other, or leave fewer than two classes.
     folders : tuple of str
         Under what names it lies in a folder of data sets, the first that is there counts.
     bundled : bool

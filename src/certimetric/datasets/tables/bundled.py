@@ -53,21 +53,7 @@ def bundled_names() -> tuple[str, ...]:
 def load_bundled(name: str) -> Dataset:
     """Load one of the bundled data sets.
 
-    Labels are the class names (strings), for ``digits`` the digits (integers).
-
-    Parameters
-    ----------
-    name : {"iris", "wine", "breast_cancer", "digits"}
-        Which one.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    ValueError
-        If ``name`` is none of them.
+    Labels are the class names (strings), for ``digits`` the digits (integers). Any other name is a ValueError.
 
     Examples
     --------
