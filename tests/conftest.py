@@ -61,10 +61,9 @@ def light_search(monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages of audits in this process are their document as it is, for tests that look at something else."""
-    from certimetric.auditing import AuditResult, RetrievalAudit
+    from certimetric.auditing import AuditResult
 
-    for kind in (AuditResult, RetrievalAudit):
-        monkeypatch.setattr(kind, "to_html", lambda self, *, title=None: f"<title>{title}</title>{self.to_json()}")
+    monkeypatch.setattr(AuditResult, "to_html", lambda self, *, title=None: f"<title>{title}</title>{self.to_json()}")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certimetric.report.bench.page import SCHEMA
+from certimetric.report.document import BENCH_SCHEMA as SCHEMA
 
 
 @pytest.fixture

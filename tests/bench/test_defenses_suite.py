@@ -13,15 +13,15 @@ pytest.importorskip(
 )
 
 from certimetric import deep
+from certimetric.base.wording import PIXELS
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
 from certimetric.bench.suites import defenses, find_suite, load_suite
+from certimetric.deep.defenses import DEFENSES as KINDS
 from certimetric.report.bench.page import bench_svgs, render_bench
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Record
-from certimetric.training.defenses import DEFENSES as KINDS
-from certimetric.training.defenses import EnsembleSection
+from certimetric.training import parts
 
 SUITE = defenses.SUITE
 
@@ -87,12 +87,13 @@ def test_every_cell_runs(cells, learner, monkeypatch):
 def test_ensembles_attack_with_a_model_that_is_trained_first(cells, monkeypatch):
     cell = small(next(cell for cell in cells if cell.learner == "ensemble"))
     made = []
-    original = EnsembleSection.make_from
+    original = parts.make_defense
     monkeypatch.setattr(
-        EnsembleSection, "make_from", lambda self, sources: made.append(sources) or original(self, sources)
+        parts, "make_defense", lambda config, sources: made.append(sources) or original(config, sources)
     )
     model, told = trained(cell, DIGITS)
-    ((source,),) = made
+    first, (source,) = made
+    assert list(first) == []
     assert not source.training
     assert any((a != b).any() for a, b in zip(source.state_dict().values(), model.state_dict().values()))
     assert told["train_seconds"] > told["epoch_seconds"] > 0

@@ -3,26 +3,24 @@
 from typing import Any
 
 from certimetric.auditing.api import audit
-from certimetric.auditing.tables.checks import CHECKS
+from certimetric.auditing.result import AuditResult
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS
-from certimetric.auditing.tables.result import AuditResult
 
 __all__ = [
     "CHECKS",
     "DEFAULT_LEARNERS",
+    "KINDS",
     "AuditResult",
-    "RetrievalAudit",
     "audit",
     "audit_embeddings",
     "audit_retrieval",
-    "load_audit",
 ]
 
 _LAZY = {
+    "CHECKS": "checks",
+    "KINDS": "kinds",
     "audit_embeddings": "embeddings.run",
     "audit_retrieval": "retrieval.run",
-    "RetrievalAudit": "retrieval.result",
-    "load_audit": "retrieval.result",
 }
 
 
@@ -31,4 +29,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "CHECKS":  # those of every kind, and not only of the kinds that were used so far
+        import_module("certimetric.auditing.kinds")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from certimetric.auditing.result import AuditResult
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
-from certimetric.auditing.tables.result import AuditResult
 from certimetric.auditing.tables.run import run_audit
 
 

@@ -279,7 +279,7 @@ def _refuse(context: typer.Context, names: tuple[str, ...], about_images: bool) 
 
 def _finish(run: Callable[[], tuple[Any, Path]], junit: Path | None) -> None:
     """Carry out an audit, show what it found, and leave with its exit code."""
-    from certimetric.auditing.saved import REPORT_FILE, RESULTS_FILE
+    from certimetric.auditing.result import REPORT_FILE, RESULTS_FILE
     from certimetric.base.files import write_atomically
     from certimetric.report import junit_xml
 

@@ -14,7 +14,7 @@ from certimetric.base.interrupts import is_interrupt
 from certimetric.cli.inputs import needs_deep, see_own_modules
 
 if TYPE_CHECKING:
-    from certimetric.auditing import RetrievalAudit
+    from certimetric.auditing import AuditResult
     from certimetric.auditing.retrieval.request import Subject
 
 _LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
@@ -35,7 +35,7 @@ def audit_images(
     ers: bool,
     out: Path | None,
     **shared: Any,
-) -> tuple[RetrievalAudit, Path]:
+) -> tuple[AuditResult, Path]:
     """Load models and images, check everything, and carry out the audit; give its result and folder."""
     needs_deep()
     see_own_modules()
@@ -55,11 +55,11 @@ def audit_images(
         raise ValueError("--model needs --images: an image set by name, a folder or an .npz file")
     import torch
 
+    from certimetric.auditing.result import own_folder
     from certimetric.auditing.retrieval.certificates import futile_certificates
     from certimetric.auditing.retrieval.request import DEFAULT_ATTACKS, make_request
     from certimetric.auditing.retrieval.run import retrieval_options, run_retrieval_audit
     from certimetric.auditing.runner import prepare_folder
-    from certimetric.auditing.saved import own_folder
     from certimetric.datasets.images.sets import load_images
     from certimetric.deep import ImageSet
 
@@ -96,9 +96,10 @@ def audit_images(
 
 def _audit_embeddings(
     named: dict[str, str], n_queries: int, out: Path | None, shared: dict[str, Any]
-) -> tuple[RetrievalAudit, Path]:
+) -> tuple[AuditResult, Path]:
+    from certimetric.auditing.embeddings.request import make_request
     from certimetric.auditing.embeddings.run import audit_embeddings, embedding_options
-    from certimetric.auditing.saved import own_folder
+    from certimetric.auditing.result import own_folder
     from certimetric.datasets.embedding_files import load_embeddings
 
     given = {name: load_embeddings(path) for name, path in named.items()}
@@ -106,7 +107,7 @@ def _audit_embeddings(
     if (folder := out) is None:
         asked = {"eps": shared["eps"], "seed": shared["seed"], "n_queries": n_queries, "report_eps": None}
         default = Path("certimetric-audit") / Path(next(iter(named.values()))).stem
-        folder = own_folder(default, embedding_options(given, **asked))
+        folder = own_folder(default, embedding_options(make_request(given, **asked)))
     return audit_embeddings(given, n_queries=n_queries, name=name, out=folder, **shared), folder
 
 

@@ -10,8 +10,8 @@ import typer
 
 from certimetric import datasets
 from certimetric.auditing import AuditResult
+from certimetric.auditing.result import own_folder
 from certimetric.auditing.runner import prepare_folder
-from certimetric.auditing.saved import own_folder
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
 from certimetric.auditing.tables.run import audit_options, run_audit
 from certimetric.base.wording import counted

@@ -26,6 +26,8 @@ from certimetric.runs.splits import Split, held_out_counts, make_split
 
 DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml", "arml")
 DEFAULT_NOISE = (0.25, 0.5, 1.0)
+# What thresholds may ask for, and whether it is taken at a size. Recall is taken of a class, which is a name.
+FIGURES = {"accuracy": False, "balanced_accuracy": False, "median_radius": False, "noise": True, "certified": True}
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,8 @@ def make_request(
         seed=seed,
         n_jobs=int(n_jobs),
         thresholds=tuple(
-            parse_threshold(text, [s.spec for s in subjects], levels, classes=tested) for text in expressions
+            parse_threshold(text, [s.spec for s in subjects], levels, figures=FIGURES, classes=tested)
+            for text in expressions
         ),
     )
 

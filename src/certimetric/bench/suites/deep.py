@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from certimetric.base.wording import PIXELS
 from certimetric.bench.comparison import Grid, failures_table, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, attack, measure, settings
 from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, NamedImages
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell, Record
-from certimetric.training.config import LOSSES
+from certimetric.training.sections import LOSSES
 
 PROTOCOL = "deep/1"
 QUERIES = 500

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.base.wording import PIXELS
 from certimetric.bench.comparison import failures_table, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, asked, attack, scores, settings, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT, NamedImages
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell, Record
+from certimetric.training import sections
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,6 +75,16 @@ DEFENSES: dict[str, dict[str, Any]] = {
 }
 
 
+def compared() -> dict[str, dict[str, Any]]:
+    """Those, and every further kind there is, with its defaults."""
+    if find_spec("torch") is None:  # results can be told where nothing can be trained
+        return DEFENSES
+    from certimetric.deep.defenses import DEFENSES as KINDS
+
+    known = {defense["kind"] for defense in DEFENSES.values()}
+    return DEFENSES | {kind: {"kind": kind} for kind in KINDS if kind not in known}
+
+
 class DefensesSuite(Suite):
     """Retrieval by models that were trained with every defense: accuracy, robustness, cost.
 
@@ -86,7 +98,6 @@ class DefensesSuite(Suite):
     needs = "the extra 'deep'; digits is bundled, mnist and omniglot come from --data-root; what is missing is told"
     minutes = 90.0
     splits = 2
-    learners = (PIXELS, *DEFENSES)
 
     def __init__(self, norm: str):
         self.norm = norm
@@ -97,6 +108,10 @@ class DefensesSuite(Suite):
             "epoch. ACT and the score after Zhou et al., arXiv 2106.03614, EST after arXiv 2002.11293, HM after arXiv "
             "2203.01439, and further ones."
         )
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        return (PIXELS, *compared())
 
     def datasets(self) -> Sequence[NamedImages]:
         return (DIGITS, MNIST, OMNIGLOT)
@@ -110,7 +125,7 @@ class DefensesSuite(Suite):
         ]
 
     def _cell(self, found: Found, learner: str, split: int, seed: int) -> Cell:
-        config = None if learner == PIXELS else configuration(found.named, DEFENSES[learner], self.norm)
+        config = None if learner == PIXELS else configuration(found.named, compared()[learner], self.norm)
         sources = [configuration(found.named, DEFENSES[NATURAL], self.norm)] if learner == "ensemble" else []
         attacks = attacks_on(self.norm, RADII[self.norm][found.named.name])
         parameters = {
@@ -151,10 +166,11 @@ def configuration(named: NamedImages, defense: Mapping[str, Any], norm: str) -> 
     """The training configuration of a defense on a data set."""
     setting = SETTINGS[named.name]
     told = dict(defense)
-    if told["kind"] not in ("none", "noise"):
-        told |= {"norm": norm, "radius" if told["kind"] == "perturbation" else "eps": RADII[norm][named.name]}
+    keys = sections.defense(told["kind"]).keys
+    if "norm" in keys:
+        told |= {"norm": norm, "radius" if "radius" in keys else "eps": RADII[norm][named.name]}
     training = dict(setting.training)
-    if told["kind"] == "free":  # as many steps of the optimiser as the others, for about the price of natural training
+    if "replays" in keys:  # as many steps of the optimiser as the others, for about the price of natural training
         training["epochs"] = max(1, round(training["epochs"] / told["replays"]))
     return {"data": {"name": named.name}, "model": setting.model, "defense": told, "training": training}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arguments import ArgumentError
 from certimetric.base.wording import first_line
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check_size(size: Any) -> None:
     """Raise an error unless this is a whole number from 1."""
     whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
     if not (whole and size >= 1):
-        raise ValueError(f"size must be a whole number of pixels from 1, got {size!r}")
+        raise ArgumentError("size", "must be a whole number of pixels from 1", size)
 
 
 def decode(source: Path | bytes, name: str, size: int | None) -> NDArray[np.float32]:
