@@ -42,12 +42,12 @@ def measure():
     model.requires_grad_(False)
     for batch in BATCHES:
         images = torch.rand(batch, 1, 28, 28)
-        objective = EmbeddingShift(model(torch.rand(batch, 1, 28, 28)))
+        goal = EmbeddingShift(model(torch.rand(batch, 1, 28, 28)))
         rounds = []
         for _ in range(ROUNDS + 1):
             before = seconds()
             for _ in range(STEPS):
-                value_and_gradient(model, images, objective)
+                value_and_gradient(model, images, goal)
             rounds.append(1000 * (seconds() - before) / STEPS / batch)
         user, system = torch.stack(rounds[1:]).median(dim=0).values.tolist()
         print(user, system)

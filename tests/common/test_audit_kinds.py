@@ -37,7 +37,7 @@ class Scales(Evidence):
     def command(self):
         return f"weigh({self.request.errors})"
 
-    def gather(self, folder, counting):
+    def gather(self, store, counting):
         learners = [
             {"spec": name, "label": name.title(), "exact": 1 - error} for name, error in self.request.errors.items()
         ]

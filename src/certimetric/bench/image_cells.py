@@ -153,11 +153,10 @@ def scores(
 
 def make_attack(entry: Mapping[str, Any]) -> Attack:
     """The attack that :func:`attack` describes."""
-    from certimetric import deep
-    from certimetric.deep.defenses.base import training_ball
+    from certimetric.deep.attacks import ATTACKS, ball
 
-    made: Attack = getattr(deep, entry["kind"])(training_ball(entry["norm"], entry["eps"]), **entry["options"])
-    return made
+    kinds = {kind.__name__: kind for kind in ATTACKS.values()}
+    return kinds[entry["kind"]](ball(entry["norm"], entry["eps"]), **entry["options"])
 
 
 def _sides(cell: Cell, named: NamedImages) -> tuple[Images, Images]:

@@ -143,7 +143,8 @@ def audit(
         typer.Option(
             "--attack",
             metavar="NAME",
-            help="pgd, apgd, square, fgsm; repeat it for more, the worst counts. [default: pgd and apgd]",
+            help="pgd, apgd, square, fgsm, carlini-wagner or nes; repeat it for more, the worst counts. "
+            "[default: pgd and apgd]",
             rich_help_panel=_IMAGES,
         ),
     ] = None,

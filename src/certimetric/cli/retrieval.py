@@ -59,9 +59,9 @@ def audit_images(
     from certimetric.auditing.retrieval.certificates import futile_certificates
     from certimetric.auditing.retrieval.request import DEFAULT_ATTACKS, make_request
     from certimetric.auditing.retrieval.run import retrieval_options, run_retrieval_audit
-    from certimetric.auditing.runner import prepare_folder
     from certimetric.datasets.images.sets import load_images
     from certimetric.deep import ImageSet
+    from certimetric.runs.store import kept_by_an_earlier_version
 
     data = load_images(images, "test", root, size, skip_corrupt)
     for remark in data.remarks:
@@ -90,7 +90,8 @@ def audit_images(
     for remark in futile_certificates(request):
         typer.echo(f"certimetric: {remark}", err=True)
     folder = out or own_folder(Path("certimetric-audit") / name, retrieval_options(request))
-    prepare_folder(folder, "cells")
+    if remark := kept_by_an_earlier_version(folder):
+        typer.echo(f"certimetric: {remark}", err=True)
     return run_retrieval_audit(request, out=folder, **shared), folder
 
 

@@ -11,10 +11,10 @@ import typer
 from certimetric import datasets
 from certimetric.auditing import AuditResult
 from certimetric.auditing.result import own_folder
-from certimetric.auditing.runner import prepare_folder
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
 from certimetric.auditing.tables.run import audit_options, run_audit
 from certimetric.base.wording import counted
+from certimetric.runs.store import kept_by_an_earlier_version
 
 
 def audit_table(
@@ -58,5 +58,6 @@ def audit_table(
         **asked,
     )
     folder = out or own_folder(Path("certimetric-audit") / loaded.name, audit_options(request))
-    prepare_folder(folder, "cells", "metrics")
+    if remark := kept_by_an_earlier_version(folder):
+        typer.echo(f"certimetric: {remark}", err=True)
     return run_audit(request, out=folder, command=command, title=title, progress=progress), folder

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from certimetric.base.files import write_atomically
 from certimetric.base.threads import threads_for_pictures
-from certimetric.base.version import __version__
 from certimetric.datasets.images.sets import Images
+from certimetric.runs.environment import environment
 from certimetric.training import sections
 from certimetric.training.config import RUN_FILE, TrainingConfig
 from certimetric.training.parts import CHECKPOINTS, make_component, make_defense, make_loader, make_model, make_trainer
@@ -191,7 +191,6 @@ def _load_sides(config: TrainingConfig, sides: Sequence[str], root: Any, tell: T
 
 def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]:
     """What is known of the run so far; an error where the folder holds one that is not to be continued."""
-    import torch
 
     told = config.to_mapping()
     if (folder / RUN_FILE).exists():
@@ -206,7 +205,7 @@ def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]
     return {
         "schema": SCHEMA,
         "config": told,
-        "versions": {"certimetric": __version__, "torch": str(torch.__version__)},
+        **environment(),
         "finished": False,
         "history": [],
         "evaluations": [],

@@ -12,7 +12,6 @@ pytest.importorskip(
 from pytorch_metric_learning import losses, miners  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric import deep  # noqa: E402
 from certimetric.base.arguments import ArgumentError, require  # noqa: E402
 from certimetric.bench.image_sets import DIGITS  # noqa: E402
 from certimetric.bench.suites.defenses import RADII  # noqa: E402
@@ -46,8 +45,8 @@ def others(part, sources=()):
 
 def test_the_list_has_every_defense_that_is_public():
     public = {name: getattr(defenses, name) for name in defenses.__all__}
-    classes = {value for value in public.values() if inspect.isclass(value) and issubclass(value, deep.Defense)}
-    assert classes - {deep.Defense} == set(DEFENSES.values())
+    classes = {value for value in public.values() if inspect.isclass(value) and issubclass(value, defenses.Defense)}
+    assert classes - {defenses.Defense} == set(DEFENSES.values())
 
 
 @pytest.mark.parametrize("kind", DEFENSES)
@@ -115,7 +114,7 @@ def test_what_a_defense_remembers_goes_into_a_checkpoint(digits, tmp_path, kind)
     assert torch.equal(parts.model[1].weight, whole.model[1].weight)
 
 
-class DimmedDefense(deep.Defense):
+class DimmedDefense(defenses.Defense):
     """Train on images that are darker: a defense as a newcomer would write it."""
 
     def __init__(self, share: float = 0.5, attack: Attack | None = None):

@@ -102,8 +102,8 @@ def test_only_the_tuples_of_perturbed_copies_are_rewired(digits, model, role):
     attack = ATTACK.__call__
 
     class Watched(PGD):
-        def __call__(self, model, x, objective):
-            seen.append((x, attack(model, x, objective)))
+        def __call__(self, model, x, goal):
+            seen.append((x, attack(model, x, goal)))
             return seen[-1][1]
 
     defense.attack = Watched(LinfBall(0.05), steps=3)
@@ -176,18 +176,18 @@ def test_the_point_at_which_the_attack_ends_is_trained_on(digits, model, attack)
     images = digits[0][:30]
     model.eval()
     with torch.no_grad():
-        objective = AwayFromPositive(model(images.roll(1, 0)))
+        goal = AwayFromPositive(model(images.roll(1, 0)))
     torch.manual_seed(0)
     trained = attack.for_training()
     attack = copy.copy(attack)
     attack.seed = trained.seed
-    last, best = (kind(model, images, objective) for kind in (trained, attack))
+    last, best = (kind(model, images, goal) for kind in (trained, attack))
     assert (attack.ball.size(last, images) <= attack.ball.eps * (1 + 1e-5)).all()
     assert last.min() >= 0
     assert last.max() <= 1
-    assert torch.equal(last, trained(model, images, objective))
+    assert torch.equal(last, trained(model, images, goal))
     with torch.no_grad():
-        clean, ended, most = (objective(model(x)) for x in (images, last, best))
+        clean, ended, most = (goal(model(x)) for x in (images, last, best))
     # Where it ends is no better than the best, is often that, and is far from where it began.
     assert (ended <= most + 1e-6).all()
     assert (last == best).flatten(1).all(dim=1).float().mean() > 0.5
@@ -197,7 +197,7 @@ def test_the_point_at_which_the_attack_ends_is_trained_on(digits, model, attack)
     several = PGD(attack.ball, steps=3, restarts=2)
     drawn = several.for_training()
     several.seed = drawn.seed
-    assert torch.equal(drawn(model, images, objective), several(model, images, objective))
+    assert torch.equal(drawn(model, images, goal), several(model, images, goal))
 
 
 @pytest.mark.parametrize("defense", ["positive", "negative", "anchor", "batch"])

@@ -30,7 +30,7 @@ from certimetric.deep import (  # noqa: E402
     mine_triplets,
 )
 from certimetric.deep.defenses import decoupled, shifts, single_step, triplets  # noqa: E402
-from certimetric.deep.goals.base import EmbeddingShift  # noqa: E402
+from certimetric.deep.goals import EmbeddingShift  # noqa: E402
 
 EPS = 0.1
 BALL, NOTHING = LinfBall(EPS), LinfBall(0.0)
@@ -147,25 +147,25 @@ def test_losses_are_the_same_under_a_seed(digits, model, name):
     assert name == "free" or values[0] != values[2]  # nothing is drawn in free training
 
 
-def objective_and_points(digits, model, name):
+def goal_and_points(digits, model, name):
     """What the attack of a defense maximises in one batch, the clean points and those it found."""
     images, labels = digits[0][:40], digits[1][:40]
     defense = DEFENSES[name](BALL)
     seen = []
 
     class Watched(PGD):
-        def __call__(self, model, x, objective):
-            found = super().__call__(model, x, objective)
-            seen.append((objective, x, found))
+        def __call__(self, model, x, goal):
+            found = super().__call__(model, x, goal)
+            seen.append((goal, x, found))
             return found
 
     defense.attack = Watched(BALL, steps=5, step_size=0.04)
     model.eval()
     torch.manual_seed(2)
     defense.loss(model, images, labels, TRIPLET)
-    ((objective, clean, found),) = seen
+    ((goal, clean, found),) = seen
     assert (BALL.size(found, clean) <= EPS * (1 + 1e-5)).all() and found.min() >= 0 and found.max() <= 1
-    return objective, clean, found
+    return goal, clean, found
 
 
 @pytest.mark.parametrize(
@@ -181,16 +181,16 @@ def objective_and_points(digits, model, name):
     ],
 )
 def test_attacks_raise_what_they_are_for(digits, model, name, kind):
-    objective, clean, found = objective_and_points(digits, model, name)
-    assert isinstance(objective, kind)
+    goal, clean, found = goal_and_points(digits, model, name)
+    assert isinstance(goal, kind)
     with torch.no_grad():
-        before, after = objective(model(clean)), objective(model(found))
+        before, after = goal(model(clean)), goal(model(found))
     assert after.sum() > before.sum()
     assert (after >= before - 1e-6).float().mean() > 0.8
 
 
 def test_anti_collapse_brings_positives_and_negatives_together(digits, model):
-    _, clean, found = objective_and_points(digits, model, "act")
+    _, clean, found = goal_and_points(digits, model, "act")
     with torch.no_grad():
         apart, near = ((p - n).norm(dim=1) for p, n in (model(x).chunk(2) for x in (clean, found)))
     assert (near < apart).all()
@@ -301,7 +301,7 @@ def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
     start = float(decoupled.collapseness((clean[a] - clean[p]).norm(dim=1), (clean[a] - clean[n]).norm(dim=1), 10.0))
     values = [start, reached(0.01), reached(0.02), reached(0.5)]
     assert values == sorted(values) and values[0] < values[2] < 0
-    # Of a step that leaps over 0 the objective does not tell how far.
+    # Of a step that leaps over 0 the goal does not tell how far.
     assert float(goal.together(torch.cat([clean[n], clean[p]]))) == 0.0 and values[3] > -0.01
 
 
@@ -336,11 +336,11 @@ def test_divergence_of_neighbours_against_a_loop():
         expected.append(sum(a * torch.tensor(a / b).log().item() for j, (a, b) in enumerate(zip(p, q)) if j != i))
     found = shifts.neighbour_divergence(moved, references, temperature)
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-6)
-    objective = shifts.NeighbourDivergence(references, temperature)
+    goal = shifts.NeighbourDivergence(references, temperature)
     rows = torch.tensor([3, 1])
-    torch.testing.assert_close(objective.select(rows)(moved[rows]), found[rows])
-    assert float(objective(references).abs().max()) < 1e-6
-    assert not objective.broken(references).any()
+    torch.testing.assert_close(goal.select(rows)(moved[rows]), found[rows])
+    assert float(goal(references).abs().max()) < 1e-6
+    assert not goal.broken(references).any()
 
 
 def test_ensembles_take_the_gradients_of_other_models(digits, model):

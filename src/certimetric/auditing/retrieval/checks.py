@@ -190,7 +190,7 @@ def zero_gradients(probed: Probed) -> Outcome:
     from certimetric.deep.retrieval.reliability import FEW_ZEROS, gradient_trouble
 
     images = probed.sample.tensor().to(probed.index.device)
-    zero, infinite = gradient_trouble(probed.index.model, images, probed.index.objective(probed.sample))
+    zero, infinite = gradient_trouble(probed.index.model, images, probed.index.goal(probed.sample))
     told = f"{int(zero.sum())} of {len(zero)} queries have a gradient of zero"
     if bool(infinite.any()):
         return Outcome("issue", f"{told}, and {int(infinite.sum())} one that is not finite.")

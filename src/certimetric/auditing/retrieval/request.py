@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
 from certimetric.report.document import printable
+from certimetric.runs.key import digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from certimetric.deep.attacks.balls import Ball
 
 NORMS = ("linf", "l2")
-ATTACKS = ("pgd", "apgd", "square", "fgsm")
-BLACK_BOX = ("square",)
 DEFAULT_ATTACKS = ("pgd", "apgd")
 N_QUERIES, N_CHECKED = 500, 100
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
@@ -90,28 +89,28 @@ class RetrievalRequest:
     @cached_property
     def data_sha256(self) -> str:
         """Digest of queries and gallery, for which every picture is read, once."""
-        from certimetric.auditing.retrieval.cells import data_hash
 
-        return data_hash(self)
+        def parts() -> Iterator[Tensor]:
+            for side in (self.queries, self.gallery):
+                yield from (batch.tensor() for batch in side.batches(256))
+                yield from (side.labels, side.ids)
+                if side.groups is not None:
+                    yield side.groups
+
+        return digest(parts())
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
-        from certimetric.deep import L2Ball, LinfBall
+        from certimetric.deep.attacks import ball
 
-        return LinfBall(eps) if self.norm == "linf" else L2Ball(eps)
+        return ball(self.norm, eps)
 
     def make_attack(self, name: str, eps: float) -> Attack:
         """One of the attacks of the audit."""
-        from certimetric.deep import APGD, FGSM, PGD, SquareAttack
+        from certimetric.deep.attacks import ATTACKS
 
-        ball = self.ball(eps)
-        if name == "pgd":
-            return PGD(ball, steps=20, seed=self.seed)
-        if name == "apgd":
-            return APGD(ball, steps=50, seed=self.seed)
-        if name == "square":
-            return SquareAttack(ball, queries=1000, seed=self.seed)
-        return FGSM(ball, seed=self.seed)
+        kind = ATTACKS[name]
+        return kind(self.ball(eps), **kind.in_audits, seed=self.seed)
 
     def told_attack(self, name: str) -> str:
         """The attack as reports name it."""
@@ -146,6 +145,7 @@ def make_request(
     from torch import nn
 
     from certimetric.deep import ImageSet
+    from certimetric.deep.attacks import ATTACKS
     from certimetric.deep.models.calling import as_module
     from certimetric.deep.models.images import labels_by_position
     from certimetric.deep.retrieval.evaluation import with_positive

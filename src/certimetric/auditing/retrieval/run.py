@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, prob
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
 from certimetric.auditing.retrieval.request import (
-    BLACK_BOX,
     DEFAULT_ATTACKS,
     N_CHECKED,
     N_QUERIES,
@@ -31,6 +29,7 @@ from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered, run
 from certimetric.base.threads import threads_for_pictures
 from certimetric.runs.progress import progress_bar
+from certimetric.runs.store import Store
 
 if TYPE_CHECKING:
     from certimetric.deep import ImageSet, Index
@@ -40,8 +39,6 @@ class RetrievalEvidence(RankedEvidence):
     """The evidence of an audit of embedding models."""
 
     scope = "retrieval"
-    packages = ("numpy", "scipy", "torch", "pytorch-metric-learning", "lightning", "safetensors")
-    folders = ("cells",)
 
     def options(self) -> dict[str, Any]:
         return retrieval_options(self.request)
@@ -69,7 +66,7 @@ class RetrievalEvidence(RankedEvidence):
         with threads, seeded(request.seed), progress_bar(progress, len(request.subjects) * each) as advance:
             yield advance
 
-    def gather(self, folder: Path | None, counting: Callable[[bool], None]) -> Gathered:
+    def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
         """Attack and certify every model, then draw examples and maps."""
         from certimetric.auditing.retrieval.evidence import embedding_map, examples
         from certimetric.auditing.retrieval.robustness_score import robustness_score, score_protocol
@@ -77,7 +74,7 @@ class RetrievalEvidence(RankedEvidence):
 
         request = self.request
         training = {subject.name: subject.model.training for subject in request.subjects}
-        cells = Cells(request, folder)
+        cells = Cells(request, store)
         quoted = request.eps.index(request.report_eps)
         learners: list[dict[str, Any]] = []
         worst, white, indices, certificates, found = {}, {}, {}, {}, {}
@@ -124,7 +121,7 @@ class RetrievalEvidence(RankedEvidence):
             },
             learners=learners,
             observed=Observed(request, learners, indices, worst, white, training, certificates, found),
-            cells={"computed": cells.computed, "reused": cells.reused, "failed": 0},
+            cells=cells.counts,
             traces={"model_sha256": cells.models},
             machine={"device": str(device_of(request.subjects[0].model))},
         )
@@ -170,7 +167,8 @@ def audit_retrieval(
         Sizes of the attack. None for five that suit the pictures.
     report_eps : float, default=None
         The one that table and verdict quote; None for the middle one.
-    attacks : sequence of {"pgd", "apgd", "square", "fgsm"}, default=("pgd", "apgd")
+    attacks : sequence of str, default=("pgd", "apgd")
+        Names in ``certimetric.deep.attacks.ATTACKS``.
     n_queries : int, default=500
         So many of the queries, drawn at random, are ranked and attacked.
     n_checked : int, default=100
@@ -300,11 +298,13 @@ def _white(
     request: RetrievalRequest, clean: Scores, attacked: Sequence[Sequence[Scores]]
 ) -> NDArray[np.float64] | None:
     """R@1 of each query in the worst case over the attacks that use gradients; None where there is none."""
+    from certimetric.deep.attacks import ATTACKS
+
     found = [
         scores["recall_at_1"]
         for _, *each in attacked
         for name, scores in zip(request.attacks, each)
-        if name not in BLACK_BOX
+        if ATTACKS[name].uses_gradients
     ]
     return np.min([clean["recall_at_1"], *found], axis=0) if found else None
 

@@ -17,7 +17,13 @@ import numba as nb
 import numpy as np
 
 from certimetric.certify.exact.least_norm import OPTIMAL, least_distance
-from certimetric.certify.kernels import certified_size, distance_beyond, gap_over_dual, rounding_of_distances, rounding_of_pair
+from certimetric.certify.kernels import (
+    certified_size,
+    distance_beyond,
+    gap_over_dual,
+    rounding_of_distances,
+    rounding_of_pair,
+)
 from certimetric.geometry.kernels import difference_norm, expansion_error, insert_smallest, squared_distance
 
 _UNIT = 1.2e-16

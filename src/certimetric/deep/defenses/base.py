@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.arguments import require
-from certimetric.deep.attacks.balls import Ball, L2Ball, LinfBall
+from certimetric.deep.attacks import balls
+from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
 from certimetric.deep.defenses.loss_support import batch_loss, check_compares_samples, check_loss
@@ -175,7 +176,7 @@ class AttackedDefense(Defense):
 def training_ball(norm: NormName = "linf", eps: float = 0.01) -> Ball:
     """What may be done to an image in training, as a configuration says it."""
     require(0 <= eps < float("inf"), "eps", "must not be negative", eps)
-    return {"linf": LinfBall, "l2": L2Ball}[norm](eps)
+    return balls.ball(norm, eps)
 
 
 def training_attack(

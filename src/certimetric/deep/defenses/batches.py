@@ -12,7 +12,7 @@ from certimetric.base.arguments import require
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import MODELS, AttackedDefense, Batch, Defense
 from certimetric.deep.defenses.loss_support import check_loss, without_memory
-from certimetric.deep.goals.base import TupleLoss
+from certimetric.deep.goals import TupleLoss
 from certimetric.deep.models.calling import frozen
 
 

@@ -10,7 +10,8 @@ from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import Batch
 from certimetric.deep.defenses.triplets import TripletDefense
 from certimetric.deep.defenses.tuples import Triplets
-from certimetric.deep.goals.base import JointObjective, distance
+from certimetric.deep.goals.base import JointGoal
+from certimetric.deep.ranking.distances import distance
 
 
 class DecoupledDefense(TripletDefense):
@@ -33,7 +34,7 @@ class DecoupledDefense(TripletDefense):
     References
     ----------
     Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364; the
-    objectives are those of the code published with it, which perturbs the two sides in turn and lets steps grow with
+    goals are those of the code published with it, which perturbs the two sides in turn and lets steps grow with
     the epochs.
     """
 
@@ -52,7 +53,7 @@ class DecoupledDefense(TripletDefense):
         )
 
 
-class CollapsedCandidates(JointObjective):
+class CollapsedCandidates(JointGoal):
     """Collapseness of positives and negatives, in this order, with their fixed anchors; no more than 0.
 
     Parameters
@@ -69,10 +70,10 @@ class CollapsedCandidates(JointObjective):
         return collapseness(near, far, self.sharpness).clamp_max(0.0)
 
 
-class MovedAnchors(JointObjective):
+class MovedAnchors(JointGoal):
     """Anchors on the way to the nearer half of their negatives, unless the collapseness rises above 0.
 
-    The objective is ``−[c]_+ − exp(−[−c]_+) · [d_half(ã, n) − d(ã, a)]_+`` with the collapseness c, the mean distance
+    The value is ``−[c]_+ − exp(−[−c]_+) · [d_half(ã, n) − d(ã, a)]_+`` with the collapseness c, the mean distance
     to the nearer half of the negatives, and the mean distance from the place of the clean anchor.
 
     Parameters

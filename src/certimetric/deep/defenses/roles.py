@@ -10,7 +10,9 @@ from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import Batch
 from certimetric.deep.defenses.triplets import TripletDefense
 from certimetric.deep.defenses.tuples import ROLES, Role, Triplets
-from certimetric.deep.goals.base import AwayFromPositive, Objective, TowardsNegative, distance
+from certimetric.deep.goals import AwayFromPositive, TowardsNegative
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.ranking.distances import distance
 
 
 class TupleDefense(TripletDefense):
@@ -51,7 +53,7 @@ class TupleDefense(TripletDefense):
         if not len(attacked):
             return batch.loss(batch.model(batch.images), triplets)
         anchors, positives, negatives = (clean[part[attacked]] for part in (a, p, n))
-        goal: Objective
+        goal: Goal
         if self.role == "positive":
             goal = AwayFromPositive(anchors)
         elif self.role == "negative":
@@ -61,7 +63,7 @@ class TupleDefense(TripletDefense):
         return self._loss_on_copies(batch, triplets, [self.role], goal, attacked)
 
 
-class AnchorGoal(Objective):
+class AnchorGoal(Goal):
     """Distance to the positive minus distance to the negative of each sample; broken where it is not negative."""
 
     per_sample = ("positives", "negatives")

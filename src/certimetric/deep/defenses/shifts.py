@@ -12,8 +12,10 @@ from certimetric.base.arguments import require
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import AttackedDefense, Batch
 from certimetric.deep.defenses.batches import PerturbedBatch
-from certimetric.deep.goals.base import EmbeddingShift, Objective, distance
+from certimetric.deep.goals import EmbeddingShift
+from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed
+from certimetric.deep.ranking.distances import distance
 
 
 class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
@@ -49,7 +51,7 @@ class PenaltyDefense(AttackedDefense):
         self.weight = weight
 
     @abstractmethod
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         """What the attacker does to clean embeddings."""
 
     @abstractmethod
@@ -79,7 +81,7 @@ class ShiftPenaltyDefense(PenaltyDefense):
     After Zhou et al., arXiv 2002.11293, with the shift itself suppressed in place of a loss of shifted embeddings.
     """
 
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         return EmbeddingShift(references)
 
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
@@ -112,14 +114,14 @@ class TradesDefense(PenaltyDefense):
         require(temperature > 0, "temperature", "must be positive", temperature, self)
         self.temperature = temperature
 
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         return NeighbourDivergence(references, self.temperature)
 
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
         return neighbour_divergence(moved, clean, self.temperature)
 
 
-class NeighbourDivergence(Objective):
+class NeighbourDivergence(Goal):
     """Divergence of each sample's neighbours in a batch from those that its reference has; see `TradesDefense`.
 
     Parameters

@@ -14,7 +14,8 @@ from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import AttackedDefense, Batch
 from certimetric.deep.defenses.loss_support import batch_loss, without_memory
 from certimetric.deep.defenses.tuples import ROLES, Role, Triplets, mine_triplets
-from certimetric.deep.goals.base import Objective, distance
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.ranking.distances import distance
 
 Destination = Literal["gradual", "semihard", "constant"]
 
@@ -42,7 +43,7 @@ class TripletDefense(AttackedDefense):
         """The loss on triplets of a batch with these clean embeddings."""
 
     def _loss_on_copies(
-        self, batch: Batch, triplets: Triplets, roles: Sequence[Role], goal: Objective, rows: Tensor | None = None
+        self, batch: Batch, triplets: Triplets, roles: Sequence[Role], goal: Goal, rows: Tensor | None = None
     ) -> Tensor:
         """The loss of the batch with perturbed copies, each of which stands in its one triplet alone.
 
@@ -50,7 +51,7 @@ class TripletDefense(AttackedDefense):
         ----------
         roles : sequence of str
             What is perturbed in every triplet.
-        goal : Objective
+        goal : Goal
             Of the samples in these roles, role by role.
         rows : int tensor, optional
             Triplets whose samples are perturbed; by default all.
@@ -174,7 +175,7 @@ class HardnessDefense(TripletDefense):
         self._last_loss = float(state["last_loss"])
 
 
-class GroupGoal(Objective):
+class GroupGoal(Goal):
     """A goal for several samples together: blocks of embeddings, of which row i of each belongs to tuple i."""
 
     blocks: int
@@ -195,7 +196,7 @@ class GroupGoal(Objective):
             blocks = embeddings.chunk(self.blocks)
             return self.reached(self.together(*blocks), *blocks).repeat(self.blocks)
 
-    def select(self, rows: Tensor) -> Objective:
+    def select(self, rows: Tensor) -> Goal:
         raise ValueError("the samples of a tuple have no goal one by one")
 
 

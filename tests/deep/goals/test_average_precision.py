@@ -7,11 +7,11 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from certimetric.deep import (  # noqa: E402
     APGD,
     PGD,
-    AveragePrecisionObjective,
+    AveragePrecisionGoal,
     ImageSet,
     L2Ball,
     LinfBall,
-    MarginObjective,
+    MarginGoal,
     evaluate_retrieval,
 )
 from certimetric.deep.goals import average_precision  # noqa: E402
@@ -40,7 +40,7 @@ def test_its_limit_is_the_average_precision_at_r(monkeypatch, numbers, classes):
     monkeypatch.setattr(average_precision, "_NUMBERS", numbers)
     e, known = case(classes=classes)
     e[0] = 100.0  # far away from everything
-    goal, exact = AveragePrecisionObjective(*known), figures(ranks(e, known))["map_at_r"]
+    goal, exact = AveragePrecisionGoal(*known), figures(ranks(e, known))["map_at_r"]
     torch.testing.assert_close(goal(e), -exact.double(), rtol=1e-6, atol=1e-6)
     assert torch.equal(goal.broken(e), exact == 0)
     assert torch.equal(goal.judge(e)[1], exact == 0)
@@ -53,12 +53,12 @@ def test_thinned_ranks_stand_for_all(monkeypatch):
     e, known = case(n=400, classes=3)
     exact = figures(ranks(e, known))["map_at_r"].double()
     monkeypatch.setattr(average_precision, "_RANKS", 32)
-    assert (AveragePrecisionObjective(*known)(e) + exact).abs().max() < 0.05
+    assert (AveragePrecisionGoal(*known)(e) + exact).abs().max() < 0.05
 
 
 def test_gradient_is_that_of_the_value_and_leads_somewhere_from_everywhere():
     e, known = case()
-    goal = AveragePrecisionObjective(*known)
+    goal = AveragePrecisionGoal(*known)
     e = e.double().requires_grad_(True)
     (gradient,) = torch.autograd.grad(goal(e).sum(), e)
     for axis in range(3):
@@ -69,14 +69,14 @@ def test_gradient_is_that_of_the_value_and_leads_somewhere_from_everywhere():
     labels = torch.arange(20) % 2
     apart = torch.randn(20, 3, generator=torch.Generator().manual_seed(1)) * 1e-3 + 5.0 * labels[:, None]
     ids = torch.arange(20)
-    clear = AveragePrecisionObjective(labels, apart, labels, ids, ids)
+    clear = AveragePrecisionGoal(labels, apart, labels, ids, ids)
     (slope,) = torch.autograd.grad(clear(apart.requires_grad_(True)).sum(), apart)
     assert (slope.norm(dim=1) > 1e-4).all()
 
 
 def test_fewer_negatives_than_places_cannot_fill_them():
     gallery, labels = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 0, 0, 1])
-    goal = AveragePrecisionObjective(torch.tensor([0]), gallery, labels)
+    goal = AveragePrecisionGoal(torch.tensor([0]), gallery, labels)
     e = torch.tensor([[9.0]])
     assert not goal.broken(e)
     assert torch.isfinite(goal(e)).all()
@@ -87,20 +87,20 @@ def test_an_attack_on_it_lowers_map_at_r_further(digits, network, ball):
     images, labels = digits
     queries, gallery = (ImageSet(images[rows], labels[rows], rows) for rows in (torch.arange(60), torch.arange(300)))
     told = {}
-    for objective in (None, AveragePrecisionObjective):
+    for goal in (None, AveragePrecisionGoal):
         result = evaluate_retrieval(
             network.eval(),
             queries,
             gallery,
             attacks=[PGD(ball, steps=10), APGD(ball, steps=10)],
-            objective=objective,
+            goal=goal,
             with_pixels=False,
-        ).to_frame()
-        told[objective] = result.set_index("attack")
-    first, own = told[None], told[AveragePrecisionObjective]
-    assert set(first.objective.dropna()) == {"MarginObjective"}
-    assert set(own.objective.dropna()) == {"AveragePrecisionObjective"}
-    assert own.objective.isna().tolist() == [True, False, False, False]
+        ).frame()
+        told[goal] = result.set_index("attack")
+    first, own = told[None], told[AveragePrecisionGoal]
+    assert set(first.goal.dropna()) == {"MarginGoal"}
+    assert set(own.goal.dropna()) == {"AveragePrecisionGoal"}
+    assert own.goal.isna().tolist() == [True, False, False, False]
     clean = first.map_at_r["clean"]
     for attack in ("PGD", "APGD", "worst case"):
         assert clean - own.map_at_r[attack] > 1.15 * (clean - first.map_at_r[attack])
@@ -110,5 +110,5 @@ def test_an_attack_on_it_lowers_map_at_r_further(digits, network, ball):
 
 def test_success_is_more_than_a_wrong_first_result():
     e, known = case()
-    sure, first = AveragePrecisionObjective(*known).broken(e), MarginObjective(*known).broken(e)
+    sure, first = AveragePrecisionGoal(*known).broken(e), MarginGoal(*known).broken(e)
     assert (sure <= first).all()

@@ -1,11 +1,12 @@
 """Laws of every attack and every goal, where the best that can be reached is known: success is the goal's.
 
 Pictures are embedded by the sums of their upper and lower halves, so that a ball around a picture is a disc (l2) or a
-square (l∞) around its embedding, and the best value in it is found on a grid. Attacks and goals are those that
-``certimetric.deep`` exports: a new one is in these tests, or fails the first of them.
+square (l∞ and, on its corner, l1) around its embedding, and the best value in it is found on a grid. Attacks, goals and
+norms are those of their lists: a new one is in these tests, or fails the first of them.
 """
 
 import inspect
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -20,19 +21,19 @@ from certimetric.deep import (  # noqa: E402
     FGSM,
     PGD,
     Attack,
-    AveragePrecisionObjective,
+    AveragePrecisionGoal,
     AwayFromPositive,
     CandidateRank,
     CarliniWagner,
     EmbeddingShift,
+    Goal,
     GreedyMisranking,
     GreedyTranslocation,
     L2Ball,
     LearningToMisrank,
     LinfBall,
-    MarginObjective,
+    MarginGoal,
     NESAttack,
-    Objective,
     QueryRank,
     SemanticsPreservingRank,
     SquareAttack,
@@ -41,7 +42,10 @@ from certimetric.deep import (  # noqa: E402
     TowardsNegative,
     TupleLoss,
 )
-from certimetric.deep.goals.base import JointObjective, LevelObjective  # noqa: E402
+from certimetric.deep.attacks import ATTACKS  # noqa: E402
+from certimetric.deep.attacks import ball as ball_of  # noqa: E402
+from certimetric.deep.goals import GOALS, JointGoal, LevelGoal  # noqa: E402
+from certimetric.geometry.norms import NORMS  # noqa: E402
 
 
 def exported(base):
@@ -51,13 +55,13 @@ def exported(base):
 
 B, N, HALF = 8, 24, 8
 EPS = (0.03, 0.1)
-ATTACKS = exported(Attack)
+KINDS = list(ATTACKS.values())
 # What keeps the tests short, and what of the way to the optimum is asked for on average: 0.6, unless told otherwise.
 SETTINGS = {
     CarliniWagner: {"steps": 25, "searches": 2},
     PGD: {"steps": 15},
     APGD: {"steps": 15},
-    SquareAttack: {"queries": 40},
+    SquareAttack: {"queries": 60},
     NESAttack: {"steps": 6, "population": 12},
 }
 FEW = {
@@ -68,8 +72,9 @@ FEW = {
     NESAttack: {"steps": 2, "population": 6},
 }
 SHARE = {FGSM: 0.2, SquareAttack: 0.4, NESAttack: 0.5}
-BALLS = {"linf": LinfBall, "l2": L2Ball}
-every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=lambda kind: kind.__name__)
+BALLS = {name: partial(ball_of, name) for name in NORMS}
+UNIT = {"l1": HALF}  # times ε: changes that move an embedding about as far in every norm
+every_attack = pytest.mark.parametrize("attack", KINDS, ids=lambda kind: kind.__name__)
 every_ball = pytest.mark.parametrize("ball", BALLS)
 
 
@@ -100,8 +105,8 @@ def goals(factor=1.0):
     by_class = labels[:B], gallery, labels, own, ids
     other = gallery[order[:, 10]]
     return {
-        MarginObjective: MarginObjective(*by_class),
-        AveragePrecisionObjective: AveragePrecisionObjective(*by_class),
+        MarginGoal: MarginGoal(*by_class),
+        AveragePrecisionGoal: AveragePrecisionGoal(*by_class),
         AwayFromPositive: AwayFromPositive(gallery[order[:, 0]]),
         EmbeddingShift: EmbeddingShift(clean),
         TowardsNegative: TowardsNegative(other),
@@ -121,8 +126,10 @@ def best_reachable(goal, clean, eps, ball, factor):
     """Largest value of each sample in its ball, and whether its goal can be reached there."""
     steps = torch.linspace(-1, 1, 41)
     grid = torch.cartesian_prod(steps, steps)
-    # A half moves by ε in every pixel, √8 ε in all; or by ε at most in the direction of the sums.
-    reach = eps * HALF**0.5 if ball == "linf" else eps
+    # A half moves by ε in every pixel, √8 ε in all; or by ε at most in the direction of the sums; or both by ε / √8.
+    reach = {"linf": eps * HALF**0.5, "l2": eps, "l1": eps / HALF**0.5}[ball]
+    if ball == "l1":
+        grid = torch.stack([grid[:, 0] + grid[:, 1], grid[:, 0] - grid[:, 1]], dim=1) / 2
     if ball == "l2":
         grid = grid[grid.norm(dim=1) <= 1]
         angle = torch.linspace(0, 2 * torch.pi, 181)
@@ -137,9 +144,9 @@ def made(attack, ball, settings=SETTINGS):
     return attack(ball, **settings.get(attack, {}))
 
 
-def test_every_goal_is_here():
-    assert set(goals()) == set(exported(Objective))
-    assert len(ATTACKS) >= 6
+def test_every_goal_and_attack_is_here():
+    assert set(goals()) == set(GOALS) == set(exported(Goal))
+    assert set(KINDS) == set(exported(Attack))
 
 
 TRUTH: dict = {}
@@ -159,18 +166,18 @@ def test_the_best_that_can_be_reached_is_approached(attack, ball):
         before, was = goal.judge(model(x))
         successes = []
         for eps in EPS:
-            allowed = BALLS[ball](eps)
+            allowed = BALLS[ball](eps * UNIT.get(ball, 1.0))
             attacked = made(attack, allowed)(model, x, goal)
-            assert (allowed.size(attacked, x) <= eps).all()
+            assert (allowed.size(attacked, x) <= allowed.eps).all()
             after, broken = goal.judge(model(attacked))
             told = f"{kind.__name__} at {eps}"
             # Nothing is lost, and an attack that can gain something gains it: none is inert.
             assert (broken | (after >= before)).all(), told
             assert (broken >= was).all(), told
-            if isinstance(goal, JointObjective):
+            if isinstance(goal, JointGoal):
                 assert after[0] > before[0], told
                 continue
-            optimum, possible = truth(kind, ball, eps)
+            optimum, possible = truth(kind, ball, allowed.eps)
             assert (broken <= possible).all(), told
             gained = ((after - before) / (optimum - before).clamp_min(1e-9)).masked_fill(broken & ~was, 1.0)
             gaining = (optimum > before + 1e-4 * before.abs().mean()) & ~was
@@ -198,7 +205,8 @@ def test_goals_are_pursued_alike_at_any_scale(attack):
 @pytest.mark.parametrize("ball", BALLS)
 @pytest.mark.parametrize("kind", [AwayFromPositive, EmbeddingShift, TargetEmbedding])
 def test_carlini_wagner_finds_the_smallest_change(ball, kind):
-    x, model, goal, allowed = pictures()[:B], Halves(), goals()[kind], BALLS[ball](0.6)
+    x, model, goal, radius = pictures()[:B], Halves(), goals()[kind], {"l1": 1.5}.get(ball, 0.6)
+    allowed = BALLS[ball](radius)
     apart = (model(x).double() - goal.references.double()).abs()
 
     def reachable(size):
@@ -206,21 +214,30 @@ def test_carlini_wagner_finds_the_smallest_change(ball, kind):
         if ball == "l2":
             way = apart.norm(dim=1)
             best = (way - size).clamp_min(0) if kind is TargetEmbedding else way + size
+        elif ball == "l1":  # the farther half first
+            side = size[:, None] / HALF**0.5
+            least = apart.amin(dim=1, keepdim=True)
+            first = torch.minimum(side, apart - least).clamp_min(0)
+            rest = apart - first - (side - first.sum(dim=1, keepdim=True)).clamp_min(0) / 2
+            most = apart + side * torch.nn.functional.one_hot(apart.argmax(dim=1), 2)
+            best = (rest.clamp_min(0) if kind is TargetEmbedding else most).norm(dim=1)
         else:
             side = HALF**0.5 * size[:, None]
             best = ((apart - side).clamp_min(0) if kind is TargetEmbedding else apart + side).norm(dim=1)
         return (-best if kind is TargetEmbedding else best) >= goal.level()
 
-    low, high = torch.zeros(B, dtype=torch.double), torch.ones(B, dtype=torch.double)
+    low, high = torch.zeros(B, dtype=torch.double), torch.full((B,), 4.0, dtype=torch.double)
     for _ in range(40):
         middle = (low + high) / 2
         low, high = torch.where(reachable(middle), low, middle), torch.where(reachable(middle), middle, high)
     attacked = CarliniWagner(allowed)(model, x, goal)
     size, broken = allowed.size(attacked, x), goal.broken(model(attacked))
-    assert torch.equal(broken, high <= 0.6)
+    assert torch.equal(broken, high <= radius)
     assert broken.any()
     assert (size >= high - 1e-6)[broken].all()
-    assert (size <= (1.02 if ball == "l2" else 1.4) * high + 1e-4)[broken].all()
+    # Away from a point the smallest change in l1 is in one half; in both it is a local optimum √2 times as large.
+    factor = {"l2": 1.02, "linf": 1.4, "l1": 1.02 if kind is TargetEmbedding else 1.02 * 2**0.5}[ball]
+    assert (size <= factor * high + 1e-4)[broken].all()
     # Far less than what an attack that only looks for the largest value does.
     assert (size < allowed.size(PGD(allowed)(model, x, goal), x))[broken].all()
 
@@ -250,7 +267,7 @@ def test_a_reach_is_a_number_or_one_for_each():
 
 def test_success_counts_before_the_value():
     # The value falls after the goal was reached: the point that reached it is kept all the same.
-    class Passing(LevelObjective):
+    class Passing(LevelGoal):
         def __call__(self, embeddings):
             return embeddings[:, 0]
 

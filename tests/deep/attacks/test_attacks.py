@@ -1,5 +1,7 @@
 """Laws of the attacks on embeddings: where they stay, what they keep, and that more of them is never less."""
 
+from functools import partial
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
@@ -16,25 +18,26 @@ from certimetric.deep import (  # noqa: E402
     EmbeddingShift,
     ImageSet,
     Index,
+    L1Ball,
     L2Ball,
     LinfBall,
-    MarginObjective,
-    NESAttack,
+    MarginGoal,
     SquareAttack,
     TargetEmbedding,
+    attacks,
 )
 from certimetric.deep.attacks.base import Best  # noqa: E402
 
-BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8)}
-ATTACKS = {
-    "fgsm": lambda ball: FGSM(ball),
-    "fgsm, random start": lambda ball: FGSM(ball, random_start=True),
-    "pgd": lambda ball: PGD(ball, steps=5),
-    "apgd": lambda ball: APGD(ball, steps=12),
-    "carlini-wagner": lambda ball: CarliniWagner(ball, steps=10, searches=3),
-    "square": lambda ball: SquareAttack(ball, queries=40),
-    "nes": lambda ball: NESAttack(ball, steps=5, population=10),
+BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8), "l1": L1Ball(4.0)}
+SETTINGS = {
+    "pgd": {"steps": 5},
+    "apgd": {"steps": 12},
+    "carlini-wagner": {"steps": 10, "searches": 3},
+    "square": {"queries": 40},
+    "nes": {"steps": 5, "population": 10},
 }
+ATTACKS = {name: partial(kind, **SETTINGS.get(name, {})) for name, kind in attacks.ATTACKS.items()}
+ATTACKS["fgsm, random start"] = partial(FGSM, random_start=True)
 every_attack = pytest.mark.parametrize("attack", ATTACKS)
 every_ball = pytest.mark.parametrize("ball", BALLS)
 
@@ -44,26 +47,26 @@ def margin(model, images, labels, b):
     with torch.no_grad():
         gallery = model.eval()(images)
     ids = torch.arange(len(images))
-    return MarginObjective(labels[:b], gallery, labels, ids[:b], ids)
+    return MarginGoal(labels[:b], gallery, labels, ids[:b], ids)
 
 
 @every_attack
 @every_ball
 def test_stays_in_ball_and_bounds_and_never_loses(digits, network, attack, ball):
     images, labels = digits
-    objective, x = margin(network, images, labels, 32), images[:32]
-    attacked = ATTACKS[attack](BALLS[ball])(network, x, objective)
+    goal, x = margin(network, images, labels, 32), images[:32]
+    attacked = ATTACKS[attack](BALLS[ball])(network, x, goal)
     assert attacked.shape == x.shape
     assert attacked.dtype == x.dtype
     assert (BALLS[ball].size(attacked, x) <= BALLS[ball].eps).all()
     assert attacked.min() >= 0
     assert attacked.max() <= 1
     with torch.no_grad():
-        before, after = objective(network(x)), objective(network(attacked))
+        before, after = goal(network(x)), goal(network(attacked))
     assert (after >= before).all()
     assert after.mean() > before.mean()
     # Same seed, same perturbation.
-    torch.testing.assert_close(ATTACKS[attack](BALLS[ball])(network, x, objective), attacked, rtol=0, atol=0)
+    torch.testing.assert_close(ATTACKS[attack](BALLS[ball])(network, x, goal), attacked, rtol=0, atol=0)
 
 
 @every_ball
@@ -79,16 +82,16 @@ def test_stays_in_ball_and_bounds_and_never_loses(digits, network, attack, ball)
 )
 def test_more_is_never_weaker(digits, network, ball, less, more):
     images, labels = digits
-    objective, x = margin(network, images, labels, 24), images[:24]
+    goal, x = margin(network, images, labels, 24), images[:24]
     with torch.no_grad():
-        few, many = (objective(network(make(BALLS[ball])(network, x, objective))) for make in (less, more))
+        few, many = (goal(network(make(BALLS[ball])(network, x, goal))) for make in (less, more))
     assert (many >= few - 1e-6).all()
 
 
 @every_attack
 def test_model_is_left_as_it_was(digits, network, attack):
     images, labels = digits
-    objective = margin(network, images, labels, 8)
+    goal = margin(network, images, labels, 8)
     network.train()
     network[0].eval()
     network[7].weight.requires_grad_(False)
@@ -102,7 +105,7 @@ def test_model_is_left_as_it_was(digits, network, attack):
         assert all(parameter.grad is None for parameter in network.parameters())
         assert all(torch.equal(value, network.state_dict()[name]) for name, value in state.items())
 
-    ATTACKS[attack](LinfBall(0.1))(network, images[:8], objective)
+    ATTACKS[attack](LinfBall(0.1))(network, images[:8], goal)
     unchanged()
 
     class Failing(EmbeddingShift):
@@ -129,9 +132,9 @@ def test_a_model_without_gradient_gives_no_nan(digits, attack):
 @pytest.mark.parametrize(
     "make", [lambda ball: PGD(ball, 40, ball.eps), lambda ball: APGD(ball, 60)], ids=["pgd", "apgd"]
 )
-@pytest.mark.parametrize("ball", [LinfBall(0.1, None), L2Ball(0.5, None)], ids=["linf", "l2"])
+@pytest.mark.parametrize("ball", [LinfBall(0.1, None), L2Ball(0.5, None), L1Ball(1.0, None)], ids=repr)
 def test_linear_goal_is_reached_exactly(make, ball):
-    # The largest wᵀδ over a ball is eps times the dual norm of w: a far target makes the objective nearly linear.
+    # The largest wᵀδ over a ball is eps times the dual norm of w: a far target makes the goal nearly linear.
     torch.manual_seed(0)
     w = torch.randn(1, 6)
     model = nn.Linear(6, 1, bias=False)
@@ -139,26 +142,26 @@ def test_linear_goal_is_reached_exactly(make, ball):
     x = torch.randn(5, 6)
     attacked = make(ball)(model, x, TargetEmbedding(torch.full((5, 1), 1e3)))
     gain = (attacked - x) @ w[0]
-    best = ball.eps * (w.abs().sum() if ball.name == "linf" else w.norm())
+    best = ball.eps * {"linf": w.abs().sum(), "l2": w.norm(), "l1": w.abs().max()}[ball.name]
     torch.testing.assert_close(gain, best.expand(5), rtol=1e-4, atol=1e-5)
 
 
 def test_apgd_is_at_least_as_strong_as_pgd_at_equal_cost(digits, network):
     images, labels = digits
-    objective, x = margin(network, images, labels, 64), images[:64]
+    goal, x = margin(network, images, labels, 64), images[:64]
     with torch.no_grad():
-        pgd = objective(network(PGD(LinfBall(0.1), steps=20)(network, x, objective))).mean()
-        apgd = objective(network(APGD(LinfBall(0.1), steps=20)(network, x, objective))).mean()
-        square = objective(network(SquareAttack(LinfBall(0.1), queries=200)(network, x, objective))).mean()
+        pgd = goal(network(PGD(LinfBall(0.1), steps=20)(network, x, goal))).mean()
+        apgd = goal(network(APGD(LinfBall(0.1), steps=20)(network, x, goal))).mean()
+        square = goal(network(SquareAttack(LinfBall(0.1), queries=200)(network, x, goal))).mean()
     assert apgd >= pgd - 0.01 * pgd.abs()
     assert square <= apgd  # no gradient is masked in so plain a network
 
 
 def test_random_start_is_uniform_in_the_ball():
-    # The share of points within radius r of the centre is r^d, in both balls.
+    # The share of points within radius r of the centre is r^d, in every ball.
     generator = torch.Generator().manual_seed(0)
     x = torch.zeros(20_000, 3)
-    for ball in (L2Ball(2.0, None), LinfBall(2.0, None)):
+    for ball in (L2Ball(2.0, None), LinfBall(2.0, None), L1Ball(2.0, None)):
         radius = ball.size(ball.random_start(x, generator), x) / 2.0
         assert radius.max() <= 1 + 1e-6
         for r in (0.3, 0.6, 0.9):
@@ -223,6 +226,7 @@ STEPS = {
     "pgd, l2": lambda steps: PGD(L2Ball(0.5), steps=steps, restarts=2),
     "pgd in training": lambda steps: PGD(LinfBall(0.1), steps=steps).for_training(),
     "apgd": lambda steps: APGD(LinfBall(0.1), steps=steps),
+    "pgd, l1": lambda steps: PGD(L1Ball(4.0), steps=steps),
     "apgd, l2": lambda steps: APGD(L2Ball(0.5), steps=steps),
     "carlini-wagner": lambda steps: CarliniWagner(L2Ball(0.5), steps=steps, searches=2),
     "square": lambda steps: SquareAttack(LinfBall(0.1), queries=steps),
@@ -237,11 +241,11 @@ GOALS = {
 @pytest.mark.parametrize("attack", STEPS)
 @pytest.mark.parametrize("goal", GOALS)
 def test_no_host_synchronisation_in_the_steps(digits, network, attack, goal):
-    objective, x = GOALS[goal](network, *digits, 8), digits[0][:8]
+    goal, x = GOALS[goal](network, *digits, 8), digits[0][:8]
 
     def waits(steps):
         with Reads() as reads, Copies() as copies:
-            STEPS[attack](steps)(network, x, objective)
+            STEPS[attack](steps)(network, x, goal)
         return reads.names + copies.names
 
     assert waits(2) == waits(12)
@@ -278,14 +282,14 @@ def test_a_gpu_does_not_wait_in_the_steps(digits, network, attack):
     with torch.no_grad():
         gallery = model.eval()(images)
     ids = torch.arange(len(images)).cuda()
-    objective = MarginObjective(labels[:8], gallery, labels, ids[:8], ids)
+    goal = MarginGoal(labels[:8], gallery, labels, ids[:8], ids)
     made = STEPS[attack](6)
-    made(model, images[:8], objective)
+    made(model, images[:8], goal)
     generator = torch.Generator(device="cuda").manual_seed(0)
-    best = Best(model, images[:8], objective)
+    best = Best(model, images[:8], goal)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made._attack(model, images[:8], objective, best, generator)
+        made._attack(images[:8], best, generator)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -294,11 +298,11 @@ def test_channels_last_and_mixed_precision(digits, network):
     images, _ = digits
     x = images[:8].repeat(1, 3, 1, 1).contiguous(memory_format=torch.channels_last)
     model = nn.Sequential(nn.Conv2d(3, 1, 1), *network)
-    objective = EmbeddingShift(model.eval()(x))
-    attacked = PGD(LinfBall(0.1), steps=3)(model, x, objective)
+    goal = EmbeddingShift(model.eval()(x))
+    attacked = PGD(LinfBall(0.1), steps=3)(model, x, goal)
     assert attacked.is_contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = PGD(LinfBall(0.1), steps=3)(model, x, objective)
+        mixed = PGD(LinfBall(0.1), steps=3)(model, x, goal)
     assert mixed.dtype == torch.float32
     assert (LinfBall(0.1).size(mixed, x) <= 0.1).all()
 

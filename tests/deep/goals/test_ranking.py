@@ -20,7 +20,7 @@ from certimetric.deep import (  # noqa: E402
     SquareAttack,
     TargetedMismatch,
 )
-from certimetric.deep.goals import ranking as ranking_attacks  # noqa: E402
+from certimetric.deep.goals import ranking  # noqa: E402
 from certimetric.deep.ranking.distances import METRICS, EmbeddingMetric  # noqa: E402
 
 N, B, K = 40, 6, 5
@@ -77,7 +77,7 @@ def hinges(kind, e, i, own, items, rows, sign, metric):
 @pytest.mark.parametrize("kind", [CandidateRank, QueryRank])
 @pytest.mark.parametrize("chunk", [7, 2**22])
 def test_ranks_as_sums_of_hinges_with_their_gradient(monkeypatch, items, rows, kind, raising, metric, chunk):
-    monkeypatch.setattr(ranking_attacks, "_CHUNK", chunk)
+    monkeypatch.setattr(ranking, "CHUNK", chunk)
     own = ids()[:B]
     goal = kind(rows, items, own, ids(), raising=raising, metric=metric)
     e = moved(items).requires_grad_(True)
