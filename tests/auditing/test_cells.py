@@ -13,7 +13,7 @@ import pytest
 from certimetric import LMNN, audit
 from certimetric.auditing.tables.cells import canonical, cell_key
 from certimetric.auditing.tables.evidence import evidence_key
-from certimetric.auditing.tables.request import Request, make_request
+from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.run import audit_options
 from certimetric.geometry import resolve_norm
 
@@ -22,7 +22,7 @@ X, Y = RNG.normal(size=(40, 3)), np.arange(40) % 3
 
 
 def request(X=X, y=Y, **options):
-    return make_request(X, y, **{"learners": ["lmnn"], "repeats": 2, **options})
+    return Request(X, y, **{"learners": ["lmnn"], "repeats": 2, **options})
 
 
 def key(request, split=0):
@@ -59,6 +59,7 @@ CHANGES = {
         request(learners=[LMNN(init=np.eye(3))]),
         request(learners=[LMNN(init=2 * np.eye(3))]),
     ],
+    "image_shape": [request(image_shape=(1, 3))],
     "n_neighbors": [request(n_neighbors=1)],
     "norm": [
         request(norm="linf"),
@@ -81,11 +82,28 @@ WITHOUT_EFFECT = {
     "repeats": [request(repeats=5)],
     "n_jobs": [request(n_jobs=2)],
     "thresholds": [request(fail_under="accuracy=0.5")],
+    "name": [request(name="other")],
+    "source": [request(source="elsewhere")],
+    "out": [request(out="folder")],
+    "title": [request(title="Heading")],
+    "command": [request(command="certimetric audit")],
+    "progress": [request(progress=True)],
+}
+# What is asked, and is told in full by other fields of the request once it is checked.
+TOLD_BY = {
+    "X": "data",
+    "feature_names": "data",
+    "imputed": "data",
+    "y": "codes",
+    "learners": "subjects",
+    "fail_under": "thresholds",
 }
 
 
 def test_every_field_of_a_request_is_accounted_for():
-    assert {field.name for field in fields(Request)} == CHANGES.keys() | WITHOUT_EFFECT.keys()
+    known = CHANGES.keys() | WITHOUT_EFFECT.keys()
+    assert {field.name for field in fields(Request)} == known | TOLD_BY.keys()
+    assert known.isdisjoint(TOLD_BY) and set(TOLD_BY.values()) <= known
 
 
 def test_what_changes_figures_changes_the_key():

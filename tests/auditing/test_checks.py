@@ -13,7 +13,7 @@ from certimetric import audit
 from certimetric.auditing import CHECKS
 from certimetric.auditing.runner import run_cells
 from certimetric.auditing.tables.checks import Evidence, run_checks
-from certimetric.auditing.tables.request import make_request
+from certimetric.auditing.tables.request import Request
 
 pytestmark = pytest.mark.usefixtures("light_attacks")
 
@@ -180,7 +180,7 @@ def test_an_identifier_among_the_features(column, severity):
 @pytest.fixture(scope="module")
 def evidence(iris):
     """What the checks look at, for a run on iris, to be spoiled."""
-    request = make_request(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
+    request = Request(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
     found = run_cells(request, None)
     result = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
     return request, result.document["learners"], found.evidence

@@ -11,7 +11,7 @@ from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.checks import CHECKS, equal_pictures, few  # noqa: E402
-from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
+from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
 from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import ImageSet, Index  # noqa: E402
 from certimetric.deep.retrieval.same_pictures import digests  # noqa: E402
@@ -151,10 +151,9 @@ def test_training_pictures_among_the_queries(n_known, severity):
     torch.manual_seed(0)
     images = ImageSet(torch.rand(120, 1, 8, 8), torch.arange(120) % 3)
     known = frozenset(digests(images)[:n_known]) | {"of a picture that is not here"}
-    request = make_request(
-        {},
+    request = RetrievalRequest(
+        {"model": Subject("model", Model().eval(), trained_on=known)},
         images,
-        subjects=[Subject("model", Model().eval(), trained_on=known)],
         eps=[0.1],
         attacks=["fgsm"],
         n_checked=0,
@@ -176,7 +175,7 @@ def test_a_constant_model_is_audited_to_the_end(data):
 
 
 def equal(queries, gallery=None):
-    request = make_request({"model": Model()}, queries, gallery, eps=[0.1])
+    request = RetrievalRequest({"model": Model()}, queries, gallery, eps=[0.1])
     severity, learner, message = equal_pictures(request, Index(nn.Flatten(), request.gallery))
     assert learner is None
     return severity, message
@@ -247,9 +246,9 @@ def test_names_of_classes_are_shown_again(data):
     gallery = ImageSet(data.images, names, torch.arange(60))
     kept = (data.labels != 1).nonzero()[:, 0]
     queries = ImageSet(data.images[kept], [names[row] for row in kept.tolist()], kept)
-    request = make_request({"model": Model().eval()}, queries, gallery, eps=[0.1], norm="linf", attacks=["pgd"])
+    request = RetrievalRequest({"model": Model().eval()}, queries, gallery, eps=[0.1], norm="linf", attacks=["pgd"])
     assert request.class_names == ("digit 0", "digit 1", "digit 2")
     assert torch.equal(request.gallery.labels, data.labels)
     assert torch.equal(request.queries.labels, data.labels[kept])
     with pytest.raises(ValueError, match="labels of queries are names and those of the gallery are numbers"):
-        make_request({"model": Model().eval()}, queries, data, eps=[0.1], norm="linf", attacks=["pgd"])
+        RetrievalRequest({"model": Model().eval()}, queries, data, eps=[0.1], norm="linf", attacks=["pgd"])

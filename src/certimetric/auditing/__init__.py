@@ -1,11 +1,15 @@
 """Audits: metrics on data, and embedding models on images, with evidence and reliability checks."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from certimetric.auditing.api import audit
-from certimetric.auditing.tables.checks import CHECKS
+from certimetric.auditing.api import audit, audit_embeddings, audit_retrieval
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS
-from certimetric.auditing.tables.result import AuditResult
+
+if TYPE_CHECKING:
+    from certimetric.auditing.retrieval.result import RetrievalAudit, load_audit
+    from certimetric.auditing.tables.checks import CHECKS
+    from certimetric.auditing.tables.result import AuditResult
 
 __all__ = [
     "CHECKS",
@@ -18,17 +22,16 @@ __all__ = [
     "load_audit",
 ]
 
+# What brings figures and reports with it is imported on first use: commands know their options without it.
 _LAZY = {
-    "audit_embeddings": "embeddings.run",
-    "audit_retrieval": "retrieval.run",
-    "RetrievalAudit": "retrieval.result",
-    "load_audit": "retrieval.result",
+    "AuditResult": "certimetric.auditing.tables.result",
+    "CHECKS": "certimetric.auditing.tables.checks",
+    "RetrievalAudit": "certimetric.auditing.retrieval.result",
+    "load_audit": "certimetric.auditing.retrieval.result",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,11 +1,82 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and those that are the fields of a request for an audit."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from copy import copy
 from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
+
+from certimetric.auditing.request import About, AuditRequest, described
+from certimetric.auditing.tables.request import Request
+from certimetric.cli.inputs import number, numbers, words
+
+DATA, METHOD, REPORT = "Data", "Method", "Report"  # panels of the help of audits
+
+
+def parameters_of_command(read: Callable[..., Any], kind: type[AuditRequest]) -> list[inspect.Parameter]:
+    """Parameters of a command: those of a function that reads data, and an option for each field of a request."""
+    found = [
+        _parameter(each.name, each.default, each.annotation, DATA)
+        for each in inspect.signature(read, eval_str=True).parameters.values()
+    ]
+    for name, default, told in described(kind):
+        if told.option:
+            panel = REPORT if name in AuditRequest.__dataclass_fields__ and name != "seed" else METHOD
+            annotation: Any = {"int": int, "bool": bool, "path": Path}.get(told.kind, str)
+            if several := "sequence" in told.kind:
+                annotation = list[str]
+            default = None if several else default
+            annotation = annotation | None if default is None else annotation
+            found.append(_parameter(name, default, Annotated[annotation, option_of(kind, name)], panel))
+    return found
+
+
+def _parameter(name: str, default: Any, annotation: Any, panel: str) -> inspect.Parameter:
+    told = copy(annotation.__metadata__[0])
+    if isinstance(told, OptionInfo):
+        told.rich_help_panel = panel
+    annotation = Annotated[annotation.__origin__, told]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def option_of(kind: type[AuditRequest], field: str) -> Any:
+    """The option that a field is: what its help says is what docstrings say of it, but for their references."""
+    default, told = next((default, told) for name, default, told in described(kind) if name == field)
+    choices = re.match(r"[^{]*\{(.*?)\}", told.kind)
+    metavar = "[" + "|".join(re.findall(r'"(\w+)"', choices[1])) + "]" if choices else told.metavar
+    text, shown = told.text, told.absent if default is None else ""
+    if "sequence" in told.kind:
+        text += " Repeat it for more, or separate them by commas." if _commas(told) else " Repeat it for more."
+        shown = shown or ", ".join(map(str, default))
+    text += f" [default: {shown}]" if shown else ""
+    return typer.Option(*told.option.split(), metavar=metavar, help=text)
+
+
+def _commas(told: About) -> bool:
+    """Whether values of a list are apart by commas too, for none of them has one."""
+    return told.kind == "sequence of float" or told.kind.startswith("sequence of {")
+
+
+def values_of(kind: type[AuditRequest], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a request from the values of its options; what is not given has the default of its field."""
+    found = {}
+    for name, default, told in described(kind):
+        value, flag = given.get(name), told.option.partition(" ")[0]
+        if value is None:
+            continue
+        if told.kind == "float":
+            value = value if value == default else number(flag, value)
+        elif _commas(told):
+            value = numbers(flag, value) if told.kind == "sequence of float" else words(value)
+        found[name] = value
+    return found
 
 
 class NormName(str, Enum):
@@ -23,14 +94,33 @@ class Units(str, Enum):
     original = "original"
 
 
+NEIGHBORS, JOBS = Request.n_neighbors, Request.n_jobs
+
 Data = Annotated[
-    str, typer.Argument(metavar="DATA", help="A bundled data set, a CSV, Parquet or LIBSVM file, or openml:NAME.")
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A bundled data set, a CSV, Parquet or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
+    ),
 ]
 Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Column with the labels.")]
-Neighbors = Annotated[int, typer.Option("--neighbors", "-k", help="Neighbours that vote.")]
+Encode = Annotated[bool, typer.Option("--encode", help="Turn text columns into 0/1 columns and fill gaps.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]",
+    ),
+]
+Metric = Annotated[Path, typer.Argument(metavar="METRIC", help="File from `certimetric fit` or `audit`.")]
+Train = Annotated[str, typer.Argument(metavar="TRAIN", help="Training data with labels.")]
+Queries = Annotated[str, typer.Argument(metavar="QUERIES", help="Instances, with or without labels.")]
+Neighbors = Annotated[int, option_of(Request, "n_neighbors")]
+Title = Annotated[str | None, option_of(Request, "title")]
+Jobs = Annotated[int, option_of(Request, "n_jobs")]
 NormOption = Annotated[NormName, typer.Option("--norm", help="How a perturbation is measured.")]
 UnitsOption = Annotated[
     Units | None,
     typer.Option("--units", help="Of sizes of changes. [default: standardised if the metric file knows the scale]"),
 ]
-Encode = Annotated[bool, typer.Option("--encode", help="Turn text columns into 0/1 columns and fill gaps.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.checks import NEAR, data_checks, model_checks
-from certimetric.auditing.retrieval.request import N_QUERIES, checked_radii
+from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
+from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.retrieval.result import RetrievalAudit
 from certimetric.auditing.retrieval.summary import Scores, estimate, per_class
 from certimetric.auditing.retrieval.verdict import conclude, judge_thresholds, recommend
 from certimetric.auditing.runner import prepare_folder
 from certimetric.auditing.saved import refuse_other_report
 from certimetric.auditing.tables.run import describe_machine, describe_versions
-from certimetric.auditing.thresholds import parse_threshold
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.reference import ReferenceSet
@@ -36,86 +36,24 @@ if TYPE_CHECKING:
 
 
 _PACKAGES = ("numpy", "scipy", "torch")
-_FIGURES = {"recall": False, "map": False, "attacked": True}
-# Radii by default, in median distances to the nearest item, and the one that is quoted.
-_RADII, _QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
 
 
-def audit_embeddings(
-    models: Mapping[str, Embeddings],
+def run_embedding_audit(
+    request: EmbeddingRequest,
     *,
-    eps: Sequence[float] | None = None,
-    report_eps: float | None = None,
-    n_queries: int = N_QUERIES,
-    seed: int = 0,
-    name: str = "embeddings",
-    fail_under: str | Iterable[str] = (),
     out: str | os.PathLike[str] | None = None,
     command: str | None = None,
     title: str | None = None,
     progress: bool = False,
 ) -> RetrievalAudit:
-    """Compare embeddings by retrieval, clean and under every change of a query's embedding up to ε (l2).
-
-    The pictures are not known, so nothing can be said about changes of pictures. Within the embedding the answer is
-    exact: the smallest change of each query that puts an item of another class first is computed.
-
-    Sizes are fractions of the median distance from a query to its nearest item, of each model's own embeddings: the
-    same for all models, and the same for embeddings that are multiplied by a number.
-
-    Parameters
-    ----------
-    models : mapping of str to Embeddings
-        Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
-        queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
-    eps : sequence of float, default=None
-        Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
-        and 1, and those of thresholds.
-    report_eps : float, default=None
-        The one of ``eps`` that table and verdict quote; None for the middle one.
-    n_queries : int, default=500
-        So many queries, drawn at random, are ranked.
-    seed : int, default=0
-    name : str, default="embeddings"
-        Name of the data in the report.
-    fail_under : str or sequence of str, default=()
-        Thresholds on ``recall``, ``map`` or ``attacked@EPS``; see :func:`certimetric.auditing.audit_retrieval`. Without
-        any the status is never PASS.
-    out : path, default=None
-        Folder for ``report.html`` and ``results.json``; one with the report of another audit is refused.
-    command, title : str, optional
-        What the report tells as its command, and its heading.
-    progress : bool, default=False
-
-    Returns
-    -------
-    result : RetrievalAudit
-
-    Raises
-    ------
-    ValueError
-        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
-        not fit, or if the folder holds the report of an audit with other options.
-
-    Examples
-    --------
-    >>> from certimetric.datasets.embedding_files import Embeddings
-    >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
-    >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()  # each is 1 apart
-    [1.0, 1.0, 1.0, 0.5, 0.5]
-    """
+    """Carry out a validated audit; see :func:`certimetric.auditing.audit_embeddings`."""
     started, clock = datetime.now(timezone.utc), time.perf_counter()
-    first = _same_pictures(models)
-    if eps is None and report_eps is not None:
-        raise ValueError("report_eps must be one of eps, which was not given")
-    given_radii = None if eps is None else checked_radii(eps, report_eps)
-    texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
-    at = None if given_radii is None else given_radii[0]
-    asked = [parse_threshold(text, list(models), figures=_FIGURES, at=at) for text in texts]
+    models, n_queries, seed = request.models, request.n_queries, request.seed
+    first = next(iter(models.values()))
     known = _known(models)
     rows = _drawn(known, n_queries, seed)
     seen = {key: _Seen.of(given, known, rows) for key, given in models.items()}
-    options = embedding_options(models, eps=eps, report_eps=report_eps, n_queries=n_queries, seed=seed)
+    options = embedding_options(request)
     if out is not None:
         refuse_other_report(Path(out), options)
         prepare_folder(Path(out))
@@ -127,15 +65,15 @@ def audit_embeddings(
             advance(False)
             radii[key] = _smallest(embedded, clean[key]["recall_at_1"] > 0)
             advance(False)
-    also = [threshold.at for threshold in asked if threshold.at]
-    sizes, quoted_eps = given_radii or checked_radii([*_RADII, *also], _QUOTED)
+    also = [threshold.at for threshold in request.thresholds if threshold.at]
+    sizes, quoted_eps = request.radii or checked_radii([*RADII, *also], QUOTED)
     quoted = sizes.index(quoted_eps)
     learners = [_learner(key, given, seen[key], clean[key], radii[key], sizes, quoted) for key, given in models.items()]
     checks = list(data_checks(len(rows), known.n_guessed))
     for key, embedded in seen.items():
         checks += model_checks(key, embedded.gallery, embedded.equal, len(rows))
     recommended = recommend(learners, quoted)
-    thresholds = judge_thresholds(asked, learners, recommended)
+    thresholds = judge_thresholds(request.thresholds, learners, recommended)
     protocol = {
         "norm": "l2",
         "units": "neighbour distance",
@@ -149,7 +87,7 @@ def audit_embeddings(
     document = {
         "schema": RETRIEVAL_SCHEMA,
         "data": {
-            "name": name,
+            "name": request.name,
             "source": ", ".join(given.source for given in models.values()),
             "n_queries": len(rows),
             "n_without_positive": int((~known.able).sum()),
@@ -181,41 +119,19 @@ def audit_embeddings(
     return result
 
 
-def embedding_options(
-    models: Mapping[str, Embeddings],
-    *,
-    eps: Sequence[float] | None,
-    report_eps: float | None,
-    n_queries: int,
-    seed: int,
-) -> dict[str, Any]:
+def embedding_options(request: EmbeddingRequest) -> dict[str, Any]:
     """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    first = next(iter(models.values()))
+    first = next(iter(request.models.values()))
     known = (first.labels, first.query_labels, first.ids, first.query_ids, first.groups, first.query_groups)
-    radii = None if eps is None else checked_radii(eps, report_eps)
     return {
         "data": [None if part is None else _digest(part) for part in known],
         "class_names": list(first.class_names),
-        "models": [[key, _digest(*_arrays(given))] for key, given in models.items()],
-        "eps": None if radii is None else list(radii[0]),
-        "report_eps": None if radii is None else radii[1],
-        "n_queries": min(n_queries, len(first.gallery if first.queries is None else first.queries)),
-        "seed": seed,
+        "models": [[key, _digest(*_arrays(given))] for key, given in request.models.items()],
+        "eps": None if request.radii is None else list(request.radii[0]),
+        "report_eps": None if request.radii is None else request.radii[1],
+        "n_queries": min(request.n_queries, len(first.gallery if first.queries is None else first.queries)),
+        "seed": request.seed,
     }
-
-
-def _same_pictures(models: Mapping[str, Embeddings]) -> Embeddings:
-    if not models:
-        raise ValueError("models must hold the embeddings of at least one model")
-    (name, first), *others = models.items()
-    for other, given in others:
-        for part in ("labels", "query_labels", "ids", "query_ids", "groups", "query_groups"):
-            mine, theirs = getattr(first, part), getattr(given, part)
-            if (mine is None) != (theirs is None) or (mine is not None and not np.array_equal(mine, theirs)):
-                raise ValueError(f"{name!r} and {other!r} do not embed the same pictures: their {part} differ")
-        if first.class_names != given.class_names:
-            raise ValueError(f"{name!r} and {other!r} do not embed the same pictures: their classes differ")
-    return first
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,8 +188,6 @@ def _joined(embeddings: Sequence[NDArray[np.float64]], labels: Indices) -> Itera
 
 
 def _drawn(known: _Known, n_queries: int, seed: int) -> Indices:
-    if n_queries < 1:
-        raise ValueError(f"n_queries must be at least 1, got {n_queries}")
     if not known.able.any():
         raise ValueError("no query has another item of its class in the gallery")
     return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(known.able))[:n_queries])

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,7 @@ from certimetric.auditing.retrieval.certificates import (
 )
 from certimetric.auditing.retrieval.checks import beaten_by_pixels, run_checks
 from certimetric.auditing.retrieval.evidence import embedding_map, examples
-from certimetric.auditing.retrieval.request import (
-    BLACK_BOX,
-    DEFAULT_ATTACKS,
-    N_CHECKED,
-    N_QUERIES,
-    RetrievalRequest,
-    Subject,
-    make_request,
-)
+from certimetric.auditing.retrieval.request import BLACK_BOX, RetrievalRequest, Subject
 from certimetric.auditing.retrieval.result import RetrievalAudit
 from certimetric.auditing.retrieval.robustness_score import N_GOALS, robustness_score, score_protocol
 from certimetric.auditing.retrieval.summary import estimate, per_class
@@ -45,121 +37,9 @@ from certimetric.report.document import PIXELS, RETRIEVAL_SCHEMA
 from certimetric.runs.progress import progress_bar
 
 if TYPE_CHECKING:
-    from certimetric.deep import ImageSet, Index
+    from certimetric.deep import Index
 
 _PACKAGES = ("numpy", "scipy", "torch", "pytorch-metric-learning", "lightning", "safetensors")
-
-
-def audit_retrieval(
-    models: Mapping[str, Any],
-    queries: ImageSet,
-    gallery: ImageSet | None = None,
-    *,
-    norm: str = "linf",
-    eps: Sequence[float] | None = None,
-    report_eps: float | None = None,
-    attacks: Sequence[str] = DEFAULT_ATTACKS,
-    n_queries: int = N_QUERIES,
-    n_checked: int = N_CHECKED,
-    seed: int = 0,
-    name: str = "images",
-    class_names: Sequence[str] = (),
-    fail_under: str | Iterable[str] = (),
-    ers: bool = False,
-    certify: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: bool = False,
-) -> RetrievalAudit:
-    """Compare embedding models by retrieval, clean and under attack, beside the pixels themselves.
-
-    Each query is perturbed within a ball, the gallery stays clean. The attacks maximise the margin, which is positive
-    exactly when the first result is wrong, and for each query the worst over the attacks counts.
-
-    Parameters
-    ----------
-    models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
-        such as a function of arrays, is attacked by "square" only.
-    queries : ImageSet
-    gallery : ImageSet, default=None
-        None for the queries themselves; a query is never its own result, nor is an item of its group, see
-        :class:`certimetric.deep.ImageSet`.
-    norm : {"linf", "l2"}, default="linf"
-        How a perturbation is measured, in pixels from 0 to 1.
-    eps : sequence of float, default=None
-        Sizes of the attack. None for five that suit the pictures.
-    report_eps : float, default=None
-        The one that table and verdict quote; None for the middle one.
-    attacks : sequence of {"pgd", "apgd", "square", "fgsm"}, default=("pgd", "apgd")
-    n_queries : int, default=500
-        So many of the queries, drawn at random, are ranked and attacked.
-    n_checked : int, default=100
-        So many of those serve the reliability checks that attack; 0 skips these.
-    seed : int, default=0
-        Same seed, same machine, same figures.
-    name : str, default="images"
-        Name of the data in the report.
-    class_names : sequence of str, optional
-        Of the labels 0, 1, ….
-    fail_under : str or sequence of str, default=()
-        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
-        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
-        ``certified@EPS`` (R@1). Without a model it is about the recommended one. Without any the audit reports, and
-        its status is never PASS.
-    ers : bool, default=False
-        Measure the empirical robustness score too, see :func:`certimetric.deep.empirical_robustness_score`: nine more
-        attacks of 32 steps, in l∞ whatever the norm.
-    certify : {"auto", "lipschitz", "smoothing", "interval"}, default=None
-        How to certify retrieval, beside the attacks: see :func:`certimetric.deep.certify_retrieval`. "auto" is by
-        intervals for linf; for l2 by the Lipschitz constant, and where that proves less than a tenth of the queries at
-        ``report_eps``, by that or by smoothing, whichever certifies more.
-    out : path, default=None
-        Folder for ``report.html``, ``results.json`` and what was computed so far: a run that was stopped goes on from
-        there. One with the report of another audit is refused.
-    progress : bool, default=False
-        Show a progress bar on stderr.
-
-    Returns
-    -------
-    result : RetrievalAudit
-
-    Raises
-    ------
-    TypeError, ValueError
-        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
-        folder that holds the report of an audit with other options.
-
-    References
-    ----------
-    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from certimetric.auditing import audit_retrieval
-    >>> from certimetric.deep import ImageSet, embedding_model
-    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
-    >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).passed
-    True
-    """
-    request = make_request(
-        models,
-        queries,
-        gallery,
-        norm=norm,
-        eps=eps,
-        report_eps=report_eps,
-        attacks=attacks,
-        n_queries=n_queries,
-        n_checked=n_checked,
-        seed=seed,
-        name=name,
-        class_names=class_names,
-        fail_under=fail_under,
-        ers=ers,
-        certify=certify,
-    )
-    return run_retrieval_audit(request, out=out, progress=progress)
 
 
 def run_retrieval_audit(
@@ -170,7 +50,7 @@ def run_retrieval_audit(
     title: str | None = None,
     progress: bool = False,
 ) -> RetrievalAudit:
-    """Carry out a validated audit; see :func:`audit_retrieval`."""
+    """Carry out a validated audit; see :func:`certimetric.auditing.audit_retrieval`."""
     from certimetric.deep.models.embed import device_of
     from certimetric.deep.models.randomness import seeded
 
@@ -181,7 +61,7 @@ def run_retrieval_audit(
         refuse_other_report(folder, options)
         prepare_folder(folder, "cells")
     for remark in futile_certificates(request):
-        warnings.warn(remark, UserWarning, stacklevel=3)  # of the call of audit_retrieval
+        warnings.warn(remark, UserWarning, stacklevel=4)  # of the call of audit_retrieval
     training = {subject.name: subject.model.training for subject in request.subjects}
     cells = Cells(request, folder)
     quoted = request.eps.index(request.report_eps)

@@ -1,0 +1,56 @@
+"""``certimetric audit``: metrics on a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from certimetric.auditing import audit
+from certimetric.cli.audits import AuditCommand, Audited
+from certimetric.cli.options import Data, Encode, Target
+
+if TYPE_CHECKING:
+    from certimetric.auditing import AuditResult
+    from certimetric.auditing.tables.request import Request
+
+
+def read(data: Data, target: Target = None, encode: Encode = False) -> Audited:
+    """Compare metrics on a table, and write one HTML report: error, noise, attacks, certificates.
+
+    Finished parts are kept in the output folder: a run that was stopped goes on from there.
+    """
+    from certimetric import datasets
+    from certimetric.base.wording import counted
+
+    loaded = datasets.load(data, target=target, encode=encode)
+    if loaded.imputed is not None and loaded.imputed.any():
+        gaps = counted(int(loaded.imputed.sum()), "missing value")
+        typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
+    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed")
+    return Audited({name: getattr(loaded, name) for name in told}, loaded.name)
+
+
+def work(request: Request) -> tuple[Mapping[str, Any], Callable[..., AuditResult]]:
+    """What tells the audit from others, and what carries it out."""
+    from certimetric.auditing.tables.run import audit_options, run_audit
+
+    return audit_options(request), run_audit
+
+
+COMMAND = AuditCommand(
+    "audit",
+    audit,
+    read,
+    work,
+    """Examples:
+
+`certimetric audit iris`
+
+`certimetric audit wine.csv --target grower --learner euclidean --learner lmnn+pl:tau=2 --jobs 4`
+
+`certimetric audit digits --eps 0.5,1,2 --fail-under certified@1=0.6 --junit audit.xml`
+
+Embedding models have commands of their own: `certimetric audit-model`, `certimetric audit-embeddings`.""",
+)

@@ -1,0 +1,53 @@
+"""``certimetric audit-embeddings``: embeddings that were computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from certimetric.auditing import audit_embeddings
+from certimetric.cli.audits import AuditCommand, Audited
+from certimetric.cli.inputs import named, needs_deep
+
+if TYPE_CHECKING:
+    from certimetric.auditing import RetrievalAudit
+    from certimetric.auditing.embeddings.request import EmbeddingRequest
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="[NAME=]FILE…", help="Files .npz with embeddings of the same pictures, one for each model."),
+]
+
+
+def read(files: Files) -> Audited:
+    """Compare embeddings in files by retrieval: exact figures under every change of an embedding up to ε."""
+    needs_deep()
+    from certimetric.datasets.embedding_files import load_embeddings
+
+    paths = named(files)
+    models = {name: load_embeddings(path) for name, path in paths.items()}
+    return Audited({"models": models, "name": " and ".join(paths)}, Path(next(iter(paths.values()))).stem)
+
+
+def work(request: EmbeddingRequest) -> tuple[Mapping[str, Any], Callable[..., RetrievalAudit]]:
+    """What tells the audit from others, and what carries it out."""
+    from certimetric.auditing.embeddings.run import embedding_options, run_embedding_audit
+
+    return embedding_options(request), run_embedding_audit
+
+
+COMMAND = AuditCommand(
+    "audit-embeddings",
+    audit_embeddings,
+    read,
+    work,
+    """Examples:
+
+`certimetric audit-embeddings embeddings.npz`
+
+`certimetric audit-embeddings first=a.npz second=b.npz --eps 0.1,0.25 --fail-under attacked@0.25=0.6`""",
+    formerly=("--model", "-m"),
+)

@@ -1,0 +1,96 @@
+"""Each parameter of an audit is written once: parameters, docstring, fields and options agree, for every kind."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from certimetric import auditing
+from certimetric.auditing.request import described
+from certimetric.cli.app import AUDITS, app
+from certimetric.cli.options import values_of
+
+COMMANDS = typer.main.get_command(app).commands
+audits = pytest.mark.parametrize("audit", AUDITS, ids=lambda audit: audit.name)
+# What commands know from the data that they read, and what they say of themselves.
+WITHOUT_OPTION = {"command", "progress", "name"} | {"X", "y", "feature_names", "image_shape", "source", "imputed"}
+WITHOUT_OPTION |= {"models", "queries", "gallery", "class_names"}
+
+
+def options(audit):
+    """Options of the command by name, but for those of what is read, ``--junit`` and ``--help``."""
+    found = {option.name: option for option in COMMANDS[audit.name].params}
+    return {name: found[name] for name in found if name not in {*inspect.signature(audit.read).parameters, "junit"}}
+
+
+def flat(text):
+    return " ".join(text.split())
+
+
+def test_every_audit_in_python_has_a_command():
+    functions = {getattr(auditing, name) for name in auditing.__all__ if hasattr(getattr(auditing, name), "request")}
+    assert functions == {audit.function for audit in AUDITS}
+
+
+@audits
+def test_parameters_are_fields_are_options(audit):
+    fields = {field.name: field for field in dataclasses.fields(audit.request) if field.init}
+    parameters = inspect.signature(audit.function).parameters
+    assert parameters.keys() == fields.keys()
+    assert options(audit).keys() == fields.keys() - WITHOUT_OPTION
+    for name, parameter in parameters.items():
+        default = fields[name].default
+        assert parameter.default is (inspect.Parameter.empty if default is dataclasses.MISSING else default)
+        if name in options(audit) and not isinstance(default, tuple):
+            assert options(audit)[name].default == default
+
+
+@audits
+def test_documentation_and_help_are_of_the_fields(audit):
+    documentation = flat(audit.function.__doc__)
+    for name, default, about in described(audit.request):
+        told = "" if default is dataclasses.MISSING else f", default={default!r}"
+        assert f" {name} : {about.kind}{told} {flat(about.text)}" in documentation
+        assert about.text.endswith(".") and about.more[-1:] in ("", ".")
+        if name in options(audit):
+            assert options(audit)[name].help.startswith(about.text)
+            assert options(audit)[name].opts == about.option.split()
+
+
+@audits
+def test_the_help_of_an_option_stands_once_in_the_source(audit):
+    """In the request, and nowhere else: neither a docstring nor a command says it again."""
+    root = Path(auditing.__file__).parents[1]
+    files = [*(root / "cli").glob("*.py"), *(root / "auditing").rglob("request.py"), root / "auditing" / "api.py"]
+    sources = [file.read_text(encoding="utf-8") for file in files]
+    for name, _, about in described(audit.request):
+        if about.option and name != "fail_under":  # which is put together of parts
+            text = re.compile(r"""[\s"']+""".join(map(re.escape, about.text.split())))
+            assert sum(len(text.findall(source)) for source in sources) == 1, name
+
+
+@audits
+def test_values_from_text_are_those_of_python(audit):
+    """An option takes what the default of its field is written as, and then says what the default says."""
+    given, expected = {}, {}
+    for name, default, about in described(audit.request):
+        if name in options(audit) and default is not None:
+            written = list(map(str, default)) if isinstance(default, tuple) else default
+            given[name] = [",".join(written)] if re.match("sequence of (float|{)", about.kind) else written
+            expected[name] = list(default) if isinstance(default, tuple) else default
+    assert values_of(audit.request, given) == expected
+
+
+def test_a_request_says_which_text_is_no_number():
+    with pytest.raises(ValueError, match="--test-size must be a number, got 'some'"):
+        values_of(AUDITS[0].request, {"test_size": "some"})
+
+
+@audits
+def test_commands_are_short(audit):
+    assert len(COMMANDS[audit.name].params) <= 21
