@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from certimetric import auditing
-from certimetric.auditing.request import described
+from certimetric.auditing.request import parameters
 from certimetric.cli.app import AUDITS, app
 from certimetric.cli.options import values_of
 
@@ -40,10 +40,10 @@ def test_every_audit_in_python_has_a_command():
 @audits
 def test_parameters_are_fields_are_options(audit):
     fields = {field.name: field for field in dataclasses.fields(audit.request) if field.init}
-    parameters = inspect.signature(audit.function).parameters
-    assert parameters.keys() == fields.keys()
+    given = inspect.signature(audit.function).parameters
+    assert given.keys() == fields.keys()
     assert options(audit).keys() == fields.keys() - WITHOUT_OPTION
-    for name, parameter in parameters.items():
+    for name, parameter in given.items():
         default = fields[name].default
         assert parameter.default is (inspect.Parameter.empty if default is dataclasses.MISSING else default)
         if name in options(audit) and not isinstance(default, tuple):
@@ -53,13 +53,14 @@ def test_parameters_are_fields_are_options(audit):
 @audits
 def test_documentation_and_help_are_of_the_fields(audit):
     documentation = flat(audit.function.__doc__)
-    for name, default, about in described(audit.request):
-        told = "" if default is dataclasses.MISSING else f", default={default!r}"
-        assert f" {name} : {about.kind}{told} {flat(about.text)}" in documentation
-        assert about.text.endswith(".") and about.more[-1:] in ("", ".")
-        if name in options(audit):
-            assert options(audit)[name].help.startswith(about.text)
-            assert options(audit)[name].opts == about.option.split()
+    for told in parameters(audit.request):
+        default = "" if told.default is dataclasses.MISSING else f", default={told.default!r}"
+        assert f" {told.name} : {told.kind}{default} {told.text} {told.more}".rstrip() in documentation
+        assert told.text.endswith(".") and told.more[-1:] in ("", ".")
+        if told.flags:
+            option = options(audit)[told.name]
+            assert option.help.startswith(told.text.partition(" None for ")[0])
+            assert tuple(option.opts) == told.flags
 
 
 @audits
@@ -67,23 +68,36 @@ def test_the_help_of_an_option_stands_once_in_the_source(audit):
     """In the request, and nowhere else: neither a docstring nor a command says it again."""
     root = Path(auditing.__file__).parents[1]
     files = [*(root / "cli").glob("*.py"), *(root / "auditing").rglob("request.py"), root / "auditing" / "api.py"]
-    sources = [file.read_text(encoding="utf-8") for file in files]
-    for name, _, about in described(audit.request):
-        if about.option and name != "fail_under":  # which is put together of parts
-            text = re.compile(r"""[\s"']+""".join(map(re.escape, about.text.split())))
-            assert sum(len(text.findall(source)) for source in sources) == 1, name
+    sources = [flat(file.read_text(encoding="utf-8")) for file in files]
+    for told in parameters(audit.request):
+        if told.flags and told.name != "fail_under":  # which is put together of parts
+            assert sum(source.count(told.text) for source in sources) == 1, told.name
 
 
 @audits
 def test_values_from_text_are_those_of_python(audit):
     """An option takes what the default of its field is written as, and then says what the default says."""
     given, expected = {}, {}
-    for name, default, about in described(audit.request):
-        if name in options(audit) and default is not None:
+    for told in parameters(audit.request):
+        if told.flags and told.default is not None:
+            default = told.default
             written = list(map(str, default)) if isinstance(default, tuple) else default
-            given[name] = [",".join(written)] if re.match("sequence of (float|{)", about.kind) else written
-            expected[name] = list(default) if isinstance(default, tuple) else default
+            commas = re.match("sequence of (float|{)", told.kind)
+            given[told.name] = [",".join(written)] if commas else written
+            expected[told.name] = list(default) if isinstance(default, tuple) else default
     assert values_of(audit.request, given) == expected
+
+
+def test_what_documentation_lists_is_what_is_taken():
+    from certimetric.auditing.embeddings.request import QUOTED, RADII
+    from certimetric.auditing.retrieval.request import ATTACKS, CERTIFY, NORMS
+
+    _, models, embeddings = ({told.name: told for told in parameters(audit.request)} for audit in AUDITS)
+    for name, taken in (("norm", NORMS), ("attacks", ATTACKS), ("certify", CERTIFY)):
+        assert re.findall(r'"(\w+)"', models[name].kind) == list(taken)
+    told = embeddings["eps"].text.partition(" None for ")[2]
+    assert [float(number) for number in re.findall(r"[0-9.]*[0-9]", told)] == list(RADII)
+    assert f"{QUOTED} (which is quoted)" in told
 
 
 def test_a_request_says_which_text_is_no_number():

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.models import OptionInfo
 
-from certimetric.auditing.request import About, AuditRequest, described
+from certimetric.auditing.request import AuditRequest, Parameter, parameters
 from certimetric.auditing.tables.request import Request
 from certimetric.cli.inputs import number, numbers, words
 
@@ -26,15 +26,14 @@ def parameters_of_command(read: Callable[..., Any], kind: type[AuditRequest]) ->
         _parameter(each.name, each.default, each.annotation, DATA)
         for each in inspect.signature(read, eval_str=True).parameters.values()
     ]
-    for name, default, told in described(kind):
-        if told.option:
-            panel = REPORT if name in AuditRequest.__dataclass_fields__ and name != "seed" else METHOD
-            annotation: Any = {"int": int, "bool": bool, "path": Path}.get(told.kind, str)
-            if several := "sequence" in told.kind:
-                annotation = list[str]
-            default = None if several else default
+    for each in parameters(kind):
+        if each.flags:
+            panel = REPORT if each.name in AuditRequest.__dataclass_fields__ and each.name != "seed" else METHOD
+            several = "sequence" in each.kind
+            default = None if several else each.default
+            annotation: Any = list[str] if several else {"int": int, "bool": bool, "path": Path}.get(each.kind, str)
             annotation = annotation | None if default is None else annotation
-            found.append(_parameter(name, default, Annotated[annotation, option_of(kind, name)], panel))
+            found.append(_parameter(each.name, default, Annotated[annotation, option_of(kind, each.name)], panel))
     return found
 
 
@@ -46,20 +45,20 @@ def _parameter(name: str, default: Any, annotation: Any, panel: str) -> inspect.
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def option_of(kind: type[AuditRequest], field: str) -> Any:
-    """The option that a field is: what its help says is what docstrings say of it, but for their references."""
-    default, told = next((default, told) for name, default, told in described(kind) if name == field)
-    choices = re.match(r"[^{]*\{(.*?)\}", told.kind)
-    metavar = "[" + "|".join(re.findall(r'"(\w+)"', choices[1])) + "]" if choices else told.metavar
-    text, shown = told.text, told.absent if default is None else ""
+def option_of(kind: type[AuditRequest], name: str) -> Any:
+    """The option that a field is, with the help that the docstring has of it."""
+    told = next(each for each in parameters(kind) if each.name == name)
+    text, _, shown = told.text.partition(" None for ")
     if "sequence" in told.kind:
         text += " Repeat it for more, or separate them by commas." if _commas(told) else " Repeat it for more."
-        shown = shown or ", ".join(map(str, default))
-    text += f" [default: {shown}]" if shown else ""
-    return typer.Option(*told.option.split(), metavar=metavar, help=text)
+        shown = shown or ", ".join(map(str, told.default))
+    text += f" [default: {shown.rstrip('.')}]" if shown else ""
+    choices = re.match(r"[^{]*\{(.*?)\}", told.kind)
+    metavar = "[" + "|".join(re.findall(r'"(\w+)"', choices[1])) + "]" if choices else told.metavar or None
+    return typer.Option(*told.flags, metavar=metavar, help=text)
 
 
-def _commas(told: About) -> bool:
+def _commas(told: Parameter) -> bool:
     """Whether values of a list are apart by commas too, for none of them has one."""
     return told.kind == "sequence of float" or told.kind.startswith("sequence of {")
 
@@ -67,15 +66,14 @@ def _commas(told: About) -> bool:
 def values_of(kind: type[AuditRequest], given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a request from the values of its options; what is not given has the default of its field."""
     found = {}
-    for name, default, told in described(kind):
-        value, flag = given.get(name), told.option.partition(" ")[0]
-        if value is None:
+    for told in parameters(kind):
+        if (value := given.get(told.name)) is None:
             continue
-        if told.kind == "float":
-            value = value if value == default else number(flag, value)
+        if told.kind == "float" and value != told.default:
+            value = number(told.flags[0], value)
         elif _commas(told):
-            value = numbers(flag, value) if told.kind == "sequence of float" else words(value)
-        found[name] = value
+            value = numbers(told.flags[0], value) if told.kind == "sequence of float" else words(value)
+        found[told.name] = value
     return found
 
 

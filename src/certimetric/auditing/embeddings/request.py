@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certimetric.auditing.request import RankingRequest, about, judged_by, option
+from certimetric.auditing.request import RankingRequest
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 
@@ -22,8 +22,19 @@ RADII, QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EmbeddingRequest(RankingRequest):
-    """An audit of embeddings; its fields are the parameters of
-    :func:`certimetric.auditing.audit_embeddings`, checked.
+    """An audit of embeddings, checked; :func:`certimetric.auditing.audit_embeddings` has the same parameters.
+
+    Parameters
+    ----------
+    models : mapping of str to Embeddings
+        Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
+        queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
+    eps : sequence of float
+        Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
+        and 1, and those of thresholds.
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R) or
+        ``attacked@EPS`` (R@1).
 
     Raises
     ------
@@ -31,25 +42,12 @@ class EmbeddingRequest(RankingRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    models: Mapping[str, Embeddings] = field(
-        metadata=about(
-            "mapping of str to Embeddings",
-            "Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery "
-            "and queries have neither, a query that equals an item of its class in the embeddings of every model is "
-            "taken for it.",
-        )
-    )
+    options = {"eps": "--eps EPS,…"}
+
+    models: Mapping[str, Embeddings]
     _: KW_ONLY
-    eps: Any = option(
-        None,
-        "--eps",
-        "sequence of float",
-        "Sizes of the change, in median distances to the nearest item.",
-        absent=f"{', '.join(map(str, RADII))}, of which {QUOTED} is quoted, and those of thresholds",
-        metavar="EPS,…",
-    )
+    eps: Any = None
     name: str = "embeddings"
-    fail_under: str | Iterable[str] = judged_by("MODEL", "``recall`` (R@1), ``map`` (mAP@R) or ``attacked@EPS`` (R@1)")
     # Derived: sizes that were asked for, with the one that is quoted, and thresholds.
     radii: tuple[tuple[float, ...], float] | None = field(init=False)
     thresholds: tuple[Threshold, ...] = field(init=False)

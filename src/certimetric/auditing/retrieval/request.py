@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certimetric.auditing.request import RankingRequest, about, judged_by, one_of, option, python_only, whole
+from certimetric.auditing.request import RankingRequest, whole
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
 from certimetric.report.document import PIXELS, printable
@@ -59,8 +59,44 @@ class Subject:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RetrievalRequest(RankingRequest):
-    """An audit of embedding models; its fields are the parameters of
-    :func:`certimetric.auditing.audit_retrieval`, checked.
+    """An audit of embedding models, checked; :func:`certimetric.auditing.audit_retrieval` has the same parameters.
+
+    Parameters
+    ----------
+    models : mapping of str to Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
+        such as a function of arrays, is attacked by "square" only.
+    queries : ImageSet
+        Pictures that are searched for.
+    gallery : ImageSet
+        Pictures that are found; a query is never its own result, nor is an item of its group, see
+        :class:`certimetric.deep.ImageSet`. None for the queries themselves.
+    norm : {"linf", "l2"}
+        How a perturbation is measured, in pixels from 0 to 1.
+    eps : sequence of float
+        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures.
+    attacks : sequence of {"pgd", "apgd", "square", "fgsm"}
+        The worst counts for each query.
+    n_checked : int
+        So many of the queries serve the reliability checks that attack; 0 skips these.
+    ers : bool
+        Measure the empirical robustness score too: nine more attacks.
+
+        They have 32 steps, in l∞ whatever the norm, see :func:`certimetric.deep.empirical_robustness_score`.
+    certify : {"auto", "lipschitz", "smoothing", "interval"}
+        How to certify retrieval, beside the attacks. None for no certificates.
+
+        See :func:`certimetric.deep.certify_retrieval`. "auto" is by intervals for linf; for l2 by the Lipschitz
+        constant, and where that proves less than a tenth of the queries at ``report_eps``, by that or by smoothing,
+        whichever certifies more.
+    source : str
+        Where the pictures came from, for the report.
+    class_names : sequence of str
+        Names of the labels 0, 1, ….
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
+        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
+        ``certified@EPS`` (R@1).
 
     Raises
     ------
@@ -68,69 +104,28 @@ class RetrievalRequest(RankingRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    models: Mapping[str, Any] = field(
-        metadata=about(
-            "mapping of str to Module or callable",
-            "Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without "
-            'gradients, such as a function of arrays, is attacked by "square" only.',
-        )
-    )
-    queries: ImageSet = field(metadata=about("ImageSet", "Pictures that are searched for."))
-    gallery: Any = python_only(
-        None,
-        "ImageSet",
-        "Pictures that are found; a query is never its own result, nor is an item of its group, see "
-        ":class:`certimetric.deep.ImageSet`.",
-        absent="the queries themselves",
-    )
+    options = {
+        "norm": "--norm",
+        "eps": "--eps EPS,…",
+        "attacks": "--attack",
+        "n_checked": "--check-queries N",
+        "ers": "--ers",
+        "certify": "--certify",
+    }
+
+    models: Mapping[str, Any]
+    queries: ImageSet
+    gallery: Any = None
     _: KW_ONLY
-    norm: str = option("linf", "--norm", one_of(NORMS), "How a perturbation is measured, in pixels from 0 to 1.")
-    eps: Any = option(
-        None,
-        "--eps",
-        "sequence of float",
-        "Sizes of the perturbation, such as 0.1 or 8/255.",
-        absent="five that suit the pictures",
-        metavar="EPS,…",
-    )
-    attacks: Sequence[str] = option(
-        ("pgd", "apgd"),
-        "--attack",
-        f"sequence of {one_of(ATTACKS)}",
-        "The worst counts for each query.",
-    )
-    n_checked: int = option(
-        100,
-        "--check-queries",
-        "int",
-        "So many of the queries serve the reliability checks that attack; 0 skips these.",
-        metavar="N",
-    )
-    ers: bool = option(
-        False,
-        "--ers",
-        "bool",
-        "Measure the empirical robustness score too: nine more attacks.",
-        "They have 32 steps, in l∞ whatever the norm, see :func:`certimetric.deep.empirical_robustness_score`.",
-    )
-    certify: str | None = option(
-        None,
-        "--certify",
-        one_of(CERTIFY),
-        "How to certify retrieval, beside the attacks.",
-        'See :func:`certimetric.deep.certify_retrieval`. "auto" is by intervals for linf; for l2 by the Lipschitz '
-        "constant, and where that proves less than a tenth of the queries at ``report_eps``, by that or by smoothing, "
-        "whichever certifies more.",
-        absent="no certificates",
-    )
+    norm: str = "linf"
+    eps: Any = None
+    attacks: Sequence[str] = ("pgd", "apgd")
+    n_checked: int = 100
+    ers: bool = False
+    certify: str | None = None
+    source: str = ""
+    class_names: Sequence[str] = ()
     name: str = "images"
-    source: str = python_only("", "str", "Where the pictures came from, for the report.")
-    class_names: Sequence[str] = python_only((), "sequence of str", "Names of the labels 0, 1, ….")
-    fail_under: str | Iterable[str] = judged_by(
-        "MODEL",
-        "``recall`` (R@1), ``map`` (mAP@R), ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on "
-        "R@1) or, of an audit that certifies, ``certified@EPS`` (R@1)",
-    )
     # Derived: the models and raw pixels, and what is known of the queries that were not drawn from.
     subjects: tuple[Subject, ...] = field(init=False)
     n_without_positive: int = field(init=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.request import AuditRequest, about, judged_by, option, python_only, whole
+from certimetric.auditing.request import AuditRequest, whole
 
 if TYPE_CHECKING:
     from certimetric.auditing.thresholds import Threshold
@@ -63,7 +63,55 @@ class Subject:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Request(AuditRequest):
-    """An audit of metrics on a table; its fields are the parameters of :func:`certimetric.audit`, checked.
+    """An audit of metrics on a table, checked; :func:`certimetric.audit` has the same parameters.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame of shape (n, d)
+        Finite numbers, in any units. The names of a frame's columns are kept.
+    y : array-like of shape (n,)
+        Labels, of at least two classes. A class with a single instance is kept for training and never tested.
+    learners : sequence or mapping
+        Specifications such as euclidean or lmnn+pl:tau=2.
+
+        They are those of :func:`~certimetric.make_learner`. Unfitted learners are taken too, and a mapping of names to
+        either. A learner without a ``random_state`` of its own gets ``seed``.
+    n_neighbors : int
+        Neighbours that vote.
+    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm
+        How a perturbation is measured, in standardised units.
+
+        A matrix A stands for ``√(δᵀAδ)``.
+    noise : sequence of float
+        Standard deviations of the noise, in standardised units.
+
+        Every learner gets the same noise.
+    eps : sequence of float
+        Radii of the certified-accuracy curve, of which table and verdict quote the middle one. None for 41 that suit
+        the results.
+
+        Of an even number the upper of the two is quoted; of those that suit the results, the largest of 1, 2, 5 × 10^k
+        that is not above the median of the learners' median radii.
+    repeats : int
+        Splits at random.
+    test_size : float
+        Share of every class that is held out, at least one instance.
+    n_jobs : int
+        Processes; −1 for one per core.
+
+        They change no figure.
+    feature_names : sequence of str
+        Names of the d features. None for those of the frame, or x0, x1, ….
+    image_shape : (height, width)
+        Where every instance is an image, row by row.
+    source : str
+        Where the data came from, for the report.
+    imputed : bool array of shape (n, d)
+        Cells of X that were missing: each gets the median of its feature in the training part of a split.
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
+        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
+        (accuracy under noise), ``certified@EPS`` or ``median_radius``.
 
     Raises
     ------
@@ -71,78 +119,32 @@ class Request(AuditRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    X: Any = field(
-        metadata=about(
-            "array-like or DataFrame of shape (n, d)",
-            "Finite numbers, in any units. The names of a frame's columns are kept.",
-        )
-    )
-    y: Any = field(
-        metadata=about(
-            "array-like of shape (n,)",
-            "Labels, of at least two classes. A class with a single instance is kept for training and never tested.",
-        )
-    )
+    options = {
+        "learners": "--learner -l SPEC",
+        "n_neighbors": "--neighbors -k K",
+        "norm": "--norm",
+        "noise": "--noise SIGMA,…",
+        "eps": "--eps EPS,…",
+        "repeats": "--repeats N",
+        "test_size": "--test-size SHARE",
+        "n_jobs": "--jobs -j N",
+    }
+
+    X: Any
+    y: Any
     _: KW_ONLY
-    learners: str | Iterable[Any] | Mapping[str, Any] = option(
-        DEFAULT_LEARNERS,
-        "--learner -l",
-        "sequence or mapping",
-        "Specifications such as euclidean or lmnn+pl:tau=2.",
-        "They are those of :func:`~certimetric.make_learner`. Unfitted learners are taken too, and a mapping of names "
-        "to either. A learner without a ``random_state`` of its own gets ``seed``.",
-        metavar="SPEC",
-    )
-    n_neighbors: int = option(3, "--neighbors -k", "int", "Neighbours that vote.", metavar="K")
-    norm: Any = option(
-        "l2",
-        "--norm",
-        '{"l2", "linf", "l1"}, array-like of shape (d, d) or Norm',
-        "How a perturbation is measured, in standardised units.",
-        "A matrix A stands for ``√(δᵀAδ)``.",
-    )
-    noise: Sequence[float] = option(
-        (0.25, 0.5, 1.0),
-        "--noise",
-        "sequence of float",
-        "Standard deviations of the noise, in standardised units.",
-        "Every learner gets the same noise.",
-        metavar="SIGMA,…",
-    )
-    eps: Sequence[float] | None = option(
-        None,
-        "--eps",
-        "sequence of float",
-        "Radii of the certified-accuracy curve, of which table and verdict quote the middle one.",
-        "Of an even number it is the upper of the two; of those that suit the results, the largest of 1, 2, 5 × 10^k "
-        "that is not above the median of the learners' median radii.",
-        absent="41 that suit the results",
-        metavar="EPS,…",
-    )
-    repeats: int = option(5, "--repeats", "int", "Splits at random.", metavar="N")
-    test_size: float = option(
-        0.3, "--test-size", "float", "Share of every class that is held out, at least one instance.", metavar="SHARE"
-    )
-    n_jobs: int = option(
-        1, "--jobs -j", "int", "Processes; −1 for one per core.", "They change no figure.", metavar="N"
-    )
-    feature_names: Sequence[str] | None = python_only(
-        None, "sequence of str", "Names of the d features.", absent="those of the frame, or x0, x1, …"
-    )
-    image_shape: tuple[int, int] | None = python_only(
-        None, "(height, width)", "Where every instance is an image, row by row."
-    )
-    source: str | None = python_only(None, "str", "Where the data came from, for the report.", absent="the kind of X")
-    imputed: NDArray[np.bool_] | None = python_only(
-        None,
-        "bool array of shape (n, d)",
-        "Cells of X that were missing: each gets the median of its feature in the training part of a split.",
-    )
-    fail_under: str | Iterable[str] = judged_by(
-        "LEARNER",
-        "``accuracy``, ``balanced_accuracy`` (mean recall of the classes), ``recall@CLASS`` (share of its instances "
-        "that is told right), ``noise@SIGMA`` (accuracy under noise), ``certified@EPS`` or ``median_radius``",
-    )
+    learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
+    n_neighbors: int = 3
+    norm: Any = "l2"
+    noise: Sequence[float] = (0.25, 0.5, 1.0)
+    eps: Sequence[float] | None = None
+    repeats: int = 5
+    test_size: float = 0.3
+    n_jobs: int = 1
+    feature_names: Sequence[str] | None = None
+    image_shape: tuple[int, int] | None = None
+    source: str | None = None
+    imputed: NDArray[np.bool_] | None = None
     # Derived: labels as positions in classes, learners by name, the norm's name.
     data: Dataset = field(init=False)
     codes: NDArray[np.int64] = field(init=False)
