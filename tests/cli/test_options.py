@@ -15,6 +15,8 @@ from certimetric.auditing.request import parameters
 from certimetric.cli.app import AUDITS, app
 from certimetric.cli.options import values_of
 
+PUBLIC = [getattr(auditing, name) for name in auditing.__all__]
+FUNCTIONS = {function.request: function for function in PUBLIC if hasattr(function, "request")}
 COMMANDS = typer.main.get_command(app).commands
 audits = pytest.mark.parametrize("audit", AUDITS, ids=lambda audit: audit.name)
 # What commands know from the data that they read, and what they say of themselves.
@@ -33,14 +35,13 @@ def flat(text):
 
 
 def test_every_audit_in_python_has_a_command():
-    functions = {getattr(auditing, name) for name in auditing.__all__ if hasattr(getattr(auditing, name), "request")}
-    assert functions == {audit.function for audit in AUDITS}
+    assert FUNCTIONS.keys() == {audit.request for audit in AUDITS}
 
 
 @audits
 def test_parameters_are_fields_are_options(audit):
     fields = {field.name: field for field in dataclasses.fields(audit.request) if field.init}
-    given = inspect.signature(audit.function).parameters
+    given = inspect.signature(FUNCTIONS[audit.request]).parameters
     assert given.keys() == fields.keys()
     assert options(audit).keys() == fields.keys() - WITHOUT_OPTION
     for name, parameter in given.items():
@@ -52,7 +53,7 @@ def test_parameters_are_fields_are_options(audit):
 
 @audits
 def test_documentation_and_help_are_of_the_fields(audit):
-    documentation = flat(audit.function.__doc__)
+    documentation = flat(FUNCTIONS[audit.request].__doc__)
     for told in parameters(audit.request):
         default = "" if told.default is dataclasses.MISSING else f", default={told.default!r}"
         assert f" {told.name} : {told.kind}{default} {told.text} {told.more}".rstrip() in documentation

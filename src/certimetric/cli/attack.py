@@ -56,26 +56,21 @@ def attack(
 ) -> None:
     """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
     from certimetric.attacks import ThreatModel
-    from certimetric.base.files import write_atomically
-    from certimetric.cli.queries import read_queries
+    from certimetric.cli.queries import read_queries, tell
 
     kinds = words(kind) if kind else list(_DEFAULT)
     if unknown := [name for name in kinds if name not in _ATTACKS]:
         raise ValueError(f"--attack must be one of {', '.join(_ATTACKS)}, got {unknown[0]!r}")
     model = ThreatModel.from_string(threat)
     writable("--out", out)
-    read = read_queries(metric, train, queries, target, neighbors, model.norm, units and units.value)
-    table, lines = _attacked(read, model, kinds)
-    write_atomically(out, table)
-    for line in lines:
-        typer.echo(line)
-    typer.echo(f"Changed queries: {out}")
+    read = read_queries(metric, train, queries, target, neighbors, model.norm, units)
+    tell(out, "Changed queries", *_attacked(read, model, kinds))
 
 
-def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[str, list[str]]:
+def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Attack queries under a threat model whose norm is that of the queries, and keep the nearest change of each."""
     from certimetric import attacks
-    from certimetric.cli.queries import judged, table
+    from certimetric.cli.queries import judged
 
     attack = attacks.BestOf([getattr(attacks, _ATTACKS[name])() for name in kinds])
     threat = replace(threat, norm=queries.norm)
@@ -92,7 +87,7 @@ def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[str
     columns |= {
         name if name not in columns else f"{name}_changed": result.adversarial[:, j] for j, name in enumerate(names)
     }
-    return table(columns), _lines(queries, threat, predicted, result)
+    return columns, _lines(queries, threat, predicted, result)
 
 
 def _lines(queries: Read, threat: ThreatModel, predicted: Any, result: AttackResult) -> list[str]:

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from certimetric.auditing import audit
-from certimetric.cli.audits import AuditCommand, Audited
+from certimetric.auditing.tables.request import Request
+from certimetric.cli.audits import AuditCommand
 from certimetric.cli.options import Data, Encode, Target
 
 if TYPE_CHECKING:
     from certimetric.auditing import AuditResult
-    from certimetric.auditing.tables.request import Request
 
 
-def read(data: Data, target: Target = None, encode: Encode = False) -> Audited:
+def read(data: Data, target: Target = None, encode: Encode = False) -> tuple[Mapping[str, Any], str]:
     """Compare metrics on a table, and write one HTML report: error, noise, attacks, certificates.
 
     Finished parts are kept in the output folder: a run that was stopped goes on from there.
@@ -29,7 +28,7 @@ def read(data: Data, target: Target = None, encode: Encode = False) -> Audited:
         gaps = counted(int(loaded.imputed.sum()), "missing value")
         typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
     told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed")
-    return Audited({name: getattr(loaded, name) for name in told}, loaded.name)
+    return {name: getattr(loaded, name) for name in told}, loaded.name
 
 
 def work(request: Request) -> tuple[Mapping[str, Any], Callable[..., AuditResult]]:
@@ -41,7 +40,7 @@ def work(request: Request) -> tuple[Mapping[str, Any], Callable[..., AuditResult
 
 COMMAND = AuditCommand(
     "audit",
-    audit,
+    Request,
     read,
     work,
     """Examples:

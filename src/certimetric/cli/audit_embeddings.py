@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from certimetric.auditing import audit_embeddings
-from certimetric.cli.audits import AuditCommand, Audited
+from certimetric.auditing.embeddings.request import EmbeddingRequest
+from certimetric.cli.audits import AuditCommand
 from certimetric.cli.inputs import named, needs_deep
 
 if TYPE_CHECKING:
     from certimetric.auditing import RetrievalAudit
-    from certimetric.auditing.embeddings.request import EmbeddingRequest
 
 Files = Annotated[
     list[str],
@@ -22,14 +21,14 @@ Files = Annotated[
 ]
 
 
-def read(files: Files) -> Audited:
+def read(files: Files) -> tuple[Mapping[str, Any], str]:
     """Compare embeddings in files by retrieval: exact figures under every change of an embedding up to ε."""
     needs_deep()
     from certimetric.datasets.embedding_files import load_embeddings
 
     paths = named(files)
     models = {name: load_embeddings(path) for name, path in paths.items()}
-    return Audited({"models": models, "name": " and ".join(paths)}, Path(next(iter(paths.values()))).stem)
+    return {"models": models, "name": " and ".join(paths)}, Path(next(iter(paths.values()))).stem
 
 
 def work(request: EmbeddingRequest) -> tuple[Mapping[str, Any], Callable[..., RetrievalAudit]]:
@@ -41,7 +40,7 @@ def work(request: EmbeddingRequest) -> tuple[Mapping[str, Any], Callable[..., Re
 
 COMMAND = AuditCommand(
     "audit-embeddings",
-    audit_embeddings,
+    EmbeddingRequest,
     read,
     work,
     """Examples:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from certimetric.auditing import audit_retrieval
+from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.base.interrupts import is_interrupt
-from certimetric.cli.audits import AuditCommand, Audited
+from certimetric.cli.audits import AuditCommand
 from certimetric.cli.inputs import named, needs_deep, see_own_modules
 from certimetric.cli.options import DataRoot
 
 if TYPE_CHECKING:
     from certimetric.auditing import RetrievalAudit
-    from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+    from certimetric.auditing.retrieval.request import Subject
 
 _LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
 
@@ -66,7 +66,7 @@ def read(
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
     groups: Groups = None,
-) -> Audited:
+) -> tuple[Mapping[str, Any], str]:
     """Compare embedding models on images, and write one HTML report: retrieval, attacks, certificates.
 
     Finished parts are kept in the output folder: a run that was stopped goes on from there.
@@ -97,7 +97,7 @@ def read(
         "source": "; ".join([source, *data.remarks]),
         "class_names": data.class_names,
     }
-    return Audited(fields, name)
+    return fields, name
 
 
 def work(request: RetrievalRequest) -> tuple[Mapping[str, Any], Callable[..., RetrievalAudit]]:
@@ -185,7 +185,7 @@ def _made(told: str) -> Any:
 
 COMMAND = AuditCommand(
     "audit-model",
-    audit_retrieval,
+    RetrievalRequest,
     read,
     work,
     """Examples:

@@ -32,24 +32,17 @@ _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD,
 
 
 @dataclass(frozen=True)
-class Audited:
-    """What a command has read: fields of the request that have no option, and how its folder is called by default."""
-
-    fields: Mapping[str, Any]
-    folder: str
-
-
-@dataclass(frozen=True)
 class AuditCommand:
     """A command that carries out one kind of audit.
 
     Parameters
     ----------
     name : str
-    function : callable
-        The same audit as a function in Python; the fields of its request are the options.
+    request : type
+        Of the audit: its fields are the options.
     read : callable
-        Reads what is audited. Its parameters are arguments and options too, its docstring is the help of the command.
+        Reads what is audited: gives the fields that are no options, and how the folder is called by default. Its
+        parameters are arguments and options too, its docstring is the help of the command.
     work : callable
         From a request to what tells it from others, and to the function that carries it out.
     epilog : str
@@ -59,17 +52,11 @@ class AuditCommand:
     """
 
     name: str
-    function: Callable[..., Any]
-    read: Callable[..., Audited]
+    request: type[AuditRequest]
+    read: Callable[..., tuple[Mapping[str, Any], str]]
     work: Callable[[Any], tuple[Mapping[str, Any], Callable[..., SavedResult]]]
     epilog: str
     formerly: tuple[str, ...] = ()
-
-    @property
-    def request(self) -> type[AuditRequest]:
-        """The request of the function."""
-        kind: type[AuditRequest] = self.function.request  # type: ignore[attr-defined]
-        return kind
 
     def register(self, app: typer.Typer) -> None:
         """Make the command, and add it."""
@@ -94,11 +81,11 @@ class AuditCommand:
             writable("--junit", junit)
         try:
             values = values_of(self.request, given)
-            read = self.read(**asked)
+            fields, name = self.read(**asked)
             told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": sys.stderr.isatty()}
-            request = self.request(**read.fields, **values, **told)
+            request = self.request(**fields, **values, **told)
             options, run = self.work(request)
-            folder = Path(request.out or own_folder(Path("certimetric-audit") / read.folder, options))
+            folder = Path(request.out or own_folder(Path("certimetric-audit") / name, options))
             result = run(request, **{**request.output, "out": folder})
         except KeyboardInterrupt:
             typer.echo("certimetric: interrupted; run the same command to go on from what is finished", err=True)

@@ -14,7 +14,6 @@ from certimetric.cli.options import (
     NEIGHBORS,
     Metric,
     Neighbors,
-    NormName,
     NormOption,
     Queries,
     Target,
@@ -37,7 +36,7 @@ def certify(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("radii.csv"),
     target: Target = None,
     neighbors: Neighbors = NEIGHBORS,
-    norm: NormOption = NormName.l2,
+    norm: NormOption = "l2",
     units: UnitsOption = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Find the exact smallest change of each query as well.")
@@ -50,28 +49,23 @@ def certify(
 
     With --exact also the smallest change that alters it: the certificate is a lower bound of that.
     """
-    from certimetric.base.files import write_atomically
-    from certimetric.cli.queries import read_queries
+    from certimetric.cli.queries import read_queries, tell
 
     if not time_limit > 0:
         raise ValueError(f"--time-limit must be a positive number of seconds, got {time_limit:g}")
     writable("--out", out)
-    read = read_queries(metric, train, queries, target, neighbors, norm.value, units and units.value)
-    table, lines = _certified(read, time_limit if exact else None)
-    write_atomically(out, table)
-    for line in lines:
-        typer.echo(line)
-    typer.echo(f"Radii: {out}")
+    read = read_queries(metric, train, queries, target, neighbors, norm, units)
+    tell(out, "Radii", *_certified(read, time_limit if exact else None))
 
 
-def _certified(queries: Read, time_limit: float | None) -> tuple[str, list[str]]:
+def _certified(queries: Read, time_limit: float | None) -> tuple[dict[str, Any], list[str]]:
     """Predict and certify queries; with a time limit, look for their exact smallest changes too.
 
     A query that is a training row is predicted without itself.
     """
     from certimetric.certify.exact.minimal import smallest_changes
     from certimetric.certify.radius import bound_radii
-    from certimetric.cli.queries import judged, table
+    from certimetric.cli.queries import judged
 
     knn, X = queries.classifier, np.ascontiguousarray(queries.X)
     bound = bound_radii(knn._reference, X, knn.n_neighbors, queries.norm, exclude=queries.same)
@@ -88,7 +82,7 @@ def _certified(queries: Read, time_limit: float | None) -> tuple[str, list[str]]
         )
         columns |= {"exact": found.radii, "proven_at_least": found.lower, "proven": found.proven.astype(int)}
         lines += _exact_lines(radii, found, queries.unit)
-    return table(columns), lines
+    return columns, lines
 
 
 def _exact_lines(radii: Array, found: MinimalPerturbation, unit: str) -> list[str]:

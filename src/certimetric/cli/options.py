@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from copy import copy
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,21 +76,7 @@ def values_of(kind: type[AuditRequest], given: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-class NormName(str, Enum):
-    """Norms that have a name."""
-
-    l2 = "l2"
-    linf = "linf"
-    l1 = "l1"
-
-
-class Units(str, Enum):
-    """Units of certified radii and of attacks."""
-
-    standardised = "standardised"
-    original = "original"
-
-
+UNITS = ("standardised", "original")
 NEIGHBORS, JOBS = Request.n_neighbors, Request.n_jobs
 
 Data = Annotated[
@@ -117,8 +102,14 @@ Queries = Annotated[str, typer.Argument(metavar="QUERIES", help="Instances, with
 Neighbors = Annotated[int, option_of(Request, "n_neighbors")]
 Title = Annotated[str | None, option_of(Request, "title")]
 Jobs = Annotated[int, option_of(Request, "n_jobs")]
-NormOption = Annotated[NormName, typer.Option("--norm", help="How a perturbation is measured.")]
+NormOption = Annotated[
+    str, typer.Option("--norm", metavar="[l2|linf|l1]", help="How the size of a change is measured.")
+]
 UnitsOption = Annotated[
-    Units | None,
-    typer.Option("--units", help="Of sizes of changes. [default: standardised if the metric file knows the scale]"),
+    str | None,
+    typer.Option(
+        "--units",
+        metavar=f"[{'|'.join(UNITS)}]",
+        help="Of sizes of changes. [default: standardised if the metric file knows the scale]",
+    ),
 ]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import typer
 from numpy.typing import NDArray
 
 from certimetric.auditing.tables.summary import balanced_accuracy
 from certimetric.base.arrays import Array
+from certimetric.base.files import write_atomically
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.cli.inputs import labelled_rows
+from certimetric.cli.options import UNITS
 from certimetric.constraints.labels import unknown_labels
 from certimetric.datasets import TableEncoder
 from certimetric.geometry import MahalanobisMetric, Norm, resolve_norm
@@ -57,6 +61,8 @@ def read_queries(
     Sizes in standardised units need the scale that ``fit`` and ``audit`` put into the file. The mean plays no part in
     distances.
     """
+    if units not in (None, *UNITS):
+        raise ValueError(f"--units must be one of {', '.join(UNITS)}, got {units!r}")
     metric = MahalanobisMetric.load(file)
     scale = _scale(metric, file, units)
     encoder = _encoder(metric, file)
@@ -140,14 +146,17 @@ def judged(predicted: Any, labels: list[str] | None) -> dict[str, Any]:
     return columns if labels is None else {**columns, "label": labels, "correct": (predicted == labels).astype(int)}
 
 
-def table(columns: dict[str, Any]) -> str:
-    """Columns as CSV text, rows numbered from 0; infinity is inf."""
+def tell(out: Path, what: str, columns: dict[str, Any], lines: Sequence[str]) -> None:
+    """Write columns as CSV, rows numbered from 0, infinity as inf; say what was found, and where it is."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["row", *columns])
     for row, values in enumerate(zip(*(np.asarray(column).tolist() for column in columns.values()))):
         writer.writerow([row, *(repr(value) if isinstance(value, float) else value for value in values)])
-    return stream.getvalue()
+    write_atomically(out, stream.getvalue())
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"{what}: {out}")
 
 
 def base_rate(predicted: Any, labels: Any, training: Any) -> str:
