@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
+from certimetric.auditing import AuditResult, audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.cells import Cells  # noqa: E402
-from certimetric.auditing.retrieval.certificates import check_certificates, futile_certificates  # noqa: E402
+from certimetric.auditing.retrieval.certificates import futile_certificates, held_against, smoothed_against  # noqa: E402
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
 from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import (  # noqa: E402
@@ -27,8 +27,8 @@ from certimetric.deep import (  # noqa: E402
     certify_retrieval,
     embedding_model,
 )
+from certimetric.report import render_audit, summary_table  # noqa: E402
 from certimetric.report.document import PIXELS  # noqa: E402
-from certimetric.report.retrieval.page import render_retrieval, retrieval_table  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +115,12 @@ def test_checks_and_thresholds(result):
 def test_a_certificate_above_an_attack_is_an_issue(data):
     request = RetrievalRequest(models(), data, norm="l2", eps=[0.1, 0.3], attacks=["pgd"], certify="auto")
     n = len(request.queries)
-    certificates = {"model": {"method": "lipschitz", "radii": [0.2] * n}, "other": None}
+    certificate = {"method": "lipschitz", "radii": [0.2] * n}
     broken = {"recall_at_1": np.r_[0.0, 0.0, np.ones(n - 2)]}
     held = {"recall_at_1": np.ones(n)}
-    (told,) = check_certificates(request, certificates, {"model": [[broken, broken], [held, held]]}, {})
-    assert told["severity"] == "issue" and "2 queries within their certified radius" in told["message"]
-    (told,) = check_certificates(request, certificates, {"model": [[held, held], [broken, broken]]}, {})
-    assert told["severity"] == "passed"  # beyond the radius
+    told = held_against(request, certificate, [[broken, broken], [held, held]])
+    assert told.status == "issue" and "2 queries within their certified radius" in told.message
+    assert held_against(request, certificate, [[held, held], [broken, broken]]).status == "passed"  # beyond the radius
 
 
 def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monkeypatch):
@@ -173,12 +172,12 @@ def test_a_smoothed_model_is_shown_what_attacks_found(data):
     certifier = SmoothingCertifier(sigma=0.1, n_samples=300, n_selection=20)
     made = certify_retrieval(named["linear"], request.queries, request.gallery, method=certifier)
     told = {"method": "smoothing", "settings": made.settings, "radii": made.correct_radii.tolist()}
-    (check,) = check_certificates(request, {"linear": told}, {"linear": []}, {"linear": index})
-    assert check["severity"] == "passed" and "smoothed model gives up" in check["message"]
+    check = smoothed_against(request, told, index)
+    assert check.status == "passed" and "smoothed model gives up" in check.message
     far = RetrievalRequest(named, data, norm="l2", eps=[3.0], attacks=["pgd"], certify="smoothing", n_checked=20)
     wrong = {**told, "radii": [5.0] * len(request.queries)}
-    (check,) = check_certificates(far, {"linear": wrong}, {"linear": []}, {"linear": index})
-    assert check["severity"] == "issue" and "error in certimetric" in check["message"]
+    check = smoothed_against(far, wrong, index)
+    assert check.status == "issue" and "error in certimetric" in check.message
 
 
 def test_intervals_are_for_linf(data):
@@ -194,21 +193,21 @@ def test_intervals_are_for_linf(data):
 
 
 def test_page_shows_certificates_and_old_documents_still_do_without(result, data):
-    page = render_retrieval(result.document)
+    page = render_audit(result.document)
     assert 'id="certificates"' in page and page.count('id="figure-certified-') == 3
     assert "proven" in page
-    header, rows = retrieval_table(result.document)
+    header, rows = summary_table(result.document)
     assert any("certified" in name for name in header) and len(rows) == 4
     old = copy.deepcopy(result.document)
     for learner in old["learners"]:
         del learner["certificate"]
     del old["protocol"]["certify"]
     old["checks"] = [c for c in old["checks"] if c["code"] != "CR112"]
-    assert 'id="certificates"' not in render_retrieval(old)
-    assert not any("certified" in name for name in retrieval_table(old)[0])
+    assert 'id="certificates"' not in render_audit(old)
+    assert not any("certified" in name for name in summary_table(old)[0])
     without = quick(data, ["linear"], n_queries=10)
     assert entry(without, "linear")["certificate"] is None
-    assert RetrievalAudit(json.loads(json.dumps(without.document))).document == without.document
+    assert AuditResult(json.loads(json.dumps(without.document))).document == without.document
 
 
 def test_a_broken_certificate_fails_the_audit(data, monkeypatch):
@@ -245,5 +244,5 @@ def test_infinite_radii_stay_infinite(data, tmp_path, monkeypatch):
     audit = quick(data, ["linear"], certify="lipschitz", eps=[0.2, 0.3], report_eps=0.2, out=tmp_path)
     told = entry(audit, "linear")["certificate"]
     assert told["median_radius"] == "inf" and told["at"][0]["mean"] == told["curve"]["recall"][-1] == 58 / 60
-    page = render_retrieval(RetrievalAudit.load(tmp_path).document)
+    page = render_audit(AuditResult.load(tmp_path).document)
     assert '<td class="num">∞</td>' in page

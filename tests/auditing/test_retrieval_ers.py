@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric.auditing import audit_retrieval, load_audit  # noqa: E402
+from certimetric.auditing import AuditResult, audit_retrieval  # noqa: E402
 from certimetric.deep import ImageSet, RankingEvaluation, empirical_robustness_score  # noqa: E402
 
 
@@ -82,4 +82,4 @@ def test_a_stopped_audit_goes_on(result, data, tmp_path, monkeypatch):
     # Of the model: two cells of retrieval and four goals; then five goals, and eleven cells of raw pixels.
     assert again.document["reproduction"]["cells"] == {"computed": 16, "reused": 6, "failed": 0}
     assert again.document["learners"] == result.document["learners"]
-    assert load_audit(tmp_path).document["learners"] == result.document["learners"]
+    assert AuditResult.load(tmp_path).document["learners"] == result.document["learners"]

@@ -6,7 +6,9 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.auditing.retrieval.verdict import conclude
+from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: F401 (with its checks)
+from certimetric.auditing.retrieval.verdict import say
+from certimetric.auditing.verdict import conclude
 
 PROTOCOL = {"norm": "linf", "units": "pixels", "eps": [0.1], "report_eps": 0.1}
 
@@ -37,7 +39,7 @@ LEARNERS = [learner("model", 0.9, 0.6), learner("raw pixels", 0.8, 0.5)]
 def test_status(checks, thresholds, status, words):
     told = [{"code": code, "title": code, "severity": severity} for code, severity in checks]
     judged = [{"expression": "model.recall>=0.9", "passed": passed} for passed in thresholds]
-    verdict = conclude(PROTOCOL, LEARNERS, told, judged, 0)
+    verdict = conclude(say(PROTOCOL, LEARNERS, 0), told, judged, "model", with_titles=True)
     assert verdict["status"] == status
     assert words in verdict["sentence"]
     assert ("nothing is passed" in verdict["sentence"]) == (status == "REPORT")

@@ -8,7 +8,8 @@ from scipy import stats
 
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import choose_eps, interval
-from certimetric.auditing.tables.verdict import conclude, recommend
+from certimetric.auditing.tables.verdict import recommend, say
+from certimetric.auditing.verdict import conclude
 
 X = np.random.default_rng(0).normal(size=(20, 2))
 BASELINE = {"class": "0", "error": 0.25, "balanced_accuracy": 0.5}
@@ -42,7 +43,9 @@ def test_nobody_is_recommended_where_nothing_was_fitted():
     failed = {"spec": "a", "label": "A", "splits": [{"split": 0, "failed": "E"}], "summary": None}
     assert recommend([failed], 0) is None
     assert recommend([failed, learner("b", [0.5], 0.1)], 0) == 1
-    assert conclude(REQUEST, [failed], [], [], None, 0, 0.5, BASELINE)["status"] == "FAIL"
+    verdict = conclude(say(REQUEST, [failed], None, 0, 0.5, BASELINE), [], [], None)
+    assert verdict["status"] == "FAIL"
+    assert verdict["sentence"] == "No learner could be fitted, so there is nothing to recommend."
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_status(checks, thresholds, status):
     told = [{"code": code, "severity": severity} for code, severity in checks]
     judged = [{"expression": "a.accuracy>=0.9", "passed": passed} for passed in thresholds]
     learners = [learner("euclidean", [0.3, 0.3], 0.4), learner("b", [0.1, 0.12], 0.6)]
-    verdict = conclude(REQUEST, learners, told, judged, 1, 0, 0.5, BASELINE)
+    verdict = conclude(say(REQUEST, learners, 1, 0, 0.5, BASELINE), told, judged, "b")
     assert verdict["status"] == status
     assert "against 30.0 % and 40.0 % for EUCLIDEAN" in verdict["sentence"]
     assert "always answering '0', the most frequent class, is wrong on 25.0 %" in verdict["sentence"]

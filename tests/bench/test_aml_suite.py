@@ -18,7 +18,8 @@ from certimetric.bench.sampling_bias import toy_sample
 from certimetric.bench.suites import find_suite
 from certimetric.learners import AML, GMML
 from certimetric.report.bench.figures import bench_figure
-from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
+from certimetric.report.document import BENCH_SCHEMA
 from certimetric.runs.key import Cell, Record
 
 SUITE = find_suite("aml")
@@ -63,7 +64,7 @@ def told(records):
 
 def document(told):
     return {
-        "schema": SCHEMA,
+        "schema": BENCH_SCHEMA,
         "suite": {"name": SUITE.name, "title": SUITE.title, "about": SUITE.about},
         **{name: told[name] for name in ("summary", "figures", "learners")},
         "tables": [table.to_mapping() for table in told["tables"]],

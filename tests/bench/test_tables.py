@@ -16,7 +16,8 @@ from certimetric.bench.suites import NAMES, find_suite
 from certimetric.bench.suites.certified import robust_error
 from certimetric.bench.suites.perturbation import ERROR, RADIUS
 from certimetric.bench.tables import Table
-from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
+from certimetric.report.document import BENCH_SCHEMA
 from certimetric.runs.key import Cell, Record
 
 TABLE = Table(
@@ -125,7 +126,7 @@ def test_pairs_say_who_won(made):
 
 def document(suite, told):
     return {
-        "schema": SCHEMA,
+        "schema": BENCH_SCHEMA,
         "suite": {"name": suite.name, "title": "A <b> title", "about": suite.about},
         "summary": told["summary"],
         "tables": [table.to_mapping() for table in told["tables"]],

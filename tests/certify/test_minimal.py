@@ -270,7 +270,7 @@ def test_float32_and_low_rank(wine):
 
 def test_result_as_frame_and_json():
     found = line([0.0, 4.0], ["a", "b"], [1.0])
-    assert found.frame().columns.tolist() == ["radius", "lower", "proven", "verified"]
+    assert found.to_frame().columns.tolist() == ["radius", "lower", "proven", "verified"]
     document = json.loads(found.to_json())
     assert document["radii"] == [pytest.approx(1.0)]
     assert document["proven"] == [True]

@@ -10,12 +10,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from certimetric.auditing import AuditResult, RetrievalAudit, load_audit
-from certimetric.report import junit_xml
+from certimetric.auditing import AuditResult
+from certimetric.report import junit_xml, render_audit, render_audit_fragment, summary_table
 from certimetric.report.document import PIXELS
 from certimetric.report.formatting import percent, size_name
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
-from certimetric.report.retrieval.page import render_retrieval, render_retrieval_fragment, retrieval_table
 
 VOID = ("meta", "link", "img", "br", "input", "hr", "col")
 
@@ -58,7 +57,7 @@ def rendered():
     def page(document):
         key = json.dumps(document)
         if key not in pages:
-            pages[key] = render_retrieval(document)
+            pages[key] = render_audit(document)
         return pages[key]
 
     return page
@@ -66,7 +65,7 @@ def rendered():
 
 def test_same_document_same_bytes(retrieval, rendered):
     before = copy.deepcopy(retrieval)
-    assert rendered(retrieval) == render_retrieval(retrieval)
+    assert rendered(retrieval) == render_audit(retrieval)
     assert retrieval == before  # and the document is left as it was
 
 
@@ -106,7 +105,7 @@ def test_hostile_names_stay_text(make_document, rendered):
     assert page.scripts == clean.scripts
     assert "alert(1)" in page.text  # shown, not run
     assert "{{ 7 * 7 }}" in page.text
-    fragment = Page(render_retrieval_fragment(make_document("hostile retrieval")))
+    fragment = Page(render_audit_fragment(make_document("hostile retrieval")))
     assert fragment.scripts == 0
     assert fragment.loads == fragment.handlers == []
 
@@ -210,7 +209,7 @@ def test_sizes_are_fractions_of_255_only_where_they_were_meant_so(eps, told):
 
 
 def test_text_table(retrieval):
-    header, rows = retrieval_table(retrieval)
+    header, rows = summary_table(retrieval)
     assert all(len(row) == len(header) for row in rows)
     shares = [learner["clean"]["recall_at_1"]["mean"] for learner in retrieval["learners"]]
     column = header.index("R@1 [%]")
@@ -221,7 +220,7 @@ def test_text_table(retrieval):
 
 
 def test_fragment_is_short(retrieval, rendered):
-    fragment = render_retrieval_fragment(retrieval)
+    fragment = render_audit_fragment(retrieval)
     assert len(fragment) < len(rendered(retrieval)) / 3
     assert retrieval["verdict"]["status"] in fragment
 
@@ -243,15 +242,14 @@ def test_many_classes_are_folded(make_document, rendered):
 @pytest.mark.parametrize("name", ["two models", "embeddings", "hostile retrieval"])
 def test_round_trip(tmp_path, make_document, name):
     retrieval = make_document(name)
-    result = RetrievalAudit(retrieval)
+    result = AuditResult(retrieval)
     results, report = result.save(tmp_path, title="A title")
-    for read in (RetrievalAudit.load(tmp_path), load_audit(tmp_path), load_audit(results)):
-        assert isinstance(read, RetrievalAudit)
+    for read in (AuditResult.load(tmp_path), AuditResult.load(results)):
         assert read.to_dict() == retrieval
     assert read.to_html(title="A title") == report.read_text(encoding="utf-8")
     assert "<h1>A title</h1>" in report.read_text(encoding="utf-8")
-    assert repr(result).startswith("RetrievalAudit of ")
-    assert result._repr_html_() == render_retrieval_fragment(retrieval)
+    assert repr(result).startswith("AuditResult of ")
+    assert result._repr_html_() == render_audit_fragment(retrieval)
     frame = result.to_frame()
     specs = [learner["spec"] for learner in retrieval["learners"]]
     assert list(dict.fromkeys(frame["model"])) == specs
@@ -259,24 +257,28 @@ def test_round_trip(tmp_path, make_document, name):
 
 
 def test_results_of_the_two_kinds_are_told_apart(tmp_path, make_document):
-    AuditResult(make_document("wine")).save(tmp_path)
-    assert isinstance(load_audit(tmp_path), AuditResult)
-    with pytest.raises(ValueError, match=r"results\.json"):
-        RetrievalAudit.load(tmp_path)
+    for name, column, folder in (("wine", "learner", tmp_path / "table"), ("two models", "model", tmp_path / "models")):
+        AuditResult(make_document(name)).save(folder)
+        read = AuditResult.load(folder)
+        for frame in (read.to_frame(), read.summary(), read.per_class()):
+            specs = [learner["spec"] for learner in read.document["learners"]]
+            assert list(dict.fromkeys(frame[column])) == specs
+    with pytest.raises(ValueError, match="does not tell which class is told as which"):
+        read.confusion_matrix()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"schema": "certimetric.retrieval-audit/1"}', "\x00"])
 def test_foreign_files_are_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ValueError, match=r"results\.json"):
-        load_audit(tmp_path)
+        AuditResult.load(tmp_path)
 
 
 def test_a_document_that_is_not_finite_is_refused(make_document):
     document = make_document("two models")
     document["learners"][0]["clean"]["nmi"] = float("nan")
     with pytest.raises(ValueError, match="NaN"):
-        render_retrieval(document)
+        render_audit(document)
 
 
 def test_junit(retrieval):
@@ -290,10 +292,10 @@ def test_junit(retrieval):
 
 def test_reading_results_needs_no_torch(tmp_path, make_document):
     """A colleague who only reads results has no need of the models' packages."""
-    RetrievalAudit(make_document("two models")).save(tmp_path)
+    AuditResult(make_document("two models")).save(tmp_path)
     code = (
-        "import sys; from certimetric.auditing import load_audit; "
-        f"print(load_audit({str(tmp_path)!r}).status); load_audit({str(tmp_path)!r}).to_html(); "
+        "import sys; from certimetric.auditing import AuditResult; "
+        f"print(AuditResult.load({str(tmp_path)!r}).status); AuditResult.load({str(tmp_path)!r}).to_html(); "
         "sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -329,11 +331,11 @@ def test_clusters_are_told_where_they_were_made(make_document):
     document = make_document("two models")
     learners = document["learners"]
     learners[0]["clean"]["nmi"] = None
-    header, rows = retrieval_table(document)
+    header, rows = summary_table(document)
     assert header[-1].startswith("NMI") and rows[0][-1] == "–"
     for learner in learners:
         learner["clean"]["nmi"] = None
-    assert not any(name.startswith("NMI") for name in retrieval_table(document)[0])
+    assert not any(name.startswith("NMI") for name in summary_table(document)[0])
 
 
 def test_a_report_is_no_pass_and_alerts_name_the_model(make_document, rendered):

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from certimetric.report import render_audit, summary_table
 from certimetric.report.formatting import fixed
-from certimetric.report.retrieval.page import render_retrieval, retrieval_table
 from certimetric.report.retrieval.robustness_score import radar_figure, score_view
 from certimetric.report.series import assign
 
@@ -18,7 +18,7 @@ NAMES = ["CA+", "CA−", "QA+", "QA−", "TMA", "ES:D", "ES:R", "LTM", "GTM", "G
 @pytest.mark.parametrize("name", ["scored", "hostile score"])
 def test_page_with_a_score(make_document, name):
     document = make_document(name)
-    html = render_retrieval(document)
+    html = render_audit(document)
     section = html.split('<section id="ers">')[1].split("</section>")[0]
     assert "<script" not in section
     assert "77/255, 32 steps of 3/255" in section
@@ -32,8 +32,8 @@ def test_page_with_a_score(make_document, name):
 def test_documents_without_it_are_as_they_were(make_document, name):
     document = make_document(name)
     assert score_view(document) is None
-    assert 'id="ers"' not in render_retrieval(document)
-    assert not any("ERS" in name for name in retrieval_table(document)[0])
+    assert 'id="ers"' not in render_audit(document)
+    assert not any("ERS" in name for name in summary_table(document)[0])
 
 
 def test_radar_reaches_as_far_as_the_score(make_document):

@@ -7,31 +7,27 @@ from certimetric.auditing.api import audit, audit_embeddings, audit_retrieval
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS
 
 if TYPE_CHECKING:
-    from certimetric.auditing.retrieval.result import RetrievalAudit, load_audit
-    from certimetric.auditing.tables.checks import CHECKS
-    from certimetric.auditing.tables.result import AuditResult
+    from certimetric.auditing.checks import CHECKS
+    from certimetric.auditing.kinds import KINDS
+    from certimetric.auditing.result import AuditResult
 
 __all__ = [
     "CHECKS",
     "DEFAULT_LEARNERS",
+    "KINDS",
     "AuditResult",
-    "RetrievalAudit",
     "audit",
     "audit_embeddings",
     "audit_retrieval",
-    "load_audit",
 ]
 
 # What brings figures and reports with it is imported on first use: commands know their options without it.
-_LAZY = {
-    "AuditResult": "certimetric.auditing.tables.result",
-    "CHECKS": "certimetric.auditing.tables.checks",
-    "RetrievalAudit": "certimetric.auditing.retrieval.result",
-    "load_audit": "certimetric.auditing.retrieval.result",
-}
+_LAZY = {"AuditResult": "result", "CHECKS": "checks", "KINDS": "kinds"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    if name == "CHECKS":  # those of every kind, and not only of the kinds that were used so far
+        import_module("certimetric.auditing.kinds")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

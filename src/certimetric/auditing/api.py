@@ -10,8 +10,7 @@ from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.auditing.tables.request import Request
 
 if TYPE_CHECKING:
-    from certimetric.auditing.retrieval.result import RetrievalAudit
-    from certimetric.auditing.tables.result import AuditResult
+    from certimetric.auditing.result import AuditResult
 
 
 @parameters_of(Request)
@@ -64,7 +63,7 @@ def audit(request: Request) -> AuditResult:
 
 
 @parameters_of(RetrievalRequest)
-def audit_retrieval(request: RetrievalRequest) -> RetrievalAudit:
+def audit_retrieval(request: RetrievalRequest) -> AuditResult:
     """Compare embedding models by retrieval, clean and under attack, beside the pixels themselves.
 
     Each query is perturbed within a ball, the gallery stays clean. The attacks maximise the margin, which is positive
@@ -72,7 +71,7 @@ def audit_retrieval(request: RetrievalRequest) -> RetrievalAudit:
 
     Returns
     -------
-    result : RetrievalAudit
+    result : AuditResult
 
     Raises
     ------
@@ -99,7 +98,7 @@ def audit_retrieval(request: RetrievalRequest) -> RetrievalAudit:
 
 
 @parameters_of(EmbeddingRequest)
-def audit_embeddings(request: EmbeddingRequest) -> RetrievalAudit:
+def audit_embeddings(request: EmbeddingRequest) -> AuditResult:
     """Compare embeddings by retrieval, clean and under every change of a query's embedding up to ε (l2).
 
     The pictures are not known, so nothing can be said about changes of pictures. Within the embedding the answer is
@@ -110,7 +109,7 @@ def audit_embeddings(request: EmbeddingRequest) -> RetrievalAudit:
 
     Returns
     -------
-    result : RetrievalAudit
+    result : AuditResult
 
     Raises
     ------

@@ -9,14 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?"
-# Figures of an audit of tables, and whether they are taken at a size. Recall is taken of a class, which is a name.
-TABLE_FIGURES = {
-    "accuracy": False,
-    "balanced_accuracy": False,
-    "median_radius": False,
-    "noise": True,
-    "certified": True,
-}
 _SIZES = {"noise": "SIGMA"}
 
 
@@ -54,7 +46,7 @@ def parse_threshold(
     specs: Sequence[str],
     noise: Sequence[float] = (),
     *,
-    figures: Mapping[str, bool] = TABLE_FIGURES,
+    figures: Mapping[str, bool],
     at: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Threshold:
@@ -81,9 +73,10 @@ def parse_threshold(
 
     Examples
     --------
-    >>> parse_threshold("lmnn+pl:tau=2.5.certified@0.5=0.6", ["lmnn+pl:tau=2.5"], [])
+    >>> figures = {"accuracy": False, "certified": True}
+    >>> parse_threshold("lmnn+pl:tau=2.5.certified@0.5=0.6", ["lmnn+pl:tau=2.5"], figures=figures)
     Threshold(learner='lmnn+pl:tau=2.5', figure='certified', at=0.5, value=0.6, label=None)
-    >>> parse_threshold("recall@spam=0.9", ["euclidean"], classes=["ham", "spam"])
+    >>> parse_threshold("recall@spam=0.9", ["euclidean"], figures=figures, classes=["ham", "spam"])
     Threshold(learner=None, figure='recall', at=None, value=0.9, label='spam')
     """
     # The learner is greedy: its options may hold dots, so the last dot before a figure is the one that separates.

@@ -10,7 +10,8 @@ from typing import Any
 from certimetric.base.files import write_atomically
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
+from certimetric.report.document import BENCH_SCHEMA
 from certimetric.runs.key import Record
 from certimetric.runs.store import Store
 
@@ -28,7 +29,7 @@ def document(suite: Suite, store: Store) -> dict[str, Any]:
     told = suite.tell(records)
     done = sum(record.status == "done" for record in records)
     return {
-        "schema": SCHEMA,
+        "schema": BENCH_SCHEMA,
         "suite": {"name": suite.name, "title": suite.title, "about": suite.about},
         "summary": told["summary"],
         "tables": [table.to_mapping() for table in told["tables"]],

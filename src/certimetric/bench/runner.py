@@ -13,7 +13,7 @@ from typing import Any
 
 from joblib import Parallel, delayed, effective_n_jobs
 
-from certimetric.auditing.tables.run import describe_machine, describe_versions
+from certimetric.auditing.run import describe_machine, describe_versions
 from certimetric.base.wording import first_line
 from certimetric.bench.containment import run_contained, stop_all, to_record
 from certimetric.bench.suites.base import Suite

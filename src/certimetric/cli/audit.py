@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +12,7 @@ from certimetric.cli.audits import AuditCommand
 from certimetric.cli.options import Data, Encode, Target
 
 if TYPE_CHECKING:
-    from certimetric.auditing import AuditResult
+    from certimetric.auditing.tables.run import TableEvidence
 
 
 def read(data: Data, target: Target = None, encode: Encode = False) -> tuple[Mapping[str, Any], str]:
@@ -31,18 +31,18 @@ def read(data: Data, target: Target = None, encode: Encode = False) -> tuple[Map
     return {name: getattr(loaded, name) for name in told}, loaded.name
 
 
-def work(request: Request) -> tuple[Mapping[str, Any], Callable[..., AuditResult]]:
-    """What tells the audit from others, and what carries it out."""
-    from certimetric.auditing.tables.run import audit_options, run_audit
+def evidence(request: Request) -> TableEvidence:
+    """What carries out the audit."""
+    from certimetric.auditing.tables.run import TableEvidence
 
-    return audit_options(request), run_audit
+    return TableEvidence(request)
 
 
 COMMAND = AuditCommand(
     "audit",
     Request,
     read,
-    work,
+    evidence,
     """Examples:
 
 `certimetric audit iris`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from certimetric.cli.audits import AuditCommand
 from certimetric.cli.inputs import named, needs_deep
 
 if TYPE_CHECKING:
-    from certimetric.auditing import RetrievalAudit
+    from certimetric.auditing.embeddings.run import EmbeddingEvidence
 
 Files = Annotated[
     list[str],
@@ -31,18 +31,18 @@ def read(files: Files) -> tuple[Mapping[str, Any], str]:
     return {"models": models, "name": " and ".join(paths)}, Path(next(iter(paths.values()))).stem
 
 
-def work(request: EmbeddingRequest) -> tuple[Mapping[str, Any], Callable[..., RetrievalAudit]]:
-    """What tells the audit from others, and what carries it out."""
-    from certimetric.auditing.embeddings.run import embedding_options, run_embedding_audit
+def evidence(request: EmbeddingRequest) -> EmbeddingEvidence:
+    """What carries out the audit."""
+    from certimetric.auditing.embeddings.run import EmbeddingEvidence
 
-    return embedding_options(request), run_embedding_audit
+    return EmbeddingEvidence(request)
 
 
 COMMAND = AuditCommand(
     "audit-embeddings",
     EmbeddingRequest,
     read,
-    work,
+    evidence,
     """Examples:
 
 `certimetric audit-embeddings embeddings.npz`

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,8 @@ from certimetric.cli.inputs import named, needs_deep, see_own_modules
 from certimetric.cli.options import DataRoot
 
 if TYPE_CHECKING:
-    from certimetric.auditing import RetrievalAudit
     from certimetric.auditing.retrieval.request import Subject
+    from certimetric.auditing.retrieval.run import RetrievalEvidence
 
 _LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
 
@@ -100,14 +100,14 @@ def read(
     return fields, name
 
 
-def work(request: RetrievalRequest) -> tuple[Mapping[str, Any], Callable[..., RetrievalAudit]]:
-    """What tells the audit from others, and what carries it out; says before the work what certificates cannot do."""
+def evidence(request: RetrievalRequest) -> RetrievalEvidence:
+    """What carries out the audit; says before the work what certificates cannot do."""
     from certimetric.auditing.retrieval.certificates import futile_certificates
-    from certimetric.auditing.retrieval.run import retrieval_options, run_retrieval_audit
+    from certimetric.auditing.retrieval.run import RetrievalEvidence
 
     for remark in futile_certificates(request):
         typer.echo(f"certimetric: {remark}", err=True)
-    return retrieval_options(request), run_retrieval_audit
+    return RetrievalEvidence(request)
 
 
 def _groups(images: Any, pattern: str) -> list[str]:
@@ -187,7 +187,7 @@ COMMAND = AuditCommand(
     "audit-model",
     RetrievalRequest,
     read,
-    work,
+    evidence,
     """Examples:
 
 `certimetric audit-model --model runs/natural --model runs/robust --images digits`

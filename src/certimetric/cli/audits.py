@@ -17,7 +17,8 @@ from certimetric.cli.inputs import writable
 from certimetric.cli.options import REPORT, parameters_of_command, values_of
 
 if TYPE_CHECKING:
-    from certimetric.auditing.saved import SavedResult
+    from certimetric.auditing import AuditResult
+    from certimetric.auditing.run import Evidence
 
 _JUNIT = inspect.Parameter(
     "junit",
@@ -43,8 +44,8 @@ class AuditCommand:
     read : callable
         Reads what is audited: gives the fields that are no options, and how the folder is called by default. Its
         parameters are arguments and options too, its docstring is the help of the command.
-    work : callable
-        From a request to what tells it from others, and to the function that carries it out.
+    evidence : callable
+        From a request to what carries it out.
     epilog : str
         Examples.
     formerly : tuple of str
@@ -54,7 +55,7 @@ class AuditCommand:
     name: str
     request: type[AuditRequest]
     read: Callable[..., tuple[Mapping[str, Any], str]]
-    work: Callable[[Any], tuple[Mapping[str, Any], Callable[..., SavedResult]]]
+    evidence: Callable[[Any], Evidence]
     epilog: str
     formerly: tuple[str, ...] = ()
 
@@ -73,7 +74,8 @@ class AuditCommand:
         app.command(self.name, epilog=self.epilog)(made)
 
     def _carry_out(self, words: list[str], asked: dict[str, Any], junit: Path | None, **given: Any) -> None:
-        from certimetric.auditing.saved import REPORT_FILE, RESULTS_FILE, own_folder
+        from certimetric.auditing.result import REPORT_FILE, RESULTS_FILE, own_folder
+        from certimetric.auditing.run import run
         from certimetric.base.files import write_atomically
         from certimetric.report import junit_xml
 
@@ -84,9 +86,9 @@ class AuditCommand:
             fields, name = self.read(**asked)
             told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": sys.stderr.isatty()}
             request = self.request(**fields, **values, **told)
-            options, run = self.work(request)
-            folder = Path(request.out or own_folder(Path("certimetric-audit") / name, options))
-            result = run(request, **{**request.output, "out": folder})
+            evidence = self.evidence(request)
+            folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))
+            result = run(evidence, **{**request.output, "out": folder})
         except KeyboardInterrupt:
             typer.echo("certimetric: interrupted; run the same command to go on from what is finished", err=True)
             raise typer.Exit(130) from None
@@ -99,7 +101,7 @@ class AuditCommand:
             raise typer.Exit(1)
 
 
-def _show(result: SavedResult) -> None:
+def _show(result: AuditResult) -> None:
     """Table, issues and verdict of an audit."""
     from rich.console import Console
     from rich.markup import escape

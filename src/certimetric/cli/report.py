@@ -17,10 +17,10 @@ def report(
     title: Title = None,
 ) -> None:
     """Render the report of an audit again."""
-    from certimetric.auditing import load_audit
+    from certimetric.auditing import AuditResult
     from certimetric.base.files import write_atomically
 
-    result = load_audit(results)
+    result = AuditResult.load(results)
     writable("--out", out)
     write_atomically(out, result.to_html(title=title))
     typer.echo(f"Report: {out}")

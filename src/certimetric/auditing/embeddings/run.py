@@ -1,122 +1,108 @@
-"""An audit of embeddings that were computed elsewhere: exact under changes of the embedding itself."""
+"""The evidence of an audit of embeddings that were computed elsewhere: exact under changes of the embedding itself."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.embeddings.checks import NEAR, data_checks, model_checks
+from certimetric.auditing.embeddings.checks import NEAR, Observed
 from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
+from certimetric.auditing.result import AuditResult
 from certimetric.auditing.retrieval.request import checked_radii
-from certimetric.auditing.retrieval.result import RetrievalAudit
-from certimetric.auditing.retrieval.summary import Scores, estimate, per_class
-from certimetric.auditing.retrieval.verdict import conclude, judge_thresholds, recommend
-from certimetric.auditing.runner import prepare_folder
-from certimetric.auditing.saved import refuse_other_report
-from certimetric.auditing.tables.run import describe_machine, describe_versions
+from certimetric.auditing.retrieval.summary import Scores, describe, per_class
+from certimetric.auditing.retrieval.verdict import RankedEvidence
+from certimetric.auditing.run import Gathered, run
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
-from certimetric.report.document import RETRIEVAL_SCHEMA
 from certimetric.runs.progress import progress_bar
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
 
 
-_PACKAGES = ("numpy", "scipy", "torch")
+class EmbeddingEvidence(RankedEvidence):
+    """The evidence of an audit of embeddings."""
+
+    scope = "embeddings"
+    packages = ("numpy", "scipy", "torch")
+
+    def options(self) -> dict[str, Any]:
+        return embedding_options(self.request)
+
+    def command(self) -> str:
+        sizes, seed = list(self._radii()[0]), self.request.seed
+        return f"certimetric.auditing.audit_embeddings({{…}}, eps={sizes}, seed={seed})"
+
+    def working(self, progress: bool) -> AbstractContextManager[Callable[[bool], None]]:
+        return progress_bar(progress, 2 * len(self.request.models))
+
+    def _radii(self) -> tuple[tuple[float, ...], float]:
+        also = [threshold.at for threshold in self.request.thresholds if threshold.at]
+        return self.request.radii or checked_radii([*RADII, *also], QUOTED)
+
+    def gather(self, folder: Path | None, counting: Callable[[bool], None]) -> Gathered:
+        """Rank the queries, and compute the smallest change of each that puts another class first."""
+        request, models = self.request, self.request.models
+        first = next(iter(models.values()))
+        known = _known(models)
+        rows = _drawn(known, request.n_queries, request.seed)
+        seen = {key: _Seen.of(given, known, rows) for key, given in models.items()}
+        sizes, quoted = self._radii()
+        learners = []
+        for key, given in models.items():
+            clean = _clean(seen[key])
+            counting(False)
+            radii = _smallest(seen[key], clean["recall_at_1"] > 0)
+            counting(False)
+            learners.append(_learner(key, given, seen[key], clean, radii, sizes, sizes.index(quoted)))
+        return Gathered(
+            data={
+                "name": request.name,
+                "source": ", ".join(given.source for given in models.values()),
+                "n_queries": len(rows),
+                "n_without_positive": int((~known.able).sum()),
+                "n_gallery": len(first.gallery),
+                "n_groups": None if first.groups is None else len(np.unique(first.groups)),
+                "n_classes": len(np.unique(first.labels)),
+                "image_shape": [first.gallery.shape[1]],
+                "sha256": _digest(first.labels, known.labels, known.keys, known.gallery_keys),
+            },
+            protocol={
+                "norm": "l2",
+                "units": "neighbour distance",
+                "eps": list(sizes),
+                "report_eps": quoted,
+                "attacks": ["exact smallest change"],
+                "objective": "margin",
+                "n_checked": 0,
+                "seed": request.seed,
+            },
+            learners=learners,
+            observed=Observed(
+                {key: each.gallery for key, each in seen.items()},
+                {key: each.equal for key, each in seen.items()},
+                len(rows),
+                known.n_guessed,
+            ),
+            cells={"computed": len(models), "reused": 0, "failed": 0},
+            traces={"model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()}},
+        )
 
 
-def run_embedding_audit(
-    request: EmbeddingRequest,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    title: str | None = None,
-    progress: bool = False,
-) -> RetrievalAudit:
-    """Carry out a validated audit; see :func:`certimetric.auditing.audit_embeddings`."""
-    started, clock = datetime.now(timezone.utc), time.perf_counter()
-    models, n_queries, seed = request.models, request.n_queries, request.seed
-    first = next(iter(models.values()))
-    known = _known(models)
-    rows = _drawn(known, n_queries, seed)
-    seen = {key: _Seen.of(given, known, rows) for key, given in models.items()}
-    options = embedding_options(request)
-    if out is not None:
-        refuse_other_report(Path(out), options)
-        prepare_folder(Path(out))
-    clean: dict[str, Scores] = {}
-    radii: dict[str, NDArray[np.float64]] = {}
-    with progress_bar(progress, 2 * len(models)) as advance:
-        for key, embedded in seen.items():
-            clean[key] = _clean(embedded)
-            advance(False)
-            radii[key] = _smallest(embedded, clean[key]["recall_at_1"] > 0)
-            advance(False)
-    also = [threshold.at for threshold in request.thresholds if threshold.at]
-    sizes, quoted_eps = request.radii or checked_radii([*RADII, *also], QUOTED)
-    quoted = sizes.index(quoted_eps)
-    learners = [_learner(key, given, seen[key], clean[key], radii[key], sizes, quoted) for key, given in models.items()]
-    checks = list(data_checks(len(rows), known.n_guessed))
-    for key, embedded in seen.items():
-        checks += model_checks(key, embedded.gallery, embedded.equal, len(rows))
-    recommended = recommend(learners, quoted)
-    thresholds = judge_thresholds(request.thresholds, learners, recommended)
-    protocol = {
-        "norm": "l2",
-        "units": "neighbour distance",
-        "eps": list(sizes),
-        "report_eps": quoted_eps,
-        "attacks": ["exact smallest change"],
-        "objective": "margin",
-        "n_checked": 0,
-        "seed": seed,
-    }
-    document = {
-        "schema": RETRIEVAL_SCHEMA,
-        "data": {
-            "name": request.name,
-            "source": ", ".join(given.source for given in models.values()),
-            "n_queries": len(rows),
-            "n_without_positive": int((~known.able).sum()),
-            "n_gallery": len(first.gallery),
-            "n_groups": None if first.groups is None else len(np.unique(first.groups)),
-            "n_classes": len(np.unique(first.labels)),
-            "image_shape": [first.gallery.shape[1]],
-            "sha256": _digest(first.labels, known.labels, known.keys, known.gallery_keys),
-        },
-        "protocol": protocol,
-        "learners": learners,
-        "checks": sorted(checks, key=lambda entry: entry["code"]),
-        "thresholds": thresholds,
-        "verdict": conclude(protocol, learners, checks, thresholds, recommended),
-        "reproduction": {
-            "command": command or f"certimetric.auditing.audit_embeddings({{…}}, eps={list(sizes)}, seed={seed})",
-            "options": options,
-            "started": started.isoformat(timespec="seconds"),
-            "wall_seconds": time.perf_counter() - clock,
-            "versions": describe_versions(_PACKAGES),
-            "machine": describe_machine(),
-            "cells": {"computed": len(models), "reused": 0, "failed": 0},
-            "model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()},
-        },
-    }
-    result = RetrievalAudit(document)
-    if out is not None:
-        result.save(out, title=title)
-    return result
+def run_embedding_audit(request: EmbeddingRequest, **how: Any) -> AuditResult:
+    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
+    return run(EmbeddingEvidence(request), **how)
 
 
 def embedding_options(request: EmbeddingRequest) -> dict[str, Any]:
@@ -263,29 +249,12 @@ def _learner(
     import torch
 
     from certimetric.auditing.retrieval.evidence import flat_map
-    from certimetric.deep.retrieval.evaluation import CLUSTERED, nmi
 
     worst = [{"recall_at_1": (radii > eps * seen.scale).astype(float)} for eps in sizes]
-    figures: dict[str, Any] = {name: estimate(values) for name, values in clean.items()}
-    clustered = len(given.gallery) <= CLUSTERED
-    figures["nmi"] = nmi(torch.from_numpy(given.gallery), torch.from_numpy(given.labels)) if clustered else None
-    return {
-        "spec": key,
-        "label": key,
-        "source": given.source,
-        "dim": int(given.gallery.shape[1]),
-        "n_parameters": 0,
-        "training": None,
+    gallery, labels = torch.from_numpy(given.gallery), torch.from_numpy(given.labels)
+    attacked = [(eps, scores, {"exact": scores}) for eps, scores in zip(sizes, worst)]
+    return describe(key, given.source, gallery, labels, clean, attacked) | {
         "neighbour_distance": seen.scale,
-        "clean": figures,
-        "attacked": [
-            {
-                "eps": eps,
-                "worst": {name: estimate(values) for name, values in scores.items()},
-                "attacks": {"exact": {name: estimate(values) for name, values in scores.items()}},
-            }
-            for eps, scores in zip(sizes, worst)
-        ],
         "per_class": per_class(seen.labels, given.class_names, clean, worst[quoted]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from certimetric.geometry import Norm
     from certimetric.runs.splits import Split
 
+# What thresholds may ask for, and whether it is taken at a size. Recall is taken of a class, which is a name.
+FIGURES = {"accuracy": False, "balanced_accuracy": False, "median_radius": False, "noise": True, "certified": True}
 DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml", "arml")
 
 
@@ -205,7 +207,9 @@ class Request(AuditRequest):
             classes=classes,
             subjects=subjects,
             norm_name=_norm_name(norm),
-            thresholds=tuple(parse_threshold(text, specs, noise, classes=tested) for text in self.fail_under),
+            thresholds=tuple(
+                parse_threshold(text, specs, noise, figures=FIGURES, classes=tested) for text in self.fail_under
+            ),
         )
 
     def part(self, split: int) -> Split:

@@ -58,7 +58,7 @@ class MinimalPerturbation:
         yield self.radii
         yield self.witnesses
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """One row a query: radius, proven lower bound, and the two flags."""
         return pd.DataFrame(
             {"radius": self.radii, "lower": self.lower, "proven": self.proven, "verified": self.verified}

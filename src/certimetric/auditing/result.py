@@ -1,4 +1,4 @@
-"""What results of audits have in common: a document that shows itself, is saved, and is read again."""
+"""The result of an audit, whatever its kind: a value around its document, that shows, saves and reads itself."""
 
 from __future__ import annotations
 
@@ -7,29 +7,43 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from certimetric.base.files import write_atomically
-from certimetric.report.document import SCHEMA, check_document
+from certimetric.report import render_audit, render_audit_fragment, summary_table
+from certimetric.report.views import view_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULTS_FILE, REPORT_FILE = "results.json", "report.html"
 
-_Kind = TypeVar("_Kind", bound="SavedResult")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SavedResult:
-    """A value around an audit document.
+class AuditResult:
+    """What an audit found.
+
+    Made by :func:`certimetric.audit`, :func:`certimetric.auditing.audit_retrieval`,
+    :func:`certimetric.auditing.audit_embeddings` or :meth:`load`. In a notebook it shows its verdict and comparison.
 
     Parameters
     ----------
     document : dict
-        All figures, from which the report is rendered.
+        All figures, from which the report is rendered. Its ``schema`` tells the kind of audit.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import audit
+    >>> X, y = load_iris(return_X_y=True)
+    >>> result = audit(X, y, learners=["euclidean"], repeats=2)
+    >>> result.to_frame()["learner"].tolist()
+    ['euclidean', 'euclidean']
+    >>> result.passed
+    True
     """
 
     document: dict[str, Any]
-
-    schema: ClassVar[str] = SCHEMA
 
     @property
     def status(self) -> str:
@@ -49,13 +63,67 @@ class SavedResult:
         """The document as JSON; infinite radii are the string "inf"."""
         return json.dumps(self.document, allow_nan=False, ensure_ascii=False, indent=1)
 
+    def to_frame(self) -> pd.DataFrame:
+        """All figures, one row for each time that something was measured.
+
+        Returns
+        -------
+        frame : DataFrame
+            Of a table a row for each learner and split, with the columns ``learner``, ``split``, ``error``,
+            ``balanced_accuracy``, ``noise_error@σ`` for every noise level, ``certified@ε`` for the quoted ε and every
+            radius of the curve, ``median_radius``, ``fit_seconds``; NaN where a split failed.
+
+            Of embedding models a row for each model, attack and ε: ``model``, ``attack``, ``eps``, then R@k, mAP@R and
+            mAP. Attacks are "clean", each by its name, and "worst case", over which for each query the worst counts.
+        """
+        return view_of(self.document).to_frame()
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each learner or model: the figures of the report's comparison, shares from 0 to 1."""
+        return view_of(self.document).summary()
+
+    def per_class(self) -> pd.DataFrame:
+        """A row for each learner or model and class that was tested.
+
+        Returns
+        -------
+        frame : DataFrame
+            Of a table the columns ``learner``, ``class``, ``count``, ``recall``, ``precision`` (NaN where no instance
+            was told to be of the class) and ``median_radius``, over all splits, the worst class first. Of embedding
+            models ``model``, ``class``, ``count``, ``recall`` (R@1) and ``attacked`` (R@1 at the quoted ε).
+        """
+        return view_of(self.document).per_class()
+
+    def confusion_matrix(self, learner: str | None = None) -> pd.DataFrame:
+        """How often each class was told as each class, over the test instances of all splits of a table.
+
+        Parameters
+        ----------
+        learner : str, default=None
+            Its specification; None for the recommended one.
+
+        Returns
+        -------
+        counts : DataFrame
+            A row for each true class, a column for each predicted one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such learner, none is recommended, or the audit is not of a table.
+        """
+        return view_of(self.document).confusion_matrix(learner)
+
     def to_html(self, *, title: str | None = None) -> str:
         """The report: one HTML page that needs no network."""
-        raise NotImplementedError
+        return render_audit(self.document, title=title)
+
+    def _repr_html_(self) -> str:
+        return render_audit_fragment(self.document)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The comparison as text: a header and a row for each learner, the best of a column marked with ``*``."""
-        raise NotImplementedError
+        return summary_table(self.document)
 
     def __repr__(self) -> str:
         header, rows = self.table()
@@ -84,8 +152,8 @@ class SavedResult:
         return write_atomically(path / RESULTS_FILE, self.to_json()), write_atomically(path / REPORT_FILE, report)
 
     @classmethod
-    def load(cls: type[_Kind], path: str | os.PathLike[str]) -> _Kind:
-        """Read ``results.json``, or the folder that holds it.
+    def load(cls, path: str | os.PathLike[str]) -> AuditResult:
+        """Read ``results.json`` of an audit of any kind, or the folder that holds it.
 
         Raises
         ------
@@ -96,7 +164,7 @@ class SavedResult:
         """
         file, document = read_document(path)
         try:
-            check_document(document, cls.schema)
+            view_of(document)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{str(file)!r} is not a results file of certimetric: {error}") from None
         return cls(dict(document))

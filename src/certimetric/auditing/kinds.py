@@ -1,0 +1,8 @@
+"""The one list of kinds of audits; importing it registers the checks of all of them."""
+
+from certimetric.auditing.embeddings.run import EmbeddingEvidence
+from certimetric.auditing.retrieval.run import RetrievalEvidence
+from certimetric.auditing.run import Evidence
+from certimetric.auditing.tables.run import TableEvidence
+
+KINDS: tuple[type[Evidence], ...] = (TableEvidence, RetrievalEvidence, EmbeddingEvidence)
