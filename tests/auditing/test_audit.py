@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from certimetric import AuditResult, CertifiedKNeighborsClassifier, Euclidean, MahalanobisMetric, audit
 from certimetric.geometry import resolve_norm
 from certimetric.runs.splits import split_indices, unit_noise
+from certimetric.runs.store import Store, claimed
 
 QUICK = ["euclidean", "gmml"]
 light = pytest.mark.usefixtures("light_attacks")
@@ -215,10 +218,11 @@ def test_same_seed_same_figures_whatever_the_processes(iris, figures):
 
 
 @light
-def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
+def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures, kept):
     first = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path)
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[cm]e*/*")}
-    assert len(times) == 2 * 4 + 2  # cells and metrics, and the evidence about each learner
+    before, times = kept(tmp_path), {path: path.stat().st_mtime_ns for path in tmp_path.glob("metrics/*")}
+    assert sorted(suite for suite, *_ in before.values()) == ["audit"] * 4 + ["audit evidence"] * 2
+    assert len(times) == 4
     again = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path)
     assert again.document["reproduction"]["cells"] == {"computed": 0, "reused": 4, "failed": 0}
     assert again.document["learners"] == first.document["learners"]
@@ -226,7 +230,8 @@ def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures):
     other_eps = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path, eps=[0.0, 0.3, 0.6])
     assert other_eps.document["reproduction"]["cells"]["computed"] == 0
     assert other_eps.document["protocol"]["report_eps"] == 0.3
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("[cm]e*/*")} == times
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("metrics/*")} == times
+    assert kept(tmp_path) == before
     # What memory gave is what the files give.
     assert figures(audit(iris.X, iris.y, learners=QUICK, repeats=2).document) == figures(first.document)
 
@@ -282,15 +287,14 @@ def test_a_results_file_of_anything_else_is_not_written_over(tmp_path):
 
 
 @light
-@pytest.mark.parametrize("damage", ["truncated cell", "foreign cell", "metric gone", "metric changed"])
-def test_damaged_cells_are_computed_again(iris, tmp_path, damage, figures):
+@pytest.mark.parametrize("damage", ["row", "metric gone", "metric changed"])
+def test_damaged_cells_are_computed_again(iris, tmp_path, damage, figures, kept):
     first = audit(iris.X, iris.y, learners=["gmml"], repeats=2, out=tmp_path)
-    cell = next(path for path in (tmp_path / "cells").glob("*.json") if "evidence" not in path.name)
-    metric = tmp_path / json.loads(cell.read_text())["metric_file"]
-    if damage == "truncated cell":
-        cell.write_text(cell.read_text()[:-20])
-    elif damage == "foreign cell":
-        cell.write_text("[1, 2]")
+    metric = tmp_path / first.document["reproduction"]["metric_files"][1]["file"]
+    if damage == "row":
+        key = next(key for key, (suite, *_) in kept(tmp_path).items() if suite == "audit")
+        with closing(sqlite3.connect(tmp_path / "results.sqlite")) as database, database:
+            database.execute("UPDATE cells SET result = substr(result, 1, 20) WHERE key = ?", (key,))
     elif damage == "metric gone":
         metric.unlink()
     else:
@@ -298,6 +302,45 @@ def test_damaged_cells_are_computed_again(iris, tmp_path, damage, figures):
     again = audit(iris.X, iris.y, learners=["gmml"], repeats=2, out=tmp_path)
     assert again.document["reproduction"]["cells"] == {"computed": 1, "reused": 1, "failed": 0}
     assert figures(again.document) == figures(first.document)
+    assert MahalanobisMetric.load(metric).n_features == 4 and MahalanobisMetric.load(metric).training["spec"] == "gmml"
+
+
+@light
+@pytest.mark.parametrize("spoil", ["corrupt", "benchmark"])
+def test_what_is_no_store_of_an_audit_is_left_alone(iris, tmp_path, spoil):
+    if spoil == "corrupt":
+        (tmp_path / "results.sqlite").write_bytes(b"no database " * 500)
+    else:
+        Store(tmp_path, "a benchmark").close()
+    (tmp_path / "report.html").write_text("of somebody")
+    before = (tmp_path / "results.sqlite").read_bytes()
+    with pytest.raises(OSError, match=r"store of results|holds results of a benchmark, not of an audit") as caught:
+        audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "results.sqlite").read_bytes() == before
+    assert (tmp_path / "report.html").read_text() == "of somebody"
+
+
+@light
+def test_two_audits_at_once_in_one_folder(iris, tmp_path):
+    with claimed(tmp_path, "an audit"), pytest.raises(OSError, match="another run is at work"):
+        audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    assert audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path).status == "REPORT"
+
+
+@light
+def test_a_folder_begun_by_an_earlier_version(iris, tmp_path, recwarn):
+    """Its cells are neither used nor touched, and that is said, once."""
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "ab12.json").write_text("{}")
+    with pytest.warns(UserWarning, match="kept in .*cells' is not used but computed anew"):
+        first = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    assert first.document["reproduction"]["cells"] == {"computed": 1, "reused": 0, "failed": 0}
+    assert (tmp_path / "cells" / "ab12.json").read_text() == "{}"
+    recwarn.clear()
+    again = audit(iris.X, iris.y, learners=["euclidean"], repeats=1, out=tmp_path)
+    assert again.document["reproduction"]["cells"]["reused"] == 1
+    assert not [warning for warning in recwarn if "earlier version" in str(warning.message)]
 
 
 @light

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from certimetric import LMNN, audit
-from certimetric.auditing.tables.cells import canonical, cell_key
-from certimetric.auditing.tables.evidence import evidence_key
+from certimetric.auditing.tables.cells import audit_cell
+from certimetric.auditing.tables.evidence import evidence_cell
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.run import audit_options
 from certimetric.geometry import resolve_norm
+from certimetric.runs.key import canonical
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 3)), np.arange(40) % 3
@@ -26,7 +27,7 @@ def request(X=X, y=Y, **options):
 
 
 def key(request, split=0):
-    return evidence_key(request, cell_key(request, request.data.sha256(), request.subjects[0], split))
+    return evidence_cell(request, audit_cell(request, request.data.sha256(), request.subjects[0], split)).key
 
 
 def changed(row, column):
@@ -182,7 +183,7 @@ def test_what_cannot_be_told_is_computed_again_but_makes_no_other_audit(tmp_path
 
 def test_equal_parameters_are_the_same_in_every_process():
     code = (
-        "import numpy as np; from certimetric.auditing.tables.cells import canonical; from certimetric import LMNN;"
+        "import numpy as np; from certimetric.runs.key import canonical; from certimetric import LMNN;"
         "from certimetric.geometry import resolve_norm;"
         "print(canonical([LMNN(init=np.eye(3)), {'b': 1, 'a': {2, 3}}, np.random.RandomState(3),"
         " resolve_norm('l2').restrict([True, False]), np.array(['x', None], dtype=object)]))"

@@ -10,9 +10,10 @@ import pytest
 
 from certimetric import audit
 from certimetric.auditing.checks import checks_of, run_checks
-from certimetric.auditing.runner import run_cells
 from certimetric.auditing.tables.checks import Observed
+from certimetric.auditing.tables.findings import find
 from certimetric.auditing.tables.request import Request
+from certimetric.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("light_attacks")
 
@@ -174,7 +175,7 @@ def test_an_identifier_among_the_features(column, severity):
 def evidence(iris):
     """What the checks look at, for a run on iris, to be spoiled."""
     request = Request(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
-    found = run_cells(request, None)
+    found = find(request, Store(None, "an audit"))
     result = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
     return request, result.document["learners"], found.evidence
 

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.auditing import audit_embeddings
+from certimetric.auditing.embeddings import run
 from certimetric.datasets.embedding_files import Embeddings, load_embeddings
 
 
@@ -299,6 +300,28 @@ def test_the_report_of_another_audit_is_not_written_over(tmp_path):
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     judged = audit_embeddings({"m": given}, out=tmp_path, fail_under="attacked@0.2=0")  # another size, the same audit
     assert len(judged.document["thresholds"]) == 1
+    assert judged.document["reproduction"]["cells"] == {"computed": 0, "reused": 1, "failed": 0}
+
+
+def test_a_stopped_audit_goes_on(tmp_path, monkeypatch):
+    points, labels = clouds()
+    models = {name: Embeddings.from_arrays(points * stretch, labels) for name, stretch in (("a", 1), ("b", [1, 3]))}
+    whole = audit_embeddings(models)
+    compute, calls = run._smallest, []
+
+    def stopping(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(run, "_smallest", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        audit_embeddings(models, out=tmp_path)
+    monkeypatch.undo()
+    again = audit_embeddings(models, out=tmp_path)
+    assert again.document["reproduction"]["cells"] == {"computed": 1, "reused": 1, "failed": 0}
+    assert again.document["learners"] == whole.document["learners"]
 
 
 WRONG = {

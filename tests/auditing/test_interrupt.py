@@ -15,10 +15,10 @@ class Interrupted(Euclidean):
         return super().fit(X, y)
 
 
-def test_interrupt_inside_a_kernel_ends_the_audit(iris, tmp_path):
+def test_interrupt_inside_a_kernel_ends_the_audit(iris, tmp_path, kept):
     with pytest.raises(KeyboardInterrupt):
         audit(iris.X, iris.y, learners={"euclidean": "euclidean", "late": Interrupted()}, repeats=1, out=tmp_path)
-    assert len(list((tmp_path / "cells").glob("*.json"))) == 1  # what was finished before is kept
+    assert len(kept(tmp_path)) == 1  # what was finished before is kept
 
 
 def test_an_error_is_still_the_failure_of_its_cell(iris):

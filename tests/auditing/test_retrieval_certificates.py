@@ -29,6 +29,7 @@ from certimetric.deep import (  # noqa: E402
 )
 from certimetric.report import render_audit, summary_table  # noqa: E402
 from certimetric.report.document import PIXELS  # noqa: E402
+from certimetric.runs.store import Store  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +236,12 @@ class Infinite(LipschitzCertifier):
 
 def test_infinite_radii_stay_infinite(data, tmp_path, monkeypatch):
     request = RetrievalRequest(models(), data, norm="l2", eps=[0.2], certify="lipschitz")
-    subject, folder = request.subjects[0], tmp_path / "of one"
-    first = Cells(request, folder).certificate(subject, Infinite())
-    cells = Cells(request, folder)
-    assert cells.certificate(subject, Infinite()) == first and cells.reused == 1
-    assert first["radii"] == ["inf"] * 58 + [0.1, 0.1]
+    with Store(tmp_path / "of one", "an audit") as store:
+        first = Cells(request, store).certificate(request.subjects[0], Infinite())
+        cells = Cells(request, store)
+        again = cells.certificate(request.subjects[0], Infinite())
+    assert cells.reused == 1 and {**again, "radii": None} == {**first, "radii": None}
+    assert again["radii"].tolist() == first["radii"].tolist() == [float("inf")] * 58 + [0.1, 0.1]
     monkeypatch.setattr("certimetric.deep.LipschitzCertifier", Infinite)
     audit = quick(data, ["linear"], certify="lipschitz", eps=[0.2, 0.3], report_eps=0.2, out=tmp_path)
     told = entry(audit, "linear")["certificate"]

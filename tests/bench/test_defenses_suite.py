@@ -16,9 +16,10 @@ from certimetric import deep
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
-from certimetric.bench.suites import defenses, find_suite, load_suite
+from certimetric.bench.suites import defenses, find_suite
 from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.report.document import PIXELS
+from certimetric.runs.containment import load_reference
 from certimetric.runs.key import Record
 from certimetric.training.defenses import DEFENSES as KINDS
 from certimetric.training.defenses import EnsembleSection
@@ -58,7 +59,7 @@ def test_every_defense_is_compared(cells):
 
 def test_suites_differ_in_the_norm_alone():
     """Whatever is perturbed, in training or of the queries, is perturbed in the norm of the suite."""
-    assert find_suite("defenses-l2") is load_suite(defenses.SUITE_L2.reference) is defenses.SUITE_L2
+    assert find_suite("defenses-l2") is load_reference(defenses.SUITE_L2.reference) is defenses.SUITE_L2
     found = [DIGITS.find(None, network=False)]
     for cell, other in zip(
         SUITE.cells(found, seed=0, splits=1), defenses.SUITE_L2.cells(found, seed=0, splits=1), strict=True

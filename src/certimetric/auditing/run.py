@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
 from certimetric.auditing.checks import run_checks
 from certimetric.auditing.result import AuditResult, refuse_other_report
-from certimetric.auditing.runner import prepare_folder
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import conclude, judge_thresholds
-from certimetric.base.version import __version__
+from certimetric.runs.environment import environment
+from certimetric.runs.store import Store, claimed
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +65,6 @@ class Evidence(ABC):
 
     scope: ClassVar[str]  # of its checks
     schema: ClassVar[str]  # of its document
-    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")  # whose versions are told
-    folders: ClassVar[tuple[str, ...]] = ()  # that it keeps below that of the audit
     with_titles: ClassVar[bool] = False  # whether the verdict names the checks that found an issue
 
     def __init__(self, request: Any) -> None:
@@ -88,8 +83,8 @@ class Evidence(ABC):
         return nullcontext(progress)
 
     @abstractmethod
-    def gather(self, folder: Path | None, counting: Any) -> Gathered:
-        """Do the work; what is finished is kept in the folder, if there is one."""
+    def gather(self, store: Store, counting: Any) -> Gathered:
+        """Do the work that is not in the store; what is finished is kept there."""
 
     @abstractmethod
     def recommend(self, found: Gathered) -> int | None:
@@ -139,58 +134,38 @@ def run(
     options = evidence.options()
     if folder is not None:
         refuse_other_report(folder, options)
-        prepare_folder(folder, *evidence.folders)
-    with evidence.working(progress) as counting:
-        found = evidence.gather(folder, counting)
-        checks = run_checks(evidence.scope, found.observed)
-    recommended = evidence.recommend(found)
-    specs = [learner["spec"] for learner in found.learners]
-    thresholds = judge_thresholds(
-        evidence.request.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
-    )
-    said, chosen = evidence.say(found, recommended), None if recommended is None else specs[recommended]
-    document = {
-        "schema": evidence.schema,
-        "data": found.data,
-        "protocol": found.protocol,
-        **found.also,
-        "learners": found.learners,
-        "checks": checks,
-        "thresholds": thresholds,
-        "verdict": conclude(said, checks, thresholds, chosen, with_titles=evidence.with_titles),
-        "reproduction": {
-            "command": command or evidence.command(),
-            "options": options,
-            "started": started.isoformat(timespec="seconds"),
-            "wall_seconds": time.perf_counter() - clock,
-            "versions": describe_versions(evidence.packages),
-            "machine": describe_machine() | found.machine,
-            "cells": found.cells,
-            **found.traces,
-        },
-    }
-    result = AuditResult(document)
-    if folder is not None:
-        result.save(folder, title=title)
+    with claimed(folder, "an audit") as store:
+        with evidence.working(progress) as counting:
+            found = evidence.gather(store, counting)
+            checks = run_checks(evidence.scope, found.observed)
+        recommended = evidence.recommend(found)
+        specs = [learner["spec"] for learner in found.learners]
+        thresholds = judge_thresholds(
+            evidence.request.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
+        )
+        said, chosen = evidence.say(found, recommended), None if recommended is None else specs[recommended]
+        around = environment()
+        document = {
+            "schema": evidence.schema,
+            "data": found.data,
+            "protocol": found.protocol,
+            **found.also,
+            "learners": found.learners,
+            "checks": checks,
+            "thresholds": thresholds,
+            "verdict": conclude(said, checks, thresholds, chosen, with_titles=evidence.with_titles),
+            "reproduction": {
+                "command": command or evidence.command(),
+                "options": options,
+                "started": started.isoformat(timespec="seconds"),
+                "wall_seconds": time.perf_counter() - clock,
+                **around,
+                "machine": around["machine"] | found.machine,
+                "cells": found.cells,
+                **found.traces,
+            },
+        }
+        result = AuditResult(document)
+        if folder is not None:
+            result.save(folder, title=title)
     return result
-
-
-def describe_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of this library and of the packages that are installed."""
-    told = {"certimetric": __version__}
-    for package in packages:
-        try:
-            told[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return told
-
-
-def describe_machine() -> dict[str, Any]:
-    """What an audit ran on."""
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cpu_count": os.cpu_count(),
-    }

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.tables.cells import told, warm_up
+from certimetric.auditing.tables.cells import warm_up
 from certimetric.base.arrays import Array, Indices
 from certimetric.bench.datasets import Found, NamedSet, load_checked
 from certimetric.bench.noise import KINDS, noise
-from certimetric.bench.preparation import Preparation, class_draw, honest_split
 from certimetric.bench.tuning import candidates_of, choose
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.specs import make_learner
-from certimetric.runs.key import Cell
+from certimetric.runs.key import Cell, told
+from certimetric.runs.splits import Preparation, class_draw, honest_split
 
 # What the figures of a tabular cell depend on, besides its data, learner, split and seed.
 SETTINGS: dict[str, Any] = {

@@ -78,6 +78,7 @@ class AuditCommand:
         from certimetric.auditing.run import run
         from certimetric.base.files import write_atomically
         from certimetric.report import junit_xml
+        from certimetric.runs.store import kept_by_an_earlier_version
 
         if junit is not None:
             writable("--junit", junit)
@@ -88,6 +89,8 @@ class AuditCommand:
             request = self.request(**fields, **values, **told)
             evidence = self.evidence(request)
             folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))
+            if remark := kept_by_an_earlier_version(folder):
+                typer.echo(f"certimetric: {remark}", err=True)
             result = run(evidence, **{**request.output, "out": folder})
         except KeyboardInterrupt:
             typer.echo("certimetric: interrupted; run the same command to go on from what is finished", err=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from certimetric.base.files import write_atomically
 from certimetric.base.threads import threads_for_pictures
-from certimetric.base.version import __version__
 from certimetric.datasets.images.sets import Images, load_images
+from certimetric.runs.environment import environment
 from certimetric.training.config import TrainingConfig
 from certimetric.training.parts import (
     CHECKPOINTS,
@@ -206,22 +206,15 @@ def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]
             raise ValueError(f"the run in {str(folder)!r} was begun with another configuration: {changed[0]}")
         return run | {"config": told, "finished": False}
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"certimetric": __version__, "torch": _torch_version()}
     return {
         "schema": SCHEMA,
         "config": told,
-        "versions": versions,
+        **environment(),
         "finished": False,
         "history": [],
         "evaluations": [],
         "seconds": 0.0,
     }
-
-
-def _torch_version() -> str:
-    import torch
-
-    return str(torch.__version__)
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

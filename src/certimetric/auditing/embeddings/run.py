@@ -6,8 +6,8 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,17 +25,21 @@ from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
+from certimetric.runs.key import Cell, canonical
 from certimetric.runs.progress import progress_bar
+from certimetric.runs.scheduling import InTurn
+from certimetric.runs.store import Store
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
+
+PROTOCOL = "embedding-cell/1"
 
 
 class EmbeddingEvidence(RankedEvidence):
     """The evidence of an audit of embeddings."""
 
     scope = "embeddings"
-    packages = ("numpy", "scipy", "torch")
 
     def options(self) -> dict[str, Any]:
         return embedding_options(self.request)
@@ -45,13 +49,13 @@ class EmbeddingEvidence(RankedEvidence):
         return f"certimetric.auditing.audit_embeddings({{…}}, eps={sizes}, seed={seed})"
 
     def working(self, progress: bool) -> AbstractContextManager[Callable[[bool], None]]:
-        return progress_bar(progress, 2 * len(self.request.models))
+        return progress_bar(progress, len(self.request.models))
 
     def _radii(self) -> tuple[tuple[float, ...], float]:
         also = [threshold.at for threshold in self.request.thresholds if threshold.at]
         return self.request.radii or checked_radii([*RADII, *also], QUOTED)
 
-    def gather(self, folder: Path | None, counting: Callable[[bool], None]) -> Gathered:
+    def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
         """Rank the queries, and compute the smallest change of each that puts another class first."""
         request, models = self.request, self.request.models
         first = next(iter(models.values()))
@@ -59,11 +63,11 @@ class EmbeddingEvidence(RankedEvidence):
         rows = _drawn(known, request.n_queries, request.seed)
         seen = {key: _Seen.of(given, known, rows) for key, given in models.items()}
         sizes, quoted = self._radii()
+        cells = InTurn(store)
         learners = []
         for key, given in models.items():
-            clean = _clean(seen[key])
-            counting(False)
-            radii = _smallest(seen[key], clean["recall_at_1"] > 0)
+            clean = cells.result(_cell(request, key, seen[key]), partial(_ranked, seen[key]))
+            radii = clean.pop("radii")
             counting(False)
             learners.append(_learner(key, given, seen[key], clean, radii, sizes, sizes.index(quoted)))
         return Gathered(
@@ -95,7 +99,7 @@ class EmbeddingEvidence(RankedEvidence):
                 len(rows),
                 known.n_guessed,
             ),
-            cells={"computed": len(models), "reused": 0, "failed": 0},
+            cells=cells.counts,
             traces={"model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()}},
         )
 
@@ -210,6 +214,19 @@ class _Seen:
         scale = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
         equal = int((distances <= NEAR * scale).sum())
         return cls(points, known.labels[rows], sides[1], given.gallery, given.labels, sides[3], scale, equal)
+
+
+def _cell(request: EmbeddingRequest, key: str, seen: _Seen) -> Cell:
+    """A model: all that its figures depend on is what it sees."""
+    sees = {field.name: canonical(getattr(seen, field.name)) for field in fields(seen)}
+    source = request.models[key].source
+    return Cell("embedding audit", request.name, "", source, key, 0, 0, PROTOCOL, sees)
+
+
+def _ranked(seen: _Seen) -> dict[str, NDArray[np.float64]]:
+    """Figures of each query, and the size of the smallest change that puts another class first."""
+    clean = _clean(seen)
+    return {**clean, "radii": _smallest(seen, clean["recall_at_1"] > 0)}
 
 
 def _clean(seen: _Seen) -> Scores:

@@ -11,9 +11,9 @@ from certimetric.auditing.checks import Outcome
 from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.summary import estimate
-from certimetric.auditing.tables.cells import told as as_json
 from certimetric.base.arrays import Array
 from certimetric.report.document import PIXELS
+from certimetric.runs.key import told as as_json
 
 if TYPE_CHECKING:
     from certimetric.deep import Certifier, Index, SmoothingCertifier

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from certimetric.auditing.request import RankingRequest, whole
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
 from certimetric.report.document import PIXELS, printable
+from certimetric.runs.key import digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -194,9 +195,15 @@ class RetrievalRequest(RankingRequest):
     @cached_property
     def data_sha256(self) -> str:
         """Digest of queries and gallery, for which every picture is read, once."""
-        from certimetric.auditing.retrieval.cells import data_hash
 
-        return data_hash(self)
+        def parts() -> Iterator[Tensor]:
+            for side in (self.queries, self.gallery):
+                yield from (batch.tensor() for batch in side.batches(256))
+                yield from (side.labels, side.ids)
+                if side.groups is not None:
+                    yield side.groups
+
+        return digest(parts())
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered, run
 from certimetric.base.threads import threads_for_pictures
 from certimetric.runs.progress import progress_bar
+from certimetric.runs.store import Store
 
 if TYPE_CHECKING:
     from certimetric.deep import Index
@@ -31,8 +31,6 @@ class RetrievalEvidence(RankedEvidence):
     """The evidence of an audit of embedding models."""
 
     scope = "retrieval"
-    packages = ("numpy", "scipy", "torch", "pytorch-metric-learning", "lightning", "safetensors")
-    folders = ("cells",)
 
     def options(self) -> dict[str, Any]:
         return retrieval_options(self.request)
@@ -60,7 +58,7 @@ class RetrievalEvidence(RankedEvidence):
         with threads, seeded(request.seed), progress_bar(progress, len(request.subjects) * each) as advance:
             yield advance
 
-    def gather(self, folder: Path | None, counting: Callable[[bool], None]) -> Gathered:
+    def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
         """Attack and certify every model, then draw examples and maps."""
         from certimetric.auditing.retrieval.evidence import embedding_map, examples
         from certimetric.auditing.retrieval.robustness_score import robustness_score, score_protocol
@@ -68,7 +66,7 @@ class RetrievalEvidence(RankedEvidence):
 
         request = self.request
         training = {subject.name: subject.model.training for subject in request.subjects}
-        cells = Cells(request, folder)
+        cells = Cells(request, store)
         quoted = request.eps.index(request.report_eps)
         learners: list[dict[str, Any]] = []
         worst, white, indices, certificates, found = {}, {}, {}, {}, {}
@@ -115,7 +113,7 @@ class RetrievalEvidence(RankedEvidence):
             },
             learners=learners,
             observed=Observed(request, learners, indices, worst, white, training, certificates, found),
-            cells={"computed": cells.computed, "reused": cells.reused, "failed": 0},
+            cells=cells.counts,
             traces={"model_sha256": cells.models},
             machine={"device": str(device_of(request.subjects[0].model))},
         )

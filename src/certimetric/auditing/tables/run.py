@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from certimetric.auditing.result import AuditResult
 from certimetric.auditing.run import Evidence, Gathered, run
-from certimetric.auditing.runner import Findings, run_cells
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.cells import canonical, told
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import describe_metric
 from certimetric.auditing.tables.feature_kinds import describe_features
+from certimetric.auditing.tables.findings import Findings, find
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import ATTACKS
 from certimetric.auditing.tables.summary import (
@@ -36,6 +34,8 @@ from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
+from certimetric.runs.key import canonical, told
+from certimetric.runs.store import Store
 
 
 class TableEvidence(Evidence):
@@ -43,8 +43,6 @@ class TableEvidence(Evidence):
 
     scope = "table"
     schema = AUDIT_SCHEMA
-    packages = ("numpy", "scipy", "scikit-learn", "numba", "joblib")
-    folders = ("cells", "metrics")
 
     def options(self) -> dict[str, Any]:
         return audit_options(self.request)
@@ -59,10 +57,10 @@ class TableEvidence(Evidence):
             f"test_size={request.test_size:g}, seed={request.seed})"
         )
 
-    def gather(self, folder: Path | None, counting: Any) -> Gathered:
+    def gather(self, store: Store, counting: Any) -> Gathered:
         """Fit and certify every learner on every split, and attack the certificates of one."""
         request, data = self.request, self.request.data
-        found = run_cells(request, folder, progress=counting)
+        found = find(request, store, progress=counting)
         radii = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
         eps, quoted = choose_eps(request, radii)
         learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]

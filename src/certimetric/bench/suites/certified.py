@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.attacks import BestOf, RegionAttack, SmoothedVoteAttack
-from certimetric.auditing.tables.cells import told
 from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid, failures_table, label
 from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, WINE, Found, NamedSet
-from certimetric.bench.preparation import class_draw
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
-from certimetric.runs.key import Cell, Record
+from certimetric.runs.key import Cell, Record, told
+from certimetric.runs.splits import class_draw
 
 PROTOCOL = "certified/2"
 NEIGHBORS = (1, 11)

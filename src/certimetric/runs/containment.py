@@ -15,11 +15,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import IO, Any
 
+from joblib import Parallel, delayed, effective_n_jobs
+
+from certimetric.base.wording import first_line
 from certimetric.runs.key import Cell, Record
+from certimetric.runs.scheduling import Execute, Keep, attempt, failure
 
 START_TIMEOUT = 300.0  # seconds for the imports of a child, on a machine that is busy
+CONNECT_TIMEOUT = 20.0
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _own = threading.local()
@@ -33,14 +40,14 @@ class Child:
     Parameters
     ----------
     reference : str
-        ``module:attribute`` of the suite that it will run: it is imported before the first cell.
+        ``module:attribute`` of what has a method ``run`` for cells: it is imported before the first cell.
     """
 
     def __init__(self, reference: str) -> None:
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "certimetric.bench.containment", str(os.getpid()), reference],
+            [sys.executable, "-m", "certimetric.runs.containment", str(os.getpid()), reference],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -108,7 +115,7 @@ def run_contained(reference: str, content: dict[str, Any], timeout: float | None
     Parameters
     ----------
     reference : str
-        ``module:attribute`` of the suite.
+        ``module:attribute`` of what runs cells.
     content : dict
         The cell as :meth:`Cell.to_mapping` gives it.
     timeout : float or None
@@ -134,11 +141,6 @@ def run_contained(reference: str, content: dict[str, Any], timeout: float | None
     return {**answer, "seconds": time.perf_counter() - start}
 
 
-def to_record(cell: Cell, answer: dict[str, Any]) -> Record:
-    """The record of a cell from the answer of its process."""
-    return Record(cell, answer["status"], answer["result"], answer["error"], answer["seconds"])
-
-
 def stop_all() -> None:
     """End the child processes of this process: after the last cell, and when a run is interrupted."""
     with _guard:
@@ -147,19 +149,101 @@ def stop_all() -> None:
         child.stop()
 
 
+def in_children(reference: str, n_jobs: int, timeout: float | None) -> Execute:
+    """Cells on this machine, ``n_jobs`` at a time, each in a process with one thread that can be stopped.
+
+    Threads each watch over a process, and keep its result before they hand it the next cell.
+    """
+
+    def execute(cells: Sequence[Cell], keep: Keep) -> Iterator[Record]:
+        over = threading.Event()
+
+        def work(cell: Cell) -> Record | None:
+            if over.is_set():
+                return None
+            answer = run_contained(reference, cell.to_mapping(), timeout)
+            # A process that was ended by an interrupt of the run says nothing about its cell.
+            return None if over.is_set() else keep(Record(cell, **answer))
+
+        threads = min(effective_n_jobs(n_jobs), len(cells))
+        try:
+            yield from Parallel(
+                n_jobs=threads, backend="threading", batch_size=1, pre_dispatch=threads, return_as="generator_unordered"
+            )(delayed(work)(cell) for cell in cells)
+        finally:
+            over.set()
+            stop_all()
+
+    return execute
+
+
+def on_dask(reference: str, address: str, timeout: float | None) -> Execute:
+    """The same on the workers of a Dask cluster; a cell whose worker dies is given to another."""
+
+    def execute(cells: Sequence[Cell], keep: Keep) -> Iterator[Record]:
+        with connect(address) as client:
+            from distributed import as_completed
+
+            futures = {
+                client.submit(
+                    run_contained, reference, cell.to_mapping(), timeout, key=f"certimetric-{cell.key}", pure=False
+                ): cell
+                for cell in cells
+            }
+            try:
+                for future in as_completed(futures, raise_errors=False, loop=client.loop):
+                    cell = futures[future]
+                    if future.status == "finished":
+                        yield keep(Record(cell, **future.result()))
+                    else:
+                        error = future.exception() if future.status == "error" else RuntimeError("it was cancelled")
+                        yield keep(failure(cell, error))
+                    future.release()
+            finally:
+                client.cancel([future for future in futures if not future.done()], force=True)
+
+    return execute
+
+
+def connect(address: str) -> Any:
+    """A client of the Dask scheduler at this address.
+
+    Raises
+    ------
+    ImportError
+        If Dask is not installed.
+    ConnectionError
+        If nothing answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ImportError('--dask needs Dask: pip install "certimetric[dask]"') from None
+    try:
+        return Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConnectionError(f"--dask: no scheduler answers at {address!r}: {first_line(error)}") from None
+
+
+def load_reference(reference: str) -> Any:
+    """What is at ``module:attribute``."""
+    module, _, attribute = reference.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def _compute(line: str) -> dict[str, Any]:
-    from certimetric.bench.suites import load_suite
     from certimetric.geometry.neighbors import single_threaded
 
     task = json.loads(line)
-    try:
+
+    def compute(cell: Cell) -> Mapping[str, Any]:
         with single_threaded():
-            result = dict(load_suite(task["suite"]).run(Cell(**task["cell"])))
-        json.dumps(result, allow_nan=False)
-    except Exception as error:
-        message = " ".join(str(error).split())
-        return {"status": "failed", "result": None, "error": f"{type(error).__name__}: {message}"[:500]}
-    return {"status": "done", "result": result, "error": ""}
+            result = dict(load_reference(task["suite"]).run(cell))
+        json.dumps(result, allow_nan=False)  # the answer is text
+        return result
+
+    record = attempt(compute, Cell(**task["cell"]))
+    return {"status": record.status, "result": record.result, "error": record.error}
 
 
 def _follow(parent: int) -> None:
@@ -180,11 +264,10 @@ def _serve(answers: IO[str]) -> None:
     # Imports count as starting, not as a cell. What goes wrong here is told by the first cell.
     with contextlib.suppress(Exception):
         from certimetric.base.allocation import keep_freed_memory
-        from certimetric.bench.suites import load_suite
         from certimetric.geometry.neighbors import single_threaded
 
         keep_freed_memory()
-        load_suite(sys.argv[2])
+        load_reference(sys.argv[2])
         with single_threaded():
             pass
     print(json.dumps({"status": "ready"}), file=answers, flush=True)
