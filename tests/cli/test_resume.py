@@ -68,3 +68,16 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, jobs, kept):
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     resumed(tmp_path, before, kept)
+
+
+def test_a_folder_begun_by_an_earlier_version_is_said_to_be_computed_anew(run, tmp_path):
+    kept = tmp_path / "out" / "cells" / "ab12.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    asked = ["audit", "iris", "--learner", "euclidean", "--repeats", "1", "--out", str(tmp_path / "out")]
+    first = run(*asked)
+    assert first.code == 0 and "1 cells computed, 0 reused" in first.out
+    assert "earlier version of certimetric kept" in first.err
+    assert first.err.count("\n") == 1 and kept.read_text() == "{}"
+    again = run(*asked)
+    assert again.err == "" and "0 cells computed, 1 reused" in again.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -36,7 +37,7 @@ class Scales(Evidence):
     def command(self):
         return f"weigh({self.request.errors})"
 
-    def gather(self, folder, counting):
+    def gather(self, store, counting):
         learners = [
             {"spec": name, "label": name.title(), "exact": 1 - error} for name, error in self.request.errors.items()
         ]
@@ -58,7 +59,8 @@ class ScalesView(View):
 
     schema, noun, corner = SCHEMA, "scale", "Scale"
 
-    def compare(self):
+    @cached_property
+    def columns(self):
         return [make_column([{"mean": each["exact"]} for each in self.learners], "exact", "Exact", "", "%", "higher")]
 
 

@@ -44,6 +44,11 @@ class NamedImages:
     size: int | None = None
     backbones: tuple[str, ...] = ()
 
+    @property
+    def numbers(self) -> int:
+        """Sets of pictures come in the order in which they are named."""
+        return 0
+
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, or in one of its folders; pictures are never downloaded."""
         source = "" if not self.folders else self._locate(root)

@@ -10,7 +10,7 @@ import numpy as np
 
 from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid
-from certimetric.bench.datasets import Found, NamedSet
+from certimetric.bench.datasets import NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.tuning import with_options
@@ -25,22 +25,12 @@ MEASURES = {"error": "error", "auc": "AUC"}
 _LEARNER = "aml"
 
 
-def sensitivity_cells(
-    suite: str, protocol: str, data: Sequence[Found], split: int, seed: int, **how: Any
-) -> list[Cell]:
-    """One cell for each of the sets: the whole grid, and α = 0, which is GMML."""
-    return [
-        found.cell(
-            suite,
-            _LEARNER,
-            split,
-            seed,
-            protocol,
-            settings(_LEARNER, found.named, part=PART, candidates=[""], alpha=list(ALPHAS), beta=list(BETAS), **how),
-        )
-        for found in data
-        if found.named.name in SETS
-    ]
+def sensitivity_plan(named: NamedSet, **how: Any) -> dict[str, dict[str, Any]]:
+    """Parameters of the cell on a data set, by learner: the whole grid, and α = 0, which is GMML."""
+    if named.name not in SETS:
+        return {}
+    grid = {"candidates": [""], "alpha": list(ALPHAS), "beta": list(BETAS)}
+    return {_LEARNER: settings(_LEARNER, named, part=PART, **grid, **how)}
 
 
 def run_sensitivity(cell: Cell, named: NamedSet) -> Mapping[str, Any]:

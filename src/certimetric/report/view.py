@@ -19,17 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # The order in which a page is read, whatever the kind of audit.
-PLACES = (
-    "verdict",
-    "threat",
-    "curves",
-    "checks",
-    "comparison",
-    "classes",
-    "instances",
-    "anatomy",
-    "reproduction",
-)
+PLACES = ("verdict", "threat", "curves", "checks", "comparison", "classes", "instances", "anatomy", "reproduction")
 
 
 @dataclass(frozen=True)
@@ -92,13 +82,9 @@ class View(ABC):
         self.looks = assign(self.learners)
 
     @cached_property
+    @abstractmethod
     def columns(self) -> list[Column]:
         """The comparison, the best of each column marked."""
-        return self.compare()
-
-    @abstractmethod
-    def compare(self) -> list[Column]:
-        """The columns of the comparison."""
 
     def trouble(self, learner: Mapping[str, Any]) -> str:
         """What keeps figures of a learner from being whole, beside its name."""
@@ -121,7 +107,7 @@ class View(ABC):
         specs = [learner["spec"] for learner in self.learners]
         labels = [learner["label"] for learner in self.learners]
         baseline = specs.index(self.baseline) if self.baseline in specs else None
-        told = [best_figure(labels, column, baseline) for column in self.columns if column.better]
+        headlines = [column for column in self.columns if column.better and column.key not in self.untold]
         return {
             "corner": self.corner,
             "data": self.document["data"],
@@ -130,11 +116,7 @@ class View(ABC):
             "baseline": self.last_row(),
             "names": [{"label": each["label"], "failed": self.trouble(each)} for each in self.learners],
             "looks": self.looks,
-            "tiles": [
-                tile
-                for column, tile in zip((c for c in self.columns if c.better), told)
-                if tile and column.key not in self.untold
-            ],
+            "tiles": [tile for column in headlines if (tile := best_figure(labels, column, baseline))],
         }
 
     # Figures as frames.
@@ -167,11 +149,16 @@ class View(ABC):
         raise ValueError("an audit of this kind does not tell which class is told as which")
 
 
+def of_document(make: Callable[[Mapping[str, Any]], Any]) -> Callable[[View], Any]:
+    """What a block shows, where that is a function of the document alone."""
+    return lambda view: make(view.document)
+
+
 def figures_block(
     place: str,
     name: str,
     title: str,
-    draw: Callable[[Any], Sequence[Figure | None]],
+    draw: Callable[[Mapping[str, Any]], Sequence[Figure]],
     intro: str | Callable[[Any], str] = "",
     empty: str = "",
 ) -> Block:
@@ -180,7 +167,7 @@ def figures_block(
     Parameters
     ----------
     draw : callable
-        Of the view: its figures, None where one has nothing to show.
+        Of the document: its figures.
     intro : str or callable
         Above the figures; a callable is asked with the view.
     empty : str
@@ -188,7 +175,7 @@ def figures_block(
     """
 
     def make(view: Any) -> dict[str, Any] | None:
-        figures = [figure_view(figure) for figure in draw(view) if figure is not None]
+        figures = [figure_view(figure) for figure in draw(view.document)]
         if not figures and not empty:
             return None
         above = intro(view) if callable(intro) else intro

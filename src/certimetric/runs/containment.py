@@ -109,24 +109,8 @@ class Child:
         self._process.wait()
 
 
-def run_contained(reference: str, content: dict[str, Any], timeout: float | None) -> dict[str, Any]:
-    """Run a cell in the child process of this worker.
-
-    Parameters
-    ----------
-    reference : str
-        ``module:attribute`` of what runs cells.
-    content : dict
-        The cell as :meth:`Cell.to_mapping` gives it.
-    timeout : float or None
-        Seconds after which the cell is stopped.
-
-    Returns
-    -------
-    answer : dict
-        ``status``, ``result``, ``error``, ``seconds``. Errors are answers too: this does not raise on them.
-    """
-    cell = Cell(**content)
+def run_contained(reference: str, cell: Cell, timeout: float | None) -> Record:
+    """Run a cell in the child process of this worker, for so many seconds at most; errors are told, not raised."""
     start = time.perf_counter()
     try:
         child: Child | None = getattr(_own, "child", None)
@@ -138,7 +122,7 @@ def run_contained(reference: str, content: dict[str, Any], timeout: float | None
         answer = {"status": "failed", "result": None, "error": str(error)}
     if answer is None:
         answer = {"status": "timeout", "result": None, "error": f"stopped after {timeout:g} s"}
-    return {**answer, "seconds": time.perf_counter() - start}
+    return Record(cell, **answer, seconds=time.perf_counter() - start)
 
 
 def stop_all() -> None:
@@ -161,9 +145,9 @@ def in_children(reference: str, n_jobs: int, timeout: float | None) -> Execute:
         def work(cell: Cell) -> Record | None:
             if over.is_set():
                 return None
-            answer = run_contained(reference, cell.to_mapping(), timeout)
+            record = run_contained(reference, cell, timeout)
             # A process that was ended by an interrupt of the run says nothing about its cell.
-            return None if over.is_set() else keep(Record(cell, **answer))
+            return None if over.is_set() else keep(record)
 
         threads = min(effective_n_jobs(n_jobs), len(cells))
         try:
@@ -185,16 +169,14 @@ def on_dask(reference: str, address: str, timeout: float | None) -> Execute:
             from distributed import as_completed
 
             futures = {
-                client.submit(
-                    run_contained, reference, cell.to_mapping(), timeout, key=f"certimetric-{cell.key}", pure=False
-                ): cell
+                client.submit(run_contained, reference, cell, timeout, key=f"certimetric-{cell.key}", pure=False): cell
                 for cell in cells
             }
             try:
                 for future in as_completed(futures, raise_errors=False, loop=client.loop):
                     cell = futures[future]
                     if future.status == "finished":
-                        yield keep(Record(cell, **future.result()))
+                        yield keep(future.result())
                     else:
                         error = future.exception() if future.status == "error" else RuntimeError("it was cancelled")
                         yield keep(failure(cell, error))

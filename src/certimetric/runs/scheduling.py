@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from joblib import Parallel, delayed, effective_n_jobs, parallel_config
@@ -22,21 +22,24 @@ Execute = Callable[[Sequence[Cell], Keep], Iterator[Record]]
 
 
 @dataclass
-class Outcome:
-    """How a run went.
+class Counts:
+    """How many cells were computed well now, taken from the store, and failed or stopped now."""
 
-    Parameters
-    ----------
-    records : list of Record
-        Of all cells of the plan, in its order, from this run and from earlier ones.
-    computed, reused, failed : int
-        Cells computed well now, taken from the store, and failed or stopped now.
-    """
-
-    records: list[Record]
     computed: int = 0
     reused: int = 0
     failed: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The three as audits tell them."""
+        return {"computed": self.computed, "reused": self.reused, "failed": self.failed}
+
+
+@dataclass
+class Outcome(Counts):
+    """How a run went: the records of all cells of the plan, in its order, from this run and from earlier ones."""
+
+    records: list[Record] = field(default_factory=list)
 
 
 def run_cells(
@@ -69,7 +72,7 @@ def run_cells(
     """
     kept = {key: record for key, record in store.records(cell.key for cell in cells).items() if usable(record)}
     waiting = [cell for cell in cells if cell.key not in kept]
-    outcome = Outcome([], reused=len(cells) - len(waiting))
+    outcome = Outcome(reused=len(cells) - len(waiting))
 
     def keep(record: Record) -> Record:
         store.add(record)
@@ -85,21 +88,12 @@ def run_cells(
     return outcome
 
 
-class InTurn:
-    """Cells of a run that computes one after the other in this process, where an error ends the run.
-
-    Parameters
-    ----------
-    store : Store
-
-    Attributes
-    ----------
-    computed, reused : int
-    """
+class InTurn(Counts):
+    """Cells of a run that computes one after the other in this process, where an error ends the run."""
 
     def __init__(self, store: Store) -> None:
+        super().__init__()
         self.store = store
-        self.computed = self.reused = 0
 
     def result(self, cell: Cell, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was computed before, or is computed now and kept."""
@@ -112,11 +106,6 @@ class InTurn:
         self.store.add(Record(cell, "done", found, "", time.perf_counter() - start))
         self.computed += 1
         return found
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many cells were computed, reused, and failed."""
-        return {"computed": self.computed, "reused": self.reused, "failed": 0}
 
 
 def attempt(compute: Compute, cell: Cell) -> Record:

@@ -67,8 +67,8 @@ class Store:
     Raises
     ------
     OSError
-        If the folder cannot be written, or the file in it is not a store of such results. Every method raises it where
-        the file turns out to be damaged, or the disk full.
+        If the folder cannot be written, or the file in it is no store of such results. Every method raises it where the
+        file is damaged, or the disk full.
     """
 
     def __init__(self, folder: Path | None, kind: str):

@@ -26,15 +26,13 @@ class Findings:
         For each learner, one cell for each split; a cell that failed is ``{"split": …, "failed": …}``.
     evidence : list of dict or None
         For each learner; ``{"failed": …}`` where it failed, None where there was no fitted metric.
-    computed, reused, failed : int
-        Numbers of cells.
+    counts : dict
+        How many cells were ``computed``, ``reused`` and ``failed``.
     """
 
     cells: list[list[Result]]
     evidence: list[Result | None]
-    computed: int = 0
-    reused: int = 0
-    failed: int = 0
+    counts: dict[str, int]
 
 
 def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
@@ -69,9 +67,7 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     return Findings(
         [[_told(record) for record in outcome.records[i::n]] for i in range(n)],
         [examined.get(subject.spec) for subject in request.subjects],
-        outcome.computed,
-        outcome.reused,
-        outcome.failed,
+        outcome.counts,
     )
 
 

@@ -93,7 +93,7 @@ class TableEvidence(Evidence):
             },
             learners=learners,
             observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
-            cells={"computed": found.computed, "reused": found.reused, "failed": found.failed},
+            cells=found.counts,
             also={"baseline": majority_baseline(request)},
             traces={
                 "metric_files": [

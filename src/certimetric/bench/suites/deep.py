@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.bench.comparison import Grid, failures_table, plus_minus
+from certimetric.bench.comparison import Grid, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, attack, measure, settings
 from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, NamedImages
@@ -18,7 +18,6 @@ from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell, Record
 from certimetric.training.config import LOSSES
 
-PROTOCOL = "deep/1"
 QUERIES = 500
 
 
@@ -173,29 +172,24 @@ class DeepSuite(Suite):
     )
     minutes = 50.0
     splits = 2
+    protocol = "deep/1"
     learners = (PIXELS, *RECIPES)
 
     def datasets(self) -> Sequence[NamedImages]:
         return (DIGITS, OMNIGLOT, CUB, CARS196, SOP)
 
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        return [
-            self._cell(found, learner, split, seed)
-            for split in range(splits)
-            for found in data
-            for learner in (self.learners if SETTINGS[found.named.name].studies else TRAINING)
-        ]
+    def learners_on(self, found: Found) -> Sequence[str]:
+        return self.learners if SETTINGS[found.named.name].studies else TRAINING
 
-    def _cell(self, found: Found, learner: str, split: int, seed: int) -> Cell:
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         named, setting = found.named, SETTINGS[found.named.name]
         config = None if learner == PIXELS else RECIPES[learner].config(named, setting)
-        parameters = settings(learner, config, attacks_on(setting), QUERIES)
-        return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
+        return settings(learner, config, attacks_on(setting), QUERIES)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         return measure(cell, self.named(cell))
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         tables: list[Table] = []
         for name, (title, learners, note) in STUDIES.items():
             grid = Grid(records, learners)
@@ -208,8 +202,6 @@ class DeepSuite(Suite):
             tables.append(_cost(records))
             figures = [_figure(grid, dataset) for dataset in grid.datasets]
             summary = [_sentence(grid, dataset, loss) for dataset in grid.datasets for loss in LOSSES]
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {"summary": summary, "tables": tables, "figures": figures, "learners": grid.told_learners()}
 
 

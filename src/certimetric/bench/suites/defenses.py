@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certimetric.bench.comparison import failures_table, plus_minus
+from certimetric.bench.comparison import plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, asked, attack, scores, settings, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT, NamedImages
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from certimetric.deep import ImageSet
 
-PROTOCOL = "defenses/1"
 QUERIES = 500
 ERS_QUERIES = 200
 NATURAL, REFERENCE = "natural", "tuple (positive)"
@@ -86,6 +85,7 @@ class DefensesSuite(Suite):
     needs = "the extra 'deep'; digits is bundled, mnist and omniglot come from --data-root; what is missing is told"
     minutes = 90.0
     splits = 2
+    protocol = "defenses/1"
     learners = (PIXELS, *DEFENSES)
 
     def __init__(self, norm: str):
@@ -101,23 +101,11 @@ class DefensesSuite(Suite):
     def datasets(self) -> Sequence[NamedImages]:
         return (DIGITS, MNIST, OMNIGLOT)
 
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        return [
-            self._cell(found, learner, split, seed)
-            for split in range(splits)
-            for found in data
-            for learner in self.learners
-        ]
-
-    def _cell(self, found: Found, learner: str, split: int, seed: int) -> Cell:
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         config = None if learner == PIXELS else configuration(found.named, DEFENSES[learner], self.norm)
         sources = [configuration(found.named, DEFENSES[NATURAL], self.norm)] if learner == "ensemble" else []
         attacks = attacks_on(self.norm, RADII[self.norm][found.named.name])
-        parameters = {
-            **settings(learner, config, attacks, QUERIES, sources),
-            "ers_queries": ERS_QUERIES,
-        }
-        return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
+        return {**settings(learner, config, attacks, QUERIES, sources), "ers_queries": ERS_QUERIES}
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         named = self.named(cell)
@@ -129,7 +117,7 @@ class DefensesSuite(Suite):
             **robustness_score(model, queries, gallery, cell),
         }
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         found = Results(records)
         learners = [{"spec": learner, "label": learner} for learner in self.learners]
         tables, figures, summary = [], [], []
@@ -137,8 +125,6 @@ class DefensesSuite(Suite):
             tables = [_table(found, self.norm)]
             figures = [_figure(found, name, self.norm) for name in found.datasets]
             summary = [_sentence(found, name) for name in found.datasets if found.has(name, REFERENCE)]
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {
             "summary": [text for text in summary if text],
             "tables": tables,

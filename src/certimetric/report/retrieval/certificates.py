@@ -10,6 +10,7 @@ import numpy as np
 
 from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, norm_name, percent, plain, size_name, unit_name
+from certimetric.report.page import figure_view
 from certimetric.report.plots import ATTACKED, CERTIFIED, CLEAN, Figure, bracket, with_interval
 from certimetric.report.series import Series, assign
 
@@ -35,8 +36,9 @@ def certificates_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
             continue
         rows.append({"look": look, **_row(told, index)})
         if told["method"] is not None:
-            figures.append(_figure(document, look, learner))
-    return {"rows": rows, "figures": figures, "smoothed": any(row["method"] == _METHODS["smoothing"] for row in rows)}
+            figures.append(figure_view(_figure(document, look, learner)))
+    smoothed = any(row["method"] == _METHODS["smoothing"] for row in rows)
+    return {"certificates": {"rows": rows, "figures": figures, "smoothed": smoothed}}
 
 
 def certified_estimates(learners: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]] | None:

@@ -40,7 +40,7 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
     if not shown:
         return None
     budget = document["protocol"]["robustness_score"]
-    return {
+    told = {
         "eps": size_name(float(budget["eps"])),
         "step_size": size_name(float(budget["step_size"])),
         "steps": budget["steps"],
@@ -49,6 +49,7 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
         "figure": figure_view(radar_figure(shown)),
         "rows": _rows(shown),
     }
+    return {"ers": told}
 
 
 def radar_figure(shown: Shown) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from certimetric.report.blocks import classes_view, threat_view
@@ -14,7 +15,7 @@ from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.robustness_score import score_column, score_view
-from certimetric.report.view import Block, View, figures_block
+from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,10 +58,6 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
     return told and told | {"certified": certificates_view(view.document) is not None}
 
 
-def _comparison(view: RetrievalView) -> dict[str, Any]:
-    return {"learners": [_learner(learner) for learner in view.learners]}
-
-
 def _curves(view: RetrievalView) -> dict[str, Any]:
     return {
         "figures": [figure_view(figure) for figure in attack_curves(view.document)],
@@ -84,19 +81,6 @@ def _attacks(view: RetrievalView) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def _certificates(view: RetrievalView) -> dict[str, Any] | None:
-    found = certificates_view(view.document)
-    if found is None:
-        return None
-    figures = [figure_view(figure) for figure in found["figures"]]
-    return {"certificates": found | {"figures": figures}, "eps": _quoted(view)}
-
-
-def _score(view: RetrievalView) -> dict[str, Any] | None:
-    found = score_view(view.document)
-    return found and {"ers": found}
 
 
 def _training(view: RetrievalView) -> dict[str, Any] | None:
@@ -126,11 +110,7 @@ def _galleries(view: RetrievalView) -> dict[str, Any] | None:
         for look, learner in zip(view.looks, view.learners)
         if learner.get("examples")
     ]
-    return {"groups": groups, "eps": _quoted(view)} if groups else None
-
-
-def _classes(view: RetrievalView) -> dict[str, Any]:
-    return classes_view(view.learners, _class_cell) | {"eps": _quoted(view)}
+    return {"groups": groups} if groups else None
 
 
 def _maps(view: RetrievalView) -> str:
@@ -139,10 +119,6 @@ def _maps(view: RetrievalView) -> str:
         "Two directions show a small part of the truth: near on the map need not be near in the embedding."
         f"{moved if view.of_pixels else ''}"
     )
-
-
-def _quoted(view: RetrievalView) -> str:
-    return view.size(float(view.document["protocol"]["report_eps"]))
 
 
 def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
@@ -176,6 +152,14 @@ def _words(section: Any) -> str:
     )
 
 
+def _comparison(view: RetrievalView) -> dict[str, Any]:
+    return {"learners": [*map(_learner, view.learners)]}
+
+
+def _classes(view: RetrievalView) -> dict[str, Any]:
+    return classes_view(view.learners, _class_cell)
+
+
 class RetrievalView(View):
     """Verdict, curves, certificates, galleries and maps of embedding models."""
 
@@ -187,13 +171,37 @@ class RetrievalView(View):
     blocks = (
         Block("threat", "threat", "Threat model", "retrieval/threat.html.j2", _threat),
         Block("curves", "robustness", "Retrieval under attack", "retrieval/robustness.html.j2", _curves),
-        Block("curves", "ers", "Empirical robustness score", "retrieval/robustness_score.html.j2", _score),
-        Block("curves", "certificates", "Certificates", "retrieval/certificates.html.j2", _certificates),
-        Block("comparison", "comparison", "Comparison", "retrieval/comparison.html.j2", _comparison),
+        Block(
+            "curves",
+            "ers",
+            "Empirical robustness score",
+            "retrieval/robustness_score.html.j2",
+            of_document(score_view),
+        ),
+        Block(
+            "curves",
+            "certificates",
+            "Certificates",
+            "retrieval/certificates.html.j2",
+            of_document(certificates_view),
+        ),
+        Block(
+            "comparison",
+            "comparison",
+            "Comparison",
+            "retrieval/comparison.html.j2",
+            lambda view: {"learners": [*map(_learner, view.learners)]},
+        ),
         Block("comparison", "training", "Cost of training", "retrieval/training.html.j2", _training),
-        Block("classes", "classes", "Classes", "retrieval/classes.html.j2", _classes),
+        Block(
+            "classes",
+            "classes",
+            "Classes",
+            "retrieval/classes.html.j2",
+            _classes,
+        ),
         Block("instances", "galleries", "What an attack does", "retrieval/galleries.html.j2", _galleries),
-        figures_block("anatomy", "maps", "Maps of embeddings", lambda view: map_figures(view.document), _maps),
+        figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
 
     @property
@@ -201,11 +209,13 @@ class RetrievalView(View):
         """Whether pictures were changed, and not embeddings."""
         return str(self.document["protocol"]["units"]) == "pixels"
 
-    def compare(self) -> list[Column]:
+    @cached_property
+    def columns(self) -> list[Column]:
         return comparison(self.document)
 
     def spread(self) -> dict[str, Any]:
-        return super().spread() | {"pixels": self.of_pixels}
+        quoted = self.size(float(self.document["protocol"]["report_eps"]))
+        return super().spread() | {"pixels": self.of_pixels, "eps": quoted}
 
     def lede(self) -> list[str]:
         """Sizes of queries and gallery, and number of models."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,10 +101,6 @@ def _gaps(imputed: Mapping[str, int] | None) -> str:
     return f"{told}{more}: each is the median of its feature in the training part of the split"
 
 
-def _comparison(view: TableView) -> dict[str, Any]:
-    return {"learners": [_learner(learner) for learner in view.learners]}
-
-
 def _classes(view: TableView) -> dict[str, Any]:
     told = classes_view(view.learners, _class_cell)
     return told | {"confusions": confusion_groups(view.document), "radius": unit_name(view.document)}
@@ -117,6 +114,10 @@ def _anatomy(view: TableView) -> dict[str, Any]:
     }
 
 
+def _comparison(view: TableView) -> dict[str, Any]:
+    return {"learners": [*map(_learner, view.learners)]}
+
+
 class TableView(View):
     """Verdict, curves, classes, fragile instances and anatomy of metrics on a table."""
 
@@ -125,21 +126,21 @@ class TableView(View):
     baseline = BASELINE
     blocks = (
         Block("threat", "threat", "Threat model", "tables/threat.html.j2", _threat),
-        figures_block(
-            "curves",
-            "robustness",
-            "Noise and certificate",
-            lambda view: curves(view.document),
-            empty="No metric has results to draw.",
-        ),
+        figures_block("curves", "robustness", "Noise and certificate", curves, empty="No metric has results to draw."),
         figures_block(
             "curves",
             "brackets",
             "Attacked, exact, certified",
-            lambda view: robustness_figures(view.document),
+            robustness_figures,
             _BRACKETS,
         ),
-        Block("comparison", "comparison", "Comparison", "tables/comparison.html.j2", _comparison),
+        Block(
+            "comparison",
+            "comparison",
+            "Comparison",
+            "tables/comparison.html.j2",
+            lambda view: {"learners": [*map(_learner, view.learners)]},
+        ),
         Block("classes", "classes", "Classes", "tables/classes.html.j2", _classes),
         Block(
             "instances",
@@ -151,7 +152,8 @@ class TableView(View):
         Block("anatomy", "anatomy", "Anatomy of the metrics", "tables/anatomy.html.j2", _anatomy),
     )
 
-    def compare(self) -> list[Column]:
+    @cached_property
+    def columns(self) -> list[Column]:
         return comparison(self.document)
 
     def last_row(self) -> dict[str, Any] | None:
