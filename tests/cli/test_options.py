@@ -36,6 +36,7 @@ def flat(text):
 
 def test_every_audit_in_python_has_a_command():
     assert FUNCTIONS.keys() == {audit.request for audit in AUDITS}
+    assert [kind.asked for kind in auditing.KINDS] == [audit.request for audit in AUDITS]
 
 
 @audits

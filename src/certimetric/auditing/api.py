@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from certimetric.auditing.embeddings.request import EmbeddingRequest
-from certimetric.auditing.request import parameters_of
+from certimetric.auditing.request import AuditRequest, parameters_of
 from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.auditing.tables.request import Request
 
@@ -57,9 +57,7 @@ def audit(request: Request) -> AuditResult:
     >>> result.to_frame().shape[0]
     4
     """
-    from certimetric.auditing.tables.run import run_audit
-
-    return run_audit(request, **request.output)
+    return _carried_out(request)
 
 
 @parameters_of(RetrievalRequest)
@@ -92,9 +90,7 @@ def audit_retrieval(request: RetrievalRequest) -> AuditResult:
     >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).passed
     True
     """
-    from certimetric.auditing.retrieval.run import run_retrieval_audit
-
-    return run_retrieval_audit(request, **request.output)
+    return _carried_out(request)
 
 
 @parameters_of(EmbeddingRequest)
@@ -124,6 +120,11 @@ def audit_embeddings(request: EmbeddingRequest) -> AuditResult:
     >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()  # each is 1 apart
     [1.0, 1.0, 1.0, 0.5, 0.5]
     """
-    from certimetric.auditing.embeddings.run import run_embedding_audit
+    return _carried_out(request)
 
-    return run_embedding_audit(request, **request.output)
+
+def _carried_out(request: AuditRequest) -> AuditResult:
+    from certimetric.auditing.kinds import evidence_of
+    from certimetric.auditing.run import run
+
+    return run(evidence_of(request), **request.output)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from certimetric.auditing.tables.request import Request
 from certimetric.cli.audits import AuditCommand
 from certimetric.cli.options import Data, Encode, Target
-
-if TYPE_CHECKING:
-    from certimetric.auditing.tables.run import TableEvidence
 
 
 def read(data: Data, target: Target = None, encode: Encode = False) -> tuple[Mapping[str, Any], str]:
@@ -31,18 +28,10 @@ def read(data: Data, target: Target = None, encode: Encode = False) -> tuple[Map
     return {name: getattr(loaded, name) for name in told}, loaded.name
 
 
-def evidence(request: Request) -> TableEvidence:
-    """What carries out the audit."""
-    from certimetric.auditing.tables.run import TableEvidence
-
-    return TableEvidence(request)
-
-
 COMMAND = AuditCommand(
     "audit",
     Request,
     read,
-    evidence,
     """Examples:
 
 `certimetric audit iris`

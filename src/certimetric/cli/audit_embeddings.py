@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from certimetric.auditing.embeddings.request import EmbeddingRequest
 from certimetric.cli.audits import AuditCommand
 from certimetric.cli.inputs import named, needs_deep
-
-if TYPE_CHECKING:
-    from certimetric.auditing.embeddings.run import EmbeddingEvidence
 
 Files = Annotated[
     list[str],
@@ -31,18 +28,10 @@ def read(files: Files) -> tuple[Mapping[str, Any], str]:
     return {"models": models, "name": " and ".join(paths)}, Path(next(iter(paths.values()))).stem
 
 
-def evidence(request: EmbeddingRequest) -> EmbeddingEvidence:
-    """What carries out the audit."""
-    from certimetric.auditing.embeddings.run import EmbeddingEvidence
-
-    return EmbeddingEvidence(request)
-
-
 COMMAND = AuditCommand(
     "audit-embeddings",
     EmbeddingRequest,
     read,
-    evidence,
     """Examples:
 
 `certimetric audit-embeddings embeddings.npz`

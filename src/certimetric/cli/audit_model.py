@@ -19,7 +19,6 @@ from certimetric.cli.options import DataRoot
 
 if TYPE_CHECKING:
     from certimetric.auditing.retrieval.request import Subject
-    from certimetric.auditing.retrieval.run import RetrievalEvidence
 
 _LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
 
@@ -100,16 +99,6 @@ def read(
     return fields, name
 
 
-def evidence(request: RetrievalRequest) -> RetrievalEvidence:
-    """What carries out the audit; says before the work what certificates cannot do."""
-    from certimetric.auditing.retrieval.certificates import futile_certificates
-    from certimetric.auditing.retrieval.run import RetrievalEvidence
-
-    for remark in futile_certificates(request):
-        typer.echo(f"certimetric: {remark}", err=True)
-    return RetrievalEvidence(request)
-
-
 def _groups(images: Any, pattern: str) -> list[str]:
     """What a regular expression finds in the path of each picture: its groups, or else all of the match."""
     try:
@@ -187,7 +176,6 @@ COMMAND = AuditCommand(
     "audit-model",
     RetrievalRequest,
     read,
-    evidence,
     """Examples:
 
 `certimetric audit-model --model runs/natural --model runs/robust --images digits`

@@ -18,7 +18,6 @@ from certimetric.cli.options import REPORT, parameters_of_command, values_of
 
 if TYPE_CHECKING:
     from certimetric.auditing import AuditResult
-    from certimetric.auditing.run import Evidence
 
 _JUNIT = inspect.Parameter(
     "junit",
@@ -44,8 +43,6 @@ class AuditCommand:
     read : callable
         Reads what is audited: gives the fields that are no options, and how the folder is called by default. Its
         parameters are arguments and options too, its docstring is the help of the command.
-    evidence : callable
-        From a request to what carries it out.
     epilog : str
         Examples.
     formerly : tuple of str
@@ -55,7 +52,6 @@ class AuditCommand:
     name: str
     request: type[AuditRequest]
     read: Callable[..., tuple[Mapping[str, Any], str]]
-    evidence: Callable[[Any], Evidence]
     epilog: str
     formerly: tuple[str, ...] = ()
 
@@ -74,6 +70,7 @@ class AuditCommand:
         app.command(self.name, epilog=self.epilog)(made)
 
     def _carry_out(self, words: list[str], asked: dict[str, Any], junit: Path | None, **given: Any) -> None:
+        from certimetric.auditing.kinds import evidence_of
         from certimetric.auditing.result import REPORT_FILE, RESULTS_FILE, own_folder
         from certimetric.auditing.run import run
         from certimetric.base.files import write_atomically
@@ -87,8 +84,10 @@ class AuditCommand:
             fields, name = self.read(**asked)
             told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": sys.stderr.isatty()}
             request = self.request(**fields, **values, **told)
-            evidence = self.evidence(request)
+            evidence = evidence_of(request)
             folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))
+            for remark in evidence.remarks():
+                typer.echo(f"certimetric: {remark}", err=True)
             if remark := kept_by_an_earlier_version(folder):
                 typer.echo(f"certimetric: {remark}", err=True)
             result = run(evidence, **{**request.output, "out": folder})

@@ -17,7 +17,6 @@ from certimetric.auditing import AuditResult, audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.cells import Cells  # noqa: E402
 from certimetric.auditing.retrieval.certificates import futile_certificates, held_against, smoothed_against  # noqa: E402
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
-from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     Certified,
     ImageSet,
@@ -160,8 +159,9 @@ def test_smoothing_that_can_certify_nothing_is_told_before_the_work(data):
     assert told.startswith("smoothing of 'noisy' with sigma = 0.01 certifies no radius beyond 0.0246, and so nothing")
     assert not futile_certificates(RetrievalRequest(certify="lipschitz", **asked))
     with pytest.warns(UserWarning, match="smoothing of 'noisy'") as caught:
-        audit = run_retrieval_audit(RetrievalRequest(certify="smoothing", **asked))
-    assert len([each for each in caught if "certifies no radius" in str(each.message)]) == 1
+        audit = audit_retrieval(certify="smoothing", **asked)
+    (warning,) = (each for each in caught if "certifies no radius" in str(each.message))
+    assert warning.filename == __file__  # it is told of the call
     assert entry(audit, "noisy")["certificate"]["at"][0]["mean"] == 0.0
 
 

@@ -15,7 +15,8 @@ from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.auditing.checks import checks_of  # noqa: E402
 from certimetric.auditing.retrieval.checks import few_queries, find_equal  # noqa: E402
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
-from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
+from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: E402
+from certimetric.auditing.run import run  # noqa: E402
 from certimetric.deep import ImageSet, Index  # noqa: E402
 from certimetric.deep.retrieval.same_pictures import digests  # noqa: E402
 
@@ -160,7 +161,7 @@ def test_training_pictures_among_the_queries(n_known, severity):
         attacks=["fgsm"],
         n_checked=0,
     )
-    found, message = told(run_retrieval_audit(request).document["checks"], "CR107")
+    found, message = told(run(RetrievalEvidence(request)).document["checks"], "CR107")
     assert found == severity
     assert not n_known or message.startswith(f"{n_known} of 120 queries")
 

@@ -14,7 +14,7 @@ from certimetric import LMNN, audit
 from certimetric.auditing.tables.cells import audit_cell
 from certimetric.auditing.tables.evidence import evidence_cell
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.run import audit_options
+from certimetric.auditing.tables.run import TableEvidence
 from certimetric.geometry import resolve_norm
 from certimetric.runs.key import canonical
 
@@ -117,10 +117,10 @@ def test_what_tells_a_report_from_another():
     """All that changes figures, and how many of them there are."""
     others = [other for others in CHANGES.values() for other in others]
     others += [request(eps=[0.1]), request(eps=[0.2]), request(repeats=5), request(learners=["lmnn", "gmml"])]
-    told = [json.dumps(audit_options(each)) for each in (request(), *others)]
+    told = [json.dumps(TableEvidence(each).options()) for each in (request(), *others)]
     assert len(set(told)) == len(told)
     same = [request(n_jobs=2), request(fail_under="accuracy=0.5")]
-    assert {json.dumps(audit_options(each)) for each in same} == {told[0]}
+    assert {json.dumps(TableEvidence(each).options()) for each in same} == {told[0]}
 
 
 def test_what_does_not_change_figures_keeps_the_key():
@@ -178,7 +178,8 @@ def test_what_cannot_be_told_is_computed_again_but_makes_no_other_audit(tmp_path
     learner = LMNN(init=lambda: None)
     one = request(learners={"mine": learner})
     assert key(one) != key(one)
-    assert audit_options(one) == audit_options(request(learners={"mine": LMNN(init=lambda: None)}))
+    other = request(learners={"mine": LMNN(init=lambda: None)})
+    assert TableEvidence(one).options() == TableEvidence(other).options()
 
 
 def test_equal_parameters_are_the_same_in_every_process():

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.checks import NEAR, Observed
 from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
-from certimetric.auditing.result import AuditResult
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.retrieval.summary import Scores, describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
-from certimetric.auditing.run import Gathered, run
+from certimetric.auditing.run import Gathered
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.reference import ReferenceSet
@@ -39,10 +38,22 @@ PROTOCOL = "embedding-cell/1"
 class EmbeddingEvidence(RankedEvidence):
     """The evidence of an audit of embeddings."""
 
+    asked = EmbeddingRequest
     scope = "embeddings"
 
     def options(self) -> dict[str, Any]:
-        return embedding_options(self.request)
+        request = self.request
+        first = next(iter(request.models.values()))
+        known = (first.labels, first.query_labels, first.ids, first.query_ids, first.groups, first.query_groups)
+        return {
+            "data": [None if part is None else _digest(part) for part in known],
+            "class_names": list(first.class_names),
+            "models": [[key, _digest(*_arrays(given))] for key, given in request.models.items()],
+            "eps": None if request.radii is None else list(request.radii[0]),
+            "report_eps": None if request.radii is None else request.radii[1],
+            "n_queries": min(request.n_queries, len(first.gallery if first.queries is None else first.queries)),
+            "seed": request.seed,
+        }
 
     def command(self) -> str:
         sizes, seed = list(self._radii()[0]), self.request.seed
@@ -102,26 +113,6 @@ class EmbeddingEvidence(RankedEvidence):
             cells=cells.counts,
             traces={"model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()}},
         )
-
-
-def run_embedding_audit(request: EmbeddingRequest, **how: Any) -> AuditResult:
-    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
-    return run(EmbeddingEvidence(request), **how)
-
-
-def embedding_options(request: EmbeddingRequest) -> dict[str, Any]:
-    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    first = next(iter(request.models.values()))
-    known = (first.labels, first.query_labels, first.ids, first.query_ids, first.groups, first.query_groups)
-    return {
-        "data": [None if part is None else _digest(part) for part in known],
-        "class_names": list(first.class_names),
-        "models": [[key, _digest(*_arrays(given))] for key, given in request.models.items()],
-        "eps": None if request.radii is None else list(request.radii[0]),
-        "report_eps": None if request.radii is None else request.radii[1],
-        "n_queries": min(request.n_queries, len(first.gallery if first.queries is None else first.queries)),
-        "seed": request.seed,
-    }
 
 
 @dataclass(frozen=True, eq=False)

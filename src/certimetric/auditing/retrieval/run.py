@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.result import AuditResult
 from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
 from certimetric.auditing.retrieval.request import BLACK_BOX, RetrievalRequest, Subject
 from certimetric.auditing.retrieval.summary import describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
-from certimetric.auditing.run import Gathered, run
+from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
@@ -30,10 +28,31 @@ if TYPE_CHECKING:
 class RetrievalEvidence(RankedEvidence):
     """The evidence of an audit of embedding models."""
 
+    asked = RetrievalRequest
     scope = "retrieval"
 
     def options(self) -> dict[str, Any]:
-        return retrieval_options(self.request)
+        request = self.request
+        return {
+            "data": request.data_sha256,
+            "class_names": list(request.class_names),
+            "models": [
+                [subject.name, model_hash(subject), probe_distances(subject, request)] for subject in request.with_model
+            ],
+            "norm": request.norm,
+            "eps": list(request.eps),
+            "report_eps": request.report_eps,
+            "attacks": list(request.attacks),
+            "n_queries": len(request.queries),
+            "n_checked": request.n_checked,
+            "seed": request.seed,
+            "ers": request.ers,
+            "certify": str(request.certify).lower(),
+            "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
+        }
+
+    def remarks(self) -> list[str]:
+        return futile_certificates(self.request)
 
     def command(self) -> str:
         request = self.request
@@ -117,34 +136,6 @@ class RetrievalEvidence(RankedEvidence):
             traces={"model_sha256": cells.models},
             machine={"device": str(device_of(request.subjects[0].model))},
         )
-
-
-def run_retrieval_audit(request: RetrievalRequest, **how: Any) -> AuditResult:
-    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
-    for remark in futile_certificates(request):
-        warnings.warn(remark, UserWarning, stacklevel=4)  # of the call of audit_retrieval
-    return run(RetrievalEvidence(request), **how)
-
-
-def retrieval_options(request: RetrievalRequest) -> dict[str, Any]:
-    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    return {
-        "data": request.data_sha256,
-        "class_names": list(request.class_names),
-        "models": [
-            [subject.name, model_hash(subject), probe_distances(subject, request)] for subject in request.with_model
-        ],
-        "norm": request.norm,
-        "eps": list(request.eps),
-        "report_eps": request.report_eps,
-        "attacks": list(request.attacks),
-        "n_queries": len(request.queries),
-        "n_checked": request.n_checked,
-        "seed": request.seed,
-        "ers": request.ers,
-        "certify": str(request.certify).lower(),
-        "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
-    }
 
 
 def _scores(
