@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from certimetric.base.wording import did_you_mean
 
 _NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?"
 _SIZES = {"noise": "SIGMA"}
@@ -93,8 +94,7 @@ def parse_threshold(
         )
     learner, figure = match["learner"], match["figure"].partition("@")[0]
     if learner is not None and learner not in specs:
-        close = difflib.get_close_matches(learner, list(specs), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(learner, specs)
         raise ValueError(
             f"fail_under {text!r} names the learner {learner!r}{hint}, which is not among {', '.join(specs)}"
         )
@@ -103,9 +103,7 @@ def parse_threshold(
         raise ValueError(f"fail_under {text!r} must ask for a share between 0 and 1, got {value:g}")
     if classes is not None and (label := match["label"]) is not None:
         if label not in classes:
-            close = difflib.get_close_matches(label, list(classes), n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            told = ", ".join([*classes[:8], *(["…"] if len(classes) > 8 else [])])
+            hint, told = did_you_mean(label, classes), ", ".join([*classes[:8], *(["…"] if len(classes) > 8 else [])])
             raise ValueError(
                 f"fail_under {text!r} names the class {label!r}{hint}, which is not among those tested: {told}"
             )

@@ -132,9 +132,9 @@ def reproduction_view(view: View) -> dict[str, Any]:
 
 
 SHARED = (
-    Block("verdict", "verdict", "Verdict", "templates/verdict.html.j2", verdict_view),
-    Block("threat", "threat", "Threat model", "templates/threat.html.j2", threat_view),
-    Block("checks", "checks", "Reliability checks", "templates/checks.html.j2", checks_view),
-    Block("comparison", "comparison", "Comparison", "templates/comparison.html.j2", lambda view: {}),
-    Block("reproduction", "reproduction", "Reproduction", "templates/reproduction.html.j2", reproduction_view),
+    Block("verdict", "verdict", "Verdict", verdict_view),
+    Block("threat", "threat", "Threat model", threat_view),
+    Block("checks", "checks", "Reliability checks", checks_view),
+    Block("comparison", "comparison", "Comparison", lambda view: {}),
+    Block("reproduction", "reproduction", "Reproduction", reproduction_view),
 )

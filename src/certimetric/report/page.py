@@ -39,7 +39,7 @@ def environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("certimetric.report", ""),
+        loader=PackageLoader(__name__.rpartition(".")[0], ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

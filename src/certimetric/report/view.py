@@ -34,17 +34,21 @@ class Block:
         Its identifier on the page. A kind's block replaces the shared one of its name.
     title : str
         Its line in the contents.
-    template : str
-        File below the package ``certimetric.report``; it gets what all blocks share and what ``make`` gives.
     make : callable
-        Of the view: what the template shows, None where the block is left out.
+        Of the view: what the template shows beside what all blocks share; None where the block is left out.
+    template : str, optional
+        Name of its template, by default its own: in the folder of the view, or else among those that all share.
     """
 
     place: str
     name: str
     title: str
-    template: str
     make: Callable[[Any], Mapping[str, Any] | None]
+    template: str = ""
+
+    def templates(self, folder: str) -> list[str]:
+        """Where the template may be, below the package ``certimetric.report``."""
+        return [f"{place}/{self.template or self.name}.html.j2" for place in (folder, "templates") if place]
 
 
 class View(ABC):
@@ -68,6 +72,7 @@ class View(ABC):
     """
 
     schema: ClassVar[str]
+    folder: ClassVar[str] = ""  # of its templates
     noun: ClassVar[str] = "learner"  # what is compared, in frames and text
     corner: ClassVar[str] = "Learner"  # and at the head of the comparison on the page
     baseline: ClassVar[str | None] = None  # beside which the best figures are told
@@ -181,4 +186,4 @@ def figures_block(
         above = intro(view) if callable(intro) else intro
         return {"name": name, "title": title, "intro": above, "figures": figures, "empty": empty}
 
-    return Block(place, name, title, "templates/figures.html.j2", make)
+    return Block(place, name, title, make, "figures")

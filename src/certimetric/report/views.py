@@ -69,7 +69,10 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
         "looks": view.looks,
         "lede": [*view.lede(), moment(view.document["reproduction"].get("started"))],
         "contents": [(block.name, block.title) for block in shown],
-        "sections": [trusted(env.get_template(b.template).render({**common, **told[b.name]})) for b in shown],
+        "sections": [
+            trusted(env.select_template(block.templates(view.folder)).render({**common, **told[block.name]}))
+            for block in shown
+        ],
     }
     heading = printable(title) or f"Audit of {view.document['data']['name']}"
     return render_page("templates/audit.html.j2", document, page, heading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,18 +126,10 @@ def on_models(
             except NoGradients:
                 return Outcome("not applicable", "The model is a function without gradients.")
 
-        each = _attackable if attacks else _models
+        each = attrgetter("attackable" if attacks else "models")
         return check(code, title, "retrieval", "embeddings", severity=severity, each=each)(run)
 
     return decorate
-
-
-def _models(observed: Any) -> Sequence[tuple[str, Any]]:
-    return observed.models
-
-
-def _attackable(observed: Any) -> Sequence[tuple[str, Any]]:
-    return observed.attackable
 
 
 def _hits(probed: Probed, attack: Any) -> Tensor:
@@ -241,7 +234,7 @@ def leakage(probed: Probed) -> Outcome:
     return Outcome("passed", "No query is a picture that the model was trained on.")
 
 
-@check("CR108", "Collapsed embeddings", "retrieval", each=_models)
+@check("CR108", "Collapsed embeddings", "retrieval", each=attrgetter("models"))
 def collapse(observed: Observed, probed: Probed) -> Outcome:
     """A model that maps everything to nearly one point withstands every attack and tells nothing apart."""
     return spread(np.asarray(probed.index.embeddings.double().cpu()))

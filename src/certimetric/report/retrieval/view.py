@@ -55,7 +55,7 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
     if told is not None and view.of_pixels:
         told["norm_meaning"] = _MEANING.get(norm, norm)
-    return told and told | {"certified": certificates_view(view.document) is not None}
+    return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
 
 
 def _curves(view: RetrievalView) -> dict[str, Any]:
@@ -163,44 +163,20 @@ def _classes(view: RetrievalView) -> dict[str, Any]:
 class RetrievalView(View):
     """Verdict, curves, certificates, galleries and maps of embedding models."""
 
-    schema = RETRIEVAL_SCHEMA
+    schema, folder = RETRIEVAL_SCHEMA, "retrieval"
     noun, corner = "model", "Model"
     baseline = PIXELS
     untold = ("nmi", "ers")
     size = staticmethod(size_name)
     blocks = (
-        Block("threat", "threat", "Threat model", "retrieval/threat.html.j2", _threat),
-        Block("curves", "robustness", "Retrieval under attack", "retrieval/robustness.html.j2", _curves),
-        Block(
-            "curves",
-            "ers",
-            "Empirical robustness score",
-            "retrieval/robustness_score.html.j2",
-            of_document(score_view),
-        ),
-        Block(
-            "curves",
-            "certificates",
-            "Certificates",
-            "retrieval/certificates.html.j2",
-            of_document(certificates_view),
-        ),
-        Block(
-            "comparison",
-            "comparison",
-            "Comparison",
-            "retrieval/comparison.html.j2",
-            lambda view: {"learners": [*map(_learner, view.learners)]},
-        ),
-        Block("comparison", "training", "Cost of training", "retrieval/training.html.j2", _training),
-        Block(
-            "classes",
-            "classes",
-            "Classes",
-            "retrieval/classes.html.j2",
-            _classes,
-        ),
-        Block("instances", "galleries", "What an attack does", "retrieval/galleries.html.j2", _galleries),
+        Block("threat", "threat", "Threat model", _threat),
+        Block("curves", "robustness", "Retrieval under attack", _curves),
+        Block("curves", "ers", "Empirical robustness score", of_document(score_view)),
+        Block("curves", "certificates", "Certificates", of_document(certificates_view)),
+        Block("comparison", "comparison", "Comparison", _comparison),
+        Block("comparison", "training", "Cost of training", _training),
+        Block("classes", "classes", "Classes", _classes),
+        Block("instances", "galleries", "What an attack does", _galleries),
         figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
 

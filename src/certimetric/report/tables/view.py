@@ -121,35 +121,17 @@ def _comparison(view: TableView) -> dict[str, Any]:
 class TableView(View):
     """Verdict, curves, classes, fragile instances and anatomy of metrics on a table."""
 
-    schema = AUDIT_SCHEMA
+    schema, folder = AUDIT_SCHEMA, "tables"
     corner = "Metric"
     baseline = BASELINE
     blocks = (
-        Block("threat", "threat", "Threat model", "tables/threat.html.j2", _threat),
+        Block("threat", "threat", "Threat model", _threat),
         figures_block("curves", "robustness", "Noise and certificate", curves, empty="No metric has results to draw."),
-        figures_block(
-            "curves",
-            "brackets",
-            "Attacked, exact, certified",
-            robustness_figures,
-            _BRACKETS,
-        ),
-        Block(
-            "comparison",
-            "comparison",
-            "Comparison",
-            "tables/comparison.html.j2",
-            lambda view: {"learners": [*map(_learner, view.learners)]},
-        ),
-        Block("classes", "classes", "Classes", "tables/classes.html.j2", _classes),
-        Block(
-            "instances",
-            "fragile",
-            "Fragile instances",
-            "tables/fragile.html.j2",
-            lambda view: {"groups": fragile_groups(view.document)},
-        ),
-        Block("anatomy", "anatomy", "Anatomy of the metrics", "tables/anatomy.html.j2", _anatomy),
+        figures_block("curves", "brackets", "Attacked, exact, certified", robustness_figures, _BRACKETS),
+        Block("comparison", "comparison", "Comparison", _comparison),
+        Block("classes", "classes", "Classes", _classes),
+        Block("instances", "fragile", "Fragile instances", lambda view: {"groups": fragile_groups(view.document)}),
+        Block("anatomy", "anatomy", "Anatomy of the metrics", _anatomy),
     )
 
     @cached_property
