@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from certimetric.base.arrays import Array
-from certimetric.bench.comparison import Grid
+from certimetric.bench.comparison import Grid, line
 from certimetric.bench.datasets import NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
@@ -111,14 +111,7 @@ def _sets_table(datasets: Sequence[str], values: Mapping[str, tuple[Array, Array
 
 def _figure(values: Mapping[str, tuple[Array, Array]], name: str, n: int) -> dict[str, Any]:
     grid, none = values[name][0].mean(axis=0), float(values[name][1].mean())
-    learners = [
-        {
-            "spec": f"beta={beta:g}",
-            "label": f"β = {beta:g}",
-            "points": [[float(value), None, None] for value in grid[:, j]],
-        }
-        for j, beta in enumerate(BETAS)
-    ]
+    learners = [line(f"beta={beta:g}", f"β = {beta:g}", grid[:, j]) for j, beta in enumerate(BETAS)]
     shown = f"{100 * none:.1f} %"
     return {
         "kind": "curves",

@@ -124,12 +124,6 @@ def run_tabular(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
 
 def roc_figure(grid: Grid, names: Sequence[str]) -> dict[str, Any]:
     """The mean ROC curve over splits and data sets."""
-    learners = []
-    for spec in grid.learners:
-        curves = [np.mean([result["roc"] for result in grid.results(name, spec)], axis=0) for name in names]
-        learners.append(
-            {"spec": spec, "label": label(spec), "points": [[float(v), None, None] for v in np.mean(curves, axis=0)]}
-        )
     one = len(names) == 1
     return {
         "kind": "curves",
@@ -139,7 +133,7 @@ def roc_figure(grid: Grid, names: Sequence[str]) -> dict[str, Any]:
             "Share of the pairs of one class that are recognised, against the share of the pairs of two classes that "
             "are taken for one, as the threshold on the distance rises; chance is the diagonal."
         ),
-        "learners": learners,
+        "learners": [grid.line(spec, lambda result: result["roc"], names) for spec in grid.learners],
         "x": list(RATES),
         "x_label": "false positive rate",
         "y_label": "true positive rate",

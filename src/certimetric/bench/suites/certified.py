@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from certimetric.attacks import BestOf, RegionAttack, SmoothedVoteAttack
 from certimetric.base.arrays import Array
-from certimetric.bench.comparison import Grid, label
+from certimetric.bench.comparison import Grid, label, line
 from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, WINE, Found, NamedSet
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
@@ -155,8 +155,8 @@ def _figure(grid: Grid, dataset: str, k: str, kind: str) -> dict[str, Any]:
     learners = []
     for spec in grid.learners:
         parts = _sizes(grid, dataset, spec, k, kind)
-        points = [[float(np.mean([robust_error(s, size, kind) for s in parts])), None, None] for size in eps]
-        learners.append({"spec": spec, "label": label(spec), "points": points})
+        values = [np.mean([robust_error(s, size, kind) for s in parts]) for size in eps]
+        learners.append(line(spec, label(spec), values))
     words = {
         "radii": ("certified", "Share that is wrong or not certified up to ε: the true robust error is at most this."),
         "distances": (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.bench.comparison import Grid, plus_minus
+from certimetric.bench.comparison import Grid, line, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, attack, measure, settings
 from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, NamedImages
@@ -255,12 +255,7 @@ def _figure(grid: Grid, dataset: str) -> dict[str, Any]:
     """R@1 against ε."""
     x = {CLEAN: 0.0, **{f"PGD {words}": scale * SETTINGS[dataset].eps for words, scale in RADII.items()}}
     learners = [
-        {
-            "spec": learner,
-            "label": learner,
-            "points": [[_mean(grid, dataset, learner, name) / 100.0, None, None] for name in x],
-        }
-        for learner in grid.learners
+        line(learner, learner, [_mean(grid, dataset, learner, name) / 100.0 for name in x]) for learner in grid.learners
     ]
     return {
         "kind": "curves",

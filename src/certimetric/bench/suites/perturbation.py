@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
@@ -104,22 +102,14 @@ class PerturbationSuite(Suite):
 
     def _noise_figure(self, grid: Grid, kind: str, records: Sequence[Record]) -> dict[str, Any]:
         levels = list(records[0].cell.parameters["snr"])
-        learners = []
-        for spec in grid.learners:
-            points = []
-            for i in range(len(levels)):
-                means = [
-                    float(np.mean([result["noise"][kind][i] for result in grid.results(name, spec)]))
-                    for name in grid.datasets
-                ]
-                points.append([float(np.mean(means)), None, None])
-            learners.append({"spec": spec, "label": label(spec), "points": points})
         return {
             "kind": "curves",
             "name": f"noise-{kind}",
             "title": f"Error under {kind} noise",
             "reading": "Mean error over the data sets; the lower the signal-to-noise ratio, the stronger the noise.",
-            "learners": learners,
+            "learners": [
+                grid.line(spec, lambda result: result["noise"][kind], grid.datasets) for spec in grid.learners
+            ],
             "x": levels,
             "x_label": "signal-to-noise ratio (dB)",
             "y_label": "error",
