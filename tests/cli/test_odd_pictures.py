@@ -63,7 +63,7 @@ def test_odd_pictures_are_trained_on_and_audited(run, odd, tmp_path):
     assert (told["n_images"], told["n_classes"], told["remarks"]) == (18, 2, [out, deeper])
     # The command that is told next runs as it stands.
     command = outcome.out.splitlines()[-1].removeprefix("Next: certimetric ").split()
-    assert command == ["audit", "--model", "run", "--images", "folder", "--data-root", "odd", "--size", "8"]
+    assert command == ["audit-model", "--model", "run", "--images", "folder", "--data-root", "odd", "--size", "8"]
     audited = run(*command, *AUDIT)
     assert audited.code in (0, 1)
     assert audited.err.splitlines() == [f"certimetric: {out}", f"certimetric: {deeper}"]
@@ -81,7 +81,7 @@ def test_one_corrupt_picture_is_named_or_skipped(run, odd, tmp_path, where):
     (odd / where).write_bytes(content[: len(content) // 2])
 
     def audit(*more):
-        return run("audit", "--model", "run", "--images", "odd", "--size", 8, *AUDIT, *more)
+        return run("audit-model", "--model", "run", "--images", "odd", "--size", 8, *AUDIT, *more)
 
     refused = run("train", "odd.toml", "--out", "again") if trained else audit()
     assert refused.code == 2 and "Traceback" not in refused.err
