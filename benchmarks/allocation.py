@@ -13,9 +13,9 @@ import sys
 
 import torch
 
+from certimetric import keep_freed_memory
 from certimetric.deep import EmbeddingShift, embedding_model
 from certimetric.deep.attacks.base import value_and_gradient
-from certimetric.geometry import keep_freed_memory
 
 BATCHES = (32, 56, 112, 224, 336)
 ROUNDS, STEPS = 5, 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Evidence(ABC):
         What was asked for, validated; its ``thresholds`` are judged.
     """
 
+    asked: ClassVar[type]  # the request that it is made from
     scope: ClassVar[str]  # of its checks
     schema: ClassVar[str]  # of its document
     with_titles: ClassVar[bool] = False  # whether the verdict names the checks that found an issue
@@ -77,6 +79,10 @@ class Evidence(ABC):
     @abstractmethod
     def command(self) -> str:
         """The call in Python that repeats the audit."""
+
+    def remarks(self) -> list[str]:
+        """What is to be said before the work."""
+        return []
 
     def working(self, progress: bool) -> AbstractContextManager[Any]:
         """What surrounds the work and its checks, such as a progress bar; gives what :meth:`gather` counts with."""
@@ -132,6 +138,8 @@ def run(
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = None if out is None else Path(out)
     options = evidence.options()
+    for remark in evidence.remarks():
+        warnings.warn(remark, UserWarning, stacklevel=5)  # of the call of the public function
     if folder is not None:
         refuse_other_report(folder, options)
     with claimed(folder, "an audit") as store:

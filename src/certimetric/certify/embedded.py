@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.exact.nearest_flip import lower_bounds
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ROUNDOFF, ReferenceSet
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm
 
 

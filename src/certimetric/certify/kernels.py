@@ -15,7 +15,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from certimetric.geometry.neighbors import expansion_error, squared_distance
+from certimetric.geometry.kernels import difference_norm, expansion_error, insert_smallest, squared_distance
 
 _UNIT = 1.2e-16
 _AT_ONCE = 4  # rows that are embedded together
@@ -271,39 +271,6 @@ def distance_beyond(size, reach, train_error, dual_error, rounding):
     gamma = reach * reach * (1.0 + 2.0 * relative) + rate * (e + reach) + 2.0 * relative * e * e
     gamma += 8.0 * dual_error * size + 4.0 * relative * (kappa * size) ** 2
     return (beta + np.sqrt(beta * beta + 4.0 * alpha * gamma)) / (2.0 * alpha) * (1.0 + 1e-12)
-
-
-# Sums may be taken in any order, which the rounding bounds allow for: that is what lets them use vector instructions.
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def difference_norm(a, b, order):
-    """Vector norm of order 1, 2 or infinity of a − b."""
-    norm = 0.0
-    if order == 2.0:
-        for t in range(a.shape[0]):
-            norm += (a[t] - b[t]) ** 2
-        norm = np.sqrt(norm)
-    elif order == 1.0:
-        for t in range(a.shape[0]):
-            norm += abs(a[t] - b[t])
-    else:
-        for t in range(a.shape[0]):
-            norm = max(norm, abs(a[t] - b[t]))
-    return norm
-
-
-@nb.njit(cache=True, nogil=True)
-def insert_smallest(values, indices, count, size, value, index):
-    """Keep the ``size`` smallest values, sorted; give the new count."""
-    if count == size and value >= values[size - 1]:
-        return count
-    position = count if count < size else size - 1
-    while position > 0 and values[position - 1] > value:
-        values[position] = values[position - 1]
-        indices[position] = indices[position - 1]
-        position -= 1
-    values[position] = value
-    indices[position] = index
-    return min(count + 1, size)
 
 
 @nb.njit(cache=True, nogil=True)

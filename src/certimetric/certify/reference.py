@@ -8,10 +8,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
+from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.norms import Norm
 
 ROUNDOFF = 2.0**-53

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
-from certimetric.base.arrays import Array, Indices
+from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.constraints.preprocessors import points_of
-from certimetric.geometry.features import MODEST, check_size
 
 TUPLE_NAMES = {2: "pairs", 3: "triplets", 4: "quadruplets"}
 

@@ -7,61 +7,12 @@ by index, so that the answer does not depend on the size of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any
-
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from certimetric.base.arrays import Array
-
-DEFAULT_MEMORY = 64 * 2**20
-SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest
-
-
-def chunk_slices(n: int, bytes_per_row: float, memory: int, n_jobs: int = 1) -> list[slice]:
-    """Cut ``range(n)`` so that ``n_jobs`` chunks of rows at a time fit into ``memory`` bytes.
-
-    Examples
-    --------
-    >>> chunk_slices(5, bytes_per_row=8, memory=16)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    step = max(1, min(int(memory / max(bytes_per_row, 1.0) / n_jobs), -(-n // n_jobs) if n else 1))
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    """The BLAS and OpenMP libraries of the process, looked up once: a look-up takes milliseconds, and an interrupt
-    that falls into it is lost."""
-    return ThreadpoolController()
-
-
-def single_threaded() -> AbstractContextManager[Any]:
-    """A context with one thread in BLAS and OpenMP, for a process that is itself one of several workers."""
-    return _thread_pools().limit(limits=1)
-
-
-def limited_threads(n_features: int) -> AbstractContextManager[Any]:
-    """A context with one thread in BLAS and OpenMP where matrices are so small that more make them slower."""
-    return _thread_pools().limit(limits=1 if n_features < SMALL_MATRIX else None)
-
-
-def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: int = 1) -> list[Any]:
-    """Call ``function(rows)`` on every chunk, with one BLAS thread per worker: chunks are what uses the cores.
-
-    ``function`` should spend its time in BLAS or in compiled code that releases the lock of the interpreter.
-    """
-    if n_jobs == 1 or len(slices) == 1:
-        return [function(rows) for rows in slices]
-    with single_threaded(), ThreadPoolExecutor(n_jobs) as pool:
-        return list(pool.map(function, slices))
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
+from certimetric.geometry.kernels import expansion_error, insert_smallest, squared_distance
 
 
 def nearest_neighbors(
@@ -69,10 +20,10 @@ def nearest_neighbors(
     P: Array,
     k: int,
     *,
-    exclude: NDArray[np.int64] | None = None,
+    exclude: Indices | None = None,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
-) -> tuple[NDArray[np.int64], Array]:
+) -> tuple[Indices, Array]:
     """The k rows of P that are nearest to each row of Q in the Euclidean distance.
 
     Parameters
@@ -120,22 +71,6 @@ def nearest_neighbors(
     return indices, squared
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def squared_distance(a, b):
-    """Squared Euclidean distance of two vectors from their difference, summed in any order."""
-    total = 0.0
-    for t in range(a.shape[0]):
-        difference = a[t] - b[t]
-        total += difference * difference
-    return total
-
-
-@nb.njit(cache=True, nogil=True)
-def expansion_error(r, q, p):
-    """Bound on the error of ``q + p − 2·(dot product)`` of r-vectors with squared norms q and p."""
-    return 4.0 * (r + 4) * 1.2e-16 * (q + p)
-
-
 @nb.njit(cache=True, nogil=True)
 def _select(products, Q, P, q, p, exclude, indices, squared):
     k, n, r = indices.shape[1], P.shape[0], P.shape[1]
@@ -143,34 +78,15 @@ def _select(products, Q, P, q, p, exclude, indices, squared):
     for i in range(Q.shape[0]):
         row = products[i]
         best_value, best_index = squared[i], indices[i]
-        # Pass 1: the k-th smallest expanded square, by insertion into a short sorted list.
+        # Pass 1: the k-th smallest expanded square.
         count = 0
         for j in range(n):
-            if j == exclude[i]:
-                continue
-            value = q[i] + p[j] - 2.0 * row[j]
-            if count < k or value < best_value[k - 1]:
-                position = count if count < k else k - 1
-                while position > 0 and best_value[position - 1] > value:
-                    best_value[position] = best_value[position - 1]
-                    position -= 1
-                best_value[position] = value
-                if count < k:
-                    count += 1
+            if j != exclude[i]:
+                count = insert_smallest(best_value, best_index, count, k, q[i] + p[j] - 2.0 * row[j], j)
         threshold = best_value[k - 1] + 2.0 * expansion_error(r, q[i], largest)
         # Pass 2: everything that rounding could have placed among the k nearest, by direct differences.
         count = 0
         for j in range(n):
             if j == exclude[i] or q[i] + p[j] - 2.0 * row[j] > threshold:
                 continue
-            value = squared_distance(Q[i], P[j])
-            if count < k or value < best_value[k - 1]:
-                position = count if count < k else k - 1
-                while position > 0 and best_value[position - 1] > value:
-                    best_value[position] = best_value[position - 1]
-                    best_index[position] = best_index[position - 1]
-                    position -= 1
-                best_value[position] = value
-                best_index[position] = j
-                if count < k:
-                    count += 1
+            count = insert_smallest(best_value, best_index, count, k, squared_distance(Q[i], P[j]), j)

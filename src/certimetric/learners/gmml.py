@@ -15,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.lazy_arrays import is_lazy
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.preprocessors import check_preprocessor
 from certimetric.constraints.scatter import PairScatter
 from certimetric.constraints.tuples import Tuples, check_pair_labels
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 from certimetric.learners.coordinates import Coordinates

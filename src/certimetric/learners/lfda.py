@@ -11,8 +11,10 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array
+from certimetric.base.chunks import chunk_slices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
-from certimetric.geometry.neighbors import chunk_slices, limited_threads, nearest_neighbors
+from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged

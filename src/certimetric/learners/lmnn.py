@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.constraints.tuples import Tuples
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress

@@ -11,10 +11,9 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
-from certimetric.base.arrays import Array, Indices
+from certimetric.base.arrays import MODEST, Array, Indices, check_size
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
-from certimetric.geometry.features import MODEST, check_size
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged

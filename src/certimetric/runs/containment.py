@@ -214,7 +214,7 @@ def load_reference(reference: str) -> Any:
 
 
 def _compute(line: str) -> dict[str, Any]:
-    from certimetric.geometry.neighbors import single_threaded
+    from certimetric.base.threads import single_threaded
 
     task = json.loads(line)
 
@@ -246,7 +246,7 @@ def _serve(answers: IO[str]) -> None:
     # Imports count as starting, not as a cell. What goes wrong here is told by the first cell.
     with contextlib.suppress(Exception):
         from certimetric.base.allocation import keep_freed_memory
-        from certimetric.geometry.neighbors import single_threaded
+        from certimetric.base.threads import single_threaded
 
         keep_freed_memory()
         load_reference(sys.argv[2])

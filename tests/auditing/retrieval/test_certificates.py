@@ -15,8 +15,7 @@ from torch import nn  # noqa: E402
 from certimetric.auditing import AuditResult, audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.cells import Cells  # noqa: E402
 from certimetric.auditing.retrieval.certificates import futile_certificates, held_against, smoothed_against  # noqa: E402
-from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
-from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
+from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
 from certimetric.base.wording import PIXELS  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     ImageSet,
@@ -107,7 +106,7 @@ def test_checks_and_thresholds(result):
 
 
 def test_a_certificate_above_an_attack_is_an_issue(data):
-    request = make_request(models(), data, norm="l2", eps=[0.1, 0.3], attacks=["pgd"], certify="auto")
+    request = RetrievalRequest(models(), data, norm="l2", eps=[0.1, 0.3], attacks=["pgd"], certify="auto")
     n = len(request.queries)
     certificate = {"method": "lipschitz", "radii": [0.2] * n}
     broken = {"recall_at_1": np.r_[0.0, 0.0, np.ones(n - 2)]}
@@ -140,21 +139,30 @@ def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monk
 
 def test_smoothing_that_can_certify_nothing_is_told_before_the_work(data):
     run = {"config": {"defense": {"kind": "noise", "sigma": 0.01}}, "history": [], "seconds": 0.0, "finished": True}
-    subjects = (Subject("noisy", models()["linear"], run=run), Subject("other", models()["lipschitz"]))
-    asked = {"subjects": subjects, "norm": "l2", "eps": [0.1], "attacks": ["fgsm"], "n_checked": 0, "n_queries": 10}
-    (told,) = futile_certificates(make_request({}, data, certify="smoothing", **asked))
+    noisy = Subject("noisy", models()["linear"], run=run)
+    asked = {
+        "models": {"noisy": noisy, "other": models()["lipschitz"]},
+        "queries": data,
+        "norm": "l2",
+        "eps": [0.1],
+        "attacks": ["fgsm"],
+        "n_checked": 0,
+        "n_queries": 10,
+    }
+    (told,) = futile_certificates(RetrievalRequest(certify="smoothing", **asked))
     assert told.startswith("smoothing of 'noisy' with sigma = 0.01 certifies no radius beyond 0.0246, and so nothing")
-    assert not futile_certificates(make_request({}, data, certify="lipschitz", **asked))
+    assert not futile_certificates(RetrievalRequest(certify="lipschitz", **asked))
     with pytest.warns(UserWarning, match="smoothing of 'noisy'") as caught:
-        audit = run_retrieval_audit(make_request({}, data, certify="smoothing", **asked))
-    assert len([each for each in caught if "certifies no radius" in str(each.message)]) == 1
+        audit = audit_retrieval(certify="smoothing", **asked)
+    (warning,) = (each for each in caught if "certifies no radius" in str(each.message))
+    assert warning.filename == __file__  # it is told of the call
     assert entry(audit, "noisy")["certificate"]["at"][0]["mean"] == 0.0
 
 
 def test_a_smoothed_model_is_shown_what_attacks_found(data):
     """A certificate that is right, and one that was made of nothing."""
     named = {"linear": models()["linear"]}
-    request = make_request(named, data, norm="l2", eps=[0.05], attacks=["pgd"], certify="smoothing", n_checked=20)
+    request = RetrievalRequest(named, data, norm="l2", eps=[0.05], attacks=["pgd"], certify="smoothing", n_checked=20)
     index = Index(named["linear"], request.gallery)
     certifier = SmoothingCertifier(sigma=0.1, n_samples=300, n_selection=20)
     made = certify_retrieval(named["linear"], request.queries, request.gallery, method=certifier)
@@ -162,7 +170,7 @@ def test_a_smoothed_model_is_shown_what_attacks_found(data):
     told["radii"] = made.correct_radii.tolist()
     check = smoothed_against(request, told, index)
     assert check.status == "passed" and "smoothed model gives up" in check.message
-    far = make_request(named, data, norm="l2", eps=[3.0], attacks=["pgd"], certify="smoothing", n_checked=20)
+    far = RetrievalRequest(named, data, norm="l2", eps=[3.0], attacks=["pgd"], certify="smoothing", n_checked=20)
     wrong = {**told, "radii": [5.0] * len(request.queries)}
     check = smoothed_against(far, wrong, index)
     assert check.status == "issue" and "error in certimetric" in check.message
@@ -222,7 +230,7 @@ class Infinite(LipschitzCertifier):
 
 
 def test_infinite_radii_stay_infinite(data, tmp_path, monkeypatch):
-    request = make_request(models(), data, norm="l2", eps=[0.2], certify="lipschitz")
+    request = RetrievalRequest(models(), data, norm="l2", eps=[0.2], certify="lipschitz")
     with Store(tmp_path / "of one", "an audit") as store:
         first = Cells(request, store).certificate(request.subjects[0], Infinite())
         cells = Cells(request, store)

@@ -13,8 +13,9 @@ from torch import nn  # noqa: E402
 from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.auditing.checks import checks_of  # noqa: E402
 from certimetric.auditing.retrieval.checks import few_queries, find_equal  # noqa: E402
-from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
-from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
+from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
+from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: E402
+from certimetric.auditing.run import run  # noqa: E402
 from certimetric.deep import ImageSet, Index  # noqa: E402
 from certimetric.deep.retrieval.same_pictures import digests  # noqa: E402
 
@@ -166,15 +167,14 @@ def test_training_pictures_among_the_queries(n_known, severity):
     torch.manual_seed(0)
     images = ImageSet(torch.rand(120, 1, 8, 8), torch.arange(120) % 3)
     known = frozenset(digests(images)[:n_known]) | {"of a picture that is not here"}
-    request = make_request(
-        {},
+    request = RetrievalRequest(
+        {"model": Subject("model", Model().eval(), trained_on=known)},
         images,
-        subjects=[Subject("model", Model().eval(), trained_on=known)],
         eps=[0.1],
         attacks=["fgsm"],
         n_checked=0,
     )
-    found, message = told(run_retrieval_audit(request).document["checks"], "CR107")
+    found, message = told(run(RetrievalEvidence(request)).document["checks"], "CR107")
     assert found == severity
     assert not n_known or message.startswith(f"{n_known} of 120 queries")
 
@@ -191,7 +191,7 @@ def test_a_constant_model_is_audited_to_the_end(data):
 
 
 def equal(queries, gallery=None):
-    request = make_request({"model": Model()}, queries, gallery, eps=[0.1])
+    request = RetrievalRequest({"model": Model()}, queries, gallery, eps=[0.1])
     return find_equal(request, Index(nn.Flatten(), request.gallery))
 
 
@@ -260,9 +260,9 @@ def test_names_of_classes_are_shown_again(data):
     gallery = ImageSet(data.images, names, torch.arange(60))
     kept = (data.labels != 1).nonzero()[:, 0]
     queries = ImageSet(data.images[kept], [names[row] for row in kept.tolist()], kept)
-    request = make_request({"model": Model().eval()}, queries, gallery, eps=[0.1], norm="linf", attacks=["pgd"])
+    request = RetrievalRequest({"model": Model().eval()}, queries, gallery, eps=[0.1], norm="linf", attacks=["pgd"])
     assert request.class_names == ("digit 0", "digit 1", "digit 2")
     assert torch.equal(request.gallery.labels, data.labels)
     assert torch.equal(request.queries.labels, data.labels[kept])
     with pytest.raises(ValueError, match="labels of queries are names and those of the gallery are numbers"):
-        make_request({"model": Model().eval()}, queries, data, eps=[0.1], norm="linf", attacks=["pgd"])
+        RetrievalRequest({"model": Model().eval()}, queries, data, eps=[0.1], norm="linf", attacks=["pgd"])

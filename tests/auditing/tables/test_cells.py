@@ -13,8 +13,8 @@ import pytest
 from certimetric import LMNN, audit
 from certimetric.auditing.tables.cells import audit_cell
 from certimetric.auditing.tables.evidence import evidence_cell
-from certimetric.auditing.tables.request import Request, make_request
-from certimetric.auditing.tables.run import audit_options
+from certimetric.auditing.tables.request import Request
+from certimetric.auditing.tables.run import TableEvidence
 from certimetric.geometry import resolve_norm
 from certimetric.runs.key import canonical
 
@@ -23,7 +23,7 @@ X, Y = RNG.normal(size=(40, 3)), np.arange(40) % 3
 
 
 def request(X=X, y=Y, **options):
-    return make_request(X, y, **{"learners": ["lmnn"], "repeats": 2, **options})
+    return Request(X, y, **{"learners": ["lmnn"], "repeats": 2, **options})
 
 
 def key(request, split=0):
@@ -60,6 +60,7 @@ CHANGES = {
         request(learners=[LMNN(init=np.eye(3))]),
         request(learners=[LMNN(init=2 * np.eye(3))]),
     ],
+    "image_shape": [request(image_shape=(1, 3))],
     "n_neighbors": [request(n_neighbors=1)],
     "norm": [
         request(norm="linf"),
@@ -82,11 +83,28 @@ WITHOUT_EFFECT = {
     "repeats": [request(repeats=5)],
     "n_jobs": [request(n_jobs=2)],
     "thresholds": [request(fail_under="accuracy=0.5")],
+    "name": [request(name="other")],
+    "source": [request(source="elsewhere")],
+    "out": [request(out="folder")],
+    "title": [request(title="Heading")],
+    "command": [request(command="certimetric audit")],
+    "progress": [request(progress=True)],
+}
+# What is asked, and is told in full by other fields of the request once it is checked.
+TOLD_BY = {
+    "X": "data",
+    "feature_names": "data",
+    "imputed": "data",
+    "y": "codes",
+    "learners": "subjects",
+    "fail_under": "thresholds",
 }
 
 
 def test_every_field_of_a_request_is_accounted_for():
-    assert {field.name for field in fields(Request)} == CHANGES.keys() | WITHOUT_EFFECT.keys()
+    known = CHANGES.keys() | WITHOUT_EFFECT.keys()
+    assert {field.name for field in fields(Request)} == known | TOLD_BY.keys()
+    assert known.isdisjoint(TOLD_BY) and set(TOLD_BY.values()) <= known
 
 
 def test_what_changes_figures_changes_the_key():
@@ -99,10 +117,10 @@ def test_what_tells_a_report_from_another():
     """All that changes figures, and how many of them there are."""
     others = [other for others in CHANGES.values() for other in others]
     others += [request(eps=[0.1]), request(eps=[0.2]), request(repeats=5), request(learners=["lmnn", "gmml"])]
-    told = [json.dumps(audit_options(each)) for each in (request(), *others)]
+    told = [json.dumps(TableEvidence(each).options()) for each in (request(), *others)]
     assert len(set(told)) == len(told)
     same = [request(n_jobs=2), request(fail_under="accuracy=0.5")]
-    assert {json.dumps(audit_options(each)) for each in same} == {told[0]}
+    assert {json.dumps(TableEvidence(each).options()) for each in same} == {told[0]}
 
 
 def test_what_does_not_change_figures_keeps_the_key():
@@ -160,7 +178,8 @@ def test_what_cannot_be_told_is_computed_again_but_makes_no_other_audit(tmp_path
     learner = LMNN(init=lambda: None)
     one = request(learners={"mine": learner})
     assert key(one) != key(one)
-    assert audit_options(one) == audit_options(request(learners={"mine": LMNN(init=lambda: None)}))
+    other = request(learners={"mine": LMNN(init=lambda: None)})
+    assert TableEvidence(one).options() == TableEvidence(other).options()
 
 
 def test_equal_parameters_are_the_same_in_every_process():

@@ -12,7 +12,7 @@ from certimetric import audit
 from certimetric.auditing.checks import checks_of, run_checks
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.findings import find
-from certimetric.auditing.tables.request import make_request
+from certimetric.auditing.tables.request import Request
 from certimetric.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("light_attacks")
@@ -174,7 +174,7 @@ def test_an_identifier_among_the_features(column, severity):
 @pytest.fixture(scope="module")
 def evidence(iris):
     """What the checks look at, for a run on iris, to be spoiled."""
-    request = make_request(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
+    request = Request(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
     found = find(request, Store(None, "an audit"))
     result = audit(iris.X, iris.y, learners=["euclidean", "gmml"], repeats=1)
     return request, result.document["learners"], found.evidence

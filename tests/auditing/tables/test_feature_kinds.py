@@ -7,7 +7,7 @@ import pytest
 
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, audit
 from certimetric.auditing.tables.feature_kinds import describe_features, find_kinds
-from certimetric.auditing.tables.request import make_request
+from certimetric.auditing.tables.request import Request
 from certimetric.geometry import resolve_norm
 
 NAMES = ("weight", "age", "smokes", "colour=red", "colour=green", "colour is missing", "same")
@@ -63,7 +63,7 @@ def test_fragile_instances_keep_to_the_kinds_of_features(tmp_path, norm):
     threat = find_kinds(X, NAMES).threat(resolve_norm("l2")).bind(7)
     (learner,) = result.document["learners"]
     metric = MahalanobisMetric.load(tmp_path / result.document["reproduction"]["metric_files"][0]["file"])
-    part = make_request(X, y, learners=["euclidean"], repeats=1).part(0)
+    part = Request(X, y, learners=["euclidean"], repeats=1).part(0)
     knn = CertifiedKNeighborsClassifier(3, metric=metric).fit(X[part.train], y[part.train])
     assert [entry["kinds_kept"] for entry in learner["fragile"]] == [True] * 6
     for entry in learner["fragile"]:
@@ -85,7 +85,7 @@ def test_fragile_instances_keep_to_the_kinds_of_features(tmp_path, norm):
 
 def test_one_standard_deviation_of_each_feature():
     X, y = table()
-    request = make_request(X, y, learners=["euclidean"], feature_names=NAMES)
+    request = Request(X, y, learners=["euclidean"], feature_names=NAMES)
     told = describe_features(request)
     train = request.part(0).train
     assert [entry["name"] for entry in told] == list(NAMES)

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from certimetric import LMNN, Euclidean, audit
-from certimetric.auditing.tables.request import make_request
+from certimetric.auditing.tables.request import Request
 from certimetric.geometry import resolve_norm
 
 X = np.random.default_rng(0).normal(size=(30, 3))
@@ -87,13 +87,13 @@ def test_folder_that_cannot_be_written(tmp_path):
 
 
 def test_names_of_learners():
-    request = make_request(X, Y, learners=["lmnn:n_neighbors=5", LMNN(n_neighbors=5), Euclidean()])
+    request = Request(X, Y, learners=["lmnn:n_neighbors=5", LMNN(n_neighbors=5), Euclidean()])
     assert [s.spec for s in request.subjects] == ["lmnn:n_neighbors=5", "LMNN(n_neighbors=5)", "euclidean"]
     assert len({s.file_stem for s in request.subjects}) == 3
-    named = make_request(X, Y, learners={"mine": LMNN(), "base": "euclidean"})
+    named = Request(X, Y, learners={"mine": LMNN(), "base": "euclidean"})
     assert [s.spec for s in named.subjects] == ["mine", "base"]
 
 
 def test_frames_keep_their_names():
     frame = pd.DataFrame(X, columns=["p", "q", "r"])
-    assert make_request(frame, pd.Series(Y)).data.feature_names == ("p", "q", "r")
+    assert Request(frame, pd.Series(Y)).data.feature_names == ("p", "q", "r")

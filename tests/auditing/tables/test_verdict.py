@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from certimetric.auditing.tables.request import make_request
+from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import choose_eps, interval
 from certimetric.auditing.tables.verdict import recommend, say
 from certimetric.auditing.verdict import conclude
 
 X = np.random.default_rng(0).normal(size=(20, 2))
 BASELINE = {"class": "0", "error": 0.25, "balanced_accuracy": 0.5}
-REQUEST = make_request(X, [0, 1] * 10, learners={"a": "euclidean", "b": "gmml"})
+REQUEST = Request(X, [0, 1] * 10, learners={"a": "euclidean", "b": "gmml"})
 
 
 def learner(spec, errors, certified):
@@ -112,5 +112,5 @@ def test_a_curve_without_finite_radii(radii):
 
 
 def test_given_radii_are_kept():
-    request = make_request(X, [0, 1] * 10, learners=["euclidean"], eps=[3, 1, 2, 1])
+    request = Request(X, [0, 1] * 10, learners=["euclidean"], eps=[3, 1, 2, 1])
     assert choose_eps(request, []) == ([1.0, 2.0, 3.0], 2.0)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from torch import nn  # noqa: E402
 
-from certimetric.auditing.retrieval.request import make_request  # noqa: E402
+from certimetric.auditing.retrieval.request import RetrievalRequest  # noqa: E402
 from certimetric.deep import ImageSet  # noqa: E402
 from certimetric.deep.attacks import ATTACKS  # noqa: E402
 from certimetric.deep.attacks.balls import L1Ball  # noqa: E402
@@ -27,13 +27,13 @@ def test_documents_name_every_attack():
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_audit_makes_every_attack(name):
     items = ImageSet(torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 2)
-    request = make_request({"flat": nn.Flatten()}, items, attacks=[name], norm="l2", seed=3)
+    request = RetrievalRequest({"flat": nn.Flatten()}, items, attacks=[name], norm="l2", seed=3)
     made = request.make_attack(name, 0.5)
     assert type(made) is ATTACKS[name]
     assert (made.ball, made.seed) == (request.ball(0.5), 3)
     assert request.told_attack(name).startswith(type(made).__name__)
     with pytest.raises(ValueError, match=f"attacks must be of .*{name}.* got 'none-such'"):
-        make_request({"flat": nn.Flatten()}, items, attacks=["none-such"])
+        RetrievalRequest({"flat": nn.Flatten()}, items, attacks=["none-such"])
 
 
 @pytest.mark.parametrize("name", ATTACKS)

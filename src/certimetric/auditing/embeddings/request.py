@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.auditing.request import RankingRequest
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 
@@ -19,39 +20,51 @@ FIGURES = {"recall": False, "map": False, "attacked": True}
 RADII, QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class EmbeddingRequest:
-    """A validated audit of embeddings; ``radii`` are those that were asked for, with the one that is quoted."""
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbeddingRequest(RankingRequest):
+    """An audit of embeddings, checked; :func:`certimetric.auditing.audit_embeddings` has the same parameters.
+
+    Parameters
+    ----------
+    models : mapping of str to Embeddings
+        Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
+        queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
+    eps : sequence of float
+        Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
+        and 1, and those of thresholds.
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R) or
+        ``attacked@EPS`` (R@1).
+
+    Raises
+    ------
+    ValueError
+        On the first thing that is wrong, in one sentence.
+    """
+
+    options = {"eps": "--eps EPS,…"}
 
     models: Mapping[str, Embeddings]
-    radii: tuple[tuple[float, ...], float] | None
-    n_queries: int
-    seed: int
-    name: str
-    thresholds: tuple[Threshold, ...]
+    _: KW_ONLY
+    eps: Any = None
+    name: str = "embeddings"
+    # Derived: sizes that were asked for, with the one that is quoted, and thresholds.
+    radii: tuple[tuple[float, ...], float] | None = field(init=False)
+    thresholds: tuple[Threshold, ...] = field(init=False)
 
-
-def make_request(
-    models: Mapping[str, Embeddings],
-    *,
-    eps: Sequence[float] | None,
-    report_eps: float | None,
-    n_queries: int,
-    seed: int,
-    name: str = "embeddings",
-    fail_under: str | Iterable[str] = (),
-) -> EmbeddingRequest:
-    """Validate; the parameters are those of :func:`certimetric.auditing.audit_embeddings`."""
-    _same_pictures(models)
-    if eps is None and report_eps is not None:
-        raise ValueError("report_eps must be one of eps, which was not given")
-    radii = None if eps is None else checked_radii(eps, report_eps)
-    at = None if radii is None else radii[0]
-    texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
-    asked = tuple(parse_threshold(text, list(models), figures=FIGURES, at=at) for text in texts)
-    if n_queries < 1:
-        raise ValueError(f"n_queries must be at least 1, got {n_queries}")
-    return EmbeddingRequest(models, radii, n_queries, seed, name, asked)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _same_pictures(self.models)
+        if self.eps is None and self.report_eps is not None:
+            raise ValueError("report_eps must be one of eps, which was not given")
+        radii = None if self.eps is None else checked_radii(self.eps, self.report_eps)
+        at = None if radii is None else radii[0]
+        self._settle(
+            radii=radii,
+            thresholds=tuple(
+                parse_threshold(text, list(self.models), figures=FIGURES, at=at) for text in self.fail_under
+            ),
+        )
 
 
 def _same_pictures(models: Mapping[str, Embeddings]) -> None:

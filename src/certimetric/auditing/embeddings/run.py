@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.checks import NEAR, Observed
-from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest, make_request
-from certimetric.auditing.result import AuditResult
-from certimetric.auditing.retrieval.request import N_QUERIES, checked_radii
+from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
+from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.retrieval.summary import Scores, describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
-from certimetric.auditing.run import Gathered, run
+from certimetric.auditing.run import Gathered
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.reference import ReferenceSet
@@ -39,10 +38,22 @@ PROTOCOL = "embedding-cell/1"
 class EmbeddingEvidence(RankedEvidence):
     """The evidence of an audit of embeddings."""
 
+    asked = EmbeddingRequest
     scope = "embeddings"
 
     def options(self) -> dict[str, Any]:
-        return embedding_options(self.request)
+        request = self.request
+        first = next(iter(request.models.values()))
+        known = (first.labels, first.query_labels, first.ids, first.query_ids, first.groups, first.query_groups)
+        return {
+            "data": [None if part is None else _digest(part) for part in known],
+            "class_names": list(first.class_names),
+            "models": [[key, _digest(*_arrays(given))] for key, given in request.models.items()],
+            "eps": None if request.radii is None else list(request.radii[0]),
+            "report_eps": None if request.radii is None else request.radii[1],
+            "n_queries": min(request.n_queries, len(first.gallery if first.queries is None else first.queries)),
+            "seed": request.seed,
+        }
 
     def command(self) -> str:
         sizes, seed = list(self._radii()[0]), self.request.seed
@@ -102,95 +113,6 @@ class EmbeddingEvidence(RankedEvidence):
             cells=cells.counts,
             traces={"model_sha256": {key: _digest(*_arrays(given)) for key, given in models.items()}},
         )
-
-
-def audit_embeddings(
-    models: Mapping[str, Embeddings],
-    *,
-    eps: Sequence[float] | None = None,
-    report_eps: float | None = None,
-    n_queries: int = N_QUERIES,
-    seed: int = 0,
-    name: str = "embeddings",
-    fail_under: str | Iterable[str] = (),
-    out: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    title: str | None = None,
-    progress: bool = False,
-) -> AuditResult:
-    """Compare embeddings by retrieval, clean and under every change of a query's embedding up to ε (l2).
-
-    The pictures are not known, so nothing can be said about changes of pictures. Within the embedding the answer is
-    exact: the smallest change of each query that puts an item of another class first is computed.
-
-    Sizes are fractions of the median distance from a query to its nearest item, of each model's own embeddings: the
-    same for all models, and the same for embeddings that are multiplied by a number.
-
-    Parameters
-    ----------
-    models : mapping of str to Embeddings
-        Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
-        queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
-    eps : sequence of float, default=None
-        Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
-        and 1, and those of thresholds.
-    report_eps : float, default=None
-        The one of ``eps`` that table and verdict quote; None for the middle one.
-    n_queries : int, default=500
-        So many queries, drawn at random, are ranked.
-    seed : int, default=0
-    name : str, default="embeddings"
-        Name of the data in the report.
-    fail_under : str or sequence of str, default=()
-        Thresholds on ``recall``, ``map`` or ``attacked@EPS``; see :func:`certimetric.auditing.audit_retrieval`. Without
-        any the status is never PASS.
-    out : path, default=None
-        Folder for ``report.html`` and ``results.json``; one with the report of another audit is refused.
-    command, title : str, optional
-        What the report tells as its command, and its heading.
-    progress : bool, default=False
-
-    Returns
-    -------
-    result : AuditResult
-
-    Raises
-    ------
-    ValueError
-        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
-        not fit, or if the folder holds the report of an audit with other options.
-
-    Examples
-    --------
-    >>> from certimetric.datasets.embedding_files import Embeddings
-    >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
-    >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()  # each is 1 apart
-    [1.0, 1.0, 1.0, 0.5, 0.5]
-    """
-    request = make_request(
-        models, eps=eps, report_eps=report_eps, n_queries=n_queries, seed=seed, name=name, fail_under=fail_under
-    )
-    return run_embedding_audit(request, out=out, command=command, title=title, progress=progress)
-
-
-def run_embedding_audit(request: EmbeddingRequest, **how: Any) -> AuditResult:
-    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
-    return run(EmbeddingEvidence(request), **how)
-
-
-def embedding_options(request: EmbeddingRequest) -> dict[str, Any]:
-    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    first = next(iter(request.models.values()))
-    known = (first.labels, first.query_labels, first.ids, first.query_ids, first.groups, first.query_groups)
-    return {
-        "data": [None if part is None else _digest(part) for part in known],
-        "class_names": list(first.class_names),
-        "models": [[key, _digest(*_arrays(given))] for key, given in request.models.items()],
-        "eps": None if request.radii is None else list(request.radii[0]),
-        "report_eps": None if request.radii is None else request.radii[1],
-        "n_queries": min(request.n_queries, len(first.gallery if first.queries is None else first.queries)),
-        "seed": request.seed,
-    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 import math
-import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.result import AuditResult
 from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
-from certimetric.auditing.retrieval.request import (
-    DEFAULT_ATTACKS,
-    N_CHECKED,
-    N_QUERIES,
-    RetrievalRequest,
-    Subject,
-    make_request,
-)
+from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.summary import describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
-from certimetric.auditing.run import Gathered, run
+from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
 
 if TYPE_CHECKING:
-    from certimetric.deep import ImageSet, Index
+    from certimetric.deep import Index
 
 
 class RetrievalEvidence(RankedEvidence):
     """The evidence of an audit of embedding models."""
 
+    asked = RetrievalRequest
     scope = "retrieval"
 
     def options(self) -> dict[str, Any]:
-        return retrieval_options(self.request)
+        request = self.request
+        return {
+            "data": request.data_sha256,
+            "class_names": list(request.class_names),
+            "models": [
+                [subject.name, model_hash(subject), probe_distances(subject, request)] for subject in request.with_model
+            ],
+            "norm": request.norm,
+            "eps": list(request.eps),
+            "report_eps": request.report_eps,
+            "attacks": list(request.attacks),
+            "n_queries": len(request.queries),
+            "n_checked": request.n_checked,
+            "seed": request.seed,
+            "ers": request.ers,
+            "certify": str(request.certify).lower(),
+            "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
+        }
+
+    def remarks(self) -> list[str]:
+        return futile_certificates(self.request)
 
     def command(self) -> str:
         request = self.request
@@ -125,147 +136,6 @@ class RetrievalEvidence(RankedEvidence):
             traces={"model_sha256": cells.models},
             machine={"device": str(device_of(request.subjects[0].model))},
         )
-
-
-def audit_retrieval(
-    models: Mapping[str, Any],
-    queries: ImageSet,
-    gallery: ImageSet | None = None,
-    *,
-    norm: str = "linf",
-    eps: Sequence[float] | None = None,
-    report_eps: float | None = None,
-    attacks: Sequence[str] = DEFAULT_ATTACKS,
-    n_queries: int = N_QUERIES,
-    n_checked: int = N_CHECKED,
-    seed: int = 0,
-    name: str = "images",
-    class_names: Sequence[str] = (),
-    fail_under: str | Iterable[str] = (),
-    ers: bool = False,
-    certify: str | None = None,
-    out: str | os.PathLike[str] | None = None,
-    progress: bool = False,
-) -> AuditResult:
-    """Compare embedding models by retrieval, clean and under attack, beside the pixels themselves.
-
-    Each query is perturbed within a ball, the gallery stays clean. The attacks maximise the margin, which is positive
-    exactly when the first result is wrong, and for each query the worst over the attacks counts.
-
-    Parameters
-    ----------
-    models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
-        such as a function of arrays, is attacked by "square" only.
-    queries : ImageSet
-    gallery : ImageSet, default=None
-        None for the queries themselves; a query is never its own result, nor is an item of its group, see
-        :class:`certimetric.deep.ImageSet`.
-    norm : {"linf", "l2"}, default="linf"
-        How a perturbation is measured, in pixels from 0 to 1.
-    eps : sequence of float, default=None
-        Sizes of the attack. None for five that suit the pictures.
-    report_eps : float, default=None
-        The one that table and verdict quote; None for the middle one.
-    attacks : sequence of str, default=("pgd", "apgd")
-        Names in ``certimetric.deep.attacks.ATTACKS``.
-    n_queries : int, default=500
-        So many of the queries, drawn at random, are ranked and attacked.
-    n_checked : int, default=100
-        So many of those serve the reliability checks that attack; 0 skips these.
-    seed : int, default=0
-        Same seed, same machine, same figures.
-    name : str, default="images"
-        Name of the data in the report.
-    class_names : sequence of str, optional
-        Of the labels 0, 1, ….
-    fail_under : str or sequence of str, default=()
-        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
-        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
-        ``certified@EPS`` (R@1). Without a model it is about the recommended one. Without any the audit reports, and
-        its status is never PASS.
-    ers : bool, default=False
-        Measure the empirical robustness score too, see :func:`certimetric.deep.empirical_robustness_score`: nine more
-        attacks of 32 steps, in l∞ whatever the norm.
-    certify : {"auto", "lipschitz", "smoothing", "interval"}, default=None
-        How to certify retrieval, beside the attacks: see :func:`certimetric.deep.certify_retrieval`. "auto" is by
-        intervals for linf; for l2 by the Lipschitz constant, and where that proves less than a tenth of the queries at
-        ``report_eps``, by that or by smoothing, whichever certifies more.
-    out : path, default=None
-        Folder for ``report.html``, ``results.json`` and what was computed so far: a run that was stopped goes on from
-        there. One with the report of another audit is refused.
-    progress : bool, default=False
-        Show a progress bar on stderr.
-
-    Returns
-    -------
-    result : AuditResult
-
-    Raises
-    ------
-    TypeError, ValueError
-        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
-        folder that holds the report of an audit with other options.
-
-    References
-    ----------
-    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from certimetric.auditing import audit_retrieval
-    >>> from certimetric.deep import ImageSet, embedding_model
-    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
-    >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).passed
-    True
-    """
-    request = make_request(
-        models,
-        queries,
-        gallery,
-        norm=norm,
-        eps=eps,
-        report_eps=report_eps,
-        attacks=attacks,
-        n_queries=n_queries,
-        n_checked=n_checked,
-        seed=seed,
-        name=name,
-        class_names=class_names,
-        fail_under=fail_under,
-        ers=ers,
-        certify=certify,
-    )
-    return run_retrieval_audit(request, out=out, progress=progress)
-
-
-def run_retrieval_audit(request: RetrievalRequest, **how: Any) -> AuditResult:
-    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
-    for remark in futile_certificates(request):
-        warnings.warn(remark, UserWarning, stacklevel=3)  # of the call of audit_retrieval
-    return run(RetrievalEvidence(request), **how)
-
-
-def retrieval_options(request: RetrievalRequest) -> dict[str, Any]:
-    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    return {
-        "data": request.data_sha256,
-        "class_names": list(request.class_names),
-        "models": [
-            [subject.name, model_hash(subject), probe_distances(subject, request)] for subject in request.with_model
-        ],
-        "norm": request.norm,
-        "eps": list(request.eps),
-        "report_eps": request.report_eps,
-        "attacks": list(request.attacks),
-        "n_queries": len(request.queries),
-        "n_checked": request.n_checked,
-        "seed": request.seed,
-        "ers": request.ers,
-        "certify": str(request.certify).lower(),
-        "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
-    }
 
 
 def _scores(

@@ -15,10 +15,10 @@ from sklearn.base import clone
 from certimetric.auditing.tables.request import Request, Subject
 from certimetric.base.arrays import Array
 from certimetric.base.interrupts import is_interrupt
+from certimetric.base.threads import single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
-from certimetric.geometry.neighbors import single_threaded
 from certimetric.runs.key import Cell, Record, canonical
 from certimetric.runs.splits import Split, unit_noise
 

@@ -16,10 +16,10 @@ from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import ATTACKS, attack, exact, measure_robustness
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.exact.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
-from certimetric.geometry.neighbors import limited_threads, single_threaded
 from certimetric.runs.key import Cell, told
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 

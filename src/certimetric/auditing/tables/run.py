@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.result import AuditResult
-from certimetric.auditing.run import Evidence, Gathered, run
+from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import describe_metric
@@ -41,11 +40,27 @@ from certimetric.runs.store import Store
 class TableEvidence(Evidence):
     """The evidence of an audit of a table."""
 
+    asked = Request
     scope = "table"
     schema = AUDIT_SCHEMA
 
     def options(self) -> dict[str, Any]:
-        return audit_options(self.request)
+        request = self.request
+        norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
+        return {
+            "data": request.data.sha256(),
+            "imputed": canonical(request.data.imputed),
+            "classes": list(request.classes),
+            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+            "n_neighbors": request.n_neighbors,
+            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
+            "noise": list(request.noise),
+            "eps": None if request.eps is None else list(request.eps),
+            "repeats": request.repeats,
+            "test_size": request.test_size,
+            "seed": request.seed,
+        }
 
     def command(self) -> str:
         request = self.request
@@ -120,30 +135,6 @@ class TableEvidence(Evidence):
     def say(self, found: Gathered, recommended: int | None) -> list[str]:
         quoted, eps = found.observed.quoted, found.protocol["report_eps"]
         return say(self.request, found.learners, recommended, quoted, eps, found.also["baseline"])
-
-
-def run_audit(request: Request, **how: Any) -> AuditResult:
-    """Carry out a validated audit; for ``how`` see :func:`certimetric.auditing.run.run`."""
-    return run(TableEvidence(request), **how)
-
-
-def audit_options(request: Request) -> dict[str, Any]:
-    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
-    return {
-        "data": request.data.sha256(),
-        "imputed": canonical(request.data.imputed),
-        "classes": list(request.classes),
-        "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
-        "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
-        "n_neighbors": request.n_neighbors,
-        "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
-        "noise": list(request.noise),
-        "eps": None if request.eps is None else list(request.eps),
-        "repeats": request.repeats,
-        "test_size": request.test_size,
-        "seed": request.seed,
-    }
 
 
 def _imputed(data: Dataset) -> dict[str, int]:

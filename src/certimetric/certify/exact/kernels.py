@@ -19,14 +19,12 @@ import numpy as np
 from certimetric.certify.exact.least_norm import OPTIMAL, least_distance
 from certimetric.certify.kernels import (
     certified_size,
-    difference_norm,
     distance_beyond,
     gap_over_dual,
-    insert_smallest,
     rounding_of_distances,
     rounding_of_pair,
 )
-from certimetric.geometry.neighbors import expansion_error, squared_distance
+from certimetric.geometry.kernels import difference_norm, expansion_error, insert_smallest, squared_distance
 
 _UNIT = 1.2e-16
 _NEAR = 16  # nearest instances of either side that the second bound and the first program look at

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.exact.nearest_flip import nearest_flips
 from certimetric.certify.exact.order_k import nearest_flips_of_votes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
 from certimetric.certify.radius import prepare_queries
 from certimetric.certify.reference import ReferenceSet, power_of_two_times
-from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm, resolve_norm
 
 TIME_LIMIT = 1.0  # seconds a query, k > 1

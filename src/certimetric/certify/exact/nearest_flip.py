@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.certify.exact.dual_program import DualProgram, program_data
 from certimetric.certify.exact.kernels import (
     dual_certificate,
@@ -20,7 +21,6 @@ from certimetric.certify.exact.regions import Regions
 from certimetric.certify.exact.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
 from certimetric.certify.kernels import rounding_of_distances
 from certimetric.certify.reference import ReferenceSet
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.norms import Norm
 
 _SEGMENTS = 256  # nearest opponents that are walked straight towards where the solver failed

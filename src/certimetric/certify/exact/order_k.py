@@ -11,13 +11,13 @@ import numba as nb
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.regions import Regions, Step
 from certimetric.certify.exact.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
 from certimetric.certify.kernels import gap_over_dual, insert_largest, rounding_of_distances
 from certimetric.certify.radius import bound_radii
 from certimetric.certify.reference import ReferenceSet
-from certimetric.geometry.neighbors import DEFAULT_MEMORY
 from certimetric.geometry.norms import Norm
 
 N_OPPONENTS = 8  # opponents from which the first upper bound is looked for

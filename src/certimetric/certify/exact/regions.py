@@ -17,8 +17,8 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.kernels import certified_combination, gap_of_squares, primal_order, rounding_of_gap
 from certimetric.certify.exact.least_norm import OPTIMAL, least_distance, least_norm_in_rounds, workspace
-from certimetric.certify.kernels import difference_norm, rounding_of_distances
-from certimetric.geometry.neighbors import squared_distance
+from certimetric.certify.kernels import rounding_of_distances
+from certimetric.geometry.kernels import difference_norm, squared_distance
 
 _TIE = 1e-8  # relative to a step: how much farther it would have to go for what still counts as a tie at its end
 _ROUNDS = 6  # of local search

@@ -100,6 +100,24 @@ def in_threads(function: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
             return list(pool.map(function, items))
 
 
+def in_threads_or_told(
+    function: Callable[[T], NDArray[np.float32]], items: Iterable[T], skip_corrupt: bool
+) -> tuple[list[NDArray[np.float32]], dict[int, str]]:
+    """As :func:`in_threads`; with ``skip_corrupt`` pictures that raise a ValueError are left out, and told by place."""
+
+    def read(item: T) -> NDArray[np.float32] | str:
+        try:
+            return function(item)
+        except ValueError as error:
+            if skip_corrupt:
+                return str(error)
+            raise
+
+    found = in_threads(read, items)
+    damaged = {place: reason for place, reason in enumerate(found) if isinstance(reason, str)}
+    return [image for image in found if not isinstance(image, str)], damaged
+
+
 def _central_square(image: Image, size: int | None) -> Image:
     """Shorter side to ``size`` and centre crop, in one step: bilinear with antialiasing."""
     if size is None:

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from certimetric.cli.inputs import needs_deep, see_own_modules
+from certimetric.cli.options import DataRoot
+
 EPILOG = """Examples:
 
 `certimetric train configs/digits-robust.toml`
@@ -17,9 +20,6 @@ EPILOG = """Examples:
 Several processes: `torchrun --no-python --nproc-per-node 4 certimetric train CONFIG.toml`, with `devices = 4`."""
 
 
-_ROOT = "Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]"
-
-
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file; configs/ holds some to begin with.")],
     out: Annotated[
@@ -27,15 +27,13 @@ def train(
         typer.Option("--out", "-o", metavar="DIR", help="Folder of the run. [default: runs/NAME OF CONFIG]"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
-    data_root: Annotated[Path | None, typer.Option("--data-root", metavar="DIR", help=_ROOT)] = None,
+    data_root: DataRoot = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="In place of those of the configuration.")] = None,
 ) -> None:
-    """Train an embedding model, naturally or robustly, and keep it in a folder that `certimetric audit` reads.
+    """Train an embedding model, naturally or robustly, and keep it in a folder that `certimetric audit-model` reads.
 
     After every epoch a checkpoint is complete: a run that was stopped goes on with --resume.
     """
-    from certimetric.cli.inputs import needs_deep, see_own_modules
-
     needs_deep()
     see_own_modules()
     from certimetric.training import TrainingConfig
@@ -58,7 +56,7 @@ def train(
         return
     typer.echo(f"{len(run['history'])} epochs in {run['seconds']:.0f} s")
     typer.echo(f"Run:  {folder}")
-    told = ["certimetric", "audit", "--model", str(folder), "--images", read.data.name]
+    told = ["certimetric", "audit-model", "--model", str(folder), "--images", read.data.name]
     for option, value in (("--data-root", data_root or read.data.root), ("--size", read.data.size)):
         told += [] if value is None else [option, str(value)]
     told += ["--skip-corrupt"] if read.data.skip_corrupt else []

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certimetric.datasets.images.sets import load_images
+from certimetric.datasets.images.sets import IMAGE_SETS, load_images
+
+
+@pytest.mark.parametrize("name", IMAGE_SETS)
+def test_every_set_is_described(name):
+    assert f"``{name}``" in load_images.__doc__
 
 
 def test_digits_by_instance():
