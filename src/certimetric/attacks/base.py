@@ -44,7 +44,7 @@ class AttackResult:
     distances: Array
     labels: NDArray[Any]
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """One row an instance: success, distance, and the label that the attack led to."""
         return pd.DataFrame({"success": self.success, "distance": self.distances, "label": self.labels})
 

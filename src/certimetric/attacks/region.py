@@ -81,7 +81,7 @@ class RegionAttack(Attack):
         self, search: Search, classifier: CertifiedKNeighborsClassifier, starts: Array, mutable: NDArray[np.bool_]
     ) -> Array:
         """Offer the nearest points of regions to ``starts``, by changes of the mutable features; gives the nearest."""
-        reference, k, threat = classifier._reference, classifier.n_neighbors, search.threat
+        reference, k, threat = classifier.reference_, classifier.n_neighbors, search.threat
         program = DualProgram(reference, threat.norm.restrict(mutable))
         points, errors = reference.embed(starts)
         predicted = reference.predict(points, k)
@@ -110,7 +110,7 @@ class RegionAttack(Attack):
 
     def _decoys(self, classifier: CertifiedKNeighborsClassifier, X: Array) -> list[Array]:
         """The nearest training instances where another label is predicted, one array of shape (m, d) for each rank."""
-        reference, k = classifier._reference, classifier.n_neighbors
+        reference, k = classifier.reference_, classifier.n_neighbors
         points, _ = reference.embed(X)
         predicted, at_training = reference.predict(points, k), reference.predict(reference.points, k)
         found = [X.copy() for _ in range(_DECOYS)]
@@ -120,7 +120,7 @@ class RegionAttack(Attack):
             if n_found:
                 indices, _ = nearest_neighbors(points[rows], reference.points[others], n_found)
                 for rank in range(n_found):
-                    found[rank][rows] = classifier._training[others[indices[:, rank]]]
+                    found[rank][rows] = classifier.X_[others[indices[:, rank]]]
         return found
 
 

@@ -14,7 +14,7 @@ from certimetric.attacks.boundary import to_boundary
 from certimetric.attacks.predictors import nearest_neighbor_classifier
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.reference import PointSet
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, limited_threads
 
 _GROWTH = 0.3  # first relative change of the budget; it falls to 0 over the steps, as the step length does
@@ -80,10 +80,10 @@ class SmoothedVoteAttack(Attack):
         classifier = nearest_neighbor_classifier(search.predictor)
         if len(classifier.classes_) < 2:
             return
-        reference, threat = classifier._reference, search.threat
+        reference, threat = classifier.reference_, search.threat
         budget = 0.0 if threat.eps is None else threat.eps
         n_targets = len(classifier.classes_) - 1
-        reach = _FAR * max(np.abs(classifier._training).max(), np.abs(search.X).max(initial=0.0))
+        reach = _FAR * max(np.abs(classifier.X_).max(), np.abs(search.X).max(initial=0.0))
         with limited_threads(search.X.shape[1]):
             for restart in range(self.restarts):
                 lap, nearness = divmod(restart, n_targets)
@@ -94,7 +94,7 @@ class SmoothedVoteAttack(Attack):
                     some = rows[part]
                     X, codes = search.X[some], np.searchsorted(classifier.classes_, search.goal[some])
                     vote = _SmoothedVote.towards(classifier, X, codes, nearness)
-                    starts = classifier._training[vote.nearest_targets(X, lap - 1)] if lap else X
+                    starts = classifier.X_[vote.nearest_targets(X, lap - 1)] if lap else X
                     found, points = self._descend(search, some, vote, starts, temperatures, reach)
                     to_boundary(search, some[found], points)
 
@@ -144,7 +144,7 @@ class _SmoothedVote:
 
     Parameters
     ----------
-    reference : ReferenceSet
+    reference : PointSet
     squares : array of shape (n,)
         Squared lengths of its points.
     own, target : bool array of shape (c, n)
@@ -155,7 +155,7 @@ class _SmoothedVote:
         Unit of the temperature.
     """
 
-    reference: ReferenceSet
+    reference: PointSet
     squares: Array
     own: NDArray[np.bool_]
     target: NDArray[np.bool_]
@@ -168,7 +168,7 @@ class _SmoothedVote:
         cls, classifier: CertifiedKNeighborsClassifier, X: Array, codes: Indices, nearness: int
     ) -> _SmoothedVote:
         """Aim at the class that is, counted from 0, the ``nearness``-th nearest other one of each query."""
-        reference, k = classifier._reference, classifier.n_neighbors
+        reference, k = classifier.reference_, classifier.n_neighbors
         squares = np.einsum("ij,ij->i", reference.points, reference.points)
         squared = _squared_distances(reference, squares, X)
         sizes = np.bincount(reference.y)
@@ -212,7 +212,7 @@ class _SmoothedVote:
         return -np.einsum("ij,ij->i", weights, squared), gradient
 
 
-def _squared_distances(reference: ReferenceSet, squares: Array, X: Array) -> Array:
+def _squared_distances(reference: PointSet, squares: Array, X: Array) -> Array:
     points, _ = reference.embed(X)
     squared = points @ reference.points.T
     squared *= -2.0

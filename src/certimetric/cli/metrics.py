@@ -24,7 +24,7 @@ from certimetric.base.arrays import Array
 from certimetric.base.wording import counted
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.exact.minimal import smallest_changes
-from certimetric.certify.radius import bound_radii
+from certimetric.certify.radius import PredictedQueries, radii_of
 from certimetric.cli.inputs import labelled_rows
 from certimetric.constraints.labels import unknown_labels
 from certimetric.datasets import Dataset, TableEncoder
@@ -126,7 +126,7 @@ class Queries:
     @property
     def training_labels(self) -> NDArray[Any]:
         """Labels of the training data, shape (n,)."""
-        return np.asarray(self.classifier.classes_[self.classifier._reference.y])
+        return self.classifier.y_
 
 
 def read_queries(
@@ -219,8 +219,8 @@ def certify_queries(queries: Queries, time_limit: float | None) -> Told:
     A query that is a training row is predicted without itself.
     """
     knn, X = queries.classifier, np.ascontiguousarray(queries.X)
-    bound = bound_radii(knn._reference, X, knn.n_neighbors, queries.norm, exclude=queries.same)
-    predicted, radii = knn.classes_[bound.predicted], bound.radii
+    asked = PredictedQueries.of(knn.reference_, X, knn.n_neighbors, exclude=queries.same)
+    predicted, radii = knn.classes_[asked.predicted], radii_of(asked, queries.norm)
     columns: dict[str, Any] = judged(predicted, queries.labels) | {"radius": radii}
     lines = queries.told + _lines(predicted, queries.labels, queries.training_labels, radii, queries.unit)
     if n_same := int((queries.same >= 0).sum()):
@@ -228,9 +228,7 @@ def certify_queries(queries: Queries, time_limit: float | None) -> Told:
             f"{n_same} of {len(X)} queries are training rows: each was predicted without itself (leave-one-out)"
         )
     if time_limit is not None:
-        found = smallest_changes(
-            knn._reference, X, knn.n_neighbors, queries.norm, time_limit=time_limit, exclude=queries.same
-        )
+        found = smallest_changes(asked, queries.norm, time_limit=time_limit)
         columns |= {"exact": found.radii, "proven_at_least": found.lower, "proven": found.proven.astype(int)}
         lines += _exact_lines(radii, found, queries.unit)
     return Told(table(columns), lines)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from certimetric.base.arrays import Array
+from certimetric.geometry.kernels import expansion_error, insert_smallest, squared_distance
 
 DEFAULT_MEMORY = 64 * 2**20
 SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest
@@ -120,22 +121,6 @@ def nearest_neighbors(
     return indices, squared
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def squared_distance(a, b):
-    """Squared Euclidean distance of two vectors from their difference, summed in any order."""
-    total = 0.0
-    for t in range(a.shape[0]):
-        difference = a[t] - b[t]
-        total += difference * difference
-    return total
-
-
-@nb.njit(cache=True, nogil=True)
-def expansion_error(r, q, p):
-    """Bound on the error of ``q + p − 2·(dot product)`` of r-vectors with squared norms q and p."""
-    return 4.0 * (r + 4) * 1.2e-16 * (q + p)
-
-
 @nb.njit(cache=True, nogil=True)
 def _select(products, Q, P, q, p, exclude, indices, squared):
     k, n, r = indices.shape[1], P.shape[0], P.shape[1]
@@ -143,34 +128,15 @@ def _select(products, Q, P, q, p, exclude, indices, squared):
     for i in range(Q.shape[0]):
         row = products[i]
         best_value, best_index = squared[i], indices[i]
-        # Pass 1: the k-th smallest expanded square, by insertion into a short sorted list.
+        # Pass 1: the k-th smallest expanded square.
         count = 0
         for j in range(n):
-            if j == exclude[i]:
-                continue
-            value = q[i] + p[j] - 2.0 * row[j]
-            if count < k or value < best_value[k - 1]:
-                position = count if count < k else k - 1
-                while position > 0 and best_value[position - 1] > value:
-                    best_value[position] = best_value[position - 1]
-                    position -= 1
-                best_value[position] = value
-                if count < k:
-                    count += 1
+            if j != exclude[i]:
+                count = insert_smallest(best_value, best_index, count, k, q[i] + p[j] - 2.0 * row[j], j)
         threshold = best_value[k - 1] + 2.0 * expansion_error(r, q[i], largest)
         # Pass 2: everything that rounding could have placed among the k nearest, by direct differences.
         count = 0
         for j in range(n):
             if j == exclude[i] or q[i] + p[j] - 2.0 * row[j] > threshold:
                 continue
-            value = squared_distance(Q[i], P[j])
-            if count < k or value < best_value[k - 1]:
-                position = count if count < k else k - 1
-                while position > 0 and best_value[position - 1] > value:
-                    best_value[position] = best_value[position - 1]
-                    best_index[position] = best_index[position - 1]
-                    position -= 1
-                best_value[position] = value
-                best_index[position] = j
-                if count < k:
-                    count += 1
+            count = insert_smallest(best_value, best_index, count, k, squared_distance(Q[i], P[j]), j)
