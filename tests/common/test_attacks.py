@@ -9,17 +9,20 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
+from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, attacks, in_original_units
 from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
 from certimetric.attacks.threat_models import ThreatModel
 from certimetric.certify.exact.witnesses import PROVEN
 from certimetric.datasets import load
 from certimetric.geometry import resolve_norm
 
+LIGHT = {
+    "region": {"n_opponents": 2},
+    "hop-skip-jump": {"n_iterations": 2, "n_queries": 20, "restarts": 2},
+    "smoothed-vote": {"steps": 20},
+}
 ATTACKS = [
-    RegionAttack(n_opponents=2),
-    HopSkipJump(n_iterations=2, n_queries=20, restarts=2),
-    SmoothedVoteAttack(steps=20),
+    *(attack(**LIGHT.get(name, {})) for name, attack in attacks.ATTACKS.items()),
     BestOf([SmoothedVoteAttack(steps=10, restarts=1), HopSkipJump(n_iterations=1, restarts=1)]),
 ]
 NORMS = ("l2", "linf", "l1", "ellipsoid")

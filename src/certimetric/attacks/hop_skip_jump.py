@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_array
 
-from certimetric.attacks.base import Attack, Search
+from certimetric.attacks.base import Attack, Search, smallest_of_each
 from certimetric.attacks.boundary import shorten, to_boundary
 from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices
@@ -81,12 +81,12 @@ class HopSkipJump(Attack):
         self.random_state = random_state
         validate_parameter_constraints(self._parameter_constraints, vars(self), type(self).__name__)
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         near = self._near_starts(search)
         # Bytes of an instance: its points around the boundary, or its steps, three times over.
         n_points = max(self.n_queries * np.sqrt(self.n_iterations), _WIDTH)
         for restart in range(self.restarts):
-            rows = self._open(search)
+            rows = search.beyond_budget
             for part in chunk_slices(len(rows), 24.0 * n_points * search.X.shape[1], DEFAULT_MEMORY):
                 # All instances see the same random numbers, whichever of them are still attacked: so what one meets
                 # depends neither on the budget nor on the number of iterations.
@@ -96,9 +96,6 @@ class HopSkipJump(Attack):
                 points[missing] = _random_starts(search, some[missing], np.random.default_rng([*seed, 0]))
                 started = ~np.isnan(points[:, 0])
                 self._walk(search, some[started], points[started], np.random.default_rng([*seed, 1]))
-
-    def _open(self, search: Search) -> Indices:
-        return np.flatnonzero(search.distances > (0.0 if search.threat.eps is None else search.threat.eps))
 
     def _near_starts(self, search: Search) -> Array:
         """The nearest known points with another prediction, (m, restarts, d), padded with NaN."""
@@ -132,7 +129,7 @@ class HopSkipJump(Attack):
         ball: Norm = threat.norm if threat.norm.dual_order == 2 else L2()
         points = to_boundary(search, rows, points)
         for iteration in range(1, self.n_iterations + 1):
-            left = np.isin(rows, self._open(search))
+            left = np.isin(rows, search.beyond_budget)
             rows, points = rows[left], points[left]
             if not len(rows):
                 return
@@ -211,8 +208,7 @@ def _step(search: Search, rows: Indices, points: Array, normals: Array, decay: f
     tried = _repaired(search, rows, (points[:, None, None] + steps).reshape(c, -1, d))
     which, step = np.nonzero(_flips(search, rows, tried))
     moved = shorten(search, rows[which], tried[which, step])
-    order = np.lexsort((norm.norm(moved - X[which]), which))
-    best = order[np.unique(which[order], return_index=True)[1]]
+    best = smallest_of_each(which, norm.norm(moved - X[which]))
     ends = points.copy()
     ends[which[best]] = to_boundary(search, rows[which[best]], moved[best])
     return ends

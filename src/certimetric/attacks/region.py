@@ -53,7 +53,7 @@ class RegionAttack(Attack):
             raise ValueError(f"n_opponents must be at least 1, got {n_opponents}")
         self.n_opponents = n_opponents
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         classifier = nearest_neighbor_classifier(search.predictor)
         threat, mutable = search.threat, search.threat.mutable
         nearest = self._project(search, classifier, search.X, mutable)

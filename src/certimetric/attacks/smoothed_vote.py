@@ -76,12 +76,11 @@ class SmoothedVoteAttack(Attack):
         if len(temperatures) != 2 or not 0 < temperatures[1] <= temperatures[0] < np.inf:
             raise ValueError(f"temperatures must be a pair first ≥ last > 0, got {temperatures!r}")
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         classifier = nearest_neighbor_classifier(search.predictor)
         if len(classifier.classes_) < 2:
             return
-        reference, threat = classifier.reference_, search.threat
-        budget = 0.0 if threat.eps is None else threat.eps
+        reference = classifier.reference_
         n_targets = len(classifier.classes_) - 1
         reach = _FAR * max(np.abs(classifier.X_).max(), np.abs(search.X).max(initial=0.0))
         with limited_threads(search.X.shape[1]):
@@ -89,7 +88,7 @@ class SmoothedVoteAttack(Attack):
                 lap, nearness = divmod(restart, n_targets)
                 first, last = self.temperatures
                 temperatures = np.geomspace(max(first * _LATER ** min(lap, 1), last), last, self.steps)
-                rows = np.flatnonzero(search.distances > budget)
+                rows = search.beyond_budget
                 for part in chunk_slices(len(rows), _ARRAYS * 8.0 * len(reference.points), DEFAULT_MEMORY):
                     some = rows[part]
                     X, codes = search.X[some], np.searchsorted(classifier.classes_, search.goal[some])
@@ -109,8 +108,7 @@ class SmoothedVoteAttack(Attack):
     ) -> tuple[NDArray[np.bool_], Array]:
         """One restart: which rows, (c,), met adversarial points, and the nearest of each."""
         X, threat, norm = search.X[rows], search.threat, search.threat.norm
-        lowest, highest = np.maximum(threat.low, -reach), np.minimum(threat.high, reach)
-        delta = np.where(threat.mutable, np.clip(starts, threat.low, threat.high) - X, 0.0)
+        delta = np.where(threat.mutable, search.within(starts) - X, 0.0)
         smallest, budget, nearest = np.full(len(rows), np.inf), np.zeros(len(rows)), X.copy()
         for step, temperature in enumerate(temperatures):
             points = X + delta
@@ -131,7 +129,7 @@ class SmoothedVoteAttack(Attack):
             budget = np.where(np.isfinite(smallest), known, unknown)
             delta = delta + norm.dual_vector(gradient) * (decay * budget)[:, None]
             delta[:, ~threat.mutable] = 0.0
-            delta = np.clip(X + delta, lowest, highest) - X
+            delta = search.within(X + delta, reach) - X
             radius = np.maximum(budget, np.finfo(float).tiny)[:, None]
             delta = norm.project(delta / radius, 1.0) * radius
         found = np.isfinite(smallest)

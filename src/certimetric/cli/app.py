@@ -146,9 +146,9 @@ def attack(
     units: UnitsOption = None,
 ) -> None:
     """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
-    from certimetric.attacks import ThreatModel
+    from certimetric.attacks import ATTACKS, ThreatModel
     from certimetric.base.files import write_atomically
-    from certimetric.cli.attacks import ATTACKS, attack_queries
+    from certimetric.cli.attacks import attack_queries
     from certimetric.cli.metrics import read_queries
 
     kinds = kind or ["region", "smoothed-vote"]

@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.attacks import Attack, AttackResult, BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack, ThreatModel
+from certimetric.attacks import ATTACKS, AttackResult, BestOf, ThreatModel
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.cli.metrics import Queries, Told, base_rate, judged, table
-
-ATTACKS: dict[str, type[Attack]] = {
-    "region": RegionAttack,
-    "smoothed-vote": SmoothedVoteAttack,
-    "hop-skip-jump": HopSkipJump,
-}
 
 
 def attack_queries(queries: Queries, threat: ThreatModel, attacks: list[str]) -> Told:
