@@ -54,7 +54,7 @@ def test_no_room_reads_what_is_private_to_another():
 
 def test_intrusions_are_seen():
     trees = {
-        "a": ast.parse("class A:\n    def __init__(self):\n        self._x = 1\n    def _f(self):\n        self._x\n_c = 1"),
+        "a": ast.parse("class A:\n    def __init__(self):\n        self._x = 1\n    def _f(self): ...\n_c = 1"),
         "b": ast.parse("from certimetric.a import _c\nA()._x\nA()._f()\nnp._other\nself._own = 2\nself._own"),
     }
     found = [text.split(": ")[1] for text in intrusions(trees, str)]

@@ -55,3 +55,12 @@ def insert_smallest(values, indices, count, size, value, index):
     values[position] = value
     indices[position] = index
     return min(count + 1, size)
+
+
+@nb.njit(cache=True, nogil=True)
+def pair_squared_distances(Z, i, j):
+    """Squared distances of the rows i and j of Z, shape (m,)."""
+    squared = np.empty(i.shape[0])
+    for pair in range(i.shape[0]):
+        squared[pair] = squared_distance(Z[i[pair]], Z[j[pair]])
+    return squared
