@@ -1,9 +1,9 @@
 """The empirical robustness score beside a plain loop over queries, and a whole score with its time and memory.
 
 First the ten figures of some queries, twice with equal settings on the same model: query by query with the loop of
-``tests/deep/reference_ers.py``, in the style of published research code, and together. Ratios are of the time that
-passes and of CPU time for each query, and largest differences are told. Then a whole score of the number of queries
-and the gallery that were asked for. Peak memory (Linux) is that of the process in all.
+``tests/deep/retrieval/reference_ers.py``, in the style of published research code, and together. Ratios are of the time
+that passes and of CPU time for each query, and largest differences are told. Then a whole score of the number of
+queries and the gallery that were asked for. Peak memory (Linux) is that of the process in all.
 
 Pictures are MNIST's test part, by its folder in CERTIMETRIC_DATA; without it the digits of scikit-learn at 28 × 28,
 repeated with noise. Weights are random: time does not depend on them.
@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from certimetric.datasets.images.sets import load_images
-from certimetric.deep import ImageSet, Index, RankingEvaluation, embedding_model, empirical_robustness_score
+from certimetric.deep import ImageSet, Index, embedding_model, empirical_robustness_score
+from certimetric.deep.retrieval import RankingEvaluation
 from certimetric.deep.retrieval.ranking_evaluation import GOALS
 from certimetric.deep.retrieval.robustness_score import BUDGETS
 from certimetric.geometry import keep_freed_memory
@@ -40,7 +41,7 @@ arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
 keep_freed_memory()  # as the commands do
 
-file = Path(__file__).parents[1] / "tests" / "deep" / "reference_ers.py"
+file = Path(__file__).parents[1] / "tests" / "deep" / "retrieval" / "reference_ers.py"
 spec = importlib.util.spec_from_file_location("reference_ers", file)
 reference_ers = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(reference_ers)

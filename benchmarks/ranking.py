@@ -49,7 +49,7 @@ def embeddings():
 
 
 def ours_ranks(gallery, labels, ids, m):
-    from certimetric.deep import relevant_ranks
+    from certimetric.deep.ranking import relevant_ranks
     from certimetric.deep.retrieval.index import figures
 
     return figures(relevant_ranks(gallery[:m], labels[:m], ids[:m], gallery, labels, ids))["map_at_r"]

@@ -38,7 +38,7 @@ from certimetric.deep import (
     TupleDefense,
     embedding_model,
 )
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import frozen
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--batch", type=int, default=64)

@@ -38,7 +38,7 @@ for name, defense in (("natural", None), ("robust", TupleDefense("anchor", attac
     model = embedding_model("small-cnn", dim=64)
     RobustTrainer(model, TripletMarginLoss(margin=0.2), defense=defense, max_epochs=15, verbose=True).fit(loader)
     attacks = [PGD(LinfBall(eps), steps=20) for eps in sizes]
-    table = evaluate_retrieval(model, queries, attacks=attacks, with_pixels=name == "robust").frame()
+    table = evaluate_retrieval(model, queries, attacks=attacks, with_pixels=name == "robust").to_frame()
     print(table[["subject", "attack", "eps", "recall_at_1", "map_at_r"]].to_string(index=False))
     for subject, part in table.groupby("subject"):
         label = "raw pixels" if subject == "raw pixels" else f"{name} training"

@@ -49,6 +49,25 @@ def light_attacks(monkeypatch):
 
 
 @pytest.fixture
+def light_search(monkeypatch):
+    """Audits of embedding models in this process search at random with fifty queries in place of a thousand."""
+    from certimetric import deep
+
+    attack = deep.SquareAttack
+    few = lambda ball, queries, **options: attack(ball, queries=min(queries, 50), **options)  # noqa: E731
+    monkeypatch.setattr(deep, "SquareAttack", few)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages of audits in this process are their document as it is, for tests that look at something else."""
+    from certimetric.auditing import AuditResult, RetrievalAudit
+
+    for kind in (AuditResult, RetrievalAudit):
+        monkeypatch.setattr(kind, "to_html", lambda self, *, title=None: f"<title>{title}</title>{self.to_json()}")
+
+
+@pytest.fixture
 def cluster():
     """A Dask cluster of two worker processes on this machine, as the scheduler of what is computed meanwhile."""
     distributed = pytest.importorskip("distributed")

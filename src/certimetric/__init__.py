@@ -3,92 +3,46 @@
 Everything here is imported on first use, so that ``import certimetric`` is quick.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from certimetric.auditing import AuditResult, audit
-    from certimetric.certify import (
-        CertifiedKNeighborsClassifier,
-        MinimalPerturbation,
-        certified_radius,
-        in_original_units,
-        minimal_perturbation,
-    )
-    from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import AML, ARML, GMML, ITML, LMNN, NCA, SCML, Covariance, Euclidean, make_learner
-    from certimetric.objectives import MarginLoss, PerturbationLoss
-
+from certimetric.base.lazy_index import lazy_index
 from certimetric.base.version import __version__ as __version__
 
-_HOME = {
-    "AML": "learners",
-    "ARML": "learners",
-    "AuditResult": "auditing",
-    "CertifiedKNeighborsClassifier": "certify",
-    "Covariance": "learners",
-    "Euclidean": "learners",
-    "GMML": "learners",
-    "ITML": "learners",
-    "LMNN": "learners",
-    "MahalanobisMetric": "geometry",
-    "MarginLoss": "objectives",
-    "MinimalPerturbation": "certify",
-    "NCA": "learners",
-    "PerturbationLoss": "objectives",
-    "SCML": "learners",
-    "audit": "auditing",
-    "certified_radius": "certify",
-    "in_original_units": "certify",
-    "make_learner": "learners",
-    "minimal_perturbation": "certify",
-}
-_ROOMS = (
-    "attacks",
-    "auditing",
-    "certify",
-    "constraints",
-    "datasets",
-    "deep",
-    "geometry",
-    "learners",
-    "objectives",
-    "report",
+if TYPE_CHECKING:  # the same names, for editors and type checkers
+    from certimetric.auditing import AuditResult as AuditResult
+    from certimetric.auditing import audit as audit
+    from certimetric.certify import CertifiedKNeighborsClassifier as CertifiedKNeighborsClassifier
+    from certimetric.certify import MinimalPerturbation as MinimalPerturbation
+    from certimetric.certify import certified_radius as certified_radius
+    from certimetric.certify import in_original_units as in_original_units
+    from certimetric.certify import minimal_perturbation as minimal_perturbation
+    from certimetric.geometry import MahalanobisMetric as MahalanobisMetric
+    from certimetric.learners import AML as AML
+    from certimetric.learners import ARML as ARML
+    from certimetric.learners import GMML as GMML
+    from certimetric.learners import ITML as ITML
+    from certimetric.learners import LMNN as LMNN
+    from certimetric.learners import NCA as NCA
+    from certimetric.learners import SCML as SCML
+    from certimetric.learners import Covariance as Covariance
+    from certimetric.learners import Euclidean as Euclidean
+    from certimetric.learners import make_learner as make_learner
+    from certimetric.objectives import MarginLoss as MarginLoss
+    from certimetric.objectives import PerturbationLoss as PerturbationLoss
+
+__all__, __getattr__, __dir__ = lazy_index(
+    __name__,
+    {
+        "attacks": "",
+        "auditing": "AuditResult audit",
+        "certify": "CertifiedKNeighborsClassifier MinimalPerturbation certified_radius in_original_units "
+        "minimal_perturbation",
+        "constraints": "",
+        "datasets": "",
+        "deep": "",
+        "geometry": "MahalanobisMetric",
+        "learners": "AML ARML GMML ITML LMNN NCA SCML Covariance Euclidean make_learner",
+        "objectives": "MarginLoss PerturbationLoss",
+        "report": "",
+    },
 )
-
-__all__ = [
-    "AML",
-    "ARML",
-    "GMML",
-    "ITML",
-    "LMNN",
-    "NCA",
-    "SCML",
-    "AuditResult",
-    "CertifiedKNeighborsClassifier",
-    "Covariance",
-    "Euclidean",
-    "MahalanobisMetric",
-    "MarginLoss",
-    "MinimalPerturbation",
-    "PerturbationLoss",
-    "audit",
-    "certified_radius",
-    "in_original_units",
-    "make_learner",
-    "minimal_perturbation",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"certimetric.{_HOME[name]}"), name)
-    if name in _ROOMS:
-        return import_module(f"certimetric.{name}")
-    raise AttributeError(f"module 'certimetric' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})

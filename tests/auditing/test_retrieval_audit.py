@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from PIL import Image  # noqa: E402
 from scipy.stats import binomtest  # noqa: E402
-from sklearn.datasets import load_digits  # noqa: E402
 from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -23,13 +22,8 @@ from certimetric.auditing.retrieval.summary import estimate  # noqa: E402
 from certimetric.datasets.images.files import ImageFiles  # noqa: E402
 from certimetric.deep import APGD, FGSM, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 FIGURES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
-
-
-def digits(n=60, n_classes=4, skip=0):
-    X, y = load_digits(n_class=n_classes, return_X_y=True)
-    X, y = X[skip : skip + n], y[skip : skip + n]
-    return ImageSet(torch.tensor(X / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y))
 
 
 def network(seed=0, channels=1):
@@ -59,11 +53,6 @@ def quick(models, queries, gallery=None, **options):
 
 
 @pytest.fixture(scope="module")
-def data():
-    return digits()
-
-
-@pytest.fixture(scope="module")
 def result(data):
     """Two models under two attacks of two sizes."""
     return audit_retrieval(
@@ -79,7 +68,7 @@ def result(data):
 def test_figures_are_those_of_the_evaluation(result, data):
     attacks = [kind(LinfBall(0.02), steps=steps) for kind, steps in ((PGD, 20), (APGD, 50))]
     for learner, model in zip(result.document["learners"], (network(0), network(1))):
-        frame = evaluate_retrieval(model, data, attacks=attacks, with_pixels=False).frame().set_index("attack")
+        frame = evaluate_retrieval(model, data, attacks=attacks, with_pixels=False).to_frame().set_index("attack")
         entry = learner["attacked"][0]
         for name, told in (("clean", learner["clean"]), ("PGD", entry["attacks"]["pgd"]), ("worst case", None)):
             told = entry["worst"] if told is None else told
@@ -156,9 +145,9 @@ def recall_of_pixels(result):
     return result.document["learners"][-1]["clean"]["recall_at_1"]["mean"]
 
 
-def test_a_gallery_of_other_pictures(data):
+def test_a_gallery_of_other_pictures(data, digits):
     """Both sets count their pictures from 0; no query loses an item of the gallery for that."""
-    gallery = digits(50, skip=100)
+    gallery = digits(4, slice(100, 150))
     result = quick(network(), data, gallery)
     nearest = KNeighborsClassifier(1).fit(gallery.images.flatten(1), gallery.labels)
     assert recall_of_pixels(result) == pytest.approx(nearest.score(data.images.flatten(1), data.labels))
@@ -191,7 +180,7 @@ def test_ids_and_groups_are_the_word_of_the_user(data):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             attacks = [FGSM(LinfBall(0.05))]
-            frame = evaluate_retrieval(Given(project), queries, gallery, attacks=attacks).frame()
+            frame = evaluate_retrieval(Given(project), queries, gallery, attacks=attacks).to_frame()
         for learner, subject in zip(told, ("model", "raw pixels")):
             clean, attacked = frame[frame["subject"] == subject].to_dict("records")
             for name in ("recall_at_1", "map_at_r"):

@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import RetrievalAudit, audit_retrieval  # noqa: E402
@@ -19,7 +18,6 @@ from certimetric.auditing.retrieval.certificates import check_certificates, futi
 from certimetric.auditing.retrieval.request import Subject, make_request  # noqa: E402
 from certimetric.auditing.retrieval.run import run_retrieval_audit  # noqa: E402
 from certimetric.deep import (  # noqa: E402
-    Certified,
     ImageSet,
     Index,
     LipschitzCertifier,
@@ -27,14 +25,9 @@ from certimetric.deep import (  # noqa: E402
     certify_retrieval,
     embedding_model,
 )
+from certimetric.deep.certify import Certified  # noqa: E402
 from certimetric.report.document import PIXELS  # noqa: E402
 from certimetric.report.retrieval.page import render_retrieval, retrieval_table  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def data():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
 
 
 def models():
@@ -66,7 +59,7 @@ def test_figures_are_those_of_the_certificate(result, data):
         found = certify_retrieval(models()[name], data)
         told = entry(result, name)["certificate"]
         assert told["method"] == "lipschitz" and told["confidence"] is None
-        assert told["constant"] == pytest.approx(found.certified.constant)
+        assert told["constant"] == pytest.approx(found.constant)
         assert [each["mean"] for each in told["at"]] == pytest.approx(found.certified_recall([0.1, 0.3]).tolist())
         assert told["recall"]["mean"] == pytest.approx(found.certified_recall(0.0))
         assert np.diff(told["curve"]["recall"]).max() <= 0 and told["curve"]["eps"][-1] == 0.3
@@ -125,8 +118,9 @@ def test_a_certificate_above_an_attack_is_an_issue(data):
 
 
 def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("certimetric.auditing.retrieval.certificates.N_SAMPLES", 40)
-    monkeypatch.setattr("certimetric.auditing.retrieval.certificates.N_SELECTION", 5)
+    monkeypatch.setattr(
+        SmoothingCertifier, "for_audit", lambda sigma, seed: SmoothingCertifier("vote", sigma, 40, 5, seed=seed)
+    )
     one = quick(data, certify="auto", out=tmp_path, n_queries=15)
     methods = {learner["spec"]: learner["certificate"]["method"] for learner in one.document["learners"]}
     assert methods == {"lipschitz": "lipschitz", "grouped": "smoothing", PIXELS: "pixels"}
@@ -164,7 +158,8 @@ def test_a_smoothed_model_is_shown_what_attacks_found(data):
     index = Index(named["linear"], request.gallery)
     certifier = SmoothingCertifier(sigma=0.1, n_samples=300, n_selection=20)
     made = certify_retrieval(named["linear"], request.queries, request.gallery, method=certifier)
-    told = {"method": "smoothing", "settings": made.settings, "radii": made.correct_radii.tolist()}
+    told = {"method": "smoothing", "settings": made.settings, "confidence": made.confidence}
+    told["radii"] = made.correct_radii.tolist()
     (check,) = check_certificates(request, {"linear": told}, {"linear": []}, {"linear": index})
     assert check["severity"] == "passed" and "smoothed model gives up" in check["message"]
     far = make_request(named, data, norm="l2", eps=[3.0], attacks=["pgd"], certify="smoothing", n_checked=20)
@@ -233,7 +228,7 @@ def test_infinite_radii_stay_infinite(data, tmp_path, monkeypatch):
     cells = Cells(request, folder)
     assert cells.certificate(subject, Infinite()) == first and cells.reused == 1
     assert first["radii"] == ["inf"] * 58 + [0.1, 0.1]
-    monkeypatch.setattr("certimetric.deep.LipschitzCertifier", Infinite)
+    monkeypatch.setattr("certimetric.deep.certify.lipschitz.LipschitzCertifier", Infinite)
     audit = quick(data, ["linear"], certify="lipschitz", eps=[0.2, 0.3], report_eps=0.2, out=tmp_path)
     told = entry(audit, "linear")["certificate"]
     assert told["median_radius"] == "inf" and told["at"][0]["mean"] == told["curve"]["recall"][-1] == 58 / 60

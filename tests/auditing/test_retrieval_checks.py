@@ -6,7 +6,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval  # noqa: E402
@@ -37,14 +36,17 @@ def quantised(images):
 
 
 @pytest.fixture(scope="module")
-def data():
-    X, y = load_digits(n_class=3, return_X_y=True)
-    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
+def data(digits):
+    return digits(3, slice(60))
+
+
+def document_of(model, data, **options):
+    given = {"eps": [0.2], "attacks": ["pgd"], "n_checked": 10, **options}
+    return audit_retrieval({"model": model.eval()}, data, **given).document
 
 
 def audited(model, data, **options):
-    given = {"eps": [0.2], "attacks": ["pgd"], "n_checked": 10, **options}
-    return audit_retrieval({"model": model.eval()}, data, **given).document["checks"]
+    return document_of(model, data, **options)["checks"]
 
 
 def told(checks, code):
@@ -53,8 +55,13 @@ def told(checks, code):
 
 
 @pytest.fixture(scope="module")
-def good(data):
-    return audited(Model(), data)
+def good_document(data):
+    return document_of(Model(), data)
+
+
+@pytest.fixture(scope="module")
+def good(good_document):
+    return good_document["checks"]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +79,16 @@ def test_every_check_reports_on_every_model(data, good):
         assert entry["learner"] == (None if entry["code"] in {*ABOUT_DATA, "CR112"} else "model")
 
 
-def test_nothing_to_complain_about(good):
+def test_nothing_to_complain_about(good, good_document):
     severities = {entry["code"]: entry["severity"] for entry in good}
     assert severities.pop("CR107") == "not applicable"  # it is not known what the model was trained on
     assert severities.pop("CR110") == "tip"  # 60 queries
-    assert severities.pop("CR111") in ("passed", "issue")  # a random projection may be beaten by the pixels
+    # A random projection finds less than the pixels that it is of; clean or attacked makes no difference here.
+    model, pixels = (
+        [part["recall_at_1"]["mean"] for part in (learner["clean"], learner["attacked"][0]["worst"])]
+        for learner in good_document["learners"]
+    )
+    assert severities.pop("CR111") == ("passed" if model >= pixels else "issue")
     assert severities.pop("CR112") == "not applicable"  # no certificates were asked for
     assert set(severities.values()) == {"passed"}
 
@@ -96,6 +108,7 @@ def test_a_black_box_attack_in_the_audit_does_not_hide_masked_gradients(data):
     assert told(audited(Model(quantised), data, attacks=["pgd", "square"]), "CR103")[0] == "issue"
 
 
+@pytest.mark.usefixtures("light_search")
 def test_without_attacks_by_gradients_there_is_nothing_to_compare(data):
     few = ImageSet(data.images[::3], data.labels[::3])
     assert told(audited(Model(), few, attacks=["square"], n_checked=2), "CR103")[0] == "not applicable"

@@ -6,17 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from sklearn.datasets import load_digits  # noqa: E402
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval, load_audit  # noqa: E402
-from certimetric.deep import ImageSet, RankingEvaluation, empirical_robustness_score  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def data():
-    X, y = load_digits(n_class=4, return_X_y=True)
-    return ImageSet(torch.tensor(X[:60] / 16, dtype=torch.float32).view(-1, 1, 8, 8), torch.from_numpy(y[:60]))
+from certimetric.deep import empirical_robustness_score  # noqa: E402
+from certimetric.deep.retrieval import RankingEvaluation  # noqa: E402
 
 
 def network():

@@ -18,7 +18,7 @@ from certimetric.bench.sampling_bias import toy_sample
 from certimetric.bench.suites import find_suite
 from certimetric.learners import AML, GMML
 from certimetric.report.bench.figures import bench_figure
-from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.runs.key import Cell, Record
 
 SUITE = find_suite("aml")
@@ -59,18 +59,6 @@ def records(plan):
 @pytest.fixture(scope="module")
 def told(records):
     return SUITE.tell(records)
-
-
-def document(told):
-    return {
-        "schema": SCHEMA,
-        "suite": {"name": SUITE.name, "title": SUITE.title, "about": SUITE.about},
-        **{name: told[name] for name in ("summary", "figures", "learners")},
-        "tables": [table.to_mapping() for table in told["tables"]],
-        "missing": {},
-        "cells": {"planned": 1, "done": 1, "failed": 0, "open": 0},
-        "reproduction": {"command": "", "protocols": ["1"], "seeds": [0], "cell_seconds": 1.0, "runs": []},
-    }
 
 
 def test_plan_has_every_part_and_no_cell_twice(plan):
@@ -165,10 +153,10 @@ def test_raw_figures_leave_pictures_out(records):
     assert not any("picture" in name for name in names)
 
 
-def test_report_and_plots(told):
-    page = render_bench(document(told))
+def test_report_and_plots(told, document):
+    page = render_bench(document(SUITE, told))
     assert "Three metrics learned from a biased sample" in page
-    plots = bench_svgs(document(told))
+    plots = bench_svgs(document(SUITE, told))
     for svg in plots.values():
         assert "var(--" not in svg
         assert ElementTree.fromstring(svg.split("\n", 1)[1]).tag == "{http://www.w3.org/2000/svg}svg"

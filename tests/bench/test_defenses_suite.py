@@ -127,21 +127,7 @@ def records(without=()):
         yield Record(cell, "done", told, "", 1.0)
 
 
-def document(told):
-    return {
-        "schema": "certimetric.bench/1",
-        "suite": {"name": SUITE.name, "title": SUITE.title, "about": SUITE.about},
-        "summary": told["summary"],
-        "tables": [table.to_mapping() for table in told["tables"]],
-        "figures": told["figures"],
-        "learners": told["learners"],
-        "missing": {},
-        "cells": {"planned": 1, "done": 1, "failed": 0, "open": 0},
-        "reproduction": {"command": "", "protocols": [], "seeds": [], "cell_seconds": 0.0, "runs": []},
-    }
-
-
-def test_report(tmp_path):
+def test_report(document):
     told = SUITE.tell(list(records()))
     (table,) = told["tables"]
     assert [row[1] for row in table.rows] == 3 * list(SUITE.learners)
@@ -155,7 +141,7 @@ def test_report(tmp_path):
         f"{winner} withstands most: R@1 48.0 % under attack, tuple (positive) 43.0 %, 1.1 times" in told["summary"][0]
     )
     assert "natural has the highest ERS, 49.0 against 47.0" in told["summary"][0]
-    page = document(told)
+    page = document(SUITE, told)
     svgs = bench_svgs(page)
     assert set(svgs) == {"digits-tradeoff", "mnist-tradeoff", "omniglot-tradeoff"}
     assert "time of an epoch" in render_bench(page)
@@ -163,11 +149,11 @@ def test_report(tmp_path):
     assert [point["cost"] for point in figure[1:4]] == [1.0, 2.0, 3.0] and figure[0]["cost"] == 0.0
 
 
-def test_report_of_a_part():
+def test_report_of_a_part(document):
     without = (defenses.NATURAL, "ACT")
     told = SUITE.tell(list(records(without)))
     assert [table.name for table in told["tables"]] == ["defenses", "failures"]
     assert not {row[1] for row in told["tables"][0].rows} & set(without)
     assert all(point["cost"] is None for point in told["figures"][0]["learners"])  # nothing to set it beside
-    assert bench_svgs(document(told))
+    assert bench_svgs(document(SUITE, told))
     assert SUITE.tell([])["tables"] == []

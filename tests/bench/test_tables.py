@@ -16,7 +16,7 @@ from certimetric.bench.suites import NAMES, find_suite
 from certimetric.bench.suites.certified import robust_error
 from certimetric.bench.suites.perturbation import ERROR, RADIUS
 from certimetric.bench.tables import Table
-from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.runs.key import Cell, Record
 
 TABLE = Table(
@@ -123,23 +123,9 @@ def test_pairs_say_who_won(made):
     assert "failures" in [table.name for table in told["tables"]]
 
 
-def document(suite, told):
-    return {
-        "schema": SCHEMA,
-        "suite": {"name": suite.name, "title": "A <b> title", "about": suite.about},
-        "summary": told["summary"],
-        "tables": [table.to_mapping() for table in told["tables"]],
-        "figures": told["figures"],
-        "learners": told["learners"],
-        "missing": {"vehicle": "it is <not> there"},
-        "cells": {"planned": 30, "done": 29, "failed": 1, "open": 0},
-        "reproduction": {"command": "", "protocols": ["1"], "seeds": [0], "cell_seconds": 1.0, "runs": []},
-    }
-
-
-def test_report_and_plots(made):
+def test_report_and_plots(made, document):
     suite, found = made
-    told = document(suite, suite.tell(found))
+    told = document(suite, suite.tell(found), "A <b> title", {"vehicle": "it is <not> there"})
     page = render_bench(told)
     assert page == render_bench(told)
     assert "A &lt;b&gt; title" in page
@@ -155,13 +141,13 @@ def test_report_and_plots(made):
         assert label("lmnn+pl") in svg
 
 
-def test_a_suite_tells_of_nothing():
+def test_a_suite_tells_of_nothing(document):
     for name in NAMES:
         suite = find_suite(name)
         assert "<html" in render_bench(document(suite, suite.tell([])))
 
 
-def test_certified_suite_brackets_the_robust_error():
+def test_certified_suite_brackets_the_robust_error(document):
     suite = find_suite("certified")
     rng = np.random.default_rng(0)
     results = {}

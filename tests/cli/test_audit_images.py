@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from certimetric.training import TrainingConfig, train  # noqa: E402
 
 QUICK = ["--images", "digits", "--attack", "fgsm", "--queries", "20", "--check-queries", "0", "--eps", "8/255"]
+undrawn = pytest.mark.usefixtures("undrawn")
 
 MINE = """
 import torch
@@ -115,6 +116,7 @@ def test_a_run_and_a_factory(run, here):
 
 
 @pytest.mark.parametrize("kind", ["pictures", "embeddings"])
+@undrawn
 def test_another_audit_gets_a_folder_of_its_own(run, here, kind):
     asked, eps = {
         "pictures": (
@@ -142,6 +144,7 @@ def test_another_audit_gets_a_folder_of_its_own(run, here, kind):
     assert again.code == 0 and (kind == "embeddings" or "0 cells computed" in again.out)
 
 
+@undrawn
 def test_a_factory_may_give_a_function(run, here):
     done = run("audit", "-m", "mine:function", *QUICK)
     assert done.code == 0, done.err
@@ -149,6 +152,7 @@ def test_a_factory_may_give_a_function(run, here):
     assert (model["clean"], model["attacked"]) == (pixels["clean"], pixels["attacked"])
 
 
+@undrawn
 def test_smoothing_that_can_certify_nothing_is_told(run, here):
     here.joinpath("noisy").mkdir()
     for file in (here / "tiny").iterdir():
@@ -165,6 +169,7 @@ def test_smoothing_that_can_certify_nothing_is_told(run, here):
     )
 
 
+@undrawn
 def test_ids_and_groups_of_a_file_of_pictures_count(run, here):
     """Every picture twice, once a little darker: by its id, or in its group, a query does not find itself."""
     rng = np.random.default_rng(0)
@@ -208,6 +213,7 @@ def test_empirical_robustness_score(run, here):
         assert "--ers is for" in refused.err
 
 
+@undrawn
 def test_a_missed_threshold_is_exit_code_1(run, here):
     asked = ["--fail-under", "attacked@8/255=0.01", "--fail-under", "own.recall=1"]
     done = run("audit", "-m", "own=mine:small", *QUICK, *asked, "--junit", "audit.xml", "--out", "out")
@@ -221,6 +227,7 @@ def test_a_missed_threshold_is_exit_code_1(run, here):
     assert failed == ["own.recall>=1", "Raw pixels [own]"]  # a random projection is no better than the pixels
 
 
+@undrawn
 def test_changed_code_of_a_factory_is_audited_anew(run, here, monkeypatch):
     first = run("audit", "-m", "own=mine:small", *QUICK)
     assert "4 cells computed, 0 reused" in first.out
@@ -230,6 +237,7 @@ def test_changed_code_of_a_factory_is_audited_anew(run, here, monkeypatch):
     assert "2 cells computed, 2 reused" in run("audit", "-m", "own=mine:small", *QUICK).out
 
 
+@undrawn
 def test_a_folder_of_pictures_goes_by_its_name(run, here):
     from PIL import Image
 
@@ -272,6 +280,7 @@ def test_groups_by_path(run, here):
     assert "2: no query finds its own" in (here / "out2" / "report.html").read_text(encoding="utf-8")
 
 
+@undrawn
 def test_the_training_side_need_not_be_here(run, here):
     """A run tells what it was trained on; where that is gone, the check says so and the audit goes on."""
     labels = np.arange(16) % 4
@@ -370,6 +379,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(run, here, what):
     assert not (here / "certimetric-audit").exists()
 
 
+@undrawn
 def test_names_of_folders_may_hold_an_equals_sign(run, here):
     (here / "lr=0.1").symlink_to(here / "tiny")
     done = run("audit", "-m", "lr=0.1", *QUICK)
@@ -377,6 +387,7 @@ def test_names_of_folders_may_hold_an_equals_sign(run, here):
     assert document(here / "certimetric-audit" / "digits")["learners"][0]["spec"] == "lr=0.1"
 
 
+@undrawn
 def test_an_interrupt_tells_how_to_go_on(run, here, monkeypatch):
     from certimetric.auditing.retrieval.cells import Cells
 
@@ -396,6 +407,7 @@ def test_an_interrupt_tells_how_to_go_on(run, here, monkeypatch):
     assert "3 cells computed, 1 reused" in run("audit", "-m", "tiny", *QUICK).out
 
 
+@undrawn
 def test_certificates_of_a_run_and_a_factory(run, here):
     asked = ["--images", "digits", "--attack", "fgsm", "--queries", "20", "--check-queries", "0", "--eps", "0.1"]
     done = run(
@@ -427,6 +439,7 @@ def test_certificates_that_cannot_be_are_one_line(run, here, arguments, message)
     assert len(done.err.splitlines()) == 1 and message in done.err
 
 
+@undrawn
 def test_the_same_picture_under_another_id_stands_in_the_headline(run, here):
     """Copies of every picture, one level of 8 bits away."""
     rng = np.random.default_rng(0)
@@ -441,6 +454,7 @@ def test_the_same_picture_under_another_id_stands_in_the_headline(run, here):
     assert verdict["status"] == "WARN" and "(equal pictures" in verdict["sentence"]
 
 
+@undrawn
 def test_ids_in_a_file_of_embeddings(run, here):
     rng = np.random.default_rng(0)
     labels, ids = np.arange(40) % 4, np.array([f"photos/{i}.png" for i in range(40)])

@@ -131,6 +131,8 @@ def test_a_damaged_encoding(run, files, damage):
     assert "'bad.safetensors' is damaged" in outcome.err
 
 
+@pytest.mark.usefixtures("light_attacks", "undrawn")
+@pytest.mark.usefixtures("light_attacks", "undrawn")
 def test_an_encoded_audit_says_what_was_filled_and_leaves_metrics_to_use(run, files):
     few = customers(20)
     few.to_csv(files / "few.csv", index=False)
@@ -308,7 +310,7 @@ def test_the_base_rate_is_told(run, tmp_path):
     told = [
         run("fit", "train.csv", "--learner", "euclidean", "-k", "7"),
         run("certify", "metric.safetensors", "train.csv", "new.csv", "-k", "7"),
-        run("attack", "metric.safetensors", "train.csv", "new.csv", "-k", "7"),
+        run("attack", "metric.safetensors", "train.csv", "new.csv", "-k", "7", *REGION),
     ]
     assert [outcome.code for outcome in told] == [0, 0, 0]
     assert all(said in outcome.out for outcome in told)

@@ -26,6 +26,7 @@ batch_size = 8
 accelerator = "cpu"
 """
 AUDIT = ("--queries", "4", "--check-queries", "0", "--attack", "fgsm", "--eps", "0.1")
+undrawn = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def odd(tmp_path, rng):
     return tmp_path / "odd"
 
 
+@undrawn
 def test_odd_pictures_are_trained_on_and_audited(run, odd, tmp_path):
     outcome = run("train", "odd.toml", "--out", "run")
     assert (outcome.code, outcome.err) == (0, "")
@@ -71,6 +73,7 @@ def test_odd_pictures_are_trained_on_and_audited(run, odd, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["a/0.png", "d/5.jpg"])
+@undrawn
 def test_one_corrupt_picture_is_named_or_skipped(run, odd, tmp_path, where):
     trained = where.startswith("a")
     assert run("train", "odd.toml", "--out", "run").code == 0
@@ -110,6 +113,7 @@ def test_a_corrupt_picture_in_a_process_of_the_loader_is_one_line(run, odd, tmp_
 
 
 @pytest.mark.slow
+@undrawn
 def test_one_variable_leads_train_audit_and_bench_to_the_same_data(run, odd, tmp_path, monkeypatch, rng):
     from certimetric import datasets
     from certimetric.bench.image_sets import NamedImages

@@ -12,7 +12,7 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "import sys; from certimetric.cli import main; sys.exit(main())"]
 # Slow enough to be stopped half-way, quick enough for a test.
-REPEATS = 20
+REPEATS = 8
 AUDIT = ["audit", "wine", "--learner", "lmnn+pl", "--repeats", str(REPEATS), "--out", "out"]
 
 
@@ -40,27 +40,28 @@ def stopped(tmp_path, jobs, how):
     return kept, process.returncode, out + err
 
 
-def resumed(tmp_path, kept):
+def resumed(run, tmp_path, kept):
     assert 2 <= len(kept) < REPEATS
-    done = subprocess.run([*COMMAND, *AUDIT], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"{REPEATS - len(kept)} cells computed, {len(kept)} reused" in done.stdout
+    done = run(*AUDIT)
+    assert done.code == 0, done.err
+    assert f"{REPEATS - len(kept)} cells computed, {len(kept)} reused" in done.out
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     cells = [path for path in (tmp_path / "out" / "cells").glob("*.json") if "evidence" not in path.name]
     assert len(cells) == REPEATS
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_a_killed_run_resumes(tmp_path):
+def test_a_killed_run_resumes(run, tmp_path):
     kept, code, _ = stopped(tmp_path, 2, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    resumed(tmp_path, kept)
+    resumed(run, tmp_path, kept)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interrupted_run_says_how_to_go_on(tmp_path, jobs):
+def test_an_interrupted_run_says_how_to_go_on(run, tmp_path, jobs):
     kept, code, said = stopped(tmp_path, jobs, signal.SIGINT)
     assert code == 130
     assert "run the same command to go on" in said
     assert "Traceback" not in said
-    resumed(tmp_path, kept)
+    resumed(run, tmp_path, kept)

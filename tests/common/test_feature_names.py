@@ -72,7 +72,7 @@ POINTS = {
     ),
     "region attack": plain(RegionAttack()),
     "smoothed vote attack": plain(SmoothedVoteAttack(10, 1)),
-    "hop skip jump": plain(HopSkipJump(1)),
+    "hop skip jump": plain(HopSkipJump(1, restarts=1)),
 }
 SPOILT = [(point, "train") for point in POINTS] + [(point, "queries") for point in POINTS if "one-out" not in point]
 entry_points = pytest.mark.parametrize("point", POINTS)

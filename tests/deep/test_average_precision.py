@@ -13,9 +13,9 @@ from certimetric.deep import (  # noqa: E402
     LinfBall,
     MarginObjective,
     evaluate_retrieval,
-    relevant_ranks,
 )
 from certimetric.deep.goals import average_precision  # noqa: E402
+from certimetric.deep.ranking import relevant_ranks  # noqa: E402
 from certimetric.deep.retrieval.index import figures  # noqa: E402
 
 
@@ -95,7 +95,7 @@ def test_an_attack_on_it_lowers_map_at_r_further(digits, network, ball):
             attacks=[PGD(ball, steps=10), APGD(ball, steps=10)],
             objective=objective,
             with_pixels=False,
-        ).frame()
+        ).to_frame()
         told[objective] = result.set_index("attack")
     first, own = told[None], told[AveragePrecisionObjective]
     assert set(first.objective.dropna()) == {"MarginObjective"}

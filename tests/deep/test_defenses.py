@@ -23,9 +23,9 @@ from certimetric.deep import (  # noqa: E402
     NoDefense,
     PerturbationDefense,
     TupleDefense,
-    first_order_margin,
     mine_triplets,
 )
+from certimetric.deep.defenses import first_order_margin  # noqa: E402
 
 ATTACK = PGD(LinfBall(0.05), steps=3)
 DEFENSES = {

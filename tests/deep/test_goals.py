@@ -61,7 +61,7 @@ SETTINGS = {
     NESAttack: {"steps": 6, "population": 12},
 }
 FEW = {
-    CarliniWagner: {"steps": 6, "searches": 2},
+    CarliniWagner: {"steps": 4, "searches": 2},
     PGD: {"steps": 5},
     APGD: {"steps": 6},
     SquareAttack: {"queries": 10},

@@ -21,7 +21,7 @@ from certimetric.deep import (  # noqa: E402
     TargetedMismatch,
 )
 from certimetric.deep.goals import ranking as ranking_attacks  # noqa: E402
-from certimetric.deep.ranking.embedding_metric import METRICS, EmbeddingMetric  # noqa: E402
+from certimetric.deep.ranking.distances import METRICS, EmbeddingMetric  # noqa: E402
 
 N, B, K = 40, 6, 5
 every_metric = pytest.mark.parametrize("metric", METRICS)

@@ -6,7 +6,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from torch import nn  # noqa: E402
 
-from certimetric.deep import CertifiedMarginLoss, PerturbationDefense, first_order_margin  # noqa: E402
+from certimetric.deep import CertifiedMarginLoss, PerturbationDefense  # noqa: E402
+from certimetric.deep.defenses import first_order_margin  # noqa: E402
 from certimetric.deep.defenses.shifts import neighbour_divergence  # noqa: E402
 from certimetric.deep.defenses.triplets import Collapse  # noqa: E402
 from certimetric.deep.models.network import EmbeddingNetwork  # noqa: E402

@@ -26,8 +26,8 @@ from certimetric.deep import (  # noqa: E402
     augmentation,
     embedding_model,
     evaluate_retrieval,
-    load_checkpoint,
 )
+from certimetric.deep.train.checkpoints import load_checkpoint  # noqa: E402
 
 ATTACK = PGD(LinfBall(0.1), steps=3)
 

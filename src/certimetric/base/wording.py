@@ -1,9 +1,11 @@
-"""The phrases that error messages about data share: lists that stay short, and the closest name."""
+"""The phrases that messages and tables share: lists that stay short, the closest name, what pixels are called."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+
+PIXELS = "raw pixels"  # pictures as their own embedding, beside every model
 
 
 def listing(names: Iterable[object], *, limit: int = 8) -> str:

@@ -1,157 +1,95 @@
-"""Embedding models under attack, with torch: threat models, attacks on embeddings, retrieval evaluation."""
+"""Embedding models, with torch: training that is robust, attacks, retrieval under attack, certificates.
 
-from certimetric.deep.attacks.balls import Ball, L2Ball, LinfBall
-from certimetric.deep.attacks.base import Attack
-from certimetric.deep.attacks.carlini_wagner import CarliniWagner
-from certimetric.deep.attacks.gradient import APGD, FGSM, PGD
-from certimetric.deep.attacks.natural_evolution import NESAttack
-from certimetric.deep.attacks.square import SquareAttack
-from certimetric.deep.certify.certificates import (
-    Certified,
-    Certifier,
-    PixelCertifier,
-    RetrievalCertificate,
-    certify_retrieval,
-)
-from certimetric.deep.certify.interval import IntervalCertifier
-from certimetric.deep.certify.lipschitz import LipschitzCertifier
-from certimetric.deep.certify.lipschitz_constant import lipschitz_constant
-from certimetric.deep.certify.smoothing import SmoothingCertifier
-from certimetric.deep.defenses import (
-    AntiCollapseDefense,
-    BatchDefense,
-    DecoupledDefense,
-    Defense,
-    EmbeddingShiftDefense,
-    EnsembleDefense,
-    FreeDefense,
-    HardnessDefense,
-    NoDefense,
-    NoiseDefense,
-    PerturbationDefense,
-    ShiftPenaltyDefense,
-    SingleStepDefense,
-    TradesDefense,
-    TupleDefense,
-    first_order_margin,
-)
-from certimetric.deep.defenses.tuples import mine_triplets
-from certimetric.deep.goals.average_precision import AveragePrecisionObjective
-from certimetric.deep.goals.base import (
-    AwayFromPositive,
-    EmbeddingShift,
-    MarginObjective,
-    Objective,
-    TargetEmbedding,
-    TowardsNegative,
-    TupleLoss,
-)
-from certimetric.deep.goals.ranking import (
-    CandidateRank,
-    GreedyMisranking,
-    GreedyTranslocation,
-    LearningToMisrank,
-    QueryRank,
-    SemanticsPreservingRank,
-    TargetedMismatch,
-)
-from certimetric.deep.models.embed import ImageSet, embed
-from certimetric.deep.models.freeze import frozen
-from certimetric.deep.models.network import EmbeddingNetwork, embedding_model
-from certimetric.deep.models.orthogonal import (
-    GroupSort,
-    NormPool2d,
-    UnitBall,
-    orthogonal_convolution,
-    orthogonal_linear,
-)
-from certimetric.deep.ranking.ranks import items_ahead, nearest, relevant_ranks
-from certimetric.deep.retrieval.evaluation import RetrievalResult, evaluate_retrieval
-from certimetric.deep.retrieval.index import Index
-from certimetric.deep.retrieval.ranking_evaluation import RankingEvaluation
-from certimetric.deep.retrieval.robustness_score import Budget, ERSResult, empirical_robustness_score
-from certimetric.deep.train.augmentation import augmentation
-from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
-from certimetric.deep.train.margin_loss import CertifiedMarginLoss
-from certimetric.deep.train.sampling import ClassBalancedBatches
-from certimetric.deep.train.trainer import RobustTrainer
+This is the index of what users need, imported on first use. What else a room offers is in the index of the room, such
+as :mod:`certimetric.deep.models`.
+"""
 
-__all__ = [
-    "APGD",
-    "FGSM",
-    "PGD",
-    "AntiCollapseDefense",
-    "Attack",
-    "AveragePrecisionObjective",
-    "AwayFromPositive",
-    "Ball",
-    "BatchDefense",
-    "Budget",
-    "CandidateRank",
-    "CarliniWagner",
-    "Certified",
-    "CertifiedMarginLoss",
-    "Certifier",
-    "ClassBalancedBatches",
-    "DecoupledDefense",
-    "Defense",
-    "ERSResult",
-    "EmbeddingNetwork",
-    "EmbeddingShift",
-    "EmbeddingShiftDefense",
-    "EnsembleDefense",
-    "FreeDefense",
-    "GreedyMisranking",
-    "GreedyTranslocation",
-    "GroupSort",
-    "HardnessDefense",
-    "ImageSet",
-    "Index",
-    "IntervalCertifier",
-    "L2Ball",
-    "LearningToMisrank",
-    "LinfBall",
-    "LipschitzCertifier",
-    "MarginObjective",
-    "NESAttack",
-    "NoDefense",
-    "NoiseDefense",
-    "NormPool2d",
-    "Objective",
-    "PerturbationDefense",
-    "PixelCertifier",
-    "QueryRank",
-    "RankingEvaluation",
-    "RetrievalCertificate",
-    "RetrievalResult",
-    "RobustTrainer",
-    "SemanticsPreservingRank",
-    "ShiftPenaltyDefense",
-    "SingleStepDefense",
-    "SmoothingCertifier",
-    "SquareAttack",
-    "TargetEmbedding",
-    "TargetedMismatch",
-    "TowardsNegative",
-    "TradesDefense",
-    "TupleDefense",
-    "TupleLoss",
-    "UnitBall",
-    "augmentation",
-    "certify_retrieval",
-    "embed",
-    "embedding_model",
-    "empirical_robustness_score",
-    "evaluate_retrieval",
-    "first_order_margin",
-    "frozen",
-    "items_ahead",
-    "lipschitz_constant",
-    "load_checkpoint",
-    "mine_triplets",
-    "nearest",
-    "orthogonal_convolution",
-    "orthogonal_linear",
-    "relevant_ranks",
-    "save_checkpoint",
-]
+from typing import TYPE_CHECKING
+
+from certimetric.base.lazy_index import lazy_index
+
+if TYPE_CHECKING:  # the same names, for editors and type checkers
+    from certimetric.deep.attacks.balls import L2Ball as L2Ball
+    from certimetric.deep.attacks.balls import LinfBall as LinfBall
+    from certimetric.deep.attacks.base import Attack as Attack
+    from certimetric.deep.attacks.carlini_wagner import CarliniWagner as CarliniWagner
+    from certimetric.deep.attacks.gradient import APGD as APGD
+    from certimetric.deep.attacks.gradient import FGSM as FGSM
+    from certimetric.deep.attacks.gradient import PGD as PGD
+    from certimetric.deep.attacks.natural_evolution import NESAttack as NESAttack
+    from certimetric.deep.attacks.square import SquareAttack as SquareAttack
+    from certimetric.deep.certify import IntervalCertifier as IntervalCertifier
+    from certimetric.deep.certify import LipschitzCertifier as LipschitzCertifier
+    from certimetric.deep.certify import SmoothingCertifier as SmoothingCertifier
+    from certimetric.deep.certify import certify_retrieval as certify_retrieval
+    from certimetric.deep.certify.lipschitz_constant import lipschitz_constant as lipschitz_constant
+    from certimetric.deep.defenses import AntiCollapseDefense as AntiCollapseDefense
+    from certimetric.deep.defenses import BatchDefense as BatchDefense
+    from certimetric.deep.defenses import DecoupledDefense as DecoupledDefense
+    from certimetric.deep.defenses import EmbeddingShiftDefense as EmbeddingShiftDefense
+    from certimetric.deep.defenses import EnsembleDefense as EnsembleDefense
+    from certimetric.deep.defenses import FreeDefense as FreeDefense
+    from certimetric.deep.defenses import HardnessDefense as HardnessDefense
+    from certimetric.deep.defenses import NoDefense as NoDefense
+    from certimetric.deep.defenses import NoiseDefense as NoiseDefense
+    from certimetric.deep.defenses import PerturbationDefense as PerturbationDefense
+    from certimetric.deep.defenses import ShiftPenaltyDefense as ShiftPenaltyDefense
+    from certimetric.deep.defenses import SingleStepDefense as SingleStepDefense
+    from certimetric.deep.defenses import TradesDefense as TradesDefense
+    from certimetric.deep.defenses import TupleDefense as TupleDefense
+    from certimetric.deep.defenses.tuples import mine_triplets as mine_triplets
+    from certimetric.deep.goals.average_precision import AveragePrecisionObjective as AveragePrecisionObjective
+    from certimetric.deep.goals.base import AwayFromPositive as AwayFromPositive
+    from certimetric.deep.goals.base import EmbeddingShift as EmbeddingShift
+    from certimetric.deep.goals.base import MarginObjective as MarginObjective
+    from certimetric.deep.goals.base import Objective as Objective
+    from certimetric.deep.goals.base import TargetEmbedding as TargetEmbedding
+    from certimetric.deep.goals.base import TowardsNegative as TowardsNegative
+    from certimetric.deep.goals.base import TupleLoss as TupleLoss
+    from certimetric.deep.goals.ranking import CandidateRank as CandidateRank
+    from certimetric.deep.goals.ranking import GreedyMisranking as GreedyMisranking
+    from certimetric.deep.goals.ranking import GreedyTranslocation as GreedyTranslocation
+    from certimetric.deep.goals.ranking import LearningToMisrank as LearningToMisrank
+    from certimetric.deep.goals.ranking import QueryRank as QueryRank
+    from certimetric.deep.goals.ranking import SemanticsPreservingRank as SemanticsPreservingRank
+    from certimetric.deep.goals.ranking import TargetedMismatch as TargetedMismatch
+    from certimetric.deep.models import ImageSet as ImageSet
+    from certimetric.deep.models import embed as embed
+    from certimetric.deep.models import embedding_model as embedding_model
+    from certimetric.deep.retrieval import Budget as Budget
+    from certimetric.deep.retrieval import Index as Index
+    from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
+    from certimetric.deep.retrieval import evaluate_retrieval as evaluate_retrieval
+    from certimetric.deep.train.augmentation import augmentation as augmentation
+    from certimetric.deep.train.margin_loss import CertifiedMarginLoss as CertifiedMarginLoss
+    from certimetric.deep.train.sampling import ClassBalancedBatches as ClassBalancedBatches
+    from certimetric.deep.train.trainer import RobustTrainer as RobustTrainer
+
+__all__, __getattr__, __dir__ = lazy_index(
+    __name__,
+    {
+        "attacks.balls": "L2Ball LinfBall",
+        "attacks.base": "Attack",
+        "attacks.carlini_wagner": "CarliniWagner",
+        "attacks.gradient": "APGD FGSM PGD",
+        "attacks.natural_evolution": "NESAttack",
+        "attacks.square": "SquareAttack",
+        "certify": "IntervalCertifier LipschitzCertifier SmoothingCertifier certify_retrieval",
+        "certify.lipschitz_constant": "lipschitz_constant",
+        "defenses": "AntiCollapseDefense BatchDefense DecoupledDefense EmbeddingShiftDefense EnsembleDefense "
+        "FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
+        "SingleStepDefense TradesDefense TupleDefense",
+        "defenses.tuples": "mine_triplets",
+        "goals.average_precision": "AveragePrecisionObjective",
+        "goals.base": "AwayFromPositive EmbeddingShift MarginObjective Objective TargetEmbedding TowardsNegative "
+        "TupleLoss",
+        "goals.ranking": "CandidateRank GreedyMisranking GreedyTranslocation LearningToMisrank QueryRank "
+        "SemanticsPreservingRank TargetedMismatch",
+        "models": "ImageSet embed embedding_model",
+        "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
+        "train.augmentation": "augmentation",
+        "train.margin_loss": "CertifiedMarginLoss",
+        "train.sampling": "ClassBalancedBatches",
+        "train.trainer": "RobustTrainer",
+    },
+)

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from certimetric.base.wording import PIXELS as PIXELS
+
 SCHEMA = "certimetric.audit/1"
 RETRIEVAL_SCHEMA = "certimetric.retrieval-audit/1"
 BASELINE = "euclidean"
-PIXELS = "raw pixels"
 _SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")
 # What neither HTML nor XML may hold: control characters, lone surrogates and the two non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from certimetric.report.document import number, printable
@@ -61,8 +62,9 @@ def verdict_view(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@cache
 def environment() -> Environment:
-    """The templates of this package."""
+    """The templates of this package; one for all pages, so that a template is compiled once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(

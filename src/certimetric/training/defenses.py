@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from torch import nn
 
-    from certimetric.deep import Ball, Defense
+    from certimetric.deep.attacks.balls import Ball
     from certimetric.deep.attacks.base import Attack
+    from certimetric.deep.defenses import Defense
 
 
 @dataclass(frozen=True)

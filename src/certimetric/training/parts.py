@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from certimetric.deep import Defense, RobustTrainer
+    from certimetric.deep import RobustTrainer
+    from certimetric.deep.defenses import Defense
 
 CHECKPOINTS, LOGS = "checkpoint", "logs"  # folders of a run
 

@@ -129,7 +129,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     """
     from safetensors.torch import load_file
 
-    from certimetric.deep import load_checkpoint
+    from certimetric.deep.train.checkpoints import load_checkpoint
 
     folder = Path(folder)
     run = read_run(folder)

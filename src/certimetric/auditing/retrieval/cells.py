@@ -19,7 +19,8 @@ from certimetric.base.version import __version__
 if TYPE_CHECKING:
     import torch
 
-    from certimetric.deep import Attack, Certifier, Index
+    from certimetric.deep import Attack, Index
+    from certimetric.deep.certify import Certifier
 
 CELL_SCHEMA = "certimetric.retrieval-cell/1"
 CERTIFICATE_SCHEMA = "certimetric.retrieval-certificate/2"
@@ -88,7 +89,7 @@ class Cells:
         told = {
             "method": made.method,
             "settings": made.settings,
-            "constant": made.certified.constant,
+            "constant": made.constant,
             "confidence": made.confidence,
             "abstained": float(made.abstained.mean()),
             "radii": [as_json(radius) for radius in made.correct_radii.tolist()],

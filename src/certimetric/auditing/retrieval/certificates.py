@@ -12,14 +12,15 @@ from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.summary import estimate
 from certimetric.auditing.tables.cells import told as as_json
 from certimetric.base.arrays import Array
+from certimetric.deep.certify.registry import certifier_class, certifiers_of, make_certifier
 from certimetric.report.document import PIXELS
 
 if TYPE_CHECKING:
-    from certimetric.deep import Certifier, Index, SmoothingCertifier
+    from certimetric.deep import Index
+    from certimetric.deep.certify import Certifier
 
 
 CODE, TITLE = "CR112", "Certificates against attacks"
-N_SAMPLES, N_SELECTION, ALPHA = 1000, 100, 0.001  # of smoothing
 _POINTS = 41  # of a curve
 _ENOUGH = 0.1  # of the queries, certified at the quoted ε: with fewer the next way is tried too
 
@@ -57,41 +58,25 @@ def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -
 
 def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     """The ways that are tried to certify a model, in this order; none where nothing is asked for."""
-    from certimetric.deep import IntervalCertifier, LipschitzCertifier, PixelCertifier
+    from certimetric.deep.certify import PixelCertifier
 
     if request.certify is None:
         return []
     if subject.name == PIXELS:
         return [PixelCertifier(request.norm)]
-    smoothing = _smoothing(request, subject)
-    ways: dict[str, list[Certifier]] = {
-        "auto": [LipschitzCertifier(), smoothing] if request.norm == "l2" else [IntervalCertifier()],
-        "lipschitz": [LipschitzCertifier()],
-        "smoothing": [smoothing],
-        "interval": [IntervalCertifier()],
-    }
-    return ways[str(request.certify)]
-
-
-def _smoothing(request: RetrievalRequest, subject: Subject) -> SmoothingCertifier:
-    from certimetric.deep import SmoothingCertifier
-
-    return SmoothingCertifier(
-        sigma=_deviation(request, subject),
-        n_samples=N_SAMPLES,
-        n_selection=N_SELECTION,
-        alpha=ALPHA,
-        seed=request.seed,
-    )
+    names = certifiers_of(request.norm) if request.certify == "auto" else [request.certify]
+    return [certifier_class(name).for_audit(_deviation(request, subject), request.seed) for name in names]
 
 
 def futile_certificates(request: RetrievalRequest) -> list[str]:
     """What is to be said before the work: of each model whose smoothing can certify nothing at the quoted ε."""
+    from certimetric.deep import SmoothingCertifier
+
     if request.certify != "smoothing":
         return []
     told = []
     for subject in request.with_model:
-        certifier = _smoothing(request, subject)
+        certifier = SmoothingCertifier.for_audit(_deviation(request, subject), request.seed)
         if (largest := certifier.largest_radius()) < request.report_eps:
             told.append(
                 f"smoothing of {subject.name!r} with sigma = {certifier.sigma:g} certifies no radius beyond "
@@ -161,8 +146,8 @@ def check_certificates(
     verdicts = []
     for name, told in certificates.items():
         if told is not None:
-            smoothed = told["method"] == "smoothing"
-            found = _smoothed(request, told, indices[name]) if smoothed else _verdict(request, told, attacked[name])
+            by_chance = told.get("confidence") is not None
+            found = _smoothed(request, told, indices[name]) if by_chance else _verdict(request, told, attacked[name])
             verdicts.append({"code": CODE, "title": TITLE, "learner": name, **found})
     return verdicts
 
@@ -192,8 +177,6 @@ def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) 
     import torch
     from scipy.stats import binom
 
-    from certimetric.deep import SmoothingCertifier
-
     radii, eps = torch.from_numpy(np.asarray(told["radii"], dtype=float)), min(request.eps)
     rows = (radii > eps * (1 + 1e-5)).nonzero()[: request.n_checked, 0]
     if not len(rows):
@@ -203,11 +186,11 @@ def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) 
         return {"severity": "skipped", "message": reason}
     sample = request.queries.select(rows)
     moved = index.attacked(sample, request.make_attack(request.attacks[0], eps)).cpu()
-    again = SmoothingCertifier(**{**told["settings"], "seed": request.seed + 1})
+    again = make_certifier(told["method"], **{**told["settings"], "seed": request.seed + 1})
     found = again.certify(index.model, sample.with_images(moved), index.gallery, index.batch_size)
     n = int(((found.predictions != np.asarray(sample.labels)) & ~found.abstained).sum())
     # Each of the two certificates of a query may fail by chance.
-    allowed = int(binom.ppf(0.999, len(rows), min(2 * again.alpha, 1.0)))
+    allowed = int(binom.ppf(0.999, len(rows), min(2 * (1 - told["confidence"]), 1.0)))
     message = (
         f"Of {len(rows)} queries certified beyond ε = {eps:.4g} the smoothed model gives up {n} once they are attacked"
     )

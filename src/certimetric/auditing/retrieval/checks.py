@@ -13,7 +13,7 @@ from torch import Tensor
 
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.deep import PGD, ImageSet, Index, SquareAttack
-from certimetric.deep.models.callables import NoGradients
+from certimetric.deep.models.calling import NoGradients
 from certimetric.deep.retrieval.reliability import FEW_ZEROS, gradient_trouble, unsteadiness
 from certimetric.deep.retrieval.same_pictures import digests
 from certimetric.report.document import PIXELS

@@ -11,6 +11,7 @@ import numpy as np
 
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
+from certimetric.deep.certify.registry import CERTIFIERS
 from certimetric.report.document import PIXELS, printable
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _COLOUR = {
     "linf": (tuple(step / 255 for step in (1, 2, 4, 8, 16)), 8 / 255),
     "l2": ((0.25, 0.5, 1.0, 2.0, 4.0), 1.0),
 }
-CERTIFY = {"auto": NORMS, "lipschitz": ("l2",), "smoothing": ("l2",), "interval": ("linf",)}  # and their norms
+CERTIFY = {"auto": NORMS, **{name: (norm,) for name, (norm, _) in CERTIFIERS.items()}}  # and their norms
 FIGURES = {"recall": False, "map": False, "attacked": True, "attacked_map": True}
 
 
@@ -144,8 +145,8 @@ def make_request(
     from torch import nn
 
     from certimetric.deep import ImageSet
-    from certimetric.deep.models.callables import as_module
-    from certimetric.deep.models.embed import labels_by_position
+    from certimetric.deep.models.calling import as_module
+    from certimetric.deep.models.images import labels_by_position
     from certimetric.deep.retrieval.evaluation import with_positive
     from certimetric.deep.retrieval.same_pictures import same_pictures
 

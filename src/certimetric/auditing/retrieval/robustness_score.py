@@ -8,7 +8,8 @@ from typing import Any
 
 from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
-from certimetric.deep import Attack, Index, RankingEvaluation
+from certimetric.deep import Attack, Index
+from certimetric.deep.retrieval import RankingEvaluation
 from certimetric.deep.retrieval.ranking_evaluation import GOALS
 from certimetric.deep.retrieval.robustness_score import make_attack, summarise
 
@@ -36,7 +37,7 @@ def robustness_score(
     cells: Cells,
     advance: Callable[[bool], None],
 ) -> dict[str, Any]:
-    """The summary of one model's score, see :class:`certimetric.deep.ERSResult`.
+    """The summary of one model's score, see :class:`certimetric.deep.retrieval.ERSResult`.
 
     Parameters
     ----------

@@ -171,7 +171,7 @@ def run_retrieval_audit(
     progress: bool = False,
 ) -> RetrievalAudit:
     """Carry out a validated audit; see :func:`audit_retrieval`."""
-    from certimetric.deep.models.embed import device_of
+    from certimetric.deep.models.calling import device_of
     from certimetric.deep.models.randomness import seeded
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()

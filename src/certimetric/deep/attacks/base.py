@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.goals.base import Objective
-from certimetric.deep.models.callables import as_module
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import as_module, frozen
 from certimetric.deep.models.randomness import seeded
 
 _Kind = TypeVar("_Kind", bound="Attack")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.certify.certificates import Certified, Certifier
-from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
+from certimetric.deep.certify.base import Certified, Certifier
+from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, OnSphere, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
-from certimetric.deep.models.embed import ImageSet, device_of
-from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
+from certimetric.deep.models.calling import device_of
+from certimetric.deep.models.images import ImageSet
+from certimetric.deep.models.orthogonal import NormPool2d
+from certimetric.deep.ranking.distances import by_differences, slices
 from certimetric.deep.retrieval.same_pictures import exclusion_keys
 
 _NEAREST = 4  # own items that an opponent is held against: more hardly certify more
@@ -52,37 +54,37 @@ class IntervalCertifier(Certifier):
 
     @torch.no_grad()
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
-        layers = plain_layers(model)
-        device = device_of(model)
-        images = torch.cat([_features(layers, batch, device) for batch in gallery.batches(batch_size)])
+        layers, device = plain_layers(model), device_of(model)
+        network = nn.Sequential(*layers)
+        items = torch.cat([network(part.tensor().double().to(device)) for part in gallery.batches(batch_size)])
         if layers and isinstance(layers[-1], OnSphere):
             layers = layers[:-1]  # of items of equal length the nearest is the same before scaling
-        own, keys = (part.to(device) for part in exclusion_keys(queries, gallery))
-        comparison = _Comparison(layers, images, gallery.labels.to(device), keys)
-        predictions, radii = [], []
-        for start in range(0, len(queries), batch_size):
-            rows = torch.arange(start, min(start + batch_size, len(queries)))
-            x = queries.select(rows).tensor().double().to(device)
-            opponents = comparison.against(x, own[rows.to(device)])
-            predictions.append(opponents.predicted)
-            radii.append(self._largest(x, opponents))
-        told = np.asarray(torch.cat(predictions).cpu()), np.asarray(torch.cat(radii).cpu())
-        return Certified(*told, np.zeros(len(queries), dtype=bool))
+        keys = exclusion_keys(queries, gallery)[1].to(device)
+        comparison = _Comparison(layers, items, gallery.labels.to(device), keys)
+        found = []
+        for part in queries.batches(batch_size):
+            x = part.tensor().double().to(device)
+            opponents = comparison.against(x, part.keys.to(device))
+            found.append((opponents.predicted, self._largest(comparison, x, opponents)))
+        predictions, radii = (np.asarray(torch.cat(column).cpu()) for column in zip(*found))
+        return Certified(predictions, radii, np.zeros(len(queries), dtype=bool))
 
-    def _largest(self, x: Tensor, opponents: _Opponents) -> Tensor:
+    def _largest(self, comparison: _Comparison, x: Tensor, opponents: _Opponents) -> Tensor:
         low, high = torch.zeros(len(x), dtype=torch.double, device=x.device), torch.ones_like(x[:, 0, 0, 0])
         while float((high - low).max()) > self.resolution:
             middle = (low + high) / 2
-            holds = opponents.certified(x, middle)
+            holds = comparison.certified(x, middle, opponents)
             low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
         return low
 
 
-def _features(layers: Sequence[nn.Module], batch: ImageSet, device: torch.device) -> Tensor:
-    x = batch.tensor().double().to(device)
-    for layer in layers:
-        x = layer(x)
-    return x
+class _Opponents(NamedTuple):
+    """What a certificate of each of some queries compares: its class, the items of others, its own nearest ones."""
+
+    predicted: Tensor  # (b,)
+    others: Tensor  # (b, n), which items are of another class
+    near: Tensor  # (b, j), rows
+    present: Tensor  # (b, j), fewer where the class has fewer
 
 
 class _Comparison:
@@ -91,67 +93,48 @@ class _Comparison:
     def __init__(self, layers: Sequence[nn.Module], items: Tensor, labels: Tensor, keys: Tensor):
         linear = layers[-1] if layers and type(layers[-1]) is nn.Linear else None
         self.layers = layers if linear is None else layers[:-1]
-        self.linear, self.items, self.labels, self.keys = linear, items, labels, keys
+        self.decide = nn.Identity() if linear is None else linear
+        self.items, self.labels, self.keys = items, labels, keys
         self.specification = items if linear is None else items @ linear.weight  # rows Wᵀe
         self.gamma = rounding(items.shape[1] + self.specification.shape[1] + 16)
+        self.weight = 1.0 if linear is None else float(linear.weight.norm())
+        self.bias = 0.0 if linear is None or linear.bias is None else float(linear.bias.norm())
 
     def against(self, x: Tensor, own: Tensor) -> _Opponents:
-        """What decides about these queries: their class, its nearest items, and everything else."""
-        distances = torch.cdist(self.decide(self._before(x)), self.items)
+        """What decides about queries of these keys."""
+        distances = by_differences(self.decide(nn.Sequential(*self.layers)(x)), self.items)
         alone = self.keys == own[:, None]
         predicted = self.labels[distances.masked_fill(alone, torch.inf).argmin(dim=1)]
-        same = (self.labels == predicted[:, None]) & ~alone
+        same = self.labels == predicted[:, None]
         k = min(_NEAREST, len(self.items))
-        near = distances.masked_fill(~same, torch.inf).topk(k, dim=1, largest=False)
-        others = (self.labels != predicted[:, None]) & ~alone
-        return _Opponents(self, predicted, others, near.indices, near.values.isfinite())
+        near = distances.masked_fill(~same | alone, torch.inf).topk(k, dim=1, largest=False)
+        return _Opponents(predicted, ~same & ~alone, near.indices, near.values.isfinite())
 
-    def _before(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def decide(self, features: Tensor) -> Tensor:
-        """Embeddings of features."""
-        return features if self.linear is None else self.linear(features)
-
-
-class _Opponents:
-    """Some queries with the items that a certificate of each compares."""
-
-    def __init__(self, comparison: _Comparison, predicted: Tensor, others: Tensor, near: Tensor, present: Tensor):
-        self.comparison, self.predicted, self.others = comparison, predicted, others
-        self.near, self.present = near, present
-
-    def certified(self, x: Tensor, eps: Tensor) -> Tensor:
+    def certified(self, x: Tensor, eps: Tensor, opponents: _Opponents) -> Tensor:
         """Whether no image within ε of each, (b,), is nearer to an item of another class."""
         reach = eps[:, None, None, None] * (1 + 1e-12)
-        lower, upper = follow(self.comparison.layers, ((x - reach).clamp_min(0.0), (x + reach).clamp_max(1.0)))
-        step = max(1, _NUMBERS // max(self.comparison.specification.numel(), 1))
-        parts = [
-            self._hold(slice(start, start + step), lower[start : start + step], upper[start : start + step])
-            for start in range(0, len(x), step)
-        ]
-        return torch.cat(parts)
+        lower, upper = follow(self.layers, ((x - reach).clamp_min(0.0), (x + reach).clamp_max(1.0)))
+        step = _NUMBERS // max(self.specification.numel(), 1)
+        parts = slices(len(x), step)
+        return torch.cat(
+            [self._hold(lower[rows], upper[rows], *(each[rows] for each in opponents[1:])) for rows in parts]
+        )
 
-    def _hold(self, rows: slice, lower: Tensor, upper: Tensor) -> Tensor:
-        c, near = self.comparison, self.near[rows]
+    def _hold(self, lower: Tensor, upper: Tensor, others: Tensor, near: Tensor, present: Tensor) -> Tensor:
         centre, radius = _centred(lower, upper)
-        point = c.decide(centre)
-        squares = torch.cdist(point, c.items, compute_mode="donot_use_mm_for_euclid_dist").pow(2)
+        point = self.decide(centre)
+        squares = by_differences(point, self.items).pow(2)
         margin = squares[:, :, None] - squares.gather(1, near)[:, None, :]  # (b, l, j)
-        scaled = radius[:, None, :] * c.specification
-        own = radius[:, None, :] * c.specification[near]
+        scaled = radius[:, None, :] * self.specification
+        own = radius[:, None, :] * self.specification[near]
         spread = 2 * torch.cdist(scaled, own, p=1.0)
         # Every product here has terms within these lengths.
-        length, items = point.norm(dim=1)[:, None, None], c.items.norm(dim=1)
+        length, items = point.norm(dim=1)[:, None, None], self.items.norm(dim=1)
         both = items[:, None] + items[near][:, None, :]
-        weight = 1.0 if c.linear is None else float(c.linear.weight.norm())
-        bias = 0.0 if c.linear is None or c.linear.bias is None else float(c.linear.bias.norm())
-        inner = weight * (centre.norm(dim=1) + radius.norm(dim=1))[:, None, None] + bias
-        slack = 8 * c.gamma * ((2 * length + both) ** 2 + both * inner)
-        sure = (margin - spread - slack > 0) & self.present[rows][:, None, :]
-        return (sure.any(dim=2) | ~self.others[rows]).all(dim=1)
+        inner = self.weight * (centre.norm(dim=1) + radius.norm(dim=1))[:, None, None] + self.bias
+        slack = 8 * self.gamma * ((2 * length + both) ** 2 + both * inner)
+        sure = (margin - spread - slack > 0) & present[:, None, :]
+        return (sure.any(dim=2) | ~others).all(dim=1)
 
 
 def follow(layers: Sequence[nn.Module], box: Box) -> Box:
@@ -165,7 +148,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
     for layer in layers:
         lower, upper = box
         kind, known = type(layer), cast(Any, layer)  # the type itself: a subclass may do anything
-        if kind in _EXACT or (kind is nn.LeakyReLU and known.negative_slope >= 0):
+        if kind in _EXACT or (kind is nn.LeakyReLU and known.negative_slope >= 0):  # a slope rounds, monotonically
             box = layer(lower), layer(upper)
         elif kind is nn.Linear or (kind is nn.Conv2d and known.padding_mode == "zeros"):
             box = _weighted(layer, lower, upper)
@@ -192,17 +175,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
     return box
 
 
-# Monotone, and free of rounding but for one of a slope, which is monotone too.
-_EXACT = (
-    nn.ReLU,
-    nn.MaxPool2d,
-    nn.Flatten,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.PixelUnshuffle,
-    GroupSort,
-)
+_EXACT = (*CONTRACTIONS, nn.MaxPool2d)  # monotone, and free of rounding
 
 
 def _centred(lower: Tensor, upper: Tensor) -> Box:

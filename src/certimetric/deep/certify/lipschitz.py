@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from certimetric.base.arrays import Array
-from certimetric.deep.certify.certificates import Certified, Certifier, from_embeddings
+from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.certify.lipschitz_constant import (
     LayerBound,
     OnSphere,
@@ -19,7 +19,8 @@ from certimetric.deep.certify.lipschitz_constant import (
     total_constant,
 )
 from certimetric.deep.certify.operator_norms import rounding
-from certimetric.deep.models.embed import ImageSet, device_of
+from certimetric.deep.models.calling import check_embeddings, device_of
+from certimetric.deep.models.images import ImageSet
 
 
 class LipschitzCertifier(Certifier):
@@ -93,12 +94,9 @@ def _embedded(
     layers: Sequence[nn.Module], bounds: Sequence[LayerBound], items: ImageSet, batch_size: int, device: torch.device
 ) -> tuple[Array, Array]:
     """Embeddings in double precision, and how far each may be off."""
-    parts: list[tuple[Tensor, Tensor]] = []
+    parts = []
     for batch in items.batches(batch_size):
-        parts.append(run_with_error(layers, bounds, batch.tensor().double().to(device)))
-    if parts[0][0].ndim != 2:
-        raise ValueError(f"the model must give embeddings of shape (b, k), got {tuple(parts[0][0].shape)}")
-    embeddings, errors = (np.asarray(torch.cat(part).cpu()) for part in zip(*parts))
-    if not np.isfinite(embeddings).all():
-        raise ValueError("the model gives embeddings that are not finite")
-    return embeddings, errors
+        embeddings, errors = run_with_error(layers, bounds, batch.tensor().double().to(device))
+        parts.append((check_embeddings(embeddings, len(batch)), errors))
+    embeddings, errors = (torch.cat(part).cpu() for part in zip(*parts))
+    return np.asarray(embeddings), np.asarray(errors)

@@ -8,7 +8,6 @@ own rounding adds.
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.deep.certify.operator_norms import convolution_norm, rounding, spectral_norm
-from certimetric.deep.models.callables import Called
-from certimetric.deep.models.freeze import frozen
-from certimetric.deep.models.network import EmbeddingNetwork, unit
+from certimetric.deep.models.calling import Called, device_of, frozen
+from certimetric.deep.models.network import EmbeddingNetwork
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
+from certimetric.deep.ranking.distances import unit
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _plain(layer: nn.Module) -> nn.Module:
     """A copy whose weights are plain ones."""
     if not parametrize.is_parametrized(layer):
         return copy.deepcopy(layer)
-    device, bias = _device(layer), layer.bias is not None
+    device, bias = device_of(layer), layer.bias is not None
     if isinstance(layer, nn.Linear):
         made: nn.Module = nn.Linear(layer.in_features, layer.out_features, bias, device)
     elif isinstance(layer, nn.Conv2d):
@@ -219,14 +219,9 @@ def layer_bounds(layers: Sequence[nn.Module], image_shape: Sequence[int]) -> lis
             known = ", ".join(sorted(kind.__name__ for kind in _RULES))
             raise ValueError(f"there is no Lipschitz bound for the layer {type(layer).__name__}; known are {known}")
         shape = tuple(x.shape[1:])
-        x = layer(x.to(_device(layer)))
+        x = layer(x.to(device_of(layer)))
         bounds.append(_RULES[type(layer)](layer, shape, tuple(x.shape[1:])))
     return bounds
-
-
-def _device(layer: nn.Module) -> torch.device:
-    tensor = next(itertools.chain(layer.parameters(), layer.buffers()), None)
-    return torch.device("cpu") if tensor is None else tensor.device
 
 
 @torch.no_grad()
@@ -248,26 +243,24 @@ def run_with_error(layers: Sequence[nn.Module], bounds: Sequence[LayerBound], x:
 
 
 # What each kind of layer stretches a difference by. Shapes are those of one sample, before and after the layer.
-Rule = Callable[[Any, tuple[int, ...], tuple[int, ...]], LayerBound]
-_UNIT = 2.0**-53
+Shape = tuple[int, ...]
+Rule = Callable[[Any, Shape, Shape], LayerBound]
+# What keeps distances or shrinks them, value by value or by moving values, without rounding.
+CONTRACTIONS = (nn.ReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelUnshuffle, GroupSort)
 
 
 def _array(tensor: Tensor) -> Any:
     return tensor.detach().cpu().double().numpy()
 
 
-def _isometry(layer: nn.Module, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
-    return LayerBound(1.0)
-
-
-def _linear(layer: nn.Linear, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _linear(layer: nn.Linear, before: Shape, after: Shape) -> LayerBound:
     weight = _array(layer.weight)
     gamma = rounding(weight.shape[1] + 1)
     bias = 0.0 if layer.bias is None else float(layer.bias.norm()) * math.sqrt(math.prod(after[:-1]))
     return LayerBound(spectral_norm(weight), gamma * float(np.linalg.norm(weight)), gamma * bias)
 
 
-def _convolution(layer: nn.Conv2d, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _convolution(layer: nn.Conv2d, before: Shape, after: Shape) -> LayerBound:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or layer.groups != 1 or layer.dilation != (1, 1):
         raise ValueError("a convolution can be certified with zeros around it, no groups, no dilation, padding told")
     kernel = _array(layer.weight)
@@ -280,10 +273,6 @@ def _convolution(layer: nn.Conv2d, before: tuple[int, ...], after: tuple[int, ..
     return LayerBound(constant, gamma * spread, gamma * bias)
 
 
-def _leaky(layer: nn.LeakyReLU, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
-    return LayerBound(max(1.0, abs(layer.negative_slope)), _UNIT * abs(layer.negative_slope))
-
-
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -294,19 +283,19 @@ def _overlap(layer: nn.MaxPool2d | nn.AvgPool2d) -> tuple[int, int]:
     return math.prod(-(-k // s) for k, s in zip(extent, stride)), math.prod(extent)
 
 
-def _max_pool(layer: nn.MaxPool2d, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _max_pool(layer: nn.MaxPool2d, before: Shape, after: Shape) -> LayerBound:
     if _pair(layer.dilation) != (1, 1):
         raise ValueError("max pooling with dilation cannot be certified")
     return LayerBound(_up(math.sqrt(_overlap(layer)[0])))
 
 
-def _average_pool(layer: nn.AvgPool2d, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _average_pool(layer: nn.AvgPool2d, before: Shape, after: Shape) -> LayerBound:
     if layer.ceil_mode or _pair(layer.padding) != (0, 0) or layer.divisor_override is not None:
         raise ValueError("average pooling can be certified without padding, ceil_mode and a divisor of its own")
     return _average(*_overlap(layer))
 
 
-def _adaptive_pool(layer: nn.AdaptiveAvgPool2d, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _adaptive_pool(layer: nn.AdaptiveAvgPool2d, before: Shape, after: Shape) -> LayerBound:
     if any(n < m for n, m in zip(before[1:], after[1:])):
         raise ValueError("adaptive pooling that enlarges pictures cannot be certified")
     # Windows overlap by less than themselves where the sizes do not divide.
@@ -319,11 +308,7 @@ def _average(overlap: int, smallest: int) -> LayerBound:
     return LayerBound(constant, rounding(4 * smallest) * constant)
 
 
-def _norm_pool(layer: NormPool2d, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
-    return LayerBound(1.0, rounding(layer.size**2))
-
-
-def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, before: Shape, after: Shape) -> LayerBound:
     if layer.running_mean is None or layer.running_var is None:
         raise ValueError("batch normalisation without running statistics cannot be certified")
     scale = 1.0 / np.sqrt(_array(layer.running_var) + layer.eps)
@@ -331,19 +316,15 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, before: tuple[int, ...],
     if layer.affine:
         scale, shift = scale * np.abs(_array(layer.weight)), shift * np.abs(_array(layer.weight))
         shift = shift + np.abs(_array(layer.bias))
-    constant = float(scale.max()) * (1 + 8 * _UNIT)
+    constant = float(scale.max()) * (1 + 8 * UNIT_ROUNDOFF)
     spread = float(np.linalg.norm(shift)) * math.sqrt(math.prod(before[1:]))
-    return LayerBound(constant, 16 * _UNIT * constant, 16 * _UNIT * spread)
+    return LayerBound(constant, 16 * UNIT_ROUNDOFF * constant, 16 * UNIT_ROUNDOFF * spread)
 
 
-def _standardise(layer: Standardise, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
+def _standardise(layer: Standardise, before: Shape, after: Shape) -> LayerBound:
     constant = _up(1.0 / float(layer.std.abs().min()))
     spread = float((layer.mean / layer.std).abs().max()) * math.sqrt(math.prod(before))
-    return LayerBound(constant, 4 * _UNIT * constant, 4 * _UNIT * spread)
-
-
-def _unit_ball(layer: UnitBall, before: tuple[int, ...], after: tuple[int, ...]) -> LayerBound:
-    return LayerBound(_up(layer.scale), layer.scale * rounding(before[0]))
+    return LayerBound(constant, 4 * UNIT_ROUNDOFF * constant, 4 * UNIT_ROUNDOFF * spread)
 
 
 def _up(value: float) -> float:
@@ -358,11 +339,11 @@ _RULES: dict[type[nn.Module], Rule] = {
     nn.AdaptiveAvgPool2d: _adaptive_pool,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
-    nn.LeakyReLU: _leaky,
-    NormPool2d: _norm_pool,
-    Standardise: _standardise,
-    UnitBall: _unit_ball,
-    **dict.fromkeys(
-        (nn.ReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.PixelUnshuffle, GroupSort), _isometry
+    nn.LeakyReLU: lambda layer, *shapes: LayerBound(
+        max(1.0, abs(layer.negative_slope)), UNIT_ROUNDOFF * abs(layer.negative_slope)
     ),
+    NormPool2d: lambda layer, *shapes: LayerBound(1.0, rounding(layer.size**2)),
+    Standardise: _standardise,
+    UnitBall: lambda layer, before, after: LayerBound(_up(layer.scale), layer.scale * rounding(before[0])),
+    **dict.fromkeys(CONTRACTIONS, lambda layer, *shapes: LayerBound(1.0)),
 }

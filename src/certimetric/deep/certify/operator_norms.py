@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array
+from certimetric.base.rounding import UNIT_ROUNDOFF
 
-_ROUNDOFF = 2.0**-53
 _BYTES = 2**26  # of the matrices of frequencies that are looked at together
 _SLACKS = (1e-9, 1e-7, 1e-5, 1e-3)  # relative; the first that the proof holds for
 
@@ -19,7 +19,7 @@ def rounding(n: int) -> float:
     ----------
     Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.6: γ of four times n, for complex terms.
     """
-    return 4 * (n + 4) * _ROUNDOFF / (1 - 4 * (n + 4) * _ROUNDOFF)
+    return 4 * (n + 4) * UNIT_ROUNDOFF / (1 - 4 * (n + 4) * UNIT_ROUNDOFF)
 
 
 def spectral_norm(matrices: NDArray[np.inexact], errors: Array | float = 0.0) -> float:
@@ -74,7 +74,7 @@ def spectral_norm(matrices: NDArray[np.inexact], errors: Array | float = 0.0) ->
             np.linalg.cholesky(shifted)
         except np.linalg.LinAlgError:
             continue
-        return float(np.nextafter((bound + errors).max() * (1 + 4 * _ROUNDOFF), np.inf))
+        return float(np.nextafter((bound + errors).max() * (1 + 4 * UNIT_ROUNDOFF), np.inf))
     return float(np.nextafter(np.sqrt(squares.max()) * (1 + 1e-9) + errors.max(), np.inf))  # Frobenius
 
 

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from certimetric.base.arrays import Array
-from certimetric.deep.certify.certificates import Certified, Certifier, from_embeddings
-from certimetric.deep.models.embed import ImageSet, check_embeddings
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
+from certimetric.deep.models.calling import check_embeddings, frozen
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.ranks import nearest
 from certimetric.deep.retrieval.index import Index
 
@@ -82,6 +82,10 @@ class SmoothingCertifier(Certifier):
             raise ValueError("n_neighbors is for the statistic 'vote'")
         self.statistic, self.sigma, self.alpha = statistic, float(sigma), float(alpha)
         self.n_samples, self.n_selection, self.n_neighbors, self.seed = n_samples, n_selection, n_neighbors, seed
+
+    @classmethod
+    def for_audit(cls, sigma: float, seed: int) -> SmoothingCertifier:
+        return cls(sigma=sigma, seed=seed)
 
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
         index = Index(model, gallery, batch_size)

@@ -14,7 +14,7 @@ from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
 from certimetric.deep.defenses.loss_support import check_loss
 from certimetric.deep.defenses.tuples import Triplets
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import frozen
 
 ROLES = ("anchor", "positive", "negative")  # in the order of a triplet
 Loss = Callable[..., Tensor]

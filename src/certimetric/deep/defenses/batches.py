@@ -22,7 +22,7 @@ from certimetric.deep.defenses.base import (
 )
 from certimetric.deep.defenses.loss_support import check_loss
 from certimetric.deep.goals.base import TupleLoss
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import frozen
 
 
 class BatchDefense(Defense):

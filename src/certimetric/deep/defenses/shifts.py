@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss, default_attack, finds_nothing
 from certimetric.deep.goals.base import EmbeddingShift, Objective, distance
-from certimetric.deep.models.embed import embed
+from certimetric.deep.models.calling import embed
 
 
 class EmbeddingShiftDefense(Defense):

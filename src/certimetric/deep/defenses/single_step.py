@@ -14,7 +14,7 @@ from certimetric.deep.attacks.gradient import PGD
 from certimetric.deep.defenses.base import EPS, Defense, Loss, Miner, batch_loss, without_memory
 from certimetric.deep.defenses.batches import attacked_jointly, mined
 from certimetric.deep.defenses.memory import Places, memory_places, set_memory_places
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import frozen
 
 _FULL_STEP = 1.25  # of the radius, from a random start
 _SMALLEST_STEP = 0.25

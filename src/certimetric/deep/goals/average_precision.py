@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from certimetric.deep.goals.base import MarginObjective
-from certimetric.deep.ranking.embedding_metric import separation
-from certimetric.deep.ranking.limits import slices
-from certimetric.deep.ranking.ranks import expanded, expansions
+from certimetric.deep.ranking.distances import expanded, expansions, separation, slices
 
 _NUMBERS = 2**22  # that are looked at together
 _RANKS = 128  # of so many positives and negatives distances are followed: all, or ranks at equal intervals

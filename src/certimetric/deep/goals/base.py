@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from certimetric.deep.ranking.embedding_metric import EmbeddingMetric, separation
-from certimetric.deep.ranking.embedding_metric import distance as distance  # defenses take it from here
-from certimetric.deep.ranking.ranks import expanded, expansions
+from certimetric.deep.ranking.distances import EmbeddingMetric, expanded, expansions, separation
+from certimetric.deep.ranking.distances import distance as distance  # defenses take it from here
 
 _CHUNK = 2**22  # distances of embeddings that are looked at together
 ALIKE = 0.99  # cosine from which an embedding counts as another one

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from certimetric.deep.goals.base import ALIKE, LevelObjective, MarginObjective, Objective
-from certimetric.deep.ranking.embedding_metric import EmbeddingMetric
-from certimetric.deep.ranking.ranks import expanded, expansions
+from certimetric.deep.ranking.distances import EmbeddingMetric, expanded, expansions
 
 _CHUNK = 2**22  # distances of embeddings that are looked at together
 

@@ -20,6 +20,7 @@ from certimetric.deep.models.orthogonal import (
     orthogonal_linear,
 )
 from certimetric.deep.models.randomness import seeded
+from certimetric.deep.ranking.distances import unit
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -69,12 +70,6 @@ class EmbeddingNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         embeddings = self.body((images - self.mean) / self.std)
         return unit(embeddings) if self.normalise else embeddings
-
-
-def unit(embeddings: Tensor) -> Tensor:
-    """Embeddings (b, k) scaled to length 1, however short they are; those of length 0 stay."""
-    length = embeddings.norm(dim=1, keepdim=True)
-    return embeddings / torch.where(length > 0, length, 1.0)
 
 
 def _per_channel(value: float | Sequence[float]) -> Tensor:

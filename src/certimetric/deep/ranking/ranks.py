@@ -14,14 +14,17 @@ error. On one core (``benchmarks/ranking.py``) it finds the first 10 of 50,000 i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import numba as nb
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.ranking.limits import place_surely, slices
+from certimetric.deep.ranking.distances import by_differences, expanded, expansions, slices
 
-_MEMORY = 2**22  # numbers that are held together
-_CACHED = 2**18  # products that the cache of one core holds
+_MEMORY = 2**22  # numbers that are held together, beyond the gallery and what is given back
+_BLOCK = 512  # items whose places are searched for side by side
 _QUERIES = 1024  # that are ranked together: enough for a product of matrices to be fast
 
 
@@ -33,8 +36,6 @@ def relevant_ranks(
     gallery: Tensor,
     gallery_labels: Tensor,
     gallery_ids: Tensor,
-    *,
-    memory: int = _MEMORY,
 ) -> Tensor:
     """Ranks of the relevant gallery items of each query, nearest first.
 
@@ -45,8 +46,6 @@ def relevant_ranks(
     ----------
     queries, gallery : tensors of shape (m, k) and (n, k)
     labels, ids, gallery_labels, gallery_ids : int tensors of shapes (m,) and (n,)
-    memory : int
-        Bound on the numbers held together, beyond the gallery and the ranks.
 
     Returns
     -------
@@ -67,32 +66,30 @@ def relevant_ranks(
     """
     if not len(queries) or not len(gallery):
         return torch.zeros((len(queries), 1), dtype=torch.long, device=queries.device)
-    centre = _centre(gallery, queries, memory)
+    centre = _centre(gallery, queries)
     order, first, count = _occurrences(labels, gallery_labels)
     width, k = max(int(count.max()), 1), max(queries.shape[1], 1)
     out = torch.zeros((len(queries), width), dtype=torch.long, device=queries.device)
     place = torch.arange(width, device=queries.device)
-    for rows in slices(len(queries), min(_QUERIES, memory // max(4 * width, k))):
+    for rows in slices(len(queries), min(_QUERIES, _MEMORY // max(4 * width, k))):
         some = len(queries[rows])
         relevant = torch.full((some, width), torch.inf, dtype=torch.double, device=queries.device)
-        for columns in slices(width, memory // k):
-            for part in slices(some, memory // (k * len(place[columns]))):
+        for columns in slices(width, _MEMORY // k):
+            for part in slices(some, _MEMORY // (k * len(place[columns]))):
                 items = order[(first[rows][part, None] + place[columns]).clamp_max(len(order) - 1)]
                 found = by_differences(queries[rows][part, None], gallery[items])[:, 0]
                 wanted = (place[columns] < count[rows][part, None]) & (gallery_ids[items] != ids[rows][part, None])
                 relevant[part, columns] = found.masked_fill(~wanted, torch.inf)
         relevant = relevant.sort(dim=1).values
         known = (labels[rows], ids[rows], gallery_labels, gallery_ids)
-        ahead = _irrelevant_ahead(queries[rows], gallery, centre, relevant, known, memory)
+        ahead = _irrelevant_ahead(queries[rows], gallery, centre, relevant, known)
         out[rows] = torch.where(relevant.isfinite(), place + 1 + ahead, 0)
     widest = int((out > 0).sum(dim=1).max())
     return out[:, : max(widest, 1)]
 
 
 @torch.no_grad()
-def nearest(
-    queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, k: int, *, memory: int = _MEMORY
-) -> Tensor:
+def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, k: int) -> Tensor:
     """Rows of the k nearest gallery items of each query, nearest first, other than the query itself: int (m, k).
 
     Of items at equal distance the first comes first.
@@ -103,8 +100,6 @@ def nearest(
     ids, gallery_ids : int tensors of shape (m,) and (n,)
     k : int
         Fewer where the gallery holds fewer others.
-    memory : int
-        Bound on the numbers held together, beyond the gallery and the result.
 
     Raises
     ------
@@ -116,11 +111,11 @@ def nearest(
     out = torch.zeros((len(queries), k), dtype=torch.long, device=queries.device)
     if not out.numel():
         return out
-    centre = _centre(gallery, queries, memory)
-    for part in slices(len(queries), min(_QUERIES, memory // max(4 * k, queries.shape[1]))):
+    centre = _centre(gallery, queries)
+    for part in slices(len(queries), min(_QUERIES, _MEMORY // max(4 * k, queries.shape[1]))):
         points, (wide, squares, share) = queries[part], expanded(queries[part], centre)
         best = torch.full((len(points), k), torch.inf, dtype=torch.double, device=queries.device)
-        for rows, products, item_share in expansions(wide, gallery, centre, memory):
+        for rows, products, item_share in expansions(wide, gallery, centre, _MEMORY):
             self_match = ids[part, None] == gallery_ids[rows]
             products.masked_fill_(self_match, torch.inf)
             limit = best[:, -1] ** 2 - squares + share + item_share.max()
@@ -131,7 +126,7 @@ def nearest(
             else:
                 columns = products.topk(n_near, dim=1, largest=False).indices.sort(dim=1).values
                 found = torch.empty(columns.shape, dtype=torch.double, device=queries.device)
-                for some in slices(len(points), memory // max(1, n_near * queries.shape[1])):
+                for some in slices(len(points), _MEMORY // max(1, n_near * queries.shape[1])):
                     found[some] = by_differences(points[some, None], gallery[rows][columns[some]])[:, 0]
             found = found.masked_fill(self_match.gather(1, columns), torch.inf)
             best, chosen = torch.cat([best, found], dim=1).sort(dim=1, stable=True)
@@ -149,7 +144,6 @@ def items_ahead(
     apart: Tensor,
     *,
     ties: bool,
-    memory: int = _MEMORY,
 ) -> tuple[Tensor, Tensor]:
     """How many gallery items are nearer to each point than an item of its own is.
 
@@ -159,12 +153,10 @@ def items_ahead(
         Each point has one item, in the gallery or not.
     gallery : tensor of shape (n, k)
     gallery_ids : int tensor of shape (n,)
-    apart : int tensor of shape (m, a)
+    apart : int tensor of shape (m, 2)
         Ids that are not counted, such as those of point and item themselves.
     ties : bool
         Count items at equal distance too.
-    memory : int
-        Bound on the numbers held together, beyond the gallery.
 
     Returns
     -------
@@ -178,87 +170,59 @@ def items_ahead(
     (tensor([1]), tensor([2]))
     """
     ahead = torch.zeros(len(points), dtype=torch.long, device=points.device)
-    others = torch.zeros_like(ahead)
-    centre = _centre(gallery, points, memory)
-    for part in slices(len(points), min(_QUERIES, memory // max(1, 4 * points.shape[1]))):
-        some = points[part]
-        reach = by_differences(some[:, None], items[part, None])[:, 0]
-        wide, squares, share = expanded(some, centre)
-        limits = reach**2 - squares[:, None]
-        for rows, products, item_share in expansions(wide, gallery, centre, memory):
-            counted = (gallery_ids[rows] != apart[part, :, None]).all(dim=1)
-            error = share[:, None] + item_share
-            sure = products + error < limits
-            unsure = ~sure & (products - error <= limits) & counted
-            ahead[part] += (sure & counted).sum(dim=1)
-            others[part] += counted.sum(dim=1)
-            pairs = unsure.nonzero()
-            for few in slices(len(pairs), memory // max(1, points.shape[1])):
-                row, column = pairs[few].T
-                found = by_differences(some[row, None], gallery[rows][column, None])[:, 0]
-                nearer = found <= reach[row] if ties else found < reach[row]
-                ahead[part].index_put_((row,), nearer[:, 0].long(), accumulate=True)
-    return ahead, others
+    centre = _centre(gallery, points)
+    for part in slices(len(points), min(_QUERIES, _MEMORY // max(1, 4 * points.shape[1]))):
+        reach = by_differences(points[part, None], items[part, None])[:, 0]
+        if not ties:  # below a number are those not above the one before it
+            reach = torch.nextafter(reach, torch.full_like(reach, -torch.inf))
+        known = (*apart[part].T, gallery_ids, gallery_ids)
+        ahead[part] = _irrelevant_ahead(points[part], gallery, centre, reach, known)[:, 0]
+    one, other = (_occurrences(ids, gallery_ids)[2] for ids in apart.T)
+    return ahead, len(gallery) - one - torch.where(apart[:, 0] == apart[:, 1], 0, other)
 
 
 def _irrelevant_ahead(
-    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], memory: int
+    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...]
 ) -> Tensor:
-    """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther."""
-    r, k = relevant.shape[1], max(queries.shape[1], 1)
+    """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther.
+
+    Known are labels and ids of queries and gallery: irrelevant is an item that has neither those of the query.
+    """
+    r = relevant.shape[1]
     labels, ids, gallery_labels, gallery_ids = known
     wide, squares, share = expanded(queries, centre)
     # As the products are: less ‖q‖². Filled up to a power of two, and by at least one, with what nothing passes.
     limits = nn.functional.pad(relevant**2 - squares[:, None], (0, (1 << r.bit_length()) - r), value=torch.inf)
     passed = torch.zeros(limits.shape, dtype=torch.long, device=queries.device)
-    for rows, products, item_share in expansions(wide, gallery, centre, memory):
+    for rows, products, item_share in expansions(wide, gallery, centre, _MEMORY):
         of_items = gallery_labels[rows], gallery_ids[rows]
         unsure = place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
         items, n_unsure = gallery[rows], int(unsure.sum())
         if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
             places = torch.searchsorted(relevant, by_differences(queries, items))
             passed.scatter_add_(1, places, unsure.long())
-        elif n_unsure:
-            pairs = unsure.nonzero()
-            for part in slices(n_unsure, memory // max(4 * k, r)):
-                row, column = pairs[part].T
-                found = by_differences(queries[row, None], items[column, None])[:, 0]
+        else:
+            for row, found in _unsure_pairs(unsure, queries, items, r):
                 places = torch.searchsorted(relevant[row], found)[:, 0]
                 passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
     return passed[:, :r].cumsum(dim=1)
 
 
-def by_differences(queries: Tensor, items: Tensor) -> Tensor:
-    """Distances (…, q, c) by differences. Those of equal pairs are equal, whatever the shapes that they come in."""
-    return torch.cdist(queries.double(), items.double(), compute_mode="donot_use_mm_for_euclid_dist")
+def _unsure_pairs(unsure: Tensor, points: Tensor, items: Tensor, width: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """Rows (p,) and distances (p, 1) by differences of the pairs that are marked (q, c), some at a time: so many that
+    each may be compared with ``width`` others."""
+    pairs = unsure.nonzero()
+    for part in slices(len(pairs), _MEMORY // max(4 * points.shape[1], width)):
+        row, column = pairs[part].T
+        yield row, by_differences(points[row, None], items[column, None])[:, 0]
 
 
-def expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Points from the centre, their squared norms, and their share in the error of a comparison by products.
-
-    With S = ‖q‖² + ‖g‖² ≥ ‖q − g‖² / 2 and k numbers added in any order, product and norms err by less than
-    2 (k + 3) u S, the difference by (2k + 16) u S, and the centre moves it by 4 u S; granted is about twice the sum.
-    """
-    wide, k = points.double() - centre, points.shape[1]
-    squares = wide.pow(2).sum(dim=1)
-    precision = torch.finfo(wide.dtype)
-    return wide, squares, 4 * (k + 8) * (precision.eps * squares + precision.tiny)
-
-
-def expansions(wide: Tensor, gallery: Tensor, centre: Tensor, memory: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Rows of the gallery, ``‖g‖² − 2 qᵀg`` of shape (q, c), and the items' share in its error."""
-    block = min(memory // 4, _CACHED * torch.get_num_threads()) if wide.device.type == "cpu" else memory // 4
-    for rows in slices(len(gallery), block // max(wide.shape)):
-        items, squares, share = expanded(gallery[rows], centre)
-        yield rows, torch.addmm(squares, wide, items.T, alpha=-2), share
-
-
-def _centre(gallery: Tensor, queries: Tensor, memory: int) -> Tensor:
+def _centre(gallery: Tensor, queries: Tensor) -> Tensor:
     """Mean of the gallery; an error unless all embeddings have finite squares."""
     total = torch.zeros(gallery.shape[1], dtype=torch.double, device=gallery.device)
     for points in (queries, gallery):
         total.zero_()
-        for rows in slices(len(points), memory // max(1, 2 * points.shape[1])):
+        for rows in slices(len(points), _MEMORY // max(1, 2 * points.shape[1])):
             wide = points[rows].double()
             if not bool(wide.pow(2).sum().isfinite()):
                 raise ValueError("embeddings must be finite, and their squares too")
@@ -272,3 +236,81 @@ def _occurrences(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]
     ordered = among[order].long()
     first = torch.searchsorted(ordered, values)
     return order, first, torch.searchsorted(ordered, values, right=True) - first
+
+
+def place_surely(
+    products: Tensor,
+    share: Tensor,
+    item_share: Tensor,
+    limits: Tensor,
+    labels: Tensor,
+    ids: Tensor,
+    item_labels: Tensor,
+    item_ids: Tensor,
+    passed: Tensor,
+) -> Tensor:
+    """Count the irrelevant items by how many relevant ones are nearer, as far as that is sure.
+
+    An item is surely farther than those relevant ones whose limit its product passes by more than the shares of both
+    points in the error, and surely nearer than those whose limit it misses by more.
+
+    Parameters
+    ----------
+    products : tensor of shape (q, c)
+    share, item_share : tensors of shape (q,) and (c,)
+        How far a product may be from the truth is the sum of the two.
+    limits : tensor of shape (q, p)
+        Ascending, p a power of two, the last of each row infinite.
+    labels, ids, item_labels, item_ids : int tensors of shapes (q,) and (c,)
+        Irrelevant is an item of another label and another id.
+    passed : int tensor of shape (q, p)
+        Counts, which are added to.
+
+    Returns
+    -------
+    unsure : bool tensor of shape (q, c)
+        Irrelevant items that are not counted.
+    """
+    if _on_processor(products):
+        unsure = torch.empty(products.shape, dtype=torch.bool)
+        by_query = [t.contiguous().numpy() for t in (products, share, limits, labels, ids, passed, unsure)]
+        by_item = [t.contiguous().numpy() for t in (item_share, item_labels, item_ids)]
+        parts = slices(len(products), -(-len(products) // torch.get_num_threads()))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(lambda rows: _place_rows(*(array[rows] for array in by_query), *by_item), parts))
+        return unsure
+    irrelevant = (labels[:, None] != item_labels) & (ids[:, None] != item_ids)
+    error = share[:, None] + item_share
+    places = torch.searchsorted(limits, products - error)
+    sure = (products + error < limits.gather(1, places)) & irrelevant
+    passed.scatter_add_(1, places, sure.long())
+    return irrelevant & ~sure
+
+
+def _on_processor(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+@nb.njit(cache=True, nogil=True)
+def _place_rows(products, share, limits, labels, ids, passed, unsure, item_share, item_labels, item_ids):
+    n = products.shape[1]
+    places, low = np.empty(_BLOCK, dtype=np.uint64), np.empty(_BLOCK)
+    zero, one = np.uint64(0), np.uint64(1)
+    for i in range(products.shape[0]):
+        for start in range(0, n, _BLOCK):
+            m = min(_BLOCK, n - start)
+            for j in range(m):
+                low[j] = products[i, start + j] - (share[i] + item_share[start + j])
+                places[j] = zero
+            # Binary searches side by side, which a processor does in vectors.
+            half = np.uint64(limits.shape[1] // 2)
+            while half > zero:
+                for j in range(m):
+                    place = places[j]
+                    places[j] = place + half if limits[i, place + half - one] < low[j] else place
+                half >>= one
+            for j in range(m):
+                irrelevant = (item_labels[start + j] != labels[i]) & (item_ids[start + j] != ids[i])
+                sure = products[i, start + j] + (share[i] + item_share[start + j]) < limits[i, places[j]]
+                passed[i, places[j]] += irrelevant & sure
+                unsure[i, start + j] = irrelevant & (not sure)

@@ -1,1 +1,9 @@
 """Retrieval of embedding models, clean and under attack."""
+
+from certimetric.deep.retrieval.evaluation import RetrievalResult as RetrievalResult
+from certimetric.deep.retrieval.evaluation import evaluate_retrieval as evaluate_retrieval
+from certimetric.deep.retrieval.index import Index as Index
+from certimetric.deep.retrieval.ranking_evaluation import RankingEvaluation as RankingEvaluation
+from certimetric.deep.retrieval.robustness_score import Budget as Budget
+from certimetric.deep.retrieval.robustness_score import ERSResult as ERSResult
+from certimetric.deep.retrieval.robustness_score import empirical_robustness_score as empirical_robustness_score

@@ -14,14 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.index import Index, ObjectiveFactory
 from certimetric.deep.retrieval.reliability import warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, with_own_ids
 
-MODEL, PIXELS = "model", "raw pixels"
+MODEL = "model"  # the row that is compared with raw pixels
 CLEAN, WORST = "clean", "worst case"
 CLUSTERED = 10_000  # items of a gallery that are clustered without being asked for: k-means is dear
 
@@ -51,7 +52,7 @@ class RetrievalResult:
     n_queries: int
     n_without_positive: int
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """The rows as a table."""
         return pd.DataFrame(self.rows)
 
@@ -61,7 +62,7 @@ class RetrievalResult:
         return json.dumps(document, allow_nan=False)
 
     def _repr_html_(self) -> str:
-        return self.frame().to_html(float_format="{:.3f}".format, na_rep="")
+        return self.to_frame().to_html(float_format="{:.3f}".format, na_rep="")
 
 
 @seeded(0)

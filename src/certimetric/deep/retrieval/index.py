@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals.base import MarginObjective, Objective
-from certimetric.deep.models.callables import as_module
-from certimetric.deep.models.embed import ImageSet, LazyImages, device_of, embed
+from certimetric.deep.models.calling import as_module, device_of, embed
+from certimetric.deep.models.images import ImageSet, LazyImages
 from certimetric.deep.ranking.ranks import nearest, relevant_ranks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys
 

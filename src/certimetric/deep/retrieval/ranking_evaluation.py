@@ -15,9 +15,9 @@ from certimetric.deep.goals.ranking import (
     QueryRank,
     TargetedMismatch,
 )
-from certimetric.deep.models.embed import ImageSet, embed
-from certimetric.deep.ranking.embedding_metric import EmbeddingMetric
-from certimetric.deep.ranking.limits import slices
+from certimetric.deep.models.calling import embed
+from certimetric.deep.models.images import ImageSet
+from certimetric.deep.ranking.distances import EmbeddingMetric, slices
 from certimetric.deep.ranking.ranks import items_ahead, nearest, relevant_ranks
 from certimetric.deep.retrieval.index import Index
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals.base import Objective
-from certimetric.deep.models.embed import ImageSet, embed
-from certimetric.deep.models.freeze import frozen
+from certimetric.deep.models.calling import embed, frozen
+from certimetric.deep.models.images import ImageSet
+from certimetric.deep.ranking.distances import distance
 from certimetric.deep.retrieval.index import Index
 
 FEW_ZEROS = 0.1  # share of queries without a gradient up to which attacks by gradients are believed
@@ -48,9 +49,9 @@ def unsteadiness(model: nn.Module, images: Tensor) -> str | None:
     together, again = embed(model, images), embed(model, images)
     alone = torch.cat([embed(model, images[i : i + 1]) for i in range(len(images))])
     scale = float(together.norm(dim=1).max()) or 1.0
-    if float((together - again).norm(dim=1).max()) > 1e-4 * scale:
+    if float(distance(together, again).max()) > 1e-4 * scale:
         return "The model is randomised: embedding the same pictures again gives others."
-    if float((together - alone).norm(dim=1).max()) > 1e-3 * scale:
+    if float(distance(together, alone).max()) > 1e-3 * scale:
         return "The embedding of a picture depends on the others of its batch."
     return None
 

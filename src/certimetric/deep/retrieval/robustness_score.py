@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from certimetric.base.intervals import estimate
 from certimetric.deep.attacks.balls import LinfBall
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
-from certimetric.deep.models.embed import ImageSet
+from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.evaluation import with_positive
 from certimetric.deep.retrieval.index import Index
@@ -105,7 +105,7 @@ class ERSResult:
     attack: str
     transferred: bool = False
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """A row for each component, then the score and the clean R@1, in %."""
         told = [{key: value for key, value in row.items() if key != "meaning"} for row in self.components]
         for name, row, factor in (("ERS", self.score, 1.0), ("R@1, clean", self.recall_at_1, 100.0)):
@@ -115,23 +115,15 @@ class ERSResult:
 
     def summary(self) -> dict[str, Any]:
         """All but the values of single queries, as JSON can hold it."""
-        return {
-            "components": [dict(row) for row in self.components],
-            "score": self.score,
-            "recall_at_1": self.recall_at_1,
-            "n_queries": self.n_queries,
-            "n_gallery": self.n_gallery,
-            "metric": self.metric,
-            "attack": self.attack,
-            "transferred": self.transferred,
-        }
+        told = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "values"}
+        return {**told, "components": [dict(row) for row in self.components]}
 
     def to_json(self) -> str:
         """The summary as JSON."""
         return json.dumps(self.summary(), allow_nan=False)
 
     def _repr_html_(self) -> str:
-        return self.frame().to_html(float_format="{:.3g}".format, na_rep="")
+        return self.to_frame().to_html(float_format="{:.3g}".format, na_rep="")
 
 
 @seeded(0)
@@ -259,18 +251,9 @@ def summarise(
         share = estimate(np.clip((values - component.low) / width, 0.0, 1.0))
         raw, low, high = (component.low + width * share[key] for key in ("mean", "low", "high"))
         ends = sorted(component.scaled(end) for end in (low, high))
-        rows.append(
-            {
-                "name": component.name,
-                "meaning": component.meaning,
-                "raw": raw,
-                "raw_low": low,
-                "raw_high": high,
-                "scaled": component.scaled(raw),
-                "low": ends[0],
-                "high": ends[1],
-            }
-        )
+        told = {"raw": raw, "raw_low": low, "raw_high": high}
+        told |= {"scaled": component.scaled(raw), "low": ends[0], "high": ends[1]}
+        rows.append({"name": component.name, "meaning": component.meaning, **told})
         total += component.offset + component.slope * values
     mean = float(np.mean([row["scaled"] for row in rows]))
     spread = estimate(np.clip(total / 1000.0, 0.0, 1.0))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from certimetric.base.arrays import Indices
-from certimetric.deep.models.embed import ImageSet, check_comparable
+from certimetric.deep.models.images import ImageSet, check_comparable
 
 _HEAD = 32  # pictures that tell whether the numbers of two sets agree at all
 

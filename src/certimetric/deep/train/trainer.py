@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.defenses.loss_support import check_loss
 from certimetric.deep.defenses.memory import memory_places, set_memory_places
-from certimetric.deep.models.embed import check_images
+from certimetric.deep.models.images import check_images
 from certimetric.deep.models.randomness import seed_all, seeded
 from certimetric.deep.train.augmentation import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint

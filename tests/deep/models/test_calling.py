@@ -58,7 +58,7 @@ def test_functions_without_gradients_are_attacked_by_their_values(items):
     transferred = evaluate_retrieval(
         as_arrays, items, attacks=[PGD(BALL, steps=3)], surrogate=nn.Flatten(), with_pixels=False
     )
-    assert transferred.frame().recall_at_1.iloc[1] < transferred.frame().recall_at_1.iloc[0]
+    assert transferred.to_frame().recall_at_1.iloc[1] < transferred.to_frame().recall_at_1.iloc[0]
 
 
 def test_the_module_of_a_method_is_known(items, network):
@@ -88,8 +88,9 @@ def test_functions_are_certified_by_what_they_give(items, function):
             certify_retrieval(function, items, method=method)
 
 
+@pytest.mark.usefixtures("light_search")
 def test_functions_are_audited(items):
-    options = {"eps": [0.1], "attacks": ["square"], "n_checked": 4}
+    options = {"eps": [0.1], "attacks": ["square"], "n_checked": 4, "n_queries": 8}
     module, function = (audit_retrieval({"m": model}, items, **options).document for model in (nn.Flatten(), as_arrays))
     (expected, _), (found, _) = module["learners"], function["learners"]
     assert (found["clean"], found["attacked"]) == (expected["clean"], expected["attacked"])
@@ -128,5 +129,5 @@ def test_models_in_other_precisions_are_given_pictures_in_theirs(items, network,
     plain = embed(network.eval(), items.images)
     network.to(dtype)
     torch.testing.assert_close(embed(network, items.images).float(), plain, rtol=close, atol=close)
-    found = evaluate_retrieval(network, items, attacks=[PGD(BALL, steps=3)], with_pixels=False).frame()
+    found = evaluate_retrieval(network, items, attacks=[PGD(BALL, steps=3)], with_pixels=False).to_frame()
     assert found.recall_at_1[1] < found.recall_at_1[0]

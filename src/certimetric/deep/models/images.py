@@ -1,20 +1,18 @@
-"""From images to embeddings, in batches, with every mistake of shape or range named."""
+"""Labelled images: in memory or lazy, with ids, groups and names, and every mistake of shape or range named."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from certimetric.deep.models.callables import as_module
-from certimetric.deep.models.freeze import frozen
-from certimetric.deep.ranking.embedding_metric import wide
+from certimetric.deep.ranking.distances import slices
 
 
 class LazyImages(Protocol):
@@ -144,9 +142,8 @@ class ImageSet:
 
     def batches(self, batch_size: int) -> Iterator[ImageSet]:
         """The images in order, ``batch_size`` at a time, as tensors."""
-        for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
-            yield self._part(_tensor(self.images, part), part)
+        for rows in slices(len(self), batch_size):
+            yield self._part(decoded(self.images, rows), rows)
 
     def _part(self, images: Tensor | LazyImages, rows: Tensor | slice) -> ImageSet:
         part = ImageSet(images, self.labels[rows], self.ids[rows], None if self.groups is None else self.groups[rows])
@@ -156,9 +153,7 @@ class ImageSet:
 
     def tensor(self) -> Tensor:
         """All of the images in memory."""
-        images = _tensor(self.images, slice(None))
-        check_images(images)
-        return images
+        return decoded(self.images, slice(None))
 
 
 def _labelled(labels: Any) -> tuple[Tensor, dict[int, str]]:
@@ -223,8 +218,13 @@ def _numbered(values: Any) -> Tensor:
     return values if values.is_floating_point() else values.long()
 
 
-def _tensor(images: Tensor | LazyImages, part: slice) -> Tensor:
-    return images[part] if isinstance(images, Tensor) else as_pixels(torch.as_tensor(images[part]))
+def decoded(images: Tensor | LazyImages, rows: slice) -> Tensor:
+    """Some of the images as a tensor; lazy ones are checked now that they are there."""
+    if isinstance(images, Tensor):
+        return images[rows]
+    taken = as_pixels(torch.as_tensor(images[rows]))
+    check_images(taken)
+    return taken
 
 
 def as_pixels(images: Any) -> Any:
@@ -263,61 +263,3 @@ def check_images(images: Tensor | LazyImages) -> None:
         raise TypeError(f"images must be of a floating type, from 0 to 1, or uint8, got {images.dtype}")
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError(f"images must have values from 0 to 1, got {images.min():g} to {images.max():g}")
-
-
-@torch.no_grad()
-def embed(
-    model: nn.Module | Callable[[Tensor], Any],
-    images: Tensor | LazyImages,
-    batch_size: int = 256,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Embeddings of images, (n, c, h, w) to (n, k), with the model in evaluation mode.
-
-    Parameters
-    ----------
-    model : Module or callable
-    images : tensor of shape (n, c, h, w), or lazy images
-        From 0 to 1 of any floating type, or 8-bit levels. Lazy images are decoded batch by batch.
-    batch_size : int, default=256
-    device : device, optional
-        Where the model computes; by default where its parameters are.
-
-    Raises
-    ------
-    TypeError
-        If the model gives something else than a tensor.
-    ValueError
-        If there are no images, if images lie outside of 0 to 1, or if embeddings are not of shape (b, k) and finite.
-    """
-    model, images = as_module(model), as_pixels(images)
-    check_images(images)
-    if not len(images):
-        raise ValueError("images must hold at least one image, got none")
-    device = device_of(model) if device is None else torch.device(device)
-    parts = []
-    with frozen(model):
-        for start in range(0, len(images), batch_size):
-            batch = _tensor(images, slice(start, start + batch_size))
-            if not isinstance(images, Tensor):
-                check_images(batch)
-            batch = batch.to(device)
-            parts.append(wide(check_embeddings(model(batch), len(batch))).to(device))
-    return torch.cat(parts)
-
-
-def check_embeddings(embeddings: Tensor, b: int) -> Tensor:
-    """Give embeddings if they are a finite tensor of shape (b, k); raise an error that says what came instead."""
-    if not isinstance(embeddings, Tensor):
-        raise TypeError(f"the model must give one tensor of embeddings, got {type(embeddings).__name__}")
-    if embeddings.ndim != 2 or len(embeddings) != b:
-        raise ValueError(f"the model must give embeddings of shape ({b}, k), got {tuple(embeddings.shape)}")
-    if not bool(torch.isfinite(embeddings).all()):
-        raise ValueError("the model gives embeddings that are not finite")
-    return embeddings
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the parameters of a model are; the CPU for a model without any."""
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

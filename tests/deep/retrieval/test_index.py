@@ -1,4 +1,4 @@
-"""Nearest items and the index of a gallery: exact, in batches, and never the query itself."""
+"""The index of a gallery: nearest items are exact, in batches, and never the query itself."""
 
 import pytest
 
@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from torch import nn  # noqa: E402
 
-from certimetric.deep import PGD, AwayFromPositive, ImageSet, Index, LinfBall, embed, nearest  # noqa: E402
+from certimetric.deep import PGD, AwayFromPositive, ImageSet, Index, LinfBall, embed  # noqa: E402
 from certimetric.deep.retrieval.index import figures  # noqa: E402
 
 ATTACK = PGD(LinfBall(0.1), steps=3)
@@ -27,30 +27,6 @@ def brute_force_nearest(queries, ids, gallery, gallery_ids, k):
         d[gallery_ids == own] = torch.inf
         found.append(d.argsort(stable=True)[:k].tolist())
     return found
-
-
-@pytest.mark.parametrize("memory", [1, 300, 2**24])
-@pytest.mark.parametrize("k", [1, 4, 59])
-def test_nearest_items(memory, k):
-    generator = torch.Generator().manual_seed(0)
-    gallery = torch.randn(60, 5, generator=generator)
-    queries = torch.cat([gallery[:20], torch.randn(7, 5, generator=generator)])
-    ids = torch.cat([torch.arange(20), torch.arange(100, 107)])
-    found = nearest(queries, ids, gallery, torch.arange(60), k, memory=memory)
-    assert found.tolist() == brute_force_nearest(queries, ids, gallery, torch.arange(60), k)
-
-
-def test_fewer_than_k_where_the_gallery_holds_fewer():
-    points = torch.tensor([[0.0], [1.0], [3.0]])
-    ids = torch.arange(3)
-    assert nearest(points, ids, points, ids, 10).tolist() == [[1, 2], [0, 2], [1, 0]]
-
-
-def test_items_far_from_the_origin_keep_their_order():
-    # By |x|² - 2xy + |y|² all of these would be at distance 0 in single precision.
-    gallery = 3000 + torch.tensor([[0.0], [0.03], [0.01], [0.02]])
-    found = nearest(gallery[:1], torch.tensor([0]), gallery, torch.arange(4), 3)
-    assert found.tolist() == [[2, 3, 1]]
 
 
 def test_the_index_ranks_embeddings(sides, network):

@@ -1,25 +1,23 @@
-"""Certified retrieval: for every query, how far it may be moved before its first result is of another class."""
+"""What a certificate of retrieval is: what one way to certify has to offer, and what it gives, query by query."""
 
 from __future__ import annotations
 
 import json
-import warnings
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.deep.models.callables import as_module
-from certimetric.deep.models.embed import ImageSet
-from certimetric.deep.models.randomness import seeded
-from certimetric.deep.retrieval.evaluation import MODEL, PIXELS, with_positive
-from certimetric.deep.retrieval.same_pictures import apart, exclusion_keys, with_own_ids
+from certimetric.base.wording import PIXELS
+from certimetric.deep.models.images import ImageSet
+from certimetric.deep.retrieval.evaluation import MODEL
+from certimetric.deep.retrieval.same_pictures import apart, exclusion_keys
 from certimetric.geometry.norms import resolve_norm
 
 
@@ -48,10 +46,13 @@ class Certified:
 class Certifier(ABC):
     """A way to certify retrieval, configured by its constructor.
 
+    Another one is a subclass in a module of its own, and a line in :mod:`certimetric.deep.certify.registry`: then
+    :func:`certify_retrieval`, audits and their command know it.
+
     Attributes
     ----------
     name : str
-        By which :func:`certify_retrieval` knows it.
+        By which it is known.
     norm : {"l2", "linf"}
         How the perturbation is measured, in pixels.
     alpha : float or None
@@ -66,6 +67,15 @@ class Certifier(ABC):
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
         """Certify queries against a gallery in which none finds an item of its own id or, if given, its own group."""
 
+    @classmethod
+    def for_audit(cls, sigma: float, seed: int) -> Certifier:
+        """With the settings of an audit: what is drawn depends on the seed, and noise has this deviation, in pixels."""
+        return cls()
+
+    def largest_radius(self) -> float:
+        """A radius that none exceeds with these settings, whatever the model."""
+        return math.inf
+
     def futile(self) -> str | None:
         """Why nothing can be certified with these settings, whatever the model: one sentence; else None."""
         return None
@@ -78,12 +88,14 @@ class Certifier(ABC):
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings().items())})"
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalCertificate:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RetrievalCertificate(Certified):
     """Certified retrieval of a model, query by query.
 
     Parameters
     ----------
+    predictions, radii, abstained, constant
+        As of :class:`Certified`, of the predictions, right or wrong.
     method : str
     norm : {"l2", "linf"}
         Of the perturbation of a query, in pixels from 0 to 1. The gallery is as it is: it is not perturbed.
@@ -91,8 +103,6 @@ class RetrievalCertificate:
         Of the method.
     ids, labels : int array of shape (m,)
         Of the queries.
-    certified : Certified
-        Predictions and radii.
     confidence : float or None
         With which the radius of each query holds; None where it is proven.
     n_without_positive : int
@@ -106,25 +116,9 @@ class RetrievalCertificate:
     settings: dict[str, Any]
     ids: Indices
     labels: Indices
-    certified: Certified
     confidence: float | None
     n_without_positive: int
     pixels: RetrievalCertificate | None = None
-
-    @property
-    def radii(self) -> Array:
-        """Of the predictions, right or wrong."""
-        return self.certified.radii
-
-    @property
-    def predictions(self) -> Indices:
-        """Labels of the first results, or of the majority."""
-        return self.certified.predictions
-
-    @property
-    def abstained(self) -> NDArray[np.bool_]:
-        """Where there is no prediction."""
-        return self.certified.abstained
 
     @property
     def correct_radii(self) -> Array:
@@ -145,7 +139,7 @@ class RetrievalCertificate:
             raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
         return np.asarray((self.correct_radii >= eps[..., None]).mean(axis=-1))
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """One row a query and subject: ``subject`` ("model", "raw pixels"), ``id``, ``label``, ``prediction``, …"""
         parts = []
         for subject, told in ((MODEL, self), (PIXELS, self.pixels)):
@@ -172,7 +166,7 @@ class RetrievalCertificate:
             "norm": self.norm,
             "settings": self.settings,
             "confidence": self.confidence,
-            "constant": self.certified.constant,
+            "constant": self.constant,
             "n_without_positive": self.n_without_positive,
             "ids": self.ids.tolist(),
             "labels": self.labels.tolist(),
@@ -196,127 +190,6 @@ def _round_sizes(radii: Array) -> Array:
     finite = radii[np.isfinite(radii)]
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     return np.linspace(0.0, float(f"{top:.1g}"), 5)
-
-
-@seeded(0)
-def certify_retrieval(
-    model: nn.Module | Callable[[Tensor], Any],
-    queries: ImageSet,
-    gallery: ImageSet | None = None,
-    *,
-    method: str | Certifier = "lipschitz",
-    batch_size: int = 256,
-    with_pixels: bool = True,
-    **settings: Any,
-) -> RetrievalCertificate:
-    """Certify for every query how far it may be moved before its first result is of another class.
-
-    Parameters
-    ----------
-    model : Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Smoothing asks only what
-        it gives; the other methods read its layers, for which it must be a Module.
-    queries : ImageSet
-    gallery : ImageSet, default=None
-        None for the queries themselves; a query is never its own result, nor is an item of its group, see
-        :class:`ImageSet`. The gallery is not perturbed: certificates are about changes of the query.
-    method : {"lipschitz", "smoothing", "interval"} or Certifier, default="lipschitz"
-        "lipschitz" (l2) divides the radius in the embedding space by the computed Lipschitz constant of the model;
-        "smoothing" (l2) certifies the majority under Gaussian noise, of any model, with a confidence; "interval" (l∞)
-        follows the box of possible pixels through the layers.
-    batch_size : int, default=256
-    with_pixels : bool, default=True
-        Certify the pixels themselves too.
-    **settings
-        Of the method: see :class:`LipschitzCertifier`, :class:`SmoothingCertifier`, :class:`IntervalCertifier`.
-
-    Returns
-    -------
-    certificate : RetrievalCertificate
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, a setting does not fit, the model has layers that the method has no bound for, or no
-        query has another picture of its label in the gallery.
-
-    Examples
-    --------
-    >>> import torch
-    >>> images = ImageSet(torch.tensor([0.0, 0.2, 0.8, 1.0]).reshape(4, 1, 1, 1), torch.tensor([0, 0, 1, 1]))
-    >>> certify_retrieval(nn.Flatten(), images).radii.round(3)
-    array([0.5, 0.2, 0.2, 0.5])
-    """
-    certifier = make_certifier(method, **settings) if isinstance(method, str) else method
-    if not isinstance(method, str) and settings:
-        raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
-    if reason := certifier.futile():
-        warnings.warn(reason, UserWarning, stacklevel=3)  # beyond the frame of `seeded`
-    if not isinstance(model, nn.Module):
-        model = as_module(model)
-    items = queries if gallery is None else gallery
-    queries = with_own_ids(queries, items)
-    chosen = with_positive(queries, items)
-    asked = queries.select(chosen.nonzero()[:, 0])
-    n_left = int((~chosen).sum())
-    certified = certifier.certify(model, asked, items, batch_size)
-    pixels = None
-    if with_pixels:
-        baseline = PixelCertifier(certifier.norm)
-        pixels = _told(baseline, asked, baseline.certify(model, asked, items), n_left, None)
-    return _told(certifier, asked, certified, n_left, pixels)
-
-
-def _told(
-    certifier: Certifier, queries: ImageSet, certified: Certified, n_left: int, pixels: RetrievalCertificate | None
-) -> RetrievalCertificate:
-    ids, labels = (np.asarray(part.cpu(), dtype=np.int64) for part in (queries.ids, queries.labels))
-    confidence = None if certifier.alpha is None else 1.0 - certifier.alpha
-    about = certifier.name, certifier.norm, certifier.settings()
-    return RetrievalCertificate(*about, ids, labels, certified, confidence, n_left, pixels)
-
-
-def make_certifier(method: str, **settings: Any) -> Certifier:
-    """A certifier by its name.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name, or a setting does not fit.
-    """
-    from certimetric.deep.certify.interval import IntervalCertifier
-    from certimetric.deep.certify.lipschitz import LipschitzCertifier
-    from certimetric.deep.certify.smoothing import SmoothingCertifier
-
-    kinds = {kind.name: kind for kind in (LipschitzCertifier, SmoothingCertifier, IntervalCertifier)}
-    if method not in kinds:
-        raise ValueError(f"method must be one of {', '.join(map(repr, kinds))}, got {method!r}")
-    try:
-        return kinds[method](**settings)
-    except TypeError as error:
-        raise ValueError(f"settings of the method {method!r} do not fit: {error}") from None
-
-
-class PixelCertifier(Certifier):
-    """The pixels as their own embedding, whatever the model: what a model has to beat.
-
-    The Lipschitz constant is 1. In l2 the radius is the smallest change itself, in l∞ the bound by triplets.
-
-    Parameters
-    ----------
-    norm : {"l2", "linf"}, default="l2"
-    """
-
-    name = "pixels"
-
-    def __init__(self, norm: str = "l2"):
-        if norm not in ("l2", "linf"):
-            raise ValueError(f"norm of PixelCertifier must be 'l2' or 'linf', got {norm!r}")
-        self.norm = norm
-
-    def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
-        points = [np.asarray(part.tensor().double().flatten(1).cpu()) for part in (gallery, queries)]
-        return from_embeddings(points[0], points[1], queries, gallery, norm=self.norm)
 
 
 def from_embeddings(

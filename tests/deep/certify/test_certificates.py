@@ -12,21 +12,21 @@ from certimetric.deep import (
     APGD,
     PGD,
     CertifiedMarginLoss,
-    EmbeddingNetwork,
     ImageSet,
     Index,
     L2Ball,
     LinfBall,
     LipschitzCertifier,
-    RankingEvaluation,
     certify_retrieval,
     embedding_model,
     lipschitz_constant,
 )
 from certimetric.deep.certify.interval import follow
 from certimetric.deep.certify.lipschitz_constant import OnSphere, Standardise, plain_layers
+from certimetric.deep.models import EmbeddingNetwork
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d
 from certimetric.deep.ranking.ranks import nearest
+from certimetric.deep.retrieval import RankingEvaluation
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_certificate_of_a_ball_and_of_a_loose_network(gallery, queries):
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8), nn.ReLU())
     found = certify_retrieval(plain, queries, gallery)
     larger = certify_retrieval(nn.Sequential(*plain, nn.Linear(8, 8, bias=False)), queries, gallery)
-    assert (found.radii > 0).mean() > 0.9 and found.certified.constant > 0.1
+    assert (found.radii > 0).mean() > 0.9 and found.constant > 0.1
     assert larger.radii.shape == found.radii.shape
     for x in attacked(plain, queries, gallery, [L2Ball(0.2)], [(PGD, {"steps": 10})]):
         assert_sound(found, plain, queries, gallery, x)
@@ -285,8 +285,8 @@ def test_smaller_constant_larger_radius(gallery, queries):
         other[1].bias.copy_(0.1 * model[1].bias)
     one, two = (certify_retrieval(m, queries, gallery) for m in (model, other))
     np.testing.assert_allclose(one.radii, two.radii, rtol=1e-4)
-    assert one.certified.constant == pytest.approx(10 * two.certified.constant, rel=1e-6)
-    assert one.certified.constant >= lipschitz_constant(model, (1, 8, 8))
+    assert one.constant == pytest.approx(10 * two.constant, rel=1e-6)
+    assert one.constant >= lipschitz_constant(model, (1, 8, 8))
 
 
 def test_result_tells_what_was_found(gallery, queries):
@@ -295,7 +295,7 @@ def test_result_tells_what_was_found(gallery, queries):
     sizes = np.linspace(0, 2, 20)
     recall = found.certified_recall(sizes)
     assert (np.diff(recall) <= 0).all() and recall[0] == (found.predictions == found.labels).mean()
-    frame = found.frame()
+    frame = found.to_frame()
     assert list(frame["subject"].unique()) == ["model", "raw pixels"] and len(frame) == 2 * len(queries)
     told = json.loads(found.to_json())
     assert told["radii"] == found.radii.tolist() and told["method"] == "lipschitz" and told["confidence"] is None

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric.deep import EmbeddingNetwork, embedding_model  # noqa: E402
+from certimetric.deep import embedding_model  # noqa: E402
+from certimetric.deep.models import EmbeddingNetwork  # noqa: E402
 from certimetric.deep.models.network import find_factory, model_options  # noqa: E402
 
 FEATURES, CLASSES = 6, 10

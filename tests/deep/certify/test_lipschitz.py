@@ -5,18 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from certimetric.deep import (
-    EmbeddingNetwork,
-    GroupSort,
-    ImageSet,
-    NormPool2d,
-    UnitBall,
-    certify_retrieval,
-    embedding_model,
-    lipschitz_constant,
-)
+from certimetric.deep import ImageSet, certify_retrieval, embedding_model, lipschitz_constant
 from certimetric.deep.certify.lipschitz_constant import layer_bounds, plain_layers, run_with_error
 from certimetric.deep.certify.operator_norms import convolution_norm, spectral_norm
+from certimetric.deep.models import EmbeddingNetwork, GroupSort, NormPool2d, UnitBall
 from certimetric.deep.models.orthogonal import bjorck, orthogonal_convolution, orthogonal_linear
 
 

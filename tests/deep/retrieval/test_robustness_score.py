@@ -20,13 +20,13 @@ from certimetric.deep import (  # noqa: E402
     Index,
     LinfBall,
     NESAttack,
-    RankingEvaluation,
     SquareAttack,
     empirical_robustness_score,
     evaluate_retrieval,
 )
-from certimetric.deep.models.callables import as_module  # noqa: E402
-from certimetric.deep.ranking.embedding_metric import METRICS  # noqa: E402
+from certimetric.deep.models.calling import as_module  # noqa: E402
+from certimetric.deep.ranking.distances import METRICS  # noqa: E402
+from certimetric.deep.retrieval import RankingEvaluation  # noqa: E402
 from certimetric.deep.retrieval.ranking_evaluation import GOALS  # noqa: E402
 from certimetric.deep.retrieval.robustness_score import BUDGETS, COMPONENTS, make_attack  # noqa: E402
 
@@ -202,7 +202,9 @@ def test_transfer_from_a_surrogate(digits, network):
     # The same in the evaluation of retrieval: weaker than seeing the model itself.
     attack = PGD(LinfBall(0.1), steps=8)
     hits = [
-        evaluate_retrieval(network, data, attacks=[attack], surrogate=model, with_pixels=False).frame()["recall_at_1"]
+        evaluate_retrieval(network, data, attacks=[attack], surrogate=model, with_pixels=False).to_frame()[
+            "recall_at_1"
+        ]
         for model in (None, other)
     ]
     assert hits[0][0] == hits[1][0]
@@ -220,7 +222,7 @@ def test_queries_beside_a_gallery(digits, network):
 
 def test_result_tells_itself(digits, network):
     result = empirical_robustness_score(network, pictures(digits), n_queries=20, metric="cosine")
-    frame = result.frame()
+    frame = result.to_frame()
     assert list(frame.index) == [*NAMES, "ERS", "R@1, clean"]
     assert ((frame["low"] <= frame["scaled"] + 1e-9) & (frame["scaled"] <= frame["high"] + 1e-9)).all()
     assert ((frame["low"] >= 0) & (frame["high"] <= 100)).all()

@@ -5,9 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
-from certimetric.deep import relevant_ranks  # noqa: E402
-from certimetric.deep.ranking import limits as placement  # noqa: E402
 from certimetric.deep.ranking import ranks as ranking  # noqa: E402
+from certimetric.deep.ranking import relevant_ranks  # noqa: E402
 from certimetric.deep.ranking.ranks import items_ahead, nearest  # noqa: E402
 
 K, N, M = 6, 300, 40
@@ -35,7 +34,13 @@ def points(kind, generator):
 KINDS = ["ties", "duplicates", "offset", "collapsed", "nearly collapsed", "two places"]
 KINDS += ["double", "tiny", "whole", "half", "brain"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
-every_memory = pytest.mark.parametrize("memory", [pytest.param(1, marks=pytest.mark.slow), 3000, 2**24])
+every_memory = pytest.mark.parametrize("memory", [pytest.param(1, marks=pytest.mark.slow), 3000, 2**24], indirect=True)
+
+
+@pytest.fixture
+def memory(request, monkeypatch):
+    """So many numbers are held together."""
+    monkeypatch.setattr(ranking, "_MEMORY", request.param)
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def brute_force_nearest(queries, ids, gallery, gallery_ids, k):
 @every_kind
 @every_memory
 def test_ranks(case, memory):
-    ranks = relevant_ranks(*case, memory=memory)
+    ranks = relevant_ranks(*case)
     expected = brute_force_ranks(*case)
     assert [row[row > 0].tolist() for row in ranks] == expected
     assert ranks.shape == (M, max(map(len, expected)))
@@ -89,11 +94,35 @@ def test_ranks(case, memory):
 @pytest.mark.parametrize("k", [1, 7])
 def test_nearest(case, memory, k):
     queries, _, ids, gallery, _, gallery_ids = case
-    found = nearest(queries, ids, gallery, gallery_ids, k, memory=memory)
+    found = nearest(queries, ids, gallery, gallery_ids, k)
     assert found.tolist() == brute_force_nearest(queries, ids, gallery, gallery_ids, k)
 
 
-def test_ranks_of_many_relevant_items_at_random():
+@pytest.mark.parametrize("memory", [1, 300, 2**24], indirect=True)
+@pytest.mark.parametrize("k", [1, 4, 59])
+def test_nearest_up_to_all_but_the_query_itself(memory, k):
+    generator = torch.Generator().manual_seed(0)
+    gallery = torch.randn(60, 5, generator=generator)
+    queries = torch.cat([gallery[:20], torch.randn(7, 5, generator=generator)])
+    ids = torch.cat([torch.arange(20), torch.arange(100, 107)])
+    found = nearest(queries, ids, gallery, torch.arange(60), k)
+    assert found.tolist() == brute_force_nearest(queries, ids, gallery, torch.arange(60), k)
+
+
+def test_fewer_than_k_where_the_gallery_holds_fewer():
+    points = torch.tensor([[0.0], [1.0], [3.0]])
+    ids = torch.arange(3)
+    assert nearest(points, ids, points, ids, 10).tolist() == [[1, 2], [0, 2], [1, 0]]
+
+
+def test_items_far_from_the_origin_keep_their_order():
+    # By |x|² - 2xy + |y|² all of these would be at distance 0 in single precision.
+    gallery = 3000 + torch.tensor([[0.0], [0.03], [0.01], [0.02]])
+    found = nearest(gallery[:1], torch.tensor([0]), gallery, torch.arange(4), 3)
+    assert found.tolist() == [[2, 3, 1]]
+
+
+def test_ranks_of_many_relevant_items_at_random(monkeypatch):
     for seed in range(10):
         generator = torch.Generator().manual_seed(seed)
         n, k, classes = (int(torch.randint(1, high, (), generator=generator)) for high in (80, 5, 4))
@@ -103,8 +132,10 @@ def test_ranks_of_many_relevant_items_at_random():
         case = (gallery[:9], labels[:9], ids[:9], gallery, labels, ids)  # several pictures may have one id
         expected = brute_force_ranks(*case)
         for memory in (1, 200, 2**24):
-            assert [row[row > 0].tolist() for row in relevant_ranks(*case, memory=memory)] == expected
-        found = nearest(gallery[:9], ids[:9], gallery, ids, 5, memory=60).tolist()
+            monkeypatch.setattr(ranking, "_MEMORY", memory)
+            assert [row[row > 0].tolist() for row in relevant_ranks(*case)] == expected
+        monkeypatch.setattr(ranking, "_MEMORY", 60)
+        found = nearest(gallery[:9], ids[:9], gallery, ids, 5).tolist()
         assert found == [row[: len(found[0])] for row in brute_force_nearest(gallery[:9], ids[:9], gallery, ids, 5)]
 
 
@@ -112,8 +143,14 @@ def test_ranks_of_many_relevant_items_at_random():
 def test_accelerators_place_as_processors_do(case, monkeypatch):
     # The path in tensors, which is taken off the CPU, gives the same counts.
     expected = relevant_ranks(*case)
-    monkeypatch.setattr(placement, "_on_processor", lambda tensor: False)
-    assert torch.equal(relevant_ranks(*case, memory=3000), expected)
+    queries, _, ids, gallery, _, gallery_ids = case
+    asked = queries, gallery[:M], gallery, gallery_ids, torch.stack([ids, gallery_ids[:M]], dim=1)
+    ahead = [items_ahead(*asked, ties=ties) for ties in (False, True)]
+    monkeypatch.setattr(ranking, "_on_processor", lambda tensor: False)
+    for found, ties in zip(ahead, (False, True)):
+        assert all(map(torch.equal, items_ahead(*asked, ties=ties), found))
+    monkeypatch.setattr(ranking, "_MEMORY", 3000)
+    assert torch.equal(relevant_ranks(*case), expected)
 
 
 @pytest.mark.parametrize("kind", ["double"])
@@ -148,7 +185,8 @@ def test_few_pairs_are_computed_as_differences(monkeypatch):
     assert sum(pairs) == 50 * int((labels[:50, None] == labels).sum(dim=1).max())
     assert (ranks > 0).sum() == ((labels[:50, None] == labels).sum(dim=1) - 1).sum()
     pairs.clear()
-    nearest(gallery[:50], ids[:50], gallery, ids, 3, memory=2**16)
+    monkeypatch.setattr(ranking, "_MEMORY", 2**16)
+    nearest(gallery[:50], ids[:50], gallery, ids, 3)
     assert sum(pairs) < 50 * 4000 / 4
 
 
@@ -166,18 +204,19 @@ class Largest(torch.overrides.TorchFunctionMode):
 
 
 @pytest.mark.parametrize("kind", ["generic", "collapsed"])
-def test_memory_is_bounded(kind):
+def test_memory_is_bounded(kind, monkeypatch):
     # No tensor that is made is larger than asked for, or than one for each item of the gallery.
     generator = torch.Generator().manual_seed(0)
     gallery = torch.randn(20_000, 16, generator=generator) * (kind == "generic")
     labels, ids = torch.randint(0, 4, (20_000,), generator=generator), torch.arange(20_000)
     arguments = (gallery[:3], labels[:3], ids[:3], gallery, labels, ids)
     relevant_ranks(*arguments)  # kernels are compiled
+    monkeypatch.setattr(ranking, "_MEMORY", 2**14)
     with Largest() as largest:
-        relevant_ranks(*arguments, memory=2**14)
+        relevant_ranks(*arguments)
     assert largest.numbers <= 20_000
     with Largest() as largest:
-        nearest(gallery[:50], ids[:50], gallery, ids, 5, memory=2**14)
+        nearest(gallery[:50], ids[:50], gallery, ids, 5)
     assert largest.numbers <= 20_000
 
 
@@ -213,7 +252,7 @@ def test_embeddings_that_are_not_finite_are_named(value, side):
         nearest(case[0], case[2], case[3], case[5], 1)
 
 
-@pytest.mark.parametrize("memory", [500, 2**22])
+@pytest.mark.parametrize("memory", [500, 2**22], indirect=True)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("duplicates", [False, True])
 def test_items_ahead_are_those_of_differences(memory, ties, duplicates):
@@ -223,7 +262,7 @@ def test_items_ahead_are_those_of_differences(memory, ties, duplicates):
     ids, rows = torch.arange(90), torch.randint(90, (30,), generator=generator)
     points = gallery[:30] if duplicates else gallery[:30] + 0.2
     apart = torch.stack([ids[:30], rows], dim=1)
-    ahead, others = items_ahead(points, gallery[rows], gallery, ids, apart, ties=ties, memory=memory)
+    ahead, others = items_ahead(points, gallery[rows], gallery, ids, apart, ties=ties)
     for i, point in enumerate(points):
         d = (gallery.double() - point.double()).pow(2).sum(dim=1)
         compared = (ids != i) & (ids != rows[i])

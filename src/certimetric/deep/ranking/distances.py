@@ -1,15 +1,74 @@
-"""How embeddings are compared: by Euclidean distance, as they are or on the unit sphere, or by their cosine."""
+"""Distances of embeddings, each in one place: paired, of all pairs by differences or by products, and by their names.
+
+By differences they are as exact as the embeddings. The products ``‖g‖² − 2 qᵀg``, of points moved to the middle of the
+gallery, are many times quicker; how far they may be off is told with them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from certimetric.deep.ranking.ranks import by_differences, expanded
-
 METRICS = ("euclidean", "cosine", "normalized-euclidean")
+_CACHED = 2**18  # products that the cache of one core holds
+
+
+def wide(embeddings: Tensor) -> Tensor:
+    """In single precision, or in double where they came so."""
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean distance of paired embeddings, (…, k) to (…), with gradient 0 where they coincide.
+
+    In the precision of the embeddings, single at least; no square of a small or large number is lost on the way.
+    """
+    return separation(a, b).to(torch.promote_types(wide(a).dtype, wide(b).dtype))
+
+
+def separation(a: Tensor, b: Tensor) -> Tensor:
+    """The same in double precision: the difference of two of them keeps the digits that the embeddings have."""
+    return torch.linalg.vector_norm(a.double() - b.double(), dim=-1)
+
+
+def unit(embeddings: Tensor) -> Tensor:
+    """Embeddings (…, k) scaled to length 1, however short they are; those of length 0 stay."""
+    length = embeddings.norm(dim=-1, keepdim=True)
+    return embeddings / torch.where(length > 0, length, 1.0)
+
+
+def by_differences(queries: Tensor, items: Tensor) -> Tensor:
+    """Distances (…, q, c) by differences. Those of equal pairs are equal, whatever the shapes that they come in."""
+    return torch.cdist(queries.double(), items.double(), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def expanded(points: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points from the centre, their squared norms, and their share in the error of a comparison by products.
+
+    With S = ‖q‖² + ‖g‖² ≥ ‖q − g‖² / 2 and k numbers added in any order, product and norms err by less than
+    2 (k + 3) u S, the difference by (2k + 16) u S, and the centre moves it by 4 u S; granted is about twice the sum.
+    """
+    wide, k = points.double() - centre, points.shape[1]
+    squares = wide.pow(2).sum(dim=1)
+    precision = torch.finfo(wide.dtype)
+    return wide, squares, 4 * (k + 8) * (precision.eps * squares + precision.tiny)
+
+
+def expansions(wide: Tensor, gallery: Tensor, centre: Tensor, memory: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Rows of the gallery, ``‖g‖² − 2 qᵀg`` of shape (q, c), and the items' share in its error."""
+    block = min(memory // 4, _CACHED * torch.get_num_threads()) if wide.device.type == "cpu" else memory // 4
+    for rows in slices(len(gallery), block // max(wide.shape)):
+        items, squares, share = expanded(gallery[rows], centre)
+        yield rows, torch.addmm(squares, wide, items.T, alpha=-2), share
+
+
+def slices(n: int, step: int) -> list[slice]:
+    """From 0 to n in parts of at most ``step``, and of at least 1."""
+    step = max(1, step)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 @dataclass(frozen=True)
@@ -47,11 +106,7 @@ class EmbeddingMetric:
     def place(self, embeddings: Tensor) -> Tensor:
         """Embeddings (…, k) as they are compared: where they are, in single precision at least, or on the unit sphere,
         in double precision."""
-        if self.name == "euclidean":
-            return wide(embeddings)
-        embeddings = embeddings.double()
-        size = torch.linalg.vector_norm(embeddings, dim=-1, keepdim=True)
-        return embeddings / torch.where(size > 0, size, torch.ones_like(size))
+        return wide(embeddings) if self.name == "euclidean" else unit(embeddings.double())
 
     def paired(self, a: Tensor, b: Tensor) -> Tensor:
         """Distances (…) of pairs (…, k), differentiable."""
@@ -82,21 +137,3 @@ class EmbeddingMetric:
             share = torch.where(distances > 0, weights / distances, torch.zeros_like(weights))
         centre = b.mean(dim=0, dtype=torch.double)
         return share.sum(dim=1, keepdim=True) * (a.double() - centre) - share @ (b.double() - centre)
-
-
-def wide(embeddings: Tensor) -> Tensor:
-    """In single precision, or in double where they came so."""
-    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance of paired embeddings, (…, k) to (…), with gradient 0 where they coincide.
-
-    In the precision of the embeddings, single at least; no square of a small or large number is lost on the way.
-    """
-    return separation(a, b).to(torch.promote_types(wide(a).dtype, wide(b).dtype))
-
-
-def separation(a: Tensor, b: Tensor) -> Tensor:
-    """The same in double precision: the difference of two of them keeps the digits that the embeddings have."""
-    return torch.linalg.vector_norm(a.double() - b.double(), dim=-1)

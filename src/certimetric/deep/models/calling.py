@@ -1,0 +1,183 @@
+"""How models are called: any callable in the place of a Module, frozen, in batches, with every mistake named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from certimetric.deep.models.images import LazyImages, as_pixels, check_images, decoded
+from certimetric.deep.ranking.distances import slices, wide
+
+
+class NoGradients(TypeError):
+    """Gradients were asked for of a function that has none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model is no torch code from its input to its embeddings, so that it has no gradients: give a Module "
+            "or a differentiable function, or use SquareAttack or NESAttack, which need none"
+        )
+
+
+def as_module(model: Any) -> nn.Module:
+    """The model itself, or a Module around a callable, or around a model in another precision than pictures have.
+
+    Parameters
+    ----------
+    model : Module or callable
+        Images (b, …) to embeddings (b, k): a tensor, or an array where no gradient is asked for. Of a method of a
+        Module, such as ``network.encode_image``, the Module is known: it is put into evaluation mode, and its device
+        is where images go. What else a function holds is as it is, and images come on the CPU. A Module whose
+        parameters are not in single precision is given images in theirs.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called. In calls of the result, if gradients are asked for of a function that has none.
+
+    Examples
+    --------
+    >>> as_module(lambda images: images.numpy().mean(axis=(2, 3)))(torch.ones(2, 3, 4, 4)).shape
+    torch.Size([2, 3])
+    """
+    if isinstance(model, nn.Module):
+        parameter = next((each for each in model.parameters() if each.is_floating_point()), None)
+        if parameter is None or parameter.dtype == torch.float32 or isinstance(model, _Cast):
+            return model
+        return _Cast(model, parameter.dtype)
+    if not callable(model):
+        raise TypeError(f"model must be a Module or a callable that embeds images, got {type(model).__name__}")
+    return Called(model)
+
+
+class Called(nn.Module):
+    """A function in the place of a Module: what it gives is known, its layers are not."""
+
+    def __init__(self, function: Callable[[Tensor], Any]):
+        super().__init__()
+        self.function = function
+        owner = getattr(function, "__self__", None)
+        self.training = isinstance(owner, nn.Module) and owner.training
+        if isinstance(owner, nn.Module):
+            self.owner = owner
+
+    def forward(self, images: Tensor) -> Any:
+        asked = torch.is_grad_enabled() and images.requires_grad
+        try:
+            found = self.function(images)
+        except RuntimeError as error:
+            if asked and "requires grad" in str(error):  # what torch says of .numpy()
+                raise NoGradients from error
+            raise
+        if not isinstance(found, Tensor) and hasattr(found, "__array__"):
+            found = torch.as_tensor(found)
+        if asked and isinstance(found, Tensor) and not found.requires_grad:
+            raise NoGradients
+        return found
+
+
+class _Cast(nn.Module):
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model(images.to(self.dtype))
+
+
+@contextmanager
+def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
+    """No parameter takes gradients inside, and running statistics stay; everything is restored, also after an error.
+
+    Parameters
+    ----------
+    *modules : Module
+        A model, and a loss with parameters of its own, say.
+    evaluate : bool, default=True
+        Switch to evaluation mode. Without it modules keep their mode, but normalisation layers still do not collect
+        statistics.
+    """
+    training = {module: module.training for root in modules for module in root.modules()}
+    gradients = {parameter: parameter.requires_grad for root in modules for parameter in root.parameters()}
+    tracking = {
+        module: module.track_running_stats
+        for module in training
+        if isinstance(module, nn.modules.batchnorm._NormBase) and not evaluate
+    }
+    momentum = {module: module.momentum for module in tracking}
+    counters = [module.num_batches_tracked for module in tracking if module.num_batches_tracked is not None]
+    counts = [counter.clone() for counter in counters]
+    try:
+        for root in modules:
+            if evaluate:
+                root.eval()
+        for module in tracking:
+            module.momentum = 0.0  # statistics of the batch normalise it, and leave the running ones as they are
+        for parameter in gradients:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, wanted in gradients.items():
+            parameter.requires_grad_(wanted)
+        for module in tracking:
+            module.momentum = momentum[module]
+        for counter, count in zip(counters, counts):
+            counter.copy_(count)
+        for module, mode in training.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module | Callable[[Tensor], Any],
+    images: Tensor | LazyImages,
+    batch_size: int = 256,
+) -> Tensor:
+    """Embeddings of images, (n, c, h, w) to (n, k), with the model in evaluation mode, where its parameters are.
+
+    Parameters
+    ----------
+    model : Module or callable
+    images : tensor of shape (n, c, h, w), or lazy images
+        From 0 to 1 of any floating type, or 8-bit levels. Lazy images are decoded batch by batch.
+    batch_size : int, default=256
+
+    Raises
+    ------
+    TypeError
+        If the model gives something else than a tensor.
+    ValueError
+        If there are no images, if images lie outside of 0 to 1, or if embeddings are not of shape (b, k) and finite.
+    """
+    model, images = as_module(model), as_pixels(images)
+    check_images(images)
+    if not len(images):
+        raise ValueError("images must hold at least one image, got none")
+    device, parts = device_of(model), []
+    with frozen(model):
+        for rows in slices(len(images), batch_size):
+            batch = decoded(images, rows).to(device)
+            parts.append(wide(check_embeddings(model(batch), len(batch))).to(device))
+    return torch.cat(parts)
+
+
+def check_embeddings(embeddings: Tensor, b: int) -> Tensor:
+    """Give embeddings if they are a finite tensor of shape (b, k); raise an error that says what came instead."""
+    if not isinstance(embeddings, Tensor):
+        raise TypeError(f"the model must give one tensor of embeddings, got {type(embeddings).__name__}")
+    if embeddings.ndim != 2 or len(embeddings) != b:
+        raise ValueError(f"the model must give embeddings of shape ({b}, k), got {tuple(embeddings.shape)}")
+    if not bool(torch.isfinite(embeddings).all()):
+        raise ValueError("the model gives embeddings that are not finite")
+    return embeddings
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters and buffers of a model are; the CPU for a model without any."""
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device

@@ -1,0 +1,41 @@
+"""Indexes of packages: what they offer is there, is told to type checkers, and loads no more than it needs."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+PACKAGES = ("certimetric", "certimetric.deep", "certimetric.deep.certify")
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_name_is_there_and_checkers_are_told_the_same(name):
+    package = importlib.import_module(name)
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
+    (for_checkers,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {alias.asname: node.module for node in for_checkers.body for alias in node.names}
+    assert sorted(told) == package.__all__
+    assert set(dir(package)) >= set(package.__all__)
+    for each, home in told.items():
+        assert getattr(package, each) is getattr(importlib.import_module(home), each)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("certimetric.deep.certify.registry", ("torch", "numpy")),
+        ("certimetric.deep.models", ("certimetric.deep.attacks", "pandas", "lightning", "pytorch_metric_learning")),
+        ("certimetric.deep.retrieval", ("certimetric.deep.defenses", "certimetric.deep.certify", "lightning")),
+    ],
+)
+def test_a_module_loads_no_more_than_it_needs(module, heavy):
+    code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
