@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_array
 from certimetric.attacks.predictors import known_features
 from certimetric.attacks.threat_models import BoundThreat, resolve_threat
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import arrays_to_json
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import LARGEST, MODEST, align, check_size, feature_names
 
@@ -51,15 +51,7 @@ class AttackResult:
 
     def to_json(self) -> str:
         """The result as JSON; an infinite distance is null."""
-        return json.dumps(
-            {
-                "adversarial": self.adversarial.tolist(),
-                "success": self.success.tolist(),
-                "distances": [size if np.isfinite(size) else None for size in self.distances.tolist()],
-                "labels": self.labels.tolist(),
-            },
-            allow_nan=False,
-        )
+        return arrays_to_json(self)
 
 
 class Attack(ABC):
@@ -179,8 +171,14 @@ class Search:
         )
 
     def is_adversarial(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
-        """Whether each point, as it is, leaves the label of its instance."""
-        return self.predict(points) != self.goal[rows]
+        """Whether points, (c, d) or s for each instance, (c, s, d), leave the label of their instance as they are."""
+        flat, of = _each(rows, points)
+        return np.asarray(self.predict(flat) != self.goal[of]).reshape(points.shape[:-1])
+
+    def repair(self, rows: Indices, points: Array) -> Array:
+        """What the threat model makes of points, (c, d) or (c, s, d)."""
+        flat, of = _each(rows, points)
+        return self.threat.repair(self.X[of], flat).reshape(points.shape)
 
     def offer(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
         """Take points into account, after repairing them to what the threat model allows; (c,) rows, (c, d) points.
@@ -192,7 +190,7 @@ class Search:
         """
         if not len(rows):
             return np.zeros(0, dtype=bool)
-        points = np.clip(self.threat.repair(self.X[rows], points), -LARGEST, LARGEST)
+        points = np.clip(self.repair(rows, points), -LARGEST, LARGEST)
         labels = self.predict(points)
         adversarial = labels != self.goal[rows]
         sizes = np.where(adversarial, self.threat.size(points - self.X[rows]), np.inf)
@@ -231,7 +229,7 @@ class Search:
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         for _ in range(steps):
             middle = (low + high) / 2
-            flips = self.is_adversarial(rows, self.threat.repair(self.X[rows], way(middle)))
+            flips = self.is_adversarial(rows, self.repair(rows, way(middle)))
             high, low = np.where(flips, middle, high), np.where(flips, low, middle)
         return high
 
@@ -246,6 +244,11 @@ class Search:
             np.where(success, self.distances, np.inf),
             np.where(success, self.labels, self.goal),
         )
+
+
+def _each(rows: Indices, points: Array) -> tuple[Array, Indices]:
+    """Points one below the other, and the row of each."""
+    return points.reshape(-1, points.shape[-1]), np.repeat(rows, points.shape[1] if points.ndim == 3 else 1)
 
 
 def smallest_of_each(rows: Indices, sizes: Array) -> Indices:

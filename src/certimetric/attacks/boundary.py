@@ -23,20 +23,20 @@ def shorten(search: Search, rows: Indices, points: Array) -> Array:
     """
     if not len(rows):
         return points
-    X, threat = search.X[rows], search.threat
+    X = search.X[rows]
 
     def way(share: Array) -> Array:
-        return X + shrunk(points - X, share[:, None], threat.norm)
+        return X + shrunk(points - X, share[:, None], search.threat.norm)
 
     share = search.bisect(rows, way, _BISECTIONS)
-    return np.where((share < 1)[:, None], threat.repair(X, way(share)), points)
+    return np.where((share < 1)[:, None], search.repair(rows, way(share)), points)
 
 
 def to_boundary(search: Search, rows: Indices, points: Array) -> Array:
     """Draw adversarial points back as the norm suggests and then straight, offer them, and give them."""
     if search.threat.norm.dual_order != 2:
         points = shorten(search, rows, points)
-    return search.threat.repair(search.X[rows], search.draw_back(rows, points))
+    return search.repair(rows, search.draw_back(rows, points))
 
 
 def shrunk(delta: Array, share: Array, norm: Norm) -> Array:

@@ -6,7 +6,6 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_array
 
@@ -113,9 +112,9 @@ class HopSkipJump(Attack):
             sizes = search.threat.size(pool - search.X[rows][:, None])
             sizes[labels == search.goal[rows][:, None]] = np.inf
             tried = np.argsort(sizes, axis=1, kind="stable")[:, :n_tried]
-            points = _repaired(search, rows, pool[tried])
+            points = search.repair(rows, pool[tried])
             # What cannot be changed may take the other prediction away.
-            usable = _flips(search, rows, points) & np.isfinite(np.take_along_axis(sizes, tried, axis=1))
+            usable = search.is_adversarial(rows, points) & np.isfinite(np.take_along_axis(sizes, tried, axis=1))
             order = np.argsort(~usable, axis=1, kind="stable")[:, : self.restarts]
             chosen = np.take_along_axis(points, order[..., None], axis=1)
             chosen[~np.take_along_axis(usable, order, axis=1)] = np.nan
@@ -142,19 +141,6 @@ class HopSkipJump(Attack):
             points = np.where(nearer[:, None], moved, points)
 
 
-def _flips(search: Search, rows: Indices, points: Array) -> NDArray[np.bool_]:
-    """Whether points, (c, s, d), leave the labels of their instances, (c, s)."""
-    c, s, d = points.shape
-    return search.is_adversarial(np.repeat(rows, s), points.reshape(-1, d)).reshape(c, s)
-
-
-def _repaired(search: Search, rows: Indices, points: Array) -> Array:
-    """What the threat model makes of points, (c, s, d) to (c, s, d)."""
-    c, s, d = points.shape
-    X = np.repeat(search.X[rows], s, axis=0)
-    return search.threat.repair(X, points.reshape(-1, d)).reshape(c, s, d)
-
-
 def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> Array:
     """Adversarial points from boxes around the instances that grow, (c, d); NaN where there was none."""
     low, high = search.X.min(axis=0), search.X.max(axis=0)
@@ -172,9 +158,9 @@ def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> A
         points = rng.uniform(lowest, highest, (_START_TRIES, len(low)))
         for part in chunk_slices(len(open_), 16.0 * points.size, DEFAULT_MEMORY):
             some = open_[part]
-            tried = _repaired(search, rows[some], np.broadcast_to(points, (len(some), *points.shape)))
+            tried = search.repair(rows[some], np.broadcast_to(points, (len(some), *points.shape)))
             sizes = search.threat.size(tried - search.X[rows[some]][:, None])
-            sizes[~_flips(search, rows[some], tried)] = np.inf
+            sizes[~search.is_adversarial(rows[some], tried)] = np.inf
             best = sizes.argmin(axis=1)
             found = np.isfinite(sizes.min(axis=1))
             starts[some[found]] = tried[found, best[found]]
@@ -190,8 +176,8 @@ def _normals(search: Search, rows: Indices, points: Array, directions: Array, ba
     separate[np.concatenate([*threat.one_hot, []]).astype(np.int64)] = True
     # A feature of separate values answers to changes of about 1 and more only.
     scale[:, separate] = np.maximum(scale[:, separate], np.sqrt(d))
-    around = _repaired(search, rows, points[:, None] + scale[:, None] * directions)
-    votes = np.where(_flips(search, rows, around), 1.0, -1.0)
+    around = search.repair(rows, points[:, None] + scale[:, None] * directions)
+    votes = np.where(search.is_adversarial(rows, around), 1.0, -1.0)
     mean = votes.mean(axis=1, keepdims=True)
     return np.asarray((votes - np.where(np.abs(mean) < 1, mean, 0.0)) @ directions)
 
@@ -205,8 +191,8 @@ def _step(search: Search, rows: Indices, points: Array, normals: Array, decay: f
     units = np.stack([v / np.maximum(norm.norm(v), np.finfo(float).tiny)[:, None] for v in directions], axis=1)
     lengths = norm.norm(points - X)[:, None] / decay * _LENGTHS
     steps = units[:, :, None] * lengths[:, None, :, None]
-    tried = _repaired(search, rows, (points[:, None, None] + steps).reshape(c, -1, d))
-    which, step = np.nonzero(_flips(search, rows, tried))
+    tried = search.repair(rows, (points[:, None, None] + steps).reshape(c, -1, d))
+    which, step = np.nonzero(search.is_adversarial(rows, tried))
     moved = shorten(search, rows[which], tried[which, step])
     best = smallest_of_each(which, norm.norm(moved - X[which]))
     ends = points.copy()

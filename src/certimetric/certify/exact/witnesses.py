@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import arrays_to_json
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.norms import Norm
@@ -67,21 +67,7 @@ class MinimalPerturbation:
 
     def to_json(self) -> str:
         """The result as JSON; an infinite radius is null."""
-        return json.dumps(
-            {
-                "radii": _finite(self.radii),
-                "witnesses": self.witnesses.tolist(),
-                "lower": _finite(self.lower),
-                "proven": self.proven.tolist(),
-                "verified": self.verified.tolist(),
-                "tolerance": self.tolerance.tolist(),
-            },
-            allow_nan=False,
-        )
-
-
-def _finite(values: Array) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
+        return arrays_to_json(self)
 
 
 def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:
