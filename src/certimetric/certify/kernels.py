@@ -84,24 +84,12 @@ def certify_rows(products, points, errors, predicted, exclude, data, order, k, r
         rounding = (errors[i], growth[0], growth[1], relative)
         slack = expansion_error(r, q, largest)
 
-        # The nearest of the predicted class and the s nearest opponents, by expanded squares (order only).
-        n_own, n_other, n_first = 0, 0, 0
-        near_count = 0
-        for j in range(n):
-            if j == exclude[i]:
-                continue
-            value = q + squares[j] - 2.0 * row[j]
-            row[j] = value
-            if y[j] == c:
-                n_own += 1
-                near_count = insert_smallest(near_value, near, near_count, n_near, value, j)
-            else:
-                n_other += 1
-                n_first = insert_smallest(first_value, first, n_first, s, value, j)
-        if n_own < a:
+        # The nearest of the predicted class and the s nearest opponents.
+        near_count, n_first = nearest_of_either(row, q, c, exclude[i], data, near_value, near, first_value, first)
+        if near_count < a:
             radii[i] = 0.0
             continue
-        if n_other < s:
+        if n_first < s:
             radii[i] = np.inf
             continue
 
@@ -168,6 +156,23 @@ def certify_rows(products, points, errors, predicted, exclude, data, order, k, r
                     square = distance_beyond(threshold, reach, worst, worst_dual, rounding) ** 2
                     cutoff = square * (1.0 + 4.0 * relative) + slack
         radii[i] = best[s - 1] if count == s else 0.0  # where distances overflow
+
+
+@nb.njit(cache=True, nogil=True)
+def nearest_of_either(row, q, c, exclude, data, near_value, near, other_value, other):
+    """Turn inner products of a query with the training set into expanded squared distances, q being the square of the
+    query, and list the nearest of class c and of others, as many as there is room for; gives the two numbers."""
+    squares, y = data[2], data[5]
+    n_near, n_other = 0, 0
+    for j in range(row.shape[0]):
+        if j == exclude:
+            continue
+        row[j] = q + squares[j] - 2.0 * row[j]
+        if y[j] == c:
+            n_near = insert_smallest(near_value, near, n_near, near.shape[0], row[j], j)
+        else:
+            n_other = insert_smallest(other_value, other, n_other, other.shape[0], row[j], j)
+    return n_near, n_other
 
 
 @nb.njit(cache=True, nogil=True)

@@ -22,11 +22,12 @@ from certimetric.certify.kernels import (
     certified_size,
     distance_beyond,
     gap_over_dual,
+    nearest_of_either,
     rounding_of_distances,
     rounding_of_pair,
     widened,
 )
-from certimetric.geometry.kernels import difference_norm, expansion_error, insert_smallest, squared_distance
+from certimetric.geometry.kernels import difference_norm, expansion_error, squared_distance
 
 _NEAR = 16  # nearest instances of either side that the second bound and the first program look at
 _CANCELS = 1e-6  # relative difference of squared distances below which it is taken from the difference of the points
@@ -115,17 +116,10 @@ def screen(row, x, error, c, exclude, data, order, space, step):
     slack = expansion_error(r, q, squares.max())
     near_value, near = np.empty(_NEAR), np.empty(_NEAR, dtype=np.int64)
     other_value, other = np.empty(_NEAR), np.empty(_NEAR, dtype=np.int64)
-    n_near, n_other = 0, 0
+    n_near, n_other = nearest_of_either(row, q, c, exclude, data, near_value, near, other_value, other)
     for j in range(n):
-        if j == exclude:
-            continue
-        value = q + squares[j] - 2.0 * row[j]
-        row[j] = value
-        if y[j] == c:
+        if y[j] == c and j != exclude:
             distance[j] = np.sqrt(squared_distance(x, train[j]))
-            n_near = insert_smallest(near_value, near, n_near, _NEAR, value, j)
-        else:
-            n_other = insert_smallest(other_value, other, n_other, _NEAR, value, j)
 
     first, smallest = -1, np.inf
     for b in range(n_other):

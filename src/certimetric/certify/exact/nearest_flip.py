@@ -46,7 +46,7 @@ def nearest_flips(queries: PredictedQueries, norm: Norm) -> MinimalPerturbation:
         radii[i] = max(radii[i], lower[i])
 
     def inside(i: int) -> tuple[Array, float]:
-        regions = Regions(program, points[i], int(predicted[i]), 1, errors[i], int(exclude[i]))
+        regions = Regions.of(program, queries, i)
         return regions.inner_steps(opponents[i : i + 1], np.flatnonzero(regions.own), float(radii[i]))
 
     return find_witnesses(program, queries, norm, steps, radii, lower, inside)

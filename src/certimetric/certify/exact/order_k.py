@@ -38,8 +38,7 @@ def nearest_flips_of_votes(
     lower = radii_of(queries, norm)
     radii, steps, ends = np.full(len(lower), np.inf), np.zeros((len(lower), program.dual.shape[1])), {}
     for i in np.flatnonzero(np.isfinite(lower)).tolist():
-        known = queries.points[i], int(queries.predicted[i]), queries.k, queries.errors[i], int(queries.exclude[i])
-        search = _Search(Regions(program, *known))
+        search = _Search(Regions.of(program, queries, i))
         lower[i] = max(lower[i], search.run(time_limit, node_limit))
         if search.best is not None:
             step = search.measured()

@@ -18,6 +18,7 @@ from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.kernels import certified_combination, pair_row, primal_order
 from certimetric.certify.exact.least_norm import solve_rows
 from certimetric.certify.kernels import rounding_of_distances
+from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.kernels import squared_distance
 
 _TIE = 1e-8  # relative to a step: how much farther it would have to go for what still counts as a tie at its end
@@ -62,7 +63,7 @@ class Regions:
     k : int
     error : float
         Bound on the rounding error of ``point``.
-    exclude : int, default=-1
+    exclude : int
         Instance that the query does not see; −1 for none.
     box : pair (array of shape (b, p), array of shape (b,)), optional
         Further constraints ``A η ≥ b``, each row of dual norm 1: bounds of the features.
@@ -75,7 +76,7 @@ class Regions:
         predicted: int,
         k: int,
         error: float,
-        exclude: int = -1,
+        exclude: int,
         box: tuple[Array, Array] | None = None,
     ):
         self.program, self.predicted, self.k, self.error, self.box = program, predicted, k, error, box
@@ -85,6 +86,14 @@ class Regions:
         self.n_classes = program.reference.n_classes
         self.present = np.arange(len(self.y)) != exclude
         self.own = (self.y == predicted) & self.present
+
+    @classmethod
+    def of(
+        cls, program: DualProgram, queries: PredictedQueries, i: int, box: tuple[Array, Array] | None = None
+    ) -> Regions:
+        """Regions around the i-th of some queries."""
+        known = int(queries.predicted[i]), queries.k, queries.errors[i], int(queries.exclude[i])
+        return cls(program, queries.points[i], *known, box)
 
     def scores(self, eta: Array) -> Array:
         """Squared distances of the moved query to all instances, up to a common constant."""
