@@ -178,15 +178,15 @@ def nearest_of_either(row, q, c, exclude, data, near_value, near, other_value, o
 @nb.njit(cache=True, nogil=True)
 def bounds_of_distance(x, j, error, data):
     """Bounds from below and above on the distance of a query to training instance j."""
-    return widened(np.sqrt(squared_distance(x, data[0][j])), j, error, data)
+    relative = rounding_of_distances(x.shape[0])
+    return widened(np.sqrt(squared_distance(x, data[0][j])), data[1][j], error, relative)
 
 
 @nb.njit(cache=True, nogil=True)
-def widened(distance, j, error, data):
-    """The same from the computed distance."""
-    relative, of_train = rounding_of_distances(data[0].shape[1]), data[1][j]
-    low = max(distance * (1.0 - relative) - error - of_train, 0.0)
-    return low, distance * (1.0 + relative) + error + of_train
+def widened(distance, train_error, error, relative):
+    """The same from the computed distance, and the errors of the instance and of the query."""
+    low = max(distance * (1.0 - relative) - error - train_error, 0.0)
+    return low, distance * (1.0 + relative) + error + train_error
 
 
 @nb.njit(cache=True, nogil=True)

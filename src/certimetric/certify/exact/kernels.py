@@ -146,7 +146,7 @@ def screen(row, x, error, c, exclude, data, order, space, step):
     reach = np.inf
     if n_near:
         j = near[0]
-        reach = widened(distance[j], j, error, data)[1]
+        reach = widened(distance[j], train_errors[j], error, relative)[1]
     beyond = distance_beyond(upper, reach, train_errors.max(), dual_errors.max(), rounding)
     cutoff = beyond * beyond * (1.0 + 4.0 * relative) + slack
     count = 0
@@ -156,11 +156,11 @@ def screen(row, x, error, c, exclude, data, order, space, step):
         if row[l] >= cutoff:
             continue
         distance[l] = np.sqrt(squared_distance(x, train[l]))
-        below, beyond = widened(distance[l], l, error, data)
+        below, beyond = widened(distance[l], train_errors[l], error, relative)
         bound = 0.0
         for b in range(n_near):
             j = near[b]
-            above = widened(distance[j], j, error, data)[1]
+            above = widened(distance[j], train_errors[j], error, relative)[1]
             value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
             bound = max(bound, value)
             if bound >= upper:
@@ -170,7 +170,7 @@ def screen(row, x, error, c, exclude, data, order, space, step):
         for j in range(n):
             if y[j] != c or j == exclude:
                 continue
-            above = widened(distance[j], j, error, data)[1]
+            above = widened(distance[j], train_errors[j], error, relative)[1]
             if above < below:
                 value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
                 bound = max(bound, value)
@@ -197,17 +197,18 @@ def gather_rows(x, l, c, error, exclude, limit, data, order, space):
     for j in range(y.shape[0]):
         if y[j] != c or j == exclude:
             continue
-        use, h[m], tolerance[m], _ = pair_row(x, l, j, error, limit, data, order, distance, rows[m])
+        use, value, off, _ = pair_row(x, l, j, error, limit, data, order, distance, rows, m)
         if use < 0:
             return -1
-        own_of_row[m] = j
-        m += use
+        if use > 0:
+            h[m], tolerance[m], own_of_row[m] = value, off, j
+            m += 1
     return m
 
 
-@nb.njit(cache=True, nogil=True)
-def pair_row(x, l, j, error, limit, data, order, distance, row):
-    """Fill ``row`` with the constraint that l is as near as j, divided by its dual norm of the given order.
+@nb.njit(cache=True, nogil=True, inline="always")
+def pair_row(x, l, j, error, limit, data, order, distance, rows, m):
+    """Fill row m with the constraint that l is as near as j, divided by its dual norm of the given order.
 
     Returns
     -------
@@ -226,7 +227,7 @@ def pair_row(x, l, j, error, limit, data, order, distance, row):
     if size == 0.0:
         return -1 if gap > off else 0, 0.0, 0.0, size
     for t in range(dual.shape[1]):
-        row[t] = 2.0 * (dual[l, t] - dual[j, t]) / size
+        rows[m, t] = 2.0 * (dual[l, t] - dual[j, t]) / size
     return 1, gap / size, off / size, size
 
 
@@ -266,7 +267,7 @@ def certified_combination(inside, outside, weights, distance, error, data, order
     ``λᵀb / ‖Aᵀλ‖_*`` is a bound whatever the weights are. It is lowered by what rounding can do to the weighted pairs,
     here and in the predictor at any point that near (:func:`certimetric.certify.kernels.certified_size`).
     """
-    train, _, _, dual, dual_errors, _, growth = data
+    train, train_errors, _, dual, dual_errors, _, growth = data
     p, q = dual.shape[1], weights.shape[0]
     relative = rounding_of_distances(train.shape[1])
     rounding = (error, growth[0], growth[1], relative)
@@ -277,8 +278,8 @@ def certified_combination(inside, outside, weights, distance, error, data, order
         l, j, weight = inside[k], outside[k], weights[k]
         if not weight > 0.0:
             continue
-        below, beyond = widened(distance[l], l, error, data)
-        above = widened(distance[j], j, error, data)[1]
+        below, beyond = widened(distance[l], train_errors[l], error, relative)
+        above = widened(distance[j], train_errors[j], error, relative)[1]
         gap = (below - above) * (below + above)
         value += weight * gap
         magnitude += weight * abs(gap)

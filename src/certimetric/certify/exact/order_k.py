@@ -203,19 +203,20 @@ class _Search:
 @nb.njit(cache=True, nogil=True)
 def _opponent_bounds(distance, error, own, present, a, upper, data, order):
     """Lower bound of each opponent: the a-th largest e(l, j) over the predicted class; infinity from ``upper`` on."""
-    dual, dual_errors, growth = data[3], data[4], data[6]
-    rounding = (error, growth[0], growth[1], rounding_of_distances(data[0].shape[1]))
+    points, train_errors, _, dual, dual_errors, _, growth = data
+    relative = rounding_of_distances(points.shape[1])
+    rounding = (error, growth[0], growth[1], relative)
     bounds = np.full(distance.shape[0], np.inf)
     inner, inner_own = np.empty(a), np.empty(a, dtype=np.int64)  # minus the largest e(l, j)
     for l in range(distance.shape[0]):
         if own[l] or not present[l]:
             continue
-        below, beyond = widened(distance[l], l, error, data)
+        below, beyond = widened(distance[l], train_errors[l], error, relative)
         filled = 0
         discarded = False
         for j in range(distance.shape[0]):
             if own[j]:
-                above = widened(distance[j], j, error, data)[1]
+                above = widened(distance[j], train_errors[j], error, relative)[1]
                 value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
                 filled = insert_smallest(inner, inner_own, filled, a, -value, j)
                 if filled == a and -inner[a - 1] >= upper:

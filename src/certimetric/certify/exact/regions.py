@@ -407,7 +407,7 @@ def _pair_rows(point, error, distance, inside, outside, limit, data, order):
     m = 0
     for l in inside:
         for j in outside:
-            use, h[m], tolerance[m], sizes[m] = pair_row(point, l, j, error, limit, data, order, distance, rows[m])
+            use, h[m], tolerance[m], sizes[m] = pair_row(point, l, j, error, limit, data, order, distance, rows, m)
             if use < 0:
                 return rows, h, tolerance, sizes, pairs, -1
             pairs[m, 0], pairs[m, 1] = l, j
