@@ -13,10 +13,10 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 
 # Two audits of the digits that come with scikit-learn: metrics on their pixels, and embedding models trained on half of
 # them, naturally and robustly. What is finished is kept: the same command goes on from there.
 demo: $(VENV)/.installed
-	$(BIN)/certimetric audit digits --out $(DEMO_OUT)
+	$(BIN)/certimetric audit digits --jobs 2 --out $(DEMO_OUT)
 	$(BIN)/certimetric train configs/digits-natural.toml --out $(DEMO_OUT)/runs/natural --resume
 	$(BIN)/certimetric train configs/digits-robust.toml --out $(DEMO_OUT)/runs/robust --resume
-	$(BIN)/certimetric audit --images digits --model $(DEMO_OUT)/runs/natural --model $(DEMO_OUT)/runs/robust \
+	$(BIN)/certimetric audit-model --images digits --model $(DEMO_OUT)/runs/natural --model $(DEMO_OUT)/runs/robust \
 		--out $(DEMO_OUT)/embedding-models --title "Audit of embedding models: digits"
 	@echo
 	@echo "Metrics:          $(DEMO_OUT)/report.html"

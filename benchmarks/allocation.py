@@ -13,9 +13,9 @@ import sys
 
 import torch
 
+from certimetric import keep_freed_memory
 from certimetric.deep import EmbeddingShift, embedding_model
 from certimetric.deep.attacks.base import value_and_gradient
-from certimetric.geometry import keep_freed_memory
 
 BATCHES = (32, 56, 112, 224, 336)
 ROUNDS, STEPS = 5, 4
@@ -42,12 +42,12 @@ def measure():
     model.requires_grad_(False)
     for batch in BATCHES:
         images = torch.rand(batch, 1, 28, 28)
-        objective = EmbeddingShift(model(torch.rand(batch, 1, 28, 28)))
+        goal = EmbeddingShift(model(torch.rand(batch, 1, 28, 28)))
         rounds = []
         for _ in range(ROUNDS + 1):
             before = seconds()
             for _ in range(STEPS):
-                value_and_gradient(model, images, objective)
+                value_and_gradient(model, images, goal)
             rounds.append(1000 * (seconds() - before) / STEPS / batch)
         user, system = torch.stack(rounds[1:]).median(dim=0).values.tolist()
         print(user, system)

@@ -17,7 +17,7 @@ from certimetric.datasets.images.sets import load_images
 from certimetric.deep import PGD, ImageSet, Index, LinfBall
 from certimetric.deep.retrieval.evaluation import with_positive
 from certimetric.training import TrainingConfig, load_run, train
-from certimetric.training.config import LOSSES
+from certimetric.training.sections import LOSSES
 
 SETS = {
     "digits": ("", (0.05, 0.1, 0.2)),

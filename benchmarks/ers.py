@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
+from certimetric import keep_freed_memory
 from certimetric.datasets.images.sets import load_images
 from certimetric.deep import ImageSet, Index, embedding_model, empirical_robustness_score
 from certimetric.deep.retrieval import RankingEvaluation
 from certimetric.deep.retrieval.ranking_evaluation import GOALS
 from certimetric.deep.retrieval.robustness_score import BUDGETS
-from certimetric.geometry import keep_freed_memory
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--queries", type=int, default=1000)

@@ -20,14 +20,13 @@ from certimetric.deep import (
     PGD,
     ClassBalancedBatches,
     ImageSet,
-    L2Ball,
-    LinfBall,
     RobustTrainer,
     SquareAttack,
     TupleDefense,
     embedding_model,
     evaluate_retrieval,
 )
+from certimetric.deep.attacks import ball as make_ball
 from certimetric.training import load_run
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,7 +40,7 @@ parser.add_argument("--epochs", type=int, default=15, help="of the digits")
 parser.add_argument("--seed", type=int, default=0)
 arguments = parser.parse_args()
 
-ball = (LinfBall if arguments.norm == "linf" else L2Ball)(arguments.eps)
+ball = make_ball(arguments.norm, arguments.eps)
 ATTACKS = {
     "PGD, 20 steps": PGD(ball, steps=20),
     "PGD, 100 steps, 5 restarts": PGD(ball, steps=100, restarts=5),

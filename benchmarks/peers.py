@@ -295,7 +295,7 @@ def print_goals(problem: str, rows: dict[tuple[str, str], dict[str, Any]], conso
 
 
 def compared_quality(about: Method, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Objective and error, ours before theirs, and whether ours are no worse."""
+    """Goal and error, ours before theirs, and whether ours are no worse."""
     if "error" in theirs:
         return ["theirs unusable", "theirs unusable"]
     shown = []

@@ -21,24 +21,15 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 
 from certimetric.deep import (
     PGD,
-    AntiCollapseDefense,
     BatchDefense,
-    DecoupledDefense,
-    EmbeddingShiftDefense,
-    EnsembleDefense,
-    FreeDefense,
-    HardnessDefense,
     LinfBall,
-    NoDefense,
-    PerturbationDefense,
     RobustTrainer,
-    ShiftPenaltyDefense,
-    SingleStepDefense,
-    TradesDefense,
     TupleDefense,
     embedding_model,
 )
+from certimetric.deep.defenses import DEFENSES
 from certimetric.deep.models.calling import frozen
+from certimetric.training import sections
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--batch", type=int, default=64)
@@ -83,7 +74,7 @@ def run(defense):
     labels = torch.arange(arguments.batch) % (arguments.batch // 4)
     forwards, passes, steps = [], [], []
     on_device = images.to(arguments.device)
-    joint = isinstance(defense, BatchDefense)
+    joint = not defense.mines
     counter = model.register_forward_hook(lambda module, inputs, output: forwards.append(len(output)))
 
     def batches():
@@ -146,24 +137,19 @@ print(f"{arguments.attack_steps} steps of PGD, {arguments.device}, {arguments.th
 for make in (TupleDefense, BatchDefense):
     run(make(attack=PGD(LinfBall(0.01), steps=arguments.attack_steps)))
 
-attack = PGD(LinfBall(0.01), steps=arguments.attack_steps)
 others = [small_cnn().eval()]
-defenses = {
-    "NoDefense": NoDefense(),
-    "PerturbationDefense": PerturbationDefense(),
-    "FreeDefense, 4 replays": FreeDefense(replays=4),
-    "SingleStepDefense, no guards": SingleStepDefense(points=1, check_every=0),
-    "SingleStepDefense": SingleStepDefense(),
-    "TupleDefense": TupleDefense("positive", attack),
-    "BatchDefense": BatchDefense(attack),
-    "EnsembleDefense": EnsembleDefense(others, attack),
-    "EmbeddingShiftDefense": EmbeddingShiftDefense(attack),
-    "ShiftPenaltyDefense": ShiftPenaltyDefense(attack),
-    "TradesDefense": TradesDefense(attack),
-    "AntiCollapseDefense": AntiCollapseDefense(attack),
-    "HardnessDefense": HardnessDefense(attack),
-    "HardnessDefense, no structure": HardnessDefense(attack, structure=0.0),
-    "DecoupledDefense": DecoupledDefense(attack),
+
+
+def made(kind, **values):
+    part = sections.defense(kind)
+    sources = {"sources": others} if "sources" in part.keys else {}
+    return part({"steps": arguments.attack_steps, **values}, **sources)
+
+
+defenses = {cls.__name__: made(kind) for kind, cls in DEFENSES.items()}
+defenses |= {
+    "SingleStepDefense, no guards": made("single-step", points=1, check_every=0),
+    "HardnessDefense, no structure": made("hm", structure=0.0),
 }
 print(f"\n{'a step of':32}{'forwards':>10}{'backwards':>11}{'ms':>9}{'beside natural':>16}")
 natural = None

@@ -1,7 +1,11 @@
 """Shared by all tests: real tables at hand, and the folder of further data, if there is one."""
 
 import copy
+import importlib
+import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +65,9 @@ def light_search(monkeypatch):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages of audits in this process are their document as it is, for tests that look at something else."""
-    from certimetric.auditing import AuditResult, RetrievalAudit
+    from certimetric.auditing import AuditResult
 
-    for kind in (AuditResult, RetrievalAudit):
-        monkeypatch.setattr(kind, "to_html", lambda self, *, title=None: f"<title>{title}</title>{self.to_json()}")
+    monkeypatch.setattr(AuditResult, "to_html", lambda self, *, title=None: f"<title>{title}</title>{self.to_json()}")
 
 
 @pytest.fixture
@@ -91,3 +94,37 @@ def without_time(document):
 @pytest.fixture(scope="session")
 def figures():
     return without_time
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The module with the toy suite, importable by this process and by workers."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "bench"))
+    return importlib.import_module("toy_suite")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """How often a cell of the toy suite was run."""
+
+    def count(split):
+        file = tmp_path / f"{split}.runs"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    return count
+
+
+def rows_of(folder):
+    if not (folder / "results.sqlite").exists():
+        return {}
+    with closing(sqlite3.connect(folder / "results.sqlite", timeout=60)) as database:
+        if not database.execute("SELECT * FROM sqlite_master WHERE name = 'cells'").fetchall():
+            return {}  # the run has just begun
+        found = database.execute("SELECT key, cell, finished, sha256, rowid FROM cells WHERE status = 'done'")
+        return {key: (json.loads(cell)["suite"], *row) for key, cell, *row in found}
+
+
+@pytest.fixture
+def kept():
+    """What of the finished cells the store in a folder holds: by key, suite first, and when each was finished."""
+    return rows_of

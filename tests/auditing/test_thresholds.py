@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from certimetric.auditing.tables.request import FIGURES
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 
 CLASSES = ["spam", "not spam", "a=b.c"]
@@ -26,12 +27,12 @@ SPECS = ["euclidean", "lmnn+pl", "lmnn+pl:tau=0.5", "gmml:reg=1e-3"]
     ],
 )
 def test_understood(text, expected):
-    assert parse_threshold(text, SPECS, [0.25, 1.0], classes=CLASSES) == expected
+    assert parse_threshold(text, SPECS, [0.25, 1.0], figures=FIGURES, classes=CLASSES) == expected
 
 
 def test_expressions_name_figure_and_class():
     for text in ("euclidean.recall@not spam>=0.5", "euclidean.noise@0.25>=0.5", "euclidean.balanced_accuracy>=0.5"):
-        assert parse_threshold(text, SPECS, [0.25], classes=CLASSES).expression("euclidean") == text
+        assert parse_threshold(text, SPECS, [0.25], figures=FIGURES, classes=CLASSES).expression("euclidean") == text
 
 
 @pytest.mark.parametrize(
@@ -57,5 +58,5 @@ def test_expressions_name_figure_and_class():
 )
 def test_refused(text, culprit):
     with pytest.raises(ValueError) as caught:
-        parse_threshold(text, SPECS, [0.25, 1.0], classes=CLASSES)
+        parse_threshold(text, SPECS, [0.25, 1.0], figures=FIGURES, classes=CLASSES)
     assert culprit in str(caught.value)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from certimetric.bench import benchmark
 from certimetric.bench.suites import NAMES
 from certimetric.cli import main
+from certimetric.runs.store import claimed
 
 
 @pytest.fixture
@@ -67,6 +70,29 @@ def test_run_go_on_and_render_again(bench, toy, tmp_path, monkeypatch, runs):
     code, _, err = bench("quick", "--out", "o", "--resume")
     assert code == 2
     assert "holds results of the suite 'toy'" in err
+
+
+def test_results_of_an_earlier_version_are_left_alone(bench, tmp_path):
+    """Neither mixed with new ones nor rendered by them: one sentence, and every file as it was."""
+    folder = tmp_path / "o"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "results.sqlite")) as database, database:
+        database.execute("CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        database.execute("INSERT INTO about VALUES ('schema', '\"certimetric.bench-store/1\"')")
+    (folder / "report.html").write_text("of the earlier version")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for option in ("--resume", "--render"):
+        code, out, err = bench("toy", "--out", "o", option)
+        assert (code, out) == (2, "")
+        assert "was written by another version of certimetric" in err and err.count("\n") == 1
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_runs_at_once_in_one_folder(bench, tmp_path):
+    with claimed(tmp_path / "o", "a benchmark"):
+        code, out, err = bench("toy", "--out", "o", "--resume")
+        assert (code, out) == (2, "")
+        assert "another run is at work in 'o'" in err
 
 
 def test_list_says_what_each_suite_needs(bench):

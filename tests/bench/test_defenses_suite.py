@@ -13,15 +13,16 @@ pytest.importorskip(
 )
 
 from certimetric import deep
+from certimetric.base.wording import PIXELS
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT
-from certimetric.bench.suites import defenses, find_suite, load_suite
+from certimetric.bench.suites import defenses, find_suite
+from certimetric.deep.defenses import DEFENSES as KINDS
 from certimetric.report.bench.page import bench_svgs, render_bench
-from certimetric.report.document import PIXELS
+from certimetric.runs.containment import load_reference
 from certimetric.runs.key import Record
-from certimetric.training.defenses import DEFENSES as KINDS
-from certimetric.training.defenses import EnsembleSection
+from certimetric.training import parts
 
 SUITE = defenses.SUITE
 
@@ -58,7 +59,7 @@ def test_every_defense_is_compared(cells):
 
 def test_suites_differ_in_the_norm_alone():
     """Whatever is perturbed, in training or of the queries, is perturbed in the norm of the suite."""
-    assert find_suite("defenses-l2") is load_suite(defenses.SUITE_L2.reference) is defenses.SUITE_L2
+    assert find_suite("defenses-l2") is load_reference(defenses.SUITE_L2.reference) is defenses.SUITE_L2
     found = [DIGITS.find(None, network=False)]
     for cell, other in zip(
         SUITE.cells(found, seed=0, splits=1), defenses.SUITE_L2.cells(found, seed=0, splits=1), strict=True
@@ -87,12 +88,13 @@ def test_every_cell_runs(cells, learner, monkeypatch):
 def test_ensembles_attack_with_a_model_that_is_trained_first(cells, monkeypatch):
     cell = small(next(cell for cell in cells if cell.learner == "ensemble"))
     made = []
-    original = EnsembleSection.make_from
+    original = parts.make_defense
     monkeypatch.setattr(
-        EnsembleSection, "make_from", lambda self, sources: made.append(sources) or original(self, sources)
+        parts, "make_defense", lambda config, sources: made.append(sources) or original(config, sources)
     )
     model, told = trained(cell, DIGITS)
-    ((source,),) = made
+    first, (source,) = made
+    assert list(first) == []
     assert not source.training
     assert any((a != b).any() for a, b in zip(source.state_dict().values(), model.state_dict().values()))
     assert told["train_seconds"] > told["epoch_seconds"] > 0

@@ -13,12 +13,12 @@ pytest.importorskip(
     "pytorch_metric_learning", reason="pytorch-metric-learning is not installed: the extra 'deep' has it"
 )
 
+from certimetric.base.wording import PIXELS  # noqa: E402
 from certimetric.bench import image_cells, image_sets  # noqa: E402
 from certimetric.bench.datasets import Found, find_datasets  # noqa: E402
 from certimetric.bench.image_cells import attack, measure, settings, trained  # noqa: E402
 from certimetric.bench.image_sets import DIGITS, OMNIGLOT, NamedImages, digest, load_sides  # noqa: E402
 from certimetric.bench.suites import deep  # noqa: E402
-from certimetric.report.document import PIXELS  # noqa: E402
 from certimetric.runs.key import Cell, Record  # noqa: E402
 from certimetric.training import TrainingConfig  # noqa: E402
 

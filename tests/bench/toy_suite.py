@@ -47,15 +47,12 @@ class ToySuite(Suite):
         threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
         return {"value": cell.split**2, "threads": threads}
 
-    def tell(self, records):
-        from certimetric.bench.comparison import failures_table
+    def describe(self, records):
         from certimetric.bench.tables import Table
 
         done = [record for record in records if record.status == "done"]
         rows = [[str(record.cell.split), str(record.result["value"])] for record in done]
         tables = [Table("values", "Values", ["split", "value"], rows)]
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {"summary": [f"{len(done)} values."], "tables": tables, "figures": [], "learners": []}
 
 

@@ -63,7 +63,7 @@ def test_odd_pictures_are_trained_on_and_audited(run, odd, tmp_path):
     assert (told["n_images"], told["n_classes"], told["remarks"]) == (18, 2, [out, deeper])
     # The command that is told next runs as it stands.
     command = outcome.out.splitlines()[-1].removeprefix("Next: certimetric ").split()
-    assert command == ["audit", "--model", "run", "--images", "folder", "--data-root", "odd", "--size", "8"]
+    assert command == ["audit-model", "--model", "run", "--images", "folder", "--data-root", "odd", "--size", "8"]
     audited = run(*command, *AUDIT)
     assert audited.code in (0, 1)
     assert audited.err.splitlines() == [f"certimetric: {out}", f"certimetric: {deeper}"]
@@ -81,7 +81,7 @@ def test_one_corrupt_picture_is_named_or_skipped(run, odd, tmp_path, where):
     (odd / where).write_bytes(content[: len(content) // 2])
 
     def audit(*more):
-        return run("audit", "--model", "run", "--images", "odd", "--size", 8, *AUDIT, *more)
+        return run("audit-model", "--model", "run", "--images", "odd", "--size", 8, *AUDIT, *more)
 
     refused = run("train", "odd.toml", "--out", "again") if trained else audit()
     assert refused.code == 2 and "Traceback" not in refused.err
@@ -117,7 +117,8 @@ def test_a_corrupt_picture_in_a_process_of_the_loader_is_one_line(run, odd, tmp_
 def test_one_variable_leads_train_audit_and_bench_to_the_same_data(run, odd, tmp_path, monkeypatch, rng):
     from certimetric import datasets
     from certimetric.bench.image_sets import NamedImages
-    from certimetric.datasets.data_root import IMAGE_FOLDERS, data_root
+    from certimetric.datasets.data_root import data_root
+    from certimetric.datasets.images.sets import IMAGE_SETS
 
     # A folder of data sets with a table, and with a set in the layout of VisualPhish.
     root = tmp_path / "data"
@@ -144,5 +145,5 @@ def test_one_variable_leads_train_audit_and_bench_to_the_same_data(run, odd, tmp
     assert audited.code in (0, 1), audited.err
     found = datasets.load("mine")
     assert (found.name, found.n_samples, found.source) == ("mine", 24, str(root / "tabular" / "mine.csv"))
-    named = NamedImages("visualphish", IMAGE_FOLDERS["visualphish"], None, (2, 2), 8)
+    named = NamedImages("visualphish", IMAGE_SETS["visualphish"].folders, None, (2, 2), 8)
     assert named.find(data_root(), network=False).source == str(root / "images" / "visualphish")

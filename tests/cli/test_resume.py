@@ -16,7 +16,7 @@ REPEATS = 8
 AUDIT = ["audit", "wine", "--learner", "lmnn+pl", "--repeats", str(REPEATS), "--out", "out"]
 
 
-def stopped(tmp_path, jobs, how):
+def stopped(tmp_path, jobs, how, kept):
     """Start an audit, stop it once two cells are there, give what it had finished and said."""
     process = subprocess.Popen(
         [*COMMAND, *AUDIT, "--jobs", str(jobs)],
@@ -30,38 +30,55 @@ def stopped(tmp_path, jobs, how):
     )
     try:
         for _ in range(6000):  # as long as it takes on a busy machine
-            if len(list((tmp_path / "out" / "cells").glob("*.json"))) >= 2 or process.poll() is not None:
+            if len(cells(kept, tmp_path)) >= 2 or process.poll() is not None:
                 break
             time.sleep(0.05)
     finally:
         os.killpg(process.pid, how)
     out, err = process.communicate(timeout=60)
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cells").glob("*.json")}
-    return kept, process.returncode, out + err
+    return cells(kept, tmp_path), process.returncode, out + err
 
 
-def resumed(run, tmp_path, kept):
-    assert 2 <= len(kept) < REPEATS
+def cells(kept, tmp_path):
+    """Cells of the audit that are in the store, but for evidence."""
+    return {key: row for key, row in kept(tmp_path / "out").items() if row[0] == "audit"}
+
+
+def resumed(run, tmp_path, before, kept):
+    assert 2 <= len(before) < REPEATS
     done = run(*AUDIT)
     assert done.code == 0, done.err
-    assert f"{REPEATS - len(kept)} cells computed, {len(kept)} reused" in done.out
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    cells = [path for path in (tmp_path / "out" / "cells").glob("*.json") if "evidence" not in path.name]
-    assert len(cells) == REPEATS
+    assert f"{REPEATS - len(before)} cells computed, {len(before)} reused" in done.out
+    after = cells(kept, tmp_path)
+    assert len(after) == REPEATS
+    assert before.items() <= after.items()
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_a_killed_run_resumes(run, tmp_path):
-    kept, code, _ = stopped(tmp_path, 2, signal.SIGKILL)
+def test_a_killed_run_resumes(run, tmp_path, kept):
+    before, code, _ = stopped(tmp_path, 2, signal.SIGKILL, kept)
     assert code == -signal.SIGKILL
-    resumed(run, tmp_path, kept)
+    resumed(run, tmp_path, before, kept)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_an_interrupted_run_says_how_to_go_on(run, tmp_path, jobs):
-    kept, code, said = stopped(tmp_path, jobs, signal.SIGINT)
+def test_an_interrupted_run_says_how_to_go_on(run, tmp_path, jobs, kept):
+    before, code, said = stopped(tmp_path, jobs, signal.SIGINT, kept)
     assert code == 130
     assert "run the same command to go on" in said
     assert "Traceback" not in said
-    resumed(run, tmp_path, kept)
+    resumed(run, tmp_path, before, kept)
+
+
+def test_a_folder_begun_by_an_earlier_version_is_said_to_be_computed_anew(run, tmp_path):
+    kept = tmp_path / "out" / "cells" / "ab12.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    asked = ["audit", "iris", "--learner", "euclidean", "--repeats", "1", "--out", str(tmp_path / "out")]
+    first = run(*asked)
+    assert first.code == 0 and "1 cells computed, 0 reused" in first.out
+    assert "earlier version of certimetric kept" in first.err
+    assert first.err.count("\n") == 1 and kept.read_text() == "{}"
+    again = run(*asked)
+    assert again.err == "" and "0 cells computed, 1 reused" in again.out

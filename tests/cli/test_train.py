@@ -50,7 +50,7 @@ def test_a_configuration_becomes_a_run(run, tmp_path):
     folder = Path("runs/digits-natural")
     lines = outcome.out.splitlines()
     assert lines[0].startswith("epoch 1 of 1: loss ")
-    assert lines[-2:] == [f"Run:  {folder}", f"Next: certimetric audit --model {folder} --images digits"]
+    assert lines[-2:] == [f"Run:  {folder}", f"Next: certimetric audit-model --model {folder} --images digits"]
     found = told(tmp_path / folder)
     assert found["finished"]
     assert len(found["history"]) == 1
@@ -108,7 +108,7 @@ def test_images_from_another_folder(run, small, tmp_path):
             Image.new("RGB", (16, 16), (ord(label), 50 * i, 0)).save(tmp_path / "pictures" / label / f"{i}.png")
     outcome = run("train", small, "--out", "run", "--data-root", "pictures", "--epochs", "1")
     assert outcome.code == 0
-    command = "certimetric audit --model run --images folder --data-root pictures --size 16"
+    command = "certimetric audit-model --model run --images folder --data-root pictures --size 16"
     assert outcome.out.endswith(f"Next: {command}\n")
     assert_refused(run("train", small, "--out", "other"), "nowhere")
 

@@ -4,18 +4,20 @@ import os
 import subprocess
 import sys
 
-from certimetric.cli.waiting import wait_passively
+from certimetric.cli.main import wait_passively
 
 SCRIPT = """
 import os, sys
-from certimetric.cli import main, waiting
+from certimetric.cli import main
 
-def told(set_defaults=waiting.wait_passively):
+module = sys.modules["certimetric.cli.main"]
+
+def told(set_defaults=module.wait_passively):
     loaded = [name for name in ("numpy", "scipy", "sklearn", "torch", "numba") if name in sys.modules]
     set_defaults()
     print(loaded, os.environ["OMP_WAIT_POLICY"], os.environ["OPENBLAS_THREAD_TIMEOUT"], os.environ["KMP_BLOCKTIME"])
 
-waiting.wait_passively = told
+module.wait_passively = told
 sys.argv = ["certimetric", "--version"]
 sys.exit(main())
 """

@@ -9,7 +9,7 @@ import pytest
 
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, certified_radius, minimal_perturbation
 from certimetric.attacks import HopSkipJump, RegionAttack
-from certimetric.geometry.features import LARGEST, MODEST
+from certimetric.base.arrays import LARGEST, MODEST
 from certimetric.learners import make_learner
 from certimetric.learners.specs import LEARNERS
 

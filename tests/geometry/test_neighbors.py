@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from certimetric.geometry.neighbors import chunk_slices, nearest_neighbors, squared_distance
+from certimetric.geometry.kernels import squared_distance
+from certimetric.geometry.neighbors import nearest_neighbors
 
 
 def brute_force(Q, P, k, exclude=None):
@@ -64,9 +65,3 @@ def test_chunks_and_threads_change_nothing(rng):
     for options in ({"memory": 1}, {"memory": 5000}, {"n_jobs": 3}):
         for a, b in zip(reference, nearest_neighbors(P, P, 5, exclude=own, **options)):
             np.testing.assert_array_equal(a, b)
-
-
-def test_chunks_cover_all_rows_once():
-    for n, memory, jobs in ((0, 10, 1), (1, 1, 4), (100, 64, 2), (7, 10**9, 3)):
-        rows = [i for part in chunk_slices(n, 8, memory, jobs) for i in range(part.start, part.stop)]
-        assert rows == list(range(n))

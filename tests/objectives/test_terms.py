@@ -1,10 +1,14 @@
 """Every term against loops over its triplets, and its gradients against finite differences."""
 
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import iter_modules
+
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
-from certimetric import MahalanobisMetric, MarginLoss, PerturbationLoss
+from certimetric import MahalanobisMetric, PerturbationLoss, objectives
 from certimetric.constraints import nearest_triplets, target_neighbors
 from certimetric.geometry import resolve_norm
 from certimetric.objectives import (
@@ -13,16 +17,23 @@ from certimetric.objectives import (
     MetricState,
     Pull,
     StochasticNeighbors,
+    Term,
     TripletHinge,
 )
+from certimetric.objectives.gradient import ActiveSetTerm
+from certimetric.objectives.terms import LOSSES, term_variants
 
 D = 4
 
 
+def labelled():
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((40, D)), rng.integers(0, 3, 40)
+
+
 @pytest.fixture(scope="module")
 def sample():
-    rng = np.random.default_rng(1)
-    X, y = rng.standard_normal((40, D)), rng.integers(0, 3, 40)
+    X, y = labelled()
     return X, y, nearest_triplets(X, y, 2, 4), target_neighbors(X, y, 2)
 
 
@@ -32,31 +43,13 @@ def ellipsoid():
 
 
 NORMS = {"l2": "l2", "linf": "linf", "l1": "l1", "ellipsoid": ellipsoid()}
-TERMS = {
-    "pull": lambda X, y, R, T: Pull(R[:, :2], 0.7),
-    "triplet hinge": lambda X, y, R, T: TripletHinge(R, 1.3),
-    "impostor hinge": lambda X, y, R, T: ImpostorHinge(T, y, 0.8),
-    "stochastic neighbours": lambda X, y, R, T: StochasticNeighbors(y),
-    **{
-        f"perturbation {name}": lambda X, y, R, T, norm=norm: PerturbationLoss(2.0, 0.8, norm).bind(X, R)
-        for name, norm in NORMS.items()
-    },
-    **{
-        f"{kind} {margin} margin {name}": lambda X, y, R, T, o=(kind, margin, norm): MarginLoss(
-            o[0], 1.5, 0.8, o[2], o[1]
-        ).bind(X, R)
-        for name, norm in NORMS.items()
-        for kind in ("linear", "hinge", "exponential")
-        for margin in ("certified", "triplet")
-    },
-}
+TERMS = term_variants(*labelled(), *NORMS.values())
 
 
 @pytest.mark.parametrize("k", [D, 2])
-@pytest.mark.parametrize("term", TERMS)
-def test_gradients(sample, term, k):
-    X = sample[0]
-    objective = MetricObjective(X, [TERMS[term](*sample)])
+@pytest.mark.parametrize("name", TERMS)
+def test_gradients(sample, name, k):
+    objective = MetricObjective(sample[0], [TERMS[name]])
     L = np.random.default_rng(2).standard_normal((k, D)) * 0.6
     objective.refresh(L)
     value, gradient = objective.in_components(L)
@@ -66,6 +59,13 @@ def test_gradients(sample, term, k):
     same, in_matrix = objective.in_matrix(L)
     assert same == pytest.approx(value, rel=1e-12)
     np.testing.assert_allclose(2 * L @ in_matrix, gradient, atol=1e-10 * max(1, np.abs(gradient).max()))
+
+
+def test_every_term_stands_in_the_list():
+    modules = [import_module(f"{objectives.__name__}.{found.name}") for found in iter_modules(objectives.__path__)]
+    made = {thing for module in modules for thing in vars(module).values() if isinstance(thing, type)}
+    made = {thing for thing in made if hasattr(thing, "evaluate") and thing not in (Term, ActiveSetTerm)}
+    assert {thing for thing in made if not isabstract(thing)} == {type(term) for term in TERMS.values()}
 
 
 def squared(L, a, b):
@@ -150,11 +150,11 @@ def test_margins_of_rows_that_are_not_there_are_refused(sample):
         loss.signed_margin(metric, broken, R)
 
 
-@pytest.mark.parametrize("loss", [PerturbationLoss, MarginLoss])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("value", [None, "much", np.nan, np.inf, -1.0, [1.0]])
 def test_settings_of_the_losses_are_checked(loss, value):
     with pytest.raises(ValueError, match=f"weight of {loss.__name__}"):
         loss(weight=value).check()
-    target = "tau" if loss is PerturbationLoss else "scale"
-    with pytest.raises(ValueError, match=f"{target} of {loss.__name__}"):
-        loss(**{target: value}).check()
+    aim = loss.aim[0]
+    with pytest.raises(ValueError, match=f"{aim} of {loss.__name__}"):
+        loss(**{aim: value}).check()

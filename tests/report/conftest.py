@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_wine
 
-from certimetric.report.document import PIXELS
+from certimetric.base.wording import PIXELS
 from certimetric.report.pictures import png
 
 HOSTILE = "<script>alert(1)</script>"

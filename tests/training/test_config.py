@@ -9,15 +9,9 @@ pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' ha
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
 from certimetric.deep import CertifiedMarginLoss
-from certimetric.training.config import TrainingConfig, component_class, component_parameters
-from certimetric.training.defenses import (
-    BatchSection,
-    NoiseSection,
-    NoneSection,
-    PerturbationSection,
-    TupleSection,
-)
+from certimetric.training.config import TrainingConfig
 from certimetric.training.parts import make_component
+from certimetric.training.sections import component_class, component_parameters
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -54,28 +48,36 @@ FULL = {
 def test_what_is_said_is_read():
     config = TrainingConfig.from_mapping(FULL)
     assert (config.data.root, config.data.size) == ("pictures", 32)
-    assert config.model.options == {"width": 8}
-    assert (config.loss.name, config.loss.options) == ("contrastive", {"neg_margin": 0.7})
-    assert (config.miner.name, config.miner.options) == ("TripletMarginMiner", {"margin": 0.3})
-    assert config.defense == TupleSection("l2", 0.5, 3, 0.2, role="negative")
+    assert config.model == {"name": "small-cnn", "dim": 16, "width": 8}
+    assert config.loss == {"name": "contrastive", "neg_margin": 0.7}
+    assert config.miner == {"name": "TripletMarginMiner", "margin": 0.3}
+    ball = {"norm": "l2", "eps": 0.5, "steps": 3, "step_size": 0.2, "restarts": 1}
+    assert config.defense == {"kind": "tuple", "role": "negative", "attack_rate": 1.0, "per_anchor": 1, **ball}
     assert config.training.augment == ("flip", "shift")
     assert (config.evaluation.every, config.evaluation.eps, config.evaluation.queries) == (2, 0.1, 500)
 
 
+ATTACKED = {"norm": "linf", "eps": 0.01, "steps": 5, "step_size": None, "restarts": 1}
+
+
 @pytest.mark.parametrize(
-    ("given", "kind"),
+    ("given", "read_so"),
     [
-        ({}, NoneSection),
-        ({"kind": "tuple"}, TupleSection),
-        ({"kind": "batch", "steps": 2}, BatchSection),
-        ({"kind": "perturbation", "radius": 0.2}, PerturbationSection),
-        ({"kind": "noise", "sigma": 0.5}, NoiseSection),
+        ({}, {"kind": "none"}),
+        ({"kind": "tuple"}, {"kind": "tuple", "role": "positive", "attack_rate": 1.0, "per_anchor": 1, **ATTACKED}),
+        ({"kind": "batch", "steps": 2}, {"kind": "batch", **ATTACKED, "steps": 2}),
+        (
+            {"kind": "perturbation", "radius": 0.2},
+            {"kind": "perturbation", "radius": 0.2, "weight": 1.0, "norm": "linf", "per_anchor": 1},
+        ),
+        ({"kind": "noise", "sigma": 0.5}, {"kind": "noise", "sigma": 0.5}),
+        ({"kind": "free"}, {"kind": "free", "norm": "linf", "eps": 0.01, "replays": 4}),
     ],
 )
-def test_kinds_of_defense(given, kind):
+def test_kinds_of_defense(given, read_so):
     section = read(defense=given).defense
-    assert type(section) is kind
-    assert all(getattr(section, key) == value for key, value in given.items())
+    assert section == read_so
+    assert all(getattr(section, key) == value for key, value in read_so.items())
 
 
 def test_the_certified_loss_is_made_as_it_is_said():
@@ -258,7 +260,7 @@ WRONG_VALUES = {
     "weight": ({"defense": {"kind": "perturbation", "weight": -1}}, "weight in [defense] must not be negative, got -1"),
     "sigma": ({"defense": {"kind": "noise", "sigma": 0}}, "sigma in [defense] must be positive, got 0"),
     "mined": ({"loss": {"name": "certified"}, "defense": {"kind": "tuple"}}, "'certified' takes all triplets"),
-    "size": ({"data": {"name": "digits", "size": 0}}, "size in [data] must be at least 1, got 0"),
+    "size": ({"data": {"name": "digits", "size": 0}}, "size in [data] must be a whole number of pixels from 1, got 0"),
     "skipping": (
         {"data": {"name": "digits", "skip_corrupt": 1}},
         "skip_corrupt in [data] must be true or false, got 1",

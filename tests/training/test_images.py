@@ -7,8 +7,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from PIL import Image  # noqa: E402
 
-from certimetric.training.config import TrainingConfig  # noqa: E402
-from certimetric.training.run import load_run, train  # noqa: E402
+from certimetric.training import TrainingConfig, load_run, train  # noqa: E402
 
 
 def config(data, workers=0):

@@ -1,9 +1,9 @@
 """The page on training says what the configuration has: every key, its default, and examples that are valid."""
 
-import dataclasses
 import re
 import sys
 import types
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,17 +11,20 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
-from certimetric.deep.models.network import model_options
+from certimetric.deep.defenses import DEFENSES
+from certimetric.deep.models.network import MODELS
+from certimetric.deep.train import AUGMENTATIONS, OPTIMIZERS, SCHEDULES
 from certimetric.training import config as configuration
+from certimetric.training import sections
 from certimetric.training.config import TrainingConfig
-from certimetric.training.defenses import DEFENSES
+from certimetric.training.keys import NEEDED, Key, Part
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 SECTIONS = {
-    "data": configuration.DataSection,
-    "model": configuration.ModelSection,
-    "training": configuration.TrainingSection,
-    "evaluation": configuration.EvaluationSection,
+    "data": sections.data().keys,
+    "model": {**sections.model().keys, "name": Key(str, configuration.MODEL)},
+    "training": {key: entry for part in sections.training().values() for key, entry in part.keys.items()},
+    "evaluation": sections.evaluation().keys,
 }
 
 
@@ -38,32 +41,39 @@ def part(name):
     return re.split(r"^\*\*`\[|^## ", PAGE.split(f"**`[{name}]`**", 1)[1], flags=re.M)[0]
 
 
-def written(field):
-    if field.default is dataclasses.MISSING:
+def written(default):
+    if default is NEEDED:
         return "needed"
-    if field.default is None:
+    if default is None:
         return "none"
-    if isinstance(field.default, bool):
-        return f"`{str(field.default).lower()}`"  # as TOML writes it
-    if isinstance(field.default, str):
-        return f'`"{field.default}"`'
-    return "`[]`" if field.default == () else repr(field.default)
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"  # as TOML writes it
+    if isinstance(default, str):
+        return f'`"{default}"`'
+    return "`[]`" if default == () else repr(default)
 
 
 def test_every_section_has_its_place():
-    assert {field.name for field in dataclasses.fields(TrainingConfig)} == {*SECTIONS, "loss", "miner", "defense"}
-    for field in dataclasses.fields(TrainingConfig):
+    assert {field.name for field in fields(TrainingConfig)} == {*SECTIONS, "loss", "miner", "defense"}
+    for field in fields(TrainingConfig):
         assert f"**`[{field.name}]`**" in PAGE
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_keys_and_defaults(section):
-    keys = {field.name: written(field) for field in dataclasses.fields(SECTIONS[section]) if field.name != "options"}
+    keys = {name: written(key.default) for name, key in SECTIONS[section].items()}
     told = rows(part(section))
     assert {key: told.get(key) for key in keys} == keys
-    networks = ("small-cnn", "resnet50", "lipschitz-cnn") if section == "model" else ()
-    options = {option for network in networks for option in model_options(network)}
+    networks = MODELS if section == "model" else ()
+    options = {option for network in networks for option in sections.model_keys(network)}
     assert set(told) == {*keys, *options}
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_options_of_models_and_their_defaults(network):
+    found = re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \| of `\"?([\w-]+)\"?`", part("model"), flags=re.M)
+    told = {option: default for option, default, of in found if of == network}
+    assert told == {name: written(key.default).strip("`") for name, key in sections.model_keys(network).items()}
 
 
 @pytest.mark.parametrize("kind", DEFENSES)
@@ -73,21 +83,24 @@ def test_keys_of_defenses(kind):
     for table in text.split("| key of `kind = ")[1:]:
         tables[table.split('"')[1]] = table
     assert tables.keys() == DEFENSES.keys()
-    keys = {field.name: written(field) for field in dataclasses.fields(DEFENSES[kind]) if field.name != "kind"}
+    keys = {name: written(key.default) for name, key in sections.defense(kind).keys.items()}
     told = rows(tables[kind])
     if kind == "none":
         assert told.pop("kind") == '`"none"`'
         assert all(f'"{other}"' in tables["none"] for other in DEFENSES)
-    if kind == "batch":  # they are told once
-        keys = dict.fromkeys(keys, "as above")
+    if kind != "tuple":  # what makes a ball or an attack is told once, there
+        made = [entry.keys for entry in sections.defense(kind).parameters().values() if isinstance(entry, Part)]
+        keys |= {key: "as above" for told_once in made for key in told_once if key != "sources"}
     assert told == keys
 
 
 def test_values_that_can_be_chosen_are_told():
-    for cls in (*SECTIONS.values(), *DEFENSES.values()):
-        for name, hint in cls.__annotations__.items():
-            for value in re.findall(r"'(\w+)'", str(hint)) + re.findall(r'"(\w+)"', str(hint)):
+    for keys in (*SECTIONS.values(), *(sections.defense(kind).keys for kind in DEFENSES)):
+        for name, key in keys.items():
+            for value in re.findall(r"'([\w-]+)'", "".join(re.findall(r"Literal\[.*?\]", str(key.hint)))):
                 assert f'"{value}"' in PAGE, (name, value)
+    for value in (*MODELS, *DEFENSES, *AUGMENTATIONS, *OPTIMIZERS, *SCHEDULES, *sections.LOSSES, sections.CERTIFIED):
+        assert f'"{value}"' in PAGE, value
 
 
 @pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S))

@@ -24,6 +24,7 @@ from certimetric.deep import (  # noqa: E402
     embed,
 )
 from certimetric.training import TrainingConfig, load_run, train  # noqa: E402
+from certimetric.training.parts import make_defense  # noqa: E402
 from certimetric.training.run import read_run  # noqa: E402
 
 
@@ -370,7 +371,7 @@ ATTACKED = {"norm": "l2", "eps": 0.3, "steps": 4}
     ],
 )
 def test_defenses_are_those_of_the_configuration(section, expected):
-    defense = config(defense=section).defense.make()
+    defense = make_defense(config(defense=section))
     assert type(defense) is expected
     if expected not in (NoDefense, PerturbationDefense):
         assert getattr(defense, "attack", defense).ball == L2Ball(0.3)
@@ -385,16 +386,23 @@ def test_defenses_are_those_of_the_configuration(section, expected):
     assert {key: getattr(defense, key) for key in own} == own
 
 
-def test_ensembles_are_of_finished_runs(tmp_path):
-    with pytest.raises(ValueError, match=r"\[defense\] needs sources, folders of finished runs"):
+def test_ensembles_are_of_finished_runs(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"\[defense\] needs the key 'sources'"):
         config(defense={"kind": "ensemble"})
+    with pytest.raises(ValueError, match=r"sources in \[defense\] must hold at least one other model, got \(\)"):
+        config(defense={"kind": "ensemble", "sources": []})
     train(config(), tmp_path / "first")
-    section = config(defense={"kind": "ensemble", "sources": [str(tmp_path / "first")], **ATTACKED}).defense
-    (source,) = section.make().sources
+    asked = []
+    from certimetric.training import run as training_run
+
+    monkeypatch.setattr(training_run, "make_defense", lambda *given: asked.append(make_defense(*given)) or asked[-1])
+    told = {"kind": "ensemble", "sources": [str(tmp_path / "first")], **ATTACKED}
+    assert train(config(defense=told, training={"epochs": 1}), tmp_path / "second")["finished"]
+    ((source,),) = (defense.sources for defense in asked)
     expected = load_run(tmp_path / "first")[0].state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in source.state_dict().items())
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        config(defense={"kind": "ensemble", "sources": ["nowhere"]}).defense.make()
+        train(config(defense={"kind": "ensemble", "sources": ["nowhere"]}), tmp_path / "third")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array
 from certimetric.attacks.base import Attack, Search, smallest_of_each
 from certimetric.attacks.boundary import shorten, to_boundary
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices
 from certimetric.geometry.norms import L2, Norm
 
 _LENGTHS = 2.0 ** np.arange(2, -4, -1)  # of steps, in units of the distance over the root of the iteration

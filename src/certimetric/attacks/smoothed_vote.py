@@ -13,9 +13,10 @@ from certimetric.attacks.base import Attack, Search
 from certimetric.attacks.boundary import to_boundary
 from certimetric.attacks.predictors import nearest_neighbor_classifier
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices
+from certimetric.base.threads import limited_threads
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import PointSet
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, limited_threads
 
 _GROWTH = 0.3  # first relative change of the budget; it falls to 0 over the steps, as the step length does
 _LATER = 0.1  # share of the first temperature for starts elsewhere, which a higher one would forget

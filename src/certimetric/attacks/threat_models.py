@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.norms import Norm, Restricted, Scaled, resolve_norm
+from certimetric.geometry.norms import Norm, resolve_norm
 
 Feature = int | str
 
@@ -73,7 +73,7 @@ class ThreatModel:
             eps = float(self.eps)
         norm = resolve_norm(self.norm)
         norm.norm(np.zeros(n_features))  # one message for an ellipsoid of another number of features
-        norm, allowed = _unrestricted(norm)
+        norm, allowed = norm.unrestricted()
         names = None if feature_names is None else [str(name) for name in feature_names]
         mutable = np.broadcast_to(allowed, n_features).copy()
         mutable[_positions(self.immutable, "immutable", n_features, names)] = False
@@ -184,17 +184,6 @@ class BoundThreat:
                 f"instance {row} has the value {X[row, feature]:g} in feature {feature}, which the threat model's "
                 f"bounds, integer or one_hot features do not allow"
             )
-
-
-def _unrestricted(norm: Norm) -> tuple[Norm, NDArray[np.bool_]]:
-    """A norm that was restricted to some features as the norm of all of them, and which those features are."""
-    if isinstance(norm, Restricted):
-        base, allowed = _unrestricted(norm.base)
-        return base, allowed & norm.mutable
-    if isinstance(norm, Scaled):
-        base, allowed = _unrestricted(norm.base)
-        return base.in_units(norm.scale), allowed
-    return norm, np.array(True)
 
 
 def resolve_threat(threat: Any) -> ThreatModel:

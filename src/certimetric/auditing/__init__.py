@@ -1,34 +1,33 @@
 """Audits: metrics on data, and embedding models on images, with evidence and reliability checks."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from certimetric.auditing.api import audit
-from certimetric.auditing.tables.checks import CHECKS
+from certimetric.auditing.api import audit, audit_embeddings, audit_retrieval
 from certimetric.auditing.tables.request import DEFAULT_LEARNERS
-from certimetric.auditing.tables.result import AuditResult
+
+if TYPE_CHECKING:
+    from certimetric.auditing.checks import CHECKS
+    from certimetric.auditing.kinds import KINDS
+    from certimetric.auditing.result import AuditResult
 
 __all__ = [
     "CHECKS",
     "DEFAULT_LEARNERS",
+    "KINDS",
     "AuditResult",
-    "RetrievalAudit",
     "audit",
     "audit_embeddings",
     "audit_retrieval",
-    "load_audit",
 ]
 
-_LAZY = {
-    "audit_embeddings": "embeddings.run",
-    "audit_retrieval": "retrieval.run",
-    "RetrievalAudit": "retrieval.result",
-    "load_audit": "retrieval.result",
-}
+# What brings figures and reports with it is imported on first use: commands know their options without it.
+_LAZY = {"AuditResult": "result", "CHECKS": "checks", "KINDS": "kinds"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
+    if name == "CHECKS":  # those of every kind, and not only of the kinds that were used so far
+        import_module("certimetric.auditing.kinds")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,89 +1,26 @@
-"""The audit as one function."""
+"""Each kind of audit as one function; its parameters are the fields of its request, described there once."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from certimetric.auditing.tables.request import DEFAULT_LEARNERS, DEFAULT_NOISE, make_request
-from certimetric.auditing.tables.result import AuditResult
-from certimetric.auditing.tables.run import run_audit
+from certimetric.auditing.embeddings.request import EmbeddingRequest
+from certimetric.auditing.request import AuditRequest, parameters_of
+from certimetric.auditing.retrieval.request import RetrievalRequest
+from certimetric.auditing.tables.request import Request
+
+if TYPE_CHECKING:
+    from certimetric.auditing.result import AuditResult
 
 
-def audit(
-    X: Any,
-    y: Any,
-    *,
-    learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS,
-    n_neighbors: int = 3,
-    norm: Any = "l2",
-    noise: Iterable[float] = DEFAULT_NOISE,
-    eps: Iterable[float] | None = None,
-    repeats: int = 5,
-    test_size: float = 0.3,
-    seed: int = 0,
-    n_jobs: int = 1,
-    feature_names: Sequence[str] | None = None,
-    image_shape: tuple[int, int] | None = None,
-    name: str = "data",
-    out: str | os.PathLike[str] | None = None,
-    fail_under: str | Iterable[str] = (),
-    progress: bool = False,
-) -> AuditResult:
+@parameters_of(Request)
+def audit(request: Request) -> AuditResult:
     """Compare metrics on a data set by error, error under noise, certificates and attacks.
 
     The data are split ``repeats`` times at random, class by class, and standardised on the training part. On each
     split every learner is fitted, its k-NN classifier predicts the test part, as it is and under Gaussian noise, and
     every prediction is certified. On the first split the certificates are then attacked, and the most fragile
     instances are told feature by feature.
-
-    Parameters
-    ----------
-    X : array-like or DataFrame of shape (n, d)
-        Finite numbers, in any units. The names of a frame's columns are kept.
-    y : array-like of shape (n,)
-        Labels, of at least two classes. A class with a single instance is kept for training and never tested.
-    learners : sequence or mapping, default=("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml")
-        Specifications (see :func:`~certimetric.make_learner`) and unfitted learners; or a mapping of names to them. A
-        learner without a ``random_state`` of its own gets ``seed``.
-    n_neighbors : int, default=3
-        k of the classifier.
-    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
-        How a perturbation is measured, in standardised units; a matrix A stands for ``√(δᵀAδ)``.
-    noise : sequence of float, default=(0.25, 0.5, 1.0)
-        Standard deviations of the noise in standardised units. Every learner gets the same noise.
-    eps : sequence of float, default=None
-        Radii of the certified-accuracy curve. Table and verdict quote the middle one (of an even number, the upper of
-        the two). None for 41 radii that suit the results; the quoted one is then the largest of 1, 2, 5 × 10^k that is
-        not above the median of the learners' median radii.
-    repeats : int, default=5
-        Splits.
-    test_size : float, default=0.3
-        Share of every class that is held out, at least one instance of it.
-    seed : int, default=0
-        Same seed, same machine, same figures, whatever ``n_jobs`` is.
-    n_jobs : int, default=1
-        Processes; −1 for one per core.
-    feature_names : sequence of str, default=None
-        Names of the d features.
-    image_shape : (height, width), default=None
-        Where every instance is an image, row by row.
-    name : str, default="data"
-        Name of the data in the report.
-    out : path, default=None
-        Folder for ``report.html``, ``results.json``, the fitted metrics, and what was computed so far: a run that was
-        stopped goes on from there. A folder with the report of an audit of other data or with other options is refused
-        (``fail_under`` is none of them: the same figures are judged anew). Where its ``results.json`` is removed, the
-        report is written over, and what is finished and the same is used again: a change of ``eps`` then computes
-        nothing anew. Without ``out`` nothing is written.
-    fail_under : str or sequence of str, default=()
-        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
-        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
-        (accuracy under noise), ``certified@EPS`` or ``median_radius``. Without a learner it is about the recommended
-        one. Without any threshold the status is never "PASS" but "REPORT".
-    progress : bool, default=False
-        Show a progress bar on stderr.
 
     Returns
     -------
@@ -120,21 +57,74 @@ def audit(
     >>> result.to_frame().shape[0]
     4
     """
-    request = make_request(
-        X,
-        y,
-        learners=learners,
-        n_neighbors=n_neighbors,
-        norm=norm,
-        noise=noise,
-        eps=eps,
-        repeats=repeats,
-        test_size=test_size,
-        seed=seed,
-        n_jobs=n_jobs,
-        feature_names=feature_names,
-        image_shape=image_shape,
-        name=name,
-        fail_under=fail_under,
-    )
-    return run_audit(request, out=out, progress=progress)
+    return _carried_out(request)
+
+
+@parameters_of(RetrievalRequest)
+def audit_retrieval(request: RetrievalRequest) -> AuditResult:
+    """Compare embedding models by retrieval, clean and under attack, beside the pixels themselves.
+
+    Each query is perturbed within a ball, the gallery stays clean. The attacks maximise the margin, which is positive
+    exactly when the first result is wrong, and for each query the worst over the attacks counts.
+
+    Returns
+    -------
+    result : AuditResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
+
+    References
+    ----------
+    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from certimetric.auditing import audit_retrieval
+    >>> from certimetric.deep import ImageSet, embedding_model
+    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
+    >>> audit_retrieval({"random": embedding_model("small-cnn", 8)}, images, eps=[0.1], n_checked=0).passed
+    True
+    """
+    return _carried_out(request)
+
+
+@parameters_of(EmbeddingRequest)
+def audit_embeddings(request: EmbeddingRequest) -> AuditResult:
+    """Compare embeddings by retrieval, clean and under every change of a query's embedding up to ε (l2).
+
+    The pictures are not known, so nothing can be said about changes of pictures. Within the embedding the answer is
+    exact: the smallest change of each query that puts an item of another class first is computed.
+
+    Sizes are fractions of the median distance from a query to its nearest item, of each model's own embeddings: the
+    same for all models, and the same for embeddings that are multiplied by a number.
+
+    Returns
+    -------
+    result : AuditResult
+
+    Raises
+    ------
+    ValueError
+        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
+        not fit, or if the folder holds the report of an audit with other options.
+
+    Examples
+    --------
+    >>> from certimetric.datasets.embedding_files import Embeddings
+    >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
+    >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()  # each is 1 apart
+    [1.0, 1.0, 1.0, 0.5, 0.5]
+    """
+    return _carried_out(request)
+
+
+def _carried_out(request: AuditRequest) -> AuditResult:
+    from certimetric.auditing.kinds import evidence_of
+    from certimetric.auditing.run import run
+
+    return run(evidence_of(request), **request.output)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from certimetric.base.wording import did_you_mean
+
 _NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?"
-# Figures of an audit of tables, and whether they are taken at a size. Recall is taken of a class, which is a name.
-TABLE_FIGURES = {
-    "accuracy": False,
-    "balanced_accuracy": False,
-    "median_radius": False,
-    "noise": True,
-    "certified": True,
-}
 _SIZES = {"noise": "SIGMA"}
 
 
@@ -54,7 +47,7 @@ def parse_threshold(
     specs: Sequence[str],
     noise: Sequence[float] = (),
     *,
-    figures: Mapping[str, bool] = TABLE_FIGURES,
+    figures: Mapping[str, bool],
     at: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Threshold:
@@ -81,9 +74,10 @@ def parse_threshold(
 
     Examples
     --------
-    >>> parse_threshold("lmnn+pl:tau=2.5.certified@0.5=0.6", ["lmnn+pl:tau=2.5"], [])
+    >>> figures = {"accuracy": False, "certified": True}
+    >>> parse_threshold("lmnn+pl:tau=2.5.certified@0.5=0.6", ["lmnn+pl:tau=2.5"], figures=figures)
     Threshold(learner='lmnn+pl:tau=2.5', figure='certified', at=0.5, value=0.6, label=None)
-    >>> parse_threshold("recall@spam=0.9", ["euclidean"], classes=["ham", "spam"])
+    >>> parse_threshold("recall@spam=0.9", ["euclidean"], figures=figures, classes=["ham", "spam"])
     Threshold(learner=None, figure='recall', at=None, value=0.9, label='spam')
     """
     # The learner is greedy: its options may hold dots, so the last dot before a figure is the one that separates.
@@ -100,8 +94,7 @@ def parse_threshold(
         )
     learner, figure = match["learner"], match["figure"].partition("@")[0]
     if learner is not None and learner not in specs:
-        close = difflib.get_close_matches(learner, list(specs), n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(learner, specs)
         raise ValueError(
             f"fail_under {text!r} names the learner {learner!r}{hint}, which is not among {', '.join(specs)}"
         )
@@ -110,9 +103,7 @@ def parse_threshold(
         raise ValueError(f"fail_under {text!r} must ask for a share between 0 and 1, got {value:g}")
     if classes is not None and (label := match["label"]) is not None:
         if label not in classes:
-            close = difflib.get_close_matches(label, list(classes), n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            told = ", ".join([*classes[:8], *(["…"] if len(classes) > 8 else [])])
+            hint, told = did_you_mean(label, classes), ", ".join([*classes[:8], *(["…"] if len(classes) > 8 else [])])
             raise ValueError(
                 f"fail_under {text!r} names the class {label!r}{hint}, which is not among those tested: {told}"
             )

@@ -1,4 +1,4 @@
-"""The types of arrays in signatures."""
+"""The types of arrays in signatures, and the largest values that they may hold."""
 
 from __future__ import annotations
 
@@ -7,3 +7,34 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+LARGEST = 1e150
+"""Squares of larger values, summed over features, may overflow float64 (its largest value is 1.8e308)."""
+
+MODEST = 1e75
+"""The same for fourth powers: for learners, which multiply scatters, and for attacks, which step beyond the data."""
+
+
+def check_size(X: Array, what: str = "X", *, limit: float = LARGEST) -> Array:
+    """Values whose squares (with ``limit=MODEST`` fourth powers) can be summed; an error names the first other one.
+
+    Raises
+    ------
+    ValueError
+        If a value is beyond ±``limit``.
+
+    Examples
+    --------
+    >>> check_size(np.array([[1.0, 1e300]]))
+    Traceback (most recent call last):
+        ...
+    ValueError: X holds the value 1e+300 (row 0, feature 1): powers of values beyond 1e+150 overflow, so scale the ...
+    """
+    if X.size and max(X.max(), -X.min()) > limit:
+        place = tuple(int(i) for i in np.argwhere(np.abs(X) > limit)[0])
+        where = f" (row {place[0]}, feature {place[-1]})" if len(place) > 1 else ""
+        raise ValueError(
+            f"{what} holds the value {X[place]:.4g}{where}: powers of values beyond {limit:g} overflow, so scale "
+            f"the data first"
+        )
+    return X

@@ -1,11 +1,20 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files: written so that a reader never sees half of one, and read without running what is in them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+from certimetric.base.wording import first_line
+
+# What reading arrays from a file of any content raises.
+_DAMAGED = (OSError, ValueError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> Path:
@@ -49,3 +58,28 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_arrays(path: str | os.PathLike[str], wanted: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """The wanted arrays of an ``.npz`` file, those that are there, and the names of all of its arrays.
+
+    Nothing in the file is run: arrays of objects are refused.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is another file or a damaged one, or a wanted array is one of objects.
+    """
+    import numpy as np
+
+    where = repr(str(path))
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file {where}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files if name in wanted}, list(file.files)
+    except _DAMAGED as error:
+        reason = first_line(error)
+        raise ValueError(f"{where} is not an .npz file of plain arrays, or a damaged one: {reason}") from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from certimetric.base.arrays import Array
 
 _WIDTH = 1.959964  # of a 95 % interval, in standard errors
 
 
-def estimate(values: NDArray[np.float64]) -> dict[str, float]:
+def estimate(values: Array) -> dict[str, float]:
     """Mean of shares with its 95 % interval.
 
     Of values that are all 0 or 1 it is Wilson's, which is right for shares near 0 and 1 too; of others it is the normal

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.base.arrays import Array
-from certimetric.geometry.features import check_size
+from certimetric.base.arrays import Array, check_size
 
 
 def is_lazy(array: Any, name: str = "X") -> bool:

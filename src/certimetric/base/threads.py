@@ -1,12 +1,34 @@
-"""How many threads torch has for pictures of a size."""
+"""How many threads the libraries have: one where more would be slower, or where the caller is one of many workers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any
 
-_SMALL = 16 * 16  # pixels of pictures for which one thread is the fastest
+from threadpoolctl import ThreadpoolController
+
+SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest
+_SMALL_PICTURE = 16 * 16  # the same of pictures, in pixels
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """The BLAS and OpenMP libraries of the process, looked up once: a look-up takes milliseconds, and an interrupt
+    that falls into it is lost."""
+    return ThreadpoolController()
+
+
+def single_threaded() -> AbstractContextManager[Any]:
+    """A context with one thread in BLAS and OpenMP, for a process that is itself one of several workers."""
+    return _thread_pools().limit(limits=1)
+
+
+def limited_threads(n_features: int) -> AbstractContextManager[Any]:
+    """A context with one thread in BLAS and OpenMP where matrices are so small that more make them slower."""
+    return _thread_pools().limit(limits=1 if n_features < SMALL_MATRIX else None)
 
 
 @contextmanager
@@ -23,7 +45,7 @@ def threads_for_pictures(shape: Sequence[int]) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if shape[-1] * shape[-2] <= _SMALL and "OMP_NUM_THREADS" not in os.environ:
+    if shape[-1] * shape[-2] <= _SMALL_PICTURE and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 PIXELS = "raw pixels"  # pictures as their own embedding, beside every model
@@ -18,12 +19,26 @@ def listing(names: Iterable[object], *, limit: int = 8) -> str:
     >>> listing(range(20), limit=2)
     "'0', '1' and 18 more"
     """
-    quoted = [repr(str(name)) for name in names]
-    shown = ", ".join(quoted[:limit])
-    return shown if len(quoted) <= limit else f"{shown} and {len(quoted) - limit} more"
+    return shortened([repr(str(name)) for name in names], limit)
 
 
-def closest(name: str, options: Sequence[str]) -> str | None:
+def shortened(parts: Sequence[str], limit: int = 8) -> str:
+    """The first parts with commas between, and how many more there are."""
+    return ", ".join(parts[:limit]) + (f" and {len(parts) - limit} more" if len(parts) > limit else "")
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, sorted.
+
+    Examples
+    --------
+    >>> repeated(["b", "a", "b", "c", "c", "b"])
+    ['b', 'c']
+    """
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def closest(name: str, options: Iterable[str]) -> str | None:
     """The option spelt most like ``name``, ignoring case, or None when none is near.
 
     Examples
@@ -33,12 +48,12 @@ def closest(name: str, options: Sequence[str]) -> str | None:
     >>> closest("zebra", ["iris", "wine"]) is None
     True
     """
-    by_lower = {option.lower(): option for option in reversed(options)}
+    by_lower = {option.lower(): option for option in reversed(list(options))}
     found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 
-def did_you_mean(name: str, options: Sequence[str]) -> str:
+def did_you_mean(name: str, options: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the closest option, or nothing."""
     found = closest(name, options)
     return "" if found is None else f" (did you mean {found!r}?)"

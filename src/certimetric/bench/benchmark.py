@@ -8,11 +8,14 @@ from pathlib import Path
 
 from certimetric.bench.datasets import find_datasets
 from certimetric.bench.results import write_results
-from certimetric.bench.runner import Outcome, run_cells
 from certimetric.bench.suites import find_suite
 from certimetric.bench.suites.base import Suite
 from certimetric.datasets.data_root import data_root
-from certimetric.runs.store import FILE, Store, existing
+from certimetric.runs.containment import in_children, on_dask
+from certimetric.runs.scheduling import Outcome, run_cells
+from certimetric.runs.store import FILE, claimed, existing
+
+KIND = "a benchmark"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Asked:
         if has_results and not self.resume:
             raise FileExistsError(f"{str(self.out)!r} holds results already: add --resume, or choose another --out")
         if has_results:
-            with existing(self.out) as store:
+            with existing(self.out, KIND) as store:
                 if (other := store.about("suite")) not in (None, suite.name):
                     raise ValueError(f"{str(self.out)!r} holds results of the suite {other!r}: choose another --out")
         return suite
@@ -105,20 +108,21 @@ def run_benchmark(
         raise FileNotFoundError(f"no data set of the suite {suite.name!r} is at hand: name their folder by --data-root")
     cells = suite.cells(found, seed=asked.seed, splits=asked.splits or suite.splits)
     say(f"{suite.name}: {len(cells)} cells, {len(found)} data sets" + (f", {len(missing)} missing" if missing else ""))
-    with Store(asked.out) as store:
-        store.claim()
+    with claimed(asked.out, KIND) as store:
         store.tell("suite", suite.name)
         store.tell("plan", {"keys": [cell.key for cell in cells], "missing": missing, "command": command})
+        if asked.dask is None:
+            execute = in_children(suite.reference, asked.n_jobs, asked.timeout)
+        else:
+            execute = on_dask(suite.reference, asked.dask, asked.timeout)
         try:
             outcome = run_cells(
-                suite,
                 cells,
                 store,
-                n_jobs=asked.n_jobs,
-                dask=asked.dask,
-                timeout=asked.timeout,
-                retry=asked.retry,
+                execute,
+                usable=lambda record: record.done or not asked.retry,
                 progress=progress,
+                name=suite.name,
             )
         finally:
             write_results(suite, store)
@@ -127,7 +131,7 @@ def run_benchmark(
 
 def render(folder: Path) -> Suite:
     """Write tables, plots and report again, from the results in a folder alone."""
-    with existing(folder) as store:
+    with existing(folder, KIND) as store:
         suite = find_suite(store.about("suite") or "")
         write_results(suite, store)
     return suite

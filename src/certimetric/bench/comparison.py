@@ -66,6 +66,11 @@ def label(spec: str) -> str:
     return describe(spec).replace(" + perturbation loss", "-PL")
 
 
+def line(spec: str, name: str, values: ArrayLike) -> dict[str, Any]:
+    """A learner in a figure of curves: values without intervals."""
+    return {"spec": spec, "label": name, "points": [[float(value), None, None] for value in np.asarray(values)]}
+
+
 class Grid:
     """Results by data set and learner, over the splits that all learners have finished.
 
@@ -107,6 +112,11 @@ class Grid:
         """Results of a learner on the splits that count."""
         found = self._results[dataset, learner]
         return [found[split] for split in self._splits[dataset]]
+
+    def line(self, spec: str, read: Callable[[Mapping[str, Any]], Any], names: Sequence[str]) -> dict[str, Any]:
+        """A learner in a figure of curves: the mean over data sets of the mean over splits."""
+        curves = [np.mean([read(result) for result in self.results(name, spec)], axis=0) for name in names]
+        return line(spec, label(spec), np.mean(curves, axis=0))
 
     def splits(self, dataset: str) -> int:
         """Number of splits that count."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid
-from certimetric.bench.datasets import Found, NamedSet
+from certimetric.bench.datasets import NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.runs.key import Cell, Record
@@ -20,23 +20,10 @@ SOLVERS = {"aml:solver=bilevel": "bilevel", "aml:solver=alternating": "alternati
 CLOSE = 1e-6  # relative excess of the objective that counts as arrived
 
 
-def convergence_cells(
-    suite: str, protocol: str, data: Sequence[Found], split: int, seed: int, **how: Any
-) -> list[Cell]:
-    """One cell for each solver on each of the sets, with the default parameters of the learner."""
-    return [
-        found.cell(
-            suite,
-            learner,
-            split,
-            seed,
-            protocol,
-            settings(learner, found.named, part=PART, candidates=[""], **how),
-        )
-        for found in data
-        if found.named.name in SETS
-        for learner in SOLVERS
-    ]
+def convergence_plan(named: NamedSet, **how: Any) -> dict[str, dict[str, Any]]:
+    """Parameters of the cells on a data set, by learner: each solver with the default parameters of the learner."""
+    solvers = SOLVERS if named.name in SETS else ()
+    return {learner: settings(learner, named, part=PART, candidates=[""], **how) for learner in solvers}
 
 
 def run_convergence(cell: Cell, named: NamedSet) -> Mapping[str, Any]:

@@ -23,6 +23,9 @@ class Named(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def numbers(self) -> int: ...
+
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Locate it, see that it is what its name says, and hash its content.
 
@@ -66,6 +69,11 @@ class NamedSet:
     drop: int = 0
     pca: int = 0
     gaps: bool = False
+
+    @property
+    def numbers(self) -> int:
+        """How many the table holds: small ones come first."""
+        return self.rows * self.features
 
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, else from ``NAME.csv`` and the like in the folder or its ``tabular/``, else from OpenML."""

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.base.wording import PIXELS
 from certimetric.bench.image_sets import NamedImages, digest, load_sides
 from certimetric.datasets.images.sets import Images
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell
 from certimetric.training.config import TrainingConfig
-from certimetric.training.defenses import EnsembleSection
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,21 +89,18 @@ def _fit(
     """A model trained as configured, the loss of every epoch, and seconds: the processor's, unless a GPU trained it."""
     from certimetric.deep.models.calling import device_of
     from certimetric.deep.models.randomness import seeded
-    from certimetric.training.parts import make_component, make_loader, make_model, make_trainer
+    from certimetric.training.parts import make_component, make_defense, make_loader, make_model, make_trainer
 
     config = TrainingConfig.from_mapping({**told, "training": {**told["training"], "seed": seed}})
-    section = config.defense
-    defense = section.make_from(others) if isinstance(section, EnsembleSection) else section.make()
     with seeded(seed):
         model = make_model(config, data.images.shape[1])
         loss = make_component(config, "loss", len(data.class_names))
-    trainer = make_trainer(config, model, loss, defense=defense)
+    trainer = make_trainer(config, model, loss, make_defense(config, others))
     began = time.perf_counter(), time.process_time()
     trainer.fit(make_loader(config, data))
     passed, used = time.perf_counter() - began[0], time.process_time() - began[1]
-    kept = trainer.model if trainer.ema_model is None else trainer.ema_model
     # Cells share the machine with others: the processor's time does not grow with what those do.
-    return kept, trainer.history, used if device_of(kept).type == "cpu" else passed
+    return trainer.trained, trainer.history, used if device_of(trainer.trained).type == "cpu" else passed
 
 
 def raw_pixels(size: int) -> nn.Module:
@@ -157,11 +153,10 @@ def scores(
 
 def make_attack(entry: Mapping[str, Any]) -> Attack:
     """The attack that :func:`attack` describes."""
-    from certimetric import deep
-    from certimetric.training.parts import make_ball
+    from certimetric.deep.attacks import ATTACKS, ball
 
-    made: Attack = getattr(deep, entry["kind"])(make_ball(entry["norm"], entry["eps"]), **entry["options"])
-    return made
+    kinds = {kind.__name__: kind for kind in ATTACKS.values()}
+    return kinds[entry["kind"]](ball(entry["norm"], entry["eps"]), **entry["options"])
 
 
 def _sides(cell: Cell, named: NamedImages) -> tuple[Images, Images]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from certimetric.bench.datasets import Found
-from certimetric.datasets.data_root import IMAGE_FOLDERS, first_folder
+from certimetric.datasets.data_root import first_folder
 from certimetric.datasets.images.files import ImageFiles
-from certimetric.datasets.images.sets import Images, load_images
+from certimetric.datasets.images.sets import IMAGE_SETS, Images, load_images
 
 DEEP = ("torch", "pytorch_metric_learning", "lightning", "PIL")
 
@@ -44,6 +44,11 @@ class NamedImages:
     size: int | None = None
     backbones: tuple[str, ...] = ()
 
+    @property
+    def numbers(self) -> int:
+        """Sets of pictures come in the order in which they are named."""
+        return 0
+
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, or in one of its folders; pictures are never downloaded."""
         source = "" if not self.folders else self._locate(root)
@@ -60,13 +65,13 @@ class NamedImages:
 
 
 DIGITS = NamedImages("digits", (), (901, 896), (10, 10))
-OMNIGLOT = NamedImages("omniglot", IMAGE_FOLDERS["omniglot"], (2720, 2120), (136, 106))
-MNIST = NamedImages("mnist", IMAGE_FOLDERS["mnist"], None, (5, 5))
+OMNIGLOT = NamedImages("omniglot", IMAGE_SETS["omniglot"].folders, (2720, 2120), (136, 106))
+MNIST = NamedImages("mnist", IMAGE_SETS["mnist"].folders, None, (5, 5))
 
 _RESNET = ("timm", "torchvision")
-CUB = NamedImages("cub", IMAGE_FOLDERS["cub"], (5864, 5924), (100, 100), 224, _RESNET)
-CARS196 = NamedImages("cars196", IMAGE_FOLDERS["cars196"], (8054, 8131), (98, 98), 224, _RESNET)
-SOP = NamedImages("sop", IMAGE_FOLDERS["sop"], (59551, 60502), (11318, 11316), 224, _RESNET)
+CUB = NamedImages("cub", IMAGE_SETS["cub"].folders, (5864, 5924), (100, 100), 224, _RESNET)
+CARS196 = NamedImages("cars196", IMAGE_SETS["cars196"].folders, (8054, 8131), (98, 98), 224, _RESNET)
+SOP = NamedImages("sop", IMAGE_SETS["sop"].folders, (59551, 60502), (11318, 11316), 224, _RESNET)
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,8 @@ from typing import Any
 from certimetric.base.files import write_atomically
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.bench.page import SCHEMA, bench_svgs, render_bench
+from certimetric.report.bench.page import bench_svgs, render_bench
+from certimetric.report.document import BENCH_SCHEMA
 from certimetric.runs.key import Record
 from certimetric.runs.store import Store
 
@@ -26,9 +27,9 @@ def document(suite: Suite, store: Store) -> dict[str, Any]:
     """All that the report shows, as one JSON value of the schema ``certimetric.bench/1``."""
     records, plan = planned(store)
     told = suite.tell(records)
-    done = sum(record.status == "done" for record in records)
+    done = sum(record.done for record in records)
     return {
-        "schema": SCHEMA,
+        "schema": BENCH_SCHEMA,
         "suite": {"name": suite.name, "title": suite.title, "about": suite.about},
         "summary": told["summary"],
         "tables": [table.to_mapping() for table in told["tables"]],
@@ -55,17 +56,19 @@ def write_results(suite: Suite, store: Store) -> None:
     """Write ``report.html``, ``tables.md``, ``tables/``, ``plots/`` and ``results.csv`` into the store's folder."""
     told = document(suite, store)
     tables = [Table.from_mapping(table) for table in told["tables"]]
+    folder = store.folder
+    assert folder is not None
     for name in ("tables", "plots"):
-        (store.folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir(exist_ok=True)
     for table in tables:
-        write_atomically(store.folder / "tables" / f"{table.name}.md", table.to_markdown())
-        write_atomically(store.folder / "tables" / f"{table.name}.csv", table.to_csv())
-        write_atomically(store.folder / "tables" / f"{table.name}.tex", table.to_latex())
+        write_atomically(folder / "tables" / f"{table.name}.md", table.to_markdown())
+        write_atomically(folder / "tables" / f"{table.name}.csv", table.to_csv())
+        write_atomically(folder / "tables" / f"{table.name}.tex", table.to_latex())
     for name, svg in bench_svgs(told).items():
-        write_atomically(store.folder / "plots" / f"{name}.svg", svg)
-    write_atomically(store.folder / "tables.md", _markdown(told, tables))
-    write_atomically(store.folder / "results.csv", raw_figures(planned(store)[0]))
-    write_atomically(store.folder / "report.html", render_bench(told))
+        write_atomically(folder / "plots" / f"{name}.svg", svg)
+    write_atomically(folder / "tables.md", _markdown(told, tables))
+    write_atomically(folder / "results.csv", raw_figures(planned(store)[0]))
+    write_atomically(folder / "report.html", render_bench(told))
 
 
 def _markdown(told: Mapping[str, Any], tables: Sequence[Table]) -> str:

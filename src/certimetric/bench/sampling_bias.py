@@ -13,7 +13,7 @@ import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.bench.comparison import Grid, label, plus_minus
-from certimetric.bench.datasets import NamedSet
+from certimetric.bench.datasets import Found, NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, settings
 from certimetric.bench.verification import balanced_pairs
@@ -26,16 +26,13 @@ KINDS = {"biased": "biased sample", "unbiased": "unbiased sample"}
 DRAWN = ("euclidean", "gmml", "aml")  # metrics in the picture
 _CENTRE, _SPREAD, _BIASED_SPREAD = (0.5, 0.8), (2.0, 0.5), (0.5, 0.5)
 PAIRS = 4  # of each kind in the picture
+TOY = Found(NamedSet(NAME, "", 2 * (TRAINED + TESTED), 2, (TRAINED + TESTED,) * 2), "", "made from the seed")
 
 
-def toy_cells(suite: str, protocol: str, learners: Sequence[str], split: int, seed: int) -> list[Cell]:
-    """One cell for each learner; the data are made from the seed."""
-    named = NamedSet(NAME, "", 2 * (TRAINED + TESTED), 2, (TRAINED + TESTED,) * 2)
+def toy_plan(learners: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parameters of the cells, by learner; the data are made from the seed."""
     how = {"part": NAME, "snr": [], "draws": DRAWS, "trained": TRAINED, "tested": TESTED, "pairs": PAIRS}
-    return [
-        Cell(suite, NAME, "made from the seed", "", learner, split, seed, protocol, settings(learner, named, **how))
-        for learner in learners
-    ]
+    return {learner: settings(learner, TOY.named, **how) for learner in learners}
 
 
 def toy_sample(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from certimetric.base.arrays import Array
-from certimetric.bench.comparison import Grid
-from certimetric.bench.datasets import Found, NamedSet
+from certimetric.bench.comparison import Grid, line
+from certimetric.bench.datasets import NamedSet
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.tuning import with_options
@@ -25,22 +25,12 @@ MEASURES = {"error": "error", "auc": "AUC"}
 _LEARNER = "aml"
 
 
-def sensitivity_cells(
-    suite: str, protocol: str, data: Sequence[Found], split: int, seed: int, **how: Any
-) -> list[Cell]:
-    """One cell for each of the sets: the whole grid, and α = 0, which is GMML."""
-    return [
-        found.cell(
-            suite,
-            _LEARNER,
-            split,
-            seed,
-            protocol,
-            settings(_LEARNER, found.named, part=PART, candidates=[""], alpha=list(ALPHAS), beta=list(BETAS), **how),
-        )
-        for found in data
-        if found.named.name in SETS
-    ]
+def sensitivity_plan(named: NamedSet, **how: Any) -> dict[str, dict[str, Any]]:
+    """Parameters of the cell on a data set, by learner: the whole grid, and α = 0, which is GMML."""
+    if named.name not in SETS:
+        return {}
+    grid = {"candidates": [""], "alpha": list(ALPHAS), "beta": list(BETAS)}
+    return {_LEARNER: settings(_LEARNER, named, part=PART, **grid, **how)}
 
 
 def run_sensitivity(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
@@ -121,14 +111,7 @@ def _sets_table(datasets: Sequence[str], values: Mapping[str, tuple[Array, Array
 
 def _figure(values: Mapping[str, tuple[Array, Array]], name: str, n: int) -> dict[str, Any]:
     grid, none = values[name][0].mean(axis=0), float(values[name][1].mean())
-    learners = [
-        {
-            "spec": f"beta={beta:g}",
-            "label": f"β = {beta:g}",
-            "points": [[float(value), None, None] for value in grid[:, j]],
-        }
-        for j, beta in enumerate(BETAS)
-    ]
+    learners = [line(f"beta={beta:g}", f"β = {beta:g}", grid[:, j]) for j, beta in enumerate(BETAS)]
     shown = f"{100 * none:.1f} %"
     return {
         "kind": "curves",

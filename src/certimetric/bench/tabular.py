@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.tables.cells import told, warm_up
+from certimetric.auditing.tables.cells import warm_up
 from certimetric.base.arrays import Array, Indices
-from certimetric.bench.datasets import Found, NamedSet, load_checked
+from certimetric.bench.datasets import NamedSet, load_checked
 from certimetric.bench.noise import KINDS, noise
-from certimetric.bench.preparation import Preparation, class_draw, honest_split
 from certimetric.bench.tuning import candidates_of, choose
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.specs import make_learner
-from certimetric.runs.key import Cell
+from certimetric.runs.key import Cell, told
+from certimetric.runs.splits import Preparation, class_draw, honest_split
 
 # What the figures of a tabular cell depend on, besides its data, learner, split and seed.
 SETTINGS: dict[str, Any] = {
@@ -38,12 +38,6 @@ SETTINGS: dict[str, Any] = {
 def settings(learner: str, named: NamedSet, **changed: Any) -> dict[str, Any]:
     """The parameters of a cell: all of :data:`SETTINGS`, and the candidates of its learner."""
     return {**SETTINGS, "pca": named.pca, "drop": named.drop, "candidates": candidates_of(learner), **changed}
-
-
-def in_order(data: Sequence[Found], learners: Sequence[str], splits: Iterable[int]) -> Iterator[tuple[int, Found, str]]:
-    """Every learner on every table, split by split and small tables first, so that all have figures early."""
-    by_size = sorted(data, key=lambda found: found.named.rows * found.named.features)
-    return ((split, found, learner) for split in splits for found in by_size for learner in learners)
 
 
 def load_cell(cell: Cell, named: NamedSet) -> tuple[Array, Indices]:

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.bench.preparation import Preparation, class_draw
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.learners.specs import make_learner
+from certimetric.runs.splits import Preparation, class_draw
 
 BUDGET = 6
 # The first is the default: it wins ties. With the perturbation loss four are its own λ and τ, and two its base's.

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, check_size
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.exact.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -24,7 +24,7 @@ from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows, 
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
-from certimetric.geometry.features import align, check_size, names_of
+from certimetric.geometry.features import align, names_of
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
 

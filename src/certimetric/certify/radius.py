@@ -12,14 +12,14 @@ from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
-from certimetric.base.arrays import Array, Indices
+from certimetric.base.arrays import Array, Indices, check_size
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.kernels import certify_rows
 from certimetric.certify.reference import PointSet, ReferenceSet, power_of_two_times
 from certimetric.constraints.labels import checked_labels
-from certimetric.geometry.features import align_all, check_size
+from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.norms import Norm, resolve_norm
 
 MEMORY_MB, MIB = 64, 2**20

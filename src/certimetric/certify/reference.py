@@ -9,11 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-from certimetric.geometry.neighbors import DEFAULT_MEMORY, nearest_neighbors
+from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.norms import Norm
 
 # The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.

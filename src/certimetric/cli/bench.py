@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from certimetric.cli.options import JOBS, DataRoot, Jobs
+
 EPILOG = """Examples:
 
 `certimetric bench --list`
@@ -26,11 +28,8 @@ def bench(
     context: typer.Context,
     suite: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="One of those that --list shows.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="Say what each suite needs, and how long it takes.")] = False,
-    data_root: Annotated[
-        Path | None,
-        typer.Option("--data-root", metavar="DIR", help="Folder of data sets. [default: $CERTIMETRIC_DATA]"),
-    ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="N", help="Processes; -1 for one per core.")] = 2,
+    data_root: DataRoot = None,
+    jobs: Jobs = JOBS,
     dask: Annotated[
         str | None, typer.Option("--dask", metavar="ADDRESS", help="Dask scheduler whose workers run the cells.")
     ] = None,

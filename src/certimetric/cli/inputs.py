@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from certimetric.datasets import TableEncoder
 
 
+def words(texts: Sequence[str]) -> list[str]:
+    """Words of a repeatable option whose values may be lists with commas."""
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
+
+
+def number(option: str, text: str, wanted: str = "be a number") -> float:
+    """A number or fraction.
+
+    Examples
+    --------
+    >>> number("--report-eps", "51/255")
+    0.2
+    """
+    try:
+        value, *parts = map(float, text.split("/", 1))
+        return value / parts[0] if parts else value
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{option} must {wanted}, got {text!r}") from None
+
+
 def numbers(option: str, texts: Sequence[str]) -> list[float]:
     """Numbers or fractions of a repeatable option whose values may be lists with commas.
 
@@ -25,14 +45,21 @@ def numbers(option: str, texts: Sequence[str]) -> list[float]:
     >>> numbers("--eps", ["0.1,0.2", "51/255"])
     [0.1, 0.2, 0.2]
     """
-    words = [word.strip() for text in texts for word in text.split(",")]
-    found = []
-    for word in filter(None, words):
-        try:
-            value, *parts = map(float, word.split("/", 1))
-            found.append(value / parts[0] if parts else value)
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"{option} must hold numbers, separated by commas, got {word!r}") from None
+    return [number(option, word, "hold numbers, separated by commas") for word in words(texts)]
+
+
+def named(texts: Sequence[str]) -> dict[str, str]:
+    """Models by name: given as NAME=MODEL, or named after their folder, factory or file."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, told = text.partition("=")
+        if not equals or Path(text).exists():
+            name, told = Path(text).stem if text.endswith(".npz") else Path(text.rpartition(":")[2]).name, text
+        if not name or not told:
+            raise ValueError(f"models must be told as MODEL or NAME=MODEL, got {text!r}")
+        if name in found:
+            raise ValueError(f"two models are called {name!r}: give them names, as NAME=MODEL")
+        found[name] = told
     return found
 
 

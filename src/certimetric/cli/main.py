@@ -6,8 +6,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 USAGE_ERROR = 2
+# Threads of OpenMP, and those of OpenBLAS (two to this power of cycles), go to sleep at once where they have to wait.
+_PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,8 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is success, 1 a threshold that was missed, 2 bad input (with one line on stderr), 130 an interrupt.
     """
-    from certimetric.cli.waiting import wait_passively
-
     if arguments is None:  # this is the process of the command, and the libraries are not loaded yet
         wait_passively()
     import typer
@@ -45,8 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _say("interrupted", 130)
         if not hasattr(error, "format_message"):
             raise
-        return _say(error.format_message())
+        return _say(_elsewhere(error, command) or error.format_message())
     return code if isinstance(code, int) else 0
+
+
+def _elsewhere(error: Any, command: Any) -> str:
+    """Which audits have an option that another one lacks, "" for no such thing."""
+    from certimetric.cli.app import AUDITS
+
+    if type(error).__name__ != "NoSuchOption" or error.ctx.info_name not in [each.name for each in AUDITS]:
+        return ""
+    flags = {
+        each.name: {*each.formerly, *(flag for option in command.commands[each.name].params for flag in option.opts)}
+        for each in AUDITS
+    }
+    found = [f"certimetric {name}" for name in flags if error.option_name in flags[name]]
+    told = f"certimetric {error.ctx.info_name} has no option {error.option_name}: see {' or '.join(found)}"
+    return told if found else ""
 
 
 def _say(message: str, code: int = USAGE_ERROR, faults: Sequence[str] = ()) -> int:
@@ -55,3 +71,15 @@ def _say(message: str, code: int = USAGE_ERROR, faults: Sequence[str] = ()) -> i
     first, *others = (" ".join(line.split()) for line in lines)
     print(f"certimetric: error: {first}", *(f"  {line}" for line in others), sep="\n", file=sys.stderr)
     return code
+
+
+def wait_passively() -> None:
+    """Let threads that wait for each other sleep, in this process and in those that it starts.
+
+    By default they spin. Where another process has one of the cores, the thread that it holds up lets all the others
+    spin for as long as it waits for its turn, in every layer of every batch: minutes become a quarter of an hour. The
+    libraries read the environment when they are loaded, so that this comes before; variables that are set already stay.
+    It changes no result.
+    """
+    for name, value in _PASSIVE.items():
+        os.environ.setdefault(name, value)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import class_members
 from certimetric.constraints.scatter import PairScatter, centred_scatter, scatter_of_classes
 
@@ -48,7 +48,7 @@ class ClassScatter:
     """
 
     labels: NDArray[Any]
-    counts: NDArray[np.int64]
+    counts: Indices
     means: Array
     rests: Array
     scatters: Array
@@ -85,7 +85,7 @@ class ClassScatter:
         rounded = means + rests
         return ClassScatter(labels, counts, rounded, rests - (rounded - means), scatters)
 
-    def _among(self, labels: NDArray[Any]) -> tuple[NDArray[np.int64], Array, Array, Array]:
+    def _among(self, labels: NDArray[Any]) -> tuple[Indices, Array, Array, Array]:
         """Copies of counts, means, rests and scatters in the order of more labels; 0 where a label is not here."""
         place, d = np.searchsorted(labels, self.labels), self.means.shape[1]
         counts, scatters = np.zeros(len(labels), dtype=np.int64), np.zeros((len(labels), d, d))

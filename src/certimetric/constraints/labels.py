@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.warnings import warn
-from certimetric.base.wording import counted
+from certimetric.base.wording import counted, shortened
 
 _LARGEST = 2**63 - 1
 _WORDS = {"true": 1.0, "false": 0.0}
@@ -106,14 +106,11 @@ def unknown_labels(
     unknown = tuple(dict.fromkeys(rows))
     meant = {_form(label): label for label in reversed(classes)}
     told = [
-        f"{label!r} (probably {meant[form]!r})" if (form := _form(label)) in meant else repr(label)
-        for label in unknown[:4]
+        f"{label!r} (probably {meant[form]!r})" if (form := _form(label)) in meant else repr(label) for label in unknown
     ]
-    more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
-    shown = ", ".join(map(repr, classes[:6])) + (f" and {len(classes) - 6} more" if len(classes) > 6 else "")
     sentence = (
         f"{len(rows)} of {counted(len(labels), 'row')} of {name} have a label unknown to {known_name}: "
-        f"{', '.join(told)}{more}; known are {shown}"
+        f"{shortened(told, 4)}; known are {shortened([repr(label) for label in classes], 6)}"
     )
     return UnknownLabels(sentence, unknown, len(rows), len(rows) == len(labels))
 

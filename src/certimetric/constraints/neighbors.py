@@ -37,30 +37,26 @@ def target_neighbors(X: Array, y: Indices, k: int, *, rows: Indices | None = Non
     >>> target_neighbors(np.array([[0.0], [1.0], [5.0], [9.0]]), np.array([0, 0, 0, 1]), 2).tolist()
     [[1, 2], [0, 2], [1, 0], [-1, -1]]
     """
-    rows = np.arange(len(X)) if rows is None else rows
-    targets = np.full((len(rows), k), -1, dtype=np.int64)
-    for members in class_members(y):
-        k_class = min(k, len(members) - 1)
-        queries = np.flatnonzero(y[rows] == y[members[0]])
-        if k_class and len(queries):
-            own = np.searchsorted(members, rows[queries])
-            found, _ = nearest_neighbors(X[rows[queries]], X[members], k_class, exclude=own, n_jobs=n_jobs)
-            targets[queries, :k_class] = members[found]
-    return targets
+    return _nearest(X, y, k, rows, n_jobs, own_class=True)
 
 
 def nearest_of_other_classes(X: Array, y: Indices, k: int, *, rows: Indices | None = None, n_jobs: int = 1) -> Indices:
     """The k nearest instances of any other class, shape (n, k), or (m, k) of ``rows``; −1 where there are fewer."""
+    return _nearest(X, y, k, rows, n_jobs, own_class=False)
+
+
+def _nearest(X: Array, y: Indices, k: int, rows: Indices | None, n_jobs: int, *, own_class: bool) -> Indices:
     rows = np.arange(len(X)) if rows is None else rows
-    others = np.full((len(rows), k), -1, dtype=np.int64)
+    nearest = np.full((len(rows), k), -1, dtype=np.int64)
     for members in class_members(y):
-        rest = np.flatnonzero(y != y[members[0]])
-        k_class = min(k, len(rest))
+        pool = members if own_class else np.flatnonzero(y != y[members[0]])
+        k_class = min(k, len(pool) - own_class)
         queries = np.flatnonzero(y[rows] == y[members[0]])
         if k_class and len(queries):
-            found, _ = nearest_neighbors(X[rows[queries]], X[rest], k_class, n_jobs=n_jobs)
-            others[queries, :k_class] = rest[found]
-    return others
+            itself = np.searchsorted(members, rows[queries]) if own_class else None
+            found, _ = nearest_neighbors(X[rows[queries]], X[pool], k_class, exclude=itself, n_jobs=n_jobs)
+            nearest[queries, :k_class] = pool[found]
+    return nearest
 
 
 def nearest_triplets(

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
-from certimetric.geometry.neighbors import limited_threads
 
 _CHUNK_BYTES = 4 * 2**20  # small enough for the differences to stay in cache between subtraction and product
 
@@ -42,7 +41,7 @@ class PairScatter:
     n_dissimilar: int
 
     @classmethod
-    def from_pairs(cls, pairs: Array, y: NDArray[np.int64]) -> PairScatter:
+    def from_pairs(cls, pairs: Array, y: Indices) -> PairScatter:
         """Scatter of explicit pairs (n, 2, d) with labels ±1 (n,)."""
         d = pairs.shape[2]
         with limited_threads(d):
@@ -50,7 +49,7 @@ class PairScatter:
         return cls(sums[0], sums[1], int((y == 1).sum()), int((y == -1).sum()))
 
     @staticmethod
-    def _sum(pairs: Array, rows: NDArray[np.int64]) -> Array:
+    def _sum(pairs: Array, rows: Indices) -> Array:
         """Sum of ``ΔΔᵀ`` over some of the pairs."""
         d = pairs.shape[2]
         total = np.zeros((d, d))
@@ -65,7 +64,7 @@ class PairScatter:
         return (total + total.T) / 2
 
     @classmethod
-    def from_labels(cls, X: Array, y: NDArray[np.int64]) -> PairScatter:
+    def from_labels(cls, X: Array, y: Indices) -> PairScatter:
         """Scatter of *all* n(n−1)/2 pairs of a labelled sample, in O(n d²).
 
         Over one class, ``Σ_{i<j} (x_i − x_j)(x_i − x_j)ᵀ = n_c Σ (x_i − m)(x_i − m)ᵀ`` with its mean m, so no pair

@@ -9,12 +9,6 @@ from pathlib import Path
 from certimetric.datasets.tables.bundled import bundled_names
 
 VARIABLE = "CERTIMETRIC_DATA"
-# Under what names image sets lie in such a folder, or in its ``images/``: their own, and that of the published archive.
-IMAGE_FOLDERS = {
-    "cub": ("CUB_200_2011", "cub", "images/cub"),
-    "sop": ("Stanford_Online_Products", "sop", "images/sop"),
-    **{name: (f"images/{name}", name) for name in ("omniglot", "mnist", "fashion-mnist", "cars196", "visualphish")},
-}
 _TABLES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -39,12 +33,13 @@ def first_folder(root: Path | None, folders: Sequence[str]) -> Path | None:
     return None if root is None else next((root / name for name in folders if (root / name).is_dir()), None)
 
 
-def image_folder(name: str, root: str | os.PathLike[str] | None) -> Path | None:
-    """Where an image set lies: in a folder of data sets, or right in the folder that is given.
+def folder_of(folders: Sequence[str], root: str | os.PathLike[str] | None) -> Path | None:
+    """Where a set of files lies: in a folder of data sets, or right in the folder that is given.
 
     Parameters
     ----------
-    name : str
+    folders : sequence of str
+        Where it may lie in a folder of data sets.
     root : path, optional
         Folder of the set itself, or one of data sets that holds it; by default the one that ``CERTIMETRIC_DATA`` names,
         which must hold it.
@@ -55,7 +50,7 @@ def image_folder(name: str, root: str | os.PathLike[str] | None) -> Path | None:
         None if nothing is given and the variable leads to none.
     """
     told = data_root() if root is None else Path(root)
-    found = first_folder(told, IMAGE_FOLDERS.get(name, ()))
+    found = first_folder(told, folders)
     return found if found is not None or root is None else Path(root)
 
 

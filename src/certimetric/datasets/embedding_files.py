@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.base.wording import first_line
-
-# What reading a file of any content raises; an array without pickle runs nothing.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.files import read_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +34,16 @@ class Embeddings:
         Of a camera, a video, a session: no query finds an item of its own group.
     """
 
-    gallery: NDArray[np.float64]
-    labels: NDArray[np.int64]
+    gallery: Array
+    labels: Indices
     class_names: tuple[str, ...]
-    queries: NDArray[np.float64] | None = None
-    query_labels: NDArray[np.int64] | None = None
+    queries: Array | None = None
+    query_labels: Indices | None = None
     source: str = ""
-    ids: NDArray[np.int64] | None = None
-    query_ids: NDArray[np.int64] | None = None
-    groups: NDArray[np.int64] | None = None
-    query_groups: NDArray[np.int64] | None = None
+    ids: Indices | None = None
+    query_ids: Indices | None = None
+    groups: Indices | None = None
+    query_groups: Indices | None = None
 
     @classmethod
     def from_arrays(
@@ -114,7 +99,7 @@ class Embeddings:
         return cls(gallery, codes, tuple(map(str, names)), points, found, source, *known["ids"], *known["groups"])
 
 
-def _points(values: object, what: str) -> NDArray[np.float64]:
+def _points(values: object, what: str) -> Array:
     points = np.asarray(values)
     if points.ndim != 2 or points.dtype.kind not in "fiu" or not points.size:
         raise ValueError(f"{what} must be numbers of shape (n, k), got shape {points.shape} of {points.dtype}")
@@ -135,7 +120,7 @@ def _labels(values: object, n: int, what: str) -> NDArray[np.generic]:
 
 def _codes(
     gallery: tuple[object, int], queries: tuple[object, int | None], what: str
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+) -> tuple[Indices | None, Indices | None]:
     """Ids or groups of gallery and queries as whole numbers, the same for the same."""
     (own, n), (other, m) = gallery, queries
     if m is None and other is not None:
@@ -151,7 +136,7 @@ def _codes(
     return codes[:n], None if m is None else codes[n:]
 
 
-_Pair = tuple["NDArray[np.int64] | None", "NDArray[np.int64] | None"]
+_Pair = tuple["Indices | None", "Indices | None"]
 
 
 def _check_ids(ids: _Pair, others: Mapping[str, _Pair], told: str) -> None:
@@ -183,22 +168,15 @@ def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
     ValueError
         If it is not such a file; see also :meth:`Embeddings.from_arrays`.
     """
-    file = Path(path)
-    if not file.exists():
-        raise FileNotFoundError(f"there is no file {str(file)!r}")
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except _DAMAGED as error:
-        reason = first_line(error)
-        raise ValueError(f"{str(file)!r} is not an .npz file of plain arrays, or a damaged one: {reason}") from None
+    known = ("ids", "query_ids", "groups", "query_groups")
+    arrays, present = read_arrays(path, ("embeddings", "labels", "query_embeddings", "query_labels", *known))
     if missing := [name for name in ("embeddings", "labels") if name not in arrays]:
-        raise ValueError(f"{str(file)!r} lacks the array {missing[0]!r}; it holds {', '.join(arrays) or 'none'}")
+        raise ValueError(f"{str(path)!r} lacks the array {missing[0]!r}; it holds {', '.join(present) or 'none'}")
     return Embeddings.from_arrays(
         arrays["embeddings"],
         arrays["labels"],
         arrays.get("query_embeddings"),
         arrays.get("query_labels"),
-        str(file),
-        **{name: arrays.get(name) for name in ("ids", "query_ids", "groups", "query_groups")},
+        str(path),
+        **{name: arrays.get(name) for name in known},
     )

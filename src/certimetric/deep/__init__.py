@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from certimetric.base.lazy_index import lazy_index
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
-    from certimetric.deep.attacks.balls import L2Ball as L2Ball
-    from certimetric.deep.attacks.balls import LinfBall as LinfBall
-    from certimetric.deep.attacks.base import Attack as Attack
-    from certimetric.deep.attacks.carlini_wagner import CarliniWagner as CarliniWagner
-    from certimetric.deep.attacks.gradient import APGD as APGD
-    from certimetric.deep.attacks.gradient import FGSM as FGSM
-    from certimetric.deep.attacks.gradient import PGD as PGD
-    from certimetric.deep.attacks.natural_evolution import NESAttack as NESAttack
-    from certimetric.deep.attacks.square import SquareAttack as SquareAttack
+    from certimetric.deep.attacks import APGD as APGD
+    from certimetric.deep.attacks import FGSM as FGSM
+    from certimetric.deep.attacks import PGD as PGD
+    from certimetric.deep.attacks import Attack as Attack
+    from certimetric.deep.attacks import CarliniWagner as CarliniWagner
+    from certimetric.deep.attacks import L1Ball as L1Ball
+    from certimetric.deep.attacks import L2Ball as L2Ball
+    from certimetric.deep.attacks import LinfBall as LinfBall
+    from certimetric.deep.attacks import NESAttack as NESAttack
+    from certimetric.deep.attacks import SquareAttack as SquareAttack
     from certimetric.deep.certify import IntervalCertifier as IntervalCertifier
     from certimetric.deep.certify import LipschitzCertifier as LipschitzCertifier
     from certimetric.deep.certify import SmoothingCertifier as SmoothingCertifier
@@ -37,22 +38,22 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.defenses import SingleStepDefense as SingleStepDefense
     from certimetric.deep.defenses import TradesDefense as TradesDefense
     from certimetric.deep.defenses import TupleDefense as TupleDefense
-    from certimetric.deep.defenses.tuples import mine_triplets as mine_triplets
-    from certimetric.deep.goals.average_precision import AveragePrecisionObjective as AveragePrecisionObjective
-    from certimetric.deep.goals.base import AwayFromPositive as AwayFromPositive
-    from certimetric.deep.goals.base import EmbeddingShift as EmbeddingShift
-    from certimetric.deep.goals.base import MarginObjective as MarginObjective
-    from certimetric.deep.goals.base import Objective as Objective
-    from certimetric.deep.goals.base import TargetEmbedding as TargetEmbedding
-    from certimetric.deep.goals.base import TowardsNegative as TowardsNegative
-    from certimetric.deep.goals.base import TupleLoss as TupleLoss
-    from certimetric.deep.goals.ranking import CandidateRank as CandidateRank
-    from certimetric.deep.goals.ranking import GreedyMisranking as GreedyMisranking
-    from certimetric.deep.goals.ranking import GreedyTranslocation as GreedyTranslocation
-    from certimetric.deep.goals.ranking import LearningToMisrank as LearningToMisrank
-    from certimetric.deep.goals.ranking import QueryRank as QueryRank
-    from certimetric.deep.goals.ranking import SemanticsPreservingRank as SemanticsPreservingRank
-    from certimetric.deep.goals.ranking import TargetedMismatch as TargetedMismatch
+    from certimetric.deep.defenses import mine_triplets as mine_triplets
+    from certimetric.deep.goals import AveragePrecisionGoal as AveragePrecisionGoal
+    from certimetric.deep.goals import AwayFromPositive as AwayFromPositive
+    from certimetric.deep.goals import CandidateRank as CandidateRank
+    from certimetric.deep.goals import EmbeddingShift as EmbeddingShift
+    from certimetric.deep.goals import Goal as Goal
+    from certimetric.deep.goals import GreedyMisranking as GreedyMisranking
+    from certimetric.deep.goals import GreedyTranslocation as GreedyTranslocation
+    from certimetric.deep.goals import LearningToMisrank as LearningToMisrank
+    from certimetric.deep.goals import MarginGoal as MarginGoal
+    from certimetric.deep.goals import QueryRank as QueryRank
+    from certimetric.deep.goals import SemanticsPreservingRank as SemanticsPreservingRank
+    from certimetric.deep.goals import TargetedMismatch as TargetedMismatch
+    from certimetric.deep.goals import TargetEmbedding as TargetEmbedding
+    from certimetric.deep.goals import TowardsNegative as TowardsNegative
+    from certimetric.deep.goals import TupleLoss as TupleLoss
     from certimetric.deep.models import ImageSet as ImageSet
     from certimetric.deep.models import embed as embed
     from certimetric.deep.models import embedding_model as embedding_model
@@ -60,36 +61,25 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.retrieval import Index as Index
     from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
     from certimetric.deep.retrieval import evaluate_retrieval as evaluate_retrieval
-    from certimetric.deep.train.augmentation import augmentation as augmentation
-    from certimetric.deep.train.margin_loss import CertifiedMarginLoss as CertifiedMarginLoss
-    from certimetric.deep.train.sampling import ClassBalancedBatches as ClassBalancedBatches
-    from certimetric.deep.train.trainer import RobustTrainer as RobustTrainer
+    from certimetric.deep.train import CertifiedMarginLoss as CertifiedMarginLoss
+    from certimetric.deep.train import ClassBalancedBatches as ClassBalancedBatches
+    from certimetric.deep.train import RobustTrainer as RobustTrainer
+    from certimetric.deep.train import augmentation as augmentation
 
 __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
-        "attacks.balls": "L2Ball LinfBall",
-        "attacks.base": "Attack",
-        "attacks.carlini_wagner": "CarliniWagner",
-        "attacks.gradient": "APGD FGSM PGD",
-        "attacks.natural_evolution": "NESAttack",
-        "attacks.square": "SquareAttack",
+        "attacks": "APGD FGSM PGD Attack CarliniWagner L1Ball L2Ball LinfBall NESAttack SquareAttack",
         "certify": "IntervalCertifier LipschitzCertifier SmoothingCertifier certify_retrieval",
         "certify.lipschitz_constant": "lipschitz_constant",
         "defenses": "AntiCollapseDefense BatchDefense DecoupledDefense EmbeddingShiftDefense EnsembleDefense "
         "FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
-        "SingleStepDefense TradesDefense TupleDefense",
-        "defenses.tuples": "mine_triplets",
-        "goals.average_precision": "AveragePrecisionObjective",
-        "goals.base": "AwayFromPositive EmbeddingShift MarginObjective Objective TargetEmbedding TowardsNegative "
-        "TupleLoss",
-        "goals.ranking": "CandidateRank GreedyMisranking GreedyTranslocation LearningToMisrank QueryRank "
-        "SemanticsPreservingRank TargetedMismatch",
+        "SingleStepDefense TradesDefense TupleDefense mine_triplets",
+        "goals": "AveragePrecisionGoal AwayFromPositive CandidateRank EmbeddingShift Goal GreedyMisranking "
+        "GreedyTranslocation LearningToMisrank MarginGoal QueryRank SemanticsPreservingRank "
+        "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
         "models": "ImageSet embed embedding_model",
         "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
-        "train.augmentation": "augmentation",
-        "train.margin_loss": "CertifiedMarginLoss",
-        "train.sampling": "ClassBalancedBatches",
-        "train.trainer": "RobustTrainer",
+        "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
     },
 )

@@ -12,12 +12,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array
+from certimetric.base.chunks import chunk_slices
 
 _STEP = 2.0**40  # of the differences: so large that an offset of the map costs the components no digits
 _SCALES = (1e-6, 1e-3, 1.0, 1e3, 1e6)  # of the random instances at which a map is checked
 _TRIALS = 4  # instances at each scale
 _TOLERANCE = 1e-8  # of the rounding of a transformer, relative to what it adds up
-_CHUNK_BYTES = 64 * 2**20
 
 
 def is_fitted(estimator: Any) -> bool:
@@ -121,12 +121,9 @@ def _function_of(transformer: Any, d: int) -> Callable[[Array], Array]:
 def _differences(compute: Callable[[Array], Array], d: int, offset: Array) -> Array:
     """Components by differences from the image of 0, one block of basis vectors at a time."""
     L = np.empty((len(offset), d))
-    rows = max(1, _CHUNK_BYTES // (8 * (d + len(offset))))
-    for start in range(0, d, rows):
-        stop = min(start + rows, d)
-        steps = np.zeros((stop - start, d))
-        steps[np.arange(stop - start), np.arange(start, stop)] = _STEP
-        L[:, start:stop] = ((compute(steps) - offset) / _STEP).T
+    for some in chunk_slices(d, 8.0 * (d + len(offset))):
+        steps = _STEP * np.eye(some.stop - some.start, d, some.start)
+        L[:, some] = ((compute(steps) - offset) / _STEP).T
     return L
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array
-from certimetric.geometry.features import check_size
+from certimetric.base.arrays import Array, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 
 
@@ -83,11 +82,7 @@ class DiagonalMetric(MahalanobisMetric):
         with np.errstate(over="ignore"):  # told by the next line
             return check_size(np.asarray(X * self.weights), f"{name}, mapped by the metric,")
 
-    def compose(self, scale: ArrayLike) -> MahalanobisMetric:
-        """The same distance for data that were divided by ``scale`` first, told about the undivided data."""
-        scale = np.asarray(scale, dtype=float)
-        if scale.shape != (self.n_features,) or not (scale > 0).all():
-            raise ValueError(f"scale must be {self.n_features} positive numbers")
+    def _divided(self, scale: Array) -> MahalanobisMetric:
         return DiagonalMetric(self.weights / scale, self.feature_names, self.training)
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""Features by name and by size: the one place where data meet what a metric knows of its features.
+"""Features by name: the one place where data meet what a metric knows of its features.
 
 A metric that knows the names of its features takes a data frame by name, whatever the order of its columns. A plain
 array has no names, and is taken by position.
@@ -9,16 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from certimetric.base.arrays import Array
-from certimetric.base.wording import counted, did_you_mean, listing
-
-LARGEST = 1e150
-"""Squares of larger values, summed over features, may overflow float64 (its largest value is 1.8e308)."""
-
-MODEST = 1e75
-"""The same for fourth powers: for learners, which multiply scatters, and for attacks, which step beyond the data."""
+from certimetric.base.wording import counted, did_you_mean, listing, repeated
 
 
 def feature_names(X: Any) -> tuple[str, ...] | None:
@@ -31,7 +22,7 @@ def feature_names(X: Any) -> tuple[str, ...] | None:
     >>> import pandas as pd
     >>> feature_names(pd.DataFrame({"a": [1.0], "b": [2.0]}))
     ('a', 'b')
-    >>> feature_names(np.eye(2)) is None
+    >>> feature_names([[1.0, 0.0]]) is None
     True
     """
     labels = getattr(X, "columns", None)
@@ -77,9 +68,8 @@ def align(X: Any, names: Sequence[str] | None, what: str = "X", owner: str = "th
     found = feature_names(X)
     if found is None or names is None:
         return X
-    if len(set(found)) < len(found):
-        repeated = sorted({name for name in found if found.count(name) > 1})
-        raise ValueError(f"{what} has more than one column called {listing(repeated)}: names of features must differ")
+    if twice := repeated(found):
+        raise ValueError(f"{what} has more than one column called {listing(twice)}: names of features must differ")
     wanted = tuple(names)
     if found == wanted:
         return X
@@ -117,28 +107,3 @@ def align_all(metric: Any, **data: Any) -> list[Any]:
         first = next(iter(data))
         names, owner = feature_names(data[first]), first
     return [align(X, names, what, owner) for what, X in data.items()]
-
-
-def check_size(X: Array, what: str = "X", *, limit: float = LARGEST) -> Array:
-    """Values whose squares (with ``limit=MODEST`` fourth powers) can be summed; an error names the first other one.
-
-    Raises
-    ------
-    ValueError
-        If a value is beyond ±``limit``.
-
-    Examples
-    --------
-    >>> check_size(np.array([[1.0, 1e300]]))
-    Traceback (most recent call last):
-        ...
-    ValueError: X holds the value 1e+300 (row 0, feature 1): powers of values beyond 1e+150 overflow, so scale the ...
-    """
-    if X.size and max(X.max(), -X.min()) > limit:
-        place = tuple(int(i) for i in np.argwhere(np.abs(X) > limit)[0])
-        where = f" (row {place[0]}, feature {place[-1]})" if len(place) > 1 else ""
-        raise ValueError(
-            f"{what} holds the value {X[place]:.4g}{where}: powers of values beyond {limit:g} overflow, so scale "
-            f"the data first"
-        )
-    return X

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array
-from certimetric.base.wording import listing
-from certimetric.geometry.features import align, check_size
+from certimetric.base.arrays import Array, check_size
+from certimetric.base.chunks import chunk_slices
+from certimetric.base.wording import listing, repeated
+from certimetric.geometry.features import align
 from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
-
-_CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +61,8 @@ class MahalanobisMetric:
             names = tuple(str(name) for name in self.feature_names)
             if len(names) != L.shape[1]:
                 raise ValueError(f"feature_names must name {L.shape[1]} features, got {len(names)}")
-            if repeated := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"feature_names must all be different, got {listing(repeated)} more than once")
+            if twice := repeated(names):
+                raise ValueError(f"feature_names must all be different, got {listing(twice)} more than once")
             object.__setattr__(self, "feature_names", names)
 
     @classmethod
@@ -150,7 +149,7 @@ class MahalanobisMetric:
         P, Q = P - center, Q - center
         p, q = np.einsum("ij,ij->i", P, P), np.einsum("ij,ij->i", Q, Q)
         distances = np.empty((len(P), len(Q)))
-        for rows in _row_chunks(len(P), 8 * max(len(Q), 1)):
+        for rows in chunk_slices(len(P), 8.0 * len(Q)):
             block = distances[rows]
             np.matmul(P[rows], Q.T, out=block)
             block *= -2.0
@@ -158,7 +157,7 @@ class MahalanobisMetric:
             block += q
             # The expanded square cancels for near duplicates: those pairs are recomputed from the difference.
             i, j = np.nonzero(block < 1e-8 * (p[rows, None] + q))
-            for some in _row_chunks(len(i), 24 * P.shape[1]):
+            for some in chunk_slices(len(i), 24.0 * P.shape[1]):
                 difference = P[rows][i[some]] - Q[j[some]]
                 block[i[some], j[some]] = np.einsum("ij,ij->i", difference, difference)
             np.sqrt(block, out=block)
@@ -182,7 +181,10 @@ class MahalanobisMetric:
         scale = np.asarray(scale, dtype=float)
         if scale.shape != (self.n_features,) or not (scale > 0).all():
             raise ValueError(f"scale must be {self.n_features} positive numbers")
-        return type(self)(self.components / scale, self.feature_names, self.training)
+        return self._divided(scale)
+
+    def _divided(self, scale: Array) -> MahalanobisMetric:
+        return MahalanobisMetric(self.components / scale, self.feature_names, self.training)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the metric as a safetensors file with JSON metadata, atomically.
@@ -217,11 +219,6 @@ class MahalanobisMetric:
 
     def __repr__(self) -> str:
         return f"MahalanobisMetric({self.n_components} components of {self.n_features} features)"
-
-
-def _row_chunks(n: int, bytes_per_row: int) -> Iterator[slice]:
-    step = max(1, _CHUNK_BYTES // max(1, bytes_per_row))
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 def as_metric(metric: Any) -> MahalanobisMetric:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.base.files import write_atomically
 
 _FORMAT = "certimetric.metric/1"
@@ -18,7 +18,7 @@ _FORMAT = "certimetric.metric/1"
 
 def write_metric_file(
     path: str | os.PathLike[str],
-    components: NDArray[np.float64],
+    components: Array,
     feature_names: tuple[str, ...] | None,
     training: Mapping[str, Any],
 ) -> None:
@@ -36,7 +36,7 @@ def write_metric_file(
 
 def read_metric_file(
     path: str | os.PathLike[str],
-) -> tuple[NDArray[np.float64], tuple[str, ...] | None, dict[str, Any]]:
+) -> tuple[Array, tuple[str, ...] | None, dict[str, Any]]:
     """Read components, feature names and training summary; see :meth:`MahalanobisMetric.load`."""
     from safetensors import SafetensorError, safe_open
 

@@ -7,62 +7,12 @@ by index, so that the answer does not depend on the size of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any
-
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.kernels import expansion_error, insert_smallest, squared_distance
-
-DEFAULT_MEMORY = 64 * 2**20
-SMALL_MATRIX = 256  # rows of a matrix below which one thread is the fastest
-
-
-def chunk_slices(n: int, bytes_per_row: float, memory: int, n_jobs: int = 1) -> list[slice]:
-    """Cut ``range(n)`` so that ``n_jobs`` chunks of rows at a time fit into ``memory`` bytes.
-
-    Examples
-    --------
-    >>> chunk_slices(5, bytes_per_row=8, memory=16)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
-    """
-    step = max(1, min(int(memory / max(bytes_per_row, 1.0) / n_jobs), -(-n // n_jobs) if n else 1))
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    """The BLAS and OpenMP libraries of the process, looked up once: a look-up takes milliseconds, and an interrupt
-    that falls into it is lost."""
-    return ThreadpoolController()
-
-
-def single_threaded() -> AbstractContextManager[Any]:
-    """A context with one thread in BLAS and OpenMP, for a process that is itself one of several workers."""
-    return _thread_pools().limit(limits=1)
-
-
-def limited_threads(n_features: int) -> AbstractContextManager[Any]:
-    """A context with one thread in BLAS and OpenMP where matrices are so small that more make them slower."""
-    return _thread_pools().limit(limits=1 if n_features < SMALL_MATRIX else None)
-
-
-def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: int = 1) -> list[Any]:
-    """Call ``function(rows)`` on every chunk, with one BLAS thread per worker: chunks are what uses the cores.
-
-    ``function`` should spend its time in BLAS or in compiled code that releases the lock of the interpreter.
-    """
-    if n_jobs == 1 or len(slices) == 1:
-        return [function(rows) for rows in slices]
-    with single_threaded(), ThreadPoolExecutor(n_jobs) as pool:
-        return list(pool.map(function, slices))
 
 
 def nearest_neighbors(
@@ -70,10 +20,10 @@ def nearest_neighbors(
     P: Array,
     k: int,
     *,
-    exclude: NDArray[np.int64] | None = None,
+    exclude: Indices | None = None,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
-) -> tuple[NDArray[np.int64], Array]:
+) -> tuple[Indices, Array]:
     """The k rows of P that are nearest to each row of Q in the Euclidean distance.
 
     Parameters

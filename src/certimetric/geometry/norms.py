@@ -1,7 +1,8 @@
 """Norms in which a perturbation is measured, each with its dual.
 
 A certificate divides a gap by the *dual* norm of a direction, an attack steps along the vector that attains it, and a
-random check samples the ball. A new norm is one class with these methods and works everywhere.
+random check samples the ball. A new norm is one class with these methods and its place in :data:`NORMS`, and works
+everywhere: for metrics, in threat models, and in balls around pictures, for which :class:`PlainNorm` takes tensors too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arrays import Array
 from certimetric.geometry.spd import factor_with_errors
-
-_ROUNDOFF = 2.0**-53
+from certimetric.geometry.vectors import ROUNDOFF, divided, poured, rescale, room, shrunk, vector_norm, wide
 
 
 class Norm(ABC):
@@ -48,8 +48,7 @@ class Norm(ABC):
 
     def dual_norm(self, v: ArrayLike) -> Array:
         """Largest ``sᵀv`` over ‖s‖ ≤ 1, shape ``v.shape[:-1]``."""
-        w = self.dual_coordinates(np.asarray(v, float))
-        return _length(w) if self.dual_order == 2 else np.asarray(np.linalg.norm(w, self.dual_order, axis=-1))
+        return vector_norm(self.dual_coordinates(wide(v)[0]), self.dual_order)
 
     @abstractmethod
     def dual_vector(self, v: ArrayLike) -> Array:
@@ -57,7 +56,7 @@ class Norm(ABC):
 
     @abstractmethod
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        """A point of the ball of radius ``eps``: the nearest one for l2 and linf, a rescaled one for the others.
+        """A point of the ball of radius ``eps``: the nearest one for l2, linf and l1, a rescaled one for ellipsoids.
 
         Rounded towards the centre, so that the size of the point itself is at most ``eps``.
         """
@@ -113,103 +112,159 @@ class Norm(ABC):
         if self.n_features not in (None, d):
             raise ValueError(f"the {self.name} norm was made for {self.n_features} features, got {d}")
 
+    def _check(self, v: ArrayLike) -> Array:
+        v = np.asarray(v, float)
+        if v.shape[-1] != self.n_features:
+            n = self.n_features
+            raise ValueError(f"the {self.name} norm was given for {n} features, but the data have {v.shape[-1]}")
+        return v
+
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         """The norm on the subspace of some features, for vectors of these features alone."""
         return self
+
+    def unrestricted(self) -> tuple[Norm, NDArray[np.bool_]]:
+        """The same norm as one of all features, and which of them it allows to change: (d,), or one True for all."""
+        return self, np.array(True)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
-def _rescale(delta: ArrayLike, size: Array, eps: float) -> Array:
-    """Shrink changes to ``eps``, given sizes that are not more than (d + 4) units too small."""
-    delta = np.asarray(delta, float)
-    unit = (delta.shape[-1] + 12) * _ROUNDOFF
-    factor = np.divide(eps * (1.0 - unit), size, out=np.ones_like(size), where=size * (1.0 + unit) > eps)
-    return delta * factor[..., None]
+class PlainNorm(Norm):
+    """A norm that knows no feature from another and grows with each of their absolute values.
 
+    Its methods take tensors as well as arrays, in double precision, so that it is the norm of a ball around pictures
+    too; what such a ball asks for besides has defaults here. Vectors are along the last axis.
 
-def _length(v: Array) -> Array:
-    """Euclidean norm along the last axis, where squares over- or underflow too."""
-    with np.errstate(over="ignore"):
-        length = np.asarray(np.linalg.norm(v, axis=-1))
-    if ((length > 1e-140) & (length < 1e140)).all():
-        return length
-    largest = np.abs(v).max(axis=-1, initial=0.0)
-    unit = np.ldexp(1.0, np.minimum(np.frexp(largest)[1], 1023))
-    return np.asarray(np.linalg.norm(v / unit[..., None], axis=-1) * unit)
+    Attributes
+    ----------
+    order : {1, 2, inf}
+        Of the vector norm that it is.
+    """
 
-
-class L2(Norm):
-    """The Euclidean norm, its own dual."""
-
-    name = "l2"
+    order: float
     diagonal = True
-    dual_order = 2
 
     def norm(self, delta: ArrayLike) -> Array:
-        return _length(np.asarray(delta, float))
+        return vector_norm(delta, self.order)
+
+    def project_within(self, delta: Any, eps: float, point: Any, bounds: tuple[float, float] | None) -> Any:
+        """As :meth:`project`, of changes of points in a box: clipped into it they are the better for knowing it."""
+        return self.project(delta, eps)
+
+    def steepest(self, v: Any, size: Any, point: Any, bounds: tuple[float, float] | None) -> Any:
+        """The change s with ‖s‖ ≤ size of the largest ``sᵀv``, 0 at v = 0; of points in a box that is left as it is by
+        clipping, or nearly so."""
+        return size * self.dual_vector(v)
+
+    def uniform(self, rng: Any, n: int, d: int) -> Any:
+        """``n`` points of the ball of radius 1, shape (n, d), drawn uniformly where ``sample`` is so on its surface.
+
+        ``rng`` is a generator of NumPy, or what has its methods ``random``, ``standard_normal`` and ``laplace``.
+        """
+        return self.sample(rng, n, d) * rng.random((n, 1)) ** (1.0 / max(d, 1))
+
+    def shrinking(self, delta: Any, size: Any, eps: float) -> Any:
+        """Half the slope of what is minimised to make changes smaller than ``size``, shape (…), without units: of the
+        order of 1 at a size of ``eps``."""
+        return delta / eps
+
+    def ascent(self, v: Any) -> Any:
+        """The direction v without units, which such a slope can be weighed against; 0 at v = 0."""
+        return divided(wide(v)[0], self.dual_norm(v))
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class L2(PlainNorm):
+    """The Euclidean norm, its own dual."""
+
+    name, order, dual_order = "l2", 2, 2
 
     def dual_vector(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        size = _length(v)[..., None]
-        return np.divide(v, size, out=np.zeros_like(v), where=size > 0)
+        return divided(wide(v)[0], self.norm(v))
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        return _rescale(delta, self.norm(delta), eps)
+        return rescale(delta, self.norm(delta), eps)
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self.dual_vector(rng.standard_normal((n, d)))
 
 
-class Linf(Norm):
+class Linf(PlainNorm):
     """The largest absolute change of a feature; dual to l1."""
 
-    name = "linf"
-    diagonal = True
-    dual_order = 1
-
-    def norm(self, delta: ArrayLike) -> Array:
-        return np.asarray(np.abs(np.asarray(delta, float)).max(axis=-1))
+    name, order, dual_order = "linf", np.inf, 1
 
     def dual_vector(self, v: ArrayLike) -> Array:
-        return np.sign(np.asarray(v, float))
+        v, xp = wide(v)
+        return xp.sign(v)
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        return np.clip(np.asarray(delta, float), -eps, eps)
+        delta, xp = wide(delta)
+        return xp.clip(delta, -eps, eps)
+
+    def uniform(self, rng: Any, n: int, d: int) -> Any:
+        return 2.0 * rng.random((n, d)) - 1.0
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         # Half of the samples are vertices of the cube, where a linear functional is largest.
-        delta = rng.uniform(-1, 1, (n, d))
-        delta[::2] = np.sign(delta[::2])
-        return delta / np.abs(delta).max(axis=-1, keepdims=True)
+        delta = self.uniform(rng, n, d)
+        delta[::2] = self.dual_vector(delta[::2])
+        return divided(delta, self.norm(delta))
+
+    def shrinking(self, delta: Any, size: Any, eps: float) -> Any:
+        # Only what reaches beyond nine tenths of the size is in the way of a smaller one.
+        delta, xp = wide(delta)
+        return xp.sign(delta) * (abs(delta) > 0.9 * size[..., None])
+
+    def ascent(self, v: Any) -> Any:
+        return super().ascent(v) * v.shape[-1]
 
 
-class L1(Norm):
+class L1(PlainNorm):
     """The sum of absolute changes; dual to l∞."""
 
-    name = "l1"
-    diagonal = True
-    dual_order = np.inf
-
-    def norm(self, delta: ArrayLike) -> Array:
-        return np.asarray(np.abs(np.asarray(delta, float)).sum(axis=-1))
+    name, order, dual_order = "l1", 1, np.inf
 
     def dual_vector(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        largest = np.abs(v).argmax(axis=-1)[..., None]
-        s = np.zeros_like(v)
-        np.put_along_axis(s, largest, np.sign(np.take_along_axis(v, largest, -1)), -1)
-        return s
+        v, xp = wide(v)
+        largest = abs(v) == xp.amax(abs(v), -1)[..., None]
+        return xp.sign(v) * (largest & (xp.cumsum(largest, -1) == 1))
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
-        return _rescale(delta, self.norm(delta), eps)
+        return self.project_within(delta, eps, 0.0, None)
+
+    def project_within(self, delta: Any, eps: float, point: Any, bounds: tuple[float, float] | None) -> Any:
+        # In a box the sum that one entry has no room for goes to the others: the nearest point of ball and box.
+        delta, xp = wide(delta)
+        nearest = xp.sign(delta) * shrunk(abs(delta), room(delta, point, bounds), eps)
+        return rescale(nearest, self.norm(nearest), eps)
+
+    def steepest(self, v: Any, size: Any, point: Any, bounds: tuple[float, float] | None) -> Any:
+        # The one entry of the largest slope may be at its bound already: then the next ones move.
+        v, xp = wide(v)
+        return xp.sign(v) * poured(abs(v), room(v, wide(point)[0], bounds), size)
+
+    def uniform(self, rng: Any, n: int, d: int) -> Any:
+        delta = rng.laplace(size=(n, d))
+        return divided(delta, self.norm(delta)) * rng.random((n, 1)) ** (1.0 / max(d, 1))
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         delta = rng.laplace(size=(n, d))
         delta[::2] *= rng.random((len(delta[::2]), d)) < 2 / d  # sparse ones: near the vertices
-        delta[np.abs(delta).sum(axis=1) == 0, 0] = 1.0
-        return delta / self.norm(delta)[:, None]
+        delta[self.norm(delta) == 0, 0] = 1.0
+        return divided(delta, self.norm(delta))
+
+    def shrinking(self, delta: Any, size: Any, eps: float) -> Any:
+        # The slope of a sum of absolute values, which is rounded off below the mean of the size.
+        delta, xp = wide(delta)
+        return xp.clip(divided(delta * delta.shape[-1], size), -1.0, 1.0)
 
 
 class Ellipsoid(Norm):
@@ -236,16 +291,8 @@ class Ellipsoid(Norm):
         self.distortion = float(np.sqrt((1.0 + rho) / (1.0 - rho))) * (1.0 + 1e-15)
         self.n_features = len(self.matrix)
 
-    def _check(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        if v.shape[-1] != len(self.matrix):
-            raise ValueError(
-                f"the ellipsoid norm was given for {len(self.matrix)} features, but the data have {v.shape[-1]}"
-            )
-        return v
-
     def norm(self, delta: ArrayLike) -> Array:
-        return _length(self._check(delta) @ self._cholesky)
+        return vector_norm(self._check(delta) @ self._cholesky, 2)
 
     def dual_coordinates(self, v: Array) -> Array:
         return self._check(v) @ self._inverse_cholesky.T
@@ -254,15 +301,13 @@ class Ellipsoid(Norm):
         return self._check(v) @ np.abs(self._inverse_cholesky).T
 
     def dual_vector(self, v: ArrayLike) -> Array:
-        w = self.dual_coordinates(np.asarray(v, float))
-        size = _length(w)[..., None]
-        return self._to_size_one(np.divide(w, size, out=np.zeros_like(w), where=size > 0))
+        return self._to_size_one(L2().dual_vector(self.dual_coordinates(np.asarray(v, float))))
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
         delta = self._check(delta)
         # The product with C cancels where A is ill-conditioned.
-        rounding = (len(self.matrix) + 12) * _ROUNDOFF * _length(np.abs(delta) @ np.abs(self._cholesky))
-        return _rescale(delta, (self.norm(delta) + rounding) * self._largest_ratio, eps)
+        rounding = (len(self.matrix) + 12) * ROUNDOFF * vector_norm(np.abs(delta) @ np.abs(self._cholesky), 2)
+        return rescale(delta, (self.norm(delta) + rounding) * self._largest_ratio, eps)
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self._to_size_one(L2().sample(rng, n, d))
@@ -294,14 +339,6 @@ class Restricted(Norm):
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(mutable)
         self.distortion = self.inner.distortion
         self.diagonal = base.diagonal
-
-    def _check(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        if v.shape[-1] != len(self.mutable):
-            raise ValueError(
-                f"the norm was restricted for {len(self.mutable)} features, but the data have {v.shape[-1]}"
-            )
-        return v
 
     def _embed(self, delta: Array) -> Array:
         out = np.zeros((*delta.shape[:-1], len(self.mutable)))
@@ -335,6 +372,10 @@ class Restricted(Norm):
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         return self.base.block(mutable).restrict(self.mutable[mutable])
 
+    def unrestricted(self) -> tuple[Norm, NDArray[np.bool_]]:
+        base, allowed = self.base.unrestricted()
+        return base, allowed & self.mutable
+
     def __repr__(self) -> str:
         return f"{self.base!r} restricted to {int(self.mutable.sum())} of {len(self.mutable)} features"
 
@@ -353,11 +394,6 @@ class Scaled(Norm):
         self.name, self.dual_order, self.n_features = base.name, base.dual_order, len(scale)
         self.distortion, self.diagonal = base.distortion, base.diagonal
 
-    def _check(self, v: ArrayLike) -> Array:
-        v = np.asarray(v, float)
-        self._check_features(v.shape[-1])
-        return v
-
     def norm(self, delta: ArrayLike) -> Array:
         return self.base.norm(self._check(delta) / self.scale)
 
@@ -372,7 +408,7 @@ class Scaled(Norm):
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
         # Two roundings of each feature.
-        return self.base.project(self._check(delta) / self.scale, eps * (1.0 - 4.0 * _ROUNDOFF)) * self.scale
+        return self.base.project(self._check(delta) / self.scale, eps * (1.0 - 4.0 * ROUNDOFF)) * self.scale
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self.base.sample(rng, n, d) * self.scale
@@ -383,11 +419,15 @@ class Scaled(Norm):
     def block(self, mutable: NDArray[np.bool_]) -> Norm:
         return Scaled(self.base.block(mutable), self.scale[mutable])
 
+    def unrestricted(self) -> tuple[Norm, NDArray[np.bool_]]:
+        base, allowed = self.base.unrestricted()
+        return base.in_units(self.scale), allowed
+
     def __repr__(self) -> str:
         return f"{self.base!r} in units of {len(self.scale)} features"
 
 
-_NAMED = {norm.name: norm for norm in (L2, Linf, L1)}
+NORMS: dict[str, PlainNorm] = {norm.name: norm for norm in (L2(), Linf(), L1())}
 
 
 def resolve_norm(norm: Any) -> Norm:
@@ -409,11 +449,11 @@ def resolve_norm(norm: Any) -> Norm:
     """
     if isinstance(norm, Norm):
         return norm
+    if isinstance(norm, str) and norm.lower() in NORMS:
+        return NORMS[norm.lower()]
+    known = ", ".join(map(repr, NORMS))
     if isinstance(norm, str):
-        if norm.lower() not in _NAMED:
-            known = ", ".join(repr(name) for name in _NAMED)
-            raise ValueError(f"norm must be one of {known}, or a positive definite matrix, got {norm!r}")
-        return _NAMED[norm.lower()]()
+        raise ValueError(f"norm must be one of {known}, or a positive definite matrix, got {norm!r}")
     if norm is None or np.ndim(norm) != 2:
-        raise ValueError(f"norm must be 'l2', 'linf', 'l1' or a positive definite matrix, got {norm!r}")
+        raise ValueError(f"norm must be {known} or a positive definite matrix, got {norm!r}")
     return Ellipsoid(norm)

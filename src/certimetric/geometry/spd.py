@@ -10,6 +10,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array
+from certimetric.base.rounding import UNIT_ROUNDOFF
 
 
 def check_matrix(matrix: ArrayLike, name: str) -> Array:
@@ -159,7 +160,7 @@ def _distance_to_identity(*factors: Array) -> float:
     product, sizes = factors[0], np.abs(factors[0])
     for factor in factors[1:]:
         product, sizes = product @ factor, sizes @ np.abs(factor)
-    unit = (len(factors) * len(product) + 8) * 2.0**-53
+    unit = (len(factors) * len(product) + 8) * UNIT_ROUNDOFF
     difference = np.abs(product - np.eye(len(product))) + unit * sizes
     # ‖E‖₂² ≤ ‖E‖₁ ‖E‖_∞
     return float(np.sqrt(difference.sum(axis=0).max() * difference.sum(axis=1).max())) * (1.0 + 1e-9)

@@ -13,8 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, minimize_stochastic, print_progress

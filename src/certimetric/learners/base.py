@@ -12,9 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.warnings import warn
-from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
 from certimetric.learners.coordinates import Coordinates

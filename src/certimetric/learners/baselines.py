@@ -9,9 +9,8 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.geometry.diagonal import DiagonalMetric
-from certimetric.geometry.features import MODEST, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.base import MahalanobisLearner
 

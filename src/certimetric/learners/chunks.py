@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_X_y
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.base.lazy_arrays import is_lazy, row_blocks
+from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.constraints.class_scatter import ClassScatter
-from certimetric.geometry.features import MODEST, check_size
-from certimetric.geometry.neighbors import limited_threads, single_threaded
 
 Check = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -117,7 +116,7 @@ def checked_chunk(X: ArrayLike, y: ArrayLike, where: str, check: Check = _check_
     return X, y
 
 
-def _scatter_of_block(X: Array, y: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+def _scatter_of_block(X: Array, y: NDArray[Any], rows: Indices) -> NDArray[Any]:
     """The sum of a block as an array of one object; None of an empty block."""
     part = np.full(1, None, dtype=object)
     if len(X):

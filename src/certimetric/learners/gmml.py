@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import Array
 from certimetric.base.lazy_arrays import is_lazy
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.scatter import PairScatter
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks

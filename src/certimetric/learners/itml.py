@@ -13,13 +13,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.pairs import random_pairs
-from certimetric.geometry.neighbors import limited_threads
+from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.geometry.spd import check_spd, factor_psd, inverse
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged
-from certimetric.objectives.pairs import pair_squared_distances
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000

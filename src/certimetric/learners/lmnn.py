@@ -12,8 +12,8 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress

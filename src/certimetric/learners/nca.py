@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
-from certimetric.geometry.neighbors import limited_threads
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_components, print_progress

@@ -16,8 +16,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members, nearest_triplets
-from certimetric.geometry.neighbors import limited_threads, nearest_neighbors
+from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.spd import factor_psd
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates

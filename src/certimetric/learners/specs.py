@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from typing import Any
 
+from certimetric.base.wording import did_you_mean
 from certimetric.learners.aml import AML
 from certimetric.learners.arml import ARML
 from certimetric.learners.base import MahalanobisLearner
@@ -57,7 +57,7 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     with_loss = name.endswith(PERTURBATION_SUFFIX)
     base = name.removesuffix(PERTURBATION_SUFFIX)
     if base not in LEARNERS:
-        raise ValueError(f"unknown learner {head!r}{_did_you_mean(base, LEARNERS)}; known are {', '.join(LEARNERS)}")
+        raise ValueError(f"unknown learner {head!r}{did_you_mean(base, LEARNERS)}; known are {', '.join(LEARNERS)}")
     learner = LEARNERS[base]()
     names = learner.get_params(deep=False)
     if with_loss:
@@ -76,7 +76,7 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
             hint = "; tau and weight need the perturbation loss, +pl" if key in ("tau", "weight", "norm") else ""
             known = ", ".join(targets) or "none"
             raise ValueError(
-                f"learner {head!r} has no option {key!r}{_did_you_mean(key, targets)}{hint}; its options are {known}"
+                f"learner {head!r} has no option {key!r}{did_you_mean(key, targets)}{hint}; its options are {known}"
             )
         if not equals or not value:
             raise ValueError(f"option {key!r} of learner {head!r} needs a value: {key}=…")
@@ -137,8 +137,3 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -7,7 +7,7 @@ is the weighted sum of outer products ``Σ w ΔΔᵀ = Xᵀ Laplacian(W) X``. No
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -121,22 +121,16 @@ class MetricObjective:
 
     def in_components(self, L: Array) -> tuple[float, Array]:
         """Value and gradient with respect to L, shape (k, d)."""
-        value, products, matrix_gradient = self._collect(MetricState(self.X, L))
-        gradient = products.T @ self.X
-        if matrix_gradient is not None:
-            gradient += L @ matrix_gradient
+        value, gradient = self._collect(MetricState(self.X, L), lambda matrix: L @ matrix)
         return value, 2.0 * gradient
 
     def in_matrix(self, L: Array) -> tuple[float, Array]:
         """Value and symmetric gradient with respect to ``M = LᵀL``, shape (d, d)."""
-        value, products, matrix_gradient = self._collect(MetricState(self.X, L, in_components=False))
-        gradient = products.T @ self.X
-        if matrix_gradient is not None:
-            gradient += matrix_gradient
+        value, gradient = self._collect(MetricState(self.X, L, in_components=False), lambda matrix: matrix)
         return value, (gradient + gradient.T) / 2
 
-    def _collect(self, state: MetricState) -> tuple[float, Array, Array | None]:
-        """Sum over the terms: value, ``Laplacian(W) carrier``, and the part that is given in M itself."""
+    def _collect(self, state: MetricState, carried: Callable[[Array], Array]) -> tuple[float, Array]:
+        """Sum over the terms: value, and ``(Laplacian(W) carrier)ᵀ X`` with what is given in M itself, ``carried``."""
         value, matrix_gradient = 0.0, None
         products = np.zeros_like(state.carrier)
         for term in self.terms:
@@ -147,7 +141,8 @@ class MetricObjective:
                 products += part.products
             if part.matrix_gradient is not None:
                 matrix_gradient = part.matrix_gradient + (0.0 if matrix_gradient is None else matrix_gradient)
-        return value, products, matrix_gradient
+        gradient = products.T @ self.X
+        return value, gradient if matrix_gradient is None else gradient + carried(matrix_gradient)
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numba as nb
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import Norm
-from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarginTerm, typical_margin
+from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarginTerm
 
 KINDS = ("linear", "hinge", "exponential")
 MARGINS = ("certified", "triplet")
@@ -60,6 +60,9 @@ class MarginLoss(TripletMarginLoss):
     array([ 2.5, -2.5])
     """
 
+    aim = ("scale", 1)
+    choices: ClassVar = {"kind": KINDS, "margin": MARGINS}
+
     def __init__(
         self,
         kind: str = "linear",
@@ -74,25 +77,12 @@ class MarginLoss(TripletMarginLoss):
         self.norm = norm
         self.margin = margin
 
-    def bind(self, X: Array, triplets: Indices) -> MarginTerm:
-        norm = self.check()
-        scale = typical_margin(X, triplets, norm) if self.scale == "auto" else float(self.scale)
-        return MarginTerm(triplets, norm, self.kind, scale, float(self.weight), self.margin)
-
-    def for_coordinates(self, norm: Norm, unit: float) -> MarginLoss:
-        scale = self.scale if isinstance(self.scale, str) else self.scale / unit
-        return MarginLoss(self.kind, self.weight, scale, norm, self.margin)
-
-    def check(self) -> Norm:
-        for name, known in (("kind", KINDS), ("margin", MARGINS)):
-            value = getattr(self, name)
-            if value not in known:
-                raise ValueError(f"{name} of MarginLoss must be one of {', '.join(map(repr, known))}, got {value!r}")
-        return self._check("scale")
+    def _term(self, triplets: Indices, norm: Norm, aim: float) -> MarginTerm:
+        return MarginTerm(triplets, norm, self.kind, aim, float(self.weight), self.margin)
 
 
 class MarginTerm(TripletMarginTerm):
-    """The margin loss over fixed triplets, as a term (made by :meth:`MarginLoss.bind`)."""
+    """The margin loss over fixed triplets, as a term (made by ``MarginLoss.bind``)."""
 
     def __init__(self, triplets: Indices, norm: Norm, kind: str, scale: float, weight: float, margin: str):
         if margin == "certified":

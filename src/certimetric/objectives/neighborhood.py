@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.neighbors import chunk_slices, map_chunks
+from certimetric.base.chunks import chunk_slices, map_chunks
+from certimetric.geometry.kernels import squared_distance
 from certimetric.objectives.gradient import MetricState, TermValue
 
 _BLOCK_BYTES = 8 * 2**20  # of one block of squared distances in double precision
@@ -163,13 +164,8 @@ def _list_excess(Z, first, starts, others, out):
         z = Z[first + i]
         nearest = np.inf
         for pair in range(starts[i], starts[i + 1]):
-            other = Z[others[pair]]
-            squared = 0.0
-            for t in range(z.shape[0]):
-                gap = z[t] - other[t]
-                squared += gap * gap
-            out[pair] = squared
-            nearest = min(nearest, squared)
+            out[pair] = squared_distance(z, Z[others[pair]])
+            nearest = min(nearest, out[pair])
         for pair in range(starts[i], starts[i + 1]):
             out[pair] = nearest - out[pair]
 

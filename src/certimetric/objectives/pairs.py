@@ -7,12 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.neighbors import (
-    DEFAULT_MEMORY,
-    chunk_slices,
-    expansion_error,
-    map_chunks,
-)
+from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
+from certimetric.geometry.kernels import expansion_error, pair_squared_distances, squared_distance
 from certimetric.objectives.gradient import MetricState, TermValue
 
 
@@ -76,9 +72,7 @@ class TripletPairs:
 
     def __init__(self, triplets: Indices):
         i, j, l = np.asarray(triplets, dtype=np.int64).T
-        n = int(triplets.max(initial=-1)) + 1
-        keys, number = np.unique(np.concatenate([i * n + j, i * n + l]), return_inverse=True)
-        self.i, self.j = keys // max(n, 1), keys % max(n, 1)
+        self.i, self.j, number = distinct_pairs(np.concatenate([i, i]), np.concatenate([j, l]))
         self.target, self.impostor = number[: len(i)], number[len(i) :]
 
     def squared_distances(self, Z: Array) -> Array:
@@ -90,6 +84,13 @@ class TripletPairs:
         n = len(self.i)
         total = np.bincount(self.target, on_target, n) + np.bincount(self.impostor, on_impostor, n)
         return np.asarray(total, dtype=np.float64)
+
+
+def distinct_pairs(i: Indices, j: Indices) -> tuple[Indices, Indices, Indices]:
+    """Every pair of rows once, ordered, and the number of its pair for every pair that was given."""
+    n = max(int(j.max(initial=-1)) + 1, 1)
+    keys, number = np.unique(i * n + j, return_inverse=True)
+    return keys // n, keys % n, number
 
 
 class ImpostorHinge:
@@ -160,33 +161,23 @@ class ImpostorHinge:
         return TermValue(value, i[:n_pairs], j[:n_pairs], weights[:n_pairs])
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def pair_squared_distances(Z, i, j):
-    """Squared distances of the rows i and j of Z, shape (m,)."""
-    squared = np.empty(i.shape[0])
-    for pair in range(i.shape[0]):
-        a, b = i[pair], j[pair]
-        total = 0.0
-        for t in range(Z.shape[1]):
-            difference = Z[a, t] - Z[b, t]
-            total += difference * difference
-        squared[pair] = total
-    return squared
+@nb.njit(cache=True, nogil=True)
+def _margins(Z, i, targets, margins):
+    """Fill ``margins`` with ``1 + d²_ij`` over the targets of instance i, 0 for none; give the largest."""
+    reach = 0.0
+    for a in range(targets.shape[1]):
+        j = targets[i, a]
+        margins[a] = 1.0 + squared_distance(Z[i], Z[j]) if j >= 0 else 0.0
+        reach = max(reach, margins[a])
+    return reach
 
 
 @nb.njit(cache=True, nogil=True)
 def _margin_reach(Z, targets):
     """Largest ``1 + d²_ij`` over the targets of every instance; 0 without targets."""
-    reach = np.zeros(Z.shape[0])
+    reach, margins = np.empty(Z.shape[0]), np.empty(targets.shape[1])
     for i in range(Z.shape[0]):
-        for a in range(targets.shape[1]):
-            j = targets[i, a]
-            if j >= 0:
-                total = 1.0
-                for t in range(Z.shape[1]):
-                    difference = Z[i, t] - Z[j, t]
-                    total += difference * difference
-                reach[i] = max(reach[i], total)
+        reach[i] = _margins(Z, i, targets, margins)
     return reach
 
 
@@ -227,7 +218,6 @@ def _candidates(products, q, p, reach, starts, stops, order, r):
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _hinge(Z, targets, starts, candidates, weight):
     n, k = targets.shape
-    r = Z.shape[1]
     capacity = n * k + 4096  # grows to the active pairs, which are far fewer than the candidates
     pair_i = np.empty(capacity, dtype=np.int64)
     pair_j = np.empty(capacity, dtype=np.int64)
@@ -241,28 +231,16 @@ def _hinge(Z, targets, starts, candidates, weight):
         if needed > capacity:
             capacity = 2 * needed
             pair_i, pair_j, pair_w = _grown(pair_i, capacity), _grown(pair_j, capacity), _grown(pair_w, capacity)
-        reach = 0.0
-        for a in range(k):
-            j = targets[i, a]
-            margins[a], active[a] = 0.0, 0
-            if j >= 0:
-                total = 1.0
-                for t in range(r):
-                    difference = Z[i, t] - Z[j, t]
-                    total += difference * difference
-                margins[a] = total
-                reach = max(reach, total)
+        active[:] = 0
+        reach = _margins(Z, i, targets, margins)
         for position in range(starts[i], starts[i + 1]):
             l = candidates[position]
-            total = 0.0
-            for t in range(r):
-                difference = Z[i, t] - Z[l, t]
-                total += difference * difference
-            if total < reach:
+            squared = squared_distance(Z[i], Z[l])
+            if squared < reach:
                 count = 0
                 for a in range(k):
-                    if margins[a] > total:
-                        value += margins[a] - total
+                    if margins[a] > squared:
+                        value += margins[a] - squared
                         active[a] += 1
                         count += 1
                 pair_i[size], pair_j[size], pair_w[size] = i, l, -weight * count

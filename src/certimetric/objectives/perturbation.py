@@ -9,7 +9,7 @@ import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import Norm
-from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarginTerm, typical_margin
+from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarginTerm
 
 
 class PerturbationLoss(TripletMarginLoss):
@@ -51,21 +51,15 @@ class PerturbationLoss(TripletMarginLoss):
     array([[2.5, 0. ]])
     """
 
+    aim = ("tau", 2)
+
     def __init__(self, weight: float = 1.0, tau: float | str = "auto", norm: Any = "l2"):
         self.weight = weight
         self.tau = tau
         self.norm = norm
 
-    def bind(self, X: Array, triplets: Indices) -> PerturbationTerm:
-        norm = self.check()
-        tau = typical_margin(X, triplets, norm) ** 2 if self.tau == "auto" else float(self.tau)
-        return PerturbationTerm(triplets, norm, tau, float(self.weight))
-
-    def for_coordinates(self, norm: Norm, unit: float) -> PerturbationLoss:
-        return PerturbationLoss(self.weight, self.tau if isinstance(self.tau, str) else self.tau / unit**2, norm)
-
-    def check(self) -> Norm:
-        return self._check("tau")
+    def _term(self, triplets: Indices, norm: Norm, aim: float) -> PerturbationTerm:
+        return PerturbationTerm(triplets, norm, aim, float(self.weight))
 
 
 class PerturbationTerm(TripletMarginTerm):

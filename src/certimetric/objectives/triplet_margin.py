@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numba as nb
 import numpy as np
@@ -13,24 +15,36 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import chunk_slices
 from certimetric.geometry.features import align_all
+from certimetric.geometry.kernels import difference_norm, pair_squared_distances, squared_distance
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.norms import L1, L2, Linf, Norm, resolve_norm
 from certimetric.objectives.gradient import MetricState, Term, TermValue, add_laplacian_product
-from certimetric.objectives.pairs import TripletPairs, pair_squared_distances
+from certimetric.objectives.pairs import TripletPairs, distinct_pairs
 
 _AUTO_QUANTILE = 0.75
 _CHUNK_BYTES = 16 * 2**20  # of the dual coordinates of directions
 
 
 class TripletMarginLoss(BaseEstimator, ABC):
-    """Base of the losses on adversarial margins: settings, and the margins of triplets under any metric."""
+    """Base of the losses on adversarial margins: settings, and the margins of triplets under any metric.
+
+    A subclass names, beside its parameters, the one that is the margin aimed at (``"auto"`` reads it off the data), the
+    power in which that has the units of the data, and the values that its other parameters may have.
+    """
 
     weight: float
     norm: Any
+    __init__: Callable[..., None]
+    aim: ClassVar[tuple[str, int]]
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def bind(self, X: Array, triplets: Indices) -> Term:
+    def _term(self, triplets: Indices, norm: Norm, aim: float) -> Term:
+        """The loss as a term over fixed triplets, every setting known."""
+
+    def bind(self, X: Array, triplets: Indices) -> Any:
         """The loss as a term of an objective, over fixed triplets of rows of X (any learner's entry point).
 
         Parameters
@@ -43,23 +57,29 @@ class TripletMarginLoss(BaseEstimator, ABC):
         ValueError
             If a setting is not usable.
         """
+        norm, (name, power) = self.check(), self.aim
+        value = getattr(self, name)
+        aim = typical_margin(X, triplets, norm) ** power if value == "auto" else float(value)
+        return self._term(triplets, norm, aim)
 
-    @abstractmethod
-    def check(self) -> Norm:
-        """Raise a ValueError if a setting is not usable; give the norm otherwise."""
-
-    @abstractmethod
     def for_coordinates(self, norm: Norm, unit: float) -> TripletMarginLoss:
         """The same loss for instances that were divided by ``unit``, of perturbations measured by ``norm``."""
+        name, power = self.aim
+        value = getattr(self, name)
+        aim = value if isinstance(value, str) else value / unit**power
+        return type(self)(**{**self.get_params(deep=False), "norm": norm, name: aim})
 
-    def _check(self, target: str) -> Norm:
-        """Check the weight, the norm, and the margin aimed at, which is the parameter of that name."""
-        name, value = type(self).__name__, getattr(self, target)
-        if not isinstance(self.weight, Real) or not np.isfinite(self.weight) or self.weight < 0:
-            raise ValueError(f"the weight of {name} must be at least 0, got {self.weight!r}")
-        auto = isinstance(value, str) and value == "auto"
-        if not auto and (not isinstance(value, Real) or not np.isfinite(value) or value <= 0):
-            raise ValueError(f"{target} of {name} must be 'auto' or a positive number, got {value!r}")
+    def check(self) -> Norm:
+        """Raise a ValueError if a setting is not usable; give the norm otherwise."""
+        loss, (name, _) = type(self).__name__, self.aim
+        for parameter, known in self.choices.items():
+            if (value := getattr(self, parameter)) not in known:
+                raise ValueError(f"{parameter} of {loss} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        if not _is_finite(self.weight) or self.weight < 0:
+            raise ValueError(f"the weight of {loss} must be at least 0, got {self.weight!r}")
+        value = getattr(self, name)
+        if not (isinstance(value, str) and value == "auto") and not (_is_finite(value) and value > 0):
+            raise ValueError(f"{name} of {loss} must be 'auto' or a positive number, got {value!r}")
         return resolve_norm(self.norm)
 
     def adversarial_margin(self, metric: Any, X: ArrayLike, triplets: ArrayLike) -> Array:
@@ -117,6 +137,10 @@ class TripletMarginLoss(BaseEstimator, ABC):
         return gap_and_direction(metric.components, X, triplets)
 
 
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
 def gap_and_direction(L: Array, X: Array, triplets: Indices) -> tuple[Array, Array]:
     """``a = d²(x_i, x_l) − d²(x_i, x_j)`` and ``v = M(x_l − x_j)`` of every triplet."""
     i, j, l = triplets.T
@@ -142,8 +166,8 @@ def typical_margin(X: Array, triplets: Indices, norm: Norm) -> float:
     if not len(triplets):
         return 1.0
     gap, v = gap_and_direction(np.eye(X.shape[1]), X, triplets)
-    step = max(1, _CHUNK_BYTES // (8 * norm.dual_coordinates(v[:1]).shape[-1]))
-    dual = np.concatenate([norm.dual_norm(v[start : start + step]) for start in range(0, len(v), step)])
+    slices = chunk_slices(len(v), 8.0 * norm.dual_coordinates(v[:1]).shape[-1], _CHUNK_BYTES)
+    dual = np.concatenate([norm.dual_norm(v[rows]) for rows in slices])
     margin = float(np.quantile(margins_of(gap, dual), _AUTO_QUANTILE))
     return margin if 0 < margin < np.inf else 1.0
 
@@ -163,9 +187,7 @@ class TripletMarginTerm(ABC):
         self.pairs = TripletPairs(triplets)
         self.norm, self.weight = norm, weight / max(len(triplets), 1)
         # The dual norm depends on (j, l) alone, and triplets of neighbouring instances share those pairs.
-        n = int(triplets.max(initial=-1)) + 1
-        keys, self.direction = np.unique(triplets[:, 2] * n + triplets[:, 1], return_inverse=True)
-        self.l, self.j = keys // max(n, 1), keys % max(n, 1)
+        self.l, self.j, self.direction = distinct_pairs(triplets[:, 2], triplets[:, 1])
 
     @abstractmethod
     def _loss(self, gap: Array, dual_squared: Array) -> tuple[float, Array, Array]:
@@ -203,26 +225,13 @@ class TripletMarginTerm(ABC):
         return half + half.T
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@nb.njit(cache=True, nogil=True)
 def _dual_squared(Y, l, j, order):
     """Squared vector norm of order 1, 2 or infinity of ``Y[l] − Y[j]``."""
     out = np.empty(l.shape[0])
     for pair in range(l.shape[0]):
-        a, b = l[pair], j[pair]
-        total = 0.0
-        if order == 2:
-            for t in range(Y.shape[1]):
-                difference = Y[a, t] - Y[b, t]
-                total += difference * difference
-        elif order == 1:
-            for t in range(Y.shape[1]):
-                total += abs(Y[a, t] - Y[b, t])
-            total *= total
-        else:
-            for t in range(Y.shape[1]):
-                total = max(total, abs(Y[a, t] - Y[b, t]))
-            total *= total
-        out[pair] = total
+        a, b = Y[l[pair]], Y[j[pair]]
+        out[pair] = squared_distance(a, b) if order == 2 else difference_norm(a, b, order) ** 2
     return out
 
 
@@ -236,9 +245,7 @@ def _add_dual_products(l, j, weights, Y, order, out):
             continue
         a, b = l[pair], j[pair]
         if order == 1:
-            size = 0.0
-            for t in range(Y.shape[1]):
-                size += abs(Y[a, t] - Y[b, t])
+            size = difference_norm(Y[a], Y[b], 1)
             for t in range(Y.shape[1]):
                 step = w * size * np.sign(Y[a, t] - Y[b, t])
                 out[a, t] += step

@@ -1,24 +1,23 @@
-"""Reading an audit document: is it one, and what do its numbers and names say."""
+"""Reading documents: is it one, and what do its numbers and names say."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.base.wording import PIXELS as PIXELS
-
-SCHEMA = "certimetric.audit/1"
+AUDIT_SCHEMA = "certimetric.audit/1"
 RETRIEVAL_SCHEMA = "certimetric.retrieval-audit/1"
+BENCH_SCHEMA = "certimetric.bench/1"
 BASELINE = "euclidean"
-_SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")
+SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")
 # What neither HTML nor XML may hold: control characters, lone surrogates and the two non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def check_document(document: object, schema: str = SCHEMA) -> None:
-    """Refuse what is not an audit document of this schema.
+def check_document(document: object, *schemas: str, sections: Sequence[str] = SECTIONS) -> str:
+    """Refuse what is not a document of one of these schemas, and give its schema.
 
     Raises
     ------
@@ -29,17 +28,19 @@ def check_document(document: object, schema: str = SCHEMA) -> None:
 
     Examples
     --------
-    >>> check_document({"schema": "something/2"})
+    >>> check_document({"schema": "something/2"}, AUDIT_SCHEMA)
     Traceback (most recent call last):
         ...
     ValueError: document has the schema 'something/2'; expected 'certimetric.audit/1'
     """
     if not isinstance(document, Mapping):
         raise TypeError(f"document is a {type(document).__name__}; expected the mapping of an audit document")
-    if document.get("schema") != schema:
-        raise ValueError(f"document has the schema {document.get('schema')!r}; expected {schema!r}")
-    if missing := [section for section in _SECTIONS if section not in document]:
-        raise ValueError(f"document lacks {', '.join(missing)}; expected the sections {', '.join(_SECTIONS)}")
+    schema = document.get("schema")
+    if schema not in schemas:
+        raise ValueError(f"document has the schema {schema!r}; expected {' or '.join(map(repr, schemas))}")
+    if missing := [section for section in sections if section not in document]:
+        raise ValueError(f"document lacks {', '.join(missing)}; expected the sections {', '.join(sections)}")
+    return str(schema)
 
 
 def number(value: Any) -> float | None:
@@ -54,6 +55,11 @@ def number(value: Any) -> float | None:
         return None
     value = float(value)
     return None if math.isnan(value) else value
+
+
+def bounds(estimate: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """Mean, and the two ends of its interval."""
+    return number(estimate.get("mean")), number(estimate.get("low")), number(estimate.get("high"))
 
 
 def printable(value: Any) -> Any:
@@ -73,25 +79,6 @@ def printable(value: Any) -> Any:
     return value
 
 
-def estimate(learner: Mapping[str, Any], key: str, index: int | None = None) -> Mapping[str, Any]:
-    """Mean, spread and interval of one figure over the splits; empty where there is none."""
-    found = (learner.get("summary") or {}).get(key)
-    if index is not None:
-        found = found[index] if found and index < len(found) else None
-    return found or {}
-
-
-def mean(learner: Mapping[str, Any], key: str, index: int | None = None) -> float | None:
-    """The mean over splits alone."""
-    return number(estimate(learner, key, index).get("mean"))
-
-
-def quoted_noise(document: Mapping[str, Any]) -> int | None:
-    """Position of the noise level that the table quotes: the strongest."""
-    levels = document["protocol"].get("noise") or []
-    return max(range(len(levels)), key=levels.__getitem__) if levels else None
-
-
 def quoted_eps(document: Mapping[str, Any]) -> int | None:
     """Position of the radius that the table quotes: ``report_eps``, or the next larger one on the curve.
 
@@ -101,8 +88,3 @@ def quoted_eps(document: Mapping[str, Any]) -> int | None:
     radii = document["protocol"].get("eps") or []
     reached = [i for i, eps in enumerate(radii) if eps >= wanted - 1e-9]
     return min(reached, key=radii.__getitem__) if reached else None
-
-
-def splits_done(learner: Mapping[str, Any]) -> tuple[int, int]:
-    """How many splits gave a result, of how many."""
-    return sum("failed" not in split for split in learner["splits"]), len(learner["splits"])

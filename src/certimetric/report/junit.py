@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from certimetric.report.document import RETRIEVAL_SCHEMA, SCHEMA, check_document, number, printable
+from certimetric.report.document import number
 from certimetric.report.formatting import plain
+from certimetric.report.views import view_of
 
 _SKIPPED = ("skipped", "not applicable")
 
@@ -41,8 +42,7 @@ def junit_xml(document: Mapping[str, Any]) -> str:
       <testsuite name="certimetric audit of wine" tests="0" failures="0" skipped="0" errors="0" />
     </testsuites>
     """
-    check_document(document, RETRIEVAL_SCHEMA if document.get("schema") == RETRIEVAL_SCHEMA else SCHEMA)
-    document = printable(document)
+    document = view_of(document).document
     cases = [_threshold(entry) for entry in document["thresholds"]] + [_check(entry) for entry in document["checks"]]
     counts = {
         "tests": str(len(cases)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,21 +94,36 @@ def shares_figure(
         axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
         mark_per_cent(axes.yaxis)
         axes.margins(x=0.02)
-        svg = to_svg(canvas, f"fig-{name}", title, reading)
-    rows = tuple(
-        (told(value), *(_with_interval(points[look.number][i]) for look, _ in shown)) for i, value in enumerate(x)
-    )
-    looks = tuple(look for look, _ in shown)
-    return Figure(
-        name,
-        title,
-        reading,
-        svg,
-        looks,
-        (symbol, *(look.label for look in looks)),
-        rows,
-        note,
-    )
+        rows = ((told(v), *(with_interval(points[look.number][i]) for look, _ in shown)) for i, v in enumerate(x))
+        return figure(canvas, name, title, reading, [look for look, _ in shown], symbol, rows, note)
+
+
+def figure(
+    canvas: Canvas,
+    name: str,
+    title: str,
+    reading: str,
+    looks: Iterable[Series],
+    header: str | tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    note: str = "",
+    *,
+    told: str | None = None,
+) -> Figure:
+    """What was drawn, with its numbers; for the parameters see `Figure`.
+
+    Parameters
+    ----------
+    canvas : matplotlib.figure.Figure
+    header : str or tuple of str
+        Of the table; a string is that of its first column, beside one for each series.
+    told : str, optional
+        What stands above the picture, where that is not how to read it.
+    """
+    looks = tuple(looks)
+    svg = to_svg(canvas, f"fig-{name}", title, reading)
+    header = (header, *(look.label for look in looks)) if isinstance(header, str) else header
+    return Figure(name, title, reading if told is None else told, svg, looks, header, tuple(rows), note)
 
 
 def points_figure(
@@ -151,11 +166,8 @@ def points_figure(
         axes.margins(0.08)
         for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
             limit(max(limits[0], -0.9), min(limits[1], 100.9))  # there are no shares beyond 0 and 100 %
-        svg = to_svg(canvas, "fig-balance", title, reading)
-    if not rows:
-        return None
-    looks = tuple(look for look, _ in shown)
-    return Figure("balance", title, reading, svg, looks, ("Learner", x_label, y_label), tuple(rows))
+        looks = [look for look, _ in shown]
+        return figure(canvas, "balance", title, reading, looks, ("Learner", x_label, y_label), rows) if rows else None
 
 
 def _span(centre: float, low: float | None, high: float | None) -> list[list[float]] | None:
@@ -163,6 +175,56 @@ def _span(centre: float, low: float | None, high: float | None) -> list[list[flo
     if low is None or high is None:
         return None
     return [[100 * max(centre - low, 0.0)], [100 * max(high - centre, 0.0)]]
+
+
+# The lines of a bracket: what attacks found bounds the truth from above, what is certified from below.
+CLEAN = Series(5, "clean", "series-baseline", (1, 2), "", "", True)
+ATTACKED = Series(2, "attacked: found", "series-2", (7, 2), "v", "M0 3.8L3.7-3H-3.7z", False)
+CERTIFIED = Series(4, "certified: proven", "series-1", (), "^", "M0-3.8L3.7 3H-3.7z", False)
+
+
+def bracket(
+    name: str,
+    title: str,
+    reading: str,
+    x_label: str,
+    y_label: str,
+    shade: tuple[Sequence[float], Sequence[float], Sequence[float]] | None,
+    lines: Sequence[tuple[Series, Sequence[float], Sequence[float], dict[str, Any]]],
+    rows: Iterable[tuple[str, ...]],
+    note: str = "",
+    *,
+    told: str | None = None,
+) -> Figure:
+    """Shares against ε between what is certified and what attacks found.
+
+    Parameters
+    ----------
+    name, title, reading : str
+        Of the figure.
+    x_label, y_label : str
+    shade : (x, below, above) or None
+        Where the truth lies.
+    lines : list of (Series, x, y, dict)
+        Shares from 0 to 1, and how else a line is drawn.
+    rows, note, told
+        As of :func:`figure`.
+    """
+    with drawing():
+        canvas, axes = canvas_with_axes(x_label, y_label)
+        if shade is not None:
+            x, *ends = shade
+            below, above = ([100 * v for v in end] for end in ends)
+            axes.fill_between(x, below, above, color=colour_of("series-3"), alpha=0.18, linewidth=0)
+        for look, x, y, drawn in lines:
+            axes.plot(
+                x, [100 * v for v in y], color=colour_of(look.colour), marker=look.marker,
+                linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}", **drawn,
+            )  # fmt: skip
+        axes.set_ylim(-2, 101)
+        mark_per_cent(axes.yaxis)
+        axes.margins(x=0.02)
+        return figure(canvas, name, title, reading, [line[0] for line in lines], "ε", rows, note, told=told)
 
 
 def canvas_with_axes(x_label: str, y_label: str, height: float = _HEIGHT) -> tuple[Canvas, Axes]:
@@ -214,7 +276,8 @@ def mark_whole_numbers(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def _with_interval(point: Sequence[float | None]) -> str:
+def with_interval(point: Sequence[float | None]) -> str:
+    """A share in per cent, with its interval in brackets where there is one."""
     middle, low, high = point
     if low is None or high is None:
         return percent(middle)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from certimetric.report.document import BASELINE, PIXELS
+from certimetric.base.wording import PIXELS
+from certimetric.report.document import BASELINE
 
 N_COLOURS = 10  # --series-1 … --series-10 in style.css; further learners repeat a colour with other dashes
 _DASHES: tuple[tuple[float, ...], ...] = ((), (7, 2), (2.5, 1.6), (7, 1.8, 1.6, 1.8))

@@ -7,9 +7,9 @@ from typing import Any
 
 from certimetric.report.document import number
 from certimetric.report.formatting import percent, plain
-from certimetric.report.plots import Figure, mark_per_cent
+from certimetric.report.plots import Figure, figure, mark_per_cent
 from certimetric.report.series import assign
-from certimetric.report.svg import colour_of, drawing, to_svg
+from certimetric.report.svg import colour_of, drawing
 
 _SIZE = (400 / 72, 290 / 72)  # inches; as wide as the other figures
 
@@ -53,6 +53,5 @@ def tradeoff_figure(told: Mapping[str, Any]) -> Figure:
         left.set_ylabel(robustness_label)
         mark_per_cent(left.xaxis)
         mark_per_cent(left.yaxis)
-        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
-    header = ("Learner", accuracy_label, robustness_label, f"{cost_label}, ×")
-    return Figure(told["name"], told["title"], told["reading"], svg, tuple(looks), header, tuple(rows))
+        header = ("Learner", accuracy_label, robustness_label, f"{cost_label}, ×")
+        return figure(canvas, told["name"], told["title"], told["reading"], looks, header, rows)

@@ -1,1 +1,1 @@
-"""Finished cells of audits and benchmarks: their keys, their store, and the progress of a run."""
+"""Finished cells of audits and benchmarks: their keys, their store, and the run that computes what is missing."""

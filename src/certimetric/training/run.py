@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certimetric.base.files import write_atomically
 from certimetric.base.threads import threads_for_pictures
-from certimetric.base.version import __version__
-from certimetric.datasets.images.sets import Images, load_images
-from certimetric.training.config import TrainingConfig
-from certimetric.training.parts import (
-    CHECKPOINTS,
-    make_ball,
-    make_component,
-    make_loader,
-    make_model,
-    make_trainer,
-)
+from certimetric.datasets.images.sets import Images
+from certimetric.runs.environment import environment
+from certimetric.training import sections
+from certimetric.training.config import RUN_FILE, TrainingConfig
+from certimetric.training.parts import CHECKPOINTS, make_component, make_defense, make_loader, make_model, make_trainer
+from certimetric.training.sections import Evaluation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     from certimetric.deep import RobustTrainer
 
 SCHEMA = "certimetric.run/1"
-RUN_FILE, MODEL_FILE = "run.json", "model.safetensors"
+MODEL_FILE = "model.safetensors"
 _KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
 # What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
 # of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
@@ -76,7 +72,8 @@ def train(
 
     folder = Path(folder)
     run = _begin(config, folder, resume)
-    sides = _load_sides(config, root, tell)
+    evaluation: Evaluation = sections.evaluation()(config.evaluation)
+    sides = _load_sides(config, evaluation.sides, root, tell)
     data = sides["train"]
     with seeded(config.training.seed):
         model = make_model(config, data.images.shape[1])
@@ -90,7 +87,9 @@ def train(
     if data.remarks:
         run["data"]["remarks"] = list(data.remarks)
     run["n_parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    trainer = make_trainer(config, model, loss, folder, _watch(config, run, folder, sides, tell))
+    defense = make_defense(config, [load_run(source)[0] for source in config.defense.get("sources", ())])
+    watch = _Watch(config.training.epochs, evaluation, run, folder, sides, tell)
+    trainer = make_trainer(config, model, loss, defense, folder, watch)
     try:
         # A checkpoint that no run.json goes with may be of another configuration.
         with threads_for_pictures(data.images.shape[1:]):
@@ -106,10 +105,10 @@ def train(
             logger.finalize("finished")
     if trainer.is_main:
         run["history"] = list(trainer.history)
-        if all(done["epoch"] < len(run["history"]) for done in run["evaluations"]):
-            _judge(config, trainer, run, sides)  # the run was interrupted in its last evaluation
-        kept = trainer.model if trainer.ema_model is None else trainer.ema_model
-        _save_model(kept, folder / MODEL_FILE)
+        epochs = len(run["history"])
+        if evaluation.is_due(epochs, config.training.epochs) and epochs not in (e["epoch"] for e in run["evaluations"]):
+            watch.judge(trainer)  # the run was interrupted in its last evaluation
+        _save_model(trainer.trained, folder / MODEL_FILE)
         run["finished"] = True
         _write(run, folder)
     return run
@@ -181,21 +180,18 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(run)
 
 
-def _sides(config: TrainingConfig) -> tuple[str, ...]:
-    return ("train", "test") if config.evaluation.eps is not None else ("train",)
-
-
-def _load_sides(config: TrainingConfig, root: str | os.PathLike[str] | None, tell: Tell | None) -> dict[str, Images]:
-    d = config.data
-    sides = {side: load_images(d.name, side, root or d.root, d.size, d.skip_corrupt) for side in _sides(config)}
-    for remark in dict.fromkeys(remark for side in sides.values() for remark in side.remarks):
+def _load_sides(config: TrainingConfig, sides: Sequence[str], root: Any, tell: Tell | None) -> dict[str, Images]:
+    where = {} if root is None else {"root": root}
+    loaded = {side: sections.data()(config.data, split=side, **where) for side in sides}
+    for remark in dict.fromkeys(remark for side in loaded.values() for remark in side.remarks):
         if tell is not None:
             tell(remark)
-    return sides
+    return loaded
 
 
 def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]:
     """What is known of the run so far; an error where the folder holds one that is not to be continued."""
+
     told = config.to_mapping()
     if (folder / RUN_FILE).exists():
         if not resume:
@@ -206,22 +202,15 @@ def _begin(config: TrainingConfig, folder: Path, resume: bool) -> dict[str, Any]
             raise ValueError(f"the run in {str(folder)!r} was begun with another configuration: {changed[0]}")
         return run | {"config": told, "finished": False}
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"certimetric": __version__, "torch": _torch_version()}
     return {
         "schema": SCHEMA,
         "config": told,
-        "versions": versions,
+        **environment(),
         "finished": False,
         "history": [],
         "evaluations": [],
         "seconds": 0.0,
     }
-
-
-def _torch_version() -> str:
-    import torch
-
-    return str(torch.__version__)
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -240,66 +229,46 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
-def _watch(
-    config: TrainingConfig, run: dict[str, Any], folder: Path, sides: dict[str, Images], tell: Tell | None
-) -> Callable[[RobustTrainer, int, float], None]:
+@dataclass
+class _Watch:
     """What happens after every epoch: the run is written, evaluated where it is wanted, and told of."""
-    clock = [time.perf_counter()]
 
-    def watch(trainer: RobustTrainer, epoch: int, loss: float) -> None:
+    epochs: int
+    evaluation: Evaluation
+    run: dict[str, Any]
+    folder: Path
+    sides: dict[str, Images]
+    tell: Tell | None
+    clock: float = field(default_factory=time.perf_counter)
+
+    def __call__(self, trainer: RobustTrainer, epoch: int, loss: float) -> None:
         if not trainer.is_main:
             return
         now = time.perf_counter()
-        run["seconds"] += now - clock[0]
-        run["history"] = list(trainer.history)
-        line = f"epoch {epoch} of {config.training.epochs}: loss {loss:.4f}, {now - clock[0]:.1f} s"
-        _write(run, folder)  # before the evaluation, which may take long: the checkpoint is there already
-        if found := _judge(config, trainer, run, sides):
-            _write(run, folder)
-            line += f"; R@1 {found['recall_at_1']:.3f}, {found['attacked']:.3f} at ε = {config.evaluation.eps:g}"
-        if tell is not None:
-            tell(line)
-        clock[0] = time.perf_counter()
+        self.run["seconds"] += now - self.clock
+        self.run["history"] = list(trainer.history)
+        line = f"epoch {epoch} of {self.epochs}: loss {loss:.4f}, {now - self.clock:.1f} s"
+        _write(self.run, self.folder)  # before the evaluation, which may take long: the checkpoint is there already
+        if self.evaluation.is_due(epoch, self.epochs):
+            found = self.judge(trainer)
+            _write(self.run, self.folder)
+            line += f"; R@1 {found['recall_at_1']:.3f}, {found['attacked']:.3f} at ε = {self.evaluation.eps:g}"
+        if self.tell is not None:
+            self.tell(line)
+        self.clock = time.perf_counter()
 
-    return watch
-
-
-def _judge(
-    config: TrainingConfig, trainer: RobustTrainer, run: dict[str, Any], sides: dict[str, Images]
-) -> dict[str, float]:
-    """Evaluate after the epochs in which it is wanted; nothing after the others."""
-    epoch, every = len(run["history"]), config.evaluation.every
-    if "test" not in sides or not (epoch >= config.training.epochs or (every and epoch % every == 0)):
-        return {}
-    found = _evaluate(config, trainer, sides["test"])
-    run["evaluations"] = [done for done in run["evaluations"] if done["epoch"] < epoch] + [{"epoch": epoch, **found}]
-    return found
-
-
-def _evaluate(config: TrainingConfig, trainer: RobustTrainer, data: Images) -> dict[str, float]:
-    import torch
-
-    from certimetric.deep import PGD, ImageSet, evaluate_retrieval
-
-    e = config.evaluation
-    assert e.eps is not None
-    gallery = ImageSet(data.images, torch.from_numpy(data.labels))
-    rows = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: e.queries].sort().values
-    queries = gallery.select(rows)
-    model = trainer.model if trainer.ema_model is None else trainer.ema_model
-    attack = PGD(make_ball(e.norm, e.eps), e.steps)
-    found = evaluate_retrieval(model, queries, gallery, attacks=[attack], with_pixels=False, with_nmi=False)
-    clean, attacked = found.rows
-    return {"recall_at_1": clean["recall_at_1"], "attacked": attacked["recall_at_1"]}
+    def judge(self, trainer: RobustTrainer) -> dict[str, float]:
+        """Evaluate the last epoch."""
+        epoch, before = len(self.run["history"]), self.run["evaluations"]
+        found = self.evaluation(trainer.trained, self.sides["test"])
+        self.run["evaluations"] = [done for done in before if done["epoch"] < epoch] + [{"epoch": epoch, **found}]
+        return found
 
 
 def _save_model(model: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
+    from certimetric.deep.train.checkpoints import write_tensors
 
-    temporary = path.with_name(f".{path.name}.part")
-    # Copies, since the format has no place for tensors that share their memory.
-    save_file({key: value.detach().cpu().clone().contiguous() for key, value in model.state_dict().items()}, temporary)
-    os.replace(temporary, path)
+    write_tensors(path, model.state_dict())
 
 
 def _write(run: dict[str, Any], folder: Path) -> None:

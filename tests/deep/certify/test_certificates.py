@@ -147,7 +147,7 @@ def test_no_attack_on_the_ranking_beats_the_lipschitz_certificate(lipschitz_netw
     for goal in ("QA+", "QA-", "TMA", "ES", "LTM", "GTM", "GTT"):
         for eps in (0.1, 0.3, 0.9):
             attack = PGD(L2Ball(eps), steps=12, random_start=False)
-            x = attack(lipschitz_network, queries.images, evaluation._objective(goal, slice(None)))
+            x = attack(lipschitz_network, queries.images, evaluation._goal(goal, slice(None)))
             flips += assert_sound(found, lipschitz_network, queries, gallery, x)
     assert flips > 200
 

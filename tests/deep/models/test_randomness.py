@@ -13,8 +13,7 @@ from pytorch_metric_learning import losses  # noqa: E402
 from sklearn.datasets import load_iris  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric.auditing import audit  # noqa: E402
-from certimetric.auditing.retrieval.run import audit_retrieval  # noqa: E402
+from certimetric.auditing import audit, audit_retrieval  # noqa: E402
 from certimetric.datasets.images.sets import load_images  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     APGD,

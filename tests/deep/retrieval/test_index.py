@@ -62,14 +62,14 @@ def test_attacked_queries_stay_in_the_ball_and_are_scored(sides, network):
     assert worse["recall_at_1"].mean() < clean["recall_at_1"].mean()
 
 
-def test_the_margin_of_the_objective_is_positive_exactly_for_failures(sides, network):
+def test_the_margin_is_positive_exactly_for_failures(sides, network):
     queries, gallery = sides
     index = Index(network, gallery)
-    margin = index.objective(queries)(embed(network, queries.images))
+    margin = index.goal(queries)(embed(network, queries.images))
     assert torch.equal(margin > 0, index.score(queries)["recall_at_1"] == 0)
 
 
-def test_another_objective_is_what_the_attack_maximises(sides, network):
+def test_another_goal_is_what_the_attack_maximises(sides, network):
     queries, gallery = sides
     made = []
 

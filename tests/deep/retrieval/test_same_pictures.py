@@ -17,7 +17,7 @@ from certimetric.deep import (  # noqa: E402
     ImageSet,
     Index,
     L2Ball,
-    MarginObjective,
+    MarginGoal,
     certify_retrieval,
     empirical_robustness_score,
     evaluate_retrieval,
@@ -179,10 +179,10 @@ def test_groups_are_out_of_every_figure(grouped, linear, attacks):
     assert found != row(linear, whole.select(rows), whole, attacks=attacks)
 
 
-def test_groups_are_out_of_the_objective(grouped, linear):
+def test_groups_are_out_of_the_goal(grouped, linear):
     """Neither the nearest positive nor the nearest negative is of the query's group."""
     points = linear(grouped.images).detach().double()
-    value = Index(linear, grouped).objective(grouped)(points.float())
+    value = Index(linear, grouped).goal(grouped)(points.float())
     distances = torch.cdist(points, points)
     same, own = grouped.labels[:, None] == grouped.labels, grouped.groups[:, None] == grouped.groups
     positive = distances.masked_fill(~same | own, torch.inf).amin(dim=1)
@@ -190,9 +190,7 @@ def test_groups_are_out_of_the_objective(grouped, linear):
     torch.testing.assert_close(value.double(), positive - negative, atol=1e-4, rtol=0)
     # Everything of another label is of the query's group.
     with pytest.raises(ValueError, match="query 0 has no negative"):
-        MarginObjective(
-            torch.tensor([0]), torch.eye(3), torch.tensor([0, 1, 1]), torch.tensor([7]), torch.tensor([0, 7, 7])
-        )
+        MarginGoal(torch.tensor([0]), torch.eye(3), torch.tensor([0, 1, 1]), torch.tensor([7]), torch.tensor([0, 7, 7]))
 
 
 @pytest.mark.parametrize("method", ["lipschitz", "interval"])

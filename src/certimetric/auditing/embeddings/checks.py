@@ -2,67 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.auditing.checks import Outcome
+from certimetric.auditing.retrieval.checks import (
+    beaten_by_pixels,
+    certificate_against_attacks,
+    collapse,
+    equal_pictures,
+    spread,
+)
+
 NEAR = 0.01  # of the median distance to the nearest item: nearer ones are taken for the same picture
+_UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the embeddings were given.")
 
 
-def model_checks(key: str, gallery: NDArray[np.float64], n_equal: int, n_queries: int) -> Iterator[dict[str, Any]]:
-    """What is said of one model: those checks that need no pictures; the others say that they do not apply.
-
-    Parameters
-    ----------
-    key : str
-        Name of the model.
-    gallery : array of shape (n, k)
-    n_equal, n_queries : int
-        Queries that equal an item of another key to within ``NEAR``, and queries.
-    """
-    from certimetric.auditing.retrieval.checks import CHECKS, DATA_CHECKS, spread
-
-    for each in CHECKS:
-        severity, message = "not applicable", "Pictures and model are not known: only the embeddings were given."
-        if each.code == "CR108":
-            severity, message = spread(gallery)
-        yield {"code": each.code, "title": each.title, "severity": severity, "learner": key, "message": message}
-    severity, message = "passed", "No query has an equal item under another id in the gallery."
-    if n_equal:
-        severity = "issue"
-        message = (
-            f"{n_equal} of {n_queries} queries have an item under another id in the gallery that equals them, to "
-            f"within {NEAR:g} of the median distance to the nearest: finding it is no achievement."
-        )
-    title = DATA_CHECKS["CR109"]
-    yield {"code": "CR109", "title": title, "severity": severity, "learner": key, "message": message}
-
-
-def data_checks(n_queries: int, n_guessed: int) -> Iterator[dict[str, Any]]:
-    """What is said of the data as a whole, and the checks that have no meaning without pictures.
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What the checks look at.
 
     Parameters
     ----------
+    galleries : dict of str to array of shape (n, k)
+        Embeddings of the gallery by each model.
+    equal : dict of str to int
+        Queries that equal an item of another key to within ``NEAR``, by model.
     n_queries : int
     n_guessed : int
         Queries that were taken for items of the gallery because they equal them.
     """
-    from certimetric.auditing.retrieval.certificates import CODE, TITLE
-    from certimetric.auditing.retrieval.checks import DATA_CHECKS, few
 
-    told: dict[str, tuple[str, str | None, str]] = {
-        "CR110": few(n_queries),
-        "CR111": ("not applicable", None, "Pictures are not known: only the embeddings were given."),
-        CODE: ("not applicable", None, "The smallest change of each query was computed, no certificate beside it."),
-    }
-    if n_guessed:
+    galleries: Mapping[str, NDArray[np.float64]]
+    equal: Mapping[str, int]
+    n_queries: int
+    n_guessed: int
+
+    @property
+    def models(self) -> list[tuple[str, Outcome]]:
+        """Of each model that nothing but its embeddings is known."""
+        return [(name, _UNKNOWN) for name in self.galleries]
+
+    attackable = models
+
+
+@collapse.on("embeddings", each=lambda observed: observed.galleries.items())
+def collapsed(observed: Observed, gallery: NDArray[np.float64]) -> Outcome:
+    """How far the embeddings spread."""
+    return spread(gallery)
+
+
+def _equal(observed: Observed) -> Iterator[tuple[str | None, Any]]:
+    if observed.n_guessed:
         message = (
-            f"{n_guessed} queries equal an item of the gallery, and no ids say so: they were taken for the same "
-            "picture and left out of their own results. Give ids and query_ids to say which are."
+            f"{observed.n_guessed} queries equal an item of the gallery, and no ids say so: they were taken for the "
+            "same picture and left out of their own results. Give ids and query_ids to say which are."
         )
-        told = {"CR109": ("issue", None, message), **told}
-    for code, (severity, learner, message) in told.items():
-        title = {**DATA_CHECKS, CODE: TITLE}[code]
-        yield {"code": code, "title": title, "severity": severity, "learner": learner, "message": message}
+        yield None, Outcome("issue", message)
+    yield from observed.equal.items()
+
+
+@equal_pictures.on("embeddings", each=_equal)
+def equal_items(observed: Observed, n_equal: int) -> Outcome:
+    """Whether queries have an equal item under another id."""
+    if not n_equal:
+        return Outcome("passed", "No query has an equal item under another id in the gallery.")
+    return Outcome(
+        "issue",
+        f"{n_equal} of {observed.n_queries} queries have an item under another id in the gallery that equals them, to "
+        f"within {NEAR:g} of the median distance to the nearest: finding it is no achievement.",
+    )
+
+
+@beaten_by_pixels.on("embeddings")
+def without_pixels(observed: Observed) -> Outcome:
+    """Without pictures there are no pixels to compare with."""
+    return Outcome("not applicable", "Pictures are not known: only the embeddings were given.")
+
+
+@certificate_against_attacks.on("embeddings")
+def without_certificates(observed: Observed) -> Outcome:
+    """The figures are exact."""
+    return Outcome("not applicable", "The smallest change of each query was computed, no certificate beside it.")

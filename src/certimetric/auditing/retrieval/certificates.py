@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.auditing.checks import Outcome
 from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.summary import estimate
-from certimetric.auditing.tables.cells import told as as_json
 from certimetric.base.arrays import Array
+from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import certifier_class, certifiers_of, make_certifier
-from certimetric.report.document import PIXELS
+from certimetric.runs.key import told as as_json
 
 if TYPE_CHECKING:
     from certimetric.deep import Index
     from certimetric.deep.certify import Certifier
 
 
-CODE, TITLE = "CR112", "Certificates against attacks"
 _POINTS = 41  # of a curve
 _ENOUGH = 0.1  # of the queries, certified at the quoted ε: with fewer the next way is tried too
 
@@ -120,43 +120,19 @@ def certified_recall(learner: Mapping[str, Any], eps: float | None) -> float | N
     return float(told["at"][nearest]["mean"])
 
 
-def check_certificates(
-    request: RetrievalRequest,
-    certificates: Mapping[str, Mapping[str, Any] | None],
-    attacked: Mapping[str, Sequence[Sequence[Scores]]],
-    indices: Mapping[str, Index],
-) -> list[dict[str, Any]]:
-    """No attack may break a query within its certified radius: that would be an error of this library, not of a model.
-
-    Certificates by smoothing are of the smoothed model: what attacks made of a sample of the queries is shown to it.
+def held_against(request: RetrievalRequest, told: Mapping[str, Any], attacked: Sequence[Sequence[Scores]]) -> Outcome:
+    """Whether any attack breaks a query within its certified radius.
 
     Parameters
     ----------
     request : RetrievalRequest
-    certificates : mapping of str to dict or None
-        By model, as :func:`certify_subject` gives them.
-    attacked : mapping of str to list
-        By model, scores of each query for every ε: those of the worst case, then those of each attack.
-    indices : mapping of str to Index
-        By model.
+    told : dict
+        The certificate of a model, as :func:`certify_subject` gives it.
+    attacked : list of list
+        Scores of each query for every ε: those of the worst case, then those of each attack.
     """
-    if request.certify is None:
-        message = "No certificates were asked for."
-        return [{"code": CODE, "title": TITLE, "severity": "not applicable", "learner": None, "message": message}]
-    verdicts = []
-    for name, told in certificates.items():
-        if told is not None:
-            by_chance = told.get("confidence") is not None
-            found = _smoothed(request, told, indices[name]) if by_chance else _verdict(request, told, attacked[name])
-            verdicts.append({"code": CODE, "title": TITLE, "learner": name, **found})
-    return verdicts
-
-
-def _verdict(
-    request: RetrievalRequest, told: Mapping[str, Any], attacked: Sequence[Sequence[Scores]]
-) -> dict[str, str]:
     if told["method"] is None:
-        return {"severity": "not applicable", "message": f"There is no certificate of this model. {told['reason']}"}
+        return Outcome("not applicable", f"There is no certificate of this model. {told['reason']}")
     radii = np.asarray(told["radii"], dtype=float)
     # An attack in single precision may leave its ball by a rounding.
     beaten = [
@@ -167,12 +143,12 @@ def _verdict(
     n, held = int(np.any(beaten, axis=0).sum()), int((radii >= request.eps[0]).sum())
     if n:
         message = f"Attacks break {n} queries within their certified radius: that is an error in certimetric."
-        return {"severity": "issue", "message": message}
+        return Outcome("issue", message)
     message = f"No attack breaks any of the {held} queries that are certified at ε = {request.eps[0]:.4g} or more."
-    return {"severity": "passed", "message": message}
+    return Outcome("passed", message)
 
 
-def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) -> dict[str, str]:
+def smoothed_against(request: RetrievalRequest, told: Mapping[str, Any], index: Index) -> Outcome:
     """The same for a smoothed model: does it find another class, with confidence, within a certified radius?"""
     import torch
     from scipy.stats import binom
@@ -183,7 +159,7 @@ def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) 
         reason = (
             f"No query is certified beyond ε = {eps:.4g}." if request.n_checked else "No queries were set aside for it."
         )
-        return {"severity": "skipped", "message": reason}
+        return Outcome("skipped", reason)
     sample = request.queries.select(rows)
     moved = index.attacked(sample, request.make_attack(request.attacks[0], eps)).cpu()
     again = make_certifier(told["method"], **{**told["settings"], "seed": request.seed + 1})
@@ -195,5 +171,5 @@ def _smoothed(request: RetrievalRequest, told: Mapping[str, Any], index: Index) 
         f"Of {len(rows)} queries certified beyond ε = {eps:.4g} the smoothed model gives up {n} once they are attacked"
     )
     if n > allowed:
-        return {"severity": "issue", "message": f"{message}: that is an error in certimetric."}
-    return {"severity": "passed", "message": f"{message}; chance alone may account for {allowed}."}
+        return Outcome("issue", f"{message}: that is an error in certimetric.")
+    return Outcome("passed", f"{message}; chance alone may account for {allowed}.")

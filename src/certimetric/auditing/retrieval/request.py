@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.auditing.request import RankingRequest, whole
 from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
+from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
-from certimetric.report.document import PIXELS, printable
+from certimetric.report.document import printable
+from certimetric.runs.key import digest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,10 +24,6 @@ if TYPE_CHECKING:
     from certimetric.deep.attacks.balls import Ball
 
 NORMS = ("linf", "l2")
-ATTACKS = ("pgd", "apgd", "square", "fgsm")
-BLACK_BOX = ("square",)
-DEFAULT_ATTACKS = ("pgd", "apgd")
-N_QUERIES, N_CHECKED = 500, 100
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
 _GREY = {"linf": ((0.025, 0.05, 0.1, 0.15, 0.2), 0.1), "l2": ((0.25, 0.5, 1.0, 1.5, 2.0), 1.0)}
 _COLOUR = {
@@ -59,27 +58,135 @@ class Subject:
     trained_on: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalRequest:
-    """A validated audit of embedding models; see :func:`certimetric.auditing.audit_retrieval`."""
+@dataclass(frozen=True, eq=False, repr=False)
+class RetrievalRequest(RankingRequest):
+    """An audit of embedding models, checked; :func:`certimetric.auditing.audit_retrieval` has the same parameters.
 
-    subjects: tuple[Subject, ...]
+    Parameters
+    ----------
+    models : mapping of str to Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
+        such as a function of arrays, is attacked by "square" only.
+    queries : ImageSet
+        Pictures that are searched for.
+    gallery : ImageSet
+        Pictures that are found; a query is never its own result, nor is an item of its group, see
+        :class:`certimetric.deep.ImageSet`. None for the queries themselves.
+    norm : {"linf", "l2"}
+        How a perturbation is measured, in pixels from 0 to 1.
+    eps : sequence of float
+        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures.
+    attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
+        The worst counts for each query.
+    n_checked : int
+        So many of the queries serve the reliability checks that attack; 0 skips these.
+    ers : bool
+        Measure the empirical robustness score too: nine more attacks.
+
+        They have 32 steps, in l∞ whatever the norm, see :func:`certimetric.deep.empirical_robustness_score`.
+    certify : {"auto", "lipschitz", "smoothing", "interval"}
+        How to certify retrieval, beside the attacks. None for no certificates.
+
+        See :func:`certimetric.deep.certify_retrieval`. "auto" is by intervals for linf; for l2 by the Lipschitz
+        constant, and where that proves less than a tenth of the queries at ``report_eps``, by that or by smoothing,
+        whichever certifies more.
+    source : str
+        Where the pictures came from, for the report.
+    class_names : sequence of str
+        Names of the labels 0, 1, ….
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
+        ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
+        ``certified@EPS`` (R@1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        On the first thing that is wrong, in one sentence.
+    """
+
+    options = {
+        "norm": "--norm",
+        "eps": "--eps EPS,…",
+        "attacks": "--attack",
+        "n_checked": "--check-queries N",
+        "ers": "--ers",
+        "certify": "--certify",
+    }
+
+    models: Mapping[str, Any]
     queries: ImageSet
-    gallery: ImageSet
-    norm: str
-    eps: tuple[float, ...]
-    report_eps: float
-    attacks: tuple[str, ...]
-    n_checked: int
-    seed: int
-    name: str
-    source: str
-    class_names: tuple[str, ...]
-    n_without_positive: int
-    n_guessed: int = 0
-    thresholds: tuple[Threshold, ...] = field(default=())
+    gallery: Any = None
+    _: KW_ONLY
+    norm: str = "linf"
+    eps: Any = None
+    attacks: Sequence[str] = ("pgd", "apgd")
+    n_checked: int = 100
     ers: bool = False
     certify: str | None = None
+    source: str = ""
+    class_names: Sequence[str] = ()
+    name: str = "images"
+    # Derived: the models and raw pixels, and what is known of the queries that were not drawn from.
+    subjects: tuple[Subject, ...] = field(init=False)
+    n_without_positive: int = field(init=False)
+    n_guessed: int = field(init=False)
+    thresholds: tuple[Threshold, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import torch
+        from torch import nn
+
+        from certimetric.deep import ImageSet
+        from certimetric.deep.attacks import ATTACKS
+        from certimetric.deep.models.images import labels_by_position
+        from certimetric.deep.retrieval.evaluation import with_positive
+        from certimetric.deep.retrieval.same_pictures import same_pictures
+
+        models = _subjects(self.models)
+        specs, norm, certify = [*(subject.name for subject in models), PIXELS], self.norm, self.certify
+        if norm not in NORMS:
+            raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
+        if not self.attacks or (unknown := [attack for attack in self.attacks if attack not in ATTACKS]):
+            given = unknown[0] if self.attacks else "none"
+            raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got {given!r}")
+        if certify is not None and certify not in CERTIFY:
+            raise ValueError(f"certify must be one of {', '.join(CERTIFY)}, got {certify!r}")
+        if certify is not None and norm not in CERTIFY[certify]:
+            raise ValueError(
+                f"certificates by {certify} are for the norm {CERTIFY[certify][0]}, and this audit is in {norm}"
+            )
+        n_checked = whole("n_checked", self.n_checked, 0)
+        queries, items, known = labels_by_position(self.queries, self.queries if self.gallery is None else self.gallery)
+        queries, n_guessed = same_pictures(queries, items)
+        if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
+            queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
+        if len(torch.unique(items.labels)) < 2:
+            raise ValueError("the gallery must hold at least two classes")
+        able = with_positive(queries, items).nonzero()[:, 0]
+        order = torch.randperm(len(able), generator=torch.Generator().manual_seed(self.seed))[: self.n_queries]
+        chosen = queries.select(able[order.sort().values])
+        images = next(chosen.batches(2)).tensor()
+        for subject in models:
+            embedded(subject, images)
+        radii, quoted = _radii(tuple(queries.images.shape), norm, self.eps, self.report_eps)
+        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
+        self._settle(
+            queries=chosen,
+            gallery=items,
+            eps=radii,
+            report_eps=quoted,
+            attacks=tuple(dict.fromkeys(self.attacks)),
+            n_checked=min(n_checked, len(chosen)),
+            name=printable(self.name),
+            source=printable(self.source),
+            class_names=tuple(printable(str(told)) for told in known or self.class_names),
+            subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
+            n_without_positive=len(queries) - len(able),
+            n_guessed=n_guessed,
+            thresholds=tuple(parse_threshold(text, specs, figures=figures, at=radii) for text in self.fail_under),
+        )
 
     @property
     def with_model(self) -> tuple[Subject, ...]:
@@ -89,28 +196,28 @@ class RetrievalRequest:
     @cached_property
     def data_sha256(self) -> str:
         """Digest of queries and gallery, for which every picture is read, once."""
-        from certimetric.auditing.retrieval.cells import data_hash
 
-        return data_hash(self)
+        def parts() -> Iterator[Tensor]:
+            for side in (self.queries, self.gallery):
+                yield from (batch.tensor() for batch in side.batches(256))
+                yield from (side.labels, side.ids)
+                if side.groups is not None:
+                    yield side.groups
+
+        return digest(parts())
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
-        from certimetric.deep import L2Ball, LinfBall
+        from certimetric.deep.attacks import ball
 
-        return LinfBall(eps) if self.norm == "linf" else L2Ball(eps)
+        return ball(self.norm, eps)
 
     def make_attack(self, name: str, eps: float) -> Attack:
         """One of the attacks of the audit."""
-        from certimetric.deep import APGD, FGSM, PGD, SquareAttack
+        from certimetric.deep.attacks import ATTACKS
 
-        ball = self.ball(eps)
-        if name == "pgd":
-            return PGD(ball, steps=20, seed=self.seed)
-        if name == "apgd":
-            return APGD(ball, steps=50, seed=self.seed)
-        if name == "square":
-            return SquareAttack(ball, queries=1000, seed=self.seed)
-        return FGSM(ball, seed=self.seed)
+        kind = ATTACKS[name]
+        return kind(self.ball(eps), **kind.in_audits, seed=self.seed)
 
     def told_attack(self, name: str) -> str:
         """The attack as reports name it."""
@@ -120,99 +227,25 @@ class RetrievalRequest:
         return ", ".join([type(attack).__name__, *told])
 
 
-def make_request(
-    models: Mapping[str, Any],
-    queries: ImageSet,
-    gallery: ImageSet | None = None,
-    *,
-    subjects: Iterable[Subject] = (),
-    norm: str = "linf",
-    eps: Sequence[float] | None = None,
-    report_eps: float | None = None,
-    attacks: Sequence[str] = DEFAULT_ATTACKS,
-    n_queries: int = N_QUERIES,
-    n_checked: int = N_CHECKED,
-    seed: int = 0,
-    name: str = "images",
-    source: str = "",
-    class_names: Sequence[str] = (),
-    fail_under: str | Iterable[str] = (),
-    ers: bool = False,
-    certify: str | None = None,
-) -> RetrievalRequest:
-    """Validate; the parameters are those of :func:`certimetric.auditing.audit_retrieval`."""
-    import torch
+def _subjects(models: Mapping[str, Any]) -> tuple[Subject, ...]:
+    """Models with their names; one may be given as a subject, which tells where it came from."""
     from torch import nn
 
-    from certimetric.deep import ImageSet
     from certimetric.deep.models.calling import as_module
-    from certimetric.deep.models.images import labels_by_position
-    from certimetric.deep.retrieval.evaluation import with_positive
-    from certimetric.deep.retrieval.same_pictures import same_pictures
 
-    named = [*subjects, *(Subject(key, model, type(model).__name__) for key, model in models.items())]
-    if not named:
-        raise ValueError("models must hold at least one model")
-    for i, subject in enumerate(named):
+    named = []
+    for name, model in models.items():
+        subject = model if isinstance(model, Subject) else Subject(name, model, type(model).__name__)
         if not isinstance(subject.model, nn.Module) and not callable(subject.model):
             given = type(subject.model).__name__
-            raise TypeError(f"model {subject.name!r} must be a Module or a callable that embeds images, got {given}")
-        if not isinstance(subject.model, nn.Module):
-            named[i] = replace(subject, model=as_module(subject.model))
-    names = [subject.name for subject in named]
-    if PIXELS in names:
+            raise TypeError(f"model {name!r} must be a Module or a callable that embeds images, got {given}")
+        module = isinstance(subject.model, nn.Module)
+        named.append(replace(subject, name=name, model=subject.model if module else as_module(subject.model)))
+    if not named:
+        raise ValueError("models must hold at least one model")
+    if PIXELS in models:
         raise ValueError(f"no model may be called {PIXELS!r}: the pictures themselves are in every comparison")
-    if duplicates := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"every model must have a name of its own, got {min(duplicates)!r} twice")
-    if norm not in NORMS:
-        raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
-    if not attacks or (unknown := [attack for attack in attacks if attack not in ATTACKS]):
-        given = unknown[0] if attacks else "none"
-        raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got {given!r}")
-    if certify is not None and certify not in CERTIFY:
-        raise ValueError(f"certify must be one of {', '.join(CERTIFY)}, got {certify!r}")
-    if certify is not None and norm not in CERTIFY[certify]:
-        raise ValueError(
-            f"certificates by {certify} are for the norm {CERTIFY[certify][0]}, and this audit is in {norm}"
-        )
-    if n_queries < 1 or n_checked < 0:
-        raise ValueError(f"n_queries must be at least 1 and n_checked not negative, got {n_queries} and {n_checked}")
-    queries, items, known = labels_by_position(queries, queries if gallery is None else gallery)
-    class_names = known or class_names
-    queries, n_guessed = same_pictures(queries, items)
-    if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
-        queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
-    if len(torch.unique(items.labels)) < 2:
-        raise ValueError("the gallery must hold at least two classes")
-    able = with_positive(queries, items).nonzero()[:, 0]
-    order = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))[:n_queries]
-    chosen = queries.select(able[order.sort().values])
-    images = next(chosen.batches(2)).tensor()
-    for subject in named:
-        embedded(subject, images)
-    radii, quoted = _radii(tuple(queries.images.shape), norm, eps, report_eps)
-    specs = [*names, PIXELS]
-    texts = [fail_under] if isinstance(fail_under, str) else list(fail_under)
-    figures = FIGURES if certify is None else {**FIGURES, "certified": True}
-    return RetrievalRequest(
-        subjects=(*named, Subject(PIXELS, nn.Flatten(), "the images themselves")),
-        queries=chosen,
-        gallery=items,
-        norm=norm,
-        eps=radii,
-        report_eps=quoted,
-        attacks=tuple(dict.fromkeys(attacks)),
-        n_checked=min(n_checked, len(chosen)),
-        seed=seed,
-        name=printable(name),
-        source=printable(source),
-        class_names=tuple(printable(str(told)) for told in class_names),
-        n_without_positive=len(queries) - len(able),
-        n_guessed=n_guessed,
-        ers=ers,
-        thresholds=tuple(parse_threshold(text, specs, figures=figures, at=radii) for text in texts),
-        certify=certify,
-    )
+    return tuple(named)
 
 
 def embedded(subject: Subject, images: Tensor) -> Tensor:

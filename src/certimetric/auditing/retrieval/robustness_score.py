@@ -53,8 +53,8 @@ def robustness_score(
         return RankingEvaluation(index, request.queries, metric=METRIC, seed=request.seed)
 
     found: Scores = {}
-    for goal, figures in GOALS.items():
+    for goal in GOALS:
         what = f"ERS {goal}, {METRIC}, seed {request.seed}, {attack!r}"
-        found |= cells.kept(subject, what, figures, lambda goal=goal: evaluation().measure(goal, attack))  # type: ignore[misc]
+        found |= cells.scores(subject, what, lambda goal=goal: evaluation().measure(goal, attack))  # type: ignore[misc]
         advance(False)
     return summarise(found, clean["recall_at_1"], len(request.gallery), METRIC, attack).summary()

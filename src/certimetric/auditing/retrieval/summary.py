@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.intervals import estimate
-
-__all__ = ["estimate", "per_class"]
+from certimetric.base.wording import PIXELS
 
 Scores = Mapping[str, NDArray[np.float64]]
 
@@ -42,3 +41,46 @@ def per_class(
             }
         )
     return told
+
+
+def describe(
+    name: str,
+    source: str,
+    embeddings: Any,
+    labels: Any,
+    clean: Scores,
+    attacked: Sequence[tuple[float, Scores, Mapping[str, Scores]]],
+    n_parameters: int = 0,
+) -> dict[str, Any]:
+    """A model as the document has it.
+
+    Parameters
+    ----------
+    name, source : str
+    embeddings : Tensor of shape (n, k)
+        Of the gallery, with its labels.
+    labels : int Tensor of shape (n,)
+    clean : dict of str to array of shape (m,)
+        Scores of each query.
+    attacked : list of (ε, worst, attacks)
+        Scores of the worst case, and of each attack by its name.
+    n_parameters : int, default=0
+    """
+    from certimetric.deep.retrieval.evaluation import CLUSTERED, nmi
+
+    def told(scores: Scores) -> dict[str, Any]:
+        return {figure: estimate(values) for figure, values in scores.items()}
+
+    return {
+        "spec": name,
+        "label": name[:1].upper() + name[1:] if name == PIXELS else name,
+        "source": source,
+        "dim": int(embeddings.shape[1]),
+        "n_parameters": n_parameters,
+        "training": None,
+        "clean": told(clean) | {"nmi": nmi(embeddings, labels) if len(labels) <= CLUSTERED else None},
+        "attacked": [
+            {"eps": eps, "worst": told(worst), "attacks": {attack: told(scores) for attack, scores in each.items()}}
+            for eps, worst, each in attacked
+        ],
+    }

@@ -1,4 +1,4 @@
-"""The verdict on embedding models: which is recommended, whether thresholds hold, and one sentence about it."""
+"""What the verdict on embedding models rests on: which is recommended, what thresholds are about, what figures say."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.auditing.retrieval.certificates import CODE, certified_recall
-from certimetric.auditing.tables.verdict import NO_STANDARD, counted, overall_status
+from certimetric.auditing.retrieval.certificates import certified_recall
+from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
-from certimetric.report.document import PIXELS
+from certimetric.auditing.verdict import with_interval
+from certimetric.base.wording import PIXELS
+from certimetric.report.document import RETRIEVAL_SCHEMA
 from certimetric.report.formatting import size_name
 
 Learner = Mapping[str, Any]
@@ -46,24 +48,8 @@ def _worst(learner: Learner, quoted: int) -> Mapping[str, float]:
     return found
 
 
-def judge_thresholds(asked: Sequence[Threshold], learners: Sequence[Learner], recommended: int) -> list[dict[str, Any]]:
-    """Every threshold with the figure observed."""
-    specs = [learner["spec"] for learner in learners]
-    judged = []
-    for threshold in asked:
-        position = recommended if threshold.learner is None else specs.index(threshold.learner)
-        value = _observe(threshold, learners[position])
-        judged.append(
-            {
-                "expression": threshold.expression(specs[position]),
-                "observed": value,
-                "passed": value is not None and value >= threshold.value - 1e-12,
-            }
-        )
-    return judged
-
-
-def _observe(threshold: Threshold, learner: Learner) -> float | None:
+def observe(threshold: Threshold, learner: Learner) -> float | None:
+    """The figure of a model that a threshold is about; None where there is none."""
     figure = "map_at_r" if threshold.figure in ("map", "attacked_map") else "recall_at_1"
     entry = learner["clean"]
     at = threshold.at
@@ -75,40 +61,15 @@ def _observe(threshold: Threshold, learner: Learner) -> float | None:
     return None if told is None else float(told["mean"])
 
 
-def conclude(
-    protocol: Mapping[str, Any],
-    learners: Sequence[Learner],
-    checks: Sequence[Mapping[str, Any]],
-    thresholds: Sequence[Mapping[str, Any]],
-    recommended: int,
-) -> dict[str, str]:
-    """Status and sentence.
-
-    FAIL if a threshold does not hold or a certificate was broken; WARN if any other check found an issue; else PASS
-    where thresholds were declared, and REPORT where none was: there is no standard to pass.
-    """
-    missed = [entry for entry in thresholds if not entry["passed"]]
-    issues = [entry for entry in checks if entry["severity"] == "issue"]
+def say(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> list[str]:
+    """What a model reaches clean, under attack and certified, beside the others."""
     parts = [_recommendation(protocol, learners, recommended)]
-    quoted, chosen = float(protocol["report_eps"]), learners[recommended]
-    if (certified := certified_recall(chosen, quoted)) is not None:
+    chosen = learners[recommended]
+    if (certified := certified_recall(chosen, float(protocol["report_eps"]))) is not None:
         smoothed = chosen["certificate"]["method"] == "smoothing"
         how = "of its smoothed form that is certified for" if smoothed else "that is proven, of every such change, for"
         parts.append(f"{how} {100 * certified:.1f} %")
-    if missed:
-        parts.append(f"{counted(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
-    elif thresholds:
-        parts.append("the threshold holds" if len(thresholds) == 1 else f"all {len(thresholds)} thresholds hold")
-    broken = [entry for entry in issues if entry["code"] == CODE]
-    if broken:
-        parts.append("a certificate was broken, which is an error of this library")
-    if others := [entry for entry in issues if entry not in broken]:
-        titles = ", ".join(dict.fromkeys(str(entry["title"]).lower() for entry in others))
-        parts.append(f"{counted(len(others), 'reliability check')} found an issue ({titles})")
-    status = overall_status(bool(missed or broken), bool(issues), bool(thresholds))
-    if status == "REPORT":
-        parts.append(NO_STANDARD)
-    return {"status": status, "sentence": "; ".join(parts) + "."}
+    return parts
 
 
 def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:
@@ -118,8 +79,8 @@ def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], re
     several = sum(learner["spec"] != PIXELS for learner in learners) > 1
     sentence = (
         f"{chosen['label']}{' is recommended: it' if several else ''} finds a picture of the right class first for "
-        f"{100 * clean['mean']:.1f} % of the queries, and still for {_percent(attacked)} when an attacker changes each "
-        f"query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
+        f"{100 * clean['mean']:.1f} % of the queries, and still for {with_interval(attacked)} when an attacker changes "
+        f"each query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
         f"{_UNITS[protocol['units']]})"
     )
     others = [learner for i, learner in enumerate(learners) if i != recommended]
@@ -134,5 +95,17 @@ def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _percent(estimate: Mapping[str, float]) -> str:
-    return f"{100 * estimate['mean']:.1f} % (95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
+class RankedEvidence(Evidence):
+    """What audits of models on pictures and of embeddings have in common: their document and their verdict."""
+
+    schema = RETRIEVAL_SCHEMA
+    with_titles = True
+
+    def recommend(self, found: Gathered) -> int | None:
+        return recommend(found.learners, found.protocol["eps"].index(found.protocol["report_eps"]))
+
+    def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
+        return observe(threshold, found.learners[position])
+
+    def say(self, found: Gathered, recommended: int | None) -> list[str]:
+        return [] if recommended is None else say(found.protocol, found.learners, recommended)

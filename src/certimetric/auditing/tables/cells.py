@@ -1,113 +1,88 @@
-"""One cell of an audit: one learner on one split, computed once and kept on disk."""
+"""One cell of an audit: one learner on one split, computed once and kept."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import time
-import uuid
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from certimetric.auditing.tables.request import Request, Subject
 from certimetric.base.arrays import Array
-from certimetric.base.files import write_atomically
 from certimetric.base.interrupts import is_interrupt
-from certimetric.base.version import __version__
+from certimetric.base.threads import single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
-from certimetric.geometry.neighbors import single_threaded
+from certimetric.runs.key import Cell, Record, canonical
 from certimetric.runs.splits import Split, unit_noise
 
-CELL_SCHEMA = "certimetric.audit-cell/2"
-_UNKNOWN = "content not known"
-_WITHOUT_EFFECT = ("verbose", "n_jobs")  # parameters that do not change what is learned
+PROTOCOL = "audit-cell/3"
+METRICS = "metrics"  # folder of the fitted metrics, below that of the audit
 
 _warm: set[str] = set()
 
 
-def cell_key(request: Request, data_hash: str, subject: Subject, split: int) -> str:
-    """Hash of everything that the cell depends on: the name under which it is kept."""
-    content = {
-        "schema": CELL_SCHEMA,
-        "version": __version__,
-        "data": data_hash,
-        "imputed": canonical(request.data.imputed),
-        # The hash of the data holds labels as text: 2 before 10 and "10" before "2" decide ties otherwise.
-        "classes": list(request.classes),
-        "learner": [subject.spec, canonical(subject.estimator)],
-        "split": split,
-        "seed": request.seed,
-        "test_size": request.test_size,
-        "n_neighbors": request.n_neighbors,
-        "norm": canonical(request.norm),
-        "noise": list(request.noise),
-    }
-    text = json.dumps(content, sort_keys=True)
-    if _UNKNOWN in text:
-        text += uuid.uuid4().hex  # never the same, so that nothing that rests on it is reused
-    return hashlib.sha256(text.encode()).hexdigest()
+def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> Cell:
+    """The cell of a learner on a split: everything that its figures depend on."""
+    return Cell(
+        suite="audit",
+        dataset=request.data.name,
+        digest=digest,
+        source=request.data.source,
+        learner=subject.spec,
+        split=split,
+        seed=request.seed,
+        protocol=PROTOCOL,
+        parameters={
+            "learner": canonical(subject.estimator),
+            "imputed": canonical(request.data.imputed),
+            # The hash of the data holds labels as text: 2 before 10 and "10" before "2" decide ties otherwise.
+            "classes": list(request.classes),
+            "test_size": request.test_size,
+            "n_neighbors": request.n_neighbors,
+            "norm": canonical(request.norm),
+            "noise": list(request.noise),
+        },
+    )
 
 
-def canonical(value: Any) -> Any:
-    """A JSON value that is the same for equal parameters, in every process, and differs for others.
-
-    What cannot be told in full, such as a lambda, is told by its kind alone, and marked.
-    """
-    if isinstance(value, np.ndarray) and value.dtype.kind != "O":
-        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return ["array", list(value.shape), str(value.dtype), content]
-    if hasattr(value, "get_params") and not isinstance(value, type):
-        parameters = {k: canonical(v) for k, v in value.get_params(deep=False).items() if k not in _WITHOUT_EFFECT}
-        return [f"{type(value).__module__}.{type(value).__qualname__}", parameters]
-    if isinstance(value, (list, tuple)):
-        return [canonical(item) for item in value]
-    if isinstance(value, Mapping):
-        return ["mapping", sorted([canonical(key), canonical(item)] for key, item in value.items())]
-    if isinstance(value, (bool, int, float, complex, str, bytes, type(None), np.generic)):
-        return repr(value.item() if isinstance(value, np.generic) else value)
-    # The repr of an object is no content: it may round, shorten or leave out.
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    try:
-        return [kind, joblib.hash(value)]
-    except Exception:
-        return [kind, _UNKNOWN]
-
-
-def metric_path(subject: Subject, split: int) -> str:
-    """Where the metric of a cell is kept, below the folder of the audit."""
-    return f"metrics/{subject.file_stem}-{split}.safetensors"
-
-
-def compute_cell(request: Request, subject: Subject, split: int, key: str, folder: Path | None) -> dict[str, Any]:
-    """Fit, predict and certify; with a folder, keep the metric and then the cell.
+def compute_cell(request: Request, folder: Path | None, cell: Cell) -> dict[str, Any]:
+    """Fit, predict and certify; with a folder, save the metric there.
 
     Returns
     -------
-    cell : dict
-        What is kept, and ``components``: the metric in original units.
+    found : dict
+        Figures of the cell; ``predicted`` and ``radii`` of the test part; and ``components``: the metric in original
+        units.
     """
+    subject = next(subject for subject in request.subjects if subject.spec == cell.learner)
     with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        part = request.part(split)
-        cell, metric = _measure(request, subject, split, part)
+        part = request.part(cell.split)
+        found, metric = _measure(request, subject, cell.split, part)
     said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
-    cell = {"schema": CELL_SCHEMA, "key": key, "spec": subject.spec, **cell, "warnings": sorted(said)}
+    found |= {"warnings": sorted(said), "components": metric.components}
     if folder is not None:
-        file = metric_path(subject, split)
+        file = f"{METRICS}/{subject.file_stem}-{cell.split}.safetensors"
         metric.save(folder / file)
-        cell |= {"metric_file": file, "metric_sha256": file_hash(folder / file)}
-        write_atomically(cell_path(folder, key), json.dumps(cell, allow_nan=False))
-    return {**cell, "components": metric.components}
+        found |= {"metric_file": file, "metric_sha256": file_hash(folder / file)}
+    return found
+
+
+def is_whole(record: Record, folder: Path | None) -> bool:
+    """Whether a cell is finished and its metric file is there, as it was written."""
+    if not record.done or record.result is None:
+        return False
+    try:
+        return folder is None or file_hash(folder / record.result["metric_file"]) == record.result["metric_sha256"]
+    except OSError:
+        return False
 
 
 def _measure(request: Request, subject: Subject, split: int, part: Split) -> tuple[dict[str, Any], MahalanobisMetric]:
@@ -124,18 +99,18 @@ def _measure(request: Request, subject: Subject, split: int, part: Split) -> tup
     noise = unit_noise(part.X_test.shape, request.seed, split)
     noisy = [classifier.predict(part.X_test + level * noise) for level in request.noise]
     n_iter = getattr(learner, "n_iter_", None)
-    cell = {
+    found = {
         "split": split,
         "n_train": len(part.train),
         "n_test": len(part.test),
-        "predicted": predicted.tolist(),
-        "radii": [told(radius) for radius in radii],
+        "predicted": predicted,
+        "radii": radii,
         "error": float((predicted != y_test).mean()),
         "noise_error": [float((labels != y_test).mean()) for labels in noisy],
         "fit_seconds": seconds,
         "n_iter": None if n_iter is None else int(np.max(n_iter)),
     }
-    return cell, metric
+    return found, metric
 
 
 def in_file_units(request: Request, subject: Subject, split: int, part: Split, learner: Any) -> MahalanobisMetric:
@@ -184,45 +159,6 @@ def warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
             raise KeyboardInterrupt from error
 
 
-def cell_path(folder: Path, key: str) -> Path:
-    """Where a cell is kept."""
-    return folder / "cells" / f"{key}.json"
-
-
-def read_cell(folder: Path, subject: Subject, split: int, key: str) -> dict[str, Any] | None:
-    """A finished cell with the components of its metric; None if it must be computed.
-
-    A damaged cell, or one whose metric file was changed or is gone, counts as unfinished.
-    """
-    cell = read_record(cell_path(folder, key), CELL_SCHEMA, key)
-    if cell is None:
-        return None
-    file = folder / metric_path(subject, split)
-    try:
-        if file_hash(file) != cell["metric_sha256"]:
-            return None
-        metric = MahalanobisMetric.load(file)
-    except (OSError, ValueError, KeyError):
-        return None
-    return {**cell, "spec": subject.spec, "metric_file": metric_path(subject, split), "components": metric.components}
-
-
-def read_record(path: Path, schema: str, key: str) -> dict[str, Any] | None:
-    """A JSON record of this schema and key; None if there is none or it is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(record, dict) or record.get("schema") != schema or record.get("key") != key:
-        return None
-    return record
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def told(value: float) -> float | str:
-    """A figure as JSON can hold it: infinity is text."""
-    return "inf" if math.isinf(value) else float(value)

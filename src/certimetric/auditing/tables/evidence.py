@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.attacks import AttackResult, BestOf
-from certimetric.auditing.tables.cells import fitted_classifier, read_record, told
+from certimetric.auditing.tables.cells import fitted_classifier
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import ATTACKS, attack, exact, measure_robustness
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.files import write_atomically
+from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.exact.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
-from certimetric.geometry.neighbors import limited_threads, single_threaded
+from certimetric.runs.key import Cell, told
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 
-EVIDENCE_SCHEMA = "certimetric.audit-evidence/3"
+PROTOCOL = "audit-evidence/4"
 N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
@@ -38,24 +36,27 @@ N_PERTURBATIONS = 20
 TOLERANCE = 1e-9
 
 
-def evidence_key(request: Request, cell_key: str) -> str:
-    """Hash of everything that the evidence depends on."""
-    content = [EVIDENCE_SCHEMA, cell_key, request.data.image_shape, list(request.classes)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def evidence_cell(request: Request, cell: Cell) -> Cell:
+    """What is examined of the metric of a cell: a cell too."""
+    shape = request.data.image_shape
+    further = {
+        "cell": cell.key,
+        "image_shape": None if shape is None else list(shape),
+        "classes": list(request.classes),
+    }
+    return replace(cell, suite="audit evidence", protocol=PROTOCOL, parameters=further)
 
 
-def evidence_path(folder: Path, key: str) -> Path:
-    """Where evidence is kept."""
-    return folder / "cells" / f"{key}.evidence.json"
+def compute_evidence(request: Request, components: Mapping[str, Array], cell: Cell) -> dict[str, Any]:
+    """Attack the certificates of a metric and tell its most fragile instances.
 
-
-def read_evidence(folder: Path, key: str) -> dict[str, Any] | None:
-    """Finished evidence, or None."""
-    return read_record(evidence_path(folder, key), EVIDENCE_SCHEMA, key)
-
-
-def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: Path | None) -> dict[str, Any]:
-    """Attack the certificates of a cell and tell its most fragile instances.
+    Parameters
+    ----------
+    request : Request
+    components : mapping of str to array
+        By learner, the metric in original units.
+    cell : Cell
+        Made by :func:`evidence_cell`.
 
     Returns
     -------
@@ -65,14 +66,9 @@ def compute_evidence(request: Request, cell: dict[str, Any], key: str, folder: P
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        part = request.part(cell["split"])
-        metric = MahalanobisMetric.from_components(cell["components"])
-        classifier = fitted_classifier(request, metric, part)
-        evidence = _examine(request, classifier, part, cell["split"])
-    evidence = {"schema": EVIDENCE_SCHEMA, "key": key, **evidence}
-    if folder is not None:
-        write_atomically(evidence_path(folder, key), json.dumps(evidence, allow_nan=False))
-    return evidence
+        part = request.part(cell.split)
+        metric = MahalanobisMetric.from_components(components[cell.learner])
+        return _examine(request, fitted_classifier(request, metric, part), part, cell.split)
 
 
 def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an audit is asked to do, checked before any work starts."""
+"""What an audit of metrics on a table is asked to do, checked before any work starts."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
-from sklearn.utils.multiclass import check_classification_targets
 
-from certimetric.auditing.thresholds import Threshold, parse_threshold
-from certimetric.datasets import Dataset
-from certimetric.geometry import Norm, resolve_norm
-from certimetric.geometry.features import check_size
-from certimetric.learners import Euclidean, make_learner
-from certimetric.learners.specs import describe
-from certimetric.runs.splits import Split, held_out_counts, make_split
+from certimetric.auditing.request import AuditRequest, whole
 
+if TYPE_CHECKING:
+    from certimetric.auditing.thresholds import Threshold
+    from certimetric.datasets import Dataset
+    from certimetric.geometry import Norm
+    from certimetric.runs.splits import Split
+
+# What thresholds may ask for, and whether it is taken at a size. Recall is taken of a class, which is a name.
+FIGURES = {"accuracy": False, "balanced_accuracy": False, "median_radius": False, "noise": True, "certified": True}
 DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml", "arml")
-DEFAULT_NOISE = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,123 +63,160 @@ class Subject:
         return stem if stem == self.spec else f"{stem}-{hashlib.sha256(self.spec.encode()).hexdigest()[:8]}"
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
-    """A validated audit; made by :func:`make_request`.
+@dataclass(frozen=True, eq=False, repr=False)
+class Request(AuditRequest):
+    """An audit of metrics on a table, checked; :func:`certimetric.audit` has the same parameters.
 
     Parameters
     ----------
-    data : Dataset
-    codes : int array of shape (n,)
-        Labels as positions in ``classes``.
-    classes : tuple of str
-    subjects : tuple of Subject
-    norm : Norm
-    noise : tuple of float
-        Standard deviations, in standardised units, rising.
-    eps : tuple of float or None
-        Radii of the curve, rising; None for those that suit the results.
+    X : array-like or DataFrame of shape (n, d)
+        Finite numbers, in any units. The names of a frame's columns are kept.
+    y : array-like of shape (n,)
+        Labels, of at least two classes. A class with a single instance is kept for training and never tested.
+    learners : sequence or mapping
+        Specifications such as euclidean or lmnn+pl:tau=2.
+
+        They are those of :func:`~certimetric.make_learner`. Unfitted learners are taken too, and a mapping of names to
+        either. A learner without a ``random_state`` of its own gets ``seed``.
+    n_neighbors : int
+        Neighbours that vote.
+    norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm
+        How a perturbation is measured, in standardised units.
+
+        A matrix A stands for ``√(δᵀAδ)``.
+    noise : sequence of float
+        Standard deviations of the noise, in standardised units.
+
+        Every learner gets the same noise.
+    eps : sequence of float
+        Radii of the certified-accuracy curve, of which table and verdict quote the middle one. None for 41 that suit
+        the results.
+
+        Of an even number the upper of the two is quoted; of those that suit the results, the largest of 1, 2, 5 × 10^k
+        that is not above the median of the learners' median radii.
+    repeats : int
+        Splits at random.
+    test_size : float
+        Share of every class that is held out, at least one instance.
+    n_jobs : int
+        Processes; −1 for one per core.
+
+        They change no figure.
+    feature_names : sequence of str
+        Names of the d features. None for those of the frame, or x0, x1, ….
+    image_shape : (height, width)
+        Where every instance is an image, row by row.
+    source : str
+        Where the data came from, for the report.
+    imputed : bool array of shape (n, d)
+        Cells of X that were missing: each gets the median of its feature in the training part of a split.
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
+        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
+        (accuracy under noise), ``certified@EPS`` or ``median_radius``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On the first thing that is wrong, in one sentence.
     """
 
-    data: Dataset
-    codes: NDArray[np.int64]
-    classes: tuple[str, ...]
-    subjects: tuple[Subject, ...]
-    n_neighbors: int
-    norm: Norm
-    norm_name: str
-    noise: tuple[float, ...]
-    eps: tuple[float, ...] | None
-    repeats: int
-    test_size: float
-    seed: int
-    n_jobs: int
-    thresholds: tuple[Threshold, ...]
+    options = {
+        "learners": "--learner -l SPEC",
+        "n_neighbors": "--neighbors -k K",
+        "norm": "--norm",
+        "noise": "--noise SIGMA,…",
+        "eps": "--eps EPS,…",
+        "repeats": "--repeats N",
+        "test_size": "--test-size SHARE",
+        "n_jobs": "--jobs -j N",
+    }
+
+    X: Any
+    y: Any
+    _: KW_ONLY
+    learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
+    n_neighbors: int = 3
+    norm: Any = "l2"
+    noise: Sequence[float] = (0.25, 0.5, 1.0)
+    eps: Sequence[float] | None = None
+    repeats: int = 5
+    test_size: float = 0.3
+    n_jobs: int = 1
+    feature_names: Sequence[str] | None = None
+    image_shape: tuple[int, int] | None = None
+    source: str | None = None
+    imputed: NDArray[np.bool_] | None = None
+    # Derived: labels as positions in classes, learners by name, the norm's name.
+    data: Dataset = field(init=False)
+    codes: NDArray[np.int64] = field(init=False)
+    classes: tuple[str, ...] = field(init=False)
+    subjects: tuple[Subject, ...] = field(init=False)
+    norm_name: str = field(init=False)
+    thresholds: tuple[Threshold, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from certimetric.auditing.thresholds import parse_threshold
+        from certimetric.runs.splits import held_out_counts
+
+        data = replace(
+            _dataset(self.X, self.y, self.feature_names, self.image_shape, self.name, self.source), imputed=self.imputed
+        )
+        classes, codes = _labels(data.y)
+        subjects = _subjects(self.learners, self.seed)
+        n_neighbors, repeats = whole("n_neighbors", self.n_neighbors, 1), whole("repeats", self.repeats, 1)
+        n_jobs, test_size = self.n_jobs, self.test_size
+        if not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0 or n_jobs < -1:
+            raise ValueError(f"n_jobs must be a positive whole number, or -1 for all cores, got {n_jobs!r}")
+        if not isinstance(test_size, Real) or not 0 < test_size < 1:
+            raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
+        counts = np.bincount(codes, minlength=len(classes))
+        held_out = held_out_counts(counts, float(test_size))
+        tested = [name for name, count in zip(classes, held_out) if count]
+        n_train = len(codes) - int(held_out.sum())
+        if not tested:
+            raise ValueError(
+                f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels "
+                f"are all different, as in an identifier or the target of a regression"
+            )
+        if n_neighbors > n_train:
+            raise ValueError(
+                f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
+                f"got {n_neighbors}"
+            )
+        norm = _norm(self.norm, data.n_features)
+        noise = _sizes("noise", self.noise)
+        eps = None if self.eps is None else _sizes("eps", self.eps)
+        if eps == ():
+            raise ValueError("eps must hold at least one size, or be None, got none")
+        specs = [subject.spec for subject in subjects]
+        self._settle(
+            X=data.X,
+            y=data.y,
+            learners=subjects,
+            norm=norm,
+            noise=noise,
+            eps=eps,
+            n_neighbors=n_neighbors,
+            repeats=repeats,
+            test_size=float(test_size),
+            n_jobs=int(n_jobs),
+            data=data,
+            codes=codes,
+            classes=classes,
+            subjects=subjects,
+            norm_name=_norm_name(norm),
+            thresholds=tuple(
+                parse_threshold(text, specs, noise, figures=FIGURES, classes=tested) for text in self.fail_under
+            ),
+        )
 
     def part(self, split: int) -> Split:
         """One split in standardised units, the same for every learner."""
+        from certimetric.runs.splits import make_split
+
         return make_split(self.data.X, self.codes, self.test_size, self.seed, split, self.data.imputed)
-
-
-def make_request(
-    X: Any,
-    y: Any,
-    *,
-    learners: Any = DEFAULT_LEARNERS,
-    n_neighbors: int = 3,
-    norm: Any = "l2",
-    noise: Iterable[float] = DEFAULT_NOISE,
-    eps: Iterable[float] | None = None,
-    repeats: int = 5,
-    test_size: float = 0.3,
-    seed: int = 0,
-    n_jobs: int = 1,
-    feature_names: Sequence[str] | None = None,
-    image_shape: tuple[int, int] | None = None,
-    name: str = "data",
-    source: str | None = None,
-    fail_under: str | Iterable[str] = (),
-    imputed: NDArray[np.bool_] | None = None,
-) -> Request:
-    """Check everything that can be wrong with an audit, and say it in one sentence.
-
-    See :func:`certimetric.audit` for the parameters; ``imputed`` says which cells of X were missing (see
-    :class:`~certimetric.datasets.Dataset`): they get the median of the training part of each split.
-    """
-    data = replace(_dataset(X, y, feature_names, image_shape, name, source), imputed=imputed)
-    classes, codes = _labels(data.y)
-    seed = _whole("seed", seed, 0)
-    subjects = _subjects(learners, seed)
-    n_neighbors, repeats = _whole("n_neighbors", n_neighbors, 1), _whole("repeats", repeats, 1)
-    if not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0 or n_jobs < -1:
-        raise ValueError(f"n_jobs must be a positive whole number, or -1 for all cores, got {n_jobs!r}")
-    if not isinstance(test_size, Real) or not 0 < test_size < 1:
-        raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
-    counts = np.bincount(codes, minlength=len(classes))
-    held_out = held_out_counts(counts, float(test_size))
-    tested = [name for name, count in zip(classes, held_out) if count]
-    n_test = int(held_out.sum())
-    if n_test == 0:
-        raise ValueError(
-            f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels are "
-            f"all different, as in an identifier or the target of a regression"
-        )
-    if n_neighbors > len(codes) - n_test:
-        raise ValueError(
-            f"n_neighbors must be at most the number of training instances of a split, {len(codes) - n_test} of "
-            f"{len(codes)}, got {n_neighbors}"
-        )
-    resolved = resolve_norm(norm)
-    matrix = getattr(resolved, "matrix", None)
-    if matrix is not None and len(matrix) != data.n_features:
-        raise ValueError(f"norm must be a matrix of {data.n_features} features, got one of {len(matrix)}")
-    try:
-        resolved.norm(np.zeros(data.n_features))
-    except ValueError as error:
-        raise ValueError(f"norm must fit the {data.n_features} features of X, got {resolved!r}: {error}") from None
-    levels = _sizes("noise", noise)
-    expressions = (fail_under,) if isinstance(fail_under, str) else tuple(fail_under)
-    radii = None if eps is None else _sizes("eps", eps)
-    if radii == ():
-        raise ValueError("eps must hold at least one size, or be None, got none")
-    return Request(
-        data=data,
-        codes=codes,
-        classes=classes,
-        subjects=subjects,
-        n_neighbors=n_neighbors,
-        norm=resolved,
-        norm_name=_norm_name(resolved),
-        noise=levels,
-        eps=radii,
-        repeats=repeats,
-        test_size=float(test_size),
-        seed=seed,
-        n_jobs=int(n_jobs),
-        thresholds=tuple(
-            parse_threshold(text, [s.spec for s in subjects], levels, classes=tested) for text in expressions
-        ),
-    )
 
 
 def _dataset(
@@ -191,6 +227,9 @@ def _dataset(
     name: str,
     source: str | None,
 ) -> Dataset:
+    from certimetric.base.arrays import check_size
+    from certimetric.datasets import Dataset
+
     frame = hasattr(X, "columns") and hasattr(X, "to_numpy")
     if frame:
         feature_names = [str(column) for column in X.columns] if feature_names is None else feature_names
@@ -223,6 +262,8 @@ def _dataset(
 
 
 def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    from sklearn.utils.multiclass import check_classification_targets
+
     try:
         found, codes = np.unique(y, return_inverse=True)
     except TypeError:
@@ -249,6 +290,13 @@ def _subjects(learners: Any, seed: int) -> tuple[Subject, ...]:
 
 
 def _subject(name: str | None, learner: Any, seed: int) -> Subject:
+    from sklearn.base import clone
+
+    from certimetric.learners import Euclidean, make_learner
+    from certimetric.learners.specs import describe
+
+    if isinstance(learner, Subject):
+        return learner
     if isinstance(learner, str):
         spec = learner.strip()
         estimator, label = make_learner(spec, random_state=seed), describe(spec)
@@ -263,10 +311,18 @@ def _subject(name: str | None, learner: Any, seed: int) -> Subject:
     return Subject(spec, label, estimator) if name is None else Subject(str(name), str(name), estimator)
 
 
-def _whole(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
+def _norm(norm: Any, n_features: int) -> Norm:
+    from certimetric.geometry import resolve_norm
+
+    resolved = resolve_norm(norm)
+    matrix = getattr(resolved, "matrix", None)
+    if matrix is not None and len(matrix) != n_features:
+        raise ValueError(f"norm must be a matrix of {n_features} features, got one of {len(matrix)}")
+    try:
+        resolved.norm(np.zeros(n_features))
+    except ValueError as error:
+        raise ValueError(f"norm must fit the {n_features} features of X, got {resolved!r}: {error}") from None
+    return resolved
 
 
 def _norm_name(norm: Norm) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.attacks import AttackResult, BestOf, RegionAttack, SmoothedVoteAttack
-from certimetric.auditing.tables.cells import told
 from certimetric.auditing.tables.request import Request
 from certimetric.base.arrays import Array
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
+from certimetric.runs.key import told
 
 ATTACKS = (RegionAttack(), SmoothedVoteAttack())
 N_SIZES = 31

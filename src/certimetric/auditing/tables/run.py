@@ -1,29 +1,20 @@
-"""An audit from request to document: cells, evidence, figures, checks, verdict."""
+"""The evidence of an audit of a table: cells, attacks on certificates, figures over splits."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
-import time
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.runner import Findings, prepare_folder, run_cells
-from certimetric.auditing.saved import refuse_other_report
+from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.cells import canonical
-from certimetric.auditing.tables.checks import Evidence, run_checks
+from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import describe_metric
 from certimetric.auditing.tables.feature_kinds import describe_features
+from certimetric.auditing.tables.findings import Findings, find
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.result import AuditResult
 from certimetric.auditing.tables.robustness import ATTACKS
 from certimetric.auditing.tables.summary import (
     Array,
@@ -37,134 +28,113 @@ from certimetric.auditing.tables.summary import (
     summarise,
     tell_split,
 )
-from certimetric.auditing.tables.verdict import conclude, judge_thresholds, recommend
-from certimetric.base.version import __version__
+from certimetric.auditing.tables.verdict import observe, recommend, say
+from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
-from certimetric.report.document import SCHEMA
+from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
-
-_VERSIONS = ("numpy", "scipy", "scikit-learn", "numba", "joblib")
-
-
-def run_audit(
-    request: Request,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    command: str | None = None,
-    title: str | None = None,
-    progress: bool = False,
-) -> AuditResult:
-    """Carry out a validated audit.
-
-    Parameters
-    ----------
-    request : Request
-    out : path, optional
-        Folder of cells, metrics, results and report.
-    command : str, optional
-        How to repeat the audit, for the report; by default the call in Python.
-    title : str, optional
-        Heading of the report.
-    progress : bool
-        Show a progress bar on stderr.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds the report of an audit with other options.
-    """
-    started, clock = datetime.now(timezone.utc), time.perf_counter()
-    folder = None if out is None else Path(out)
-    options = audit_options(request)
-    if folder is not None:
-        refuse_other_report(folder, options)
-        prepare_folder(folder, "cells", "metrics")
-    found = run_cells(request, folder, progress=progress)
-    document = _figures(request, found)
-    document["reproduction"] = {
-        "command": command or _call(request),
-        "options": options,
-        "started": started.isoformat(timespec="seconds"),
-        "wall_seconds": time.perf_counter() - clock,
-        "versions": describe_versions(_VERSIONS),
-        "machine": describe_machine(),
-        "cells": {"computed": found.computed, "reused": found.reused, "failed": found.failed},
-        "metric_files": [
-            {"learner": s.spec, "split": cell["split"], "file": cell["metric_file"], "sha256": cell["metric_sha256"]}
-            for s, cells in zip(request.subjects, found.cells)
-            for cell in finished(cells)
-            if "metric_file" in cell
-        ],
-    }
-    result = AuditResult(document)
-    if folder is not None:
-        result.save(folder, title=title)
-    return result
+from certimetric.runs.key import canonical, told
+from certimetric.runs.store import Store
 
 
-def audit_options(request: Request) -> dict[str, Any]:
-    """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
-    norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
-    return {
-        "data": request.data.sha256(),
-        "imputed": canonical(request.data.imputed),
-        "classes": list(request.classes),
-        "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
-        "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
-        "n_neighbors": request.n_neighbors,
-        "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
-        "noise": list(request.noise),
-        "eps": None if request.eps is None else list(request.eps),
-        "repeats": request.repeats,
-        "test_size": request.test_size,
-        "seed": request.seed,
-    }
+class TableEvidence(Evidence):
+    """The evidence of an audit of a table."""
 
+    asked = Request
+    scope = "table"
+    schema = AUDIT_SCHEMA
 
-def _figures(request: Request, found: Findings) -> dict[str, Any]:
-    """The document but for its reproduction: a function of the request and the findings alone."""
-    radii: list[list[Array]] = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
-    eps, quoted_eps = choose_eps(request, radii)
-    quoted = eps.index(quoted_eps)
-    learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
-    warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
-    checks = run_checks(Evidence(request, learners, found.evidence, warnings, quoted))
-    recommended = recommend(learners, quoted)
-    thresholds = judge_thresholds(request, learners, radii, recommended)
-    data, baseline = request.data, majority_baseline(request)
-    return {
-        "schema": SCHEMA,
-        "data": {
-            "name": data.name,
-            "source": data.source,
-            "n_samples": data.n_samples,
-            "n_features": data.n_features,
+    def options(self) -> dict[str, Any]:
+        request = self.request
+        norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
+        return {
+            "data": request.data.sha256(),
+            "imputed": canonical(request.data.imputed),
             "classes": list(request.classes),
-            "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
-            "feature_names": list(data.feature_names),
-            "image_shape": None if data.image_shape is None else list(data.image_shape),
-            "features": describe_features(request),
-            "imputed": _imputed(data),
-            "sha256": data.sha256(),
-        },
-        "protocol": {
+            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
             "n_neighbors": request.n_neighbors,
-            "norm": request.norm_name,
-            "test_size": request.test_size,
-            "repeats": request.repeats,
-            "seed": request.seed,
-            "units": "standardised",
+            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
             "noise": list(request.noise),
-            "attacks": [repr(attack) for attack in ATTACKS],
-            "eps": eps,
-            "report_eps": quoted_eps,
-        },
-        "baseline": baseline,
-        "learners": learners,
-        "checks": checks,
-        "thresholds": thresholds,
-        "verdict": conclude(request, learners, checks, thresholds, recommended, quoted, quoted_eps, baseline),
-    }
+            "eps": None if request.eps is None else list(request.eps),
+            "repeats": request.repeats,
+            "test_size": request.test_size,
+            "seed": request.seed,
+        }
+
+    def command(self) -> str:
+        request = self.request
+        learners = ", ".join(repr(subject.spec) for subject in request.subjects)
+        eps = "" if request.eps is None else f", eps={list(request.eps)}"
+        return (
+            f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
+            f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
+            f"test_size={request.test_size:g}, seed={request.seed})"
+        )
+
+    def gather(self, store: Store, counting: Any) -> Gathered:
+        """Fit and certify every learner on every split, and attack the certificates of one."""
+        request, data = self.request, self.request.data
+        found = find(request, store, progress=counting)
+        radii = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
+        eps, quoted = choose_eps(request, radii)
+        learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
+        warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
+        return Gathered(
+            data={
+                "name": data.name,
+                "source": data.source,
+                "n_samples": data.n_samples,
+                "n_features": data.n_features,
+                "classes": list(request.classes),
+                "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
+                "feature_names": list(data.feature_names),
+                "image_shape": None if data.image_shape is None else list(data.image_shape),
+                "features": describe_features(request),
+                "imputed": _imputed(data),
+                "sha256": data.sha256(),
+            },
+            protocol={
+                "n_neighbors": request.n_neighbors,
+                "norm": request.norm_name,
+                "test_size": request.test_size,
+                "repeats": request.repeats,
+                "seed": request.seed,
+                "units": "standardised",
+                "noise": list(request.noise),
+                "attacks": [repr(attack) for attack in ATTACKS],
+                "eps": eps,
+                "report_eps": quoted,
+            },
+            learners=learners,
+            observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
+            cells=found.counts,
+            also={"baseline": majority_baseline(request)},
+            traces={
+                "metric_files": [
+                    {
+                        "learner": subject.spec,
+                        "split": cell["split"],
+                        "file": cell["metric_file"],
+                        "sha256": cell["metric_sha256"],
+                    }
+                    for subject, cells in zip(request.subjects, found.cells)
+                    for cell in finished(cells)
+                    if "metric_file" in cell
+                ]
+            },
+        )
+
+    def recommend(self, found: Gathered) -> int | None:
+        return recommend(found.learners, found.observed.quoted)
+
+    def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
+        value = observe(self.request, threshold, found.learners[position], found.observed.radii[position])
+        return None if value is None else told(value)
+
+    def say(self, found: Gathered, recommended: int | None) -> list[str]:
+        quoted, eps = found.observed.quoted, found.protocol["report_eps"]
+        return say(self.request, found.learners, recommended, quoted, eps, found.also["baseline"])
 
 
 def _imputed(data: Dataset) -> dict[str, int]:
@@ -191,35 +161,4 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "metric": describe_metric(request, done[0]) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),
         "robustness": None if evidence is None else evidence.get("robustness"),
-    }
-
-
-def _call(request: Request) -> str:
-    learners = ", ".join(repr(subject.spec) for subject in request.subjects)
-    eps = "" if request.eps is None else f", eps={list(request.eps)}"
-    return (
-        f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
-        f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
-        f"test_size={request.test_size:g}, seed={request.seed})"
-    )
-
-
-def describe_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of this library and of the packages that are installed."""
-    told = {"certimetric": __version__}
-    for package in packages:
-        try:
-            told[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return told
-
-
-def describe_machine() -> dict[str, Any]:
-    """What an audit ran on."""
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cpu_count": os.cpu_count(),
     }

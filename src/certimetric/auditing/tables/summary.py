@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
-from certimetric.auditing.tables.cells import told
 from certimetric.auditing.tables.request import Request
 from certimetric.base.arrays import Array
+from certimetric.runs.key import told
 from certimetric.runs.splits import held_out_counts, split_indices
 
 Cell = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The verdict: which learner is recommended, whether thresholds hold, and one sentence about it."""
+"""What the verdict on metrics rests on: which is recommended, what thresholds are about, and what figures say."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.tables.cells import told
-from certimetric.auditing.tables.checks import CERTIFICATE_CHECKS
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import Array, Cell, certified_accuracy, finished, mean_median_radius
 from certimetric.auditing.thresholds import Threshold
+from certimetric.auditing.verdict import with_interval
 
 Learner = dict[str, Any]
-
-NO_STANDARD = "no threshold was declared, so nothing is passed"
 
 
 def recommend(learners: Sequence[Learner], quoted: int) -> int | None:
@@ -59,27 +56,8 @@ def _certified(learner: Learner, quoted: int) -> float:
     return float(learner["summary"]["certified_accuracy"][quoted]["mean"])
 
 
-def judge_thresholds(
-    request: Request, learners: Sequence[Learner], radii: Sequence[Sequence[Array]], recommended: int | None
-) -> list[dict[str, Any]]:
-    """Every threshold with the figure observed: the mean over splits; none is passed without a figure."""
-    specs = [subject.spec for subject in request.subjects]
-    judged = []
-    for threshold in request.thresholds:
-        position = recommended if threshold.learner is None else specs.index(threshold.learner)
-        value = None if position is None else _observe(request, threshold, learners[position], radii[position])
-        name = "recommended" if position is None else specs[position]
-        judged.append(
-            {
-                "expression": threshold.expression(name),
-                "observed": None if value is None else told(value),
-                "passed": value is not None and value >= threshold.value - 1e-12,
-            }
-        )
-    return judged
-
-
-def _observe(request: Request, threshold: Threshold, learner: Learner, radii: Sequence[Array]) -> float | None:
+def observe(request: Request, threshold: Threshold, learner: Learner, radii: Sequence[Array]) -> float | None:
+    """The figure of a learner that a threshold is about: the mean over splits; None where no split finished."""
     done: list[Cell] = finished(learner["splits"])
     if not done:
         return None
@@ -97,63 +75,37 @@ def _observe(request: Request, threshold: Threshold, learner: Learner, radii: Se
     return 1.0 - float(np.mean([split["error"] for split in done]))
 
 
-def conclude(
+def say(
     request: Request,
     learners: Sequence[Learner],
-    checks: Sequence[dict[str, Any]],
-    thresholds: Sequence[dict[str, Any]],
     recommended: int | None,
     quoted: int,
     eps: float,
     baseline: dict[str, Any],
-) -> dict[str, str | None]:
-    """Status, sentence, and which learner is recommended.
-
-    FAIL if a threshold does not hold, if a check of the certificates found an issue, or if nothing could be fitted;
-    WARN if any other check found an issue; else PASS where thresholds were declared, and REPORT where none was.
-    """
-    missed = [entry for entry in thresholds if not entry["passed"]]
-    issues = [entry for entry in checks if entry["severity"] == "issue"]
-    broken = [entry for entry in issues if entry["code"] in CERTIFICATE_CHECKS]
-    status = overall_status(bool(missed or broken) or recommended is None, bool(issues), bool(thresholds))
-    if recommended is None:
-        sentence = "No learner could be fitted, so there is nothing to recommend."
-        return {"status": status, "sentence": sentence, "recommended": None}
-    parts = [_recommendation(request, learners, recommended, quoted, eps)]
-    balanced = learners[recommended]["summary"]["balanced_accuracy"]
-    parts.append(
-        f"always answering {baseline['class']!r}, the most frequent class, is wrong on "
-        f"{100 * baseline['error']:.1f} %, and its balanced accuracy is {100 * baseline['balanced_accuracy']:.1f} % "
-        f"where that of {learners[recommended]['label']} is {_percent(balanced)}"
-    )
-    if broken:
-        parts.append("a certificate was broken, which is an error of this library")
-    if missed:
-        parts.append(f"{counted(len(missed), 'threshold')} of {len(thresholds)} missed: {missed[0]['expression']}")
-    elif thresholds:
-        parts.append("the threshold holds" if len(thresholds) == 1 else f"all {len(thresholds)} thresholds hold")
-    if others := len(issues) - len(broken):
-        parts.append(f"{counted(others, 'reliability check')} found an issue")
-    if status == "REPORT":
-        parts.append(NO_STANDARD)
-    return {"status": status, "sentence": "; ".join(parts) + ".", "recommended": learners[recommended]["spec"]}
-
-
-def overall_status(failed: bool, issues: bool, thresholds: bool) -> str:
-    """FAIL, WARN, PASS or REPORT: without a declared threshold nothing passes, and the audit reports what it found.
+) -> list[str]:
+    """The figures of the recommended learner beside those of the Euclidean distance and of always answering one class.
 
     Parameters
     ----------
-    failed : bool
-        Whether a threshold or a certificate is broken, or there is nothing to judge.
-    issues : bool
-        Whether a reliability check found an issue.
-    thresholds : bool
-        Whether any threshold was declared.
+    request : Request
+    learners : list of dict
+        Learners of the document.
+    recommended : int or None
+    quoted : int
+        Position of the quoted ε on the curve.
+    eps : float
+    baseline : dict
+        What always answering the most frequent class gives.
     """
-    if failed:
-        return "FAIL"
-    return "WARN" if issues else "PASS" if thresholds else "REPORT"
+    if recommended is None:
+        return ["No learner could be fitted, so there is nothing to recommend"]
+    balanced = learners[recommended]["summary"]["balanced_accuracy"]
+    return [
+        _recommendation(request, learners, recommended, quoted, eps),
+        f"always answering {baseline['class']!r}, the most frequent class, is wrong on "
+        f"{100 * baseline['error']:.1f} %, and its balanced accuracy is {100 * baseline['balanced_accuracy']:.1f} % "
+        f"where that of {learners[recommended]['label']} is {with_interval(balanced)}",
+    ]
 
 
 def _recommendation(request: Request, learners: Sequence[Learner], recommended: int, quoted: int, eps: float) -> str:
@@ -164,8 +116,8 @@ def _recommendation(request: Request, learners: Sequence[Learner], recommended: 
     if hasattr(request.norm, "base"):  # other units, or some features only
         size = f"{eps:g} ({request.norm!r}, of standardised features)"
     sentence = (
-        f"{chosen['label']} is recommended: it is wrong on {_percent(error)} of test instances and certified correct "
-        f"on {_percent(certified)} within ε = {size}"
+        f"{chosen['label']} is recommended: it is wrong on {with_interval(error)} of test instances and certified "
+        f"correct on {with_interval(certified)} within ε = {size}"
     )
     specs = [learner["spec"] for learner in learners]
     if "euclidean" not in specs or specs[recommended] == "euclidean":
@@ -178,15 +130,3 @@ def _recommendation(request: Request, learners: Sequence[Learner], recommended: 
         f"{sentence}, against {100 * against['error']['mean']:.1f} % and "
         f"{100 * against['certified_accuracy'][quoted]['mean']:.1f} % for {baseline['label']}"
     )
-
-
-def _percent(estimate: dict[str, Any]) -> str:
-    text = f"{100 * estimate['mean']:.1f} %"
-    if estimate["low"] is None:
-        return text
-    return f"{text} (95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f})"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 threshold``, ``2 thresholds``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

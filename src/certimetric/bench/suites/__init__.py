@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from certimetric.base.wording import did_you_mean
 from certimetric.bench.suites.base import Suite
+from certimetric.runs.containment import load_reference
 
 _SUITES = {name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "deep", "defenses")}
 _SUITES["defenses-l2"] = "defenses:SUITE_L2"
@@ -22,11 +21,5 @@ def find_suite(name: str) -> Suite:
     """
     if name not in NAMES:
         raise ValueError(f"unknown suite {name!r}{did_you_mean(name, NAMES)}; known are {', '.join(NAMES)}")
-    return load_suite(f"{__name__}.{_SUITES[name]}")
-
-
-def load_suite(reference: str) -> Suite:
-    """The suite at ``module:attribute``, for workers."""
-    module, _, attribute = reference.partition(":")
-    suite: Suite = getattr(import_module(module), attribute)
+    suite: Suite = load_reference(f"{__name__}.{_SUITES[name]}")
     return suite

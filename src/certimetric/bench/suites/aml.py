@@ -7,22 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
+from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
 from certimetric.bench.convergence import PART as CONVERGENCE
-from certimetric.bench.convergence import convergence_cells, run_convergence, tell_convergence
+from certimetric.bench.convergence import convergence_plan, run_convergence, tell_convergence
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
-from certimetric.bench.sampling_bias import NAME as TOY
-from certimetric.bench.sampling_bias import run_toy, tell_toy, toy_cells
+from certimetric.bench.sampling_bias import NAME as SAMPLING_BIAS
+from certimetric.bench.sampling_bias import TOY, run_toy, tell_toy, toy_plan
 from certimetric.bench.sensitivity import PART as SENSITIVITY
 from certimetric.bench.sensitivity import SETS as ROC_SETS
-from certimetric.bench.sensitivity import run_sensitivity, sensitivity_cells, tell_sensitivity
+from certimetric.bench.sensitivity import run_sensitivity, sensitivity_plan, tell_sensitivity
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
+from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.verification import RATES, verify
 from certimetric.runs.key import Cell, Record
 
-PROTOCOL = "aml/1"
 TABULAR = "tabular"
 HOW = {"snr": [], "fit_rows": 1000, "test_rows": 1000, "pairs": 2000}
 
@@ -49,6 +48,7 @@ class AmlSuite(Suite):
     needs = "16 tabular sets and 15 further ones, from --data-root, bundled, or OpenML; what is missing is told"
     minutes = 5.0
     splits = 2
+    protocol = "aml/1"
     learners = ("euclidean", "itml", "lmnn", "gmml", "aml")
 
     def datasets(self) -> Sequence[NamedSet]:
@@ -57,35 +57,36 @@ class AmlSuite(Suite):
     def further(self) -> Sequence[NamedSet]:
         return FURTHER
 
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        data = sorted(data, key=lambda found: found.named.rows * found.named.features)
-        cells = []
-        for split in range(splits):
-            cells += toy_cells(self.name, PROTOCOL, self.learners, split, seed)
-            cells += convergence_cells(self.name, PROTOCOL, data, split, seed, **HOW)
-            cells += sensitivity_cells(self.name, PROTOCOL, data, split, seed, **HOW)
-            cells += [
-                found.cell(
-                    self.name, learner, split, seed, PROTOCOL, settings(learner, found.named, part=TABULAR, **HOW)
-                )
-                for _, found, learner in in_order(data, self.learners, [split])
-            ]
-        return cells
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
+        return settings(learner, found.named, part=TABULAR, **HOW)
+
+    def cells_of(self, data: Sequence[Found], seed: int, split: int) -> list[Cell]:
+        plans = [
+            (TOY, toy_plan(self.learners)),
+            *((found, convergence_plan(found.named, **HOW)) for found in data),
+            *((found, sensitivity_plan(found.named, **HOW)) for found in data),
+        ]
+        cells = [
+            found.cell(self.name, learner, split, seed, self.protocol, how)
+            for found, plan in plans
+            for learner, how in plan.items()
+        ]
+        return cells + super().cells_of(data, seed, split)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         part = cell.parameters["part"]
-        if part == TOY:
+        if part == SAMPLING_BIAS:
             return run_toy(cell)
         run = {CONVERGENCE: run_convergence, SENSITIVITY: run_sensitivity, TABULAR: run_tabular}[part]
         return run(cell, self.named(cell))
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         def of(part: str) -> list[Record]:
             return [record for record in records if record.cell.parameters["part"] == part]
 
         grid = Grid(of(TABULAR), self.learners)
         parts = [
-            tell_toy(of(TOY), self.learners),
+            tell_toy(of(SAMPLING_BIAS), self.learners),
             self._tell_tabular(grid),
             tell_convergence(of(CONVERGENCE)),
             tell_sensitivity(of(SENSITIVITY)),
@@ -94,8 +95,6 @@ class AmlSuite(Suite):
             what: [item for part in parts for item in part[what]] for what in ("summary", "tables", "figures")
         }
         told["tables"].append(datasets_table(grid, of(TABULAR), self.datasets(), self.further()))
-        if (failures := failures_table(records)) is not None:
-            told["tables"].append(failures)
         return {**told, "learners": grid.told_learners()}
 
     def _tell_tabular(self, grid: Grid) -> dict[str, list[Any]]:
@@ -125,12 +124,6 @@ def run_tabular(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
 
 def roc_figure(grid: Grid, names: Sequence[str]) -> dict[str, Any]:
     """The mean ROC curve over splits and data sets."""
-    learners = []
-    for spec in grid.learners:
-        curves = [np.mean([result["roc"] for result in grid.results(name, spec)], axis=0) for name in names]
-        learners.append(
-            {"spec": spec, "label": label(spec), "points": [[float(v), None, None] for v in np.mean(curves, axis=0)]}
-        )
     one = len(names) == 1
     return {
         "kind": "curves",
@@ -140,7 +133,7 @@ def roc_figure(grid: Grid, names: Sequence[str]) -> dict[str, Any]:
             "Share of the pairs of one class that are recognised, against the share of the pairs of two classes that "
             "are taken for one, as the threshold on the distance rises; chance is the diagonal."
         ),
-        "learners": learners,
+        "learners": [grid.line(spec, lambda result: result["roc"], names) for spec in grid.learners],
         "x": list(RATES),
         "x_label": "false positive rate",
         "y_label": "true positive rate",

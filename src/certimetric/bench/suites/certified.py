@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.attacks import BestOf, RegionAttack, SmoothedVoteAttack
-from certimetric.auditing.tables.cells import told
 from certimetric.base.arrays import Array
-from certimetric.bench.comparison import Grid, failures_table, label
+from certimetric.bench.comparison import Grid, label, line
 from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, WINE, Found, NamedSet
-from certimetric.bench.preparation import class_draw
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.bench.tabular import Fitted, in_order, load_cell, settings
-from certimetric.runs.key import Cell, Record
+from certimetric.bench.tabular import Fitted, load_cell, settings
+from certimetric.runs.key import Cell, Record, told
+from certimetric.runs.splits import class_draw
 
-PROTOCOL = "certified/2"
 NEIGHBORS = (1, 11)
 _PAPER = ("dna", "pendigits", "satimage", "usps")
 _FRACTIONS = (0.25, 0.5, 1.0)  # of the Euclidean median radius: the sizes of the tables
@@ -43,17 +41,15 @@ class CertifiedSuite(Suite):
     needs = "3 bundled sets, and dna, pendigits, satimage and usps from --data-root; what is missing is told"
     minutes = 30.0
     splits = 2
+    protocol = "certified/2"
     learners = ("euclidean", "arml", "lmnn", "lmnn+pl", "nca", "itml")
 
     def datasets(self) -> Sequence[NamedSet]:
         named = {entry.name: entry for entry in (*SIXTEEN, *FURTHER)}
         return (WINE, BREAST_CANCER, replace(DIGITS, openml=""), *(replace(named[name], pca=0) for name in _PAPER))
 
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        return [
-            found.cell(self.name, learner, split, seed, PROTOCOL, settings(learner, found.named, **HOW))
-            for split, found, learner in in_order(data, self.learners, range(splits))
-        ]
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
+        return settings(learner, found.named, **HOW)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         fitted = Fitted(*load_cell(cell, self.named(cell)), cell)
@@ -65,7 +61,7 @@ class CertifiedSuite(Suite):
         }
         return {**fitted.facts(), "k": measured}
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         grid = Grid(records, self.learners)
         tables: list[Table] = []
         figures: list[dict[str, Any]] = []
@@ -88,8 +84,6 @@ class CertifiedSuite(Suite):
                 if not broken
                 else f"{broken} attacks succeeded inside a certified radius: that is an error in this library."
             )
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {"summary": summary, "tables": tables, "figures": figures, "learners": grid.told_learners()}
 
 
@@ -161,8 +155,8 @@ def _figure(grid: Grid, dataset: str, k: str, kind: str) -> dict[str, Any]:
     learners = []
     for spec in grid.learners:
         parts = _sizes(grid, dataset, spec, k, kind)
-        points = [[float(np.mean([robust_error(s, size, kind) for s in parts])), None, None] for size in eps]
-        learners.append({"spec": spec, "label": label(spec), "points": points})
+        values = [np.mean([robust_error(s, size, kind) for s in parts]) for size in eps]
+        learners.append(line(spec, label(spec), values))
     words = {
         "radii": ("certified", "Share that is wrong or not certified up to ε: the true robust error is at most this."),
         "distances": (

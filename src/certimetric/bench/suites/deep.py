@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.bench.comparison import Grid, failures_table, plus_minus
+from certimetric.base.wording import PIXELS
+from certimetric.bench.comparison import Grid, line, plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, attack, measure, settings
 from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, NamedImages
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell, Record
-from certimetric.training.config import LOSSES
+from certimetric.training.sections import LOSSES
 
-PROTOCOL = "deep/1"
 QUERIES = 500
 
 
@@ -173,29 +172,24 @@ class DeepSuite(Suite):
     )
     minutes = 50.0
     splits = 2
+    protocol = "deep/1"
     learners = (PIXELS, *RECIPES)
 
     def datasets(self) -> Sequence[NamedImages]:
         return (DIGITS, OMNIGLOT, CUB, CARS196, SOP)
 
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        return [
-            self._cell(found, learner, split, seed)
-            for split in range(splits)
-            for found in data
-            for learner in (self.learners if SETTINGS[found.named.name].studies else TRAINING)
-        ]
+    def learners_on(self, found: Found) -> Sequence[str]:
+        return self.learners if SETTINGS[found.named.name].studies else TRAINING
 
-    def _cell(self, found: Found, learner: str, split: int, seed: int) -> Cell:
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         named, setting = found.named, SETTINGS[found.named.name]
         config = None if learner == PIXELS else RECIPES[learner].config(named, setting)
-        parameters = settings(learner, config, attacks_on(setting), QUERIES)
-        return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
+        return settings(learner, config, attacks_on(setting), QUERIES)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         return measure(cell, self.named(cell))
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         tables: list[Table] = []
         for name, (title, learners, note) in STUDIES.items():
             grid = Grid(records, learners)
@@ -208,8 +202,6 @@ class DeepSuite(Suite):
             tables.append(_cost(records))
             figures = [_figure(grid, dataset) for dataset in grid.datasets]
             summary = [_sentence(grid, dataset, loss) for dataset in grid.datasets for loss in LOSSES]
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {"summary": summary, "tables": tables, "figures": figures, "learners": grid.told_learners()}
 
 
@@ -263,12 +255,7 @@ def _figure(grid: Grid, dataset: str) -> dict[str, Any]:
     """R@1 against ε."""
     x = {CLEAN: 0.0, **{f"PGD {words}": scale * SETTINGS[dataset].eps for words, scale in RADII.items()}}
     learners = [
-        {
-            "spec": learner,
-            "label": learner,
-            "points": [[_mean(grid, dataset, learner, name) / 100.0, None, None] for name in x],
-        }
-        for learner in grid.learners
+        line(learner, learner, [_mean(grid, dataset, learner, name) / 100.0 for name in x]) for learner in grid.learners
     ]
     return {
         "kind": "curves",

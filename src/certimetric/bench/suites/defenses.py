@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certimetric.bench.comparison import failures_table, plus_minus
+from certimetric.base.wording import PIXELS
+from certimetric.bench.comparison import plus_minus
 from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, WORST, asked, attack, scores, settings, trained
 from certimetric.bench.image_sets import DIGITS, MNIST, OMNIGLOT, NamedImages
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
-from certimetric.report.document import PIXELS
 from certimetric.runs.key import Cell, Record
+from certimetric.training import sections
 
 if TYPE_CHECKING:
     from torch import nn
 
     from certimetric.deep import ImageSet
 
-PROTOCOL = "defenses/1"
 QUERIES = 500
 ERS_QUERIES = 200
 NATURAL, REFERENCE = "natural", "tuple (positive)"
@@ -73,6 +74,16 @@ DEFENSES: dict[str, dict[str, Any]] = {
 }
 
 
+def compared() -> dict[str, dict[str, Any]]:
+    """Those, and every further kind there is, with its defaults."""
+    if find_spec("torch") is None:  # results can be told where nothing can be trained
+        return DEFENSES
+    from certimetric.deep.defenses import DEFENSES as KINDS
+
+    known = {defense["kind"] for defense in DEFENSES.values()}
+    return DEFENSES | {kind: {"kind": kind} for kind in KINDS if kind not in known}
+
+
 class DefensesSuite(Suite):
     """Retrieval by models that were trained with every defense: accuracy, robustness, cost.
 
@@ -86,7 +97,7 @@ class DefensesSuite(Suite):
     needs = "the extra 'deep'; digits is bundled, mnist and omniglot come from --data-root; what is missing is told"
     minutes = 90.0
     splits = 2
-    learners = (PIXELS, *DEFENSES)
+    protocol = "defenses/1"
 
     def __init__(self, norm: str):
         self.norm = norm
@@ -98,26 +109,18 @@ class DefensesSuite(Suite):
             "2203.01439, and further ones."
         )
 
+    @property
+    def learners(self) -> tuple[str, ...]:
+        return (PIXELS, *compared())
+
     def datasets(self) -> Sequence[NamedImages]:
         return (DIGITS, MNIST, OMNIGLOT)
 
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        return [
-            self._cell(found, learner, split, seed)
-            for split in range(splits)
-            for found in data
-            for learner in self.learners
-        ]
-
-    def _cell(self, found: Found, learner: str, split: int, seed: int) -> Cell:
-        config = None if learner == PIXELS else configuration(found.named, DEFENSES[learner], self.norm)
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
+        config = None if learner == PIXELS else configuration(found.named, compared()[learner], self.norm)
         sources = [configuration(found.named, DEFENSES[NATURAL], self.norm)] if learner == "ensemble" else []
         attacks = attacks_on(self.norm, RADII[self.norm][found.named.name])
-        parameters = {
-            **settings(learner, config, attacks, QUERIES, sources),
-            "ers_queries": ERS_QUERIES,
-        }
-        return found.cell(self.name, learner, split, seed, PROTOCOL, parameters)
+        return {**settings(learner, config, attacks, QUERIES, sources), "ers_queries": ERS_QUERIES}
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         named = self.named(cell)
@@ -129,7 +132,7 @@ class DefensesSuite(Suite):
             **robustness_score(model, queries, gallery, cell),
         }
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         found = Results(records)
         learners = [{"spec": learner, "label": learner} for learner in self.learners]
         tables, figures, summary = [], [], []
@@ -137,8 +140,6 @@ class DefensesSuite(Suite):
             tables = [_table(found, self.norm)]
             figures = [_figure(found, name, self.norm) for name in found.datasets]
             summary = [_sentence(found, name) for name in found.datasets if found.has(name, REFERENCE)]
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {
             "summary": [text for text in summary if text],
             "tables": tables,
@@ -151,10 +152,11 @@ def configuration(named: NamedImages, defense: Mapping[str, Any], norm: str) -> 
     """The training configuration of a defense on a data set."""
     setting = SETTINGS[named.name]
     told = dict(defense)
-    if told["kind"] not in ("none", "noise"):
-        told |= {"norm": norm, "radius" if told["kind"] == "perturbation" else "eps": RADII[norm][named.name]}
+    keys = sections.defense(told["kind"]).keys
+    if "norm" in keys:
+        told |= {"norm": norm, "radius" if "radius" in keys else "eps": RADII[norm][named.name]}
     training = dict(setting.training)
-    if told["kind"] == "free":  # as many steps of the optimiser as the others, for about the price of natural training
+    if "replays" in keys:  # as many steps of the optimiser as the others, for about the price of natural training
         training["epochs"] = max(1, round(training["epochs"] / told["replays"]))
     return {"data": {"name": named.name}, "model": setting.model, "defense": told, "training": training}
 

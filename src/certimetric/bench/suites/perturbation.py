@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from certimetric.bench.comparison import Grid, Measure, datasets_table, failures_table, label, p_text
+from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tabular import in_order, load_cell, measure, settings
+from certimetric.bench.tabular import load_cell, measure, settings
 from certimetric.runs.key import Cell, Record
-
-PROTOCOL = "tabular/2"
 
 ERROR = Measure("error", "Error", "%", lambda result: result["error"])
 NOISE = {
@@ -65,6 +61,7 @@ class PerturbationSuite(Suite):
     needs = "16 tabular sets and 15 further ones, from --data-root, bundled, or OpenML; what is missing is told"
     minutes = 60.0
     splits = 3
+    protocol = "tabular/2"
     learners: tuple[str, ...] = (
         "euclidean", "lmnn", "lmnn+pl", "scml", "scml+pl", "nca", "nca+pl", "itml", "gmml",
     )  # fmt: skip
@@ -75,20 +72,13 @@ class PerturbationSuite(Suite):
     def further(self) -> Sequence[NamedSet]:
         return FURTHER
 
-    def changed(self, found: Found) -> dict[str, Any]:
-        """Parameters of the cells of one data set that differ from the protocol's."""
-        return {}
-
-    def cells(self, data: Sequence[Found], *, seed: int, splits: int) -> list[Cell]:
-        return [
-            found.cell(self.name, learner, split, seed, PROTOCOL, settings(learner, found.named, **self.changed(found)))
-            for split, found, learner in in_order(data, self.learners, range(splits))
-        ]
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
+        return settings(learner, found.named)
 
     def run(self, cell: Cell) -> Mapping[str, Any]:
         return measure(*load_cell(cell, self.named(cell)), cell)
 
-    def tell(self, records: Sequence[Record]) -> dict[str, Any]:
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         grid = Grid(records, self.learners)
         tables = [datasets_table(grid, records, self.datasets(), self.further())]
         figures: list[dict[str, Any]] = []
@@ -108,28 +98,18 @@ class PerturbationSuite(Suite):
             figures = [figure for figure in drawn if figure is not None]
             figures += [self._noise_figure(grid, kind, records) for kind in KINDS]
             summary = [_sentence(grid, *pair) for pair in pairs]
-        if (failures := failures_table(records)) is not None:
-            tables.append(failures)
         return {"summary": summary, "tables": tables, "figures": figures, "learners": grid.told_learners()}
 
     def _noise_figure(self, grid: Grid, kind: str, records: Sequence[Record]) -> dict[str, Any]:
         levels = list(records[0].cell.parameters["snr"])
-        learners = []
-        for spec in grid.learners:
-            points = []
-            for i in range(len(levels)):
-                means = [
-                    float(np.mean([result["noise"][kind][i] for result in grid.results(name, spec)]))
-                    for name in grid.datasets
-                ]
-                points.append([float(np.mean(means)), None, None])
-            learners.append({"spec": spec, "label": label(spec), "points": points})
         return {
             "kind": "curves",
             "name": f"noise-{kind}",
             "title": f"Error under {kind} noise",
             "reading": "Mean error over the data sets; the lower the signal-to-noise ratio, the stronger the noise.",
-            "learners": learners,
+            "learners": [
+                grid.line(spec, lambda result: result["noise"][kind], grid.datasets) for spec in grid.learners
+            ],
             "x": levels,
             "x_label": "signal-to-noise ratio (dB)",
             "y_label": "error",

@@ -26,8 +26,8 @@ class QuickSuite(PerturbationSuite):
     def further(self) -> Sequence[NamedSet]:
         return ()
 
-    def changed(self, found: Found) -> dict[str, Any]:
-        return {"subset": 600} if found.named is DIGITS else {}
+    def parameters(self, found: Found, learner: str) -> dict[str, Any]:
+        return super().parameters(found, learner) | ({"subset": 600} if found.named is DIGITS else {})
 
 
 SUITE = QuickSuite()

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.base.wording import first_line, listing
-from certimetric.datasets.images.class_split import check_two_classes, half_of
-from certimetric.datasets.images.pixels import decode, in_threads, resized
+from certimetric.base.arrays import Indices
+from certimetric.base.files import read_arrays
+from certimetric.base.wording import listing
+from certimetric.datasets.images.pixels import decode, in_threads_or_told, resized
+from certimetric.datasets.images.side import Images, half_of, numbered, skipped
 
 MASK = "zero_shot_test"
 _KNOWN = ("ids", "groups")
 _ARRAYS = ("images", "jpeg", "offsets", "labels", MASK, "class_names", *_KNOWN)
 
-Known = dict[str, "NDArray[Any] | None"]
 
+def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Images:
+    """One side of an image set: images (n, c, h, w), with ``ids`` and ``groups`` where there are any.
 
-def read_npz(
-    path: Path, split: str, size: int | None, skip_corrupt: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str], Known]:
-    """One side of an image set: images (n, c, h, w), labels, the names of the classes of this side, pictures left out,
-    and ``ids`` and ``groups`` by name, None where there are none.
-
-    Parameters
-    ----------
-    path : Path
-        With ``images`` (uint8, uint16, or floating from 0 to 1; (n, h, w), (n, h, w, 3), (n, h, w, 4) or (n, c, h, w)),
-        or ``jpeg`` (bytes as uint8) and ``offsets`` (n + 1 of them); with ``labels``; perhaps with ``zero_shot_test``
-        (bool, the test side), ``class_names``, and ``ids`` and ``groups``, a whole number or name for each.
-    split : {"train", "test"}
-    size : int or None
-    skip_corrupt : bool, default=False
-        Leave out pictures that cannot be decoded, and give their numbers with the reason of each.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If arrays are missing or do not fit, if a picture is damaged, or if a side has fewer than two classes.
+    :func:`~certimetric.datasets.images.sets.load_images` says what arrays the file may hold.
     """
     where = repr(str(path))
     held = _arrays(path, where)
@@ -51,34 +30,24 @@ def read_npz(
     n_images = len(held["images"]) if "images" in held else held["offsets"].size - 1
     if n_images != len(codes):
         raise ValueError(f"{where} has {n_images} images but {len(codes)} labels")
-    known = {name: _told(name, held.get(name), n_images, where) for name in _KNOWN}
+    known = [_told(name, held.get(name), n_images, where) for name in _KNOWN]
     test = _test_side(codes, held.get(MASK), where)
     rows = np.flatnonzero(test if split == "test" else ~test)
-    check_two_classes(len(np.unique(codes[rows])), split, where)
+    numbered(codes[rows].tolist(), split, where)  # before pictures are decoded
     damaged: dict[int, str] = {}
     if "images" in held:
         images = resized(_pixels(held["images"], rows, where), size)
     else:
         images, damaged = _decoded(held["jpeg"], held["offsets"], rows, size, path, skip_corrupt)
-        rows = rows[~np.isin(rows, list(damaged))]
-    own = np.unique(codes[rows])
-    check_two_classes(len(own), split, where)
-    labels = np.searchsorted(own, codes[rows]).astype(np.int64)
-    known = {name: None if values is None else values[rows] for name, values in known.items()}
-    return images, labels, tuple(names[code] for code in own), damaged, known
+    told = skipped(damaged, len(rows), path)
+    rows = np.delete(rows, list(damaged))
+    own, labels = numbered(codes[rows].tolist(), split, where)
+    ids, groups = (None if values is None else values[rows] for values in known)
+    return Images(images, labels, tuple(names[code] for code in own), "", told, ids, groups)
 
 
 def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {where}")
-    try:
-        # Without pickle: an array of objects could run code when it is loaded.
-        with np.load(path, allow_pickle=False) as file:
-            present = file.files
-            held = {name: file[name] for name in _ARRAYS if name in present}
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, AttributeError, TypeError) as error:
-        reason = first_line(error)
-        raise ValueError(f"{where} is not an .npz file of plain arrays, or a damaged one: {reason}") from None
+    held, present = read_arrays(path, _ARRAYS)
     told = listing(present) if present else "nothing"
     if "images" not in held and not {"jpeg", "offsets"} <= held.keys():
         raise ValueError(f"{where} has no array 'images', nor 'jpeg' with 'offsets': it has {told}")
@@ -87,7 +56,7 @@ def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
     return held
 
 
-def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str) -> tuple[NDArray[np.int64], list[str]]:
+def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str) -> tuple[Indices, list[str]]:
     """Positions in a list of names, and that list."""
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise ValueError(
@@ -116,7 +85,7 @@ def _told(name: str, values: NDArray[Any] | None, n: int, where: str) -> NDArray
     return values
 
 
-def _test_side(codes: NDArray[np.int64], mask: NDArray[Any] | None, where: str) -> NDArray[np.bool_]:
+def _test_side(codes: Indices, mask: NDArray[Any] | None, where: str) -> NDArray[np.bool_]:
     present = np.unique(codes)
     if mask is None:
         return np.isin(codes, half_of(present.tolist(), "test"))
@@ -130,7 +99,7 @@ def _test_side(codes: NDArray[np.int64], mask: NDArray[Any] | None, where: str) 
     return mask
 
 
-def _pixels(images: NDArray[Any], rows: NDArray[np.int64], where: str) -> NDArray[np.float32]:
+def _pixels(images: NDArray[Any], rows: Indices, where: str) -> NDArray[np.float32]:
     """Images (n, c, h, w) from 0 to 1, of some rows."""
     if images.ndim not in (3, 4) or 0 in images.shape[1:]:
         raise ValueError(
@@ -161,12 +130,12 @@ def _pixels(images: NDArray[Any], rows: NDArray[np.int64], where: str) -> NDArra
 def _decoded(
     jpeg: NDArray[Any],
     offsets: NDArray[Any],
-    rows: NDArray[np.int64],
+    rows: Indices,
     size: int | None,
     path: Path,
     skip_corrupt: bool,
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Images (n, 3, h, w) from pieces of a string of bytes, and the rows that are skipped, with reasons."""
+    """Images (n, 3, h, w) from pieces of a string of bytes, and the places of those that are skipped, with reasons."""
     if jpeg.ndim != 1 or jpeg.dtype != np.uint8:
         raise ValueError(
             f"jpeg of {str(path)!r} must be bytes, uint8 in one axis, got {jpeg.ndim} axes of {jpeg.dtype}"
@@ -175,17 +144,10 @@ def _decoded(
     if not rising or offsets[0] < 0 or offsets[-1] > len(jpeg):
         raise ValueError(f"offsets of {str(path)!r} must be whole numbers that rise from 0 to at most {len(jpeg)}")
 
-    def picture(row: int) -> NDArray[np.float32] | str:
-        try:
-            return decode(jpeg[offsets[row] : offsets[row + 1]].tobytes(), f"{path}, image {row}", size)
-        except ValueError as error:
-            if skip_corrupt:
-                return str(error)
-            raise
+    def picture(row: int) -> NDArray[np.float32]:
+        return decode(jpeg[offsets[row] : offsets[row + 1]].tobytes(), f"{path}, image {row}", size)
 
-    found = dict(zip(rows.tolist(), in_threads(picture, rows.tolist())))
-    images = [image for image in found.values() if not isinstance(image, str)]
-    damaged = {row: reason for row, reason in found.items() if isinstance(reason, str)}
+    images, damaged = in_threads_or_told(picture, rows.tolist(), skip_corrupt)
     if not images:
         raise ValueError(f"none of the {len(rows)} pictures of {str(path)!r} can be decoded")
     if len(shapes := {image.shape for image in images}) > 1:

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.datasets.images.pixels import check_size, decode, in_threads
+from certimetric.base.arrays import Indices
+from certimetric.datasets.images.pixels import check_size, decode, in_threads, in_threads_or_told
+
+FILES_SIZE = 224
 
 
 class ImageFiles:
     """Pictures in files as a float32 array of shape (n, 3, size, size), from 0 to 1, never in memory as a whole.
 
     Rows are taken as of an array: by a number, a slice, an int array or a bool mask. Each picture is decoded as red,
-    green and blue, as a viewer shows it: upright by its EXIF orientation, on white where it is transparent, the first
-    frame of several. It is brought to ``size`` at its shorter side, bilinear with antialiasing, and cut to its centre.
+    green and blue, as a viewer shows it (see :func:`~certimetric.datasets.images.sets.load_images`), brought to
+    ``size`` at its shorter side, bilinear with antialiasing, and cut to its centre.
 
     Parameters
     ----------
@@ -44,7 +47,7 @@ class ImageFiles:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], size: int = 224):
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], size: int = FILES_SIZE):
         check_size(size)
         self.paths = tuple(Path(path) for path in paths)
         self.size = size
@@ -80,15 +83,11 @@ class ImageFiles:
             If a file is missing.
         """
 
-        def reason(row: int) -> str | None:
-            try:
-                decode(self.paths[row], str(self.paths[row]), self.size)
-            except ValueError as error:
-                return str(error)
-            return None
+        def see(path: Path) -> NDArray[np.float32]:
+            decode(path, str(path), self.size)
+            return np.empty(0, dtype=np.float32)  # the pictures of a large set do not fit into memory
 
-        reasons = in_threads(reason, range(len(self)))
-        return {row: told for row, told in enumerate(reasons) if told is not None}
+        return in_threads_or_told(see, self.paths, skip_corrupt=True)[1]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
@@ -98,7 +97,7 @@ class ImageFiles:
     def __repr__(self) -> str:
         return f"ImageFiles({len(self)} files, size={self.size})"
 
-    def _rows(self, key: Any) -> NDArray[np.int64]:
+    def _rows(self, key: Any) -> Indices:
         """Numbers of rows as NumPy understands them, of no or one axis."""
         if isinstance(key, tuple):
             raise IndexError("only rows can be taken of pictures in files, got a tuple of indices")

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.datasets.images.pixels import resized
+from certimetric.datasets.images.side import Images, existing
+
 _IDX_IMAGES, _IDX_LABELS = 2051, 2049
 
-CLASS_NAMES = {
-    "mnist": tuple("0123456789"),
-    "fashion-mnist": (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
-        "Ankle boot",
-    ),
-}
+DIGITS = "0123456789"
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def read_idx_set(name: str, split: str, root: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]:
-    """One side of a set of ten classes, the first five for training: images (n, 1, h, w), labels, class names.
+def read_idx_set(class_names: Sequence[str], split: str, root: Path, size: int | None, skip_corrupt: bool) -> Images:
+    """One side of a set of ten classes, the first five for training: images (n, 1, h, w).
 
     Of ``train-images-idx3-ubyte``, ``t10k-images-idx3-ubyte`` and their labels, plain or with ``.gz``, those that are
-    there are read, and joined.
-
-    Raises
-    ------
-    FileNotFoundError
-        If files are missing.
-    ValueError
-        If a file is damaged.
+    there are read, and joined. No picture can be damaged alone.
     """
     images, labels = [], []
     found = [part for part in ("train", "t10k") if _idx_path(root, part, "images-idx3").exists()]
@@ -46,14 +30,14 @@ def read_idx_set(name: str, split: str, root: Path) -> tuple[NDArray[np.float32]
         raise FileNotFoundError(f"{str(root)!r} holds neither train-images-idx3-ubyte nor t10k-images-idx3-ubyte (.gz)")
     for part in found:
         images.append(_read_idx(_idx_path(root, part, "images-idx3"), _IDX_IMAGES))
-        labels.append(_read_idx(_existing(_idx_path(root, part, "labels-idx1")), _IDX_LABELS))
+        labels.append(_read_idx(existing(_idx_path(root, part, "labels-idx1")), _IDX_LABELS))
         if len(images[-1]) != len(labels[-1]):
             raise ValueError(f"{str(root)!r} has {len(images[-1])} images but {len(labels[-1])} labels in {part}")
     pixels, y = np.concatenate(images), np.concatenate(labels).astype(np.int64)
-    rows = (y >= 5) == (split == "test")
+    first = 5 if split == "test" else 0
+    rows = (y >= first) & (y < first + 5)
     scaled = (pixels[rows] / 255.0).astype(np.float32)[:, None]
-    names = CLASS_NAMES[name]
-    return scaled, y[rows] - 5 * (split == "test"), names[:5] if split == "train" else names[5:]
+    return Images(resized(scaled, size), y[rows] - first, tuple(class_names[first : first + 5]))
 
 
 def _idx_path(root: Path, part: str, kind: str) -> Path:
@@ -74,9 +58,3 @@ def _read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
         return values.reshape(shape)
     except (OSError, EOFError, IndexError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is not an idx file, or a damaged one: {error}") from None
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    return path

@@ -4,53 +4,54 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.base.wording import counted, first_line, listing
-from certimetric.datasets.images.class_split import check_two_classes, half_of, numbered
+from certimetric.datasets.images.files import FILES_SIZE, ImageFiles
+from certimetric.datasets.images.side import Images, existing, half_of, numbered, skipped
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _CUB_TRAIN, _CARS_TRAIN = 100, 98
 
 # A picture and the class it belongs to, a number or a name.
 Found = list[tuple[Path, Any]]
+Finder = Callable[[str, Path], tuple[Found, dict[Any, str]]]
 
 
-def read_layout(name: str, split: str, root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
-    """One side of a set of files: their paths, labels, and the names of the classes of this side.
+def read_layout(find: Finder, split: str, root: Path, size: int | None, skip_corrupt: bool) -> Images:
+    """One side of a set of files, which are decoded where rows are taken.
 
-    Parameters
-    ----------
-    name : {"cub", "cars196", "sop", "visualphish", "folder"}
-    split : {"train", "test"}
-    root : Path
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder, a list or a picture is missing.
-    ValueError
-        If a list is damaged, if the sides share a class, or if a side has fewer than two classes.
+    ``find`` gives the pictures of a side with their classes, and names of classes that are not called as they are told.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {str(root)!r}")
-    found, names = LAYOUTS[name](split, root)
-    own = sorted({key for _, key in found})
-    check_two_classes(len(own), split, repr(str(root)))
+    found, names = find(split, root)
+    own, labels = numbered([key for _, key in found], split, repr(str(root)))
     missing = [path for path, _ in found if not path.is_file()]
     if missing:
         raise FileNotFoundError(
             f"there is no file {str(missing[0])!r}: {len(missing)} of {counted(len(found), 'picture')} are missing"
         )
-    labels = numbered([key for _, key in found], own)
-    return [path for path, _ in found], labels, tuple(names.get(key, str(key)) for key in own)
+    files, damaged = ImageFiles([path for path, _ in found], size or FILES_SIZE), {}
+    if skip_corrupt and (damaged := files.damaged()):
+        sound = [pair for row, pair in enumerate(found) if row not in damaged]
+        own, labels = numbered([key for _, key in sound], split, repr(str(root)))
+        files = ImageFiles([path for path, _ in sound], files.size)
+    told = skipped(damaged, len(found), root)
+    return Images(files, labels, tuple(names.get(key, str(key)) for key in own), remarks=told)
 
 
-def _cub(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+def read_folder(split: str, root: Path, size: int | None, skip_corrupt: bool) -> Images:
+    """One side of a folder of folders, with remarks on what is not plain about it."""
+    side = read_layout(_folder, split, root, size, skip_corrupt)
+    return replace(side, remarks=(*_remarks(root), *side.remarks))
+
+
+def find_cub(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     """CUB-200-2011: the first 100 classes are for training."""
     root = _home(root, "CUB_200_2011", "images.txt")
     paths, classes = _pairs(root / "images.txt"), _pairs(root / "image_class_labels.txt")
@@ -67,11 +68,11 @@ def _cub(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     return [(path, key) for path, key in found if (key <= _CUB_TRAIN) == (split == "train")], names
 
 
-def _cars196(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+def find_cars196(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     """Cars196: the first 98 classes are for training; the boxes around the cars are not used."""
     from scipy.io import loadmat
 
-    path = _existing(root / "cars_annos.mat")
+    path = existing(root / "cars_annos.mat")
     try:
         held = loadmat(path, squeeze_me=True)
         rows = np.atleast_1d(held["annotations"])
@@ -84,7 +85,7 @@ def _cars196(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     return [(file, key) for file, key in found if (key <= _CARS_TRAIN) == (split == "train")], names
 
 
-def _sop(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+def find_sop(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     """Stanford Online Products: the published lists are class-disjoint."""
     root = _home(root, "Stanford_Online_Products", "Ebay_train.txt")
     sides: dict[str, Found] = {}
@@ -98,7 +99,7 @@ def _sop(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     return sides[split], {}
 
 
-def _visualphish(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
+def find_visualphish(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     """VisualPhish: pages of brands and of those who imitate them; the first half of the brands is for training."""
     root = _home(root, "VisualPhish", "trusted_list")
     found = []
@@ -125,16 +126,7 @@ def _folder(split: str, root: Path) -> tuple[Found, dict[Any, str]]:
     return [(path, key) for path, key in found if key in chosen], {}
 
 
-LAYOUTS: dict[str, Callable[[str, Path], tuple[Found, dict[Any, str]]]] = {
-    "cub": _cub,
-    "cars196": _cars196,
-    "sop": _sop,
-    "visualphish": _visualphish,
-    "folder": _folder,
-}
-
-
-def remarks(root: Path) -> list[str]:
+def _remarks(root: Path) -> list[str]:
     """What is not plain about a ``folder`` set, in sentences: files that are left out, pictures that lie deeper.
 
     Hidden files and folders are not spoken of.
@@ -195,16 +187,10 @@ def _home(root: Path, archive: str, sign: str) -> Path:
     return root / archive if not (root / sign).exists() and (root / archive / sign).exists() else root
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    return path
-
-
 def _lines(path: Path, n_parts: int) -> list[tuple[str, ...]]:
     """The lines of a list, each in its parts; the last may have spaces in it."""
     try:
-        text = _existing(path).read_text(encoding="utf-8")
+        text = existing(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{str(path)!r} is not a list in UTF-8") from None
     parts = [tuple(line.split(maxsplit=n_parts - 1)) for line in text.splitlines() if line.strip()]

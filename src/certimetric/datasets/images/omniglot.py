@@ -10,59 +10,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.wording import first_line
-from certimetric.datasets.images.class_split import check_two_classes
+from certimetric.datasets.images.side import Images, existing, numbered, skipped
 
 _ARCHIVES = {"train": "images_background_small1.zip", "test": "images_background_small2.zip"}
-SIZE = 28
+_SIZE = 28
 
 
-def read_omniglot(
-    split: str, root: Path, size: int = SIZE, skip_corrupt: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...], dict[int, str]]:
-    """One side of Omniglot: images (n, 1, size, size) with bright strokes, labels, class names, pictures left out.
+def read_omniglot(split: str, root: Path, size: int | None, skip_corrupt: bool) -> Images:
+    """One side of Omniglot: images (n, 1, size, size), by default of 28 × 28, with bright strokes.
 
     The test side leaves out the alphabets that both archives contain. With ``skip_corrupt`` pictures that cannot be
-    decoded are left out, too, and told by their place with the reason of each.
-
-    Raises
-    ------
-    FileNotFoundError
-        If an archive is missing.
-    ValueError
-        If an archive or a picture is damaged.
+    decoded are left out, too, and told of.
     """
-    archives = {side: _existing(root / file) for side, file in _ARCHIVES.items()}
-    skipped = set()
+    archives = {side: existing(root / file) for side, file in _ARCHIVES.items()}
+    shared = set()
     if split == "test":
         with _archive(archives["train"]) as other:
-            skipped = {path.split("/")[1] for path in other.namelist() if path.endswith(".png")}
+            shared = {path.split("/")[1] for path in other.namelist() if path.endswith(".png")}
     images, labels = [], []
     damaged: dict[int, str] = {}
     with _archive(archives[split]) as archive:
         paths = sorted(path for path in archive.namelist() if path.endswith(".png") and not _hidden(path))
-        paths = [path for path in paths if path.split("/")[1] not in skipped]
+        paths = [path for path in paths if path.split("/")[1] not in shared]
         for place, path in enumerate(paths):
             try:
-                images.append(1.0 - _picture(archive, path, size))
+                images.append(1.0 - _picture(archive, path, size or _SIZE))
             except ValueError as error:
                 if not skip_corrupt:
                     raise
                 damaged[place] = str(error)
                 continue
             labels.append("/".join(path.split("/")[1:3]))
-    names, codes = np.unique(labels, return_inverse=True)
-    check_two_classes(len(names), split, repr(str(root)))
-    return np.stack(images)[:, None], codes.astype(np.int64), tuple(map(str, names)), damaged
+    names, codes = numbered(labels, split, repr(str(root)))
+    return Images(np.stack(images)[:, None], codes, tuple(names), remarks=skipped(damaged, len(paths), root))
 
 
 def _hidden(path: str) -> bool:
     return any(part.startswith((".", "__")) for part in path.split("/"))
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    return path
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

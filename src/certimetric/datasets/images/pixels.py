@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arguments import ArgumentError
 from certimetric.base.wording import first_line
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check_size(size: Any) -> None:
     """Raise an error unless this is a whole number from 1."""
     whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
     if not (whole and size >= 1):
-        raise ValueError(f"size must be a whole number of pixels from 1, got {size!r}")
+        raise ArgumentError("size", "must be a whole number of pixels from 1", size)
 
 
 def decode(source: Path | bytes, name: str, size: int | None) -> NDArray[np.float32]:
@@ -97,6 +98,24 @@ def in_threads(function: Callable[[T], Any], items: Iterable[T]) -> list[Any]:
         # A pool for each call: it costs little beside decoding, and nothing of it is left for a forked process to miss.
         with ThreadPoolExecutor(min(_THREADS, len(items))) as pool:
             return list(pool.map(function, items))
+
+
+def in_threads_or_told(
+    function: Callable[[T], NDArray[np.float32]], items: Iterable[T], skip_corrupt: bool
+) -> tuple[list[NDArray[np.float32]], dict[int, str]]:
+    """As :func:`in_threads`; with ``skip_corrupt`` pictures that raise a ValueError are left out, and told by place."""
+
+    def read(item: T) -> NDArray[np.float32] | str:
+        try:
+            return function(item)
+        except ValueError as error:
+            if skip_corrupt:
+                return str(error)
+            raise
+
+    found = in_threads(read, items)
+    damaged = {place: reason for place, reason in enumerate(found) if isinstance(reason, str)}
+    return [image for image in found if not isinstance(image, str)], damaged
 
 
 def _central_square(image: Image, size: int | None) -> Image:

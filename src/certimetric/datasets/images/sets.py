@@ -1,61 +1,85 @@
-"""Image sets with the splits that retrieval is evaluated on; nothing is downloaded."""
+"""Image sets with the splits that retrieval is evaluated on, in one list; nothing is downloaded."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from certimetric.base.wording import counted, did_you_mean
-from certimetric.datasets.data_root import VARIABLE, array_file, image_folder
+from certimetric.base.wording import did_you_mean
+from certimetric.datasets.data_root import VARIABLE, array_file, folder_of
 from certimetric.datasets.images.arrays import read_npz
-from certimetric.datasets.images.class_split import check_two_classes
-from certimetric.datasets.images.files import ImageFiles
-from certimetric.datasets.images.idx import read_idx_set
-from certimetric.datasets.images.layouts import LAYOUTS, read_layout, remarks
-from certimetric.datasets.images.omniglot import SIZE as OMNIGLOT_SIZE
+from certimetric.datasets.images.idx import DIGITS, FASHION, read_idx_set
+from certimetric.datasets.images.layouts import (
+    find_cars196,
+    find_cub,
+    find_sop,
+    find_visualphish,
+    read_folder,
+    read_layout,
+)
 from certimetric.datasets.images.omniglot import read_omniglot
 from certimetric.datasets.images.pixels import check_size, resized
+from certimetric.datasets.images.side import Images
 
-IMAGE_SETS = ("digits", "omniglot", "mnist", "fashion-mnist", *LAYOUTS)
+__all__ = ["IMAGE_SETS", "ImageSet", "Images", "load_images"]
+
 SPLITS = ("train", "test")
-FILES_SIZE = 224
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Labelled images.
+@dataclass(frozen=True)
+class ImageSet:
+    """A set that is loaded by its name.
 
     Parameters
     ----------
-    images : float32 array of shape (n, channels, height, width), or ImageFiles
-        Values from 0 to 1. `ImageFiles` of large sets have the same shape and are decoded where rows are taken.
-    labels : int array of shape (n,)
-        Positions in ``class_names``.
-    class_names : tuple of str
-    name : str
-    remarks : tuple of str
-        What was left out, or taken in another way than it may be meant, in sentences; nothing, as a rule.
-    ids, groups : arrays of shape (n,), whole numbers or names, optional
-        Of an ``.npz`` file that has them: equal ids are the same picture, and no query finds an item of its group.
+    read : callable
+        Of the side, the folder of the set, the size asked for or None, and whether damaged pictures are skipped, makes
+        the :class:`Images` of one side. It raises a FileNotFoundError where files are missing, and a ValueError where
+        they are damaged, do not fit each other, or leave fewer than two classes.
+    folders : tuple of str
+        Under what names it lies in a folder of data sets, the first that is there counts.
+    bundled : bool
+        Whether it needs no folder.
     """
 
-    images: NDArray[np.float32] | ImageFiles
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    name: str
-    remarks: tuple[str, ...] = ()
-    ids: NDArray[Any] | None = None
-    groups: NDArray[Any] | None = None
+    read: Callable[[str, Any, int | None, bool], Images]
+    folders: tuple[str, ...] = ()
+    bundled: bool = False
 
-    def __len__(self) -> int:
-        return len(self.images)
+
+def _digits(split: str, root: None, size: int | None, skip_corrupt: bool) -> Images:
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))
+    place = np.empty(len(y), dtype=np.int64)
+    for label in np.unique(y):
+        own = order[y[order] == label]
+        place[own] = np.arange(len(own))
+    rows = place % 2 == (split == "test")
+    images = (X[rows] / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
+    return Images(resized(images, size), y[rows].astype(np.int64), tuple(DIGITS))
+
+
+IMAGE_SETS = {
+    "digits": ImageSet(_digits, bundled=True),
+    "omniglot": ImageSet(read_omniglot, ("images/omniglot", "omniglot")),
+    "mnist": ImageSet(partial(read_idx_set, DIGITS), ("images/mnist", "mnist")),
+    "fashion-mnist": ImageSet(partial(read_idx_set, FASHION), ("images/fashion-mnist", "fashion-mnist")),
+    "cub": ImageSet(partial(read_layout, find_cub), ("CUB_200_2011", "cub", "images/cub")),
+    "cars196": ImageSet(partial(read_layout, find_cars196), ("images/cars196", "cars196")),
+    "sop": ImageSet(partial(read_layout, find_sop), ("Stanford_Online_Products", "sop", "images/sop")),
+    "visualphish": ImageSet(partial(read_layout, find_visualphish), ("images/visualphish", "visualphish")),
+    "folder": ImageSet(read_folder),
+}
+"""All image sets by name: a new one is a reader and a line here."""
 
 
 def load_images(
@@ -143,77 +167,28 @@ def load_images(
     >>> load_images("digits", "test", size=16).images.shape
     (896, 1, 16, 16)
     """
-    loaded = _load(name, split, root, size, skip_corrupt)
+    loaded = _load(os.fspath(name), split, root, size, skip_corrupt)
     for remark in loaded.remarks:
         warnings.warn(remark, stacklevel=2)
     return loaded
 
 
-def _load(
-    name: str | os.PathLike[str],
-    split: str,
-    root: str | os.PathLike[str] | None,
-    size: int | None,
-    skip_corrupt: bool,
-) -> Images:
+def _load(name: str, split: str, root: str | os.PathLike[str] | None, size: int | None, skip_corrupt: bool) -> Images:
     if split not in SPLITS:
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
     if size is not None:
         check_size(size)
-    name = os.fspath(name)
     if name.endswith(".npz"):
         path = array_file(name, root)
-        images, labels, names, damaged, known = read_npz(path, split, size, skip_corrupt)
-        told = _skipped(damaged, len(labels) + len(damaged), str(path))
-        return Images(images, labels, names, path.stem, told, **known)
+        return replace(read_npz(split, path, size, skip_corrupt), name=path.stem)
     if name not in IMAGE_SETS and root is None and Path(name).is_dir():
         name, root = "folder", name
     if name not in IMAGE_SETS:
         known = f"{', '.join(IMAGE_SETS)}, and paths of folders and of .npz files"
         raise ValueError(f"unknown image set {name!r}{did_you_mean(name, IMAGE_SETS)}; known are {known}")
-    if name == "digits":
-        images, labels, names = _digits(split)
-        return Images(resized(images, size), labels, names, name)
-    if (folder := image_folder(name, root)) is None:
+    named = IMAGE_SETS[name]
+    if not named.bundled and (root := folder_of(named.folders, root)) is None:
         raise ValueError(
             f"{name} needs root, the folder with its files: nothing is downloaded, and {VARIABLE} leads to none"
         )
-    if name in LAYOUTS:
-        paths, labels, names = read_layout(name, split, folder)
-        files = ImageFiles(paths, FILES_SIZE if size is None else size)
-        told = tuple(remarks(folder)) if name == "folder" else ()
-        if not skip_corrupt or not (damaged := files.damaged()):
-            return Images(files, labels, names, name, told)
-        sound = np.setdiff1d(np.arange(len(files)), list(damaged))
-        own, codes = np.unique(labels[sound], return_inverse=True)
-        check_two_classes(len(own), split, repr(str(folder)))
-        told += _skipped(damaged, len(files), str(folder))
-        kept = ImageFiles([files.paths[row] for row in sound], files.size)
-        return Images(kept, codes.astype(np.int64), tuple(names[code] for code in own), name, told)
-    if name == "omniglot":
-        images, labels, names, damaged = read_omniglot(split, folder, size or OMNIGLOT_SIZE, skip_corrupt)
-        return Images(images, labels, names, name, _skipped(damaged, len(labels) + len(damaged), str(folder)))
-    images, labels, names = read_idx_set(name, split, folder)
-    return Images(resized(images, size), labels, names, name)
-
-
-def _skipped(damaged: Mapping[int, str], total: int, where: str) -> tuple[str, ...]:
-    """What to say of damaged pictures that were skipped: how many, and the reason of the first."""
-    if not damaged:
-        return ()
-    first = damaged[min(damaged)]
-    return (f"{len(damaged)} of {counted(total, 'picture')} of {where!r} skipped, which cannot be decoded: {first}",)
-
-
-def _digits(split: str) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]:
-    from sklearn.datasets import load_digits
-
-    X, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(y))
-    place = np.empty(len(y), dtype=np.int64)
-    for label in np.unique(y):
-        own = order[y[order] == label]
-        place[own] = np.arange(len(own))
-    rows = place % 2 == (split == "test")
-    images = (X[rows] / 16.0).astype(np.float32).reshape(-1, 1, 8, 8)
-    return images, y[rows].astype(np.int64), tuple(map(str, range(10)))
+    return replace(named.read(split, root, size, skip_corrupt), name=name)

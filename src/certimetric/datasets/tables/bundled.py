@@ -53,21 +53,7 @@ def bundled_names() -> tuple[str, ...]:
 def load_bundled(name: str) -> Dataset:
     """Load one of the bundled data sets.
 
-    Labels are the class names (strings), for ``digits`` the digits (integers).
-
-    Parameters
-    ----------
-    name : {"iris", "wine", "breast_cancer", "digits"}
-        Which one.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    ValueError
-        If ``name`` is none of them.
+    Labels are the class names (strings), for ``digits`` the digits (integers). Any other name is a ValueError.
 
     Examples
     --------
@@ -78,13 +64,7 @@ def load_bundled(name: str) -> Dataset:
         raise ValueError(f"name must be one of {', '.join(bundled_names())}, got {name!r}")
     from sklearn import datasets
 
-    loader = {
-        "iris": datasets.load_iris,
-        "wine": datasets.load_wine,
-        "breast_cancer": datasets.load_breast_cancer,
-        "digits": datasets.load_digits,
-    }[name]
-    bunch = loader()
+    bunch = getattr(datasets, f"load_{name}")()
     names = tuple(str(feature) for feature in bunch.feature_names)
     if name == "digits":
         labels = bunch.target.astype(np.int64)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numbers
 import re
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from certimetric.base.wording import counted
+from certimetric.base.arrays import LARGEST, Array
+from certimetric.base.wording import counted, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +39,6 @@ _DRESSED = {
 
 def checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
     """Kind of each column, after refusing what no encoding helps with."""
-    from certimetric.geometry.features import LARGEST  # with scipy, which a list of data sets does not need
-
     if frame.shape[1] == 0:
         raise ValueError(f"{where} has no feature column: at least one column of numbers is needed")
     kinds = {str(column): kind_of(frame[column]) for column in frame.columns}
@@ -55,11 +55,11 @@ def checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
                 told.append(f"{column!r} ({counted(int(rows.sum()), 'row')}, first data row {rows.argmax() + 1})")
     if infinite:
         raise ValueError(
-            f"{where} has infinite values in column {_joined(infinite)}: replace them or leave the rows out"
+            f"{where} has infinite values in column {shortened(infinite)}: replace them or leave the rows out"
         )
     if large:
         raise ValueError(
-            f"{where} has values beyond {LARGEST:g} in column {_joined(large)}: their squares overflow, so scale the "
+            f"{where} has values beyond {LARGEST:g} in column {shortened(large)}: their squares overflow, so scale the "
             f"column first"
         )
     return kinds
@@ -131,9 +131,14 @@ def _advice(text: str) -> str | None:
 
 
 def refuse_text_and_missing(
-    frame: pd.DataFrame, kinds: dict[str, str], where: str, advice: str = _HOW_TO_ENCODE, *, gaps_too: bool = True
+    frame: pd.DataFrame,
+    kinds: Mapping[str, str],
+    where: str,
+    advice: str = _HOW_TO_ENCODE,
+    *,
+    gaps_in: Collection[str] | None = None,
 ) -> None:
-    """Refuse columns that are not numbers (without gaps, if those are asked for too); each is named with a cell."""
+    """Refuse columns that are not numbers, and gaps in those that may have none (all by default), each with a cell."""
     texts, gaps = [], []
     for column, kind in kinds.items():
         series = frame[column]
@@ -143,11 +148,11 @@ def refuse_text_and_missing(
             odd = [i for i in np.flatnonzero(~missing).tolist() if _advice(cells[i].strip()) is not None]
             row = odd[0] if odd else int((~missing).argmax())
             texts.append(f"{column!r} (such as {cells[row]!r} in data row {row + 1})")
-        if gaps_too and missing.any():
+        if missing.any() and (gaps_in is None or column in gaps_in):
             rows = np.flatnonzero(missing)
             gaps.append(f"{column!r} ({counted(len(rows), 'row')}, first data row {rows[0] + 1})")
-    parts = [f"text in column {_joined(texts)}"] if texts else []
-    parts += [f"missing values (NaN) in column {_joined(gaps)}"] if gaps else []
+    parts = [f"text in column {shortened(texts)}"] if texts else []
+    parts += [f"missing values (NaN) in column {shortened(gaps)}"] if gaps else []
     if parts:
         raise ValueError(f"{where} has {' and '.join(parts)}: {advice}")
 
@@ -194,7 +199,7 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def numbers_of(series: pd.Series) -> npt.NDArray[np.float64]:
+def numbers_of(series: pd.Series) -> Array:
     """Cells as float64; missing ones are NaN."""
     return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
 
@@ -207,7 +212,3 @@ def texts_of(series: pd.Series) -> npt.NDArray[np.object_]:
         whole = isinstance(value, (float, np.floating)) and value.is_integer()
         out[i] = str(int(value)) if whole else str(value)
     return out
-
-
-def _joined(parts: list[str], limit: int = 8) -> str:
-    return ", ".join(parts[:limit]) + (f" and {len(parts) - limit} more" if len(parts) > limit else "")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from certimetric.base.wording import counted, listing
+from certimetric.base.arrays import Array
+from certimetric.base.wording import counted, listing, repeated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ class Dataset:
 
     name: str
     source: str
-    X: npt.NDArray[np.float64]
+    X: Array
     y: npt.NDArray[Any]
     feature_names: tuple[str, ...]
     image_shape: tuple[int, int] | None = None
@@ -78,9 +79,8 @@ class Dataset:
                 f"X, y and feature_names must have shapes (n, d), (n,) and (d,), "
                 f"got {X.shape}, {y.shape} and ({len(names)},)"
             )
-        if len(set(names)) != len(names):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"feature_names must all be different, got {listing(repeated)} more than once")
+        if twice := repeated(names):
+            raise ValueError(f"feature_names must all be different, got {listing(twice)} more than once")
         if not np.isfinite(X).all():
             raise ValueError("X must be finite, got NaN or infinite values")
         if self.image_shape is not None and math.prod(self.image_shape) != len(names):

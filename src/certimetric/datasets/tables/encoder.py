@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from certimetric.base.wording import counted, did_you_mean, listing
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.wording import counted, did_you_mean, listing, repeated, shortened
 from certimetric.datasets.tables.columns import (
     checked_kinds,
     numbers_of,
@@ -39,7 +40,7 @@ class ColumnCode:
     categories : tuple of str or None
         The texts that have a 0/1 feature each; None for a column of numbers.
     fill : float or None
-        What missing numbers become; None for a column of text.
+        What missing numbers become, NaN where that is not known and they are refused; None for a column of text.
     indicator : bool
         Whether a last 0/1 feature says where cells are missing.
     """
@@ -107,10 +108,8 @@ class TableEncoder:
                 median = float(np.median(numbers_of(frame[column])[~missing]))
                 columns.append(ColumnCode(column, None, median, bool(missing.any())))
         encoder = cls(tuple(columns))
-        names = encoder.feature_names
-        repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if repeated:
-            raise ValueError(f"encoding {where} gives columns with the same name: {listing(repeated)}")
+        if twice := repeated(encoder.feature_names):
+            raise ValueError(f"encoding {where} gives columns with the same name: {listing(twice)}")
         return encoder
 
     @property
@@ -118,7 +117,7 @@ class TableEncoder:
         """Names of the d features."""
         return tuple(name for column in self.columns for name in column.feature_names)
 
-    def transform(self, frame: pd.DataFrame, *, where: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    def transform(self, frame: pd.DataFrame, *, where: str) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Turn a table into features.
 
         Parameters
@@ -152,8 +151,12 @@ class TableEncoder:
         kinds = checked_kinds(frame, where)
         numeric = {column.name: kinds[column.name] for column in self.columns if column.categories is None}
         refuse_dirty(frame, numeric, where)
-        refuse_text_and_missing(frame, numeric, where, "numbers are needed there", gaps_too=False)
-        blocks: list[npt.NDArray[np.float64]] = []
+        unknown = {column.name for column in self.columns if column.fill is not None and math.isnan(column.fill)}
+        advice = "numbers are needed there"
+        if unknown:
+            advice += ", with gaps filled in as in the table that the features come from"
+        refuse_text_and_missing(frame, numeric, where, advice, gaps_in=unknown)
+        blocks: list[Array] = []
         imputed: list[npt.NDArray[np.bool_]] = []
         for column in self.columns:
             missing = frame[column.name].isna().to_numpy(dtype=bool)
@@ -185,8 +188,7 @@ class TableEncoder:
         ]
         if not parts:
             return None
-        more = f" and {len(parts) - 6} more columns" if len(parts) > 6 else ""
-        return f"{counted(int(imputed.sum()), 'missing value')} filled by medians: {', '.join(parts[:6])}{more}"
+        return f"{counted(int(imputed.sum()), 'missing value')} filled by medians: {shortened(parts, 6)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The encoder as JSON-like data."""
@@ -212,9 +214,7 @@ class TableEncoder:
         return cls(columns)
 
 
-def fill_gaps(
-    X: npt.NDArray[np.float64], imputed: npt.NDArray[np.bool_], rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def fill_gaps(X: Array, imputed: npt.NDArray[np.bool_], rows: Indices) -> Array:
     """The same features with their filled gaps at the medians of other rows, such as those of a training part.
 
     Parameters
@@ -246,9 +246,7 @@ def fill_gaps(
     return filled
 
 
-def _one_hot(
-    column: ColumnCode, series: pd.Series, missing: npt.NDArray[np.bool_], where: str
-) -> list[npt.NDArray[np.float64]]:
+def _one_hot(column: ColumnCode, series: pd.Series, missing: npt.NDArray[np.bool_], where: str) -> list[Array]:
     assert column.categories is not None
     texts = texts_of(series)
     if unseen := sorted(set(texts[~missing].tolist()) - set(column.categories)):
@@ -258,7 +256,8 @@ def _one_hot(
     if missing.any() and not column.indicator:
         raise ValueError(
             f"column {column.name!r} of {where} has no value in {counted(int(missing.sum()), 'row')}, first data row "
-            f"{int(missing.argmax()) + 1}: it had one in every row of the table that the features come from"
+            f"{int(missing.argmax()) + 1}: it had one in every row of the table that the features come from, so that "
+            f"there is no feature {column.name + MISSING!r}"
         )
     return [((texts == value) & ~missing).astype(np.float64) for value in column.categories]
 

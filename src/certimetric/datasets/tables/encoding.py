@@ -1,32 +1,20 @@
 """From the columns of a table to a finite float64 matrix and a vector of labels.
 
 A table of numbers and booleans needs no decision. Text and missing values do, so they are errors that name
-the columns, unless an encoding is asked for. That encoding is, for every column of text (or of a categorical
-type)
-
-* one column per distinct text, called ``column=text``, in the sorted order of the texts, holding 0 or 1;
-* a last column ``column is missing`` if some cells are missing (the others are then 0);
-
-and for every column of numbers or booleans with missing cells
-
-* the column itself, with the missing cells set to the median of the others;
-* a column ``column is missing`` after it, holding 0 or 1.
-
-Columns keep their place. More than 50 distinct texts in a column are an error: it looks like an identifier.
-
-**A median over the whole file leaks.** The encoding sees every row, those of a later test split too. The leak
-is mild (one number per column), but where it matters, :func:`~certimetric.datasets.fill_gaps` puts the medians of
-the training rows in their place.
+the columns, unless an encoding is asked for: :func:`certimetric.datasets.load` says which it is, and what leaks by it.
+Functions here take ``where``, what the table was read from, for their messages.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, did_you_mean, listing
 from certimetric.datasets.tables.columns import (
     LARGEST_INTEGER,
@@ -36,41 +24,21 @@ from certimetric.datasets.tables.columns import (
     numbers_of,
     refuse_dirty,
     refuse_text_and_missing,
-    texts_of,
 )
-from certimetric.datasets.tables.encoder import MISSING, TableEncoder
+from certimetric.datasets.tables.encoder import MISSING, ColumnCode, TableEncoder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def encode_features(
-    frame: pd.DataFrame, *, where: str, encode: bool = False
-) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
-    """Turn feature columns into a matrix.
-
-    Parameters
-    ----------
-    frame : DataFrame of n rows
-        The feature columns only, with different names.
-    where : str
-        What the frame was read from, for messages.
-    encode : bool, default False
-        Encode text and missing values as the module's documentation says, instead of refusing them.
-
-    Returns
-    -------
-    X : ndarray of shape (n, d)
-        Finite float64.
-    feature_names : tuple of str
-        d names; those of the frame if nothing was encoded.
+def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) -> tuple[Array, tuple[str, ...]]:
+    """Turn the columns of a frame of n rows into a matrix (n, d) of float64, with d names.
 
     Raises
     ------
     ValueError
-        If there is no column; if a column holds infinite values, or dates, lists or other things that are
-        neither numbers nor text; with ``encode=False`` if one holds text or missing values; with
-        ``encode=True`` if one holds more than 50 distinct texts, or nothing at all.
+        If there is no column, or for what :meth:`TableEncoder.fit` refuses; with ``encode=False`` for text and missing
+        values, too.
 
     Examples
     --------
@@ -93,33 +61,16 @@ def encode_features(
     return np.ascontiguousarray(np.column_stack([numbers_of(frame[column]) for column in kinds])), tuple(kinds)
 
 
-def encode_like(
-    frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False
-) -> npt.NDArray[np.float64]:
-    """Turn the columns of a second table into the features of a first one, in its order.
+def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False) -> Array:
+    """Turn the columns of a second table into the features (n, d) of a first one, in the order of their names.
 
-    Parameters
-    ----------
-    frame : DataFrame of n rows
-        Any columns; those that no feature needs are ignored.
-    feature_names : sequence of str
-        The d names that :func:`encode_features` gave for the first table.
-    where : str
-        What the frame was read from, for messages.
-    encode : bool, default False
-        Whether the names may be those of encoded columns.
-
-    Returns
-    -------
-    ndarray of shape (n, d)
-        Finite float64.
+    Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns.
 
     Raises
     ------
     ValueError
-        If a feature has no column; if a needed column holds infinite values or something that is neither
-        number nor text; if one of text holds a text that the first table did not have; if a number is missing
-        (the first table's median is not known here).
+        If a feature has no column, or for what :meth:`TableEncoder.transform` refuses; if a number is missing (the
+        first table's median is not known here).
 
     Examples
     --------
@@ -128,63 +79,25 @@ def encode_like(
     >>> encode_like(frame, ("age", "sex=f", "sex=m"), where="query.csv", encode=True)
     array([[41.,  0.,  1.]])
     """
-    origins = {name: _origin(name, frame, encode) for name in feature_names}
-    absent = [name for name, origin in origins.items() if origin is None]
-    if absent:
+    origins = {name: origin for name in feature_names if (origin := _origin(name, frame, encode)) is not None}
+    if absent := [name for name in feature_names if name not in origins]:
         raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
-    found = {name: origin for name, origin in origins.items() if origin is not None}
-    frame = frame[list(dict.fromkeys(column for column, _ in found.values()))]
-    kinds = checked_kinds(frame, where)
-    text_columns = {column for column, part in found.values() if part is not None and part != MISSING}
-    numeric = {column: kinds[column] for column in frame.columns if column not in text_columns}
-    refuse_dirty(frame, numeric, where)
-    refuse_text_and_missing(
-        frame,
-        numeric,
-        where,
-        advice="numbers are needed there, with gaps filled in as in the table that the features come from",
-    )
-    texts = {column: texts_of(frame[column]) for column in text_columns}
-    gaps = {column: frame[column].isna().to_numpy(dtype=bool) for column in frame.columns}
-    for column in sorted(text_columns):
-        known = {part[1:] for c, part in found.values() if c == column and part is not None and part != MISSING}
-        unseen = sorted(set(texts[column][~gaps[column]].tolist()) - known)
-        if unseen:
-            raise ValueError(
-                f"column {column!r} of {where} holds {listing(unseen)}, expected one of {listing(sorted(known))}"
-            )
-        if gaps[column].any() and f"{column}{MISSING}" not in found:
-            raise ValueError(
-                f"column {column!r} of {where} has no value in {counted(int(gaps[column].sum()), 'row')}: "
-                f"the features have no column {column + MISSING!r} for that"
-            )
-    blocks = []
-    for column, part in found.values():
-        if part is None:
-            blocks.append(numbers_of(frame[column]))
-        elif part == MISSING:
-            blocks.append(gaps[column].astype(np.float64))
-        else:
-            blocks.append(((texts[column] == part[1:]) & ~gaps[column]).astype(np.float64))
-    return np.ascontiguousarray(np.column_stack(blocks))
+    parts: dict[str, list[str | None]] = {}
+    for column, part in origins.values():
+        parts.setdefault(column, []).append(part)
+    encoder = TableEncoder(tuple(_code_of(column, made) for column, made in parts.items()))
+    X, _ = encoder.transform(frame, where=where)
+    places = {name: place for place, name in enumerate(encoder.feature_names)}
+    if absent := [name for name in feature_names if name not in places]:  # no column is both numbers and texts
+        raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
+    return np.ascontiguousarray(X[:, [places[name] for name in feature_names]])
 
 
 def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
-    """Turn a target column into labels: strings or int64.
+    """Turn a target column of n rows into labels (n,): strings or int64.
 
     Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else
     becomes strings as written. There is no check that two classes occur (queries may all be of one).
-
-    Parameters
-    ----------
-    series : Series of n rows
-        The target column.
-    where : str
-        What it was read from, for messages.
-
-    Returns
-    -------
-    ndarray of shape (n,)
 
     Raises
     ------
@@ -243,7 +156,7 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     return np.asarray(texts, dtype=np.str_)
 
 
-def _integers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
+def _integers(values: npt.NDArray[Any], what: str) -> Indices:
     large = [value for value in values.tolist() if not -(2**63) <= value <= LARGEST_INTEGER]
     if large:
         raise ValueError(_too_large(what, large[0]))
@@ -266,6 +179,12 @@ def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | No
         if name[:position] in frame.columns:
             return name[:position], name[position:]
     return None
+
+
+def _code_of(column: str, parts: Sequence[str | None]) -> ColumnCode:
+    """How a column becomes the features of these parts; what its gaps were filled with is not known."""
+    texts = tuple(part[1:] for part in parts if part is not None and part != MISSING)
+    return ColumnCode(column, texts or None, None if texts else math.nan, MISSING in parts)
 
 
 def _absent_message(

@@ -1,26 +1,19 @@
-"""Tables from files: CSV, Parquet and LIBSVM, checked before anything is computed on them.
-
-A pandas reader repairs what it can: it renames a repeated column, fills up a short line with missing values,
-takes a surplus first column for an index. Every one of these changes the features silently, so the lines of a
-CSV file are counted here first, and what does not fit is an error that names the line.
-"""
+"""Tables from files: CSV, Parquet and LIBSVM, checked before anything is computed on them."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import gzip
-import io
-import itertools
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from certimetric.base.wording import counted, did_you_mean, first_line, listing
+from certimetric.datasets.tables.csv_files import check_names, header_hint, opened, read_csv, refuse_merged_labels
 from certimetric.datasets.tables.dataset import TARGET_NAMES, Dataset, image_shape_of
 from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels
@@ -28,17 +21,10 @@ from certimetric.datasets.tables.encoding import encode_features, encode_labels
 if TYPE_CHECKING:
     import pandas as pd
 
-_CSV = (".csv", ".tsv")
-_PARQUET = (".parquet", ".pq")
-LIBSVM = (".libsvm", ".svmlight", ".svm")
-FILE_TYPES = (*_CSV, *_PARQUET, *LIBSVM)
-"""Endings of the files that can be read; CSV and LIBSVM also with ``.gz`` behind."""
-
 MAX_DENSE_BYTES = 4 * 2**30
 """A LIBSVM file whose dense matrix would be larger is refused."""
 
-LIBSVM_TARGET = "label"
-"""Name of the column that holds the labels of a LIBSVM file."""
+_LIBSVM_TARGET = "label"
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
@@ -75,15 +61,48 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     with _told(where):
         if found.stat().st_size == 0:
             raise ValueError(f"{where} is empty")
-        if kind in _PARQUET:
-            frame = _read_parquet(found, where)
-        elif kind in LIBSVM:
-            frame = _read_libsvm(found, where)
-        else:
-            frame = _read_csv(found, where)
+        frame = _READERS[kind](found, where)
     if len(frame) == 0:
         raise ValueError(f"{where} has no rows: there is only the header {listing(frame.columns)}")
     return frame
+
+
+def read_labelled(
+    path: str | os.PathLike[str], target: str | None, *, wanted: Sequence[str] | None = None, must: bool = False
+) -> tuple[pd.DataFrame, str | None, str]:
+    """A file's table, the name of its column of labels or None, and what the file is called in messages.
+
+    The labels are those of ``target``, or of the only column with a usual name that is no feature. With the features
+    that are ``wanted`` they may be missing, unless there ``must`` be some.
+
+    Raises
+    ------
+    FileNotFoundError, OSError, ValueError
+        For what :func:`read_table` and :func:`pick_target` refuse, and labels of CSV that would merge.
+    """
+    found, where = existing_file(path), repr(os.fspath(path))
+    frame = read_table(found)
+    columns = [str(column) for column in frame.columns]
+    reader = _READERS[file_type(found) or ""]
+    if reader is _read_libsvm:
+        if target is not None:
+            raise ValueError(
+                f"target does not apply to {where}: a LIBSVM file has no column names, each line starts with its label"
+            )
+        target = _LIBSVM_TARGET
+        frame = frame if wanted is None else _padded(frame, wanted, where)
+    elif must or (target is not None and wanted is None):
+        target = pick_target(columns, target, where=where)
+    elif target is None:
+        usual = [column for column in columns if column.lower() in TARGET_NAMES and column not in (wanted or ())]
+        if len(usual) > 1 and wanted is None:
+            pick_target(columns, None, where=where)  # raises: which of them it is has to be said
+        target = usual[0] if len(usual) == 1 else None
+    elif target not in columns:
+        target = None
+    if target is not None and reader is read_csv:
+        refuse_merged_labels(found, frame, target, where=where)
+    return frame, target, where
 
 
 def pick_target(columns: Sequence[str], target: str | None, *, where: str) -> str:
@@ -116,7 +135,7 @@ def pick_target(columns: Sequence[str], target: str | None, *, where: str) -> st
         else:
             problem = f"{where} has no column called {', '.join(TARGET_NAMES[:-1])} or {TARGET_NAMES[-1]}"
         problem += ", name the one with the labels by target="
-    raise ValueError(f"{problem}; its columns are {listing(columns, limit=12)}{_header_hint(columns)}")
+    raise ValueError(f"{problem}; its columns are {listing(columns, limit=12)}{header_hint(columns)}")
 
 
 def assemble(
@@ -154,61 +173,6 @@ def assemble(
     return Dataset(name, source, X, y, names, image_shape_of(names), encoder, imputed if imputed.any() else None)
 
 
-def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where: str) -> None:
-    """Refuse labels of a CSV file that are spelled differently but read as one number, such as ``01`` and ``1``.
-
-    Decimal zeros alone make no other spelling: 1 and 1.0 are one label everywhere.
-
-    Parameters
-    ----------
-    path : path
-        What ``frame`` was read from; for other types than CSV there is nothing to refuse.
-    frame : DataFrame
-        From :func:`read_table`.
-    target : str
-        The column with the labels.
-    where : str
-        The name of the file, for messages.
-
-    Raises
-    ------
-    ValueError
-        If there are such labels; the message names some.
-    """
-    labels = frame[target].to_numpy()
-    if file_type(path) not in _CSV or labels.dtype.kind not in "iuf":
-        return
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.floor(labels))).all():
-        return  # missing labels, or measurements: no labels either way
-    first: dict[float, str] = {}  # spelling of each label
-    for text, row in _spellings(path, list(frame.columns).index(target), where).items():
-        other = first.setdefault(labels[row], text)
-        if _without_decimal_zeros(text) != _without_decimal_zeros(other):
-            raise ValueError(
-                f"target column {target!r} of {where} spells one number in more ways than one, {other!r} and {text!r}: "
-                f"labels that are all numbers are read as numbers, so spell each in one way, or begin every label with "
-                f"a letter where these are different classes"
-            )
-
-
-def _spellings(path: Path, position: int, where: str) -> dict[str, int]:
-    """The different cells of one column as they are written, but for spaces around, and a row that has each."""
-    import pandas as pd
-
-    with _text_of(path) as text:
-        delimiter = _start_of(text, where)[1]
-    with _text_of(path) as text:
-        options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "usecols": [position]}
-        cells = pd.read_csv(text, sep=delimiter, skipinitialspace=True, index_col=False, **options).iloc[:, 0]
-    different = cells.drop_duplicates()
-    return {text.strip(): row for row, text in zip(different.index.tolist(), different.tolist())}
-
-
-def _without_decimal_zeros(number: str) -> str:
-    whole, _, decimals = number.partition(".")
-    return number if decimals.strip("0") else whole
-
-
 def file_type(path: str | os.PathLike[str]) -> str | None:
     """The ending that says how a file is read, in lower case, or None for a file of another type.
 
@@ -219,12 +183,13 @@ def file_type(path: str | os.PathLike[str]) -> str | None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix != ".gz":
-        return suffix if suffix in FILE_TYPES else None
-    inner = Path(path.stem).suffix.lower()
-    if inner in _PARQUET:
-        return None
-    return inner if inner in FILE_TYPES else ".csv"
+    if suffix == ".gz":
+        suffix = Path(path.stem).suffix.lower()
+        if suffix not in FILE_TYPES:
+            return ".csv"
+        if _READERS[suffix] is _read_parquet:
+            return None
+    return suffix if suffix in FILE_TYPES else None
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
@@ -257,110 +222,6 @@ def _told(where: str) -> Iterator[None]:
         raise OSError(f"cannot read {where}: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unzipped if its content (not its name) says gzip."""
-    with path.open("rb") as raw:
-        if raw.peek(2)[:2] == b"\x1f\x8b":
-            with gzip.open(raw, "rb") as stream:
-                yield stream  # type: ignore[misc]  # GzipFile reads like IO[bytes] but is not declared so
-        else:
-            yield raw
-
-
-@contextlib.contextmanager
-def _text_of(path: Path) -> Iterator[IO[str]]:
-    with _opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        yield text
-
-
-def _read_csv(path: Path, where: str) -> pd.DataFrame:
-    import pandas as pd
-
-    header, delimiter = _checked_header(path, where)
-    options: dict[str, Any] = {"low_memory": False}  # types from whole columns, not from chunks
-    if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
-        options["float_precision"] = "round_trip"  # later versions round correctly without being asked
-    with _text_of(path) as text:
-        try:
-            frame = pd.read_csv(text, sep=delimiter, skipinitialspace=True, na_values=["?"], index_col=False, **options)
-        except pd.errors.ParserError as error:
-            raise ValueError(f"cannot read {where} as CSV: {first_line(error)}") from error
-    if "float_precision" in options:
-        # The exact parser of earlier versions takes a number that overflows, and all its column with it, for text.
-        for position in [i for i, kind in enumerate(frame.dtypes) if kind.kind == "O"]:
-            with contextlib.suppress(ValueError, TypeError):
-                frame.isetitem(position, frame.iloc[:, position].astype(float))
-    frame.columns = pd.Index(header)
-    return frame
-
-
-def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
-    """Column names and delimiter of a CSV file, once every line is found to have as many values as names."""
-    with _opened(path) as stream:
-        if b"\x00" in stream.read(65536):
-            raise ValueError(f"{where} is a binary file, expected text (CSV)")
-    with _text_of(path) as text:
-        start, delimiter = _start_of(text, where)
-        reader = csv.reader(itertools.chain(start, text), delimiter=delimiter, skipinitialspace=True, strict=True)
-        header: list[str] = []
-        try:
-            for row in reader:
-                if len(row) <= 1 and not "".join(row).strip():
-                    continue  # a blank line, which pandas skips too
-                if not header:
-                    header = [cell.strip() for cell in row]
-                elif len(row) != len(header):
-                    raise ValueError(
-                        f"{where} is ragged: line {reader.line_num} has {counted(len(row), 'value')}, "
-                        f"its header has {counted(len(header), 'column')}"
-                    )
-        except csv.Error as error:
-            raise ValueError(f"cannot read {where} as CSV: line {reader.line_num}: {first_line(error)}") from error
-    _check_names(header, where)
-    return header, delimiter
-
-
-def _start_of(text: Iterable[str], where: str) -> tuple[list[str], str]:
-    """The lines up to the first that is not blank, and the delimiter which that one, the header, has."""
-    start: list[str] = []
-    for line in text:
-        start.append(line)
-        if line.strip():
-            return start, next((mark for mark in "\t,;" if mark in line), ",")
-    raise ValueError(f"{where} is empty")
-
-
-def _check_names(names: Sequence[str], where: str) -> None:
-    unnamed = [str(i + 1) for i, name in enumerate(names) if not name]
-    if unnamed:
-        raise ValueError(
-            f"column {', '.join(unnamed[:8])} of {where} has no name: name it in the header, or leave it out "
-            f"if it is a saved row index"
-        )
-    if len(set(names)) < len(names):
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            f"{where} has more than one column called {listing(repeated)}: column names must differ"
-            f"{_header_hint(names)}"
-        )
-
-
-def _header_hint(names: Sequence[str]) -> str:
-    """A remark where the header looks like a row of data."""
-    numeric = sum(_is_number(name) for name in names)
-    fractions = sum(_is_number(name) and not name.strip("+-").isdigit() for name in names)
-    return " (is the header line missing?)" if 2 * numeric >= len(names) and fractions else ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _read_parquet(path: Path, where: str) -> pd.DataFrame:
     import pandas as pd
 
@@ -376,7 +237,7 @@ def _read_parquet(path: Path, where: str) -> pd.DataFrame:
         raise
     except (ValueError, OSError) as error:  # pyarrow's own errors derive from these
         raise ValueError(f"cannot read {where} as Parquet: {first_line(error)}") from error
-    _check_names(names, where)
+    check_names(names, where)
     try:
         frame = pd.read_parquet(path, engine="pyarrow")
     except (ValueError, OSError, NotImplementedError) as error:
@@ -389,7 +250,7 @@ def _read_libsvm(path: Path, where: str) -> pd.DataFrame:
     import pandas as pd
     from sklearn.datasets import load_svmlight_file
 
-    with _opened(path) as stream:
+    with opened(path) as stream:
         try:
             X, labels = load_svmlight_file(stream, dtype=np.float64)
         except (ValueError, OverflowError, IndexError) as error:
@@ -405,5 +266,27 @@ def _read_libsvm(path: Path, where: str) -> pd.DataFrame:
             f"matrix, more than {MAX_DENSE_BYTES / 2**30:.0f} GiB: reduce its features first"
         )
     frame = pd.DataFrame(X.toarray(), columns=[f"f{i}" for i in range(X.shape[1])])
-    frame[LIBSVM_TARGET] = labels
+    frame[_LIBSVM_TARGET] = labels
     return frame
+
+
+def _padded(frame: pd.DataFrame, wanted: Sequence[str], where: str) -> pd.DataFrame:
+    """Add the zero columns that a sparse file does not mention, when the features are ``f0, f1, …``."""
+    import pandas as pd
+
+    given = frame.shape[1] - 1
+    if set(wanted) != {f"f{i}" for i in range(len(wanted))}:
+        return frame
+    if given > len(wanted):
+        raise ValueError(f"{where} has {counted(given, 'feature')}, expected at most {len(wanted)}")
+    zeros = pd.DataFrame(0.0, index=frame.index, columns=[f"f{i}" for i in range(given, len(wanted))])
+    return pd.concat([frame, zeros], axis=1)
+
+
+_READERS = {
+    **dict.fromkeys((".csv", ".tsv"), read_csv),
+    **dict.fromkeys((".parquet", ".pq"), _read_parquet),
+    **dict.fromkeys((".libsvm", ".svmlight", ".svm"), _read_libsvm),
+}
+FILE_TYPES = tuple(_READERS)
+"""Endings of the files that can be read; CSV and LIBSVM also with ``.gz`` behind."""

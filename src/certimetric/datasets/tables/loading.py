@@ -8,30 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
-from certimetric.base.wording import counted, did_you_mean
+from certimetric.base.arrays import Array
+from certimetric.base.wording import did_you_mean
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.tables.bundled import bundled_names, load_bundled
-from certimetric.datasets.tables.dataset import TARGET_NAMES, Dataset
+from certimetric.datasets.tables.dataset import Dataset
 from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
-from certimetric.datasets.tables.files import (
-    FILE_TYPES,
-    LIBSVM,
-    LIBSVM_TARGET,
-    assemble,
-    existing_file,
-    file_type,
-    pick_target,
-    read_table,
-    refuse_merged_labels,
-)
+from certimetric.datasets.tables.files import FILE_TYPES, assemble, read_labelled
 from certimetric.datasets.tables.openml import PREFIX, load_openml
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
@@ -141,19 +131,11 @@ def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode
     array([[1., 2.],
            [3., 4.]])
     """
-    found, where = existing_file(path), repr(os.fspath(path))
-    frame = read_table(found)
-    if file_type(found) in LIBSVM:
-        if target is not None:
-            raise ValueError(
-                f"target does not apply to {where}: a LIBSVM file has no column names, each line starts with its label"
-            )
-        target = LIBSVM_TARGET
-    else:
-        target = pick_target([str(column) for column in frame.columns], target, where=where)
-    refuse_merged_labels(found, frame, target, where=where)
-    name = found.name.removesuffix(".gz") if found.name.lower().endswith(".gz") else found.name
-    return assemble(frame, name=Path(name).stem, source=os.fspath(path), where=where, target=target, encode=encode)
+    frame, labels, where = read_labelled(path, target, must=True)
+    assert labels is not None  # or it was refused
+    name = Path(os.fspath(path)).name
+    stem = Path(name[: -len(".gz")] if name.lower().endswith(".gz") else name).stem
+    return assemble(frame, name=stem, source=os.fspath(path), where=where, target=labels, encode=encode)
 
 
 def load_features(
@@ -162,7 +144,7 @@ def load_features(
     feature_names: Sequence[str] | None = None,
     target: str | None = None,
     encode: bool = False,
-) -> tuple[npt.NDArray[np.float64], tuple[str, ...], npt.NDArray[Any] | None]:
+) -> tuple[Array, tuple[str, ...], npt.NDArray[Any] | None]:
     """Load instances from a file that may have no labels, for example queries to certify.
 
     Parameters
@@ -214,7 +196,7 @@ def load_features(
 class Features:
     """Instances of a file that may have no labels; ``gaps`` is a sentence on missing values that were filled in."""
 
-    X: npt.NDArray[np.float64]
+    X: Array
     feature_names: tuple[str, ...]
     y: npt.NDArray[Any] | None
     gaps: str | None = None
@@ -231,31 +213,11 @@ def read_features(
     """The same as :func:`load_features`, or with the encoder of an earlier table, whose features are then wanted."""
     if isinstance(path, str) and not _looks_like_path(path):
         path = table_file(path) or path
-    found, where = existing_file(path), repr(os.fspath(path))
-    frame = read_table(found)
-    columns = [str(column) for column in frame.columns]
     wanted = None if feature_names is None else tuple(str(name) for name in feature_names)
     if encoder is not None:  # what is no column of it may be the labels
         wanted = tuple(column.name for column in encoder.columns)
-    if file_type(found) in LIBSVM:
-        if target is not None:
-            raise ValueError(f"target does not apply to {where}: each line of a LIBSVM file starts with its label")
-        target = LIBSVM_TARGET
-        if wanted is not None:
-            frame = _padded(frame, wanted, where)
-    elif target is None:
-        found_targets = [c for c in columns if c.lower() in TARGET_NAMES and c not in (wanted or ())]
-        if len(found_targets) > 1 and wanted is None:
-            pick_target(columns, None, where=where)  # raises: which of them it is has to be said
-        target = found_targets[0] if len(found_targets) == 1 else None
-    elif wanted is None:
-        target = pick_target(columns, target, where=where)
-    elif target not in columns:
-        target = None
-    y = None
-    if target is not None:
-        refuse_merged_labels(found, frame, target, where=where)
-        y = encode_labels(frame[target], where=where)
+    frame, target, where = read_labelled(path, target, wanted=wanted)
+    y = None if target is None else encode_labels(frame[target], where=where)
     features = frame if target is None else frame.drop(columns=target)
     if encoder is not None:
         X, imputed = encoder.transform(features, where=where)
@@ -268,16 +230,3 @@ def read_features(
 def _looks_like_path(text: str) -> bool:
     has_folder = any(mark in text for mark in (os.sep, os.altsep) if mark)
     return has_folder or Path(text).suffix != "" or (text != "" and Path(text).exists())
-
-
-def _padded(frame: pd.DataFrame, wanted: Sequence[str], where: str) -> pd.DataFrame:
-    """Add the zero columns that a sparse file does not mention, when the features are ``f0, f1, …``."""
-    import pandas as pd
-
-    given = frame.shape[1] - 1
-    if set(wanted) != {f"f{i}" for i in range(len(wanted))}:
-        return frame
-    if given > len(wanted):
-        raise ValueError(f"{where} has {counted(given, 'feature')}, expected at most {len(wanted)}")
-    zeros = pd.DataFrame(0.0, index=frame.index, columns=[f"f{i}" for i in range(given, len(wanted))])
-    return pd.concat([frame, zeros], axis=1)

@@ -52,10 +52,8 @@ def load_openml(
     ----------
     text : str
         ``openml:NAME`` (the active version) or ``openml:NAME@VERSION``.
-    target : str, optional
-        Column with the labels; by default the one that OpenML names.
-    encode : bool, default False
-        Encode text and missing values (see :func:`~certimetric.datasets.load`).
+    target, encode
+        As of :func:`~certimetric.datasets.load`, which also says what is raised; OpenML names a default target.
     encoder : TableEncoder, optional
         Encode as an earlier table was.
 
@@ -63,15 +61,6 @@ def load_openml(
     -------
     Dataset
         Called ``NAME@VERSION``, with source ``"openml"``.
-
-    Raises
-    ------
-    ConnectionError
-        If OpenML cannot be reached and the data set is not in the cache.
-    OSError
-        If the cache cannot be written.
-    ValueError
-        If OpenML has no such data set, or its columns do not make a classification data set.
 
     References
     ----------

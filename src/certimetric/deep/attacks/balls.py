@@ -1,19 +1,20 @@
-"""What an attacker of an image may do: balls in l∞ and l2, within the bounds of the input."""
+"""What an attacker of an image may do: balls in the norms of :mod:`certimetric.geometry.norms`, within bounds."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-_Kind = TypeVar("_Kind", bound="Ball")
+from certimetric.geometry.norms import L1, L2, NORMS, Linf, PlainNorm, resolve_norm
+
+UNIT = (0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Ball(ABC):
+@dataclass(frozen=True, repr=False)
+class Ball:
     """Perturbations of every sample of size at most ``eps``, with inputs kept within ``bounds``.
 
     All methods take batches, (b, …), and treat samples independently. Sizes are those of the numbers as they are, in
@@ -22,61 +23,100 @@ class Ball(ABC):
 
     Parameters
     ----------
+    norm : PlainNorm
+        Of the change of a whole input. :func:`ball` takes its name.
     eps : float
         Radius, in units of the input.
     bounds : (float, float) or None, default=(0, 1)
         Smallest and largest value of the input; None for none.
     """
 
+    norm: PlainNorm
     eps: float
-    bounds: tuple[float, float] | None = (0.0, 1.0)
-    name: ClassVar[str]
+    bounds: tuple[float, float] | None = UNIT
 
     def __post_init__(self) -> None:
+        if not isinstance(self.norm, PlainNorm):
+            raise ValueError(f"norm of a ball must be one of {', '.join(map(repr, NORMS))}, got {self.norm!r}")
+        kind = f"{type(self.norm).__name__}Ball"
         if isinstance(self.eps, str) or not self.eps >= 0 or self.eps == float("inf"):
-            raise ValueError(f"eps of {type(self).__name__} must be a size of at least 0, got {self.eps!r}")
+            raise ValueError(f"eps of {kind} must be a size of at least 0, got {self.eps!r}")
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"bounds of {type(self).__name__} must be (lowest, highest) or None, got {self.bounds!r}")
+            raise ValueError(f"bounds of {kind} must be (lowest, highest) or None, got {self.bounds!r}")
 
-    def with_eps(self: _Kind, eps: float) -> _Kind:
-        """The same kind of ball with another radius."""
-        return replace(self, eps=eps)
+    def __repr__(self) -> str:
+        return f"{type(self.norm).__name__}Ball(eps={self.eps!r}, bounds={self.bounds!r})"
 
-    def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """A point drawn uniformly from the ball around each sample, moved into the bounds."""
-        return self.project(x + self._uniform(x, generator).to(x.dtype), x)
+    @property
+    def name(self) -> str:
+        """Of the norm."""
+        return self.norm.name
+
+    def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
+        """Size of each perturbation, (b,), in double precision."""
+        return _of(self.norm.norm((perturbed.double() - x.double()).flatten(1)))
+
+    def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
+        """Into the ball around x and the bounds, in the type of x: the nearest point for l∞ and l1; for l2 the nearest
+        of the ball, moved into the bounds."""
+        # Clipping into the bounds, which hold x, brings every entry nearer to x, and rounding is made to: the result
+        # stays in the ball.
+        centre = x.double()
+        given = (perturbed.double() - centre).flatten(1)
+        delta = _of(self.norm.project_within(given, self.eps, centre.flatten(1), self.bounds)).view(x.shape)
+        moved = self.clip((centre + delta).to(x.dtype))
+        return torch.where((moved.double() - centre).abs_() > delta.abs(), torch.nextafter(moved, x), moved)
+
+    def to_edge(self, delta: Tensor) -> Tensor:
+        """The nearest changes in the ball, drawn out to its edge where they lie inside; no bounds are looked at."""
+        inside = _of(self.norm.project(delta.flatten(1), self.eps))
+        size = _of(self.norm.norm(inside))
+        return (inside * (self.eps / torch.where(size > 0, size, 1.0))[:, None]).view(delta.shape)
 
     def clip(self, x: Tensor) -> Tensor:
         """The nearest inputs within the bounds."""
         return x if self.bounds is None else x.clamp(*self.bounds)
 
-    @abstractmethod
-    def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        """Size of each perturbation, (b,), in double precision."""
-
-    @abstractmethod
-    def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        """Into the ball around x and the bounds, in the type of x."""
-
-    @abstractmethod
     def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """A step of that size, one number or one for each sample, along the steepest ascent; none at gradient 0."""
+        if isinstance(size, Tensor) and size.ndim:
+            size = size.double()[:, None]
+        move = _of(self.norm.steepest(gradient.flatten(1), size, perturbed.flatten(1), self.bounds))
+        return perturbed + move.view(perturbed.shape).to(perturbed.dtype)
 
-    @abstractmethod
+    def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """A point drawn uniformly from the ball around each sample, moved into the bounds."""
+        drawn = self.eps * self.norm.uniform(_Draws(generator, x.device), len(x), x[0].numel() if len(x) else 0)
+        return self.project(x + drawn.view(x.shape).to(x.dtype), x)
+
     def shrinking(self, delta: Tensor, size: Tensor) -> Tensor:
         """Half the slope of what is minimised to make changes smaller than ``size`` (b,), the shape of ``delta``,
         without units: of the order of 1 at the radius of the ball."""
+        return _of(self.norm.shrinking(delta.flatten(1), size, self.eps)).view(delta.shape)
 
-    @abstractmethod
     def ascent(self, gradient: Tensor) -> Tensor:
         """A direction of ascent without units that such a slope can be weighed against, in double precision."""
-
-    @abstractmethod
-    def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor: ...
+        return _of(self.norm.ascent(gradient.double().flatten(1))).view(gradient.shape)
 
 
-class LinfBall(Ball):
-    """Every pixel changes by at most ``eps``.
+def ball(norm: str | PlainNorm, eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+    """The ball in a norm, or in the norm of a name: here strings become balls.
+
+    Raises
+    ------
+    ValueError
+        If there is no such norm, or it is not one of a ball.
+
+    Examples
+    --------
+    >>> ball("l1", 3.0)
+    L1Ball(eps=3.0, bounds=(0.0, 1.0))
+    """
+    return Ball(resolve_norm(norm), eps, bounds)  # type: ignore[arg-type]
+
+
+def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+    """Every pixel changes by at most ``eps``; parameters and methods are those of :class:`Ball`.
 
     Examples
     --------
@@ -84,79 +124,42 @@ class LinfBall(Ball):
     >>> ball.project(torch.tensor([[0.5, 1.4]]), torch.tensor([[0.3, 0.95]]))
     tensor([[0.4000, 1.0000]])
     """
-
-    name = "linf"
-
-    def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        return (perturbed.double() - x.double()).flatten(1).abs().amax(dim=1)
-
-    def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        centre = x.double()
-        delta = (perturbed.double() - centre).clamp_(-self.eps, self.eps)
-        moved = self.clip((centre + delta).to(x.dtype))
-        return torch.where((moved.double() - centre).abs_() > self.eps, torch.nextafter(moved, x), moved)
-
-    def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        return perturbed + per_sample(size, perturbed) * gradient.sign().to(perturbed.dtype)
-
-    def shrinking(self, delta: Tensor, size: Tensor) -> Tensor:
-        # Only what reaches beyond nine tenths of the size is in the way of a smaller one.
-        return delta.sign() * (delta.abs() > per_sample(0.9 * size, delta))
-
-    def ascent(self, gradient: Tensor) -> Tensor:
-        gradient = gradient.double()
-        mean = gradient.flatten(1).abs().mean(dim=1)
-        return gradient / per_sample(torch.where(mean > 0, mean, torch.ones_like(mean)), gradient)
-
-    def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return (2 * torch.rand(x.shape, generator=generator, device=x.device) - 1) * self.eps
+    return Ball(Linf(), eps, bounds)
 
 
-class L2Ball(Ball):
-    """The Euclidean norm of the change of a whole image is at most ``eps``."""
-
-    name = "l2"
-
-    def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        return _length(perturbed.double() - x.double())
-
-    def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
-        # Clipping into the bounds, which hold x, brings every entry nearer to x, and so does rounding: the result stays
-        # in the ball. A sum of squares in whatever order errs by less than what is left free.
-        centre = x.double()
-        delta = perturbed.double() - centre
-        size = _length(delta)
-        limit = self.eps * (1 - (delta[0].numel() + 8) * torch.finfo(torch.double).eps) if len(x) else 0.0
-        outside = size > limit
-        delta *= per_sample(torch.where(outside, limit / torch.where(outside, size, torch.ones_like(size)), 1.0), delta)
-        moved = self.clip((centre + delta).to(x.dtype))
-        farther = (moved.double() - centre).abs_() > delta.abs_()
-        return torch.where(farther & aligned(outside, x), torch.nextafter(moved, x), moved)
-
-    def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        wide = gradient.double()
-        return perturbed + (wide * per_sample(_inverse(_length(wide)) * size, wide)).to(perturbed.dtype)
-
-    def shrinking(self, delta: Tensor, size: Tensor) -> Tensor:
-        return delta / self.eps
-
-    def ascent(self, gradient: Tensor) -> Tensor:
-        gradient = gradient.double()
-        return gradient * per_sample(_inverse(_length(gradient)), gradient)
-
-    def _uniform(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        direction = torch.randn(x.shape, generator=generator, device=x.device)
-        radius = torch.rand(len(x), generator=generator, device=x.device) ** (1.0 / max(x[0].numel(), 1))
-        return direction * per_sample(self.eps * radius * _inverse(_length(direction.double())), direction)
+def L2Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+    """The Euclidean norm of the change of a whole image is at most ``eps``; otherwise as :func:`LinfBall`."""
+    return Ball(L2(), eps, bounds)
 
 
-def _length(delta: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+def L1Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+    """The absolute changes of all values of an image sum up to at most ``eps``; otherwise as :func:`LinfBall`.
+
+    Steps move the few pixels of the largest slope, as far as the bounds let them.
+    """
+    return Ball(L1(), eps, bounds)
 
 
-def _inverse(length: Tensor) -> Tensor:
-    """1 / length, and 0 for a length of 0."""
-    return torch.where(length > 0, 1 / length, torch.zeros_like(length))
+class _Draws:
+    """The methods of NumPy's generator that norms draw with, by one of torch."""
+
+    def __init__(self, generator: torch.Generator, device: torch.device):
+        self.told: dict[str, Any] = {"generator": generator, "device": device}
+
+    def random(self, size: tuple[int, ...]) -> Tensor:
+        return torch.rand(size, **self.told)
+
+    def standard_normal(self, size: tuple[int, ...]) -> Tensor:
+        return torch.randn(size, **self.told)
+
+    def laplace(self, size: tuple[int, ...]) -> Tensor:
+        sides = torch.empty((2, *size), device=self.told["device"]).exponential_(generator=self.told["generator"])
+        return (sides[0] - sides[1]).double()
+
+
+def _of(values: Any) -> Tensor:
+    """What a norm makes of tensors, whose signatures are those of arrays."""
+    return values
 
 
 def per_sample(values: float | Tensor, like: Tensor) -> float | Tensor:

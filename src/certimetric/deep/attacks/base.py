@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import as_module, frozen
 from certimetric.deep.models.randomness import seeded
 
@@ -19,7 +20,10 @@ _Kind = TypeVar("_Kind", bound="Attack")
 
 
 class Attack(ABC):
-    """An attack is configured by its constructor and called with a model, inputs and an objective.
+    """An attack is configured by its constructor and called with a model, inputs and a goal.
+
+    A subclass offers points to what keeps the best of each sample. Where it goes step by step it has the attribute
+    ``steps``, and ``step_size`` where the length of a step can be given: None for 2.5 · eps / steps.
 
     Parameters
     ----------
@@ -31,12 +35,15 @@ class Attack(ABC):
 
     _keeps_best = True
     uses_gradients: ClassVar[bool] = True
+    in_audits: ClassVar[Mapping[str, Any]] = {}  # settings there that are not the defaults
+    steps: int
+    step_size: float | None = None
 
     def __init__(self, ball: Ball, *, seed: int = 0):
         self.ball, self.seed = ball, seed
 
-    def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, objective: Objective) -> Tensor:
-        """Perturb inputs so that the objective of their embeddings becomes large.
+    def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, goal: Goal) -> Tensor:
+        """Perturb inputs so that the goal is reached, or its value becomes large.
 
         The model is in evaluation mode inside, takes no gradients, and is left as it was.
 
@@ -46,14 +53,14 @@ class Attack(ABC):
             Images (b, …) to embeddings (b, k). Attacks by gradients need torch code, others any callable.
         x : tensor of shape (b, …)
             Within the bounds of the ball.
-        objective : Objective
+        goal : Goal
             Of these samples.
 
         Returns
         -------
         perturbed : tensor of the shape, type and memory format of x
             For each sample the best point of all that were tried, x itself among them: points at which the goal is
-            reached (``objective.broken``) before others, of these the one of the largest value. In exact arithmetic on
+            reached (``goal.broken``) before others, of these the one of the largest value. In exact arithmetic on
             these numbers it lies in the ball: no rounding leads out of it.
 
         Raises
@@ -63,37 +70,39 @@ class Attack(ABC):
         ValueError
             If an input lies outside of the bounds.
         """
-        if (
-            self.ball.bounds is not None
-            and len(x)
-            and bool(((x < self.ball.bounds[0]) | (x > self.ball.bounds[1])).any())
-        ):
-            low, high = self.ball.bounds
+        low, high = self.ball.bounds or (-torch.inf, torch.inf)
+        if len(x) and bool(((x < low) | (x > high)).any()):
             raise ValueError(
                 f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
             )
         model = as_module(model)
         # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
         with frozen(model), seeded(self.seed):
-            best = (Best if self._keeps_best else Last)(model, x.detach(), objective)
+            best = (Best if self._keeps_best else Last)(model, x.detach(), goal)
             if len(x) and self.ball.eps > 0:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)
-                self._attack(model, x.detach(), objective, best, generator)
+                self._attack(x.detach(), best, generator)
         return best.x
 
     @abstractmethod
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
-        """Offer points to ``best``."""
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
+        """Offer points to ``best``, which knows model and goal too."""
+
+    @property
+    def _length(self) -> float:
+        """Of a step."""
+        return 2.5 * self.ball.eps / self.steps if self.step_size is None else self.step_size
+
+    def _step(self, point: Tensor, gradient: Tensor, x: Tensor, size: float | Tensor | None = None) -> Tensor:
+        """One step along a gradient, by default of the length of all steps, and back into the ball around x."""
+        return self.ball.project(self.ball.step(point, gradient, self._length if size is None else size), x)
 
     def with_eps(self: _Kind, eps: float) -> _Kind:
         """The same attack with another radius; lengths of steps keep their share of it, given as numbers or not."""
         other = copy.copy(self)
-        other.ball = self.ball.with_eps(eps)
-        step = getattr(self, "step_size", None)
-        if step is not None and self.ball.eps > 0:
-            other.step_size = step * (eps / self.ball.eps)  # type: ignore[attr-defined]
+        other.ball = dataclasses.replace(self.ball, eps=eps)
+        if self.step_size is not None and self.ball.eps > 0:
+            other.step_size = self.step_size * (eps / self.ball.eps)
         return other
 
     def for_training(self: _Kind) -> _Kind:
@@ -111,14 +120,21 @@ class Attack(ABC):
         return f"{type(self).__name__}({settings})"
 
 
+def at_least_one(**counts: int) -> None:
+    """Raise a ValueError unless all of two counts are positive."""
+    if min(counts.values()) < 1:
+        given = " and ".join(map(str, counts.values()))
+        raise ValueError(f"{' and '.join(counts)} must be at least 1, got {given}")
+
+
 class Best:
     """The best point of each sample so far: one at which the goal is reached before others, then by the value."""
 
     @torch.no_grad()
-    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
-        self.model, self.objective = model, objective
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal):
+        self.model, self.goal = model, goal
         self.x = x.clone(memory_format=torch.preserve_format)
-        value, self.broken = objective.judge(model(x))
+        value, self.broken = goal.judge(model(x))
         self.value = value.clone()
 
     @torch.no_grad()
@@ -129,18 +145,18 @@ class Best:
     @torch.no_grad()
     def end(self, x: Tensor) -> None:
         """Offer a point whose value is not known yet: one forward pass."""
-        self.offer(x, *self.objective.judge(self.model(x)))
+        self.offer(x, *self.goal.judge(self.model(x)))
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and gradient at a point, as of :func:`value_and_gradient`; the point is offered."""
-        value, gradient, broken = judge_with_gradient(self.model, x, self.objective)
+        value, gradient, broken = with_gradient(self.model, x, self.goal.judge)
         self.offer(x, value, broken)
         return value, gradient
 
     @torch.no_grad()
     def settle(self, x: Tensor, chosen: Tensor) -> None:
         """Keep points, where ``chosen`` (b,), for another reason than their value."""
-        value, broken = self.objective.judge(self.model(x))
+        value, broken = self.goal.judge(self.model(x))
         self._keep(x, value, broken, chosen)
 
     def _keep(self, x: Tensor, value: Tensor, broken: Tensor, chosen: Tensor) -> None:
@@ -151,8 +167,8 @@ class Best:
 class Last(Best):
     """The point at which an attack ends, however good it is: no forward pass is needed to tell."""
 
-    def __init__(self, model: nn.Module, x: Tensor, objective: Objective):
-        self.model, self.objective = model, objective
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal):
+        self.model, self.goal = model, goal
         self.x = x.clone(memory_format=torch.preserve_format)
 
     def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
@@ -162,27 +178,18 @@ class Last(Best):
         self.x = x
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return value_and_gradient(self.model, x, self.objective)
+        return value_and_gradient(self.model, x, self.goal)
 
 
-def value_and_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+def value_and_gradient(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     """Values (b,) and the gradient of each sample's value in its input: 0 where the model lets none through."""
+    return with_gradient(model, x, lambda embeddings: (goal(embeddings), None))[:2]
+
+
+def with_gradient(model: nn.Module, x: Tensor, judge: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor, Any]:
+    """The same of a judgement of embeddings, as :meth:`Goal.judge` gives it, and what it tells beside values."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        value = objective(model(x))
-        gradient = _gradient(value, x)
-    return value.detach(), gradient
-
-
-def judge_with_gradient(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, and whether each sample has reached its goal."""
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        value, broken = objective.judge(model(x))
-        gradient = _gradient(value, x)
-    return value.detach(), gradient, broken
-
-
-def _gradient(value: Tensor, x: Tensor) -> Tensor:
-    gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
-    return torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach())
+        value, told = judge(model(x))
+        gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    return value.detach(), torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach()), told

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned, per_sample
-from certimetric.deep.attacks.base import Attack, Best, judge_with_gradient
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.attacks.base import Attack, Best, at_least_one, with_gradient
 
 _START, _DRAWN_BACK = 1e-3, 8
 
 
 class CarliniWagner(Attack):
-    """Minimise the size of the change less c times the objective by Adam, with a search for c.
+    """Minimise the size of the change less c times the value of the goal by Adam, with a search for c.
 
-    The goal decides: the objective pulls as long as a point has not reached it (``objective.broken``), and of the
-    points that have, the nearest is kept, drawn back along the way to the input. That change is the result where it
-    lies in the ball; elsewhere the best point in the ball is, as of other attacks. In l2 the size is ``‖δ‖²``; in l∞
-    it is ``Σ (|δ_i| − τ)₊``, with a τ of nine tenths of the smallest change so far. The gradient of the objective is
-    normalised for every sample, so that embeddings of any length or spread are attacked alike. Bounds are kept by
-    projection: the variable ``tanh`` of the paper does not move a pixel that is black or white.
+    The goal decides: its value pulls as long as a point has not reached it (``goal.broken``), and of the points that
+    have, the nearest is kept, drawn back along the way to the input. That change is the result where it lies in the
+    ball; elsewhere the best point in the ball is, as of other attacks. In l2 the size is ``‖δ‖²``; in l∞ it is
+    ``Σ (|δ_i| − τ)₊``, with a τ of nine tenths of the smallest change so far; in l1 a ``Σ |δ_i|``, rounded off at 0.
+    The gradient of the value is normalised for every sample, so that embeddings of any length or spread are attacked
+    alike. Bounds are kept by projection: the variable ``tanh`` of the paper does not move a pixel that is black or
+    white.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class CarliniWagner(Attack):
     constant : float, default=1.0
         First c: with 1 a change of half the radius is in balance in l2.
     confidence : float, default=0.0
-        Where positive, a change counts only if the objective has at least this value, besides.
+        Where positive, a change counts only if its value is at least this, besides.
     learning_rate : float, default=0.01
         Share of the half width of the bounds that an entry moves in the first step, of the radius where there are no
         bounds; it falls to a tenth over the steps.
@@ -56,14 +56,11 @@ class CarliniWagner(Attack):
         seed: int = 0,
     ):
         super().__init__(ball, seed=seed)
-        if steps < 1 or searches < 1:
-            raise ValueError(f"steps and searches must be at least 1, got {steps} and {searches}")
+        at_least_one(steps=steps, searches=searches)
         self.steps, self.searches, self.constant = steps, searches, constant
         self.confidence, self.learning_rate = confidence, learning_rate
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         ball, radius = self.ball, self.ball.eps
         unit = radius if ball.bounds is None else (ball.bounds[1] - ball.bounds[0]) / 2
         # Where the value is least, as at the clean embedding that is to be left, there is no gradient to follow.
@@ -75,7 +72,7 @@ class CarliniWagner(Attack):
             point, mean, square = start, torch.zeros_like(x), torch.zeros_like(x)
             reached = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             for step in range(1, self.steps + 1):
-                value, gradient, broken = judge_with_gradient(model, point, objective)
+                value, gradient, broken = with_gradient(best.model, point, best.goal.judge)
                 with torch.no_grad():
                     hit, size = self._reached(value, broken), ball.size(point, x)
                     best.offer(point, value.masked_fill(size > radius, -torch.inf), broken & (size <= radius))
@@ -95,7 +92,7 @@ class CarliniWagner(Attack):
             failed = torch.where(reached, failed, torch.maximum(failed, constant))
             between = (failed * worked).sqrt()
             constant = torch.where(worked.isinf(), 10 * constant, torch.where(failed > 0, between, constant / 10))
-        nearest, smallest = self._drawn_back(model, x, nearest, smallest, objective)
+        nearest, smallest = self._drawn_back(best, x, nearest, smallest)
         best.end(ball.project(nearest, x))
         best.settle(nearest, smallest <= radius)
 
@@ -103,16 +100,14 @@ class CarliniWagner(Attack):
         return broken & (value >= self.confidence) if self.confidence > 0 else broken
 
     @torch.no_grad()
-    def _drawn_back(
-        self, model: nn.Module, x: Tensor, nearest: Tensor, smallest: Tensor, objective: Objective
-    ) -> tuple[Tensor, Tensor]:
+    def _drawn_back(self, best: Best, x: Tensor, nearest: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor]:
         """Bisect from the nearest points towards the inputs, as far as they keep the goal; points and their sizes."""
         low, high = torch.zeros_like(smallest), torch.ones_like(smallest)
         found = nearest
         for _ in range(_DRAWN_BACK):
             middle = (low + high) / 2
             tried = x + (nearest - x) * per_sample(middle, x)
-            hit = self._reached(*objective.judge(model(tried)))
+            hit = self._reached(*best.goal.judge(best.model(tried)))
             found = torch.where(aligned(hit, x), tried, found)
             low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
         return found, torch.where(smallest.isfinite(), self.ball.size(found, x), smallest)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
-from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.attacks.base import Attack, Best, at_least_one
 
 
 class PGD(Attack):
@@ -49,21 +48,19 @@ class PGD(Attack):
         seed: int = 0,
     ):
         super().__init__(ball, seed=seed)
-        if steps < 1 or restarts < 1:
-            raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
+        at_least_one(steps=steps, restarts=restarts)
         self.steps, self.step_size, self.restarts, self.random_start = steps, step_size, restarts, random_start
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
-        size = 2.5 * self.ball.eps / self.steps if self.step_size is None else self.step_size
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         for restart in range(self.restarts):
             start = self.random_start or restart > 0
             point = self.ball.random_start(x, generator) if start else x
             for _ in range(self.steps):
-                gradient = best.look(point)[1]
-                point = self.ball.project(self.ball.step(point, gradient, size), x)
+                point = self._step(point, self._direction(best, point, generator), x)
             best.end(point)
+
+    def _direction(self, best: Best, point: Tensor, generator: torch.Generator) -> Tensor:
+        return best.look(point)[1]
 
     def for_training(self) -> PGD:
         """As of every attack; the last point counts: two forward passes fewer. Of several restarts the best counts."""
@@ -92,18 +89,17 @@ class FGSM(PGD):
     def __init__(self, ball: Ball, random_start: bool = False, *, seed: int = 0):
         super().__init__(ball, 1, None, 1, random_start, seed=seed)
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
-        point = self.ball.random_start(x, generator) if self.random_start else x
-        gradient = best.look(point)[1]
-        if self._keeps_best:
-            none = (gradient.flatten(1) == 0).all(dim=1)
-            drawn = torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype)
-            gradient = torch.where(aligned(none, x), drawn, gradient)
-        size = (1.25 if self.random_start else 1.0) * self.ball.eps
-        point = self.ball.project(self.ball.step(point, gradient, size), x)
-        best.end(point)
+    @property
+    def _length(self) -> float:
+        return (1.25 if self.random_start else 1.0) * self.ball.eps
+
+    def _direction(self, best: Best, point: Tensor, generator: torch.Generator) -> Tensor:
+        gradient = super()._direction(best, point, generator)
+        if not self._keeps_best:
+            return gradient
+        none = (gradient.flatten(1) == 0).all(dim=1)
+        drawn = torch.randn(point.shape, generator=generator, device=point.device).to(point.dtype)
+        return torch.where(aligned(none, point), drawn, gradient)
 
 
 class APGD(Attack):
@@ -125,13 +121,10 @@ class APGD(Attack):
 
     def __init__(self, ball: Ball, steps: int = 50, restarts: int = 1, *, seed: int = 0):
         super().__init__(ball, seed=seed)
-        if steps < 1 or restarts < 1:
-            raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
+        at_least_one(steps=steps, restarts=restarts)
         self.steps, self.restarts = steps, restarts
 
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         for _ in range(self.restarts):
             self._ascend(x, self.ball.random_start(x, generator), best)
 
@@ -145,7 +138,7 @@ class APGD(Attack):
         halved, top_at_checkpoint = torch.zeros_like(size), top.clone()
         since = 0
         for step in range(1, self.steps + 1):
-            ahead = ball.project(ball.step(point, gradient, size), x)
+            ahead = self._step(point, gradient, x, size)
             momentum = 1.0 if step == 1 else self._MOMENTUM
             moved = point + momentum * (ahead - point) + (1.0 - momentum) * (point - previous)
             previous, point = point, ball.project(moved, x)

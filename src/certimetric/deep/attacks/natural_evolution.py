@@ -1,19 +1,18 @@
-"""NES: the gradient of an objective estimated by queries of the model alone."""
+"""NES: the gradient of a value estimated by queries of the model alone."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Objective
 
 
 class NESAttack(Attack):
     """Projected gradient ascent without gradients: they are estimated by natural evolution strategies.
 
-    At every step the objective is compared at ``x + σu`` and ``x − σu`` for Gaussian directions u; the sum of the
+    At every step the value is compared at ``x + σu`` and ``x − σu`` for Gaussian directions u; the sum of the
     directions, weighted by the differences, takes the place of the gradient. Only embeddings are asked for, so that it
     shows where a model hides its gradients.
 
@@ -56,23 +55,19 @@ class NESAttack(Attack):
         self.steps, self.population, self.step_size, self.sigma = steps, population, step_size, sigma
 
     @torch.no_grad()
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
-        size = 2.5 * self.ball.eps / self.steps if self.step_size is None else self.step_size
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         point = x
         for _ in range(self.steps):
-            estimate = self._estimate(model, point, objective, generator)
-            point = self.ball.project(self.ball.step(point, estimate, size), x)
+            point = self._step(point, self._estimate(best, point, generator), x)
             best.end(point)
 
-    def _estimate(self, model: nn.Module, x: Tensor, objective: Objective, generator: torch.Generator) -> Tensor:
+    def _estimate(self, best: Best, x: Tensor, generator: torch.Generator) -> Tensor:
         """What stands for the gradient, up to its length."""
         sigma = self.ball.eps / 10 if self.sigma is None else self.sigma
         total = torch.zeros_like(x, dtype=torch.double)  # the differences of a small embedding may be no float32
         for _ in range(self.population // 2):
             direction = torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype)
             ahead, behind = (self.ball.clip(x + sign * sigma * direction) for sign in (1.0, -1.0))
-            difference = objective(model(ahead)) - objective(model(behind))
+            difference = best.goal(best.model(ahead)) - best.goal(best.model(behind))
             total += aligned(difference.double(), x) * direction
         return total

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from certimetric.deep.attacks.balls import Ball, LinfBall, per_sample
+from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack, Best
-from certimetric.deep.goals.base import Objective
 
 
 class SquareAttack(Attack):
-    """Change one random square window at a time, and keep what raises the objective.
+    """Change one random square window at a time, and keep what raises the value.
 
-    In l∞ every channel of the window is set to +eps or −eps. In l2 the window gets a bump of random sign in every
-    channel, and the whole change is scaled back to the radius: simpler than the moves of mass in the paper.
+    In l∞ every channel of the window is set to +eps or −eps. In other norms the window gets a bump of random sign in
+    every channel, and the whole change is taken back to the radius: simpler than the moves of mass in the paper.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class SquareAttack(Attack):
     Andriushchenko et al., arXiv 1912.00049.
     """
 
-    uses_gradients = False
+    uses_gradients, in_audits = False, {"queries": 1000}
 
     def __init__(self, ball: Ball, queries: int = 500, share: float = 0.8, *, seed: int = 0):
         super().__init__(ball, seed=seed)
@@ -40,9 +40,7 @@ class SquareAttack(Attack):
         self.queries, self.share = queries, share
 
     @torch.no_grad()
-    def _attack(
-        self, model: nn.Module, x: Tensor, objective: Objective, best: Best, generator: torch.Generator
-    ) -> None:
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         if x.ndim != 4:
             raise ValueError(
                 f"SquareAttack changes windows of images (b, c, h, w), got inputs of shape {tuple(x.shape)}"
@@ -61,14 +59,10 @@ class SquareAttack(Attack):
             row = torch.arange(h, device=x.device).view(1, 1, h, 1) - top
             column = torch.arange(w, device=x.device).view(1, 1, 1, w) - left
             window = (row >= 0) & (row < side) & (column >= 0) & (column < side)
-            if isinstance(self.ball, LinfBall):
-                moved = torch.where(window, x + self.ball.eps * signs(b, c, 1, 1), best.x)
-            else:
-                bump = 2.0 * self.ball.eps / side * signs(b, c, 1, 1) * window.to(x.dtype)
-                delta = (best.x - x + bump).double()
-                size = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-                factor = self.ball.eps / torch.where(size > 0, size, torch.ones_like(size))
-                moved = x + (delta * per_sample(factor, delta)).to(x.dtype)
+            # Twice the radius in every channel: in l∞ that sets the window to its edge.
+            length = 2.0 * self.ball.eps / float(self.ball.norm.norm(np.ones(side * side)))
+            bump = length * signs(b, c, 1, 1) * window.to(x.dtype)
+            moved = x + self.ball.to_edge((best.x - x).double() + bump).to(x.dtype)
             best.end(self.ball.project(moved, x))
 
 

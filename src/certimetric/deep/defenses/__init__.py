@@ -1,23 +1,37 @@
 """Robust training losses: what a mini-batch costs under an attacker, with losses of pytorch-metric-learning."""
 
-from certimetric.deep.defenses.base import Defense, Loss, Miner, NoDefense
-from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense
+from certimetric.deep.defenses.base import Batch, Defense, Loss, Miner
+from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense, NoDefense, NoiseDefense
 from certimetric.deep.defenses.decoupled import DecoupledDefense
 from certimetric.deep.defenses.margins import PerturbationDefense, first_order_margin
-from certimetric.deep.defenses.noise import NoiseDefense
-from certimetric.deep.defenses.roles import AnchorObjective, TupleDefense
-from certimetric.deep.defenses.shifts import (
-    EmbeddingShiftDefense,
-    NeighbourDivergence,
-    ShiftPenaltyDefense,
-    TradesDefense,
-)
+from certimetric.deep.defenses.roles import TupleDefense
+from certimetric.deep.defenses.shifts import EmbeddingShiftDefense, ShiftPenaltyDefense, TradesDefense
 from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense
 from certimetric.deep.defenses.triplets import AntiCollapseDefense, HardnessDefense
+from certimetric.deep.defenses.tuples import mine_triplets
+
+# The one list: ``kind`` of a configuration, of the comparison in ``certimetric bench defenses``, and of the tests.
+DEFENSES: dict[str, type[Defense]] = {
+    "none": NoDefense,
+    "tuple": TupleDefense,
+    "batch": BatchDefense,
+    "perturbation": PerturbationDefense,
+    "noise": NoiseDefense,
+    "est": EmbeddingShiftDefense,
+    "ses": ShiftPenaltyDefense,
+    "act": AntiCollapseDefense,
+    "hm": HardnessDefense,
+    "decoupled": DecoupledDefense,
+    "trades": TradesDefense,
+    "ensemble": EnsembleDefense,
+    "single-step": SingleStepDefense,
+    "free": FreeDefense,
+}
 
 __all__ = [
-    "AnchorObjective",
+    "DEFENSES",
     "AntiCollapseDefense",
+    "Batch",
     "BatchDefense",
     "DecoupledDefense",
     "Defense",
@@ -27,7 +41,6 @@ __all__ = [
     "HardnessDefense",
     "Loss",
     "Miner",
-    "NeighbourDivergence",
     "NoDefense",
     "NoiseDefense",
     "PerturbationDefense",
@@ -36,4 +49,5 @@ __all__ = [
     "TradesDefense",
     "TupleDefense",
     "first_order_margin",
+    "mine_triplets",
 ]

@@ -1,26 +1,55 @@
-"""What all robust training losses have in common: a batch, a model, and a loss of pytorch-metric-learning."""
+"""What all robust training losses have in common: a batch, the attack on it, and how its loss is taken."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attacks.balls import LinfBall
+from certimetric.base.arguments import require
+from certimetric.deep.attacks import balls
+from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
-from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.defenses.tuples import Triplets
+from certimetric.deep.defenses.loss_support import batch_loss, check_compares_samples, check_loss
 from certimetric.deep.models.calling import frozen
 
-ROLES = ("anchor", "positive", "negative")  # in the order of a triplet
 Loss = Callable[..., Tensor]
 Miner = Callable[..., Any]
+NormName = Literal["linf", "l2"]
 
-EPS, STEPS = 0.01, 5  # the paper's attack in training: steps of 2ε/5
+
+@dataclass(frozen=True)
+class Batch:
+    """What :meth:`Defense.loss` is asked about."""
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    loss_fn: Loss
+    miner: Miner | None = None
+
+    def mined(self, embeddings: Tensor) -> Any:
+        """What the miner finds; None without a miner."""
+        return None if self.miner is None else self.miner(embeddings.detach(), self.labels)
+
+    def clean(self) -> Tensor:
+        """Embeddings to mine on, in the mode that the model is in, without touching its running statistics."""
+        with torch.no_grad(), frozen(self.model, evaluate=False):
+            return self.model(self.images)
+
+    def loss(self, embeddings: Tensor, tuples: Any = None) -> Tensor:
+        """The loss of embeddings in the place of the batch's, on its tuples."""
+        return batch_loss(self.loss_fn, embeddings, self.labels, tuples)
+
+    def loss_of(self, images: Tensor) -> Tensor:
+        """The loss of images in the place of the batch's, with tuples that are mined on themselves."""
+        embeddings = self.model(images)
+        return self.loss(embeddings, self.mined(embeddings))
 
 
 class Defense(ABC):
@@ -30,18 +59,41 @@ class Defense(ABC):
 
         loss = defense.loss(model, images, labels, loss_fn, miner)
 
+    A subclass says in :meth:`compute_loss` what it makes of a batch. By its place in the list ``DEFENSES`` of
+    ``certimetric.deep.defenses`` it is a ``kind`` of configurations, whose keys are the parameters of its constructor.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        Of defenses that attack in several steps; None for 5 steps of PGD in the l∞ ball of 0.01, each of 2 · ε / 5. It
+        should start at random. Of PGD the point at which it ends is trained on.
+    ball : Ball, default=None
+        Of defenses with steps of their own; None for the l∞ ball of 0.01.
+    per_anchor : int, default=1
+        Of defenses that mine: triplets kept of each anchor. Without a miner they are sampled by distance.
+
     Attributes
     ----------
     skipped : int
         Batches in which the miner found no tuple: their loss is 0.
     replays : int
         How often a training loop is to take the loss of each batch and step, one after the other.
+    mines : bool
+        Whether it asks the loss about tuples without a miner, too.
+    compares_samples : bool
+        Whether it perturbs samples against each other, and has no place for losses with parameters of their own.
+
+    Raises
+    ------
+    TypeError
+        In :meth:`loss`, if the loss cannot be trained so: see ``certimetric.deep.defenses.loss_support``.
     """
 
     skipped = 0
     replays = 1
+    mines: ClassVar[bool] = False
+    compares_samples: ClassVar[bool] = False
 
-    @abstractmethod
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
     ) -> Tensor:
@@ -59,6 +111,19 @@ class Defense(ABC):
         miner : callable, optional
             ``miner(embeddings, labels)``.
         """
+        self.check(loss_fn, type(self).__name__)
+        return self.compute_loss(Batch(model, images, labels, loss_fn, miner))
+
+    @abstractmethod
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch, which has a place in this defense."""
+
+    @classmethod
+    def check(cls, loss_fn: Loss, name: str, miner: bool = False) -> None:
+        """Raise TypeError if a loss has no place in this defense, which the message calls ``name``."""
+        check_loss(loss_fn, cls.mines or miner)
+        if cls.compares_samples:
+            check_compares_samples(loss_fn, name)
 
     def state_dict(self) -> dict[str, Any]:
         """What the loss of a batch depends on of the batches before it, for checkpoints: nothing, for most."""
@@ -98,115 +163,33 @@ class Defense(ABC):
         return f"{type(self).__name__}({settings})"
 
 
-class NoDefense(Defense):
-    """Natural training."""
+class AttackedDefense(Defense):
+    """A defense by an attack of several steps."""
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        embeddings = model(images)
-        found = None if miner is None else miner(embeddings.detach(), labels)
-        return batch_loss(loss_fn, embeddings, labels, found)
+    def __init__(self, attack: Attack | None = None):
+        self.attack = training_attack() if attack is None else attack
 
-
-def batch_loss(loss_fn: Loss, embeddings: Tensor, labels: Tensor, tuples: Any = None, n: int | None = None) -> Tensor:
-    """The loss of a batch on its tuples; with a cross-batch memory, that and the loss of the batch against the memory.
-
-    Parameters
-    ----------
-    embeddings : tensor of shape (b, k)
-    labels : int tensor of shape (b,)
-    tuples : tuple of int tensors, optional
-        Positions in ``embeddings``.
-    n : int, optional
-        The first n are the batch, which a memory takes in and compares with what it holds; the rest are copies that
-        stand in their tuples alone. By default all.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the loss cannot be trained so, or a memory does not fit.
-
-    References
-    ----------
-    The sum of both losses: Wang et al., *Cross-batch memory for embedding learning*, arXiv 1912.06798. The class
-    itself takes positions of tuples for places in its memory.
-    """
-    check_loss(loss_fn, tuples is not None, labels)
-    inner = without_memory(loss_fn)
-    if inner is loss_fn:
-        return loss_fn(embeddings, labels, tuples)
-    n = len(embeddings) if n is None else n
-    size, k = loss_fn.memory_size, loss_fn.embedding_size  # type: ignore[attr-defined]
-    if size < n:
-        raise ValueError(f"memory_size of CrossBatchMemory must be at least a batch, got {size} for {n} images")
-    if k != embeddings.shape[1]:
-        raise ValueError(
-            f"embedding_size of CrossBatchMemory must be that of the model, {embeddings.shape[1]}, got {k}"
-        )
-    against_memory = loss_fn(embeddings[:n], labels[:n])
-    return against_memory if tuples is None else against_memory + inner(embeddings, labels, tuples)
+    def _attacked(self, model: nn.Module, images: Tensor, goal: Any) -> Tensor:
+        return self.attack.for_training()(model, images, goal)
 
 
-def clean_embeddings(model: nn.Module, images: Tensor) -> Tensor:
-    """Embeddings to mine tuples on, in the mode that the model is in, without touching its running statistics."""
-    with torch.no_grad(), frozen(model, evaluate=False):
-        return model(images)
+def training_ball(norm: NormName = "linf", eps: float = 0.01) -> Ball:
+    """What may be done to an image in training, as a configuration says it."""
+    require(0 <= eps < float("inf"), "eps", "must not be negative", eps)
+    return balls.ball(norm, eps)
 
 
-def finds_nothing(found: Any) -> bool:
-    """Whether a miner was asked, and found no tuple."""
-    return found is not None and not any(len(part) for part in found)
+def training_attack(
+    norm: NormName = "linf", eps: float = 0.01, steps: int = 5, step_size: float | None = None, restarts: int = 1
+) -> Attack:
+    """The attack in training, as a configuration says it: PGD with steps of 2 · eps / steps, if of no other size."""
+    ball = training_ball(norm, eps)
+    require(steps >= 1, "steps", "must be at least 1", steps)
+    require(restarts >= 1, "restarts", "must be at least 1", restarts)
+    require(step_size is None or step_size > 0, "step_size", "must be positive", step_size)
+    return PGD(ball, steps, 2 * eps / steps if step_size is None else step_size, restarts)
 
 
-def without_memory(loss_fn: Loss) -> Loss:
-    """The loss inside a cross-batch memory: that takes in embeddings whenever it is called, attacked ones too."""
-    from pytorch_metric_learning.losses import CrossBatchMemory
-
-    return loss_fn.loss if isinstance(loss_fn, CrossBatchMemory) else loss_fn
-
-
-def loss_on_copies(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    loss_fn: Loss,
-    triplets: Triplets,
-    perturbed: Tensor,
-    roles: Sequence[str],
-    rows: Tensor | None = None,
-) -> Tensor:
-    """The loss of the batch with perturbed copies, each of which stands in its one tuple alone.
-
-    Parameters
-    ----------
-    perturbed : tensor of shape (len(roles) · len(rows), c, h, w)
-        A block for each role: copies of the images that have it in the triplets of ``rows``.
-    rows : int tensor, optional
-        Triplets whose samples are replaced; by default all.
-    """
-    rows = torch.arange(len(triplets[0]), device=images.device) if rows is None else rows
-    tuples = [part.clone() for part in triplets]
-    originals = []
-    for block, role in enumerate(roles):
-        part = tuples[ROLES.index(role)]
-        originals.append(part[rows])
-        part[rows] = len(images) + block * len(rows) + torch.arange(len(rows), device=rows.device)
-    embeddings = model(torch.cat([images, perturbed]))
-    copied = torch.cat([labels, labels[torch.cat(originals)]])
-    return batch_loss(loss_fn, embeddings, copied, tuple(tuples), len(images))
-
-
-def check_compares_samples(loss_fn: Loss, defense: str) -> None:
-    """Raise TypeError if the loss compares samples with parameters of its own: it has no tuples to perturb."""
-    check_loss(loss_fn, tuples=False)
-    inner = without_memory(loss_fn)
-    if isinstance(inner, nn.Module) and next(inner.parameters(), None) is not None:
-        raise TypeError(
-            f"{defense} perturbs samples against each other, but {type(inner).__name__} compares them with parameters "
-            "of its own: use a loss of pairs or triplets, or BatchDefense"
-        )
-
-
-def default_attack(attack: Attack | None) -> Attack:
-    return PGD(LinfBall(EPS), steps=STEPS, step_size=2 * EPS / 5) if attack is None else attack
+# What a parameter of a defense is made by where plain values describe it; models come from outside.
+MADE_BY: dict[Any, Callable[..., Any]] = {Attack | None: training_attack, Ball | None: training_ball}
+MODELS = Sequence[nn.Module]

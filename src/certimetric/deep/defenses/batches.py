@@ -1,31 +1,70 @@
-"""The whole batch perturbed jointly, by the model itself or by others."""
+"""The whole batch: as it is, with noise, or perturbed jointly, by the model itself or by others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from certimetric.base.arguments import require
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.defenses.base import (
-    Defense,
-    Loss,
-    Miner,
-    batch_loss,
-    check_compares_samples,
-    clean_embeddings,
-    default_attack,
-    finds_nothing,
-    without_memory,
-)
-from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.goals.base import TupleLoss
+from certimetric.deep.defenses.base import MODELS, AttackedDefense, Batch, Defense
+from certimetric.deep.defenses.loss_support import check_loss, without_memory
+from certimetric.deep.goals import TupleLoss
 from certimetric.deep.models.calling import frozen
 
 
-class BatchDefense(Defense):
+class NoDefense(Defense):
+    """Natural training."""
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        return batch.loss_of(batch.images)
+
+
+class NoiseDefense(Defense):
+    """Train on images with Gaussian noise, so that a smoothed model knows what it will be asked about.
+
+    Parameters
+    ----------
+    sigma : float, default=0.25
+        Standard deviation, in pixels. Pixels are not brought back to 0 to 1: the certificate is about this very noise.
+
+    References
+    ----------
+    Cohen, Rosenfeld & Kolter, arXiv 1902.02918, section 3.3: training for :class:`certimetric.deep.SmoothingCertifier`.
+    """
+
+    def __init__(self, sigma: float = 0.25):
+        require(sigma > 0, "sigma", "must be positive", sigma, self)
+        require(sigma < float("inf"), "sigma", "must be a finite deviation, in pixels", sigma, self)
+        self.sigma = sigma
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        return batch.loss_of(batch.images + self.sigma * torch.randn_like(batch.images))
+
+
+class PerturbedBatch(Defense):
+    """What defenses have in common that perturb the batch itself, and take its loss on tuples of the clean one."""
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        embeddings = self._embeddings(batch)
+        found = None if embeddings is None else batch.mined(embeddings)
+        if found is not None and not any(len(part) for part in found):
+            return self._nothing(batch.model(batch.images))
+        return batch.loss(batch.model(self._perturbed(batch, found, embeddings)), found)
+
+    def _embeddings(self, batch: Batch) -> Tensor | None:
+        """Those of the clean batch, to mine on."""
+        return None if batch.miner is None else batch.clean()
+
+    @abstractmethod
+    def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
+        """The images to train on."""
+
+
+class BatchDefense(PerturbedBatch, AttackedDefense):
     """Perturb all images of the batch jointly, to raise the metric loss on tuples mined on the clean batch.
 
     It needs no tuples of its own, and so serves proxy and classification losses as well; their parameters are fixed
@@ -33,24 +72,15 @@ class BatchDefense(Defense):
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01. The point at which PGD ends is trained on.
+    attack
+        As of :class:`Defense`.
     """
 
-    def __init__(self, attack: Attack | None = None):
-        self.attack = default_attack(attack)
-
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        found, empty = mined(model, images, labels, miner)
-        if empty:
-            return self._nothing(model(images))
-        perturbed = attacked_jointly(self.attack, model, images, labels, loss_fn, found)
-        return batch_loss(loss_fn, model(perturbed), labels, found)
+    def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
+        return attacked_jointly(self.attack, batch.model, batch, found)
 
 
-class EnsembleDefense(Defense):
+class EnsembleDefense(BatchDefense):
     """Perturb each batch by the gradients of one model drawn from several: the one in training, and fixed ones.
 
     What a fixed model is fooled by does not follow the one in training, which therefore cannot learn to hide its
@@ -59,52 +89,35 @@ class EnsembleDefense(Defense):
     Parameters
     ----------
     sources : sequence of Module
-        Trained embedding models, of any length of embeddings; they stay as they are.
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
-
-    Raises
-    ------
-    TypeError
-        In :meth:`loss`, if the loss has parameters of its own, which belong to the embeddings of one model.
+        Trained embedding models, of any length of embeddings; they stay as they are. In a configuration, folders of
+        finished runs.
+    attack
+        As of :class:`Defense`.
 
     References
     ----------
     Tramèr et al., *Ensemble adversarial training: attacks and defenses*, arXiv 1705.07204.
     """
 
-    def __init__(self, sources: Sequence[nn.Module], attack: Attack | None = None):
-        if not sources:
-            raise ValueError("EnsembleDefense needs at least one other model")
-        self.sources, self.attack = tuple(sources), default_attack(attack)
+    compares_samples = True
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        check_compares_samples(loss_fn, type(self).__name__)
-        found, empty = mined(model, images, labels, miner)
-        if empty:
-            return self._nothing(model(images))
+    def __init__(self, sources: MODELS, attack: Attack | None = None):
+        super().__init__(attack)
+        require(len(sources) > 0, "sources", "must hold at least one other model", sources, self)
+        self.sources = tuple(sources)
+
+    def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
         drawn = int(torch.randint(len(self.sources) + 1, ()))
-        source = model if drawn == len(self.sources) else self.sources[drawn].to(images.device)
-        perturbed = attacked_jointly(self.attack, source, images, labels, loss_fn, found)
-        return batch_loss(loss_fn, model(perturbed), labels, found)
+        source = batch.model if drawn == len(self.sources) else self.sources[drawn].to(batch.images.device)
+        return attacked_jointly(self.attack, source, batch, found)
 
     def __repr__(self) -> str:
         return f"EnsembleDefense({len(self.sources)} models, attack={self.attack!r})"
 
 
-def mined(model: nn.Module, images: Tensor, labels: Tensor, miner: Miner | None) -> tuple[Any, bool]:
-    """What the miner finds in the clean batch, None without a miner; and whether it finds nothing."""
-    found = None if miner is None else miner(clean_embeddings(model, images), labels)
-    return found, finds_nothing(found)
-
-
-def attacked_jointly(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, found: Any
-) -> Tensor:
-    """The batch as an attack leaves it that raises its loss on fixed tuples; parameters of the loss are fixed too."""
-    check_loss(loss_fn, found is not None, labels)
-    inner = without_memory(loss_fn)
+def attacked_jointly(attack: Attack, model: nn.Module, batch: Batch, found: Any) -> Tensor:
+    """The batch as an attack on a model leaves it that raises its loss, tuples and parameters of the loss fixed."""
+    check_loss(batch.loss_fn, found is not None, batch.labels)
+    inner = without_memory(batch.loss_fn)
     with frozen(*([inner] if isinstance(inner, nn.Module) else []), evaluate=False):
-        return attack.for_training()(model, images, TupleLoss(inner, labels, found))
+        return attack.for_training()(model, batch.images, TupleLoss(inner, batch.labels, found))

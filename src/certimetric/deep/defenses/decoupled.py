@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from certimetric.base.arguments import require
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.defenses.base import Loss, loss_on_copies
+from certimetric.deep.defenses.base import Batch
 from certimetric.deep.defenses.triplets import TripletDefense
 from certimetric.deep.defenses.tuples import Triplets
-from certimetric.deep.goals.base import JointObjective, distance
+from certimetric.deep.goals.base import JointGoal
+from certimetric.deep.ranking.distances import distance
 
 
 class DecoupledDefense(TripletDefense):
@@ -24,46 +26,34 @@ class DecoupledDefense(TripletDefense):
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
     sharpness : float, default=2.0
         Of the collapseness: λ of the paper's code, where it is 10 for CUB, 9.5 for Cars196 and 2 for SOP.
-    per_anchor : int, default=1
-        Triplets kept of each anchor; without a miner they are sampled by distance.
-
-    Raises
-    ------
-    TypeError
-        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
+    attack, per_anchor
+        As of :class:`Defense`.
 
     References
     ----------
     Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364; the
-    objectives are those of the code published with it, which perturbs the two sides in turn and lets steps grow with
+    goals are those of the code published with it, which perturbs the two sides in turn and lets steps grow with
     the epochs.
     """
 
     def __init__(self, attack: Attack | None = None, sharpness: float = 2.0, per_anchor: int = 1):
         super().__init__(attack, per_anchor)
-        if not sharpness > 0:
-            raise ValueError(f"sharpness of DecoupledDefense must be positive, got {sharpness}")
+        require(sharpness > 0, "sharpness", "must be positive", sharpness, self)
         self.sharpness = sharpness
 
-    def _triplet_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
-    ) -> Tensor:
-        a, p, n = triplets
-        goal: JointObjective
+    def _loss_on(self, batch: Batch, clean: Tensor, triplets: Triplets) -> Tensor:
+        anchors, positives, negatives = (clean[part] for part in triplets)
         if bool(torch.rand(()) < 0.5):
-            roles, which, goal = ["anchor"], a, MovedAnchors(clean[a], clean[p], clean[n], self.sharpness)
-        else:
-            roles, which = ["positive", "negative"], torch.cat([p, n])
-            goal = CollapsedCandidates(clean[a], self.sharpness)
-        perturbed = self.attack.for_training()(model, images[which], goal)
-        return loss_on_copies(model, images, labels, loss_fn, triplets, perturbed, roles)
+            goal = MovedAnchors(anchors, positives, negatives, self.sharpness)
+            return self._loss_on_copies(batch, triplets, ["anchor"], goal)
+        return self._loss_on_copies(
+            batch, triplets, ["positive", "negative"], CollapsedCandidates(anchors, self.sharpness)
+        )
 
 
-class CollapsedCandidates(JointObjective):
+class CollapsedCandidates(JointGoal):
     """Collapseness of positives and negatives, in this order, with their fixed anchors; no more than 0.
 
     Parameters
@@ -80,10 +70,10 @@ class CollapsedCandidates(JointObjective):
         return collapseness(near, far, self.sharpness).clamp_max(0.0)
 
 
-class MovedAnchors(JointObjective):
+class MovedAnchors(JointGoal):
     """Anchors on the way to the nearer half of their negatives, unless the collapseness rises above 0.
 
-    The objective is ``−[c]_+ − exp(−[−c]_+) · [d_half(ã, n) − d(ã, a)]_+`` with the collapseness c, the mean distance
+    The value is ``−[c]_+ − exp(−[−c]_+) · [d_half(ã, n) − d(ã, a)]_+`` with the collapseness c, the mean distance
     to the nearer half of the negatives, and the mean distance from the place of the clean anchor.
 
     Parameters

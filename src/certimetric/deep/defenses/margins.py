@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss
-from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.defenses.tuples import mine_triplets
+from certimetric.base.arguments import chosen, require
+from certimetric.deep.defenses.base import Batch, Defense, NormName
+from certimetric.deep.defenses.tuples import Triplets, mine_triplets, occurrences
 
 
 class PerturbationDefense(Defense):
@@ -24,38 +24,36 @@ class PerturbationDefense(Defense):
     weight : float, default=1.0
     norm : {"linf", "l2"}, default="linf"
         How a perturbation is measured.
-    per_anchor : int, default=1
+    per_anchor
+        As of :class:`Defense`.
 
     References
     ----------
     The perturbation loss of Yang et al., arXiv 2006.05945, on a linearisation of the network.
     """
 
-    def __init__(self, radius: float = 0.03, weight: float = 1.0, norm: str = "linf", per_anchor: int = 1):
-        if norm not in ("linf", "l2"):
-            raise ValueError(f"norm of PerturbationDefense must be 'linf' or 'l2', got {norm!r}")
-        if not radius > 0 or not weight >= 0:
-            raise ValueError(f"radius must be positive and weight at least 0, got {radius} and {weight}")
+    mines = True
+
+    def __init__(self, radius: float = 0.03, weight: float = 1.0, norm: NormName = "linf", per_anchor: int = 1):
+        chosen("norm", norm, ("linf", "l2"), self)
+        require(radius > 0, "radius", "must be positive", radius, self)
+        require(weight >= 0, "weight", "must not be negative", weight, self)
+        require(per_anchor >= 1, "per_anchor", "must be at least 1", per_anchor, self)
         self.radius, self.weight, self.norm, self.per_anchor = radius, weight, norm, per_anchor
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        check_loss(loss_fn, tuples=True)
-        images = images.detach().requires_grad_(True)
-        embeddings = model(images)
-        a, p, n = mine_triplets(embeddings, labels, miner, self.per_anchor)
-        if not len(a):
+    def compute_loss(self, batch: Batch) -> Tensor:
+        images = batch.images.detach().requires_grad_(True)
+        embeddings = batch.model(images)
+        triplets = mine_triplets(embeddings, batch.labels, batch.miner, self.per_anchor)
+        if not len(triplets[0]):
             return self._nothing(embeddings)
-        margin = first_order_margin(images, embeddings, (a, p, n), self.norm)
+        margin = first_order_margin(images, embeddings, triplets, self.norm)
         # A triplet in the wrong order has no margin to enlarge: the metric loss has to put it right first.
         robust = torch.where(margin > 0, (1.0 - (margin / self.radius) ** 2).clamp_min(0.0), torch.ones_like(margin))
-        return batch_loss(loss_fn, embeddings, labels, (a, p, n)) + self.weight * robust.mean()
+        return batch.loss(embeddings, triplets) + self.weight * robust.mean()
 
 
-def first_order_margin(
-    images: Tensor, embeddings: Tensor, triplets: tuple[Tensor, Tensor, Tensor], norm: str
-) -> Tensor:
+def first_order_margin(images: Tensor, embeddings: Tensor, triplets: Triplets, norm: str) -> Tensor:
     """``a / ‖∇a‖_*`` of every triplet, differentiable; the gradient is in the anchor's image alone.
 
     Infinite where the gradient is 0 and the triplet in the right order.
@@ -73,7 +71,7 @@ def first_order_margin(
     # The positive and negative stay where they are: only the anchor is moved.
     fixed = embeddings.detach()
     gap = (embeddings[a] - fixed[n]).pow(2).sum(dim=1) - (embeddings[a] - fixed[p]).pow(2).sum(dim=1)
-    order = _occurrence(a)
+    order = occurrences(a)
     margins = torch.empty_like(gap)
     for turn in range(int(order.max()) + 1):
         rows = (order == turn).nonzero()[:, 0]
@@ -85,11 +83,3 @@ def first_order_margin(
         margin = torch.where(dual > 0, gap[rows] / torch.where(dual > 0, dual, 1.0), endless)
         margins = margins.index_put((rows,), margin.to(gap.dtype))
     return margins
-
-
-def _occurrence(values: Tensor) -> Tensor:
-    """How often each value came before, (t,)."""
-    by_value = torch.argsort(values, stable=True)
-    ordered = values[by_value]
-    place = torch.arange(len(values), device=values.device) - torch.searchsorted(ordered, ordered)
-    return torch.empty_like(place).index_copy_(0, by_value, place)

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from certimetric.base.arguments import chosen, require
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.defenses.base import (
-    ROLES,
-    Defense,
-    Loss,
-    Miner,
-    batch_loss,
-    clean_embeddings,
-    default_attack,
-    loss_on_copies,
-)
-from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.defenses.tuples import mine_triplets
-from certimetric.deep.goals.base import AwayFromPositive, Objective, TowardsNegative, distance
+from certimetric.deep.defenses.base import Batch
+from certimetric.deep.defenses.triplets import TripletDefense
+from certimetric.deep.defenses.tuples import ROLES, Role, Triplets
+from certimetric.deep.goals import AwayFromPositive, TowardsNegative
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.ranking.distances import distance
 
 
-class TupleDefense(Defense):
+class TupleDefense(TripletDefense):
     """Perturb one role of each tuple, everything else held fixed, as an attacker at test time would.
 
     Tuples are mined on the clean batch. For a share of them, the sample in the role is perturbed against the clean
@@ -32,12 +26,10 @@ class TupleDefense(Defense):
     ----------
     role : {"positive", "negative", "anchor"}, default="positive"
         Positives are driven away from the anchor, negatives towards it, anchors from positive to negative.
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01. The point at which PGD ends is trained on.
     attack_rate : float, default=1.0
         Share of the tuples that are perturbed.
-    per_anchor : int, default=1
-        Tuples kept of each anchor.
+    attack, per_anchor
+        As of :class:`Defense`.
 
     References
     ----------
@@ -45,42 +37,33 @@ class TupleDefense(Defense):
     training.
     """
 
-    def __init__(
-        self, role: str = "positive", attack: Attack | None = None, attack_rate: float = 1.0, per_anchor: int = 1
-    ):
-        if role not in ROLES:
-            raise ValueError(f"role of TupleDefense must be one of {', '.join(map(repr, ROLES))}, got {role!r}")
-        if not 0 <= attack_rate <= 1 or per_anchor < 1:
-            raise ValueError(
-                f"attack_rate must lie between 0 and 1 and per_anchor be at least 1, got {attack_rate} and {per_anchor}"
-            )
-        self.role, self.attack = role, default_attack(attack)
-        self.attack_rate, self.per_anchor = attack_rate, per_anchor
+    compares_samples = False
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        check_loss(loss_fn, tuples=True)
-        clean = clean_embeddings(model, images)
-        a, p, n = mine_triplets(clean, labels, miner, self.per_anchor)
-        if not len(a):
-            return self._nothing(model(images))
+    def __init__(
+        self, role: Role = "positive", attack: Attack | None = None, attack_rate: float = 1.0, per_anchor: int = 1
+    ):
+        super().__init__(attack, per_anchor)
+        chosen("role", role, ROLES, self)
+        require(0 <= attack_rate <= 1, "attack_rate", "must lie between 0 and 1", attack_rate, self)
+        self.role, self.attack_rate = role, attack_rate
+
+    def _loss_on(self, batch: Batch, clean: Tensor, triplets: Triplets) -> Tensor:
+        a, p, n = triplets
         attacked = torch.randperm(len(a), device=a.device)[: round(self.attack_rate * len(a))]
         if not len(attacked):
-            return batch_loss(loss_fn, model(images), labels, (a, p, n))
-        goal: Objective
+            return batch.loss(batch.model(batch.images), triplets)
+        anchors, positives, negatives = (clean[part[attacked]] for part in (a, p, n))
+        goal: Goal
         if self.role == "positive":
-            goal = AwayFromPositive(clean[a[attacked]])
+            goal = AwayFromPositive(anchors)
         elif self.role == "negative":
-            goal = TowardsNegative(clean[a[attacked]])
+            goal = TowardsNegative(anchors)
         else:
-            goal = AnchorObjective(clean[p[attacked]], clean[n[attacked]])
-        which = (a, p, n)[ROLES.index(self.role)][attacked]
-        perturbed = self.attack.for_training()(model, images[which], goal)
-        return loss_on_copies(model, images, labels, loss_fn, (a, p, n), perturbed, [self.role], attacked)
+            goal = AnchorGoal(positives, negatives)
+        return self._loss_on_copies(batch, triplets, [self.role], goal, attacked)
 
 
-class AnchorObjective(Objective):
+class AnchorGoal(Goal):
     """Distance to the positive minus distance to the negative of each sample; broken where it is not negative."""
 
     per_sample = ("positives", "negatives")

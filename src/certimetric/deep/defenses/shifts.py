@@ -3,68 +3,67 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from certimetric.base.arguments import require
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.defenses.base import Defense, Loss, Miner, batch_loss, default_attack, finds_nothing
-from certimetric.deep.goals.base import EmbeddingShift, Objective, distance
+from certimetric.deep.defenses.base import AttackedDefense, Batch
+from certimetric.deep.defenses.batches import PerturbedBatch
+from certimetric.deep.goals import EmbeddingShift
+from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed
+from certimetric.deep.ranking.distances import distance
 
 
-class EmbeddingShiftDefense(Defense):
+class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
     """EST: move every embedding as far as possible from where it was, and take the loss of the moved ones.
 
     The attack sees neither labels nor tuples, so that it serves any loss.
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01. It must start at random: the gradient is 0 at the image itself.
+    attack
+        As of :class:`Defense`. It must start at random: the gradient is 0 at the image itself.
 
     References
     ----------
     Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293: the embedding-shifted triplet loss.
     """
 
-    def __init__(self, attack: Attack | None = None):
-        self.attack = default_attack(attack)
-
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
+    def _embeddings(self, batch: Batch) -> Tensor:
         # In evaluation mode, as the attack has the model: a shift that comes of the mode alone is none.
-        references = embed(model, images, len(images))
-        found = None if miner is None else miner(references, labels)
-        if finds_nothing(found):
-            return self._nothing(model(images))
-        perturbed = self.attack.for_training()(model, images, EmbeddingShift(references))
-        return batch_loss(loss_fn, model(perturbed), labels, found)
+        return embed(batch.model, batch.images, len(batch.images))
+
+    def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
+        assert embeddings is not None
+        return self._attacked(batch.model, batch.images, EmbeddingShift(embeddings))
 
 
-class PenaltyDefense(Defense):
-    """The clean loss, and a charge on what an attacker can do to the embeddings of a batch."""
+class PenaltyDefense(AttackedDefense):
+    """The clean loss, and a charge, times ``weight``, on what an attacker can do to the embeddings of a batch."""
 
-    attack: Attack
-    weight: float
+    def __init__(self, attack: Attack | None = None, weight: float = 1.0):
+        super().__init__(attack)
+        require(weight >= 0, "weight", "must not be negative", weight, self)
+        self.weight = weight
 
     @abstractmethod
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         """What the attacker does to clean embeddings."""
 
     @abstractmethod
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
         """How much of it is done, (b,)."""
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        goal = self._goal(embed(model, images, len(images)))
-        perturbed = self.attack.for_training()(model, images, goal)
-        clean, moved = model(torch.cat([images, perturbed])).split(len(images))
-        found = None if miner is None else miner(clean.detach(), labels)
-        return batch_loss(loss_fn, clean, labels, found) + self.weight * self._charge(moved, clean).mean()
+    def compute_loss(self, batch: Batch) -> Tensor:
+        images = batch.images
+        goal = self._goal(embed(batch.model, images, len(images)))
+        perturbed = self._attacked(batch.model, images, goal)
+        clean, moved = batch.model(torch.cat([images, perturbed])).split(len(images))
+        return batch.loss(clean, batch.mined(clean)) + self.weight * self._charge(moved, clean).mean()
 
 
 class ShiftPenaltyDefense(PenaltyDefense):
@@ -72,8 +71,8 @@ class ShiftPenaltyDefense(PenaltyDefense):
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01, starting at random.
+    attack
+        As of :class:`Defense`.
     weight : float, default=1.0
         Of the shift beside the loss.
 
@@ -82,12 +81,7 @@ class ShiftPenaltyDefense(PenaltyDefense):
     After Zhou et al., arXiv 2002.11293, with the shift itself suppressed in place of a loss of shifted embeddings.
     """
 
-    def __init__(self, attack: Attack | None = None, weight: float = 1.0):
-        if not weight >= 0:
-            raise ValueError(f"weight of ShiftPenaltyDefense must be at least 0, got {weight}")
-        self.attack, self.weight = default_attack(attack), weight
-
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         return EmbeddingShift(references)
 
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
@@ -103,8 +97,8 @@ class TradesDefense(PenaltyDefense):
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01, starting at random.
+    attack
+        As of :class:`Defense`.
     weight : float, default=1.0
         Of the divergence beside the loss.
     temperature : float, default=0.2
@@ -116,18 +110,18 @@ class TradesDefense(PenaltyDefense):
     """
 
     def __init__(self, attack: Attack | None = None, weight: float = 1.0, temperature: float = 0.2):
-        if not weight >= 0 or not temperature > 0:
-            raise ValueError(f"weight must be at least 0 and temperature positive, got {weight} and {temperature}")
-        self.attack, self.weight, self.temperature = default_attack(attack), weight, temperature
+        super().__init__(attack, weight)
+        require(temperature > 0, "temperature", "must be positive", temperature, self)
+        self.temperature = temperature
 
-    def _goal(self, references: Tensor) -> Objective:
+    def _goal(self, references: Tensor) -> Goal:
         return NeighbourDivergence(references, self.temperature)
 
     def _charge(self, moved: Tensor, clean: Tensor) -> Tensor:
         return neighbour_divergence(moved, clean, self.temperature)
 
 
-class NeighbourDivergence(Objective):
+class NeighbourDivergence(Goal):
     """Divergence of each sample's neighbours in a batch from those that its reference has; see `TradesDefense`.
 
     Parameters

@@ -9,20 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attacks.balls import Ball, LinfBall
+from certimetric.base.arguments import require
+from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.gradient import PGD
-from certimetric.deep.defenses.base import EPS, Defense, Loss, Miner, batch_loss, without_memory
-from certimetric.deep.defenses.batches import attacked_jointly, mined
-from certimetric.deep.defenses.memory import Places, memory_places, set_memory_places
+from certimetric.deep.defenses.base import Batch, Defense, training_ball
+from certimetric.deep.defenses.batches import PerturbedBatch, attacked_jointly
+from certimetric.deep.defenses.loss_support import Places, memory_places, set_memory_places, without_memory
 from certimetric.deep.models.calling import frozen
 
 _FULL_STEP = 1.25  # of the radius, from a random start
 _SMALLEST_STEP = 0.25
 _MANY_STEPS = 5
+_STATE = ("step", "restored", "_batches", "_kept", "_moments", "_places")
 _SHARE = 0.5  # of the harm that many steps do: a single step that does less no longer finds what there is
 
 
-class SingleStepDefense(Defense):
+class SingleStepDefense(PerturbedBatch):
     """One step along the gradient from a random start, guarded against catastrophic overfitting.
 
     Training on a single step may end in a model that withstands this one step and nothing else. Two guards:
@@ -36,8 +38,8 @@ class SingleStepDefense(Defense):
 
     Parameters
     ----------
-    ball : Ball, default=None
-        None for the l∞ ball of 0.01.
+    ball
+        As of :class:`Defense`.
     points : int, default=2
         Forward passes without gradients; 1 for the end of the step alone, which needs none.
     check_every : int, default=50
@@ -57,9 +59,9 @@ class SingleStepDefense(Defense):
     """
 
     def __init__(self, ball: Ball | None = None, points: int = 2, check_every: int = 50):
-        if points < 1 or check_every < 0:
-            raise ValueError(f"points must be at least 1 and check_every at least 0, got {points} and {check_every}")
-        self.ball = LinfBall(EPS) if ball is None else ball
+        require(points >= 1, "points", "must be at least 1", points, self)
+        require(check_every >= 0, "check_every", "must not be negative", check_every, self)
+        self.ball = training_ball() if ball is None else ball
         self.points, self.check_every = points, check_every
         self.step, self.restored = _FULL_STEP, 0
         self._batches = 0
@@ -72,84 +74,69 @@ class SingleStepDefense(Defense):
     def attach(self, optimizer: torch.optim.Optimizer, *followers: nn.Module) -> None:
         self._optimizer, self._followers = optimizer, followers
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        found, empty = mined(model, images, labels, miner)
-        if empty:
-            return self._nothing(model(images))
+    def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
         if self.check_every and self._batches % self.check_every == 0:
-            self._check(model, images, labels, loss_fn, found)
+            self._check(batch, found)
         self._batches += 1
-        perturbed = self._perturbed(model, images, labels, loss_fn, found, self.step)
-        if self.points > 1:
-            way = [images + (i + 1) / self.points * (perturbed - images) for i in range(self.points)]
-            harms = torch.stack([harm(model, x, labels, loss_fn, found) for x in way])
-            perturbed = way[int(harms.argmax())]
-        return batch_loss(loss_fn, model(perturbed), labels, found)
+        perturbed = self._attacked(batch, found, 1, self.step)
+        if self.points == 1:
+            return perturbed
+        way = [batch.images + (i + 1) / self.points * (perturbed - batch.images) for i in range(self.points)]
+        return way[int(torch.stack([harm(batch, x, found) for x in way]).argmax())]
 
-    def _perturbed(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, found: Any, step: float
-    ) -> Tensor:
-        attack = PGD(self.ball, 1, step * self.ball.eps)
-        return attacked_jointly(attack, model, images, labels, loss_fn, found)
+    def _attacked(self, batch: Batch, found: Any, steps: int, share: float) -> Tensor:
+        """The batch after steps of a share of the radius."""
+        return attacked_jointly(PGD(self.ball, steps, share * self.ball.eps), batch.model, batch, found)
 
-    def _check(self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, found: Any) -> None:
+    def _check(self, batch: Batch, found: Any) -> None:
         """Keep the weights, or return to those that were kept."""
-        many = PGD(self.ball, _MANY_STEPS, 2.0 * self.ball.eps / _MANY_STEPS)
         points = (
-            images,
-            self._perturbed(model, images, labels, loss_fn, found, _FULL_STEP),
-            attacked_jointly(many, model, images, labels, loss_fn, found),
+            batch.images,
+            self._attacked(batch, found, 1, _FULL_STEP),
+            self._attacked(batch, found, _MANY_STEPS, 2.0 / _MANY_STEPS),
         )
-        clean, one, several = (float(harm(model, x, labels, loss_fn, found)) for x in points)
+        clean, one, several = (float(harm(batch, x, found)) for x in points)
         overfitted = one - clean < _SHARE * (several - clean)
         if not overfitted or not self._kept:
-            self._keep(model, loss_fn)
+            self._keep(batch)
         elif self.step > _SMALLEST_STEP:
-            self._take_back(model, loss_fn)
+            self._take_back(batch)
             self.step, self.restored = max(self.step / 2, _SMALLEST_STEP), self.restored + 1
 
-    def _keep(self, model: nn.Module, loss_fn: Loss) -> None:
-        self._kept = {name: value.detach().clone() for name, value in self._weights(model, loss_fn).items()}
-        self._places = memory_places(loss_fn)
+    def _keep(self, batch: Batch) -> None:
+        self._kept = {name: value.detach().clone() for name, value in self._weights(batch).items()}
+        self._places = memory_places(batch.loss_fn)
         if self._optimizer is not None:
             self._moments = copy.deepcopy(self._optimizer.state_dict()["state"])
 
     @torch.no_grad()
-    def _take_back(self, model: nn.Module, loss_fn: Loss) -> None:
-        for name, value in self._weights(model, loss_fn).items():
+    def _take_back(self, batch: Batch) -> None:
+        for name, value in self._weights(batch).items():
             value.copy_(self._kept[name])
-        set_memory_places(loss_fn, self._places)
+        set_memory_places(batch.loss_fn, self._places)
         if self._optimizer is not None:
             # Moments of the weights that are given up would carry the next steps there again. Learning rates stay.
             groups = self._optimizer.state_dict()["param_groups"]
             self._optimizer.load_state_dict({"state": copy.deepcopy(self._moments), "param_groups": groups})
 
-    def _weights(self, model: nn.Module, loss_fn: Loss) -> dict[str, Tensor]:
+    def _weights(self, batch: Batch) -> dict[str, Tensor]:
         """Parameters and buffers of model and loss, and of what follows them."""
-        modules = {"model": model, **({"loss": loss_fn} if isinstance(loss_fn, nn.Module) else {})}
+        modules: dict[str, Any] = {"model": batch.model, "loss": batch.loss_fn}
         modules |= {f"follower{i}": module for i, module in enumerate(self._followers)}
         return {
             f"{name}.{key}": value
             for name, module in modules.items()
+            if isinstance(module, nn.Module)
             for key, value in module.state_dict().items()
             if isinstance(value, Tensor)
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "restored": self.restored,
-            "batches": self._batches,
-            "kept": dict(self._kept),
-            "moments": self._moments,
-            "places": self._places,
-        }
+        return {name.lstrip("_"): getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step, self.restored, self._batches = state["step"], state["restored"], state["batches"]
-        self._kept, self._moments, self._places = dict(state["kept"]), state["moments"], state["places"]
+        for name in _STATE:
+            setattr(self, name, state[name.lstrip("_")])
 
 
 class FreeDefense(Defense):
@@ -162,8 +149,8 @@ class FreeDefense(Defense):
 
     Parameters
     ----------
-    ball : Ball, default=None
-        None for the l∞ ball of 0.01.
+    ball
+        As of :class:`Defense`.
     replays : int, default=4
 
     References
@@ -172,15 +159,12 @@ class FreeDefense(Defense):
     """
 
     def __init__(self, ball: Ball | None = None, replays: int = 4):
-        if replays < 1:
-            raise ValueError(f"replays of FreeDefense must be at least 1, got {replays}")
-        self.ball, self.replays = LinfBall(EPS) if ball is None else ball, replays
+        require(replays >= 1, "replays", "must be at least 1", replays, self)
+        self.ball, self.replays = training_ball() if ball is None else ball, replays
         self._change: Tensor | None = None
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        change = self._change
+    def compute_loss(self, batch: Batch) -> Tensor:
+        images, change = batch.images, self._change
         if change is None or change.shape != images.shape:
             change = torch.zeros_like(images)
         # The ball and the bounds are those of the images of this batch.
@@ -192,10 +176,8 @@ class FreeDefense(Defense):
                 self._change = self.ball.project(moved, images) - images
 
         x.register_hook(ascend)
-        embeddings = model(x)
         # Mined on the pass that there is anyway: another on the clean batch would not be free.
-        found = None if miner is None else miner(embeddings.detach(), labels)
-        return batch_loss(loss_fn, embeddings, labels, found)
+        return batch.loss_of(x)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self._change is None else {"change": self._change}
@@ -205,7 +187,7 @@ class FreeDefense(Defense):
 
 
 @torch.no_grad()
-def harm(model: nn.Module, x: Tensor, labels: Tensor, loss_fn: Loss, found: Any) -> Tensor:
-    """Loss of a batch on fixed tuples, the model in evaluation mode as attacks have it; a memory takes nothing in."""
-    with frozen(model):
-        return without_memory(loss_fn)(model(x), labels, found)
+def harm(batch: Batch, x: Tensor, found: Any) -> Tensor:
+    """Loss of images on fixed tuples, the model in evaluation mode as attacks have it; a memory takes nothing in."""
+    with frozen(batch.model):
+        return without_memory(batch.loss_fn)(batch.model(x), batch.labels, found)

@@ -3,63 +3,70 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from certimetric.base.arguments import chosen, require
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.defenses.base import (
-    Defense,
-    Loss,
-    Miner,
-    batch_loss,
-    check_compares_samples,
-    clean_embeddings,
-    default_attack,
-    loss_on_copies,
-    without_memory,
-)
-from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.defenses.tuples import Triplets, mine_triplets
-from certimetric.deep.goals.base import Objective, distance
+from certimetric.deep.defenses.base import AttackedDefense, Batch
+from certimetric.deep.defenses.loss_support import batch_loss, without_memory
+from certimetric.deep.defenses.tuples import ROLES, Role, Triplets, mine_triplets
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.ranking.distances import distance
 
-DESTINATIONS = ("gradual", "semihard", "constant")
+Destination = Literal["gradual", "semihard", "constant"]
 
 
-class TripletDefense(Defense):
-    """What defenses that perturb mined triplets share.
+class TripletDefense(AttackedDefense):
+    """What defenses that perturb mined triplets have in common; parameters as of :class:`Defense`."""
 
-    Parameters
-    ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
-    per_anchor : int, default=1
-        Triplets kept of each anchor; without a miner they are sampled by distance.
-    """
+    mines = True
+    compares_samples = True
 
     def __init__(self, attack: Attack | None = None, per_anchor: int = 1):
-        if per_anchor < 1:
-            raise ValueError(f"per_anchor must be at least 1, got {per_anchor}")
-        self.attack, self.per_anchor = default_attack(attack), per_anchor
+        super().__init__(attack)
+        require(per_anchor >= 1, "per_anchor", "must be at least 1", per_anchor, self)
+        self.per_anchor = per_anchor
 
-    def loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
-    ) -> Tensor:
-        check_compares_samples(loss_fn, type(self).__name__)
-        check_loss(loss_fn, tuples=True)
-        clean = clean_embeddings(model, images)
-        triplets = mine_triplets(clean, labels, miner, self.per_anchor)
+    def compute_loss(self, batch: Batch) -> Tensor:
+        clean = batch.clean()
+        triplets = mine_triplets(clean, batch.labels, batch.miner, self.per_anchor)
         if not len(triplets[0]):
-            return self._nothing(model(images))
-        return self._triplet_loss(model, images, labels, loss_fn, clean, triplets)
+            return self._nothing(batch.model(batch.images))
+        return self._loss_on(batch, clean, triplets)
 
     @abstractmethod
-    def _triplet_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
-    ) -> Tensor:
+    def _loss_on(self, batch: Batch, clean: Tensor, triplets: Triplets) -> Tensor:
         """The loss on triplets of a batch with these clean embeddings."""
+
+    def _loss_on_copies(
+        self, batch: Batch, triplets: Triplets, roles: Sequence[Role], goal: Goal, rows: Tensor | None = None
+    ) -> Tensor:
+        """The loss of the batch with perturbed copies, each of which stands in its one triplet alone.
+
+        Parameters
+        ----------
+        roles : sequence of str
+            What is perturbed in every triplet.
+        goal : Goal
+            Of the samples in these roles, role by role.
+        rows : int tensor, optional
+            Triplets whose samples are perturbed; by default all.
+        """
+        images, labels = batch.images, batch.labels
+        rows = torch.arange(len(triplets[0]), device=images.device) if rows is None else rows
+        places = [ROLES.index(role) for role in roles]
+        which = torch.cat([triplets[place][rows] for place in places])
+        perturbed = self._attacked(batch.model, images[which], goal)
+        copies = torch.arange(len(images), len(images) + len(which), device=rows.device).chunk(len(places))
+        tuples = [part.clone() for part in triplets]
+        for place, copy in zip(places, copies):
+            tuples[place][rows] = copy
+        embeddings = batch.model(torch.cat([images, perturbed]))
+        return batch_loss(batch.loss_fn, embeddings, torch.cat([labels, labels[which]]), tuple(tuples), len(images))
 
 
 class AntiCollapseDefense(TripletDefense):
@@ -67,15 +74,8 @@ class AntiCollapseDefense(TripletDefense):
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
-    per_anchor : int, default=1
-        Triplets kept of each anchor; without a miner they are sampled by distance.
-
-    Raises
-    ------
-    TypeError
-        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
+    attack, per_anchor
+        As of :class:`Defense`.
 
     References
     ----------
@@ -85,18 +85,14 @@ class AntiCollapseDefense(TripletDefense):
     --------
     >>> from pytorch_metric_learning.losses import TripletMarginLoss
     >>> from certimetric.deep import PGD, LinfBall
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
     >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
     >>> AntiCollapseDefense(PGD(LinfBall(0.1), steps=2)).loss(model, images, labels, TripletMarginLoss(0.2)).ndim
     0
     """
 
-    def _triplet_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
-    ) -> Tensor:
-        _, p, n = triplets
-        perturbed = self.attack.for_training()(model, images[torch.cat([p, n])], Collapse())
-        return loss_on_copies(model, images, labels, loss_fn, triplets, perturbed, ["positive", "negative"])
+    def _loss_on(self, batch: Batch, clean: Tensor, triplets: Triplets) -> Tensor:
+        return self._loss_on_copies(batch, triplets, ["positive", "negative"], Collapse())
 
 
 class HardnessDefense(TripletDefense):
@@ -112,8 +108,6 @@ class HardnessDefense(TripletDefense):
 
     Parameters
     ----------
-    attack : Attack, default=None
-        None for 5 steps of PGD in the l∞ ball of 0.01.
     destination : {"gradual", "semihard", "constant"}, default="gradual"
     level : float, default=0.0
         Of the constant destination.
@@ -122,13 +116,8 @@ class HardnessDefense(TripletDefense):
     structure : float, default=0.5
         Weight of the intra-class structure: the mean of ``[d(a, ã) − d(a, p)]_+``, so that an anchor's perturbed self
         ã is nearer to it than another sample of its class. 0 leaves out a forward pass of the clean batch.
-    per_anchor : int, default=1
-        Triplets kept of each anchor; without a miner they are sampled by distance.
-
-    Raises
-    ------
-    TypeError
-        In :meth:`loss`, if the loss has parameters of its own, such as proxies.
+    attack, per_anchor
+        As of :class:`Defense`.
 
     References
     ----------
@@ -138,40 +127,35 @@ class HardnessDefense(TripletDefense):
     def __init__(
         self,
         attack: Attack | None = None,
-        destination: str = "gradual",
+        destination: Destination = "gradual",
         level: float = 0.0,
         margin: float = 0.2,
         structure: float = 0.5,
         per_anchor: int = 1,
     ):
         super().__init__(attack, per_anchor)
-        if destination not in DESTINATIONS:
-            known = ", ".join(map(repr, DESTINATIONS))
-            raise ValueError(f"destination of HardnessDefense must be one of {known}, got {destination!r}")
-        if not margin > 0 or not structure >= 0:
-            raise ValueError(f"margin must be positive and structure at least 0, got {margin} and {structure}")
+        chosen("destination", destination, get_args(Destination), self)
+        require(margin > 0, "margin", "must be positive", margin, self)
+        require(structure >= 0, "structure", "must not be negative", structure, self)
         self.destination, self.level, self.margin, self.structure = destination, level, margin, structure
         self._last_loss = margin
 
-    def _triplet_loss(
-        self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, clean: Tensor, triplets: Triplets
-    ) -> Tensor:
+    def _loss_on(self, batch: Batch, clean: Tensor, triplets: Triplets) -> Tensor:
         a, p, _ = triplets
-        which = torch.cat(triplets)
-        goal = TowardsHardness(self._wanted(clean, labels, a))
-        perturbed = self.attack.for_training()(model, images[which], goal)
-        inner = without_memory(loss_fn)
-        remembers = inner is not loss_fn
-        embeddings = model(torch.cat([perturbed, images]) if self.structure or remembers else perturbed)
+        images, labels, which = batch.images, batch.labels, torch.cat(triplets)
+        perturbed = self._attacked(batch.model, images[which], TowardsHardness(self._wanted(clean, labels, a)))
+        inner = without_memory(batch.loss_fn)
+        remembers = inner is not batch.loss_fn
+        embeddings = batch.model(torch.cat([perturbed, images]) if self.structure or remembers else perturbed)
+        before = embeddings[len(which) :]
         tuples = torch.arange(len(which), device=a.device).split(len(a))
         hard = inner(embeddings[: len(which)], labels[which], tuples)
         self._last_loss = float(hard.detach())
         if remembers:
-            hard = hard + batch_loss(loss_fn, embeddings[len(which) :], labels)
+            hard = hard + batch.loss(before)
         if not self.structure:
             return hard
-        moved, before = embeddings[: len(a)], embeddings[len(which) :]
-        strayed = distance(before[a], moved) - distance(before[a], before[p])
+        strayed = distance(before[a], embeddings[: len(a)]) - distance(before[a], before[p])
         return hard + self.structure * strayed.clamp_min(0.0).mean()
 
     def _wanted(self, clean: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
@@ -191,7 +175,7 @@ class HardnessDefense(TripletDefense):
         self._last_loss = float(state["last_loss"])
 
 
-class GroupObjective(Objective):
+class GroupGoal(Goal):
     """A goal for several samples together: blocks of embeddings, of which row i of each belongs to tuple i."""
 
     blocks: int
@@ -212,11 +196,11 @@ class GroupObjective(Objective):
             blocks = embeddings.chunk(self.blocks)
             return self.reached(self.together(*blocks), *blocks).repeat(self.blocks)
 
-    def select(self, rows: Tensor) -> Objective:
+    def select(self, rows: Tensor) -> Goal:
         raise ValueError("the samples of a tuple have no goal one by one")
 
 
-class Collapse(GroupObjective):
+class Collapse(GroupGoal):
     """Minus the distance of positive and negative; reached where they coincide, but for rounding."""
 
     blocks = 2
@@ -228,7 +212,7 @@ class Collapse(GroupObjective):
         return -values <= 1e-6 * torch.maximum(*(block.norm(dim=1) for block in blocks))
 
 
-class TowardsHardness(GroupObjective):
+class TowardsHardness(GroupGoal):
     """Minus the square of what the hardness of anchor, positive and negative lacks; reached at the wanted one.
 
     Parameters

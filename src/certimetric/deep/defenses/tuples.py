@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 Triplets = tuple[Tensor, Tensor, Tensor]
+Role = Literal["anchor", "positive", "negative"]
+ROLES: tuple[Role, ...] = get_args(Role)  # in the order of a triplet
 
 CUTOFF, NONZERO_LOSS_CUTOFF = 0.5, 1.4  # of distance-weighted sampling, as in the paper
 
@@ -46,9 +48,21 @@ def mine_triplets(
         a, p, n = loss_and_miner_utils.convert_to_triplets(found, labels, labels, t_per_anchor="all")
     order = torch.randperm(len(a), device=a.device)
     a, p, n = a[order], p[order], n[order]
-    # The how-manieth triplet of its anchor each one is, in the random order.
+    # The how-manieth triplet of its anchor each one is, in the random order; kept anchor by anchor.
     by_anchor = torch.argsort(a, stable=True)
-    sorted_anchors = a[by_anchor]
-    first = torch.searchsorted(sorted_anchors, sorted_anchors)
-    kept = by_anchor[torch.arange(len(a), device=a.device) - first < per_anchor]
+    kept = by_anchor[occurrences(a)[by_anchor] < per_anchor]
     return a[kept], p[kept], n[kept]
+
+
+def occurrences(values: Tensor) -> Tensor:
+    """How often each value came before, (t,).
+
+    Examples
+    --------
+    >>> occurrences(torch.tensor([3, 1, 3, 3]))
+    tensor([0, 0, 1, 2])
+    """
+    by_value = torch.argsort(values, stable=True)
+    ordered = values[by_value]
+    place = torch.arange(len(values), device=values.device) - torch.searchsorted(ordered, ordered)
+    return torch.empty_like(place).index_copy_(0, by_value, place)

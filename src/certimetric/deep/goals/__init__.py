@@ -1,1 +1,41 @@
 """What an attacker of embeddings wants: a value to maximise, and whether the goal is reached."""
+
+from certimetric.deep.goals.average_precision import AveragePrecisionGoal
+from certimetric.deep.goals.base import Goal, JointGoal, LevelGoal
+from certimetric.deep.goals.margins import MarginGoal
+from certimetric.deep.goals.ranking import (
+    CandidateRank,
+    GreedyMisranking,
+    GreedyTranslocation,
+    LearningToMisrank,
+    QueryRank,
+    SemanticsPreservingRank,
+)
+from certimetric.deep.goals.shifts import (
+    AwayFromPositive,
+    EmbeddingShift,
+    TargetedMismatch,
+    TargetEmbedding,
+    TowardsNegative,
+)
+from certimetric.deep.goals.tuples import TupleLoss
+
+# The one list of goals: the laws of all goals take their cases from it.
+GOALS: tuple[type[Goal], ...] = (
+    MarginGoal,
+    AveragePrecisionGoal,
+    AwayFromPositive,
+    EmbeddingShift,
+    TowardsNegative,
+    TargetEmbedding,
+    TargetedMismatch,
+    TupleLoss,
+    CandidateRank,
+    QueryRank,
+    SemanticsPreservingRank,
+    LearningToMisrank,
+    GreedyMisranking,
+    GreedyTranslocation,
+)
+
+__all__ = ["GOALS", "Goal", "JointGoal", "LevelGoal", *(goal.__name__ for goal in GOALS)]

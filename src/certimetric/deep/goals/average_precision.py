@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from certimetric.deep.goals.base import MarginObjective
+from certimetric.deep.goals.margins import MarginGoal
 from certimetric.deep.ranking.distances import expanded, expansions, separation, slices
 
 _NUMBERS = 2**22  # that are looked at together
@@ -14,7 +14,7 @@ _SOFTNESS = 0.03  # of the comparison of two distances, in units of the spread o
 _DRIVE = 0.01  # weight of the margins, which tell the way where all comparisons are clear
 
 
-class AveragePrecisionObjective(MarginObjective):
+class AveragePrecisionGoal(MarginGoal):
     """Minus a smooth average precision at R, with R the number of positives; broken where AP@R is 0.
 
     The precision at the i-th nearest positive is ``i / (i + h_i)``, where ``h_i`` counts the negatives that are nearer;
@@ -22,13 +22,13 @@ class AveragePrecisionObjective(MarginObjective):
     Both are sigmoids of differences of distances. The mean of ``[d⁻_(R−i+1) − d⁺_(i)]₊`` is subtracted with a small
     weight: it has a gradient where no sigmoid has any.
 
-    An attack on R@1 stops caring once the first result is wrong, and leaves most of mAP@R: give this objective to
-    ``evaluate_retrieval(..., objective=AveragePrecisionObjective)`` for mAP@R in the worst case.
+    An attack on R@1 stops caring once the first result is wrong, and leaves most of mAP@R: give this goal to
+    ``evaluate_retrieval(..., goal=AveragePrecisionGoal)`` for mAP@R in the worst case.
 
     Parameters
     ----------
     labels, gallery, gallery_labels, ids, gallery_ids
-        As of :class:`MarginObjective`.
+        As of :class:`MarginGoal`.
 
     Raises
     ------
@@ -47,12 +47,12 @@ class AveragePrecisionObjective(MarginObjective):
     Examples
     --------
     >>> gallery, labels = torch.tensor([[0.0], [1.0], [2.0], [9.0]]), torch.tensor([0, 0, 1, 1])
-    >>> goal = AveragePrecisionObjective(torch.tensor([0]), gallery, labels)
+    >>> goal = AveragePrecisionGoal(torch.tensor([0]), gallery, labels)
     >>> [bool(goal.broken(torch.tensor([[place]]))) for place in (0.5, 2.0, 6.0)]  # R = 2: items 0 and 1 come first
     [False, False, True]
     """
 
-    per_sample = (*MarginObjective.per_sample, "n_relevant")
+    per_sample = (*MarginGoal.per_sample, "n_relevant")
 
     def __init__(
         self,
@@ -70,19 +70,12 @@ class AveragePrecisionObjective(MarginObjective):
         self.spread = torch.where(spread > 0, spread, torch.ones_like(spread))
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        return self._follow(embeddings)[0]
-
-    def broken(self, embeddings: Tensor) -> Tensor:
-        return self._follow(embeddings.detach())[1]
-
-    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        return self._follow(embeddings)
+        return self.judge(embeddings)[0]
 
     def _same(self, part: slice) -> Tensor:
         return self.labels[part, None] == self.gallery_labels
 
-    def _follow(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Values, differentiable, and whether AP@R is 0."""
+    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         values, broken, slopes = [], [], []
         width = max(len(self.gallery), 2 * min(self._most, _RANKS) * max(embeddings.shape[1], _RANKS))
         for part in slices(len(embeddings), _NUMBERS // width):

@@ -1,22 +1,23 @@
 """Goals of attacks on a ranking: candidates raised or lowered, queries led astray.
 
-Each is an objective, which every attack can maximise. Items that are perturbed or asked for are known by their ids and
+Each is a value, which every attack can maximise. Items that are perturbed or asked for are known by their ids and
 are never compared with themselves. Sums over a gallery come with their gradient in closed form, so that memory is that
 of a chunk of the gallery, whatever its size.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from certimetric.deep.goals.base import ALIKE, LevelObjective, MarginObjective, Objective
-from certimetric.deep.ranking.distances import EmbeddingMetric, expanded, expansions
+from certimetric.deep.goals.base import Goal, LevelGoal
+from certimetric.deep.goals.margins import CHUNK, MarginGoal
+from certimetric.deep.ranking.distances import EmbeddingMetric
 
-_CHUNK = 2**22  # distances of embeddings that are looked at together
 
-
-class CandidateRank(LevelObjective):
+class CandidateRank(LevelGoal):
     """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−).
 
     Minimised is ``Σ_q Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen queries q and the items x of the gallery other than
@@ -83,7 +84,7 @@ class CandidateRank(LevelObjective):
         return (below - count[:, :, 0] * reached).sum(dim=1)
 
 
-class QueryRank(LevelObjective):
+class QueryRank(LevelGoal):
     """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−).
 
     Minimised is ``Σ_c Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen candidates c and the items x of the gallery other
@@ -142,7 +143,7 @@ class QueryRank(LevelObjective):
         value, count = torch.zeros_like(own[:, 0]), torch.zeros_like(own)
         slope = torch.zeros_like(placed, dtype=own.dtype)
         own_squares = (placed.double()[:, None] - self.gallery[self.candidates].double()).pow(2).sum(dim=2)
-        step = max(1, _CHUNK // max(own.numel(), 1))
+        step = max(1, CHUNK // max(own.numel(), 1))
         for start in range(0, len(self.gallery), step):
             rows = slice(start, start + step)
             items = self.gallery[rows]
@@ -160,7 +161,7 @@ class QueryRank(LevelObjective):
         return value, count, slope
 
 
-class SemanticsPreservingRank(Objective):
+class SemanticsPreservingRank(Goal):
     """QA+ or QA− while the items that came first for the query stay there (SP-QA+, SP-QA−).
 
     Parameters
@@ -179,22 +180,15 @@ class SemanticsPreservingRank(Objective):
     Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
     """
 
+    per_sample = ("goal", "kept")
+
     def __init__(
-        self,
-        candidates: Tensor,
-        kept: Tensor,
-        gallery: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        raising: bool = True,
-        weight: float = 1.0,
-        metric: str = "euclidean",
+        self, candidates: Tensor, kept: Tensor, *known: Any, raising: bool = True, weight: float = 1.0, **settings: Any
     ):
         if not weight >= 0:
             raise ValueError(f"weight must not be negative, got {weight!r}")
-        self.goal = QueryRank(candidates, gallery, ids, gallery_ids, raising=raising, metric=metric)
-        self.kept = QueryRank(kept, gallery, ids, gallery_ids, metric=metric)
+        self.goal = QueryRank(candidates, *known, raising=raising, **settings)
+        self.kept = QueryRank(kept, *known, **settings)
         self.weight = weight
 
     def __call__(self, embeddings: Tensor) -> Tensor:
@@ -207,40 +201,8 @@ class SemanticsPreservingRank(Objective):
         value, broken = self.goal.judge(embeddings)
         return value + self.weight * self.kept(embeddings), broken
 
-    def select(self, rows: Tensor) -> Objective:
-        part = super().select(rows)
-        assert isinstance(part, SemanticsPreservingRank)
-        part.goal, part.kept = self.goal.select(rows), self.kept.select(rows)  # type: ignore[assignment]
-        return part
 
-
-class TargetedMismatch(LevelObjective):
-    """Cosine of the embedding with that of another picture (TMA); broken from 0.99 on.
-
-    Parameters
-    ----------
-    targets : tensor of shape (b, k)
-        Embeddings.
-
-    References
-    ----------
-    Tolias et al., *Targeted mismatch adversarial attack*, arXiv 1908.09163.
-    """
-
-    per_sample = ("targets",)
-
-    def __init__(self, targets: Tensor):
-        self.sphere = EmbeddingMetric("cosine")
-        self.targets = self.sphere.place(targets.detach())
-
-    def __call__(self, embeddings: Tensor) -> Tensor:
-        return 1.0 - self.sphere.paired(self.sphere.place(embeddings), self.targets)
-
-    def level(self) -> float:
-        return ALIKE
-
-
-class LearningToMisrank(MarginObjective):
+class LearningToMisrank(MarginGoal):
     """All items of other classes before any item of the query's own (LTM).
 
     Minimised is ``[max d(q, negative) − min d(q, positive)]₊``, of the farthest item of another class and the nearest
@@ -248,9 +210,8 @@ class LearningToMisrank(MarginObjective):
 
     Parameters
     ----------
-    labels, gallery, gallery_labels, ids, gallery_ids
-        As of :class:`MarginObjective`.
-    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+    labels, gallery, gallery_labels, ids, gallery_ids, metric
+        As of :class:`MarginGoal`.
 
     References
     ----------
@@ -258,83 +219,40 @@ class LearningToMisrank(MarginObjective):
     deep mis-ranking*, arXiv 2004.04199.
     """
 
-    def __init__(
-        self,
-        labels: Tensor,
-        gallery: Tensor,
-        gallery_labels: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        metric: str = "euclidean",
-    ):
-        self.metric = EmbeddingMetric(metric)
-        super().__init__(labels, self.metric.place(gallery), gallery_labels, ids, gallery_ids)
-
     def __call__(self, embeddings: Tensor) -> Tensor:
-        placed = self.metric.place(embeddings)
-        positive, negative = self._nearest(placed.detach())[0], self._farthest_negative(placed.detach())
-        farthest, nearest = (self.metric.paired(placed, self.gallery[rows]) for rows in (negative, positive))
+        nearest, farthest = self._distances(embeddings, farthest=True)
         return -(farthest - nearest).clamp_min(0.0)
 
-    @torch.no_grad()
-    def _farthest_negative(self, placed: Tensor) -> Tensor:
-        """Gallery rows of the farthest item of another class."""
-        points = expanded(placed, self.centre)[0]
-        best = torch.full((len(placed),), -torch.inf, device=placed.device, dtype=torch.double)
-        index = torch.zeros(len(placed), dtype=torch.long, device=placed.device)
-        for rows, products, _ in expansions(points, self.gallery, self.centre, 4 * _CHUNK):
-            wrong = self.labels[:, None] == self.gallery_labels[rows]
-            if self.ids is not None and self.gallery_ids is not None:
-                wrong = wrong | (self.ids[:, None] == self.gallery_ids[rows])
-            value, where = products.masked_fill_(wrong, -torch.inf).max(dim=1)
-            farther = value > best
-            best, index = torch.where(farther, value, best), torch.where(farther, where + rows.start, index)
-        return index
 
-
-class GreedyMisranking(MarginObjective):
+class GreedyMisranking(MarginGoal):
     """Towards the item of another class that is nearest to the clean query (GTM); broken when R@1 is.
 
     Parameters
     ----------
     embeddings : tensor of shape (b, k)
         Of the clean queries.
-    labels, gallery, gallery_labels, ids, gallery_ids
-        As of :class:`MarginObjective`.
-    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+    *known, **settings
+        As of :class:`MarginGoal`.
 
     References
     ----------
     Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
     """
 
-    per_sample = (*MarginObjective.per_sample, "negatives")
+    per_sample = (*MarginGoal.per_sample, "negatives")
 
-    def __init__(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        gallery: Tensor,
-        gallery_labels: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        metric: str = "euclidean",
-    ):
-        self.metric = EmbeddingMetric(metric)
-        super().__init__(labels, self.metric.place(gallery), gallery_labels, ids, gallery_ids)
-        self.negatives = self.gallery[self._nearest(self.metric.place(embeddings))[1]]
+    def __init__(self, embeddings: Tensor, *known: Any, **settings: Any):
+        super().__init__(*known, **settings)
+        self.negatives = self.gallery[self._search(self.metric.place(embeddings))[1]]
+
+    judge = Goal.judge  # the value does not tell success
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return -self.metric.paired(self.metric.place(embeddings), self.negatives)
 
+    @torch.no_grad()
     def broken(self, embeddings: Tensor) -> Tensor:
-        with torch.no_grad():
-            return super().__call__(self.metric.place(embeddings)) >= 0
-
-    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        return self(embeddings), self.broken(embeddings.detach())
+        return super().__call__(embeddings) >= 0
 
 
 class GreedyTranslocation(QueryRank):
@@ -354,21 +272,11 @@ class GreedyTranslocation(QueryRank):
     Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
     """
 
-    def __init__(
-        self,
-        first: Tensor,
-        gallery: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        top: int = 4,
-        metric: str = "euclidean",
-    ):
-        super().__init__(first[:, None], gallery, ids, gallery_ids, raising=False, metric=metric)
+    def __init__(self, first: Tensor, *known: Any, top: int = 4, **settings: Any):
+        super().__init__(first[:, None], *known, raising=False, **settings)
         self.top = top
 
-    def judge(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        return self(embeddings), self.broken(embeddings.detach())
+    judge = Goal.judge  # the value does not tell success
 
     def broken(self, embeddings: Tensor) -> Tensor:
         placed = self.metric.place(embeddings)

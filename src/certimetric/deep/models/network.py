@@ -123,9 +123,9 @@ def embedding_model(
     if seed is not None:
         with seeded(seed):
             return embedding_model(name, dim, in_channels=in_channels, **options)
-    if name in _BUILT_IN:
+    if name in MODELS:
         try:
-            return _BUILT_IN[name](dim, in_channels, **options)
+            return MODELS[name](dim, in_channels, **options)
         except TypeError as error:
             raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
     factory = find_factory(name)
@@ -143,7 +143,7 @@ def find_factory(name: str) -> Callable[..., Any]:
     """The function or class that ``package.module:factory`` names."""
     module, colon, factory = name.partition(":")
     if not colon:
-        known = ", ".join(map(repr, _BUILT_IN))
+        known = ", ".join(map(repr, MODELS))
         raise ValueError(f"model must be {known} or 'package.module:factory', got {name!r}")
     try:
         made = getattr(importlib.import_module(module), factory)
@@ -280,19 +280,11 @@ def _resnet50_body(pretrained: bool) -> Any:
     return resnet50(weights="IMAGENET1K_V2" if pretrained else None)
 
 
-_BUILT_IN: dict[str, Callable[..., EmbeddingNetwork]] = {
+MODELS: dict[str, Callable[..., EmbeddingNetwork]] = {
     "small-cnn": _small_cnn,
     "lipschitz-cnn": _lipschitz_cnn,
     "resnet50": _resnet50,
 }
-
-
-def option_defaults(name: str) -> dict[str, Any]:
-    """The options of a built-in model with their defaults; nothing of a model of the user's."""
-    if name not in _BUILT_IN:
-        return {}
-    parameters = inspect.signature(_BUILT_IN[name]).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
 
 
 def model_options(name: str) -> list[str] | None:
@@ -303,7 +295,7 @@ def model_options(name: str) -> list[str] | None:
     ValueError
         If there is no such model.
     """
-    made = _BUILT_IN[name] if name in _BUILT_IN else find_factory(name)
+    made = MODELS[name] if name in MODELS else find_factory(name)
     parameters = inspect.signature(made).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         return None

@@ -18,7 +18,7 @@ from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.randomness import seeded
-from certimetric.deep.retrieval.index import Index, ObjectiveFactory
+from certimetric.deep.retrieval.index import GoalFactory, Index
 from certimetric.deep.retrieval.reliability import warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, with_own_ids
 
@@ -37,9 +37,9 @@ class RetrievalResult:
     ----------
     rows : list of dict
         ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, the
-        ``objective`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_8``,
+        ``goal`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_8``,
         ``map_at_r``, ``map``; ``nmi`` of clean galleries, None where it was not computed. Figures of an attack are of
-        the queries as it leaves them: unless an objective of its own was given, ``map_at_r`` is the mAP@R under the
+        the queries as it leaves them: unless a goal of its own was given, ``map_at_r`` is the mAP@R under the
         attack on R@1, not the worst that mAP@R can be brought to.
     recall_at_1 : dict
         (subject, attack, norm, eps) to bool array of shape (m,): which queries succeed.
@@ -72,7 +72,7 @@ def evaluate_retrieval(
     gallery: ImageSet | None = None,
     *,
     attacks: Iterable[Attack] = (),
-    objective: ObjectiveFactory | None = None,
+    goal: GoalFactory | None = None,
     surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     batch_size: int = 256,
     with_pixels: bool = True,
@@ -95,10 +95,10 @@ def evaluate_retrieval(
         groups, no item of the query's group is a result.
     attacks : iterable of Attack
         Each at its own ε.
-    objective : callable, optional
-        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries, with
+    goal : callable, optional
+        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Goal`` for a batch of queries, with
         groups in the place of ids where there are any. By default that of R@1: other figures are then those under an
-        attack on R@1. For mAP@R in the worst case give :class:`AveragePrecisionObjective`.
+        attack on R@1. For mAP@R in the worst case give :class:`AveragePrecisionGoal`.
     surrogate : Module or callable, optional
         Attacks are computed on this model and scored on the other: how well they transfer.
     batch_size : int, default=256
@@ -141,7 +141,7 @@ def evaluate_retrieval(
     for subject, network in ((MODEL, model), (PIXELS, nn.Flatten())):
         if subject == PIXELS and not with_pixels:
             continue
-        index = Index(network, items, batch_size, objective, surrogate)
+        index = Index(network, items, batch_size, goal, surrogate)
         if subject == MODEL:
             warn_of_attacks(index, asked, attacks, stacklevel=4)  # beyond the frame of `seeded`
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
@@ -150,7 +150,7 @@ def evaluate_retrieval(
         scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
-            row |= {"objective": None if attack_name == CLEAN else index.goal}  # what attacks were after
+            row |= {"goal": None if attack_name == CLEAN else index.goal_name}  # what attacks were after
             row |= {name: float(value.double().mean()) for name, value in values.items()}
             row["nmi"] = nmi(index.embeddings, items.labels) if clustered and attack_name == CLEAN else None
             rows.append(row)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.goals.base import MarginObjective, Objective
+from certimetric.deep.goals.base import Goal
+from certimetric.deep.goals.margins import MarginGoal
 from certimetric.deep.models.calling import as_module, device_of, embed
 from certimetric.deep.models.images import ImageSet, LazyImages
 from certimetric.deep.ranking.ranks import nearest, relevant_ranks
@@ -17,7 +18,7 @@ from certimetric.deep.retrieval.same_pictures import exclusion_keys
 
 RECALL_AT = (1, 2, 4, 8)
 
-ObjectiveFactory = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Objective]
+GoalFactory = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Goal]
 
 
 class Index:
@@ -31,9 +32,9 @@ class Index:
     gallery : ImageSet
         No query finds an item of its own id or, where there are groups, of its own group.
     batch_size : int, default=256
-    objective : callable, optional
-        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Objective`` for a batch of queries; by
-        default the margin, which is about R@1. :class:`AveragePrecisionObjective` is about mAP@R. Groups stand in the
+    goal : callable, optional
+        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Goal`` for a batch of queries; by
+        default the margin, which is about R@1. :class:`AveragePrecisionGoal` is about mAP@R. Groups stand in the
         place of ids where there are any.
     surrogate : Module or callable, optional
         Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
@@ -51,19 +52,19 @@ class Index:
         model: nn.Module | Callable[[Tensor], Any],
         gallery: ImageSet,
         batch_size: int = 256,
-        objective: ObjectiveFactory | None = None,
+        goal: GoalFactory | None = None,
         surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
     ):
         model = as_module(model)
         self.model, self.gallery, self.batch_size = model, gallery, batch_size
-        self.make = MarginObjective if objective is None else objective
-        self.goal = getattr(self.make, "__name__", type(self.make).__name__)
+        self.make = MarginGoal if goal is None else goal
+        self.goal_name = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
         self.embeddings = embed(model, gallery.images, batch_size)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
-        self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, objective)
+        self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, goal)
 
-    def objective(self, queries: ImageSet) -> Objective:
+    def goal(self, queries: ImageSet) -> Goal:
         """What an attacker of these queries maximises. Queries need a positive and a negative in the gallery."""
         labels = queries.labels.to(self.device)
         return self.make(labels, self.embeddings, self.labels, self.keys_of(queries), self.ids)
@@ -75,7 +76,7 @@ class Index:
     def attacked(self, queries: ImageSet, attack: Attack) -> Tensor:
         """The queries as an attack leaves them, a tensor like their images."""
         seen, parts = self.attacker, queries.batches(self.batch_size)
-        return torch.cat([attack(seen.model, part.tensor().to(seen.device), seen.objective(part)) for part in parts])
+        return torch.cat([attack(seen.model, part.tensor().to(seen.device), seen.goal(part)) for part in parts])
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.goals.base import EmbeddingShift, Objective
+from certimetric.deep.goals.base import Goal
 from certimetric.deep.goals.ranking import (
     CandidateRank,
     GreedyMisranking,
     GreedyTranslocation,
     LearningToMisrank,
     QueryRank,
-    TargetedMismatch,
 )
+from certimetric.deep.goals.shifts import EmbeddingShift, TargetedMismatch
 from certimetric.deep.models.calling import embed
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.distances import EmbeddingMetric, slices
@@ -115,12 +115,12 @@ class RankingEvaluation:
         for rows in slices(len(self.queries), step):
             images = self.queries.select(torch.arange(rows.start, rows.stop)).tensor()
             seen = self.index.attacker
-            attacked = attack(seen.model, images.to(seen.device), AsDefined(self._objective(goal, rows)))
+            attacked = attack(seen.model, images.to(seen.device), AsDefined(self._goal(goal, rows)))
             embeddings = self.metric.place(embed(self.index.model, attacked, self.index.batch_size))
             parts.append([self._value(figure, embeddings, rows) for figure in figures])
         return {figure: torch.cat(column) for figure, column in zip(figures, zip(*parts))}
 
-    def _objective(self, goal: str, rows: slice) -> Objective:
+    def _goal(self, goal: str, rows: slice) -> Goal:
         """What an attacker who sees the model, or its surrogate, maximises for some of the queries."""
         seen, metric = self.index.attacker, self.metric.name
         known = seen.embeddings, self.ids[rows].to(seen.device), seen.ids
@@ -165,11 +165,11 @@ class RankingEvaluation:
         return ranks[:, 0] == 1
 
 
-class AsDefined(Objective):
+class AsDefined(Goal):
     """A goal pursued for its value alone: the score is defined by losses that are minimised, however soon a rank that
     is told afterwards has changed."""
 
-    def __init__(self, goal: Objective):
+    def __init__(self, goal: Goal):
         self.goal = goal
 
     def __call__(self, embeddings: Tensor) -> Tensor:
@@ -178,5 +178,5 @@ class AsDefined(Objective):
     def broken(self, embeddings: Tensor) -> Tensor:
         return torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
 
-    def select(self, rows: Tensor) -> Objective:
+    def select(self, rows: Tensor) -> Goal:
         return AsDefined(self.goal.select(rows))

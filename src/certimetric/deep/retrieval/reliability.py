@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.goals.base import Objective
+from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed, frozen
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.distances import distance
@@ -19,19 +19,19 @@ FEW_ZEROS = 0.1  # share of queries without a gradient up to which attacks by gr
 _SAMPLE, _ALONE = 64, 8  # pictures whose gradients are looked at, and that are embedded one by one
 
 
-def gradient_trouble(model: nn.Module, x: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+def gradient_trouble(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     """Which samples have a gradient of zero, and which one that is not finite, bool (b,).
 
     Parameters
     ----------
     model : Module
     x : tensor of shape (b, …)
-    objective : Objective
+    goal : Goal
         Of these samples.
     """
     x = x.detach().requires_grad_(True)
     with frozen(model), torch.enable_grad():
-        value = objective(model(x))
+        value = goal(model(x))
         found = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
     gradient = torch.zeros_like(x) if found is None else found
     flat = gradient.detach().flatten(1)
@@ -79,7 +79,7 @@ def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack], 
     x = few.tensor().to(seen.device)
     # Not at the pictures themselves: there, goals such as a shift of the embedding have no gradient yet.
     start = ball.random_start(x, torch.Generator(device=x.device).manual_seed(0))
-    zero, infinite = gradient_trouble(seen.model, start, seen.objective(few))
+    zero, infinite = gradient_trouble(seen.model, start, seen.goal(few))
     n = len(few)
     if bool(infinite.any()):
         _warn(

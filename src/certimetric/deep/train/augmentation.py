@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from certimetric.base.arguments import ArgumentError, require
+from certimetric.base.wording import did_you_mean
+
 Augmentation = Callable[[Tensor], Tensor]
 
 
@@ -27,8 +30,7 @@ class RandomShift:
     """
 
     def __init__(self, share: float = 0.1):
-        if not 0 < share < 1:
-            raise ValueError(f"share of RandomShift must lie between 0 and 1, got {share}")
+        require(0 < share < 1, "share", "must lie between 0 and 1", share, self)
         self.share = share
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ AUGMENTATIONS: dict[str, Callable[[], Augmentation]] = {
 }
 
 
-def augmentation(names: Sequence[str]) -> Augmentation | None:
+def augmentation(augment: Sequence[str] = ()) -> Augmentation | None:
     """Augmentations by name, one after the other; None for no names.
 
     Raises
@@ -95,9 +97,11 @@ def augmentation(names: Sequence[str]) -> Augmentation | None:
     >>> augmentation(["flip", "shift"])(torch.rand(4, 3, 16, 16)).shape
     torch.Size([4, 3, 16, 16])
     """
-    if unknown := [name for name in names if name not in AUGMENTATIONS]:
-        raise ValueError(f"augment must name {', '.join(AUGMENTATIONS)}, got {unknown[0]!r}")
-    steps = [AUGMENTATIONS[name]() for name in names]
+    for name in augment:
+        if name not in AUGMENTATIONS:
+            hint = did_you_mean(name, [*AUGMENTATIONS])
+            raise ArgumentError("augment", f"must name {', '.join(AUGMENTATIONS)}", name, hint=hint)
+    steps = [AUGMENTATIONS[name]() for name in augment]
 
     def apply(images: Tensor) -> Tensor:
         for step in steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from certimetric.base.files import write_atomically
@@ -41,21 +42,20 @@ def save_checkpoint(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = {"tensors": f"epoch-{epoch:04d}.safetensors", "state": f"epoch-{epoch:04d}.state"}
-    for name, save in (
-        (
-            names["tensors"],
-            lambda path: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path),
-        ),
-        (names["state"], lambda path: torch.save(dict(state), path)),
-    ):
-        temporary = folder / f".{name}.part"
-        save(temporary)
-        os.replace(temporary, folder / name)
+    kept = io.BytesIO()
+    torch.save(dict(state), kept)
+    write_tensors(folder / names["tensors"], tensors)
+    write_atomically(folder / names["state"], kept.getvalue())
     pointer = write_atomically(folder / POINTER, json.dumps({"schema": SCHEMA, "epoch": epoch, **names}))
     for old in folder.glob("epoch-*"):
         if old.name not in names.values():
             old.unlink()
     return pointer
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors: copies, since the format has no place for some that share their memory."""
+    write_atomically(path, save({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}))
 
 
 def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from certimetric.base.arguments import require
+
 
 class CertifiedMarginLoss(nn.Module):
     """Smooth hinge on the certified radius of every sample within its batch.
@@ -41,8 +43,8 @@ class CertifiedMarginLoss(nn.Module):
 
     def __init__(self, margin: float = 1.0, temperature: float = 0.25):
         super().__init__()
-        if not margin > 0 or not temperature > 0:
-            raise ValueError(f"margin and temperature must be positive, in pixels, got {margin!r} and {temperature!r}")
+        require(margin > 0, "margin", "must be positive, in pixels", margin, self)
+        require(temperature > 0, "temperature", "must be positive, in pixels", temperature, self)
         self.margin, self.temperature = float(margin), float(temperature)
 
     def forward(self, embeddings: Tensor, labels: Tensor, indices_tuple: Any = None) -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
+
+from certimetric.base.arguments import require
 
 
 class ClassBalancedBatches(Sampler[list[int]]):
@@ -38,9 +41,10 @@ class ClassBalancedBatches(Sampler[list[int]]):
     """
 
     def __init__(self, labels: Tensor, batch_size: int = 112, per_class: int = 2):
+        require(per_class >= 1, "per_class", "must be at least 1", per_class)
+        wanted = f"must be at least two classes of per_class = {per_class}"
+        require(batch_size >= 2 * per_class, "batch_size", wanted, batch_size, beside=["per_class"])
         classes, codes = torch.unique(torch.as_tensor(labels), return_inverse=True)
-        if per_class < 1 or batch_size < 2 * per_class:
-            raise ValueError(f"a batch must hold at least two classes, got {batch_size} images, {per_class} of a class")
         if len(classes) < 2:
             raise ValueError("labels must be of at least two classes")
         self.per_class = per_class
@@ -65,3 +69,34 @@ class ClassBalancedBatches(Sampler[list[int]]):
     def _draw(self, members: Tensor) -> Tensor:
         order = members[torch.randperm(len(members))]
         return order.repeat(-(-self.per_class // len(order)))[: self.per_class]
+
+
+def balanced_loader(
+    images: Any, labels: Any, batch_size: int = 112, per_class: int = 2, workers: int = 0
+) -> DataLoader[Any]:
+    """Whole batches, drawn by class: the rows of a batch are taken from the images all at once.
+
+    Parameters
+    ----------
+    images : array of shape (n, c, h, w), or lazy images
+    labels : int array of shape (n,)
+    batch_size, per_class
+        As of :class:`ClassBalancedBatches`.
+    workers : int, default=0
+        Processes that decode pictures.
+    """
+    sampler = ClassBalancedBatches(torch.as_tensor(labels), batch_size, per_class)
+    return DataLoader(_Rows(images, labels), batch_size=None, sampler=sampler, num_workers=workers)  # type: ignore[arg-type]
+
+
+class _Rows:
+    """Some rows of images and labels as tensors."""
+
+    def __init__(self, images: Any, labels: Any):
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        return torch.as_tensor(self.images[rows]), torch.as_tensor(self.labels[rows])

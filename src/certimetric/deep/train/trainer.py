@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from certimetric.base.arguments import require
 from certimetric.deep.defenses import Defense, Miner, NoDefense
-from certimetric.deep.defenses.loss_support import check_loss
-from certimetric.deep.defenses.memory import memory_places, set_memory_places
+from certimetric.deep.defenses.loss_support import check_loss, memory_places, set_memory_places
 from certimetric.deep.models.images import check_images
 from certimetric.deep.models.randomness import seed_all, seeded
 from certimetric.deep.train.augmentation import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
+from certimetric.deep.train.optimizers import optimizer_of
 from certimetric.deep.train.parallel import ShardedModel, add_gradients, gather_batch
 
 Callback = Callable[["RobustTrainer", int, float], Any]
@@ -40,7 +41,8 @@ class RobustTrainer:
     defense : Defense, optional
         None for natural training.
     optimizer : callable, optional
-        ``optimizer(parameters)``; None for Adam with a learning rate of 0.001 and weight decay of 0.0004.
+        ``optimizer(parameters)``; None for ``optimizer_of()`` of ``certimetric.deep.train``: Adam with a learning rate
+        of 0.001 and weight decay of 0.0004.
     scheduler : callable, optional
         ``scheduler(optimizer)``, stepped once an epoch.
     max_epochs : int, default=20
@@ -94,10 +96,10 @@ class RobustTrainer:
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         max_epochs: int = 20,
         ema: float | None = None,
-        accelerator: str = "auto",
-        devices: int | str = 1,
-        strategy: str = "auto",
-        precision: Any = None,
+        accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto",
+        devices: int = 1,
+        strategy: Literal["auto", "ddp"] = "auto",
+        precision: Literal["32-true", "bf16-mixed", "bf16-true", "64-true"] | None = None,
         augment: Augmentation | None = None,
         loggers: Sequence[Any] = (),
         checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -105,22 +107,27 @@ class RobustTrainer:
         seed: int = 0,
         verbose: bool = False,
     ):
-        if max_epochs < 1:
-            raise ValueError(f"max_epochs must be at least 1, got {max_epochs}")
-        if ema is not None and not 0 < ema < 1:
-            raise ValueError(f"ema must lie between 0 and 1 or be None, got {ema}")
+        require(max_epochs >= 1, "max_epochs", "must be at least 1", max_epochs)
+        require(ema is None or 0 < ema < 1, "ema", "must lie between 0 and 1", ema)
+        require(devices >= 1, "devices", "must be at least 1", devices)
+        require(seed >= 0, "seed", "must be at least 0", seed)
+        half = str(precision).startswith("16")
+        require(not half, "precision", "must be 'bf16-mixed', '32-true' or '64-true'", precision)
         self.model, self.loss, self.miner = model, loss, miner
         self.defense = NoDefense() if defense is None else defense
         self.optimizer, self.scheduler = optimizer, scheduler
         self.max_epochs, self.ema, self.seed = max_epochs, ema, seed
-        if precision is not None and str(precision).startswith("16"):
-            raise ValueError(f"precision must be 'bf16-mixed', '32-true' or '64-true', got {precision!r}")
         self.accelerator, self.devices, self.strategy, self.precision = accelerator, devices, strategy, precision
         self.augment, self.loggers = augment, loggers
         self.checkpoint_dir, self.callbacks, self.verbose = checkpoint_dir, callbacks, verbose
         self.history: list[float] = []
         self.ema_model: nn.Module | None = None
         self.is_main = True
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model that training gives: the average of its weights, where that is kept."""
+        return self.model if self.ema_model is None else self.ema_model
 
     def fit(self, loader: Iterable[tuple[Tensor, Tensor]], resume: bool = False) -> RobustTrainer:
         """Train on batches (images, labels).
@@ -161,7 +168,7 @@ class RobustTrainer:
         for module in trained:
             module.to(fabric.device)
         parameters = [parameter for module in trained for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = _default_optimizer(parameters) if self.optimizer is None else self.optimizer(parameters)
+        optimizer = (optimizer_of() if self.optimizer is None else self.optimizer)(parameters)
         scheduler = None if self.scheduler is None else self.scheduler(optimizer)
         if self.ema is not None:
             self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
@@ -203,8 +210,8 @@ class RobustTrainer:
                     if not bool(torch.isfinite(loss)):
                         raise ValueError(f"the loss of epoch {epoch + 1} is not finite: {float(loss.detach())}")
                     loss.backward()
-                    if several:
-                        self._share_gradients()
+                    if several:  # parameters of the loss have seen the whole of the batch in every process
+                        add_gradients([value for value in self.model.parameters() if value.requires_grad])
                     optimizer.step()
                     self._average()
                     losses.append(loss.detach())
@@ -222,10 +229,6 @@ class RobustTrainer:
                     print(f"epoch {epoch + 1:3d} of {self.max_epochs}  loss {self.history[-1]:.4f}", flush=True)
             for callback in self.callbacks:
                 callback(self, epoch + 1, self.history[-1])
-
-    def _share_gradients(self) -> None:
-        """Sum over the parts of the batch; parameters of the loss have seen the whole of it in every process."""
-        add_gradients([parameter for parameter in self.model.parameters() if parameter.requires_grad])
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -248,7 +251,7 @@ class RobustTrainer:
             for name, module in self._modules().items()
             for key, value in module.state_dict().items()
         }
-        tensors = {key: value.clone() for key, value in held.items() if isinstance(value, Tensor)}
+        tensors = {key: value for key, value in held.items() if isinstance(value, Tensor)}
         state = {
             "optimizer": optimizer.state_dict(),
             "history": self.history,
@@ -281,7 +284,3 @@ class RobustTrainer:
             raise ValueError(f"the checkpoint in {str(self.checkpoint_dir)!r} is of another model: {reason}") from None
         self.history = list(state["history"])
         return epoch
-
-
-def _default_optimizer(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=1e-3, weight_decay=4e-4)

@@ -16,12 +16,13 @@ from certimetric.report.plots import (
     Figure,
     canvas_with_axes,
     draw_line,
+    figure,
     mark_powers,
     mark_whole_numbers,
     shares_figure,
 )
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
+from certimetric.report.svg import INK, MUTED, colour_of, drawing
 from certimetric.report.tradeoff import tradeoff_figure
 
 _VARIABLE = re.compile(r"var\(--([a-z0-9-]+)\)")
@@ -99,9 +100,8 @@ def _ranks_figure(told: Mapping[str, Any]) -> Figure:
         axes.set_ylim(len(ranks) - 0.5, -1.7)
         axes.set_yticks([place[i] for i in range(len(ranks))], [look.label for look in looks])
         axes.set_xticks(range(1, len(ranks) + 1))
-        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
-    rows = tuple((looks[i].label, plain(ranks[i])) for i in order)
-    return Figure(told["name"], told["title"], told["reading"], svg, _sorted(looks, order), ("Learner", "Rank"), rows)
+        rows = ((looks[i].label, plain(ranks[i])) for i in order)
+        return _figure(canvas, told, [looks[i] for i in order], ("Learner", "Rank"), rows)
 
 
 def _descents_figure(told: Mapping[str, Any]) -> Figure:
@@ -115,13 +115,11 @@ def _descents_figure(told: Mapping[str, Any]) -> Figure:
             draw_line(axes, look, range(len(path)), [value if value > _ARRIVED else math.nan for value in path])
         mark_powers(axes.yaxis)
         mark_whole_numbers(axes.xaxis)
-        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
-    rows = tuple(
-        (str(i), *(plain(path[i]) if i < len(path) else plain(None) for path in paths))
-        for i in range(max(map(len, paths)))
-    )
-    header = (told["x_label"], *(look.label for look in looks))
-    return Figure(told["name"], told["title"], told["reading"], svg, tuple(looks), header, rows, told.get("note", ""))
+        rows = (
+            (str(i), *(plain(path[i] if i < len(path) else None) for path in paths))
+            for i in range(max(map(len, paths)))
+        )
+        return _figure(canvas, told, looks, told["x_label"], rows)
 
 
 def _ellipses_figure(told: Mapping[str, Any]) -> Figure:
@@ -157,10 +155,8 @@ def _ellipses_figure(told: Mapping[str, Any]) -> Figure:
             frameon=False, fontsize=10, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.6,
             columnspacing=1.0, handletextpad=0.4,
         )  # fmt: skip
-        svg = to_svg(canvas, f"fig-{told['name']}", told["title"], told["reading"])
-    looks = tuple(look for look, _, _ in found)
-    header = ("Learner", "M₁₁", "M₁₂", "M₂₂", "condition")
-    return Figure(told["name"], told["title"], told["reading"], svg, looks, header, tuple(rows), told.get("note", ""))
+        header = ("Learner", "M₁₁", "M₁₂", "M₂₂", "condition")
+        return _figure(canvas, told, [look for look, _, _ in found], header, rows)
 
 
 _DRAWN = {
@@ -172,25 +168,25 @@ _DRAWN = {
 }
 
 
-def _sorted(looks: Sequence[Series], order: Sequence[int]) -> tuple[Series, ...]:
-    return tuple(looks[i] for i in order)
+def _figure(canvas: Any, told: Mapping[str, Any], looks: Sequence[Series], header: Any, rows: Any) -> Figure:
+    return figure(canvas, told["name"], told["title"], told["reading"], looks, header, rows, told.get("note", ""))
 
 
-def standalone(figure: Figure, style: str) -> str:
+def standalone(drawn: Figure, style: str) -> str:
     """The picture as a file of its own: the page's light colours in place of its names for them, and a legend.
 
     Parameters
     ----------
-    figure : Figure
+    drawn : Figure
     style : str
         Style sheet of the reports, whose first rule holds the colours.
     """
     colours = dict(re.findall(r"--([a-z0-9-]+):(#[0-9a-f]{6})", style.partition("}")[0]))
-    svg = _VARIABLE.sub(lambda found: colours.get(found[1], "currentColor"), figure.svg)
+    svg = _VARIABLE.sub(lambda found: colours.get(found[1], "currentColor"), drawn.svg)
     root = ElementTree.fromstring(svg)
     left, top, width, height = (float(v) for v in root.attrib["viewBox"].split())
-    rows = -(-len(figure.series) // 3)
-    for position, look in enumerate(figure.series):
+    rows = -(-len(drawn.series) // 3)
+    for position, look in enumerate(drawn.series):
         x, y = left + 12 + (position % 3) * width / 3, top + height + 14 + 17 * (position // 3)
         colour = colours.get(look.colour, "currentColor")
         group = ElementTree.SubElement(root, "g", {"transform": f"translate({x:.1f} {y:.1f})"})

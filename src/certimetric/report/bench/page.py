@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from certimetric.report.bench.figures import bench_figure, standalone
-from certimetric.report.document import printable
+from certimetric.report.document import BENCH_SCHEMA, check_document, printable
 from certimetric.report.formatting import MISSING, duration, moment
 from certimetric.report.page import environment, figure_view, render_page
 from certimetric.report.series import assign
 
-SCHEMA = "certimetric.bench/1"
 _SECTIONS = ("suite", "summary", "tables", "figures", "learners", "missing", "cells", "reproduction")
 
 
@@ -35,10 +34,7 @@ def render_bench(document: Mapping[str, Any]) -> str:
         ...
     ValueError: document has the schema 'certimetric.audit/1'; expected 'certimetric.bench/1'
     """
-    if document.get("schema") != SCHEMA:
-        raise ValueError(f"document has the schema {document.get('schema')!r}; expected {SCHEMA!r}")
-    if missing := [section for section in _SECTIONS if section not in document]:
-        raise ValueError(f"document lacks {', '.join(missing)}")
+    check_document(document, BENCH_SCHEMA, sections=_SECTIONS)
     whole, document = document, printable(document)
     view = {
         "looks": assign(document["learners"]),
@@ -50,14 +46,14 @@ def render_bench(document: Mapping[str, Any]) -> str:
         "cells": document["cells"],
         "reproduction": _reproduction(document),
     }
-    return render_page("bench.html.j2", whole, view, document["suite"]["title"])
+    return render_page("bench/page.html.j2", whole, view, document["suite"]["title"])
 
 
 def bench_svgs(document: Mapping[str, Any]) -> dict[str, str]:
     """Every figure of the document as an SVG file: name to content."""
     env = environment()
     assert env.loader is not None
-    style = env.loader.get_source(env, "style.css")[0]
+    style = env.loader.get_source(env, "templates/style.css")[0]
     figures = [bench_figure(told) for told in printable(document)["figures"]]
     return {figure.name: standalone(figure, style) for figure in figures}
 

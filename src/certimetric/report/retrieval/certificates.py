@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from certimetric.report.document import number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, norm_name, percent, plain, size_name, unit_name
-from certimetric.report.plots import Figure, canvas_with_axes, mark_per_cent
+from certimetric.report.page import figure_view
+from certimetric.report.plots import ATTACKED, CERTIFIED, CLEAN, Figure, bracket, with_interval
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import colour_of, drawing, to_svg
 
-_UP, _DOWN = "M0-3.8L3.7 3H-3.7z", "M0 3.8L3.7-3H-3.7z"
-_CLEAN = Series(1, "clean", "series-baseline", (1, 2), "", "", True)
-_ATTACKED = Series(2, "attacked: found", "series-2", (7, 2), "v", _DOWN, False)
+_CLEAN, _ATTACKED = replace(CLEAN, number=1), replace(ATTACKED, number=2)
 _METHODS = {
     "lipschitz": "Lipschitz constant",
     "smoothing": "randomised smoothing",
@@ -37,8 +36,9 @@ def certificates_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
             continue
         rows.append({"look": look, **_row(told, index)})
         if told["method"] is not None:
-            figures.append(_figure(document, look, learner))
-    return {"rows": rows, "figures": figures, "smoothed": any(row["method"] == _METHODS["smoothing"] for row in rows)}
+            figures.append(figure_view(_figure(document, look, learner)))
+    smoothed = any(row["method"] == _METHODS["smoothing"] for row in rows)
+    return {"certificates": {"rows": rows, "figures": figures, "smoothed": smoothed}}
 
 
 def certified_estimates(learners: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]] | None:
@@ -60,22 +60,17 @@ def _row(told: Mapping[str, Any], index: int | None) -> dict[str, str]:
         "method": _METHODS.get(str(told["method"]), str(told["method"])),
         "note": "" if noise is None else f"noise of σ = {plain(noise)}",
         "recall": percent(number(told["recall"]["mean"])),
-        "quoted": MISSING if quoted is None else _interval(quoted),
+        "quoted": MISSING if quoted is None else with_interval(bounds(quoted)),
         "median": plain(number(told["median_radius"]), 3),
         "constant": MISSING if constant is None else plain(constant, 7),
         "confidence": "proven" if confidence is None else f"{percent(confidence)} each",
     }
 
 
-def _interval(estimate: Mapping[str, Any]) -> str:
-    return f"{percent(estimate['mean'])} [{100 * estimate['low']:.1f}, {100 * estimate['high']:.1f}]"
-
-
 def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, Any]) -> Figure:
     told = entry["certificate"]
     smoothed = told["method"] == "smoothing"
-    label = "certified: smoothed" if smoothed else "certified: proven"
-    certified = Series(3, label, "series-1", (), "^", _UP, False)
+    certified = replace(CERTIFIED, number=3, label="certified: smoothed" if smoothed else CERTIFIED.label)
     sizes = [float(eps) for eps in document["protocol"]["eps"]]
     clean = float(entry["clean"]["recall_at_1"]["mean"])
     attacked = [clean, *(float(each["worst"]["recall_at_1"]["mean"]) for each in entry["attacked"])]
@@ -88,35 +83,29 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
         else "What attacks found bounds the truth from above, at that size and all larger ones; what is certified "
         "bounds it from below: the truth lies in the shaded bracket."
     )
-    with drawing():
-        canvas, axes = canvas_with_axes(f"ε, {norm_name(document)} ({unit_name(document)})", "R@1")
-        x = [0.0, *sizes]
+    x = [0.0, *sizes]
+    shade = None
+    if not smoothed:
         # What was found at one size bounds all larger ones, until the next.
-        if not smoothed:
-            edges = np.array(sorted({*eps, *sizes, *(size * (1 - 1e-9) for size in sizes)}))
-            above = [attacked[sum(size <= at for size in sizes)] for at in edges]
-            axes.fill_between(
-                edges, 100 * np.interp(edges, eps, shares), [100 * v for v in above],
-                color=colour_of("series-3"), alpha=0.18, linewidth=0,
-            )  # fmt: skip
-        lines = ((_CLEAN, x, [clean] * len(x), "default"), (_ATTACKED, x, attacked, "steps-post"))
-        for look, at, values, style in (*lines, (certified, eps, shares, "default")):
-            axes.plot(
-                at, [100 * v for v in values], color=colour_of(look.colour), marker=look.marker, drawstyle=style,
-                linestyle=(0, look.dashes) if look.dashes else "-", markevery=max(1, len(at) // 7),
-                gid=f"series-{look.number}",
-            )  # fmt: skip
-        axes.set_ylim(-2, 101)
-        mark_per_cent(axes.yaxis)
-        axes.margins(x=0.02)
-        svg = to_svg(canvas, f"fig-certified-{learner.number}", title, reading)
-    rows = tuple(
-        (size_name(size), percent(clean), percent(found), percent(_at(told, i)))
-        for i, (size, found) in enumerate(zip(x, attacked))
+        edges = sorted({*eps, *sizes, *(size * (1 - 1e-9) for size in sizes)})
+        shade = edges, np.interp(edges, eps, shares).tolist(), [attacked[sum(s <= at for s in sizes)] for at in edges]
+    lines = ((_CLEAN, x, [clean] * len(x), "default"), (_ATTACKED, x, attacked, "steps-post"))
+    return bracket(
+        f"certified-{learner.number}",
+        title,
+        reading,
+        f"ε, {norm_name(document)} ({unit_name(document)})",
+        "R@1",
+        shade,
+        [
+            (look, at, values, {"drawstyle": style, "markevery": max(1, len(at) // 7)})
+            for look, at, values, style in (*lines, (certified, eps, shares, "default"))
+        ],
+        (
+            (size_name(size), percent(clean), percent(found), percent(_at(told, i)))
+            for i, (size, found) in enumerate(zip(x, attacked))
+        ),
     )
-    looks = (_CLEAN, _ATTACKED, certified)
-    header = ("ε", *(look.label for look in looks))
-    return Figure(f"certified-{learner.number}", title, reading, svg, looks, header, rows)
 
 
 def _at(told: Mapping[str, Any], i: int) -> float:

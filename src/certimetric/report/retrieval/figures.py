@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.report.document import number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, duration, norm_name, percent, plain, size_name, unit_name
-from certimetric.report.plots import Figure, canvas_with_axes, points_figure, shares_figure
+from certimetric.report.plots import Figure, canvas_with_axes, figure, points_figure, shares_figure
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import INK, MUTED, colour_of, drawing, to_svg
+from certimetric.report.svg import INK, MUTED, colour_of, drawing
 
 Learner = Mapping[str, Any]
 NOTE = "Share of the queries, with its 95 % interval in brackets."
@@ -56,16 +56,12 @@ def _figures(learner: Learner) -> set[str]:
     return {key for key in learner["clean"] if all(key in entry["worst"] for entry in learner["attacked"])}
 
 
-def _told(estimate: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    return number(estimate.get("mean")), number(estimate.get("low")), number(estimate.get("high"))
-
-
 def _curve(document: Mapping[str, Any], key: str, label: str, name: str, title: str, reading: str) -> Figure | None:
     shown = [(look, learner) for look, learner in _shown(document) if key in _figures(learner)]
     if not shown:
         return None
     points = {
-        look.number: [_told(learner["clean"][key]), *(_told(entry["worst"][key]) for entry in learner["attacked"])]
+        look.number: [bounds(learner["clean"][key]), *(bounds(entry["worst"][key]) for entry in learner["attacked"])]
         for look, learner in shown
     }
     radii = [float(eps) for eps in document["protocol"]["eps"]]
@@ -98,7 +94,10 @@ def _balance(document: Mapping[str, Any]) -> Figure | None:
         "right is more accurate. The cross spans the 95 % intervals."
     )
     points = {
-        look.number: (_told(learner["clean"]["recall_at_1"]), _told(learner["attacked"][index]["worst"]["recall_at_1"]))
+        look.number: (
+            bounds(learner["clean"]["recall_at_1"]),
+            bounds(learner["attacked"][index]["worst"]["recall_at_1"]),
+        )
         for look, learner in shown
     }
     return points_figure(shown, title, reading, points, "R@1, clean", f"R@1 at ε = {eps}")
@@ -127,13 +126,11 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
                 linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}",
             )  # fmt: skip
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if lowest < 0 else 0)
-        svg = to_svg(canvas, "fig-loss", title, reading)
-    rows = tuple(
-        (str(i + 1), *(plain(values[i]) if i < len(values) else plain(None) for values in histories))
-        for i in range(longest)
-    )
-    looks = tuple(look for look, _ in shown)
-    return Figure("loss", title, reading, svg, looks, ("epoch", *(look.label for look in looks)), rows)
+        rows = (
+            (str(i + 1), *(plain(values[i] if i < len(values) else None) for values in histories))
+            for i in range(longest)
+        )
+        return figure(canvas, "loss", title, reading, [look for look, _ in shown], "epoch", rows)
 
 
 def _or_nan(value: float | None) -> float:
@@ -185,23 +182,14 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
                 },
             )  # fmt: skip
         axes.margins(0.04)
-        svg = to_svg(canvas, f"fig-map-{learner.number}", title, reading)
-    counts = [sum(point[2] == code for point in points) for code in range(len(names))]
-    moved = [[move for move in moves if move[4] == code] for code in range(len(names))]
-    rows = tuple(
-        (name, str(count), str(len(own)), str(sum(bool(move[5]) for move in own)))
-        for name, count, own in zip(names, counts, moved)
-    )
-    return Figure(
-        f"map-{learner.number}",
-        title,
-        reading,
-        svg,
-        tuple(looks),
-        ("Class", "pictures drawn", "queries attacked", "first result wrong"),
-        rows,
-        "Dark arrows: the first result is of another class afterwards." if moves else "",
-    )
+        header = ("Class", "pictures drawn", "queries attacked", "first result wrong")
+        rows = []
+        for code, name in enumerate(names):
+            own = [move for move in moves if move[4] == code]
+            drawn_of, wrong = sum(point[2] == code for point in points), sum(bool(move[5]) for move in own)
+            rows.append((name, str(drawn_of), str(len(own)), str(wrong)))
+        note = "Dark arrows: the first result is of another class afterwards." if moves else ""
+        return figure(canvas, f"map-{learner.number}", title, reading, looks, header, rows, note)
 
 
 def training_rows(learners: Sequence[Learner]) -> list[dict[str, Any]]:

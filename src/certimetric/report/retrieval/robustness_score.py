@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import number
-from certimetric.report.formatting import Column, fixed, make_column, percent, plain, size_name
+from certimetric.report.formatting import fixed, percent, plain, size_name
 from certimetric.report.page import figure_view
-from certimetric.report.plots import Figure, canvas_with_axes
+from certimetric.report.plots import Figure, canvas_with_axes, figure
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import GRID, MUTED, colour_of, drawing, to_svg
+from certimetric.report.svg import GRID, MUTED, colour_of, drawing
 
 Shown = Sequence[tuple[Series, Mapping[str, Any]]]
 _FILLED = 3  # shapes are filled for so many models; of more they would hide each other
@@ -39,7 +40,7 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
     if not shown:
         return None
     budget = document["protocol"]["robustness_score"]
-    return {
+    told = {
         "eps": size_name(float(budget["eps"])),
         "step_size": size_name(float(budget["step_size"])),
         "steps": budget["steps"],
@@ -48,6 +49,7 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
         "figure": figure_view(radar_figure(shown)),
         "rows": _rows(shown),
     }
+    return {"ers": told}
 
 
 def radar_figure(shown: Shown) -> Figure:
@@ -82,15 +84,12 @@ def radar_figure(shown: Shown) -> Figure:
             )  # fmt: skip
         axes.set_xlim(-140, 140)
         axes.set_ylim(-118, 118)
-        svg = to_svg(canvas, "fig-ers", _TITLE, _READING)
-    rows = tuple(
-        (_sign(parts[0]["name"]), *(_scaled(row) for row in parts))
-        for parts in zip(*(score["components"] for _, score in shown))
-    )
-    looks = tuple(look for look, _ in shown)
-    header = ("Component", *(look.label for look in looks))
-    note = "Scaled values, with their 95 % intervals in brackets."
-    return Figure("ers", _TITLE, _READING, svg, looks, header, rows, note)
+        rows = (
+            (_sign(parts[0]["name"]), *(_scaled(row) for row in parts))
+            for parts in zip(*(score["components"] for _, score in shown))
+        )
+        note = "Scaled values, with their 95 % intervals in brackets."
+        return figure(canvas, "ers", _TITLE, _READING, [look for look, _ in shown], "Component", rows, note)
 
 
 def _closed(angles: Sequence[float], radii: Sequence[float]) -> tuple[list[float], list[float]]:

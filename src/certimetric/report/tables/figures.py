@@ -6,19 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from certimetric.report.document import estimate, mean, number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import norm_name, percent, plain, unit_name
 from certimetric.report.plots import (
     Figure,
     canvas_with_axes,
     draw_line,
+    figure,
     mark_powers,
     mark_whole_numbers,
     points_figure,
     shares_figure,
 )
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import INK, MUTED, SURFACE, colour_of, drawing, to_svg
+from certimetric.report.svg import INK, MUTED, SURFACE, colour_of, drawing
+from certimetric.report.tables.comparison import estimate, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +72,7 @@ def certified_figure(document: Mapping[str, Any]) -> Figure | None:
     if not radii or not shown:
         return None
     points = {
-        look.number: [_estimate(estimate(learner, "certified_accuracy", i)) for i in range(len(radii))]
+        look.number: [bounds(estimate(learner, "certified_accuracy", i)) for i in range(len(radii))]
         for look, learner in shown
     }
     quoted = quoted_eps(document)
@@ -122,27 +124,16 @@ def radii_figure(document: Mapping[str, Any]) -> Figure | None:
             axes.axvline(eps, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
         for row, (look, q, median, _) in enumerate(shown):
             _strip(axes, row, q, median, look, end)
-        svg = to_svg(canvas, "fig-radii", title, reading)
-    return Figure(
-        "radii",
-        title,
-        reading,
-        svg,
-        (),
-        ("Learner", "wrong", "median", *(f"{p} %" for p in _QUANTILES), "largest"),
-        tuple(
-            (
-                look.label,
-                percent(mean(learner, "error")),
-                plain(median),
-                *(plain(q[p]) for p in _QUANTILES),
-                plain(q[100]),
-            )
+        header = ("Learner", "wrong", "median", *(f"{p} %" for p in _QUANTILES), "largest")
+        rows = (
+            (look.label, percent(mean(learner, "error")), plain(median), *(plain(q[p]) for p in (*_QUANTILES, 100)))
             for look, q, median, learner in shown
-        ),
-        "The median is the mean over splits of the median in each, as in the comparison; quantiles are over the test "
-        f"instances of all splits together. Radii in {unit_name(document)}.",
-    )
+        )
+        note = (
+            "The median is the mean over splits of the median in each, as in the comparison; quantiles are over the "
+            f"test instances of all splits together. Radii in {unit_name(document)}."
+        )
+        return figure(canvas, "radii", title, reading, (), header, rows, note)
 
 
 def _strip(axes: Axes, row: int, q: Sequence[float | None], median: float | None, look: Series, end: float) -> None:
@@ -179,20 +170,16 @@ def balance_figure(document: Mapping[str, Any]) -> Figure | None:
     points = {
         look.number: (
             _accuracy(estimate(learner, "error")),
-            _estimate(estimate(learner, "certified_accuracy", index)),
+            bounds(estimate(learner, "certified_accuracy", index)),
         )
         for look, learner in shown
     }
     return points_figure(shown, title, reading, points, "accuracy", f"certified at ε = {eps}")
 
 
-def _estimate(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
-    return number(entry.get("mean")), number(entry.get("low")), number(entry.get("high"))
-
-
 def _accuracy(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
     """Accuracy is one less the error, so the ends of its interval change places."""
-    error, low, high = _estimate(entry)
+    error, low, high = bounds(entry)
     return _less(error), _less(high), _less(low)
 
 
@@ -222,23 +209,16 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
         axes.set_xlim(1 - 0.02 * longest, longest + 0.02 * longest + (longest == 1))
         mark_powers(axes.yaxis)
         mark_whole_numbers(axes.xaxis)
-        svg = to_svg(canvas, "fig-spectrum", title, reading)
-    rows = sorted(
-        {round(i * (longest - 1) / (min(longest, _MAX_ROWS) - 1 or 1)) for i in range(min(longest, _MAX_ROWS))}
-    )
-    return Figure(
-        "spectrum",
-        title,
-        reading,
-        svg,
-        tuple(look for look, _ in shown),
-        ("rank", *(look.label for look, _ in shown)),
-        tuple(
-            (str(row + 1), *(plain(values[row]) if row < len(values) else plain(None) for _, values in shown))
-            for row in rows
-        ),
-        f"{_MAX_ROWS} of {longest} eigenvalues; all are in the document at the end." if longest > _MAX_ROWS else "",
-    )
+        ranks = sorted(
+            {round(i * (longest - 1) / (min(longest, _MAX_ROWS) - 1 or 1)) for i in range(min(longest, _MAX_ROWS))}
+        )
+        rows = (
+            (str(rank + 1), *(plain(values[rank] if rank < len(values) else None) for _, values in shown))
+            for rank in ranks
+        )
+        note = f"{_MAX_ROWS} of {longest} eigenvalues; all are in the document at the end."
+        looks = [look for look, _ in shown]
+        return figure(canvas, "spectrum", title, reading, looks, "rank", rows, note if longest > _MAX_ROWS else "")
 
 
 def _shown(document: Mapping[str, Any]) -> list[tuple[Series, Mapping[str, Any]]]:

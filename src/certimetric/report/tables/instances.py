@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.document import mean as mean_of
 from certimetric.report.document import number, quoted_eps
 from certimetric.report.formatting import plain
 from certimetric.report.pictures import pictures
 from certimetric.report.series import assign
+from certimetric.report.tables.comparison import mean as mean_of
 
 
 def fragile_groups(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,18 +7,16 @@ from typing import Any
 
 from certimetric.report.document import number
 from certimetric.report.formatting import norm_name, percent, plain, unit_name
-from certimetric.report.plots import Figure, canvas_with_axes, mark_per_cent
+from certimetric.report.plots import ATTACKED, CERTIFIED, CLEAN, Figure, bracket
 from certimetric.report.series import Series, assign
-from certimetric.report.svg import colour_of, drawing, to_svg
 
-_UP, _DOWN = "M0-3.8L3.7 3H-3.7z", "M0 3.8L3.7-3H-3.7z"
 # Key in the document, and how the line is drawn: from the mildest changes to what is proven.
 _LINES = (
-    ("clean", Series(5, "clean", "series-baseline", (1, 2), "", "", True)),
+    ("clean", CLEAN),
     ("noise", Series(1, "random change", "series-5", (2.5, 1.6), ".", "M-2 0a2 2 0 1 0 4 0a2 2 0 1 0-4 0z", False)),
-    ("adversarial", Series(2, "attacked: found", "series-2", (7, 2), "v", _DOWN, False)),
+    ("adversarial", ATTACKED),
     ("exact", Series(3, "exact", "series-3", (), "D", "M0-4.2L4.2 0 0 4.2-4.2 0z", False)),
-    ("certified", Series(4, "certified: proven", "series-1", (), "^", _UP, False)),
+    ("certified", CERTIFIED),
 )
 _READING = (
     "Accuracy under changes of growing size of the query. What attacks found bounds the truth from above, what is "
@@ -40,41 +38,19 @@ def _figure(document: Mapping[str, Any], learner: Series, curves: Mapping[str, A
     shares_at = {**curves, "clean": [curves["clean"]] * len(eps)}
     lines = [(look, [float(share) for share in shares_at[key]]) for key, look in _LINES if shares_at[key]]
     shares = {look.label: values for look, values in lines}
-    below, above = shares["certified: proven"], shares["attacked: found"]
     title = f"{learner.label}: bracketed accuracy"
-    with drawing():
-        canvas, axes = canvas_with_axes(f"ε, {norm_name(document)} ({unit_name(document)})", "accuracy")
-        axes.fill_between(
-            eps,
-            [100 * v for v in below],
-            [100 * v for v in above],
-            color=colour_of("series-3"),
-            alpha=0.18,
-            linewidth=0,
-        )
-        every = max(1, round(len(eps) / 6))
-        for look, values in lines:
-            axes.plot(
-                eps, [100 * v for v in values], color=colour_of(look.colour), marker=look.marker,
-                linestyle=(0, look.dashes) if look.dashes else "-", markevery=(look.number, every),
-                gid=f"series-{look.number}",
-            )  # fmt: skip
-        axes.set_ylim(-2, 101)
-        mark_per_cent(axes.yaxis)
-        axes.margins(x=0.02)
-        svg = to_svg(canvas, f"fig-robustness-{learner.number}", title, _READING)
-    rows = tuple(
-        (plain(size), *(percent(values[i]) for _, values in lines)) for i, size in enumerate(eps) if i % 2 == 0
-    )
-    return Figure(
+    every = max(1, round(len(eps) / 6))
+    return bracket(
         f"robustness-{learner.number}",
         title,
-        _tightness(curves),
-        svg,
-        tuple(look for look, _ in lines),
-        ("ε", *(look.label for look, _ in lines)),
-        rows,
+        _READING,
+        f"ε, {norm_name(document)} ({unit_name(document)})",
+        "accuracy",
+        (eps, shares[CERTIFIED.label], shares[ATTACKED.label]),
+        [(look, eps, values, {"markevery": (look.number, every)}) for look, values in lines],
+        ((plain(size), *(percent(values[i]) for _, values in lines)) for i, size in enumerate(eps) if i % 2 == 0),
         f"{curves['instances']} test instances of one split.",
+        told=_tightness(curves),
     )
 
 

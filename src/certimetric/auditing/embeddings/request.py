@@ -1,0 +1,80 @@
+"""What an audit of embeddings is asked to do, checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from certimetric.auditing.request import RankingRequest
+from certimetric.auditing.retrieval.request import checked_radii
+from certimetric.auditing.thresholds import Threshold, parse_threshold
+
+if TYPE_CHECKING:
+    from certimetric.datasets.embedding_files import Embeddings
+
+FIGURES = {"recall": False, "map": False, "attacked": True}
+# Radii by default, in median distances to the nearest item, and the one that is quoted.
+RADII, QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EmbeddingRequest(RankingRequest):
+    """An audit of embeddings, checked; :func:`certimetric.auditing.audit_embeddings` has the same parameters.
+
+    Parameters
+    ----------
+    models : mapping of str to Embeddings
+        Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
+        queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
+    eps : sequence of float
+        Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
+        and 1, and those of thresholds.
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R) or
+        ``attacked@EPS`` (R@1).
+
+    Raises
+    ------
+    ValueError
+        On the first thing that is wrong, in one sentence.
+    """
+
+    options = {"eps": "--eps EPS,…"}
+
+    models: Mapping[str, Embeddings]
+    _: KW_ONLY
+    eps: Any = None
+    name: str = "embeddings"
+    # Derived: sizes that were asked for, with the one that is quoted, and thresholds.
+    radii: tuple[tuple[float, ...], float] | None = field(init=False)
+    thresholds: tuple[Threshold, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _same_pictures(self.models)
+        if self.eps is None and self.report_eps is not None:
+            raise ValueError("report_eps must be one of eps, which was not given")
+        radii = None if self.eps is None else checked_radii(self.eps, self.report_eps)
+        at = None if radii is None else radii[0]
+        self._settle(
+            radii=radii,
+            thresholds=tuple(
+                parse_threshold(text, list(self.models), figures=FIGURES, at=at) for text in self.fail_under
+            ),
+        )
+
+
+def _same_pictures(models: Mapping[str, Embeddings]) -> None:
+    if not models:
+        raise ValueError("models must hold the embeddings of at least one model")
+    (name, first), *others = models.items()
+    for other, given in others:
+        for part in ("labels", "query_labels", "ids", "query_ids", "groups", "query_groups"):
+            mine, theirs = getattr(first, part), getattr(given, part)
+            if (mine is None) != (theirs is None) or (mine is not None and not np.array_equal(mine, theirs)):
+                raise ValueError(f"{name!r} and {other!r} do not embed the same pictures: their {part} differ")
+        if first.class_names != given.class_names:
+            raise ValueError(f"{name!r} and {other!r} do not embed the same pictures: their classes differ")

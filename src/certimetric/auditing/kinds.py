@@ -1,0 +1,15 @@
+"""The one list of kinds of audits; importing it registers the checks of all of them."""
+
+from typing import Any
+
+from certimetric.auditing.embeddings.run import EmbeddingEvidence
+from certimetric.auditing.retrieval.run import RetrievalEvidence
+from certimetric.auditing.run import Evidence
+from certimetric.auditing.tables.run import TableEvidence
+
+KINDS: tuple[type[Evidence], ...] = (TableEvidence, RetrievalEvidence, EmbeddingEvidence)
+
+
+def evidence_of(request: Any) -> Evidence:
+    """What carries out a request."""
+    return next(kind for kind in KINDS if kind.asked is type(request))(request)

@@ -1,0 +1,179 @@
+"""The skeleton of every audit, from request to document: evidence, checks, verdict, reproduction, saving."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+from certimetric.auditing.checks import run_checks
+from certimetric.auditing.result import AuditResult, refuse_other_report
+from certimetric.auditing.thresholds import Threshold
+from certimetric.auditing.verdict import conclude, judge_thresholds
+from certimetric.runs.environment import environment
+from certimetric.runs.store import Store, claimed
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What the evidence of an audit is.
+
+    Parameters
+    ----------
+    data, protocol : dict
+        Sections of the document.
+    learners : list of dict
+        Those of the document: ``spec``, ``label`` and whatever the kind's view shows.
+    observed : object
+        What the checks of the kind look at.
+    cells : dict
+        How many were ``computed``, ``reused`` and ``failed``.
+    also : dict
+        Further sections.
+    traces : dict
+        Further entries of the section on reproduction: digests and files.
+    machine : dict
+        What else the evidence ran on.
+    """
+
+    data: dict[str, Any]
+    protocol: dict[str, Any]
+    learners: list[dict[str, Any]]
+    observed: Any
+    cells: dict[str, int]
+    also: dict[str, Any] = field(default_factory=dict)
+    traces: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+class Evidence(ABC):
+    """The evidence of one audit, made from its request: what a kind of audit plugs into the skeleton.
+
+    A new kind is a folder with a subclass of this, whose checks name its scope, and a view in ``certimetric.report``
+    for its schema. What was gathered is handed back to every later step.
+
+    Parameters
+    ----------
+    request : object
+        What was asked for, validated; its ``thresholds`` are judged.
+    """
+
+    asked: ClassVar[type]  # the request that it is made from
+    scope: ClassVar[str]  # of its checks
+    schema: ClassVar[str]  # of its document
+    with_titles: ClassVar[bool] = False  # whether the verdict names the checks that found an issue
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """What tells one audit from another: all that its figures depend on, but not what they are judged by."""
+
+    @abstractmethod
+    def command(self) -> str:
+        """The call in Python that repeats the audit."""
+
+    def remarks(self) -> list[str]:
+        """What is to be said before the work."""
+        return []
+
+    def working(self, progress: bool) -> AbstractContextManager[Any]:
+        """What surrounds the work and its checks, such as a progress bar; gives what :meth:`gather` counts with."""
+        return nullcontext(progress)
+
+    @abstractmethod
+    def gather(self, store: Store, counting: Any) -> Gathered:
+        """Do the work that is not in the store; what is finished is kept there."""
+
+    @abstractmethod
+    def recommend(self, found: Gathered) -> int | None:
+        """Position of the learner that is recommended; None if there is nothing to recommend."""
+
+    @abstractmethod
+    def say(self, found: Gathered, recommended: int | None) -> list[str]:
+        """The first parts of the verdict's sentence: what the figures say."""
+
+    def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
+        """The figure of a learner that a threshold is about, as JSON can hold it; None where there is none."""
+        return None
+
+
+def run(
+    evidence: Evidence,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    command: str | None = None,
+    title: str | None = None,
+    progress: bool = False,
+) -> AuditResult:
+    """Carry out an audit.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Of a validated request.
+    out : path, optional
+        Folder of what is computed, of results and report.
+    command : str, optional
+        How to repeat the audit, for the report; by default the call in Python.
+    title : str, optional
+        Heading of the report.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds the report of an audit with other options.
+    OSError
+        If the folder cannot be written.
+    """
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    folder = None if out is None else Path(out)
+    options = evidence.options()
+    for remark in evidence.remarks():
+        warnings.warn(remark, UserWarning, stacklevel=5)  # of the call of the public function
+    if folder is not None:
+        refuse_other_report(folder, options)
+    with claimed(folder, "an audit") as store:
+        with evidence.working(progress) as counting:
+            found = evidence.gather(store, counting)
+            checks = run_checks(evidence.scope, found.observed)
+        recommended = evidence.recommend(found)
+        specs = [learner["spec"] for learner in found.learners]
+        thresholds = judge_thresholds(
+            evidence.request.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
+        )
+        said, chosen = evidence.say(found, recommended), None if recommended is None else specs[recommended]
+        around = environment()
+        document = {
+            "schema": evidence.schema,
+            "data": found.data,
+            "protocol": found.protocol,
+            **found.also,
+            "learners": found.learners,
+            "checks": checks,
+            "thresholds": thresholds,
+            "verdict": conclude(said, checks, thresholds, chosen, with_titles=evidence.with_titles),
+            "reproduction": {
+                "command": command or evidence.command(),
+                "options": options,
+                "started": started.isoformat(timespec="seconds"),
+                "wall_seconds": time.perf_counter() - clock,
+                **around,
+                "machine": around["machine"] | found.machine,
+                "cells": found.cells,
+                **found.traces,
+            },
+        }
+        result = AuditResult(document)
+        if folder is not None:
+            result.save(folder, title=title)
+    return result

@@ -1,0 +1,127 @@
+"""``certimetric attack``: what a chosen change of each query can do to its prediction, under a metric of a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from certimetric.cli.inputs import words, writable
+from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, Train, UnitsOption
+
+if TYPE_CHECKING:
+    from certimetric.attacks import AttackResult, ThreatModel
+    from certimetric.cli.queries import Queries as Read
+
+EPILOG = """Examples:
+
+`certimetric attack wine.safetensors wine.csv new.csv`
+
+`certimetric attack loans.safetensors loans.csv new.csv --threat l2:eps=1,immutable=age+sex,integer=children`
+
+`certimetric attack digits.safetensors digits digits --threat linf:bounds=0..16 --units original`"""
+
+_ATTACKS = {"region": "RegionAttack", "smoothed-vote": "SmoothedVoteAttack", "hop-skip-jump": "HopSkipJump"}
+_DEFAULT = ("region", "smoothed-vote")
+
+
+def attack(
+    metric: Metric,
+    train: Train,
+    queries: Queries,
+    threat: Annotated[
+        str,
+        typer.Option(
+            "--threat",
+            metavar="NORM[:OPTION=…,…]",
+            help="l2, linf or l1, with eps=SIZE (without it: the smallest change), bounds=LOW..HIGH, immutable=A+B, "
+            "integer=A+B, one_hot=A+B/C+D. Features are meant in original units, eps in those of --units.",
+        ),
+    ] = "l2",
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            metavar=f"[{'|'.join(_ATTACKS)}]",
+            help=f"The best counts. Repeat it for more, or separate them by commas. [default: {', '.join(_DEFAULT)}]",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("attack.csv"),
+    target: Target = None,
+    neighbors: Neighbors = NEIGHBORS,
+    units: UnitsOption = None,
+) -> None:
+    """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
+    from certimetric.attacks import ThreatModel
+    from certimetric.cli.queries import read_queries, tell
+
+    kinds = words(kind) if kind else list(_DEFAULT)
+    if unknown := [name for name in kinds if name not in _ATTACKS]:
+        raise ValueError(f"--attack must be one of {', '.join(_ATTACKS)}, got {unknown[0]!r}")
+    model = ThreatModel.from_string(threat)
+    writable("--out", out)
+    read = read_queries(metric, train, queries, target, neighbors, model.norm, units)
+    tell(out, "Changed queries", *_attacked(read, model, kinds))
+
+
+def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Attack queries under a threat model whose norm is that of the queries, and keep the nearest change of each."""
+    from certimetric import attacks
+    from certimetric.cli.queries import judged
+
+    attack = attacks.BestOf([getattr(attacks, _ATTACKS[name])() for name in kinds])
+    threat = replace(threat, norm=queries.norm)
+    # With labels, what is wrong already needs no change.
+    labels = None if queries.labels is None else np.array(queries.labels)
+    result = attack(queries.classifier, queries.X, labels, threat)
+    predicted = queries.classifier.predict(queries.X)
+    names = list(queries.X.columns)
+    columns: dict[str, Any] = judged(predicted, queries.labels) | {
+        "success": result.success.astype(int),
+        "distance": result.distances,
+        "adversarial_prediction": result.labels,
+    }
+    columns |= {
+        name if name not in columns else f"{name}_changed": result.adversarial[:, j] for j, name in enumerate(names)
+    }
+    return columns, _lines(queries, threat, predicted, result)
+
+
+def _lines(queries: Read, threat: ThreatModel, predicted: Any, result: AttackResult) -> list[str]:
+    from certimetric.certify import CertifiedKNeighborsClassifier
+    from certimetric.cli.queries import base_rate
+
+    within = "" if threat.eps is None else f" within ε = {threat.eps:g}"
+    changed = "changed" if queries.labels is None else "wrong or changed"
+    lines = [
+        *queries.told,
+        f"{int(result.success.sum())} of {len(predicted)} predictions {changed}{within} ({queries.unit})",
+    ]
+    if queries.labels is not None:
+        right = predicted == np.array(queries.labels)
+        lines.append(
+            f"Accuracy {100 * right.mean():.1f} %, under attack {100 * (right & ~result.success).mean():.1f} %"
+        )
+        lines.append(base_rate(predicted, queries.labels, queries.training_labels))
+    if n_same := int((queries.same >= 0).sum()):
+        lines.append(
+            f"{n_same} of {len(predicted)} queries are training rows and their own nearest neighbours: of new rows "
+            f"fewer are right, and smaller changes will do"
+        )
+    moved = result.success & (result.distances > 0)
+    if moved.any():
+        bound = threat.bind(queries.X.shape[1], list(queries.X.columns))
+        # What cannot be changed makes the certificate larger; bounds of features leave it as it is.
+        certifier = CertifiedKNeighborsClassifier(
+            queries.classifier.n_neighbors, metric=queries.classifier.metric_, norm=bound.norm.restrict(bound.mutable)
+        ).fit(queries.classifier.X_, queries.classifier.y_)
+        _, radii = certifier.predict_with_radius(queries.X.to_numpy()[moved])
+        share = float(np.median(radii / result.distances[moved]))
+        lines.append(
+            f"Median smallest change found {float(np.median(result.distances[moved])):.3g}; "
+            f"the median certificate reaches {100 * share:.1f} % of it"
+        )
+    return lines

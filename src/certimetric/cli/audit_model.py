@@ -1,0 +1,188 @@
+"""``certimetric audit-model``: embedding models on images; models by folder or factory, images by name or folder."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from certimetric.auditing.retrieval.request import RetrievalRequest
+from certimetric.base.interrupts import is_interrupt
+from certimetric.cli.audits import AuditCommand
+from certimetric.cli.inputs import named, needs_deep, see_own_modules
+from certimetric.cli.options import DataRoot
+
+if TYPE_CHECKING:
+    from certimetric.auditing.retrieval.request import Subject
+
+_LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
+
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="[NAME=]MODEL",
+        help="Folder of a run of `certimetric train`, or package.module:factory. Repeat it for more.",
+    ),
+]
+ImagesOption = Annotated[
+    str,
+    typer.Option(
+        "--images",
+        metavar="IMAGES",
+        help="An image set by name, a folder with a folder for each class, or an .npz file.",
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", metavar="N", help="Height and width of the pictures."),
+]
+SkipCorrupt = Annotated[
+    bool,
+    typer.Option("--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them."),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        "--groups",
+        metavar="REGEX",
+        help="What it finds in the path of a picture is its group, such as _c\\d for a camera: no query finds its own "
+        "group.",
+    ),
+]
+
+
+def read(
+    model: Models,
+    images: ImagesOption,
+    data_root: DataRoot = None,
+    size: Size = None,
+    skip_corrupt: SkipCorrupt = False,
+    groups: Groups = None,
+) -> tuple[Mapping[str, Any], str]:
+    """Compare embedding models on images, and write one HTML report: retrieval, attacks, certificates.
+
+    Finished parts are kept in the output folder: a run that was stopped goes on from there.
+    """
+    needs_deep()
+    see_own_modules()
+    models = named(model)
+    if files := [told for told in models.values() if told.endswith(".npz")]:
+        command = shlex.join(["certimetric", "audit-embeddings", *files])
+        raise ValueError(f"--model {files[0]!r} holds embeddings, which have a command of their own: {command}")
+    import torch
+
+    from certimetric.datasets.images.sets import load_images
+    from certimetric.deep import ImageSet
+
+    data = load_images(images, "test", data_root, size, skip_corrupt)
+    for remark in data.remarks:
+        typer.echo(f"certimetric: {remark}", err=True)
+    source = f"{images}, test side" if data_root is None else f"{images} in {data_root}, test side"
+    # A folder of pictures goes by its own name.
+    name = data.name if data.name != "folder" else Path(data_root or images).resolve().name or data.name
+    known: Any = data.groups if groups is None else _groups(data.images, groups)
+    ids: Any = data.ids
+    fields = {
+        "models": {each.name: each for each in _subjects(models, images, data_root, size, skip_corrupt)},
+        "queries": ImageSet(data.images, torch.from_numpy(data.labels), ids, known),
+        "name": name,
+        "source": "; ".join([source, *data.remarks]),
+        "class_names": data.class_names,
+    }
+    return fields, name
+
+
+def _groups(images: Any, pattern: str) -> list[str]:
+    """What a regular expression finds in the path of each picture: its groups, or else all of the match."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--groups must be a regular expression, got {pattern!r}: {error}") from None
+    if not hasattr(images, "paths"):
+        raise ValueError("--groups is for pictures in files, whose paths it looks at")
+    found = []
+    for path in images.paths:
+        match = expression.search(Path(path).as_posix())
+        if match is None:
+            raise ValueError(f"--groups {pattern!r} finds nothing in the path {str(path)!r}")
+        found.append("\n".join(part or "" for part in match.groups() or [match[0]]))
+    return found
+
+
+def _subjects(
+    named: dict[str, str], images: str, root: Path | None, size: int | None, skip_corrupt: bool
+) -> Iterator[Subject]:
+    """Models with what is known of their training."""
+    from certimetric.auditing.retrieval.request import Subject
+    from certimetric.training import load_run
+
+    digests: dict[tuple[str, int | None], frozenset[str] | None] = {}
+    for name, told in named.items():
+        if Path(told).is_dir():
+            model, run = load_run(told)
+            key = run["config"]["data"]["name"], run["config"]["data"].get("size")
+            # Only a run on this very set tells what it was trained on, as the queries here see it.
+            if key == (images, size) and key not in digests:
+                digests[key] = _training_digests(images, root, size, skip_corrupt)
+            yield Subject(name, model, told, run, digests.get(key))
+        elif ":" in told:
+            yield Subject(name, _made(told), told)
+        else:
+            raise FileNotFoundError(f"--model {told!r} is neither the folder of a run nor package.module:factory")
+
+
+def _training_digests(images: str, root: Path | None, size: int | None, skip_corrupt: bool) -> frozenset[str] | None:
+    import torch
+
+    from certimetric.datasets.images.sets import load_images
+    from certimetric.deep import ImageSet
+    from certimetric.deep.retrieval.same_pictures import digests
+
+    try:
+        data = load_images(images, "train", root, size, skip_corrupt)
+        if math.prod(data.images.shape) > _LARGEST:
+            return None
+        return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))
+    except (OSError, ValueError):  # the training side need not be here to audit the other one
+        return None
+
+
+def _made(told: str) -> Any:
+    """The model of a factory of the user's, called without arguments."""
+    from certimetric.deep.models.network import find_factory
+
+    factory = find_factory(told)
+    try:
+        model = factory()
+    except Exception as error:  # a factory of the user's may raise anything
+        if is_interrupt(error):
+            raise
+        reason = str(error) or "no reason given"
+        raise ValueError(f"the model factory {told!r} failed with {type(error).__name__}: {reason}") from error
+    if not callable(model):
+        given = type(model).__name__
+        raise ValueError(f"the model factory {told!r} must give a Module or a callable that embeds images, got {given}")
+    return model
+
+
+COMMAND = AuditCommand(
+    "audit-model",
+    RetrievalRequest,
+    read,
+    """Examples:
+
+`certimetric audit-model --model runs/natural --model runs/robust --images digits`
+
+`certimetric audit-model --model mine=package.module:factory --images photos/ --eps 2/255,8/255`
+
+`certimetric audit-model -m runs/lipschitz --images omniglot --data-root DIR --norm l2 --eps 0.25,0.5,1 --certify auto`
+
+Embeddings without a model have a command of their own: `certimetric audit-embeddings`.""",
+)

@@ -1,0 +1,173 @@
+"""What ``certify`` and ``attack`` read: a metric of a file, training data, and queries; and what they write of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import typer
+from numpy.typing import NDArray
+
+from certimetric.auditing.tables.summary import balanced_accuracy
+from certimetric.base.arrays import Array
+from certimetric.base.files import write_atomically
+from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.cli.inputs import labelled_rows
+from certimetric.cli.options import UNITS
+from certimetric.constraints.labels import unknown_labels
+from certimetric.datasets import TableEncoder
+from certimetric.geometry import MahalanobisMetric, Norm, resolve_norm
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Queries and the classifier that predicts them, both in original units.
+
+    ``norm`` measures changes in the ``unit`` that was asked for. ``same`` holds for every query the training row that
+    it is, with its label, or −1; ``told`` are sentences on what was read.
+    """
+
+    classifier: CertifiedKNeighborsClassifier
+    X: pd.DataFrame
+    labels: list[str] | None
+    norm: Norm
+    unit: str
+    same: NDArray[np.int64]
+    told: list[str]
+
+    @property
+    def training_labels(self) -> NDArray[Any]:
+        """Labels of the training data, shape (n,)."""
+        return self.classifier.y_
+
+
+def read_queries(
+    file: Path,
+    train: str,
+    queries: str,
+    target: str | None,
+    n_neighbors: int,
+    norm: str,
+    units: str | None,
+) -> Queries:
+    """Read a metric, the training data and queries, and fit the classifier.
+
+    Sizes in standardised units need the scale that ``fit`` and ``audit`` put into the file. The mean plays no part in
+    distances.
+    """
+    if units not in (None, *UNITS):
+        raise ValueError(f"--units must be one of {', '.join(UNITS)}, got {units!r}")
+    metric = MahalanobisMetric.load(file)
+    scale = _scale(metric, file, units)
+    encoder = _encoder(metric, file)
+    rows = labelled_rows(train, metric.feature_names, target, encoder)
+    X, y, names = rows.X, rows.labels, rows.feature_names
+    if y is None:
+        raise ValueError(f"{train!r} must have a column of labels: name it with --target")
+    if X.shape[1] != metric.n_features:
+        raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
+    if len(set(y)) < 2:
+        raise ValueError(f"{train!r} must have at least two classes, got 1 class only ({y[0]!r})")
+    asked = labelled_rows(queries, names, target, encoder)
+    if asked.labels is not None:
+        differ = unknown_labels(sorted(set(y)), asked.labels, repr(train), repr(queries))
+        if differ is not None:
+            raise ValueError(f"{differ.sentence}: mend the labels, or leave their column out")
+    same = _same_rows(X, y, asked.X, asked.labels)
+    most = len(X) - int((same >= 0).any())
+    if not 1 <= n_neighbors <= most:
+        less = " less the query itself" if most < len(X) else ""
+        raise ValueError(f"--neighbors must be between 1 and the {len(X)} rows of {train!r}{less}, got {n_neighbors}")
+    original = units == "original" or bool((scale == 1).all())
+    measure = resolve_norm(norm) if original else resolve_norm(norm).in_units(scale)
+    classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=metric, norm=measure)
+    classifier.fit(pd.DataFrame(X, columns=list(names)), np.array(y))
+    unit = f"{'original units' if original else 'standard deviations'}, {norm} norm"
+    told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
+    return Queries(
+        classifier,
+        pd.DataFrame(asked.X, columns=list(names)),
+        asked.labels,
+        measure,
+        unit,
+        same,
+        list(dict.fromkeys(told)),
+    )
+
+
+def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
+    """How the table was encoded that the metric was learned on, if it was."""
+    known = metric.training.get("encoding")
+    if known is None:
+        return None
+    try:
+        encoder = TableEncoder.from_dict(known)
+    except ValueError as error:
+        raise ValueError(f"the metric file {str(file)!r} is damaged: {error}") from None
+    if encoder.feature_names != metric.feature_names:
+        raise ValueError(
+            f"the metric file {str(file)!r} is damaged: its encoding makes other features than its metric has"
+        )
+    return encoder
+
+
+def _same_rows(X: Array, y: list[str], Q: Array, labels: list[str] | None) -> NDArray[np.int64]:
+    """For every query the training row with its features and label, −1 for none; without labels nobody can tell."""
+    if labels is None:
+        return np.full(len(Q), -1, dtype=np.int64)
+    places = {(row.tobytes(), label): i for i, (row, label) in enumerate(zip(X + 0.0, y))}  # −0 is 0
+    return np.array([places.get((row.tobytes(), label), -1) for row, label in zip(Q + 0.0, labels)], dtype=np.int64)
+
+
+def _scale(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
+    known = metric.training.get("scale")
+    if units == "original" or (known is None and units is None):
+        return np.ones(metric.n_features)
+    if known is None:
+        raise ValueError(f"--units standardised needs the scale of the features, which {str(file)!r} does not hold")
+    try:
+        scale = np.array(known, dtype=float)
+    except (TypeError, ValueError):
+        scale = np.zeros(0)
+    if scale.shape != (metric.n_features,) or not np.isfinite(scale).all() or not (scale > 0).all():
+        raise ValueError(f"the scale in the metric file {str(file)!r} must be {metric.n_features} positive numbers")
+    return scale
+
+
+def judged(predicted: Any, labels: list[str] | None) -> dict[str, Any]:
+    """Columns of predictions and, where labels are known, of whether they are right."""
+    columns = {"predicted": predicted}
+    return columns if labels is None else {**columns, "label": labels, "correct": (predicted == labels).astype(int)}
+
+
+def tell(out: Path, what: str, columns: dict[str, Any], lines: Sequence[str]) -> None:
+    """Write columns as CSV, rows numbered from 0, infinity as inf; say what was found, and where it is."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["row", *columns])
+    for row, values in enumerate(zip(*(np.asarray(column).tolist() for column in columns.values()))):
+        writer.writerow([row, *(repr(value) if isinstance(value, float) else value for value in values)])
+    write_atomically(out, stream.getvalue())
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"{what}: {out}")
+
+
+def base_rate(predicted: Any, labels: Any, training: Any) -> str:
+    """What an accuracy is worth: the mean over classes of their recall, beside what one constant answer gives."""
+    labels, (classes, counts) = np.asarray(labels), np.unique(training, return_counts=True)
+    there, codes = np.unique(labels, return_inverse=True)
+    right = predicted == labels
+    told = f"Balanced accuracy {100 * balanced_accuracy(codes, right):.1f} %"
+    if never := [label for code, label in enumerate(there.tolist()) if not right[codes == code].any()]:
+        more = f" and {len(never) - 4} more" if len(never) > 4 else ""
+        told += f", never found: {', '.join(map(repr, never[:4]))}{more}"
+    most = classes[counts.argmax()]
+    share = f"{100 * (labels == most).mean():.1f} %"
+    return f"{told}; always answering {most.item()!r}, the most frequent class, is right on {share}"

@@ -1,0 +1,91 @@
+"""Goals of one embedding: away from a reference, or towards one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from certimetric.deep.goals.base import LevelGoal
+from certimetric.deep.ranking.distances import EmbeddingMetric
+
+ALIKE = 0.99  # cosine from which an embedding counts as another one
+
+
+class AwayFromPositive(LevelGoal):
+    """Distance to a reference, such as the nearest positive of each sample; broken from ``reach`` on.
+
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        Embeddings; no gradient flows into them.
+    reach : tensor of shape (b,) or float, optional
+        By default the distance at which an embedding of the length of its reference stops counting as the same: that
+        of a cosine of 0.99, 0.14 of the length.
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+        How distances are measured.
+    """
+
+    per_sample = ("references", "reach")
+
+    def __init__(self, references: Tensor, reach: Tensor | float | None = None, *, metric: str = "euclidean"):
+        self.metric = EmbeddingMetric(metric)
+        self.references = self.metric.place(references.detach())
+        self.reach = (
+            reach if reach is None else torch.as_tensor(reach, device=references.device).expand(len(references))
+        )
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return self.metric.paired(self.metric.place(embeddings), self.references)
+
+    def level(self) -> Tensor:
+        if self.reach is not None:
+            return self.reach
+        length = torch.linalg.vector_norm(self.references.double(), dim=-1)
+        return self.metric.of_squares(2 * (1 - ALIKE) * length**2)
+
+
+class EmbeddingShift(AwayFromPositive):
+    """Distance from the clean embedding of the sample itself; broken as :class:`AwayFromPositive` is."""
+
+
+class TowardsNegative(AwayFromPositive):
+    """Minus the distance to a reference of another class; broken within ``reach``, by default where the two are alike.
+
+    Parameters
+    ----------
+    references, reach, metric
+        As of :class:`AwayFromPositive`.
+    """
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return -super().__call__(embeddings)
+
+    def level(self) -> Tensor:
+        return -super().level()
+
+
+class TargetEmbedding(TowardsNegative):
+    """Minus the distance to a wanted embedding; broken within ``reach`` of it, by default where the two are alike."""
+
+
+class TargetedMismatch(TargetEmbedding):
+    """Cosine of the embedding with that of another picture (TMA); broken from 0.99 on.
+
+    Parameters
+    ----------
+    targets : tensor of shape (b, k)
+        Embeddings.
+
+    References
+    ----------
+    Tolias et al., *Targeted mismatch adversarial attack*, arXiv 1908.09163.
+    """
+
+    def __init__(self, targets: Tensor):
+        super().__init__(targets, metric="cosine")
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        return 1.0 + super().__call__(embeddings)
+
+    def level(self) -> Tensor:
+        return 1.0 + super().level()

@@ -1,0 +1,237 @@
+"""The view of an audit of embedding models, on pictures or of embeddings alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from certimetric.base.wording import PIXELS
+from certimetric.report.blocks import classes_view, threat_view
+from certimetric.report.comparison import Column, make_column
+from certimetric.report.document import RETRIEVAL_SCHEMA, number, quoted_eps
+from certimetric.report.formatting import MISSING, percent, plain, size_name
+from certimetric.report.page import figure_view
+from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
+from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.robustness_score import score_column, score_view
+from certimetric.report.view import Block, View, figures_block, of_document
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MEANING = {
+    "linf": "the largest change of any single value of a pixel",
+    "l2": "the Euclidean length of the change over all pixels together",
+}
+
+
+def comparison(document: Mapping[str, Any]) -> list[Column]:
+    """The columns of the comparison table, the best of each marked."""
+    learners = document["learners"]
+    index = quoted_eps(document)
+    assert index is not None
+    eps = f"ε = {size_name(float(document['protocol']['eps'][index]))}"
+    columns = []
+    for key, name in (("recall_at_1", "R@1"), ("map_at_r", "mAP@R")):
+        clean = [learner["clean"][key] for learner in learners]
+        columns.append(make_column(clean, key, name, "", "%", "higher"))
+        worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
+        if all(worst):
+            # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made of it.
+            told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
+            columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
+        if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
+            columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
+    columns += score_column(learners)
+    nmi = [learner["clean"]["nmi"] for learner in learners]
+    if any(value is not None for value in nmi):  # of a large gallery it is not computed
+        told = [{} if value is None else {"mean": value} for value in nmi]
+        columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
+    return columns
+
+
+def _threat(view: RetrievalView) -> dict[str, Any] | None:
+    told, norm = threat_view(view), str(view.document["protocol"]["norm"])
+    if told is not None and view.of_pixels:
+        told["norm_meaning"] = _MEANING.get(norm, norm)
+    return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
+
+
+def _curves(view: RetrievalView) -> dict[str, Any]:
+    return {
+        "figures": [figure_view(figure) for figure in attack_curves(view.document)],
+        "attacks": view.document["protocol"]["attacks"],
+        "rows": _attacks(view),
+    }
+
+
+def _attacks(view: RetrievalView) -> list[dict[str, Any]]:
+    """R@1 under each attack for every model and ε: which of them was the strongest."""
+    rows = []
+    for look, learner in zip(view.looks, view.learners):
+        for entry in learner["attacked"]:
+            shares = {name: number(told["recall_at_1"]["mean"]) for name, told in entry["attacks"].items()}
+            rows.append(
+                {
+                    "look": look,
+                    "eps": size_name(float(entry["eps"])),
+                    "shares": [percent(share) for share in shares.values()],
+                    "worst": percent(number(entry["worst"]["recall_at_1"]["mean"])),
+                }
+            )
+    return rows
+
+
+def _training(view: RetrievalView) -> dict[str, Any] | None:
+    rows = training_rows(view.learners)
+    if not rows:
+        return None
+    configs = [
+        (learner["label"], [(name, _words(section)) for name, section in told["config"].items() if section])
+        for learner in view.learners
+        if (told := learner.get("training"))
+    ]
+    return {
+        "rows": rows,
+        "configs": [each for each in configs if each[1]],
+        "loss": figure_view(loss_figure(view.document)),
+    }
+
+
+def _galleries(view: RetrievalView) -> dict[str, Any] | None:
+    """Examples of each model; those of the model with the least to lose are not hidden behind the others'."""
+    groups = [
+        {
+            "look": look,
+            "cards": [{**card, "magnified": plain(number(card["magnified"]))} for card in learner["examples"]],
+            "open": learner["spec"] != PIXELS,
+        }
+        for look, learner in zip(view.looks, view.learners)
+        if learner.get("examples")
+    ]
+    return {"groups": groups} if groups else None
+
+
+def _maps(view: RetrievalView) -> str:
+    moved = " What counts is how far the arrows reach, compared with the distances between the groups."
+    return (
+        "Two directions show a small part of the truth: near on the map need not be near in the embedding."
+        f"{moved if view.of_pixels else ''}"
+    )
+
+
+def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Share of queries that the attack breaks; R@1 attacked, and clean beside it."""
+    attacked = number(row["attacked"]) or 0.0
+    return 1.0 - attacked, percent(attacked), percent(number(row["recall"]), 0)
+
+
+def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
+    clean = learner["clean"]
+    figures = [(f"R@{k}", number((clean.get(f"recall_at_{k}") or {}).get("mean"))) for k in (1, 2, 4, 8)]
+    figures += [("mAP@R", number((clean.get("map_at_r") or {}).get("mean")))]
+    figures += [("mAP", number((clean.get("map") or {}).get("mean"))), ("NMI", number(clean.get("nmi")))]
+    return {
+        "label": learner["label"],
+        "source": learner["source"] or MISSING,
+        "dim": learner["dim"],
+        "parameters": f"{learner['n_parameters']:,}",
+        "figures": [percent(value) for _, value in figures],
+        "header": [name for name, _ in figures],
+    }
+
+
+def _words(section: Any) -> str:
+    if not isinstance(section, Mapping):
+        return str(section)
+    return ", ".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in section.items()
+        if value not in (None, {}, [])
+    )
+
+
+def _comparison(view: RetrievalView) -> dict[str, Any]:
+    return {"learners": [*map(_learner, view.learners)]}
+
+
+def _classes(view: RetrievalView) -> dict[str, Any]:
+    return classes_view(view.learners, _class_cell)
+
+
+class RetrievalView(View):
+    """Verdict, curves, certificates, galleries and maps of embedding models."""
+
+    schema, folder = RETRIEVAL_SCHEMA, "retrieval"
+    noun, corner = "model", "Model"
+    baseline = PIXELS
+    untold = ("nmi", "ers")
+    size = staticmethod(size_name)
+    blocks = (
+        Block("threat", "threat", "Threat model", _threat),
+        Block("curves", "robustness", "Retrieval under attack", _curves),
+        Block("curves", "ers", "Empirical robustness score", of_document(score_view)),
+        Block("curves", "certificates", "Certificates", of_document(certificates_view)),
+        Block("comparison", "comparison", "Comparison", _comparison),
+        Block("comparison", "training", "Cost of training", _training),
+        Block("classes", "classes", "Classes", _classes),
+        Block("instances", "galleries", "What an attack does", _galleries),
+        figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
+    )
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether pictures were changed, and not embeddings."""
+        return str(self.document["protocol"]["units"]) == "pixels"
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        return comparison(self.document)
+
+    def spread(self) -> dict[str, Any]:
+        quoted = self.size(float(self.document["protocol"]["report_eps"]))
+        return super().spread() | {"pixels": self.of_pixels, "eps": quoted}
+
+    def lede(self) -> list[str]:
+        """Sizes of queries and gallery, and number of models."""
+        data, n = self.document["data"], len(self.learners) - self.of_pixels
+        return [
+            f"{data['n_queries']} queries against {data['n_gallery']} {'pictures' if self.of_pixels else 'embeddings'} "
+            f"of {data['n_classes']} classes",
+            f"{n} {'model' if n == 1 else 'models'}{' beside raw pixels' if self.of_pixels else ''}",
+        ]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Queries, gallery and protocol."""
+        data, protocol = self.document["data"], self.document["protocol"]
+        left = f", {data['n_without_positive']} left out that have no other picture of their class"
+        shape = list(map(str, data["image_shape"]))
+        dims = dict.fromkeys(str(learner["dim"]) for learner in self.learners)
+        scales = [(each["label"], number(each.get("neighbour_distance"))) for each in self.learners]
+        scale = "; ".join(f"{label} {plain(value, 4)}" for label, value in scales if value is not None)
+        return [
+            ("Queries", f"{data['n_queries']}{left if data['n_without_positive'] else ''}"),
+            ("Gallery", f"{data['n_gallery']} of {data['n_classes']} classes"),
+            *([("Groups", f"{data['n_groups']}: no query finds its own")] if data.get("n_groups") else []),
+            ("Pictures", " × ".join(shape)) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
+            *([("Median distance to the nearest", scale)] if scale else []),
+            ("Attacks", "; ".join(protocol["attacks"])),
+            ("Seed", str(protocol["seed"])),
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each model, attack and ε: R@k, mAP@R and mAP."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for learner in self.learners:
+            told = [("clean", 0.0, learner["clean"])]
+            for entry in learner["attacked"]:
+                told += [(name, entry["eps"], figures) for name, figures in entry["attacks"].items()]
+                told.append(("worst case", entry["eps"], entry["worst"]))
+            for attack, eps, figures in told:
+                row = {"model": learner["spec"], "attack": attack, "eps": eps}
+                rows.append(row | {name: f["mean"] for name, f in figures.items() if isinstance(f, dict)})
+        return pd.DataFrame(rows)

@@ -1,0 +1,72 @@
+"""The comparison of metrics on a table: estimates over splits, and what always answering one class gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from certimetric.report.comparison import Column, make_column
+from certimetric.report.document import number, quoted_eps
+from certimetric.report.formatting import MISSING, fixed, plain, unit_name
+
+
+def estimate(learner: Mapping[str, Any], key: str, index: int | None = None) -> Mapping[str, Any]:
+    """Mean, spread and interval of one figure over the splits; empty where there is none."""
+    found = (learner.get("summary") or {}).get(key)
+    if index is not None:
+        found = found[index] if found and index < len(found) else None
+    return found or {}
+
+
+def mean(learner: Mapping[str, Any], key: str, index: int | None = None) -> float | None:
+    """The mean over splits alone."""
+    return number(estimate(learner, key, index).get("mean"))
+
+
+def splits_done(learner: Mapping[str, Any]) -> tuple[int, int]:
+    """How many splits gave a result, of how many."""
+    return sum("failed" not in split for split in learner["splits"]), len(learner["splits"])
+
+
+def comparison(document: Mapping[str, Any]) -> list[Column]:
+    """The columns of the comparison table, the best of each marked."""
+    protocol, learners = document["protocol"], document["learners"]
+
+    def column(key: str, name: str, unit: str, better: str, index: int | None = None, qualifier: str = "") -> Column:
+        return make_column([estimate(each, key, index) for each in learners], key, name, qualifier, unit, better)
+
+    columns = [column("error", "Error", "%", "lower")]
+    if any(estimate(learner, "balanced_accuracy") for learner in learners):
+        columns.append(column("balanced_accuracy", "Balanced accuracy", "%", "higher"))
+    if levels := protocol.get("noise"):
+        strongest = max(range(len(levels)), key=levels.__getitem__)
+        told = f"σ = {plain(number(levels[strongest]))}"
+        columns.append(column("noise_error", "Error under noise", "%", "lower", strongest, told))
+    if (eps := quoted_eps(document)) is not None:
+        told = f"ε = {plain(number(protocol['eps'][eps]))}"
+        columns.append(column("certified_accuracy", "Certified accuracy", "%", "higher", eps, told))
+    columns.append(column("median_radius", "Median radius", unit_name(document), "higher"))
+    columns.append(column("fit_seconds", "Fit", "s", ""))
+    return columns
+
+
+def baseline_row(document: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any] | None:
+    """What always answering the most frequent class gives, as a row below the comparison; None where it is not known.
+
+    Its answer never changes, so that it has the same error under noise, and its accuracy is certified at every ε.
+    """
+    told = document.get("baseline")
+    if not told:
+        return None
+    error = float(told["error"])
+    shares = {
+        "error": error,
+        "balanced_accuracy": float(told["balanced_accuracy"]),
+        "noise_error": error,
+        "certified_accuracy": 1.0 - error,
+    }
+    cells = []
+    for column in columns:
+        decimals = max((len(cell.text.partition(".")[2]) for cell in column.cells), default=1)
+        cells.append(fixed(100 * shares[column.key], decimals) if column.key in shares else MISSING)
+    return {"label": f"Always “{told['class']}”", "cells": cells}

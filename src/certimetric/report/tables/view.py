@@ -1,0 +1,230 @@
+"""The view of an audit of metrics on a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from certimetric.report.blocks import classes_view, threat_view
+from certimetric.report.comparison import Column
+from certimetric.report.document import AUDIT_SCHEMA, BASELINE, number, quoted_eps
+from certimetric.report.formatting import MISSING, percent, plain, unit_name
+from certimetric.report.page import figure_view
+from certimetric.report.tables.anatomy import metric_cards, metric_rows
+from certimetric.report.tables.comparison import baseline_row, comparison, splits_done
+from certimetric.report.tables.confusion import confusion_groups
+from certimetric.report.tables.figures import curves, spectrum_figure
+from certimetric.report.tables.instances import fragile_groups
+from certimetric.report.tables.sandwich import robustness_figures
+from certimetric.report.view import Block, View, figures_block
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FEATURES = 100  # so many are told on the page; the document has them all
+_BRACKETS = (
+    "Accuracy under changes of growing size ε of the query, on one sample of test instances for each metric. What "
+    "attacks found bounds the truth from above and what is certified bounds it from below, so that the truth lies in "
+    "the shaded bracket; with one neighbour it is known exactly. Random changes of the same size are milder than "
+    "chosen ones."
+)
+
+
+def _named(name: str, sizes: list[float], values: list[float]) -> dict[str, float]:
+    return {f"{name}@{size:g}": value for size, value in zip(sizes, values)}
+
+
+def _threat(view: TableView) -> dict[str, Any] | None:
+    told, protocol = threat_view(view), view.document["protocol"]
+    if told is None:
+        return None
+    radii = [float(eps) for eps in protocol.get("eps") or []]
+    wanted, index = float(protocol["report_eps"]), quoted_eps(view.document)
+    note = ""
+    if index is None:
+        note = f"ε = {plain(wanted)} lies beyond the radii that were measured, so the table does not quote it."
+    elif abs(radii[index] - wanted) > 1e-9:
+        told["eps"] = plain(radii[index])
+        note = f"ε = {plain(wanted)} was asked for; the table quotes the next larger radius that was measured."
+    noise = [plain(number(level)) for level in protocol.get("noise") or []]
+    features = _features(view.document["data"].get("features") or [])
+    return told | {"note": note, "noise": noise, "features": features}
+
+
+def _features(features: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One standard deviation of each feature in its own unit."""
+    rows = [
+        {"name": feature["name"], "kind": feature["kind"]}
+        | {key: plain(number(feature[key]), 4) for key in ("std", "low", "high")}
+        for feature in features[:_FEATURES]
+    ]
+    return {"rows": rows, "more": max(len(features) - _FEATURES, 0)} if rows else None
+
+
+def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
+    done, total = splits_done(learner)
+    return {
+        "label": learner["label"],
+        "spec": learner["spec"],
+        "parameters": [(key, _value(value)) for key, value in (learner.get("parameters") or {}).items()],
+        "splits": f"{done} of {total}",
+        "failures": [(split["split"], split["failed"]) for split in learner["splits"] if "failed" in split],
+    }
+
+
+def _value(value: Any) -> str:
+    """A parameter as a person would type it."""
+    if isinstance(value, float):
+        return plain(value, 4)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
+    """Error of a class, its recall as text, and its precision and median radius."""
+    error = number(row["error"]) or 0.0
+    precision, radius = percent(number(row.get("precision"))), plain(number(row["median_radius"]), 2)
+    return error, percent(1.0 - error), f"{precision} · {radius}"
+
+
+def _gaps(imputed: Mapping[str, int] | None) -> str:
+    """How missing values were treated."""
+    if imputed is None:
+        return MISSING  # a document from before this was told
+    if not imputed:
+        return "none"
+    told = ", ".join(f"{name} ({count})" for name, count in list(imputed.items())[:8])
+    more = f" and {len(imputed) - 8} more features" if len(imputed) > 8 else ""
+    return f"{told}{more}: each is the median of its feature in the training part of the split"
+
+
+def _classes(view: TableView) -> dict[str, Any]:
+    told = classes_view(view.learners, _class_cell)
+    return told | {"confusions": confusion_groups(view.document), "radius": unit_name(view.document)}
+
+
+def _anatomy(view: TableView) -> dict[str, Any]:
+    return {
+        "spectrum": figure_view(spectrum_figure(view.document)),
+        "metric_rows": metric_rows(view.document),
+        "metric_cards": metric_cards(view.document),
+    }
+
+
+def _comparison(view: TableView) -> dict[str, Any]:
+    return {"learners": [*map(_learner, view.learners)]}
+
+
+class TableView(View):
+    """Verdict, curves, classes, fragile instances and anatomy of metrics on a table."""
+
+    schema, folder = AUDIT_SCHEMA, "tables"
+    corner = "Metric"
+    baseline = BASELINE
+    blocks = (
+        Block("threat", "threat", "Threat model", _threat),
+        figures_block("curves", "robustness", "Noise and certificate", curves, empty="No metric has results to draw."),
+        figures_block("curves", "brackets", "Attacked, exact, certified", robustness_figures, _BRACKETS),
+        Block("comparison", "comparison", "Comparison", _comparison),
+        Block("classes", "classes", "Classes", _classes),
+        Block("instances", "fragile", "Fragile instances", lambda view: {"groups": fragile_groups(view.document)}),
+        Block("anatomy", "anatomy", "Anatomy of the metrics", _anatomy),
+    )
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        return comparison(self.document)
+
+    def last_row(self) -> dict[str, Any] | None:
+        return baseline_row(self.document, self.columns)
+
+    def trouble(self, learner: Mapping[str, Any]) -> str:
+        """How many splits are left where some failed."""
+        done, total = splits_done(learner)
+        return "" if done == total else f"{done} of {total} splits" if done else "failed"
+
+    def lede(self) -> list[str]:
+        """Size of the data, number of metrics and splits."""
+        data, n, repeats = self.document["data"], len(self.learners), self.document["protocol"]["repeats"]
+        return [
+            f"{data['n_samples']} instances × {data['n_features']} features, {len(data['classes'])} classes",
+            f"{n} {'metric' if n == 1 else 'metrics'}",
+            f"{repeats} random {'split' if repeats == 1 else 'splits'}",
+        ]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Data, splits and predictor."""
+        data, protocol = self.document["data"], self.document["protocol"]
+        size = (
+            f"{data['n_samples']} instances × {data['n_features']} features, {len(data.get('classes') or [])} classes"
+        )
+        return [
+            ("Size", size),
+            ("Missing values", _gaps(data.get("imputed"))),
+            ("Seed", str(protocol["seed"])),
+            ("Splits", f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} held out"),
+            ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each learner and split, with all its figures."""
+        import pandas as pd
+
+        protocol = self.document["protocol"]
+        rows = []
+        for learner in self.learners:
+            for split in learner["splits"]:
+                row = {"learner": learner["spec"], "split": split["split"]}
+                if "failed" not in split:
+                    row["error"] = split["error"]
+                    row["balanced_accuracy"] = split.get("balanced_accuracy")
+                    row |= _named("noise_error", protocol["noise"], split["noise_error"])
+                    row |= _named("certified", protocol["eps"], split["certified_accuracy"])
+                    row["median_radius"] = float(split["median_radius"])
+                    row["fit_seconds"] = split["fit_seconds"]
+                rows.append(row)
+        columns = ["learner", "split", "error", "balanced_accuracy"]
+        columns += [f"noise_error@{level:g}" for level in protocol["noise"]]
+        columns += [f"certified@{eps:g}" for eps in protocol["eps"]]
+        return pd.DataFrame(rows, columns=[*columns, "median_radius", "fit_seconds"])
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each learner: means over splits, under every noise and at the quoted ε."""
+        import pandas as pd
+
+        protocol = self.document["protocol"]
+        quoted = protocol["eps"].index(protocol["report_eps"])
+        rows = []
+        for learner in self.learners:
+            row: dict[str, Any] = {"learner": learner["spec"]}
+            if (told := learner["summary"]) is not None:
+                row["error"] = told["error"]["mean"]
+                row["balanced_accuracy"] = told.get("balanced_accuracy", {}).get("mean")
+                row |= _named("noise_error", protocol["noise"], [entry["mean"] for entry in told["noise_error"]])
+                row[f"certified@{protocol['report_eps']:g}"] = told["certified_accuracy"][quoted]["mean"]
+                row["median_radius"] = float(told["median_radius"]["mean"])
+                row["fit_seconds"] = told["fit_seconds"]["mean"]
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def per_class(self) -> pd.DataFrame:
+        """Recall, precision and median radius of each class, over all splits, the worst class first."""
+        columns = ["learner", "class", "count", "recall", "precision", "median_radius"]
+        return super().per_class().reindex(columns=columns).astype(dict.fromkeys(columns[3:], float))
+
+    def confusion_matrix(self, learner: str | None = None) -> pd.DataFrame:
+        """How often each class was told as each class; see :meth:`certimetric.AuditResult.confusion_matrix`."""
+        import pandas as pd
+
+        spec = self.document["verdict"].get("recommended") if learner is None else learner
+        specs = [each["spec"] for each in self.learners]
+        if spec not in specs:
+            raise ValueError(f"learner must be one of {', '.join(specs)}, got {spec!r}")
+        classes = self.document["data"]["classes"]
+        counts = np.zeros((len(classes), len(classes)), dtype=int)
+        for true, predicted, count in self.learners[specs.index(spec)]["confusions"]:
+            counts[true, predicted] = count
+        return pd.DataFrame(counts, pd.Index(classes, name="true"), pd.Index(classes, name="predicted"))

@@ -1,0 +1,189 @@
+"""What a kind of audit adds to the page that all share: its columns, its blocks, and its figures as frames."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from certimetric.report.comparison import Column, best_figure
+from certimetric.report.document import check_document, printable
+from certimetric.report.formatting import plain
+from certimetric.report.page import figure_view
+from certimetric.report.plots import Figure
+from certimetric.report.series import assign
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The order in which a page is read, whatever the kind of audit.
+PLACES = ("verdict", "threat", "curves", "checks", "comparison", "classes", "instances", "anatomy", "reproduction")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A section of the page.
+
+    Parameters
+    ----------
+    place : str
+        One of ``PLACES``: where it is read. Blocks of one place keep their order.
+    name : str
+        Its identifier on the page. A kind's block replaces the shared one of its name.
+    title : str
+        Its line in the contents.
+    make : callable
+        Of the view: what the template shows beside what all blocks share; None where the block is left out.
+    template : str, optional
+        Name of its template, by default its own: in the folder of the view, or else among those that all share.
+    """
+
+    place: str
+    name: str
+    title: str
+    make: Callable[[Any], Mapping[str, Any] | None]
+    template: str = ""
+
+    def templates(self, folder: str) -> list[str]:
+        """Where the template may be, below the package ``certimetric.report``."""
+        return [f"{place}/{self.template or self.name}.html.j2" for place in (folder, "templates") if place]
+
+
+class View(ABC):
+    """One kind of document as people see it.
+
+    A subclass is a kind's place in the report: it says which columns are compared, and adds blocks to those that every
+    page has.
+
+    Parameters
+    ----------
+    document : dict
+
+    Attributes
+    ----------
+    document : dict
+        With every character replaced that no page may hold.
+    learners : list of dict
+        Those of the document.
+    looks : list of Series
+        How each of them is drawn.
+    """
+
+    schema: ClassVar[str]
+    folder: ClassVar[str] = ""  # of its templates
+    noun: ClassVar[str] = "learner"  # what is compared, in frames and text
+    corner: ClassVar[str] = "Learner"  # and at the head of the comparison on the page
+    baseline: ClassVar[str | None] = None  # beside which the best figures are told
+    untold: ClassVar[tuple[str, ...]] = ()  # columns whose best figure is no headline
+    blocks: ClassVar[tuple[Block, ...]] = ()
+    size: Callable[[float], str] = staticmethod(plain)  # how a size of attack is written
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        check_document(document, self.schema)
+        self.document: dict[str, Any] = printable(document)
+        self.learners: list[dict[str, Any]] = self.document["learners"]
+        self.looks = assign(self.learners)
+
+    @cached_property
+    @abstractmethod
+    def columns(self) -> list[Column]:
+        """The comparison, the best of each column marked."""
+
+    def trouble(self, learner: Mapping[str, Any]) -> str:
+        """What keeps figures of a learner from being whole, beside its name."""
+        return ""
+
+    def last_row(self) -> dict[str, Any] | None:
+        """``label`` and ``cells`` of a row below the comparison."""
+        return None
+
+    def lede(self) -> list[str]:
+        """What was audited, in the words below the heading."""
+        return []
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the reproduction block tells of data and protocol."""
+        return []
+
+    def spread(self) -> dict[str, Any]:
+        """Names, columns and best figures, as page and notebook show them."""
+        specs = [learner["spec"] for learner in self.learners]
+        labels = [learner["label"] for learner in self.learners]
+        baseline = specs.index(self.baseline) if self.baseline in specs else None
+        headlines = [column for column in self.columns if column.better and column.key not in self.untold]
+        return {
+            "corner": self.corner,
+            "data": self.document["data"],
+            "protocol": self.document["protocol"],
+            "columns": self.columns,
+            "baseline": self.last_row(),
+            "names": [{"label": each["label"], "failed": self.trouble(each)} for each in self.learners],
+            "looks": self.looks,
+            "tiles": [tile for column in headlines if (tile := best_figure(labels, column, baseline))],
+        }
+
+    # Figures as frames.
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each learner and whatever it was measured under; by default that of :meth:`summary`."""
+        return self.summary()
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each learner: the figures of the comparison, shares from 0 to 1."""
+        import pandas as pd
+
+        rows = [
+            {self.noun: learner["spec"], **{column.key: column.cells[i].value for column in self.columns}}
+            for i, learner in enumerate(self.learners)
+        ]
+        return pd.DataFrame(rows)
+
+    def per_class(self) -> pd.DataFrame:
+        """A row for each learner and class; empty where classes were not told apart."""
+        import pandas as pd
+
+        rows = [
+            {self.noun: learner["spec"], **row} for learner in self.learners for row in learner.get("per_class") or []
+        ]
+        return pd.DataFrame(rows)
+
+    def confusion_matrix(self, learner: str | None = None) -> pd.DataFrame:
+        """How often each class was told as each class."""
+        raise ValueError("an audit of this kind does not tell which class is told as which")
+
+
+def of_document(make: Callable[[Mapping[str, Any]], Any]) -> Callable[[View], Any]:
+    """What a block shows, where that is a function of the document alone."""
+    return lambda view: make(view.document)
+
+
+def figures_block(
+    place: str,
+    name: str,
+    title: str,
+    draw: Callable[[Mapping[str, Any]], Sequence[Figure]],
+    intro: str | Callable[[Any], str] = "",
+    empty: str = "",
+) -> Block:
+    """A block of figures and nothing else.
+
+    Parameters
+    ----------
+    draw : callable
+        Of the document: its figures.
+    intro : str or callable
+        Above the figures; a callable is asked with the view.
+    empty : str
+        What stands in place of figures; without it a block that has none is left out.
+    """
+
+    def make(view: Any) -> dict[str, Any] | None:
+        figures = [figure_view(figure) for figure in draw(view.document)]
+        if not figures and not empty:
+            return None
+        above = intro(view) if callable(intro) else intro
+        return {"name": name, "title": title, "intro": above, "figures": figures, "empty": empty}
+
+    return Block(place, name, title, make, "figures")
