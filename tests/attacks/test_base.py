@@ -17,7 +17,7 @@ class Jump(Attack):
     def __init__(self, *point):
         self.point = np.array(point)
 
-    def _attack(self, search):
+    def propose(self, search):
         search.draw_back(search.open, np.repeat(self.point[None], len(search.open), axis=0))
 
 

@@ -83,7 +83,7 @@ def test_at_low_temperature_the_gap_is_that_of_the_deciding_instances(wine, k):
         own, target = np.sort(squared[vote.own[row]]), np.sort(squared[vote.target[row]])
         return own[vote.own_rank[row] - 1] - target[vote.target_rank[row] - 1]
 
-    unit = 4.0**knn._reference.exponent  # of the coordinates, which are kept near 1
+    unit = 4.0**knn.reference_.exponent  # of the coordinates, which are kept near 1
     values, gradients = (unit * array for array in vote.gap(queries, 1e-9))
     for row, x in enumerate(queries):
         assert values[row] == pytest.approx(gap(x, row), rel=1e-8)

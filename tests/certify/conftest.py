@@ -1,5 +1,7 @@
 """A second, slow way to the smallest step into a polyhedron, with solvers of scipy and a formulation of its own."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from scipy.optimize import linprog, nnls
@@ -32,3 +34,38 @@ def smallest_step(A, b, norm):
 @pytest.fixture(scope="session", name="smallest_step")
 def smallest_step_fixture():
     return smallest_step
+
+
+def binding_opponents(knn, norm, X):
+    """Of every query the training instance whose constraint binds its radius, by the formula; −1 for none."""
+    reference, k, found = knn.reference_, knn.n_neighbors, np.full(len(X), -1)
+    points, _ = reference.embed(X)
+    for i, predicted in enumerate(reference.predict(points, k)):
+        squared = ((points[i] - reference.points) ** 2).sum(axis=1)
+        own, others = np.flatnonzero(reference.y == predicted), np.flatnonzero(reference.y != predicted)
+        if len(own) > k // 2 and len(others) >= (k + 1) // 2:
+            gaps = np.maximum(squared[others][:, None] - squared[own], 0.0)
+            v = (reference.points[others][:, None] - reference.points[own]) @ reference.metric.components
+            with np.errstate(divide="ignore", invalid="ignore"):
+                bounds = np.where(gaps > 0, gaps / (2 * norm.dual_norm(v)), 0.0)
+            bounds = np.sort(bounds, axis=1)[:, -(k // 2 + 1)]
+            found[i] = others[np.argsort(bounds, kind="stable")[(k + 1) // 2 - 1]]
+    return found
+
+
+@pytest.fixture(scope="session", name="binding_opponents")
+def binding_opponents_fixture():
+    return binding_opponents
+
+
+@pytest.fixture
+def smallest_blocks(monkeypatch):
+    """A context in which ``memory_mb`` are bytes, so that every block of distances is a row."""
+
+    @contextmanager
+    def context():
+        with monkeypatch.context() as patch:
+            patch.setattr("certimetric.certify.radius.MIB", 1)
+            yield
+
+    return context

@@ -10,6 +10,7 @@ from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.least_norm import least_norm_in_rounds
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.exact.nearest_flip import along_segments
+from certimetric.certify.radius import PredictedQueries
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import resolve_norm
 
@@ -153,7 +154,7 @@ def test_straight_ways_towards_opponents_bound_the_radius_from_above(norm, rng):
         points, errors = reference.embed(x)
         predicted = int(reference.predict(points, 1)[0])
         size, step, opponent = along_segments(program, points[0], errors[0], predicted, -1)
-        radius = smallest_changes(reference, x, 1, resolve_norm(norm)).radii[0]
+        radius = smallest_changes(PredictedQueries.of(reference, x, 1), resolve_norm(norm)).radii[0]
         assert radius * (1 - 1e-9) <= size <= 100 * radius
         assert resolve_norm(norm).norm(step @ program.lift) == pytest.approx(size)
         before, after = (x + (1 + push) * step @ program.lift for push in (-1e-9, 1e-9))

@@ -6,7 +6,7 @@ import pytest
 from certimetric import MahalanobisMetric
 from certimetric.certify.embedded import EmbeddedSet, embedding_radii
 from certimetric.certify.exact.minimal import smallest_changes
-from certimetric.certify.radius import bound_radii
+from certimetric.certify.radius import PredictedQueries, bound_radii
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry.norms import resolve_norm
 
@@ -26,13 +26,14 @@ def test_embeddings_of_a_metric_are_certified_as_the_metric_is(data, k, norm):
     reference = ReferenceSet(MahalanobisMetric.from_components(W), X, y)
     embedded = EmbeddedSet(X @ W.T + 3.0, y, W)  # wherever the origin is
     for n_neighbors in (1, 4):
-        expected = bound_radii(reference, Z, n_neighbors, norm)
+        labels, expected = bound_radii(reference, Z, n_neighbors, norm)
         predicted, radii = embedding_radii(embedded, Z @ W.T + 3.0, norm, n_neighbors=n_neighbors, exact=False)
-        np.testing.assert_array_equal(predicted, expected.predicted)
-        np.testing.assert_allclose(radii, expected.radii, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(predicted, labels)
+        np.testing.assert_allclose(radii, expected, rtol=1e-9, atol=1e-12)
     if norm.dual_order == 2:
         _, exact = embedding_radii(embedded, Z @ W.T + 3.0, norm)
-        np.testing.assert_allclose(exact, smallest_changes(reference, Z, 1, norm).lower, rtol=1e-9, atol=1e-12)
+        found = smallest_changes(PredictedQueries.of(reference, Z, 1), norm)
+        np.testing.assert_allclose(exact, found.lower, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -41,7 +42,7 @@ def test_without_a_map_the_embedding_itself_is_changed(data, norm):
     norm = resolve_norm(norm)
     reference = ReferenceSet(MahalanobisMetric.from_components(np.eye(7)), X, y)
     _, radii = embedding_radii(EmbeddedSet(X, y), Z, norm, exact=False)
-    np.testing.assert_allclose(radii, bound_radii(reference, Z, 1, norm).radii, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(radii, bound_radii(reference, Z, 1, norm)[1], rtol=1e-9, atol=1e-12)
 
 
 def test_errors_of_embeddings_are_taken_off(data):

@@ -115,19 +115,21 @@ def test_order_of_the_norms():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_invariances(norm, rng):
+def test_invariances(norm, rng, smallest_blocks):
     for metric, X_train, y_train, X in problems(5, 3):
         radii = minimal_perturbation(metric, X_train, y_train, X, norm).radii
         order = rng.permutation(len(X_train))
         features = rng.permutation(X.shape[1])
         larger = MahalanobisMetric.from_components(7.0 * metric.components)
         permuted = MahalanobisMetric.from_components(metric.components[:, features])
+        with smallest_blocks():
+            in_blocks = minimal_perturbation(metric, X_train, y_train, X, norm, n_jobs=2)
         for other in (
             minimal_perturbation(larger, X_train, y_train, X, norm),
             minimal_perturbation(metric, X_train[order], y_train[order], X, norm),
             minimal_perturbation(metric, X_train - 100.0, y_train, X - 100.0, norm),
             minimal_perturbation(permuted, X_train[:, features], y_train, X[:, features], norm),
-            minimal_perturbation(metric, X_train, y_train, X, norm, memory=1, n_jobs=2),
+            in_blocks,
         ):
             np.testing.assert_allclose(other.radii, radii, rtol=1e-7)
         scaled = minimal_perturbation(metric, 3.0 * X_train, y_train, 3.0 * X, norm).radii

@@ -69,7 +69,7 @@ def random_problem(rng):
 
 def steps_of_size_one(knn, norm, x, predicted, opponent, rng):
     """The dual vectors of the pairs that bind, alone and with the rest of the ball used to make rounding worst."""
-    reference, d = knn._reference, len(x)
+    reference, d = knn.reference_, len(x)
     own = np.flatnonzero(reference.y == predicted)
     distances = ((reference.points[own] - reference.embed(x[None])[0]) ** 2).sum(axis=1)
     own = own[np.argsort(distances)[:4]]
@@ -86,7 +86,7 @@ def steps_of_size_one(knn, norm, x, predicted, opponent, rng):
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_no_flip_up_to_the_radius_itself(seed):
+def test_no_flip_up_to_the_radius_itself(seed, binding_opponents):
     rng = np.random.default_rng(seed)
     attacked = 0
     for _ in range(3):
@@ -96,11 +96,12 @@ def test_no_flip_up_to_the_radius_itself(seed):
         metric = MahalanobisMetric.from_components(random_metric(rng, d))
         knn = CertifiedKNeighborsClassifier(min(k, len(X)), metric=metric, norm=norm).fit(X, y)
         labels, radii = knn.predict_with_radius(Q)
-        bound = bound_radii(knn._reference, Q.astype(float), knn.n_neighbors, norm)
-        np.testing.assert_array_equal(bound.radii, radii)
+        predicted, again = bound_radii(knn.reference_, Q.astype(float), knn.n_neighbors, norm)
+        np.testing.assert_array_equal(again, radii)
+        opponents = binding_opponents(knn, norm, Q.astype(float))
         for i in np.flatnonzero(radii > 0):
             x = Q[i].astype(float)
-            steps = steps_of_size_one(knn, norm, x, bound.predicted[i], bound.opponents[i], rng)
+            steps = steps_of_size_one(knn, norm, x, predicted[i], opponents[i], rng)
             for size in (radii[i], 0.5 * radii[i]) if np.isfinite(radii[i]) else (1e3 * np.ptp(X), 1e20 * np.ptp(X)):
                 points = x + norm.project(steps * size, size)
                 assert (knn.predict(points) == labels[i]).all()
@@ -357,16 +358,16 @@ def test_single_precision_and_integers_are_their_values(rng):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_radii_depend_neither_on_blocks_nor_on_threads(norm, rng):
+def test_radii_depend_neither_on_blocks_nor_on_threads(norm, rng, smallest_blocks):
     X, y, Q = rng.standard_normal((200, 7)), rng.integers(0, 3, 200), rng.standard_normal((41, 7))
     for metric in (MahalanobisMetric.from_components(rng.standard_normal((5, 7))), DiagonalMetric(rng.random(7))):
         knn = CertifiedKNeighborsClassifier(3, metric=metric, norm=norm).fit(X, y)
         radii = knn.predict_with_radius(Q)[1]
         alone = np.concatenate([knn.predict_with_radius(Q[i : i + 1])[1] for i in range(len(Q))])
         np.testing.assert_array_equal(alone, radii)
-        np.testing.assert_array_equal(
-            certified_radius(metric, X, y, Q, n_neighbors=3, norm=norm, memory=1, n_jobs=2), radii
-        )
+        with smallest_blocks():
+            again = certified_radius(metric, X, y, Q, n_neighbors=3, norm=norm, n_jobs=2)
+        np.testing.assert_array_equal(again, radii)
 
 
 def test_sizes_near_the_largest_number():

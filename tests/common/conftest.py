@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
-from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
+from certimetric import attacks
+from certimetric.attacks import BestOf, HopSkipJump, SmoothedVoteAttack
 
+LIGHT = {
+    "region": {"n_opponents": 2},
+    "hop-skip-jump": {"n_iterations": 2, "n_queries": 20, "restarts": 2},
+    "smoothed-vote": {"steps": 20},
+}
 ATTACKS = [
-    RegionAttack(n_opponents=2),
-    HopSkipJump(n_iterations=2, n_queries=20, restarts=2),
-    SmoothedVoteAttack(steps=20),
+    *(kind(**LIGHT.get(name, {})) for name, kind in attacks.ATTACKS.items()),
     BestOf([SmoothedVoteAttack(steps=10, restarts=1), HopSkipJump(n_iterations=1, restarts=1)]),
 ]
 NORMS = ("l2", "linf", "l1", "ellipsoid")

@@ -7,4 +7,20 @@ from certimetric.attacks.region import RegionAttack
 from certimetric.attacks.smoothed_vote import SmoothedVoteAttack
 from certimetric.attacks.threat_models import ThreatModel
 
-__all__ = ["Attack", "AttackResult", "BestOf", "HopSkipJump", "RegionAttack", "SmoothedVoteAttack", "ThreatModel"]
+ATTACKS: dict[str, type[Attack]] = {
+    "region": RegionAttack,
+    "smoothed-vote": SmoothedVoteAttack,
+    "hop-skip-jump": HopSkipJump,
+}
+"""The attacks by the names that the command line knows: the one list that it and the tests of all attacks read."""
+
+__all__ = [
+    "ATTACKS",
+    "Attack",
+    "AttackResult",
+    "BestOf",
+    "HopSkipJump",
+    "RegionAttack",
+    "SmoothedVoteAttack",
+    "ThreatModel",
+]

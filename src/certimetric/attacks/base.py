@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_array
 from certimetric.attacks.predictors import known_features
 from certimetric.attacks.threat_models import BoundThreat, resolve_threat
 from certimetric.base.arrays import LARGEST, MODEST, Array, Indices, check_size
+from certimetric.base.results import arrays_to_json
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import align, feature_names
 
@@ -50,19 +51,11 @@ class AttackResult:
 
     def to_json(self) -> str:
         """The result as JSON; an infinite distance is null."""
-        return json.dumps(
-            {
-                "adversarial": self.adversarial.tolist(),
-                "success": self.success.tolist(),
-                "distances": [size if np.isfinite(size) else None for size in self.distances.tolist()],
-                "labels": self.labels.tolist(),
-            },
-            allow_nan=False,
-        )
+        return arrays_to_json(self)
 
 
 class Attack(ABC):
-    """Base of the attacks: a subclass proposes points in :meth:`_attack`, everything else is here.
+    """Base of the attacks: a subclass proposes points in :meth:`propose`, everything else is here.
 
     An attack is configured by its constructor and called with what it attacks.
     """
@@ -105,11 +98,11 @@ class Attack(ABC):
             y = checked_labels(y) if classes is None else compare_labels(classes, y, "the predictor")
         # A predictor that was fitted on names is asked by name.
         search = Search(predictor, X, y, bound, names if hasattr(predictor, "feature_names_in_") else None)
-        self._attack(search)
+        self.propose(search)
         return search.result()
 
     @abstractmethod
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         """Offer adversarial points of ``search.open`` instances to ``search``."""
 
     def __repr__(self) -> str:
@@ -160,16 +153,32 @@ class Search:
         """Instances that are still predicted as they should: those to attack."""
         return np.flatnonzero(self.distances > 0)
 
+    @property
+    def beyond_budget(self) -> Indices:
+        """Instances for which nothing within the budget was found yet; without a budget, all that are open."""
+        return np.flatnonzero(self.distances > (self.threat.eps or 0.0))
+
+    def within(self, points: Array, reach: float = LARGEST) -> Array:
+        """Points within the bounds of the features, and not where predictors take no values: steps in nearly blind
+        directions may go that far."""
+        return np.clip(points, np.maximum(self.threat.low, -reach), np.minimum(self.threat.high, reach))
+
     def predict(self, points: Array) -> NDArray[Any]:
         """Labels of points, (c, d) to (c,)."""
-        points = _in_range(points)
+        points = np.clip(points, -LARGEST, LARGEST)
         return np.asarray(
             self.predictor.predict(points if self.columns is None else pd.DataFrame(points, columns=self.columns))
         )
 
     def is_adversarial(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
-        """Whether each point, as it is, leaves the label of its instance."""
-        return self.predict(points) != self.goal[rows]
+        """Whether points, (c, d) or s for each instance, (c, s, d), leave the label of their instance as they are."""
+        flat, of = _each(rows, points)
+        return np.asarray(self.predict(flat) != self.goal[of]).reshape(points.shape[:-1])
+
+    def repair(self, rows: Indices, points: Array) -> Array:
+        """What the threat model makes of points, (c, d) or (c, s, d)."""
+        flat, of = _each(rows, points)
+        return self.threat.repair(self.X[of], flat).reshape(points.shape)
 
     def offer(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
         """Take points into account, after repairing them to what the threat model allows; (c,) rows, (c, d) points.
@@ -181,12 +190,11 @@ class Search:
         """
         if not len(rows):
             return np.zeros(0, dtype=bool)
-        points = _in_range(self.threat.repair(self.X[rows], points))
+        points = np.clip(self.repair(rows, points), -LARGEST, LARGEST)
         labels = self.predict(points)
         adversarial = labels != self.goal[rows]
         sizes = np.where(adversarial, self.threat.size(points - self.X[rows]), np.inf)
-        order = np.lexsort((sizes, rows))
-        best = order[np.unique(rows[order], return_index=True)[1]]  # of every instance its nearest point
+        best = smallest_of_each(rows, sizes)
         best = best[sizes[best] < self.distances[rows[best]]]
         self.adversarial[rows[best]] = points[best]
         self.labels[rows[best]] = labels[best]
@@ -206,18 +214,24 @@ class Search:
         """
         if not len(rows):
             return points
-        low, high = np.zeros(len(rows)), np.ones(len(rows))
         origin = self.X[rows] if starts is None else starts
         direction = points - origin
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            flips = self.is_adversarial(rows, self.threat.repair(self.X[rows], origin + middle[:, None] * direction))
-            high, low = np.where(flips, middle, high), np.where(flips, low, middle)
+        high = self.bisect(rows, lambda share: origin + share[:, None] * direction, _BISECTIONS)
         # The untouched point where bisection did not help: it is known to be adversarial, digit for digit.
         high = np.where(high < 1, np.minimum(high * (1 + _BEYOND), 1), 1)
         ends = np.where((high < 1)[:, None], origin + high[:, None] * direction, points)
         self.offer(rows, ends)
         return ends
+
+    def bisect(self, rows: Indices, way: Callable[[Array], Array], steps: int) -> Array:
+        """The least share of a way, from 0 to 1 and of shape (c,), that is known to lead to an adversarial point: its
+        end is. ``way`` gives points, (c, d), which are repaired to what the threat model allows."""
+        low, high = np.zeros(len(rows)), np.ones(len(rows))
+        for _ in range(steps):
+            middle = (low + high) / 2
+            flips = self.is_adversarial(rows, self.repair(rows, way(middle)))
+            high, low = np.where(flips, middle, high), np.where(flips, low, middle)
+        return high
 
     def result(self) -> AttackResult:
         """What was found, held against the budget of the threat model."""
@@ -232,6 +246,12 @@ class Search:
         )
 
 
-def _in_range(points: Array) -> Array:
-    """Points without values that predictors refuse: steps in nearly blind directions may go that far."""
-    return np.clip(points, -LARGEST, LARGEST)
+def _each(rows: Indices, points: Array) -> tuple[Array, Indices]:
+    """Points one below the other, and the row of each."""
+    return points.reshape(-1, points.shape[-1]), np.repeat(rows, points.shape[1] if points.ndim == 3 else 1)
+
+
+def smallest_of_each(rows: Indices, sizes: Array) -> Indices:
+    """Where the smallest size of each row is, the first one of equal ones; rows in increasing order."""
+    order = np.lexsort((sizes, rows))
+    return np.asarray(order[np.unique(rows[order], return_index=True)[1]])

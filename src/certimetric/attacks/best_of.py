@@ -31,6 +31,6 @@ class BestOf(Attack):
             if not isinstance(attack, Attack):
                 raise TypeError(f"attacks must hold attack objects, got {attack!r}")
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         for attack in self.attacks:
-            attack._attack(search)
+            attack.propose(search)

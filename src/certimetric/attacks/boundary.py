@@ -21,22 +21,22 @@ def shorten(search: Search, rows: Indices, points: Array) -> Array:
     points : array of shape (c, d)
         Adversarial and allowed by the threat model.
     """
-    X, threat = search.X[rows], search.threat
-    delta, low, high = points - X, np.zeros((len(rows), 1)), np.ones((len(rows), 1))
-    for _ in range(_BISECTIONS if len(rows) else 0):
-        middle = (low + high) / 2
-        tried = threat.repair(X, X + shrunk(delta, middle, threat.norm))
-        flips = search.is_adversarial(rows, tried)[:, None]
-        points = np.where(flips, tried, points)
-        high, low = np.where(flips, middle, high), np.where(flips, low, middle)
-    return points
+    if not len(rows):
+        return points
+    X = search.X[rows]
+
+    def way(share: Array) -> Array:
+        return X + shrunk(points - X, share[:, None], search.threat.norm)
+
+    share = search.bisect(rows, way, _BISECTIONS)
+    return np.where((share < 1)[:, None], search.repair(rows, way(share)), points)
 
 
 def to_boundary(search: Search, rows: Indices, points: Array) -> Array:
     """Draw adversarial points back as the norm suggests and then straight, offer them, and give them."""
     if search.threat.norm.dual_order != 2:
         points = shorten(search, rows, points)
-    return search.threat.repair(search.X[rows], search.draw_back(rows, points))
+    return search.repair(rows, search.draw_back(rows, points))
 
 
 def shrunk(delta: Array, share: Array, norm: Norm) -> Array:

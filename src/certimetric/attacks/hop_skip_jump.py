@@ -6,11 +6,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_array
 
-from certimetric.attacks.base import Attack, Search
+from certimetric.attacks.base import Attack, Search, smallest_of_each
 from certimetric.attacks.boundary import shorten, to_boundary
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices
@@ -81,12 +80,12 @@ class HopSkipJump(Attack):
         self.random_state = random_state
         validate_parameter_constraints(self._parameter_constraints, vars(self), type(self).__name__)
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         near = self._near_starts(search)
         # Bytes of an instance: its points around the boundary, or its steps, three times over.
         n_points = max(self.n_queries * np.sqrt(self.n_iterations), _WIDTH)
         for restart in range(self.restarts):
-            rows = self._open(search)
+            rows = search.beyond_budget
             for part in chunk_slices(len(rows), 24.0 * n_points * search.X.shape[1], DEFAULT_MEMORY):
                 # All instances see the same random numbers, whichever of them are still attacked: so what one meets
                 # depends neither on the budget nor on the number of iterations.
@@ -96,9 +95,6 @@ class HopSkipJump(Attack):
                 points[missing] = _random_starts(search, some[missing], np.random.default_rng([*seed, 0]))
                 started = ~np.isnan(points[:, 0])
                 self._walk(search, some[started], points[started], np.random.default_rng([*seed, 1]))
-
-    def _open(self, search: Search) -> Indices:
-        return np.flatnonzero(search.distances > (0.0 if search.threat.eps is None else search.threat.eps))
 
     def _near_starts(self, search: Search) -> Array:
         """The nearest known points with another prediction, (m, restarts, d), padded with NaN."""
@@ -116,9 +112,9 @@ class HopSkipJump(Attack):
             sizes = search.threat.size(pool - search.X[rows][:, None])
             sizes[labels == search.goal[rows][:, None]] = np.inf
             tried = np.argsort(sizes, axis=1, kind="stable")[:, :n_tried]
-            points = _repaired(search, rows, pool[tried])
+            points = search.repair(rows, pool[tried])
             # What cannot be changed may take the other prediction away.
-            usable = _flips(search, rows, points) & np.isfinite(np.take_along_axis(sizes, tried, axis=1))
+            usable = search.is_adversarial(rows, points) & np.isfinite(np.take_along_axis(sizes, tried, axis=1))
             order = np.argsort(~usable, axis=1, kind="stable")[:, : self.restarts]
             chosen = np.take_along_axis(points, order[..., None], axis=1)
             chosen[~np.take_along_axis(usable, order, axis=1)] = np.nan
@@ -132,7 +128,7 @@ class HopSkipJump(Attack):
         ball: Norm = threat.norm if threat.norm.dual_order == 2 else L2()
         points = to_boundary(search, rows, points)
         for iteration in range(1, self.n_iterations + 1):
-            left = np.isin(rows, self._open(search))
+            left = np.isin(rows, search.beyond_budget)
             rows, points = rows[left], points[left]
             if not len(rows):
                 return
@@ -143,19 +139,6 @@ class HopSkipJump(Attack):
             moved = _step(search, rows, points, normals, np.sqrt(iteration))
             nearer = threat.size(moved - search.X[rows]) < threat.size(points - search.X[rows])
             points = np.where(nearer[:, None], moved, points)
-
-
-def _flips(search: Search, rows: Indices, points: Array) -> NDArray[np.bool_]:
-    """Whether points, (c, s, d), leave the labels of their instances, (c, s)."""
-    c, s, d = points.shape
-    return search.is_adversarial(np.repeat(rows, s), points.reshape(-1, d)).reshape(c, s)
-
-
-def _repaired(search: Search, rows: Indices, points: Array) -> Array:
-    """What the threat model makes of points, (c, s, d) to (c, s, d)."""
-    c, s, d = points.shape
-    X = np.repeat(search.X[rows], s, axis=0)
-    return search.threat.repair(X, points.reshape(-1, d)).reshape(c, s, d)
 
 
 def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> Array:
@@ -175,9 +158,9 @@ def _random_starts(search: Search, rows: Indices, rng: np.random.Generator) -> A
         points = rng.uniform(lowest, highest, (_START_TRIES, len(low)))
         for part in chunk_slices(len(open_), 16.0 * points.size, DEFAULT_MEMORY):
             some = open_[part]
-            tried = _repaired(search, rows[some], np.broadcast_to(points, (len(some), *points.shape)))
+            tried = search.repair(rows[some], np.broadcast_to(points, (len(some), *points.shape)))
             sizes = search.threat.size(tried - search.X[rows[some]][:, None])
-            sizes[~_flips(search, rows[some], tried)] = np.inf
+            sizes[~search.is_adversarial(rows[some], tried)] = np.inf
             best = sizes.argmin(axis=1)
             found = np.isfinite(sizes.min(axis=1))
             starts[some[found]] = tried[found, best[found]]
@@ -193,8 +176,8 @@ def _normals(search: Search, rows: Indices, points: Array, directions: Array, ba
     separate[np.concatenate([*threat.one_hot, []]).astype(np.int64)] = True
     # A feature of separate values answers to changes of about 1 and more only.
     scale[:, separate] = np.maximum(scale[:, separate], np.sqrt(d))
-    around = _repaired(search, rows, points[:, None] + scale[:, None] * directions)
-    votes = np.where(_flips(search, rows, around), 1.0, -1.0)
+    around = search.repair(rows, points[:, None] + scale[:, None] * directions)
+    votes = np.where(search.is_adversarial(rows, around), 1.0, -1.0)
     mean = votes.mean(axis=1, keepdims=True)
     return np.asarray((votes - np.where(np.abs(mean) < 1, mean, 0.0)) @ directions)
 
@@ -208,11 +191,10 @@ def _step(search: Search, rows: Indices, points: Array, normals: Array, decay: f
     units = np.stack([v / np.maximum(norm.norm(v), np.finfo(float).tiny)[:, None] for v in directions], axis=1)
     lengths = norm.norm(points - X)[:, None] / decay * _LENGTHS
     steps = units[:, :, None] * lengths[:, None, :, None]
-    tried = _repaired(search, rows, (points[:, None, None] + steps).reshape(c, -1, d))
-    which, step = np.nonzero(_flips(search, rows, tried))
+    tried = search.repair(rows, (points[:, None, None] + steps).reshape(c, -1, d))
+    which, step = np.nonzero(search.is_adversarial(rows, tried))
     moved = shorten(search, rows[which], tried[which, step])
-    order = np.lexsort((norm.norm(moved - X[which]), which))
-    best = order[np.unique(which[order], return_index=True)[1]]
+    best = smallest_of_each(which, norm.norm(moved - X[which]))
     ends = points.copy()
     ends[which[best]] = to_boundary(search, rows[which[best]], moved[best])
     return ends

@@ -44,7 +44,7 @@ def nearest_neighbor_classifier(predictor: Any) -> CertifiedKNeighborsClassifier
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import MinMaxScaler
     >>> pipeline = make_pipeline(MinMaxScaler(), CertifiedKNeighborsClassifier(1)).fit([[0.0], [100.0]], ["a", "b"])
-    >>> nearest_neighbor_classifier(pipeline)._training
+    >>> nearest_neighbor_classifier(pipeline).X_
     array([[  0.],
            [100.]])
     """

@@ -14,6 +14,7 @@ from certimetric.base.arrays import Array
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.regions import Regions
+from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.neighbors import nearest_neighbors
 
 _OVERSHOOT = (1e-9, 1e-7, 1e-5)  # of a step, so that the point lies inside of the region
@@ -53,7 +54,7 @@ class RegionAttack(Attack):
             raise ValueError(f"n_opponents must be at least 1, got {n_opponents}")
         self.n_opponents = n_opponents
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         classifier = nearest_neighbor_classifier(search.predictor)
         threat, mutable = search.threat, search.threat.mutable
         nearest = self._project(search, classifier, search.X, mutable)
@@ -81,18 +82,17 @@ class RegionAttack(Attack):
         self, search: Search, classifier: CertifiedKNeighborsClassifier, starts: Array, mutable: NDArray[np.bool_]
     ) -> Array:
         """Offer the nearest points of regions to ``starts``, by changes of the mutable features; gives the nearest."""
-        reference, k, threat = classifier._reference, classifier.n_neighbors, search.threat
-        program = DualProgram(reference, threat.norm.restrict(mutable))
-        points, errors = reference.embed(starts)
-        predicted = reference.predict(points, k)
+        threat = search.threat
+        program = DualProgram(classifier.reference_, threat.norm.restrict(mutable))
+        queries = PredictedQueries.of(classifier.reference_, starts, classifier.n_neighbors)
         rows: list[int] = []
         steps: list[Array] = []
         nearest = starts.copy()
         for i in search.open:
-            if classifier.classes_[predicted[i]] != search.goal[i]:
+            if classifier.classes_[queries.predicted[i]] != search.goal[i]:
                 continue
             box = _box(program.lift, threat.low, threat.high, starts[i], mutable)
-            regions = Regions(program, points[i], int(predicted[i]), k, errors[i], box=box)
+            regions = Regions.of(program, queries, i, box)
             found = regions.search(self.n_opponents)
             for step, neighbors in found:
                 inner = regions.inward(step, neighbors, _MARGIN)
@@ -110,7 +110,7 @@ class RegionAttack(Attack):
 
     def _decoys(self, classifier: CertifiedKNeighborsClassifier, X: Array) -> list[Array]:
         """The nearest training instances where another label is predicted, one array of shape (m, d) for each rank."""
-        reference, k = classifier._reference, classifier.n_neighbors
+        reference, k = classifier.reference_, classifier.n_neighbors
         points, _ = reference.embed(X)
         predicted, at_training = reference.predict(points, k), reference.predict(reference.points, k)
         found = [X.copy() for _ in range(_DECOYS)]
@@ -120,7 +120,7 @@ class RegionAttack(Attack):
             if n_found:
                 indices, _ = nearest_neighbors(points[rows], reference.points[others], n_found)
                 for rank in range(n_found):
-                    found[rank][rows] = classifier._training[others[indices[:, rank]]]
+                    found[rank][rows] = classifier.X_[others[indices[:, rank]]]
         return found
 
 

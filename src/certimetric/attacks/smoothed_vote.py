@@ -16,7 +16,7 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices
 from certimetric.base.threads import limited_threads
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.reference import PointSet
 
 _GROWTH = 0.3  # first relative change of the budget; it falls to 0 over the steps, as the step length does
 _LATER = 0.1  # share of the first temperature for starts elsewhere, which a higher one would forget
@@ -77,25 +77,24 @@ class SmoothedVoteAttack(Attack):
         if len(temperatures) != 2 or not 0 < temperatures[1] <= temperatures[0] < np.inf:
             raise ValueError(f"temperatures must be a pair first ≥ last > 0, got {temperatures!r}")
 
-    def _attack(self, search: Search) -> None:
+    def propose(self, search: Search) -> None:
         classifier = nearest_neighbor_classifier(search.predictor)
         if len(classifier.classes_) < 2:
             return
-        reference, threat = classifier._reference, search.threat
-        budget = 0.0 if threat.eps is None else threat.eps
+        reference = classifier.reference_
         n_targets = len(classifier.classes_) - 1
-        reach = _FAR * max(np.abs(classifier._training).max(), np.abs(search.X).max(initial=0.0))
+        reach = _FAR * max(np.abs(classifier.X_).max(), np.abs(search.X).max(initial=0.0))
         with limited_threads(search.X.shape[1]):
             for restart in range(self.restarts):
                 lap, nearness = divmod(restart, n_targets)
                 first, last = self.temperatures
                 temperatures = np.geomspace(max(first * _LATER ** min(lap, 1), last), last, self.steps)
-                rows = np.flatnonzero(search.distances > budget)
+                rows = search.beyond_budget
                 for part in chunk_slices(len(rows), _ARRAYS * 8.0 * len(reference.points), DEFAULT_MEMORY):
                     some = rows[part]
                     X, codes = search.X[some], np.searchsorted(classifier.classes_, search.goal[some])
                     vote = _SmoothedVote.towards(classifier, X, codes, nearness)
-                    starts = classifier._training[vote.nearest_targets(X, lap - 1)] if lap else X
+                    starts = classifier.X_[vote.nearest_targets(X, lap - 1)] if lap else X
                     found, points = self._descend(search, some, vote, starts, temperatures, reach)
                     to_boundary(search, some[found], points)
 
@@ -110,8 +109,7 @@ class SmoothedVoteAttack(Attack):
     ) -> tuple[NDArray[np.bool_], Array]:
         """One restart: which rows, (c,), met adversarial points, and the nearest of each."""
         X, threat, norm = search.X[rows], search.threat, search.threat.norm
-        lowest, highest = np.maximum(threat.low, -reach), np.minimum(threat.high, reach)
-        delta = np.where(threat.mutable, np.clip(starts, threat.low, threat.high) - X, 0.0)
+        delta = np.where(threat.mutable, search.within(starts) - X, 0.0)
         smallest, budget, nearest = np.full(len(rows), np.inf), np.zeros(len(rows)), X.copy()
         for step, temperature in enumerate(temperatures):
             points = X + delta
@@ -132,7 +130,7 @@ class SmoothedVoteAttack(Attack):
             budget = np.where(np.isfinite(smallest), known, unknown)
             delta = delta + norm.dual_vector(gradient) * (decay * budget)[:, None]
             delta[:, ~threat.mutable] = 0.0
-            delta = np.clip(X + delta, lowest, highest) - X
+            delta = search.within(X + delta, reach) - X
             radius = np.maximum(budget, np.finfo(float).tiny)[:, None]
             delta = norm.project(delta / radius, 1.0) * radius
         found = np.isfinite(smallest)
@@ -145,7 +143,7 @@ class _SmoothedVote:
 
     Parameters
     ----------
-    reference : ReferenceSet
+    reference : PointSet
     squares : array of shape (n,)
         Squared lengths of its points.
     own, target : bool array of shape (c, n)
@@ -156,7 +154,7 @@ class _SmoothedVote:
         Unit of the temperature.
     """
 
-    reference: ReferenceSet
+    reference: PointSet
     squares: Array
     own: NDArray[np.bool_]
     target: NDArray[np.bool_]
@@ -169,7 +167,7 @@ class _SmoothedVote:
         cls, classifier: CertifiedKNeighborsClassifier, X: Array, codes: Indices, nearness: int
     ) -> _SmoothedVote:
         """Aim at the class that is, counted from 0, the ``nearness``-th nearest other one of each query."""
-        reference, k = classifier._reference, classifier.n_neighbors
+        reference, k = classifier.reference_, classifier.n_neighbors
         squares = np.einsum("ij,ij->i", reference.points, reference.points)
         squared = _squared_distances(reference, squares, X)
         sizes = np.bincount(reference.y)
@@ -213,7 +211,7 @@ class _SmoothedVote:
         return -np.einsum("ij,ij->i", weights, squared), gradient
 
 
-def _squared_distances(reference: ReferenceSet, squares: Array, X: Array) -> Array:
+def _squared_distances(reference: PointSet, squares: Array, X: Array) -> Array:
     points, _ = reference.embed(X)
     squared = points @ reference.points.T
     squared *= -2.0

@@ -19,16 +19,14 @@ from certimetric.base.arrays import Array, check_size
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.exact.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
-from certimetric.certify.radius import check_n_neighbors, codes_and_radii
-from certimetric.certify.reference import ReferenceSet, nearest_rows, vote_rows
+from certimetric.certify.radius import MEMORY_MB, MIB, PredictedQueries, check_n_neighbors, codes_and_radii
+from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows, vote_rows
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.features import align, names_of
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
-
-MEMORY_MB = 64
 
 
 class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
@@ -63,6 +61,11 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     learner_ : learner or None
         The learner that was fitted here, if an unfitted one was given.
     classes_ : array of shape (n_classes,)
+    X_ : array of shape (n, d)
+        Training instances; their labels are ``y_``.
+    reference_ : PointSet
+        The training instances as certificates and attacks see them: in coordinates of the metric, with their rounding
+        errors and class codes.
 
     See Also
     --------
@@ -140,9 +143,50 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
             self.metric_ = as_metric(self.metric)
             self.metric_.transform(X[:1])  # one message for a metric of another number of features
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self._reference = ReferenceSet(self.metric_, X, codes.astype(np.int64))
-        self._training = X
+        self.reference_: PointSet = ReferenceSet(self.metric_, X, codes.astype(np.int64))
+        self.X_ = X
         return self
+
+    @property
+    def y_(self) -> NDArray[Any]:
+        """Labels of the training instances, shape (n,)."""
+        check_is_fitted(self, "classes_")
+        return np.asarray(self.classes_[self.reference_.y])
+
+    def in_other_units(
+        self,
+        reference: PointSet,
+        X: Array,
+        *,
+        metric: MahalanobisMetric,
+        norm: Any,
+        feature_names: NDArray[Any] | None = None,
+    ) -> CertifiedKNeighborsClassifier:
+        """This classifier, fitted, for instances that are told in other units: the same neighbours, classes and labels.
+
+        Parameters
+        ----------
+        reference : PointSet
+            The training instances, for queries in these units.
+        X : array of shape (n, d)
+            The training instances in these units.
+        metric : MahalanobisMetric
+        norm : norm
+            Of changes in these units.
+        feature_names : array of str of shape (d,), optional
+
+        Returns
+        -------
+        classifier : CertifiedKNeighborsClassifier
+        """
+        check_is_fitted(self, "classes_")
+        other = type(self)(self.n_neighbors, metric=metric, norm=norm, memory_mb=self.memory_mb, n_jobs=self.n_jobs)
+        other.n_features_in_ = X.shape[1]
+        if feature_names is not None:
+            other.feature_names_in_ = feature_names
+        other.learner_, other.metric_, other.classes_ = self.learner_, metric, self.classes_
+        other.reference_, other.X_ = reference, X
+        return other
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels of the queries, (m, d) to (m,)."""
@@ -170,8 +214,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "classes_")
         k = self.n_neighbors if n_neighbors is None else n_neighbors
-        check_n_neighbors(k, len(self._training))
-        found = self._map(partial(nearest_rows, self._reference, k), X, 2 * k)
+        check_n_neighbors(k, len(self.X_))
+        found = self._map(partial(nearest_rows, self.reference_, k), X, 2 * k)
         return found[:, :k], found[:, k:].astype(np.int64)
 
     def predict_with_radius(self, X: ArrayLike) -> tuple[NDArray[Any], Array]:
@@ -191,7 +235,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "classes_")
         norm = resolve_norm(self.norm)
-        found = self._map(partial(codes_and_radii, self._reference, self.n_neighbors, norm), X, 2)
+        found = self._map(partial(codes_and_radii, self.reference_, self.n_neighbors, norm), X, 2)
         return self._labels(found[:, 0].astype(np.int64)), found[:, 1]
 
     def correctness_radius(self, X: ArrayLike, y: ArrayLike) -> Array:
@@ -202,12 +246,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If no label of ``y`` is one of ``classes_`` (if some are not, a warning names them), or one is missing.
         """
-        check_is_fitted(self, "classes_")
-        y = compare_labels(self.classes_, y)  # before the work
-        labels, radii = self.predict_with_radius(X)
-        if y.shape != labels.shape:
-            raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
-        return np.where(labels == y, radii, 0.0)
+        right, radii = self._right(X, y)
+        return np.where(right, radii, 0.0)
 
     def minimal_perturbation(
         self, X: ArrayLike, *, time_limit: float = TIME_LIMIT, node_limit: float = np.inf
@@ -229,16 +269,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         result : MinimalPerturbation
             Unpacks as ``radii, witnesses`` (see :func:`certimetric.minimal_perturbation`).
         """
-        return smallest_changes(
-            self._reference,
-            self._validate(X),
-            self.n_neighbors,
-            resolve_norm(self.norm),
-            time_limit=time_limit,
-            node_limit=node_limit,
-            memory=self.memory_mb * 2**20,
-            n_jobs=effective_n_jobs(self.n_jobs),
-        )
+        X, norm = self._validate(X), resolve_norm(self.norm)
+        options = {"memory": self.memory_mb * MIB, "n_jobs": effective_n_jobs(self.n_jobs)}
+        queries = PredictedQueries.of(self.reference_, X, self.n_neighbors, **options)
+        return smallest_changes(queries, norm, time_limit=time_limit, node_limit=node_limit)
 
     def certified_accuracy(self, X: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Array:
         """Share of queries that are right and stay so under every perturbation of size at most ε.
@@ -262,12 +296,17 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         eps = np.asarray(eps, dtype=float)
         if not np.isfinite(eps).all() or (eps < 0).any():
             raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
+        right, radii = self._right(X, y)
+        return (right & (radii >= eps[..., None])).mean(axis=-1)
+
+    def _right(self, X: ArrayLike, y: ArrayLike) -> tuple[Any, Array]:
+        """Which predictions are right, and all radii."""
         check_is_fitted(self, "classes_")
         y = compare_labels(self.classes_, y)  # before the work
         labels, radii = self.predict_with_radius(X)
         if y.shape != labels.shape:
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
-        return ((labels == y) & (radii >= eps[..., None])).mean(axis=-1)
+        return labels == y, radii
 
     def _validate(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "classes_")
@@ -280,11 +319,11 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     def _votes(self, X: ArrayLike) -> Any:
         check_is_fitted(self, "classes_")
         n_classes = len(self.classes_)
-        return self._map(partial(vote_rows, self._reference, self.n_neighbors, n_classes), X, n_classes)
+        return self._map(partial(vote_rows, self.reference_, self.n_neighbors, n_classes), X, n_classes)
 
     def _map(self, function: Callable[..., Array], X: ArrayLike, width: int) -> Any:
         """Apply ``function(X, memory=, n_jobs=)`` to queries; where X is a Dask array, lazily to each block of rows."""
-        function = partial(function, memory=self.memory_mb * 2**20)
+        function = partial(function, memory=self.memory_mb * MIB)
         if not is_lazy(X):
             return function(self._validate(X), n_jobs=effective_n_jobs(self.n_jobs))
         X = row_blocks(X)

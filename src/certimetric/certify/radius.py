@@ -2,41 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from joblib import effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
 from certimetric.base.arrays import Array, Indices, check_size
 from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.kernels import certify_rows
-from certimetric.certify.reference import ReferenceSet, power_of_two_times
+from certimetric.certify.reference import PointSet, ReferenceSet, power_of_two_times
 from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.norms import Norm, resolve_norm
 
+MEMORY_MB, MIB = 64, 2**20
+
 
 @dataclass(frozen=True, eq=False)
-class RadiusBound:
-    """Certified radii with the pairs of training instances that bind them.
+class PredictedQueries:
+    """Queries that are predicted by the k nearest of a set of points, with their predictions.
 
     Parameters
     ----------
+    reference : PointSet
+    X : array of shape (m, d)
+    points : array of shape (m, r)
+    errors : array of shape (m,)
+        Their coordinates, and how far each may be off.
+    k : int
     predicted : int array of shape (m,)
         Class codes.
-    radii : array of shape (m,)
-    opponents : int array of shape (m,)
-        Training instance of another class whose constraint is the tightest; −1 for none.
+    exclude : int array of shape (m,)
+        The training instance that each query does not see; −1 for none.
+    memory, n_jobs : int
+        Bytes for blocks of distances, and threads.
     """
 
+    reference: PointSet
+    X: Array
+    points: Array
+    errors: Array
+    k: int
     predicted: Indices
-    radii: Array
-    opponents: Indices
+    exclude: Indices
+    memory: int
+    n_jobs: int
+
+    @classmethod
+    def of(
+        cls,
+        reference: PointSet,
+        X: Array,
+        k: int,
+        *,
+        exclude: Indices | None = None,
+        errors: Array | float = 0.0,
+        memory: int = DEFAULT_MEMORY,
+        n_jobs: int = 1,
+    ) -> PredictedQueries:
+        """Predict queries; ``errors`` bounds how far the coordinates of each may be off before any rounding here."""
+        points, rounding = reference.embed(X)
+        exclude = np.full(len(X), -1, dtype=np.int64) if exclude is None else exclude
+        predicted = reference.predict(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
+        return cls(reference, X, points, rounding + errors, k, predicted, exclude, memory, n_jobs)
+
+    def fill(self, kernel: Callable[..., None], known: tuple[Any, ...], *figures: NDArray[Any]) -> None:
+        """Have a kernel fill the rows of figures, each of length m, in blocks: it gets the inner products of some
+        queries with the training set, what is known of the queries, what else it has to know, and their rows."""
+        train = self.reference.points
+
+        def of(rows: slice) -> None:
+            queries = self.points[rows], self.errors[rows], self.predicted[rows], self.exclude[rows]
+            kernel(self.points[rows] @ train.T, *queries, *known, *(figure[rows] for figure in figures))
+
+        map_chunks(of, chunk_slices(len(self.X), 8.0 * len(train), self.memory, self.n_jobs), self.n_jobs)
 
 
 def certified_radius(
@@ -47,8 +93,8 @@ def certified_radius(
     *,
     n_neighbors: int = 1,
     norm: Any = "l2",
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    memory_mb: int = MEMORY_MB,
+    n_jobs: int | None = None,
 ) -> Array:
     """Certified radius of the k-NN prediction of each query.
 
@@ -74,10 +120,11 @@ def certified_radius(
         k.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
-    memory : int, default=64 MiB
-        Bytes for blocks of distances; for each task at work, where X is a Dask array.
-    n_jobs : int, default=1
-        Threads. Where X is a Dask array its scheduler decides instead, and each block takes one.
+    memory_mb : int, default=64
+        MiB for blocks of distances; for each task at work, where X is a Dask array.
+    n_jobs : int, default=None
+        Threads; None for 1, −1 for all cores. Where X is a Dask array its scheduler decides instead, and each block
+        takes one.
 
     Returns
     -------
@@ -109,25 +156,32 @@ def certified_radius(
         check_n_neighbors(n_neighbors, len(reference.y))
         X = row_blocks(X)
         reference.metric.transform(np.empty((0, X.shape[1])))  # one message for another number of features
-        return map_rows(partial(codes_and_radii, reference, n_neighbors, norm, memory=memory), X, 2)[:, 1]
-    reference, queries, exclude = prepare_queries(metric, X_train, y_train, X, n_neighbors)
-    bound = bound_radii(reference, queries, n_neighbors, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    return bound.radii
+        return map_rows(partial(codes_and_radii, reference, n_neighbors, norm, memory=memory_mb * MIB), X, 2)[:, 1]
+    return radii_of(prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs), norm)
 
 
 def prepare_queries(
-    metric: Any, X_train: ArrayLike, y_train: ArrayLike, X: ArrayLike | None, n_neighbors: int
-) -> tuple[ReferenceSet, Array, Indices | None]:
-    """Check the arguments of a certificate; give the training set, the queries, and what each must not see."""
+    metric: Any,
+    X_train: ArrayLike,
+    y_train: ArrayLike,
+    X: ArrayLike | None,
+    n_neighbors: int,
+    memory_mb: int,
+    n_jobs: int | None,
+) -> PredictedQueries:
+    """Check the arguments of a certificate, and predict the queries."""
     X_train, X = align_all(metric, X_train=X_train, X=X)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
     reference = prepare_reference(metric, X_train, y_train)
     check_n_neighbors(n_neighbors, len(X_train) - (X is None))
+    exclude = np.arange(len(X_train)) if X is None else None
     if X is None:
-        return reference, X_train, np.arange(len(X_train))
-    queries = check_size(check_array(X, dtype=np.float64, input_name="X"))
-    reference.metric.transform(queries[:1])
-    return reference, queries, None
+        X = X_train
+    else:
+        X = check_size(check_array(X, dtype=np.float64, input_name="X"))
+        reference.metric.transform(X[:1])
+    options = {"memory": memory_mb * MIB, "n_jobs": effective_n_jobs(n_jobs)}
+    return PredictedQueries.of(reference, X, n_neighbors, exclude=exclude, **options)
 
 
 def prepare_reference(metric: Any, X_train: ArrayLike, y_train: ArrayLike) -> ReferenceSet:
@@ -148,61 +202,22 @@ def check_n_neighbors(n_neighbors: int, n: int) -> None:
         raise ValueError(f"n_neighbors must be between 1 and n_samples={n} training instances, got {n_neighbors}")
 
 
-def bound_radii(
-    reference: ReferenceSet,
-    X: Array,
-    n_neighbors: int,
-    norm: Norm,
-    *,
-    exclude: Indices | None = None,
-    errors: Array | float = 0.0,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
-) -> RadiusBound:
-    """Predictions and certified radii of queries over a prepared training set (see :func:`certified_radius`).
-
-    ``errors`` bounds how far the coordinates of each query may be off before any rounding here.
-    """
-    points, own_errors = reference.embed(X)
-    errors = own_errors + errors
-    if exclude is None:
-        exclude = np.full(len(X), -1, dtype=np.int64)
-    predicted = reference.predict(points, n_neighbors, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    norm, exponent = reference.in_range(norm)
-    dual, dual_errors = reference.dual_points(norm)
-    train = reference.points
-    squares = np.einsum("ij,ij->i", train, train)
-    growth = reference.growth(norm)
-    radii, opponents = np.empty(len(X)), np.empty(len(X), dtype=np.int64)
-
-    def certify(rows: slice) -> None:
-        products = points[rows] @ train.T
-        certify_rows(
-            products,
-            points[rows],
-            errors[rows],
-            predicted[rows],
-            exclude[rows],
-            train,
-            reference.point_errors,
-            squares,
-            dual,
-            dual_errors,
-            reference.y,
-            float(norm.dual_order),
-            growth,
-            n_neighbors,
-            radii[rows],
-            opponents[rows],
-        )
-
-    map_chunks(certify, chunk_slices(len(X), 8.0 * len(train), memory, n_jobs), n_jobs)
-    return RadiusBound(predicted, power_of_two_times(radii, exponent), opponents)
+def bound_radii(reference: PointSet, X: Array, n_neighbors: int, norm: Norm, **options: Any) -> tuple[Indices, Array]:
+    """Predicted class codes and certified radii of queries (see :func:`certified_radius`); options of
+    :meth:`PredictedQueries.of`."""
+    queries = PredictedQueries.of(reference, X, n_neighbors, **options)
+    return queries.predicted, radii_of(queries, norm)
 
 
-def codes_and_radii(
-    reference: ReferenceSet, n_neighbors: int, norm: Norm, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
-) -> Array:
-    """Class codes and certified radii of queries side by side, shape (m, 2): both come of one search."""
-    bound = bound_radii(reference, X, n_neighbors, norm, memory=memory, n_jobs=n_jobs)
-    return np.column_stack([bound.predicted, bound.radii])
+def radii_of(queries: PredictedQueries, norm: Norm) -> Array:
+    """Certified radii of queries that were predicted."""
+    norm, exponent = queries.reference.in_range(norm)
+    data, order = queries.reference.kernel_data(norm), float(norm.dual_order)
+    radii = np.empty(len(queries.X))
+    queries.fill(certify_rows, (data, order, queries.k), radii)
+    return power_of_two_times(radii, exponent)
+
+
+def codes_and_radii(reference: PointSet, n_neighbors: int, norm: Norm, X: Array, **options: Any) -> Array:
+    """The two of :func:`bound_radii` side by side, shape (m, 2): both come of one search."""
+    return np.column_stack(bound_radii(reference, X, n_neighbors, norm, **options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -9,64 +10,49 @@ from scipy.sparse import csr_array
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import DEFAULT_MEMORY
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.kernels import embed_rows
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.norms import Norm
 
-ROUNDOFF = 2.0**-53
 # The largest coordinate of a training set is between 1/2 and 1: what underflows changes a coordinate by less than this.
 _UNDERFLOW = 1e-150
 _IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are normal numbers
 _LARGEST_EXPONENT = 1022  # of a normal power of two that has a normal inverse
 
 
-class ReferenceSet:
-    """Training instances in the coordinates of a metric, ready to be predicted from and certified.
+class PointSet(ABC):
+    """Labelled points that queries are predicted from and certified over, in coordinates of a metric.
+
+    A kind of it says how a query gets there (:meth:`embed`).
 
     Parameters
     ----------
     metric : MahalanobisMetric
-    X : array of shape (n, d)
-    y : int array of shape (n,)
-        Class codes.
-
-    Attributes
-    ----------
-    metric : MahalanobisMetric
-        The given one times a power of two that brings the largest coordinate of ``points`` between 1/2 and 1: products
-        and squares then do not over- or underflow. Predictions and radii are those of the given one.
-    exponent : int
-        Distances of the given metric are ``2^exponent`` times those of ``points``.
+        Of which the distances of ``points``, times ``2^exponent``, are the distances.
     points : array of shape (n, r)
-        ``(X − center) Lᵀ``, in which the learned distance is Euclidean.
+        In which the learned distance is Euclidean.
     point_errors : array of shape (n,)
         Bound on the Euclidean norm of the rounding error of every row of ``points``.
-
-    Raises
-    ------
-    ValueError
-        If distances overflow or underflow whatever the scale.
+    y : int array of shape (n,)
+        Class codes.
+    exponent : int, default=0
     """
 
-    def __init__(self, metric: MahalanobisMetric, X: Array, y: Indices):
+    def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
+        self.metric, self.points, self.point_errors, self.exponent = metric, points, point_errors, exponent
         self.y = np.ascontiguousarray(y)
-        with np.errstate(over="ignore"):
-            self.center = X.mean(axis=0)  # distances are taken near the origin, where they lose the fewest digits
-            coarse = _exponent(X - self.center) + _exponent(_entries(metric))
-        self.metric = _times_power_of_two(metric, -coarse)
-        points, errors = self.embed(X)
-        fine = _exponent(points)
-        self.points, self.point_errors = np.ldexp(points, -fine), np.ldexp(errors, -fine)
-        self.exponent = coarse + fine
-        self.metric = _times_power_of_two(metric, -self.exponent)
 
+    @abstractmethod
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
-        # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
-        points, errors = times_components(self.metric, X, self.center, self._gamma(), ROUNDOFF)
-        return points, errors + _UNDERFLOW
+
+    @property
+    def n_classes(self) -> int:
+        """Number of class codes."""
+        return int(self.y.max()) + 1
 
     def _gamma(self) -> float:
         """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
@@ -75,7 +61,7 @@ class ReferenceSet:
         subtraction of the center is one rounding more, and so is a step away from x.
         """
         terms = 1 if isinstance(self.metric, DiagonalMetric) else self.metric.n_features
-        return (terms + 5) * ROUNDOFF
+        return (terms + 5) * UNIT_ROUNDOFF
 
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
@@ -85,16 +71,22 @@ class ReferenceSet:
         if (weights := self._diagonal(norm)) is not None:
             coordinates = np.ascontiguousarray(norm.dual_coordinates(self.points * weights))
             # A product by a weight, and one by the unit of a feature.
-            errors = (self._gamma() + 3.0 * ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
+            errors = (self._gamma() + 3.0 * UNIT_ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
             kappa = self.per_distance(norm)
             errors += self.point_errors * kappa
             return coordinates, errors + (_squares_that_underflow(coordinates) if kappa else 0.0)
         map_, row_errors, _ = self._dual_rows(norm)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)
-        errors = (len(map_) + 4) * ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
+        errors = (len(map_) + 4) * UNIT_ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
         return coordinates, errors + (_squares_that_underflow(coordinates) if map_.any() else 0.0)
+
+    def kernel_data(self, norm: Norm) -> tuple[Any, ...]:
+        """What compiled kernels read: points and their errors and squares, dual points and theirs, classes, growth."""
+        dual, dual_errors = self.dual_points(norm)
+        squares = np.einsum("ij,ij->i", self.points, self.points)
+        return self.points, self.point_errors, squares, dual, dual_errors, self.y, self.growth(norm)
 
     def dual_map(self, norm: Norm) -> Any:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order.
@@ -113,7 +105,9 @@ class ReferenceSet:
         L, order = self.metric.components, norm.dual_order
         B = np.ascontiguousarray(norm.dual_coordinates(L))
         # Entries of B are products of entries of L with those of the norm's own map, summed over d features at most.
-        errors = (self._gamma() + 3.0 * ROUNDOFF) * np.linalg.norm(norm.absolute_coordinates(np.abs(L)), order, axis=1)
+        errors = (self._gamma() + 3.0 * UNIT_ROUNDOFF) * np.linalg.norm(
+            norm.absolute_coordinates(np.abs(L)), order, axis=1
+        )
         r, p = B.shape
         if order != 2 or p <= r:
             return B, errors, None
@@ -121,8 +115,8 @@ class ReferenceSet:
         # decomposition it keeps the digits of small rows beside large ones. Its error is measured.
         Q, R = np.linalg.qr(B.T)
         left = np.linalg.norm(B - R.T @ Q.T, axis=1)
-        errors += left + (r + 4) * ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
-        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * ROUNDOFF
+        errors += left + (r + 4) * UNIT_ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
+        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * UNIT_ROUNDOFF
         return np.ascontiguousarray(R.T * (1.0 + skew)), errors, Q
 
     def per_distance(self, norm: Norm) -> float:
@@ -204,7 +198,45 @@ class ReferenceSet:
     ) -> Indices:
         """Class code with the most votes of the k nearest; the smaller code where votes are equal."""
         indices, _ = self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
-        return votes(self.y[indices], int(self.y.max()) + 1).argmax(axis=1)
+        return votes(self.y[indices], self.n_classes).argmax(axis=1)
+
+
+class ReferenceSet(PointSet):
+    """Training instances in the coordinates of a metric.
+
+    ``metric`` is the given one times a power of two that brings the largest coordinate of ``points``, ``(X − center)
+    Lᵀ``, between 1/2 and 1: products and squares then do not over- or underflow. Predictions and radii are those of the
+    given one.
+
+    Parameters
+    ----------
+    metric : MahalanobisMetric
+    X : array of shape (n, d)
+    y : int array of shape (n,)
+        Class codes.
+
+    Raises
+    ------
+    ValueError
+        If distances overflow or underflow whatever the scale.
+    """
+
+    def __init__(self, metric: MahalanobisMetric, X: Array, y: Indices):
+        with np.errstate(over="ignore"):
+            self.center = X.mean(axis=0)  # distances are taken near the origin, where they lose the fewest digits
+            coarse = _exponent(X - self.center) + _exponent(entries(metric))
+        self.metric = _times_power_of_two(metric, -coarse)
+        points, errors = self.embed(X)
+        fine = _exponent(points)
+        exponent = coarse + fine
+        scaled = _times_power_of_two(metric, -exponent)
+        super().__init__(scaled, np.ldexp(points, -fine), np.ldexp(errors, -fine), y, exponent)
+
+    def embed(self, X: Array) -> tuple[Array, Array]:
+        """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
+        # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
+        points, errors = times_components(self.metric, X, self.center, self._gamma(), UNIT_ROUNDOFF)
+        return points, errors + _UNDERFLOW
 
 
 def _at_features(norm: Norm, weights: Array) -> csr_array:
@@ -254,18 +286,24 @@ def _exponent(values: Array) -> int:
     return int(np.frexp(largest)[1])
 
 
-def _entries(metric: MahalanobisMetric) -> Array:
+def entries(metric: MahalanobisMetric) -> Array:
+    """What a metric keeps of its components: of a diagonal one the diagonal, shape (d,), of others all, (r, d)."""
     return metric.weights if isinstance(metric, DiagonalMetric) else metric.components
+
+
+def with_entries(metric: MahalanobisMetric, values: Array) -> MahalanobisMetric:
+    """The metric of other :func:`entries`."""
+    kind = DiagonalMetric if isinstance(metric, DiagonalMetric) else MahalanobisMetric
+    return kind(values, metric.feature_names, metric.training)
 
 
 def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> MahalanobisMetric:
     """The metric whose distances are ``2^exponent`` times as long, exactly."""
     with np.errstate(over="ignore"):
-        entries = np.ldexp(_entries(metric), exponent)
-    if not np.isfinite(entries).all():
+        values = np.ldexp(entries(metric), exponent)
+    if not np.isfinite(values).all():
         raise ValueError("distances of the training instances underflow: their differences or the metric are too small")
-    kind = DiagonalMetric if isinstance(metric, DiagonalMetric) else MahalanobisMetric
-    return kind(entries, metric.feature_names, metric.training)
+    return with_entries(metric, values)
 
 
 def power_of_two_times(sizes: Array, exponent: int) -> Array:
@@ -288,14 +326,14 @@ def largest_image(G: Array, dual_order: float) -> float:
     return bound * (1.0 + 1e-9)
 
 
-def nearest_rows(reference: ReferenceSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+def nearest_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
     """Distances of the k nearest training instances, then their row numbers, side by side: shape (m, 2k)."""
     indices, squared = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
     return np.hstack([np.ldexp(np.sqrt(squared), reference.exponent), indices])
 
 
 def vote_rows(
-    reference: ReferenceSet, k: int, n_classes: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
+    reference: PointSet, k: int, n_classes: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
 ) -> Array:
     """Votes of the k nearest for each class, shape (m, n_classes)."""
     indices, _ = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)

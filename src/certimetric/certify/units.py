@@ -10,10 +10,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
-from certimetric.certify.reference import ROUNDOFF, ReferenceSet, times_components
-from certimetric.geometry.diagonal import DiagonalMetric
-from certimetric.geometry.mahalanobis import MahalanobisMetric
+from certimetric.certify.reference import PointSet, entries, times_components, with_entries
 
 
 def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighborsClassifier:
@@ -68,32 +67,22 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
                 "a norm other than 'l2', 'linf' or 'l1' needs its counterpart in original units: give norm="
             )
         norm = classifier.norm
-    X = classifier._training
+    X = classifier.X_
     scalings = [_scaling(step) for _, step in pipeline.steps[:-1] if step is not None and step != "passthrough"]
     scale = np.ones(X.shape[1])
     for scaling in scalings[::-1]:
         X = scaling.inverse(X)
         scale = scale / scaling.factor
-    original = CertifiedKNeighborsClassifier(
-        classifier.n_neighbors,
+    return classifier.in_other_units(
+        UnscaledSet(classifier.reference_, scalings),
+        np.ascontiguousarray(X),
         metric=classifier.metric_.compose(scale),
         norm=norm,
-        memory_mb=classifier.memory_mb,
-        n_jobs=classifier.n_jobs,
+        feature_names=getattr(pipeline[0], "feature_names_in_", None),
     )
-    original.n_features_in_ = X.shape[1]
-    names = getattr(pipeline[0], "feature_names_in_", None)
-    if names is not None:
-        original.feature_names_in_ = names
-    original.learner_ = classifier.learner_
-    original.metric_ = original.metric
-    original.classes_ = classifier.classes_
-    original._training = np.ascontiguousarray(X)
-    original._reference = UnscaledSet(classifier._reference, scalings)
-    return original
 
 
-class UnscaledSet(ReferenceSet):
+class UnscaledSet(PointSet):
     """The training set of a classifier behind scalers, for queries that were not scaled.
 
     Training instances keep the coordinates that they have in the classifier, and a query is scaled as the pipeline
@@ -101,28 +90,23 @@ class UnscaledSet(ReferenceSet):
 
     Parameters
     ----------
-    reference : ReferenceSet
+    reference : PointSet
         Of scaled instances.
     scalings : list of Scaling
         From unscaled to scaled data.
     """
 
-    def __init__(self, reference: ReferenceSet, scalings: list[Scaling]):
-        self.scaled, self.scalings = reference, scalings
-        self.y, self.exponent = reference.y, reference.exponent
-        self.points, self.point_errors = reference.points, reference.point_errors
-        self.factor = np.ones(reference.metric.n_features)
+    def __init__(self, reference: PointSet, scalings: list[Scaling]):
+        factor = np.ones(reference.metric.n_features)
         for scaling in scalings:
-            self.factor = self.factor * scaling.factor
-        metric = reference.metric
-        if isinstance(metric, DiagonalMetric):
-            self.metric = DiagonalMetric(metric.weights * self.factor, metric.feature_names, metric.training)
-        else:
-            self.metric = MahalanobisMetric(metric.components * self.factor, metric.feature_names, metric.training)
+            factor = factor * scaling.factor
+        metric = with_entries(reference.metric, entries(reference.metric) * factor)
+        super().__init__(metric, reference.points, reference.point_errors, reference.y, reference.exponent)
+        self.scaled, self.scalings = reference, scalings
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of unscaled instances, shape (m, r), and a bound on the rounding error of each row."""
-        Z, off = X, ROUNDOFF * np.abs(X)  # x + δ is rounded before it is scaled
+        Z, off = X, UNIT_ROUNDOFF * np.abs(X)  # x + δ is rounded before it is scaled
         for scaling in self.scalings:
             Z, off = scaling.transform(Z, off)
         points, errors = self.scaled.embed(Z)
@@ -131,7 +115,7 @@ class UnscaledSet(ReferenceSet):
 
     def _gamma(self) -> float:
         # Each scaling rounds twice, and so does its factor in the metric.
-        return super()._gamma() + 4 * len(self.scalings) * ROUNDOFF
+        return super()._gamma() + 4 * len(self.scalings) * UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +145,7 @@ class Scaling:
         Z = between / self.divisor if self.multiplier is None else between + self.offset
         # A rounding of the difference is one of the quotient.
         rounded = 2.0 * np.abs(Z) if self.multiplier is None else np.abs(between) + np.abs(Z)
-        return Z, off * self.factor + ROUNDOFF * rounded
+        return Z, off * self.factor + UNIT_ROUNDOFF * rounded
 
     def inverse(self, Z: Array) -> Array:
         """Instances before scaling."""

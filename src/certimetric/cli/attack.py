@@ -117,7 +117,7 @@ def _lines(queries: Read, threat: ThreatModel, predicted: Any, result: AttackRes
         # What cannot be changed makes the certificate larger; bounds of features leave it as it is.
         certifier = CertifiedKNeighborsClassifier(
             queries.classifier.n_neighbors, metric=queries.classifier.metric_, norm=bound.norm.restrict(bound.mutable)
-        ).fit(queries.classifier._training, queries.classifier.classes_[queries.classifier._reference.y])
+        ).fit(queries.classifier.X_, queries.classifier.y_)
         _, radii = certifier.predict_with_radius(queries.X.to_numpy()[moved])
         share = float(np.median(radii / result.distances[moved]))
         lines.append(

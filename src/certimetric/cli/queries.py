@@ -44,7 +44,7 @@ class Queries:
     @property
     def training_labels(self) -> NDArray[Any]:
         """Labels of the training data, shape (n,)."""
-        return np.asarray(self.classifier.classes_[self.classifier._reference.y])
+        return self.classifier.y_
 
 
 def read_queries(

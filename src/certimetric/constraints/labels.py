@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.warnings import warn
 from certimetric.base.wording import counted, shortened
 
 _LARGEST = 2**63 - 1
@@ -138,7 +138,7 @@ def compare_labels(known: Any, y: Any, known_name: str = "the training data", na
         return labels
     if found.none_known:
         raise ValueError(found.sentence)
-    warnings.warn(f"{found.sentence}; predictions there count as wrong", UserWarning, stacklevel=3)
+    warn(f"{found.sentence}; predictions there count as wrong")
     return labels
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
+from certimetric.base.warnings import warn
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
@@ -122,7 +122,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Set ``converged_``, and warn where there is a reason to."""
         self.converged_ = bool(converged)
         if reason:
-            warnings.warn(f"{type(self).__name__} {reason}", ConvergenceWarning, stacklevel=3)
+            warn(f"{type(self).__name__} {reason}", ConvergenceWarning)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

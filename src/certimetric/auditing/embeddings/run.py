@@ -21,6 +21,7 @@ from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
+from certimetric.certify.radius import PredictedQueries
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
@@ -240,7 +241,8 @@ def _smallest(seen: _Seen, hit: NDArray[np.bool_]) -> NDArray[np.float64]:
     for rows, kept, exclude in apart(seen.keys[hits], seen.gallery_keys):
         reference = ReferenceSet(metric, seen.gallery[kept], seen.gallery_labels[kept])
         points = seen.points[hits[rows]]
-        found = smallest_changes(reference, points, 1, resolve_norm("l2"), exclude=exclude, n_jobs=n_jobs)
+        queries = PredictedQueries.of(reference, points, 1, exclude=exclude, n_jobs=n_jobs)
+        found = smallest_changes(queries, resolve_norm("l2"))
         radii[hits[rows]] = found.lower
     return radii
 

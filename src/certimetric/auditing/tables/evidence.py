@@ -267,8 +267,7 @@ def _tell(
 
 def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, x: Array) -> list[str]:
     """Labels of the nearest training instances, in the very coordinates that the classifier predicts from."""
-    points, _ = classifier._reference.embed(x[None])
-    nearest, _ = classifier._reference.neighbors(points, request.n_neighbors)
+    _, nearest = classifier.kneighbors(x[None], request.n_neighbors)
     return [request.classes[code] for code in request.codes[part.train][nearest[0]]]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.sparse import issparse
 
 from certimetric.base.arrays import Array
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.reference import PointSet
 from certimetric.geometry.norms import Norm
 
 
@@ -17,7 +15,7 @@ class DualProgram:
 
     Parameters
     ----------
-    reference : ReferenceSet
+    reference : PointSet
     norm : Norm
 
     Attributes
@@ -32,10 +30,10 @@ class DualProgram:
         What the compiled kernels read.
     """
 
-    def __init__(self, reference: ReferenceSet, norm: Norm):
+    def __init__(self, reference: PointSet, norm: Norm):
         self.reference, self.order = reference, float(norm.dual_order)
         self.map, self.lift = reference.dual_map(norm), reference.lift_map(norm)
-        self.data = program_data(reference, norm)
+        self.data = reference.kernel_data(norm)
         self.dual = self.data[3]
 
     def steps_of(self, moves: Array) -> Array:
@@ -46,11 +44,3 @@ class DualProgram:
         weights = self.map.sum(axis=0)
         squares = weights * weights
         return np.divide(moves @ self.map, squares, out=np.zeros((len(moves), len(weights))), where=squares > 0)
-
-
-def program_data(reference: ReferenceSet, norm: Norm) -> tuple[Any, ...]:
-    """What the compiled kernels read of a training set: see :class:`DualProgram`."""
-    dual, dual_errors = reference.dual_points(norm)
-    points = reference.points
-    squares = np.einsum("ij,ij->i", points, points)
-    return points, reference.point_errors, squares, dual, dual_errors, reference.y, reference.growth(norm)

@@ -16,17 +16,19 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from certimetric.base.rounding import INFLATED_UNIT
 from certimetric.certify.exact.least_norm import OPTIMAL, least_distance
 from certimetric.certify.kernels import (
     certified_size,
     distance_beyond,
     gap_over_dual,
+    nearest_of_either,
     rounding_of_distances,
     rounding_of_pair,
+    widened,
 )
-from certimetric.geometry.kernels import difference_norm, expansion_error, insert_smallest, squared_distance
+from certimetric.geometry.kernels import difference_norm, expansion_error, squared_distance
 
-_UNIT = 1.2e-16
 _NEAR = 16  # nearest instances of either side that the second bound and the first program look at
 _CANCELS = 1e-6  # relative difference of squared distances below which it is taken from the difference of the points
 
@@ -114,17 +116,10 @@ def screen(row, x, error, c, exclude, data, order, space, step):
     slack = expansion_error(r, q, squares.max())
     near_value, near = np.empty(_NEAR), np.empty(_NEAR, dtype=np.int64)
     other_value, other = np.empty(_NEAR), np.empty(_NEAR, dtype=np.int64)
-    n_near, n_other = 0, 0
+    n_near, n_other = nearest_of_either(row, q, c, exclude, data, near_value, near, other_value, other)
     for j in range(n):
-        if j == exclude:
-            continue
-        value = q + squares[j] - 2.0 * row[j]
-        row[j] = value
-        if y[j] == c:
+        if y[j] == c and j != exclude:
             distance[j] = np.sqrt(squared_distance(x, train[j]))
-            n_near = insert_smallest(near_value, near, n_near, _NEAR, value, j)
-        else:
-            n_other = insert_smallest(other_value, other, n_other, _NEAR, value, j)
 
     first, smallest = -1, np.inf
     for b in range(n_other):
@@ -151,7 +146,7 @@ def screen(row, x, error, c, exclude, data, order, space, step):
     reach = np.inf
     if n_near:
         j = near[0]
-        reach = distance[j] * (1.0 + relative) + error + train_errors[j]
+        reach = widened(distance[j], train_errors[j], error, relative)[1]
     beyond = distance_beyond(upper, reach, train_errors.max(), dual_errors.max(), rounding)
     cutoff = beyond * beyond * (1.0 + 4.0 * relative) + slack
     count = 0
@@ -161,12 +156,11 @@ def screen(row, x, error, c, exclude, data, order, space, step):
         if row[l] >= cutoff:
             continue
         distance[l] = np.sqrt(squared_distance(x, train[l]))
-        below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
-        beyond = distance[l] * (1.0 + relative) + error + train_errors[l]
+        below, beyond = widened(distance[l], train_errors[l], error, relative)
         bound = 0.0
         for b in range(n_near):
             j = near[b]
-            above = distance[j] * (1.0 + relative) + error + train_errors[j]
+            above = widened(distance[j], train_errors[j], error, relative)[1]
             value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
             bound = max(bound, value)
             if bound >= upper:
@@ -176,7 +170,7 @@ def screen(row, x, error, c, exclude, data, order, space, step):
         for j in range(n):
             if y[j] != c or j == exclude:
                 continue
-            above = distance[j] * (1.0 + relative) + error + train_errors[j]
+            above = widened(distance[j], train_errors[j], error, relative)[1]
             if above < below:
                 value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
                 bound = max(bound, value)
@@ -197,33 +191,44 @@ def primal_order(dual_order):
 
 @nb.njit(cache=True, nogil=True)
 def gather_rows(x, l, c, error, exclude, limit, data, order, space):
-    """Rows of opponent l's program that can bind within ``limit``; their number, −1 if one cannot be met.
-
-    Each is divided by its dual norm of the given order.
-    """
-    train, train_errors, _, dual, _, y, _ = data
-    distance, _, _, rows, h, tolerance, own_of_row, _, _, _, _ = space
-    relative = rounding_of_distances(train.shape[1])
+    """Rows of opponent l's program that can bind within ``limit``; their number, −1 if one cannot be met."""
+    y, (distance, _, _, rows, h, tolerance, own_of_row, _, _, _, _) = data[5], space
     m = 0
-    for j in range(train.shape[0]):
+    for j in range(y.shape[0]):
         if y[j] != c or j == exclude:
             continue
-        gap = gap_of_squares(x, train[l], train[j], distance[l], distance[j])
-        size = 2.0 * difference_norm(dual[l], dual[j], order)
-        if gap <= -limit * size:
-            continue  # every change within the limit satisfies it
-        off = rounding_of_gap(distance[l], distance[j], error + train_errors[l], error + train_errors[j], relative)
-        if size == 0.0:
-            if gap > off:
-                return -1
-            continue
-        for t in range(dual.shape[1]):
-            rows[m, t] = 2.0 * (dual[l, t] - dual[j, t]) / size
-        h[m] = gap / size
-        tolerance[m] = off / size
-        own_of_row[m] = j
-        m += 1
+        use, value, off, _ = pair_row(x, l, j, error, limit, data, order, distance, rows, m)
+        if use < 0:
+            return -1
+        if use > 0:
+            h[m], tolerance[m], own_of_row[m] = value, off, j
+            m += 1
     return m
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def pair_row(x, l, j, error, limit, data, order, distance, rows, m):
+    """Fill row m with the constraint that l is as near as j, divided by its dual norm of the given order.
+
+    Returns
+    -------
+    use : int
+        1, or 0 where every change within ``limit`` satisfies it, or −1 where it cannot be met.
+    h, tolerance, size : float
+        Right-hand side and its rounding error, both divided too, and the dual norm.
+    """
+    train, train_errors, _, dual, _, _, _ = data
+    gap = gap_of_squares(x, train[l], train[j], distance[l], distance[j])
+    size = 2.0 * difference_norm(dual[l], dual[j], order)
+    if gap <= -limit * size:
+        return 0, 0.0, 0.0, size
+    relative = rounding_of_distances(train.shape[1])
+    off = rounding_of_gap(distance[l], distance[j], error + train_errors[l], error + train_errors[j], relative)
+    if size == 0.0:
+        return -1 if gap > off else 0, 0.0, 0.0, size
+    for t in range(dual.shape[1]):
+        rows[m, t] = 2.0 * (dual[l, t] - dual[j, t]) / size
+    return 1, gap / size, off / size, size
 
 
 @nb.njit(cache=True, nogil=True)
@@ -273,9 +278,8 @@ def certified_combination(inside, outside, weights, distance, error, data, order
         l, j, weight = inside[k], outside[k], weights[k]
         if not weight > 0.0:
             continue
-        below = max(distance[l] * (1.0 - relative) - error - train_errors[l], 0.0)
-        beyond = distance[l] * (1.0 + relative) + error + train_errors[l]
-        above = distance[j] * (1.0 + relative) + error + train_errors[j]
+        below, beyond = widened(distance[l], train_errors[l], error, relative)
+        above = widened(distance[j], train_errors[j], error, relative)[1]
         gap = (below - above) * (below + above)
         value += weight * gap
         magnitude += weight * abs(gap)
@@ -285,8 +289,8 @@ def certified_combination(inside, outside, weights, distance, error, data, order
             total[t] += 2.0 * weight * (dual[l, t] - dual[j, t])
         a0, a1, a2 = rounding_of_pair(beyond, above, rounding)
         c0, c1, c2 = c0 + weight * a0, c1 + weight * a1, c2 + weight * a2
-    value -= (q + 16) * _UNIT * magnitude
-    norm = difference_norm(total, np.zeros(p), order) * (1.0 + (p + 16) * _UNIT)
-    norm += slack * (1.0 + (q + 16) * _UNIT) + (p + q + 8) * _UNIT * pull
-    up = 1.0 + (q + 16) * _UNIT
+    value -= (q + 16) * INFLATED_UNIT * magnitude
+    norm = difference_norm(total, np.zeros(p), order) * (1.0 + (p + 16) * INFLATED_UNIT)
+    norm += slack * (1.0 + (q + 16) * INFLATED_UNIT) + (p + q + 8) * INFLATED_UNIT * pull
+    up = 1.0 + (q + 16) * INFLATED_UNIT
     return certified_size(value, norm, c0 * up, c1 * up, c2 * up)

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from certimetric.base.arrays import Array
+from certimetric.base.rounding import INFLATED_UNIT
 
 OPTIMAL, INFEASIBLE, OVER_LIMIT, STALLED = 0, 1, 2, 3
 
-_UNIT = 1.2e-16
 _FEASIBLE = 1e-13  # violation of a row of norm 1 that counts as none, relative to the largest right-hand side
 _VIOLATED = 1e-9  # the same for linear programs, whose solver is no more exact, relative to the size of the solution
 _ROWS_PER_ROUND = 8  # most violated rows that a linear program is given at a time
+_TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+_FAR = 1e6  # relative to the largest right-hand side
+_REACH = 1e4  # relative to the smallest size that a linear program can have: what it is solved within at first
 _DEPENDENT = 1e-12  # norm of what is left of a row of norm 1, below which it depends on the active rows
 
 
@@ -69,8 +72,7 @@ def least_norm(A: Array, b: Array, dual_order: float, tolerance: Array | None = 
     if not (h > allowed).any():
         return np.zeros(A.shape[1]), multipliers
     if dual_order == 2:
-        status, eta, used, found = _least_distance(N, h, allowed)
-        eta = eta if status == OPTIMAL else None
+        eta, used, found = solve_rows(N, h, allowed, 2, np.inf)
         multipliers[rows[used]] = found / sizes[rows[used]]
         return eta, multipliers
     eta, found = _linear_program(N, h, dual_order)
@@ -119,11 +121,6 @@ def _infeasibility(N: Array, h: Array, dual_order: float) -> Array:
     return np.asarray(result.x[:m]) if result.status == 0 else np.zeros(m)
 
 
-_TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-_FAR = 1e6  # relative to the largest right-hand side
-_REACH = 1e4  # relative to the smallest size that a linear program can have: what it is solved within at first
-
-
 def least_norm_in_rounds(
     N: Array, h: Array, dual_order: float, limit: float, tolerance: Array | None = None
 ) -> tuple[Array | None, NDArray[np.int64], Array]:
@@ -157,12 +154,16 @@ def least_norm_in_rounds(
         rows = np.concatenate([rows, worst])
 
 
-def _least_distance(N: Array, h: Array, tolerance: Array) -> tuple[int, Array, NDArray[np.int64], Array]:
+def solve_rows(
+    N: Array, h: Array, tolerance: Array, dual_order: float, limit: float
+) -> tuple[Array | None, NDArray[np.int64], Array]:
+    """Smallest η below ``limit`` with ``N η ≥ h``, if there is one, the rows that prove it and their multipliers."""
+    if dual_order != 2:
+        return least_norm_in_rounds(N, h, dual_order, limit, tolerance)
     p = N.shape[1]
-    work = workspace(p)
-    eta, active, u = np.zeros(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
-    status, q = least_distance(N, h, tolerance, len(h), np.inf, eta, active, u, work)
-    return status, eta, active[:q], u[:q]
+    eta, active, u = np.empty(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
+    status, q = least_distance(N, h, tolerance, len(h), limit, eta, active, u, workspace(p))
+    return eta if status == OPTIMAL else None, active[:q], u[:q]
 
 
 def workspace(p: int) -> Array:
@@ -267,7 +268,7 @@ def least_distance(N, h, tolerance, m, limit, eta, active, u, work):
                 eta[t] += u[i] * N[active[i], t]
         for t in range(p):
             size += eta[t] * eta[t]
-        rounding = (p + q + 4) * _UNIT * weights
+        rounding = (p + q + 4) * INFLATED_UNIT * weights
         if size >= limit * limit:
             return OVER_LIMIT, q
     return STALLED, q

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array, Indices
-from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.exact.nearest_flip import nearest_flips
 from certimetric.certify.exact.order_k import nearest_flips_of_votes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
-from certimetric.certify.radius import prepare_queries
-from certimetric.certify.reference import ReferenceSet, power_of_two_times
+from certimetric.certify.radius import MEMORY_MB, PredictedQueries, prepare_queries
+from certimetric.certify.reference import power_of_two_times
 from certimetric.geometry.norms import Norm, resolve_norm
 
 TIME_LIMIT = 1.0  # seconds a query, k > 1
@@ -30,8 +28,8 @@ def minimal_perturbation(
     n_neighbors: int = 1,
     time_limit: float = TIME_LIMIT,
     node_limit: float = np.inf,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    memory_mb: int = MEMORY_MB,
+    n_jobs: int | None = None,
 ) -> MinimalPerturbation:
     """Smallest change of each query that changes its k-NN prediction, and the changed query.
 
@@ -60,10 +58,10 @@ def minimal_perturbation(
         Seconds for each query where k > 1.
     node_limit : int, default=inf
         Nodes of the search for each query where k > 1: unlike seconds, it gives the same answer on every machine.
-    memory : int, default=64 MiB
-        Bytes for blocks of distances.
-    n_jobs : int, default=1
-        Threads (k = 1).
+    memory_mb : int, default=64
+        MiB for blocks of distances.
+    n_jobs : int, default=None
+        Threads (k = 1); None for 1, −1 for all cores.
 
     Returns
     -------
@@ -91,52 +89,23 @@ def minimal_perturbation(
     (array([1. , 0.5]), array([[2.], [2.]]))
     """
     norm = resolve_norm(norm)
-    reference, queries, exclude = prepare_queries(metric, X_train, y_train, X, n_neighbors)
-    return smallest_changes(
-        reference,
-        queries,
-        n_neighbors,
-        norm,
-        exclude=exclude,
-        time_limit=time_limit,
-        node_limit=node_limit,
-        memory=memory,
-        n_jobs=n_jobs,
-    )
+    queries = prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
+    return smallest_changes(queries, norm, time_limit=time_limit, node_limit=node_limit)
 
 
 def smallest_changes(
-    reference: ReferenceSet,
-    X: Array,
-    n_neighbors: int,
-    norm: Norm,
-    *,
-    time_limit: float = TIME_LIMIT,
-    node_limit: float = np.inf,
-    exclude: Indices | None = None,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    queries: PredictedQueries, norm: Norm, *, time_limit: float = TIME_LIMIT, node_limit: float = np.inf
 ) -> MinimalPerturbation:
-    """The same over a prepared training set (see :func:`minimal_perturbation`)."""
+    """The same for queries that were predicted (see :func:`minimal_perturbation`)."""
     if not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
     if not node_limit >= 0:
         raise ValueError(f"node_limit must not be negative, got {node_limit!r}")
-    norm, exponent = reference.in_range(norm)
-    if n_neighbors == 1:
-        found = nearest_flips(reference, X, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
+    norm, exponent = queries.reference.in_range(norm)
+    if queries.k == 1:
+        found = nearest_flips(queries, norm)
     else:
-        found = nearest_flips_of_votes(
-            reference,
-            X,
-            n_neighbors,
-            norm,
-            time_limit=time_limit,
-            node_limit=node_limit,
-            exclude=exclude,
-            memory=memory,
-            n_jobs=n_jobs,
-        )
+        found = nearest_flips_of_votes(queries, norm, time_limit, node_limit)
     # A radius is the length of dual coordinates: that of the change itself is larger where a matrix was factored.
     with np.errstate(over="ignore"):  # no number is as large
         radii, tolerance = (np.ldexp(s, exponent) for s in (found.radii * norm.distortion, found.tolerance))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
-from certimetric.certify.exact.dual_program import DualProgram, program_data
+from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.kernels import (
     dual_certificate,
     gather_rows,
@@ -18,85 +20,46 @@ from certimetric.certify.exact.kernels import (
 )
 from certimetric.certify.exact.least_norm import least_norm_in_rounds
 from certimetric.certify.exact.regions import Regions
-from certimetric.certify.exact.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
+from certimetric.certify.exact.witnesses import MinimalPerturbation, find_witnesses
 from certimetric.certify.kernels import rounding_of_distances
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.norms import Norm
 
 _SEGMENTS = 256  # nearest opponents that are walked straight towards where the solver failed
 
 
-def lower_bounds(
-    reference: ReferenceSet,
-    X: Array,
-    norm: Norm,
-    *,
-    exclude: Indices,
-    errors: Array | float = 0.0,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
-) -> tuple[Indices, Array]:
-    """Predictions of 1-NN, and the minimal perturbations of :func:`nearest_flips` rounded down, for l2; no witnesses.
-
-    ``errors`` bounds how far the coordinates of each query may be off before any rounding here.
-    """
-    points, own_errors = reference.embed(X)
-    errors = own_errors + errors
-    predicted = reference.predict(points, 1, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    data = program_data(reference, norm)
-    radii, lower = np.empty(len(X)), np.empty(len(X))
-    steps, opponents = np.zeros((len(X), data[3].shape[1])), np.empty(len(X), dtype=np.int64)
-
-    def solve(rows: slice) -> None:
-        products = points[rows] @ reference.points.T
-        queries = (products, points[rows], errors[rows], predicted[rows], exclude[rows])
-        minimal_rows(*queries, data, radii[rows], lower[rows], steps[rows], opponents[rows])
-
-    map_chunks(solve, chunk_slices(len(X), 8.0 * len(reference.points), memory, n_jobs), n_jobs)
-    return predicted, lower
+def lower_bounds(queries: PredictedQueries, norm: Norm) -> Array:
+    """The minimal perturbations of :func:`nearest_flips` rounded down, for l2; no witnesses."""
+    data = queries.reference.kernel_data(norm)
+    return _flips(queries, data[3].shape[1], minimal_rows, data)[1]
 
 
-def nearest_flips(
-    reference: ReferenceSet,
-    X: Array,
-    norm: Norm,
-    *,
-    exclude: Indices | None = None,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
-) -> MinimalPerturbation:
+def nearest_flips(queries: PredictedQueries, norm: Norm) -> MinimalPerturbation:
     """Exact minimal perturbation of the 1-NN predictions of queries over a prepared training set."""
-    points, errors = reference.embed(X)
-    if exclude is None:
-        exclude = np.full(len(X), -1, dtype=np.int64)
-    predicted = reference.predict(points, 1, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    program = DualProgram(reference, norm)
-    radii, lower = np.empty(len(X)), np.empty(len(X))
-    steps, opponents = np.zeros((len(X), program.dual.shape[1])), np.empty(len(X), dtype=np.int64)
-
-    def solve(rows: slice) -> None:
-        products = points[rows] @ reference.points.T
-        queries = (products, points[rows], errors[rows], predicted[rows], exclude[rows])
-        figures = (radii[rows], lower[rows], steps[rows], opponents[rows])
-        if program.order == 2:
-            minimal_rows(*queries, program.data, *figures)
-        else:
-            _linear_rows(*queries, program, *figures)
-
-    map_chunks(solve, chunk_slices(len(X), 8.0 * len(reference.points), memory, n_jobs), n_jobs)
+    program = DualProgram(queries.reference, norm)
+    kernel, known = (minimal_rows, program.data) if program.order == 2 else (_linear_rows, program)
+    radii, lower, steps, opponents = _flips(queries, program.dual.shape[1], kernel, known)
+    points, errors, predicted, exclude = queries.points, queries.errors, queries.predicted, queries.exclude
     for i in np.flatnonzero((opponents < 0) & np.isfinite(lower)):
         # No program was solved, and none was proven to have no solution: rounding made the solver fail.
         radii[i], steps[i], opponents[i] = along_segments(program, points[i], errors[i], predicted[i], exclude[i])
         radii[i] = max(radii[i], lower[i])
-    changed = np.flatnonzero(opponents >= 0)
 
     def inside(i: int) -> tuple[Array, float]:
-        regions = Regions(program, points[i], int(predicted[i]), 1, errors[i], int(exclude[i]))
+        regions = Regions.of(program, queries, i)
         return regions.inner_steps(opponents[i : i + 1], np.flatnonzero(regions.own), float(radii[i]))
 
-    queries = Queries(X, 1, predicted, exclude)
-    witnesses, verified, tolerance = find_witnesses(program, norm, queries, steps, radii, changed, inside)
-    return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
+    return find_witnesses(program, queries, norm, steps, radii, lower, inside)
+
+
+def _flips(
+    queries: PredictedQueries, p: int, kernel: Callable[..., None], known: Any
+) -> tuple[Array, Array, Array, Indices]:
+    """Radii, proven lower bounds, steps η and opponents, as a kernel that knows the training set fills them in."""
+    m = len(queries.X)
+    found = np.empty(m), np.empty(m), np.zeros((m, p)), np.empty(m, dtype=np.int64)
+    queries.fill(kernel, (known,), *found)
+    return found
 
 
 def along_segments(program: DualProgram, x: Array, error: float, c: int, exclude: int) -> tuple[float, Array, int]:

@@ -11,13 +11,12 @@ import numba as nb
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.regions import Regions, Step
-from certimetric.certify.exact.witnesses import MinimalPerturbation, Queries, find_witnesses, is_proven
-from certimetric.certify.kernels import gap_over_dual, insert_largest, rounding_of_distances
-from certimetric.certify.radius import bound_radii
-from certimetric.certify.reference import ReferenceSet
+from certimetric.certify.exact.witnesses import MinimalPerturbation, find_witnesses
+from certimetric.certify.kernels import gap_over_dual, rounding_of_distances, widened
+from certimetric.certify.radius import PredictedQueries, radii_of
+from certimetric.geometry.kernels import insert_smallest
 from certimetric.geometry.norms import Norm
 
 N_OPPONENTS = 8  # opponents from which the first upper bound is looked for
@@ -32,29 +31,14 @@ class _Node:
 
 
 def nearest_flips_of_votes(
-    reference: ReferenceSet,
-    X: Array,
-    k: int,
-    norm: Norm,
-    *,
-    time_limit: float,
-    node_limit: float = np.inf,
-    exclude: Indices | None = None,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    queries: PredictedQueries, norm: Norm, time_limit: float, node_limit: float = np.inf
 ) -> MinimalPerturbation:
     """Minimal perturbation of the k-NN predictions of queries, each within so many seconds and nodes."""
-    bound = bound_radii(reference, X, k, norm, exclude=exclude, memory=memory, n_jobs=n_jobs)
-    points, errors = reference.embed(X)
-    if exclude is None:
-        exclude = np.full(len(X), -1, dtype=np.int64)
-    program = DualProgram(reference, norm)
-    radii, lower = np.full(len(X), np.inf), bound.radii.copy()
-    steps, ends = np.zeros((len(X), program.dual.shape[1])), {}
-    for i, point in enumerate(points):
-        if np.isinf(lower[i]):
-            continue
-        search = _Search(Regions(program, point, int(bound.predicted[i]), k, errors[i], int(exclude[i])))
+    program = DualProgram(queries.reference, norm)
+    lower = radii_of(queries, norm)
+    radii, steps, ends = np.full(len(lower), np.inf), np.zeros((len(lower), program.dual.shape[1])), {}
+    for i in np.flatnonzero(np.isfinite(lower)).tolist():
+        search = _Search(Regions.of(program, queries, i))
         lower[i] = max(lower[i], search.run(time_limit, node_limit))
         if search.best is not None:
             step = search.measured()
@@ -65,9 +49,7 @@ def nearest_flips_of_votes(
         regions, neighbors = ends[i]
         return regions.inner_steps(neighbors, regions.rest(neighbors), float(radii[i]))
 
-    queries, changed = Queries(X, k, bound.predicted, exclude), np.flatnonzero(np.isfinite(radii))
-    witnesses, verified, tolerance = find_witnesses(program, norm, queries, steps, radii, changed, inside)
-    return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
+    return find_witnesses(program, queries, norm, steps, radii, lower, inside)
 
 
 class _Search:
@@ -102,7 +84,7 @@ class _Search:
                 self._accept(step, neighbors)
         regions = self.regions
         self.bounds = _opponent_bounds(
-            regions.squared,
+            regions.distance,
             regions.error,
             regions.own,
             regions.present,
@@ -219,28 +201,27 @@ class _Search:
 
 
 @nb.njit(cache=True, nogil=True)
-def _opponent_bounds(squared, error, own, present, a, upper, data, order):
+def _opponent_bounds(distance, error, own, present, a, upper, data, order):
     """Lower bound of each opponent: the a-th largest e(l, j) over the predicted class; infinity from ``upper`` on."""
-    points, point_errors, _, dual, dual_errors, _, growth = data
+    points, train_errors, _, dual, dual_errors, _, growth = data
     relative = rounding_of_distances(points.shape[1])
     rounding = (error, growth[0], growth[1], relative)
-    bounds = np.full(squared.shape[0], np.inf)
-    inner = np.empty(a)
-    for l in range(squared.shape[0]):
+    bounds = np.full(distance.shape[0], np.inf)
+    inner, inner_own = np.empty(a), np.empty(a, dtype=np.int64)  # minus the largest e(l, j)
+    for l in range(distance.shape[0]):
         if own[l] or not present[l]:
             continue
-        below = max(np.sqrt(squared[l]) * (1.0 - relative) - error - point_errors[l], 0.0)
-        beyond = np.sqrt(squared[l]) * (1.0 + relative) + error + point_errors[l]
+        below, beyond = widened(distance[l], train_errors[l], error, relative)
         filled = 0
         discarded = False
-        for j in range(squared.shape[0]):
+        for j in range(distance.shape[0]):
             if own[j]:
-                above = np.sqrt(squared[j]) * (1.0 + relative) + error + point_errors[j]
+                above = widened(distance[j], train_errors[j], error, relative)[1]
                 value = gap_over_dual(below, beyond, above, l, j, dual, dual_errors, order, rounding)
-                filled = insert_largest(inner, filled, a, value)
-                if filled == a and inner[a - 1] >= upper:
+                filled = insert_smallest(inner, inner_own, filled, a, -value, j)
+                if filled == a and -inner[a - 1] >= upper:
                     discarded = True
                     break
         if not discarded:
-            bounds[l] = inner[a - 1] if filled == a else 0.0
+            bounds[l] = -inner[a - 1] if filled == a else 0.0
     return bounds

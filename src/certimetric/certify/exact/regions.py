@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify.exact.dual_program import DualProgram
-from certimetric.certify.exact.kernels import certified_combination, gap_of_squares, primal_order, rounding_of_gap
-from certimetric.certify.exact.least_norm import OPTIMAL, least_distance, least_norm_in_rounds, workspace
+from certimetric.certify.exact.kernels import certified_combination, pair_row, primal_order
+from certimetric.certify.exact.least_norm import solve_rows
 from certimetric.certify.kernels import rounding_of_distances
-from certimetric.geometry.kernels import difference_norm, squared_distance
+from certimetric.certify.radius import PredictedQueries
+from certimetric.geometry.kernels import squared_distance
 
 _TIE = 1e-8  # relative to a step: how much farther it would have to go for what still counts as a tie at its end
 _ROUNDS = 6  # of local search
@@ -62,7 +63,7 @@ class Regions:
     k : int
     error : float
         Bound on the rounding error of ``point``.
-    exclude : int, default=-1
+    exclude : int
         Instance that the query does not see; −1 for none.
     box : pair (array of shape (b, p), array of shape (b,)), optional
         Further constraints ``A η ≥ b``, each row of dual norm 1: bounds of the features.
@@ -75,16 +76,24 @@ class Regions:
         predicted: int,
         k: int,
         error: float,
-        exclude: int = -1,
+        exclude: int,
         box: tuple[Array, Array] | None = None,
     ):
         self.program, self.predicted, self.k, self.error, self.box = program, predicted, k, error, box
         self.points, self.dual, self.y = program.data[0], program.dual, program.data[5]
         self.point, self.squared = point, _squared_distances(self.points, point)
         self.distance, self.offsets = np.sqrt(self.squared), self.points - point
-        self.n_classes = int(self.y.max()) + 1
+        self.n_classes = program.reference.n_classes
         self.present = np.arange(len(self.y)) != exclude
         self.own = (self.y == predicted) & self.present
+
+    @classmethod
+    def of(
+        cls, program: DualProgram, queries: PredictedQueries, i: int, box: tuple[Array, Array] | None = None
+    ) -> Regions:
+        """Regions around the i-th of some queries."""
+        known = int(queries.predicted[i]), queries.k, queries.errors[i], int(queries.exclude[i])
+        return cls(program, queries.points[i], *known, box)
 
     def scores(self, eta: Array) -> Array:
         """Squared distances of the moved query to all instances, up to a common constant."""
@@ -167,7 +176,7 @@ class Regions:
         rows = self._rows(inside, outside, reach, order)
         if rows is None:
             return self._never(inside, outside)
-        eta, active, u = _solve(rows.N, rows.h + margin, rows.tolerance, order, limit)
+        eta, active, u = solve_rows(rows.N, rows.h + margin, rows.tolerance, order, limit)
         bound = self._proven(rows, active, u) if order == self.program.order and not margin else 0.0
         size = np.inf if eta is None else float(np.linalg.norm(eta, primal_order(self.program.order)))
         if eta is None or size >= limit:
@@ -190,7 +199,7 @@ class Regions:
         rows = self._rows(inside, outside, np.inf, order)
         if rows is None or not len(rows.h):
             return np.empty((0, p)), 0.0
-        eta, active, u = _solve(rows.N, rows.h, rows.tolerance, order, np.inf)
+        eta, active, u = solve_rows(rows.N, rows.h, rows.tolerance, order, np.inf)
         if eta is None:
             return np.empty((0, p)), 0.0
         binds = rows.h - rows.N @ eta >= -rows.tolerance - 1e-9 * size
@@ -200,7 +209,7 @@ class Regions:
         margin = _INSIDE * size * pull / float(u.sum()) if pull > 0 else 0.0
         steps = []
         for margins in (margin + np.zeros(len(rows.h)), 2.0 * rows.tolerance, 0.25 * rows.tolerance):
-            inner, _, _ = _solve(rows.N, rows.h + margins, np.zeros(len(rows.h)), order, np.inf)
+            inner, _, _ = solve_rows(rows.N, rows.h + margins, np.zeros(len(rows.h)), order, np.inf)
             if inner is not None:
                 steps.append(inner)
         return np.array(steps).reshape(-1, p), blur
@@ -378,16 +387,6 @@ class _Rows:
     pairs: Indices
 
 
-def _solve(N: Array, h: Array, tolerance: Array, order: float, limit: float) -> tuple[Array | None, Indices, Array]:
-    """Smallest η below ``limit`` with ``N η ≥ h``, if there is one, the rows that prove it and their multipliers."""
-    if order != 2:
-        return least_norm_in_rounds(N, h, order, limit, tolerance)
-    p = N.shape[1]
-    eta, active, u = np.empty(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
-    status, q = least_distance(N, h, tolerance, len(h), limit, eta, active, u, workspace(p))
-    return eta if status == OPTIMAL else None, active[:q], u[:q]
-
-
 @nb.njit(cache=True, nogil=True)
 def _squared_distances(points, point):
     out = np.empty(points.shape[0])
@@ -402,27 +401,15 @@ def _pair_rows(point, error, distance, inside, outside, limit, data, order):
 
     With them their right-hand sides, the rounding errors of these, the norms that rows were divided by, and the pairs.
     """
-    points, point_errors, _, dual, _, _, _ = data
-    relative = rounding_of_distances(points.shape[1])
-    p = dual.shape[1]
-    size = inside.shape[0] * outside.shape[0]
+    p, size = data[3].shape[1], inside.shape[0] * outside.shape[0]
     rows, h, tolerance, sizes = np.empty((size, p)), np.empty(size), np.empty(size), np.empty(size)
     pairs = np.empty((size, 2), dtype=np.int64)
-    count = 0
+    m = 0
     for l in inside:
         for j in outside:
-            gap = gap_of_squares(point, points[l], points[j], distance[l], distance[j])
-            norm = 2.0 * difference_norm(dual[l], dual[j], order)
-            if gap <= -limit * norm:
-                continue
-            off = rounding_of_gap(distance[l], distance[j], error + point_errors[l], error + point_errors[j], relative)
-            if norm == 0.0:
-                if gap > off:
-                    return rows, h, tolerance, sizes, pairs, -1
-                continue
-            for t in range(p):
-                rows[count, t] = 2.0 * (dual[l, t] - dual[j, t]) / norm
-            h[count], tolerance[count], sizes[count] = gap / norm, off / norm, norm
-            pairs[count, 0], pairs[count, 1] = l, j
-            count += 1
-    return rows, h, tolerance, sizes, pairs, count
+            use, h[m], tolerance[m], sizes[m] = pair_row(point, l, j, error, limit, data, order, distance, rows, m)
+            if use < 0:
+                return rows, h, tolerance, sizes, pairs, -1
+            pairs[m, 0], pairs[m, 1] = l, j
+            m += use
+    return rows, h, tolerance, sizes, pairs, m

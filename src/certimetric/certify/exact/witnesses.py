@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import arrays_to_json
 from certimetric.certify.exact.dual_program import DualProgram
+from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.norms import Norm
 
 PROVEN = 1e-6  # relative difference of radius and proven lower bound up to which a radius counts as proven
@@ -66,21 +67,7 @@ class MinimalPerturbation:
 
     def to_json(self) -> str:
         """The result as JSON; an infinite radius is null."""
-        return json.dumps(
-            {
-                "radii": _finite(self.radii),
-                "witnesses": self.witnesses.tolist(),
-                "lower": _finite(self.lower),
-                "proven": self.proven.tolist(),
-                "verified": self.verified.tolist(),
-                "tolerance": self.tolerance.tolist(),
-            },
-            allow_nan=False,
-        )
-
-
-def _finite(values: Array) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
+        return arrays_to_json(self)
 
 
 def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:
@@ -88,59 +75,32 @@ def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:
     return lower >= np.where(np.isinf(radii), radii, radii * (1.0 - PROVEN))
 
 
-@dataclass(frozen=True, eq=False)
-class Queries:
-    """Queries of which the k-NN prediction is to be changed.
-
-    Parameters
-    ----------
-    X : array of shape (m, d)
-    k : int
-    predicted, exclude : int array of shape (m,)
-        Class codes, and the training instance that each query does not see (−1 for none).
-    """
-
-    X: Array
-    k: int
-    predicted: Indices
-    exclude: Indices
-
-
 def find_witnesses(
     program: DualProgram,
+    queries: PredictedQueries,
     norm: Norm,
-    queries: Queries,
     steps: Array,
     radii: Array,
-    rows: Indices,
+    lower: Array,
     inside: Callable[[int], tuple[Array, float]],
-) -> tuple[Array, NDArray[np.bool_], Array]:
-    """Changed queries, a little beyond the boundary, at which ``predict`` gives another label.
+) -> MinimalPerturbation:
+    """The result of a search: queries changed a little beyond the boundary, where ``predict`` gives another label.
 
     Parameters
     ----------
     program : DualProgram
+    queries : PredictedQueries
     norm : Norm
-    queries : Queries
     steps : array of shape (m, p)
         To the boundary, in the dual coordinates, of size ``radii``.
-    radii : array of shape (m,)
-    rows : int array
-        Queries that have a change at all.
+    radii, lower : array of shape (m,)
+        Of which the first are infinite where there is no change.
     inside : function
-        Gives, for one of these, steps into the inside of the new region, shape (c, p), and how far beyond the radius
+        Gives, for a query, steps into the inside of the new region, shape (c, p), and how far beyond the radius
         rounding may force a witness to lie: asked only where a step that goes on straight does not change the
         prediction, because it ends at a corner, or on a boundary that rounding blurs.
-
-    Returns
-    -------
-    witnesses : array of shape (m, d)
-        The end of the step where none was found.
-    verified : bool array of shape (m,)
-    tolerance : array of shape (m,)
-        By how much a witness may exceed ``radii · (1 + PROVEN)``.
     """
-    X, lift = queries.X, program.lift
+    X, lift, rows = queries.X, program.lift, np.flatnonzero(np.isfinite(radii))
     witnesses, verified, tolerance = X.copy(), np.zeros(len(X), dtype=bool), np.zeros(len(X))
     changes = steps @ lift
     witnesses[rows] += changes[rows]
@@ -155,9 +115,8 @@ def find_witnesses(
 
     for overshoot in _OVERSHOOT:
         left = rows[~verified[rows]]
-        if not len(left):
-            return witnesses, verified, tolerance
-        offer(left, X[left] + changes[left] * (1.0 + overshoot))
+        if len(left):
+            offer(left, X[left] + changes[left] * (1.0 + overshoot))
     for i in rows[~verified[rows]]:
         inner, blur = inside(i)
         # No witness is nearer than the next number that a feature can hold.
@@ -165,4 +124,4 @@ def find_witnesses(
         tolerance[i] = blur + float(norm.norm(grid))
         if len(inner):
             offer(np.full(len(inner), i), X[i] + inner @ lift)
-    return witnesses, verified, tolerance
+    return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
