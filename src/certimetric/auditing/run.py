@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from certimetric.auditing.checks import run_checks
 from certimetric.auditing.result import AuditResult, refuse_other_report
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import conclude, judge_thresholds
+from certimetric.base.warnings import warn
 from certimetric.runs.environment import environment
 from certimetric.runs.store import Store, claimed
 
@@ -139,7 +139,7 @@ def run(
     folder = None if out is None else Path(out)
     options = evidence.options()
     for remark in evidence.remarks():
-        warnings.warn(remark, UserWarning, stacklevel=5)  # of the call of the public function
+        warn(remark)
     if folder is not None:
         refuse_other_report(folder, options)
     with claimed(folder, "an audit") as store:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arrays import Array
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.geometry.spd import factor_with_errors
-from certimetric.geometry.vectors import ROUNDOFF, divided, poured, rescale, room, shrunk, vector_norm, wide
+from certimetric.geometry.vectors import divided, poured, rescale, room, shrunk, vector_norm, wide
 
 
 class Norm(ABC):
@@ -306,7 +307,7 @@ class Ellipsoid(Norm):
     def project(self, delta: ArrayLike, eps: float) -> Array:
         delta = self._check(delta)
         # The product with C cancels where A is ill-conditioned.
-        rounding = (len(self.matrix) + 12) * ROUNDOFF * vector_norm(np.abs(delta) @ np.abs(self._cholesky), 2)
+        rounding = (len(self.matrix) + 12) * UNIT_ROUNDOFF * vector_norm(np.abs(delta) @ np.abs(self._cholesky), 2)
         return rescale(delta, (self.norm(delta) + rounding) * self._largest_ratio, eps)
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
@@ -408,7 +409,7 @@ class Scaled(Norm):
 
     def project(self, delta: ArrayLike, eps: float) -> Array:
         # Two roundings of each feature.
-        return self.base.project(self._check(delta) / self.scale, eps * (1.0 - 4.0 * ROUNDOFF)) * self.scale
+        return self.base.project(self._check(delta) / self.scale, eps * (1.0 - 4.0 * UNIT_ROUNDOFF)) * self.scale
 
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self.base.sample(rng, n, d) * self.scale

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-ROUNDOFF = 2.0**-53
+from certimetric.base.rounding import UNIT_ROUNDOFF
 
 
 def wide(v: Any) -> tuple[Any, Any]:
@@ -54,7 +54,7 @@ def divided(v: Any, size: Any) -> Any:
 def rescale(delta: Any, size: Any, eps: float) -> Any:
     """Shrink changes to ``eps``, given sizes that are not more than (d + 4) units too small."""
     delta, xp = wide(delta)
-    unit = (delta.shape[-1] + 12) * ROUNDOFF
+    unit = (delta.shape[-1] + 12) * UNIT_ROUNDOFF
     outside = size * (1.0 + unit) > eps
     factor = xp.where(outside, eps * (1.0 - unit) / xp.where(outside, size, 1.0), 1.0)
     return delta * factor[..., None]

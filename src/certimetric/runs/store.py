@@ -14,7 +14,6 @@ import sqlite3
 import tempfile
 import threading
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from certimetric.base.warnings import warn
 from certimetric.runs.environment import environment
 from certimetric.runs.key import Cell, Record
 
@@ -256,7 +256,7 @@ def claimed(folder: Path | None, kind: str) -> Iterator[Store]:
         If there is something else, or another run is at work there.
     """
     if folder is not None and (remark := kept_by_an_earlier_version(folder)):
-        warnings.warn(remark, UserWarning, stacklevel=3)
+        warn(remark)
     with Store(folder, kind) as store:
         store.claim()
         yield store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from certimetric.base.warnings import warn
 from certimetric.base.wording import did_you_mean
 from certimetric.datasets.data_root import VARIABLE, array_file, folder_of
 from certimetric.datasets.images.arrays import read_npz
@@ -169,7 +169,7 @@ def load_images(
     """
     loaded = _load(os.fspath(name), split, root, size, skip_corrupt)
     for remark in loaded.remarks:
-        warnings.warn(remark, stacklevel=2)
+        warn(remark)
     return loaded
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from certimetric.base.warnings import warn
 from certimetric.deep.certify.base import Certifier, RetrievalCertificate
 from certimetric.deep.certify.pixels import PixelCertifier
 from certimetric.deep.certify.registry import make_certifier
@@ -72,7 +72,7 @@ def certify_retrieval(
     if not isinstance(method, str) and settings:
         raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
     if reason := certifier.futile():
-        warnings.warn(reason, UserWarning, stacklevel=3)  # beyond the frame of `seeded`
+        warn(reason)
     if not isinstance(model, nn.Module):  # layers are read of the Module itself, in the precision that it has
         model = as_module(model)
     items = queries if gallery is None else gallery

@@ -143,7 +143,7 @@ def evaluate_retrieval(
             continue
         index = Index(network, items, batch_size, goal, surrogate)
         if subject == MODEL:
-            warn_of_attacks(index, asked, attacks, stacklevel=4)  # beyond the frame of `seeded`
+            warn_of_attacks(index, asked, attacks)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from certimetric.base.warnings import warn
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed, frozen
@@ -62,16 +62,16 @@ def depends_on_mode(model: nn.Module) -> bool:
     return any(module.training and isinstance(module, kinds) for module in model.modules())
 
 
-def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack], *, stacklevel: int = 3) -> None:
+def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack]) -> None:
     """Warn where figures of this index under these attacks say less than they seem to."""
     if depends_on_mode(index.model):
-        _warn("the model came in training mode: figures are those of evaluation mode", stacklevel)
+        warn("the model came in training mode: figures are those of evaluation mode")
     if not attacks:
         return
     few = queries.select(torch.arange(min(_SAMPLE, index.batch_size, len(queries))))
     told = unsteadiness(index.model, few.tensor()[:_ALONE])
     if told is not None:
-        _warn(f"figures under attack change from run to run. {told}", stacklevel)
+        warn(f"figures under attack change from run to run. {told}")
     white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
     if not white:
         return
@@ -82,18 +82,12 @@ def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack], 
     zero, infinite = gradient_trouble(seen.model, start, seen.goal(few))
     n = len(few)
     if bool(infinite.any()):
-        _warn(
+        warn(
             f"{int(infinite.sum())} of {n} queries have a gradient that is not finite: attacks by gradients are blind "
             "there",
-            stacklevel,
         )
     if float(zero.double().mean()) > FEW_ZEROS:
-        _warn(
+        warn(
             f"{int(zero.sum())} of {n} queries have a gradient of zero: attacks by gradients are blind there, compare "
             "SquareAttack or NESAttack",
-            stacklevel,
         )
-
-
-def _warn(message: str, stacklevel: int) -> None:
-    warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from certimetric.base.arrays import Indices
+from certimetric.base.warnings import warn
 from certimetric.deep.models.images import ImageSet, check_comparable
 
 _HEAD = 32  # pictures that tell whether the numbers of two sets agree at all
@@ -29,10 +29,9 @@ def with_own_ids(queries: ImageSet, gallery: ImageSet) -> ImageSet:
     """
     queries, n_guessed = same_pictures(queries, gallery)
     if n_guessed:
-        warnings.warn(
+        warn(
             f"{n_guessed} of {len(queries)} queries are pictures of the gallery to the bit, and no ids say so: they "
-            "are taken for the same and left out of their own results; give ImageSet ids, equal for the same picture",
-            stacklevel=4,
+            "are taken for the same and left out of their own results; give ImageSet ids, equal for the same picture"
         )
     return queries
 
