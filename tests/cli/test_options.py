@@ -92,11 +92,12 @@ def test_values_from_text_are_those_of_python(audit):
 
 def test_what_documentation_lists_is_what_is_taken():
     from certimetric.auditing.embeddings.request import QUOTED, RADII
-    from certimetric.auditing.retrieval.request import ATTACKS, CERTIFY, NORMS
+    from certimetric.auditing.retrieval.request import CERTIFY, NORMS
+    from certimetric.deep.attacks import ATTACKS
 
     _, models, embeddings = ({told.name: told for told in parameters(audit.request)} for audit in AUDITS)
     for name, taken in (("norm", NORMS), ("attacks", ATTACKS), ("certify", CERTIFY)):
-        assert re.findall(r'"(\w+)"', models[name].kind) == list(taken)
+        assert re.findall(r'"([\w-]+)"', models[name].kind) == list(taken)
     told = embeddings["eps"].text.partition(" None for ")[2]
     assert [float(number) for number in re.findall(r"[0-9.]*[0-9]", told)] == list(RADII)
     assert f"{QUOTED} (which is quoted)" in told

@@ -95,7 +95,7 @@ def test_an_attack_on_it_lowers_map_at_r_further(digits, network, ball):
             attacks=[PGD(ball, steps=10), APGD(ball, steps=10)],
             goal=goal,
             with_pixels=False,
-        ).frame()
+        ).to_frame()
         told[goal] = result.set_index("attack")
     first, own = told[None], told[AveragePrecisionGoal]
     assert set(first.goal.dropna()) == {"MarginGoal"}
