@@ -11,6 +11,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
@@ -117,7 +118,9 @@ class LFDA(MahalanobisLearner):
                 # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
                 centred = X[rows] - X[rows].mean(axis=0)
                 between += scatter / n - scatter / len(rows) - len(rows) * (centred.T @ centred) / n
-            within = ridged(within, self.reg, self.n_features_in_)
+            # What the sums lost to rounding, where few instances lie far from all others.
+            lost = 8.0 * n * UNIT_ROUNDOFF * np.square(X).sum()
+            within = ridged(within, self.reg, self.n_features_in_) + lost * np.eye(r)
             values, vectors = scipy.linalg.eigh((between + between.T) / 2, within, subset_by_index=(r - k, r - 1))
         values, L = values[::-1], vectors.T[::-1]
         if self.embedding == "weighted":
@@ -148,6 +151,7 @@ def local_scatter(X: Array, n_neighbors: int) -> Array:
         np.divide(affinity, product, out=affinity, where=product > 0)
         np.exp(-affinity, out=affinity)
         affinity[product <= 0] = 0.0
+        np.fill_diagonal(affinity[:, part], 0.0)  # no difference, and nothing to cancel
         sums[part] = affinity.sum(axis=1)
         total += X[part].T @ (affinity @ X)
     scatter: Array = (X.T * sums) @ X - total
