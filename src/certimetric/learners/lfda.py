@@ -11,8 +11,8 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array
-from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.chunks import chunk_slices
+from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
 from certimetric.geometry.neighbors import nearest_neighbors
