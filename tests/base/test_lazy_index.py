@@ -39,3 +39,31 @@ def test_a_module_loads_no_more_than_it_needs(module, heavy):
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_of_the_version_before_are_there_and_say_where_they_stand_now():
+    pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+    from certimetric import auditing, bench, deep
+    from certimetric.auditing import AuditResult
+    from certimetric.deep.goals import MarginGoal
+    from certimetric.training import train
+
+    for package, name, now in (
+        (deep, "MarginObjective", MarginGoal),
+        (auditing, "load_audit", AuditResult.load),
+        (auditing, "RetrievalAudit", AuditResult),
+        (bench, "train", train),
+    ):
+        with pytest.warns(DeprecationWarning, match=rf"{name} is now certimetric\.") as told:
+            assert getattr(package, name) == now
+        assert told[0].filename == __file__
+
+
+def test_results_answer_to_the_name_of_before():
+    from certimetric import GMML, datasets, minimal_perturbation
+
+    data = datasets.load("iris")
+    metric = GMML().fit(data.X, data.y).metric_
+    found = minimal_perturbation(metric, data.X[::2], data.y[::2], data.X[1:5])
+    with pytest.warns(DeprecationWarning, match=r"frame\(\) is now to_frame\(\)"):
+        assert found.frame().equals(found.to_frame())

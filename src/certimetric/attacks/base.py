@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array
 from certimetric.attacks.predictors import known_features
 from certimetric.attacks.threat_models import BoundThreat, resolve_threat
 from certimetric.base.arrays import LARGEST, MODEST, Array, Indices, check_size
-from certimetric.base.results import arrays_to_json
+from certimetric.base.results import Framed, arrays_to_json
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import align, feature_names
 
@@ -24,7 +24,7 @@ _BEYOND = 1e-9  # of the way to a boundary, so that a prediction does not hang o
 
 
 @dataclass(frozen=True, eq=False)
-class AttackResult:
+class AttackResult(Framed):
     """Adversarial points and how far they are: upper bounds on the robustness of each prediction.
 
     Parameters

@@ -1,33 +1,31 @@
-"""Audits: metrics on data, and embedding models on images, with evidence and reliability checks."""
+"""Audits: metrics on data, and embedding models on images, with evidence and reliability checks.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+What brings figures and reports with it is imported on first use: commands know their options without it.
+"""
 
-from certimetric.auditing.api import audit, audit_embeddings, audit_retrieval
-from certimetric.auditing.tables.request import DEFAULT_LEARNERS
+from typing import TYPE_CHECKING
+
+from certimetric.base.lazy_index import lazy_index
 
 if TYPE_CHECKING:
-    from certimetric.auditing.checks import CHECKS
-    from certimetric.auditing.kinds import KINDS
-    from certimetric.auditing.result import AuditResult
+    from certimetric.auditing.api import audit as audit
+    from certimetric.auditing.api import audit_embeddings as audit_embeddings
+    from certimetric.auditing.api import audit_retrieval as audit_retrieval
+    from certimetric.auditing.kinds import CHECKS as CHECKS
+    from certimetric.auditing.kinds import KINDS as KINDS
+    from certimetric.auditing.result import AuditResult as AuditResult
+    from certimetric.auditing.tables.request import DEFAULT_LEARNERS as DEFAULT_LEARNERS
 
-__all__ = [
-    "CHECKS",
-    "DEFAULT_LEARNERS",
-    "KINDS",
-    "AuditResult",
-    "audit",
-    "audit_embeddings",
-    "audit_retrieval",
-]
-
-# What brings figures and reports with it is imported on first use: commands know their options without it.
-_LAZY = {"AuditResult": "result", "CHECKS": "checks", "KINDS": "kinds"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "CHECKS":  # those of every kind, and not only of the kinds that were used so far
-        import_module("certimetric.auditing.kinds")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__all__, __getattr__, __dir__ = lazy_index(
+    __name__,
+    {
+        "api": "audit audit_embeddings audit_retrieval",
+        "kinds": "CHECKS KINDS",
+        "result": "AuditResult",
+        "tables.request": "DEFAULT_LEARNERS",
+    },
+    moved={
+        "RetrievalAudit": "certimetric.auditing:AuditResult",
+        "load_audit": "certimetric.auditing:AuditResult.load",
+    },
+)

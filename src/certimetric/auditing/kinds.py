@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from certimetric.auditing.checks import CHECKS as CHECKS  # offered from here: those of all kinds are in it now
 from certimetric.auditing.embeddings.run import EmbeddingEvidence
 from certimetric.auditing.retrieval.run import RetrievalEvidence
 from certimetric.auditing.run import Evidence

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import reduce
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
+
+from certimetric.base.warnings import warn
 
 
 def lazy_index(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], moved: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """``__all__``, ``__getattr__`` and ``__dir__`` of a package.
 
@@ -20,6 +24,9 @@ def lazy_index(
     homes : mapping of str to str
         Names that it offers, with spaces between them, by the module inside of it that has them. The first part of a
         module's name is an attribute too, as it is where modules were imported, if only to be offered itself.
+    moved : mapping of str to str
+        Names that it offered in the version before, and ``module:name`` where each stands now: they are there still,
+        with a :class:`DeprecationWarning`.
 
     Examples
     --------
@@ -35,6 +42,10 @@ def lazy_index(
             return getattr(import_module(f"{package}.{home[name]}"), name)
         if name in inside:
             return import_module(f"{package}.{name}")
+        if name in moved:
+            module, _, attribute = moved[name].partition(":")
+            warn(f"{package}.{name} is now {module}.{attribute}; the old name goes with 0.3", DeprecationWarning)
+            return reduce(getattr, attribute.split("."), import_module(module))
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return sorted(home), get, lambda: sorted({*vars(sys.modules[package]), *home, *inside})

@@ -82,4 +82,23 @@ __all__, __getattr__, __dir__ = lazy_index(
         "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
     },
+    moved={
+        "AveragePrecisionObjective": "certimetric.deep.goals:AveragePrecisionGoal",
+        "MarginObjective": "certimetric.deep.goals:MarginGoal",
+        "Objective": "certimetric.deep.goals:Goal",
+        **{
+            name: f"certimetric.deep.{room}:{name}"
+            for room, names in {
+                "attacks": "Ball",
+                "certify": "Certified Certifier PixelCertifier RetrievalCertificate",
+                "defenses": "Defense first_order_margin",
+                "retrieval": "ERSResult RankingEvaluation RetrievalResult",
+                "models": "EmbeddingNetwork GroupSort NormPool2d UnitBall frozen orthogonal_convolution "
+                "orthogonal_linear",
+                "ranking": "items_ahead nearest relevant_ranks",
+                "train.checkpoints": "load_checkpoint save_checkpoint",
+            }.items()
+            for name in names.split()
+        },
+    },
 )

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import arrays_to_json
+from certimetric.base.results import Framed, arrays_to_json
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.norms import Norm
@@ -21,7 +21,7 @@ _OVERSHOOT = (1e-8, 1e-7, 9e-7)
 
 
 @dataclass(frozen=True, eq=False)
-class MinimalPerturbation:
+class MinimalPerturbation(Framed):
     """The smallest change of each query that changes its prediction; unpacks as ``radii, witnesses``.
 
     Parameters

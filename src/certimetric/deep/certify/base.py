@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.retrieval.evaluation import MODEL
@@ -89,7 +90,7 @@ class Certifier(ABC):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RetrievalCertificate(Certified):
+class RetrievalCertificate(Certified, Framed):
     """Certified retrieval of a model, query by query.
 
     Parameters

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.images import ImageSet
@@ -30,7 +31,7 @@ Scores = dict[tuple[str, str | None, float | None], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class RetrievalResult:
+class RetrievalResult(Framed):
     """Figures of a model and of raw pixels, clean, under each attack, and in the worst case over the attacks.
 
     Parameters

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from certimetric.base.intervals import estimate
+from certimetric.base.results import Framed
 from certimetric.deep.attacks.balls import LinfBall
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
@@ -74,7 +75,7 @@ COMPONENTS = (
 
 
 @dataclass(frozen=True, eq=False)
-class ERSResult:
+class ERSResult(Framed):
     """The empirical robustness score of a model, with its components and the clean R@1 that it means nothing without.
 
     Parameters
