@@ -4,6 +4,7 @@ from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_triplets, target_neighbors
 from certimetric.constraints.pairs import random_pairs
 from certimetric.constraints.scatter import PairScatter
+from certimetric.constraints.triplets import triplets_of_pairs
 
 __all__ = [
     "ClassScatter",
@@ -12,4 +13,5 @@ __all__ = [
     "nearest_triplets",
     "random_pairs",
     "target_neighbors",
+    "triplets_of_pairs",
 ]

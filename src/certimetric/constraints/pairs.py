@@ -6,6 +6,8 @@ import numpy as np
 
 from certimetric.base.arrays import Indices
 
+LARGEST_DRAW = 15_000  # of tuples of a kind that learners take by default: 20 c² are 5 million for 500 classes
+
 
 def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
     """Similar and dissimilar pairs of instances, drawn at random.

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.constraints.pairs import random_pairs
+from certimetric.constraints.pairs import LARGEST_DRAW, random_pairs
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import limited_threads
 from certimetric.geometry.spd import check_spd, factor_psd, inverse
@@ -23,7 +23,6 @@ from certimetric.objectives.pairs import pair_squared_distances
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000
-_LARGEST_DRAW = 15_000  # of pairs of a kind by default: the 20 c² of the paper are 5 million for 500 classes
 _SMALLEST = 1e-290  # squared distances below have no finite inverse to work with
 
 
@@ -134,7 +133,7 @@ class ITML(PairLearner):
         X, codes = self._validate_labelled(X, y)
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
-        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, _LARGEST_DRAW)
+        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW)
         pairs, labels = random_pairs(codes, draws, rng)
         self._project(coordinates, pairs, labels, rng)
 
