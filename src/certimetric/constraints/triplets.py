@@ -37,6 +37,34 @@ def triplets_of_pairs(X: Array, pairs: Indices, y: Indices, n_targets: int, n_im
     return combined_triplets(np.arange(len(X)), *nearest)
 
 
+def triplets_of_quadruplets(quadruplets: Indices) -> Indices:
+    """Triplets of quadruplets (a, b, c, d) whose two pairs share an instance: that one and its two partners.
+
+    Parameters
+    ----------
+    quadruplets : int array of shape (m, 4)
+        Row numbers.
+
+    Returns
+    -------
+    triplets : int array of shape (p, 3)
+        Distinct rows (instance, the one that should be nearer, the one that should be farther).
+
+    Examples
+    --------
+    >>> triplets_of_quadruplets(np.array([[0, 1, 2, 0], [0, 1, 2, 3]])).tolist()
+    [[0, 1, 2]]
+    """
+    found = []
+    for shared, near in ((0, 1), (1, 0)):
+        for same, far in ((2, 3), (3, 2)):
+            rows = quadruplets[quadruplets[:, shared] == quadruplets[:, same]]
+            found.append(rows[:, [shared, near, far]])
+    triplets = np.concatenate(found)
+    i, j, l = triplets.T
+    return np.unique(triplets[(i != j) & (i != l) & (j != l)], axis=0)
+
+
 def _nearest_partners(X: Array, pairs: Indices, k: int) -> Indices:
     """The k nearest instances that each is in a pair with, shape (n, k); −1 where there are fewer."""
     both = np.concatenate([pairs, pairs[:, ::-1]])

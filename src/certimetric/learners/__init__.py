@@ -7,6 +7,7 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
@@ -20,6 +21,7 @@ __all__ = [
     "ITML",
     "LFDA",
     "LMNN",
+    "LSML",
     "MMC",
     "NCA",
     "RCA",

@@ -51,7 +51,7 @@ class MMC(PairLearner):
         Whether M is diagonal: one weight for each feature.
     evenness : float, default=2.0
         Power of the unevenness: 0 for the published problem; the larger, the nearer is M to the inverse scatter of the
-        similar pairs.
+        similar pairs. Where there are more features than instances, it is about the directions that these span.
     reg : float, default=0.1
         Ridge on the scatter of similar pairs, as a fraction of its mean eigenvalue: where similar pairs do not differ,
         dissimilar ones could be moved apart at no price.

@@ -14,6 +14,7 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
@@ -33,6 +34,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "rca": RCA,
     "lfda": LFDA,
     "mmc": MMC,
+    "lsml": LSML,
 }
 PERTURBATION_SUFFIX = "+pl"
 
