@@ -180,7 +180,7 @@ class SDML(PairLearner):
         elif self.shift_:
             reason = (
                 f"shifted its matrix by {self.shift_:.4g} times the inverse prior: at balance={self.balance_:.4g} its "
-                f"smallest eigenvalue, in the coordinates of the prior, is {smallest:.3g}, below {_LEAST}; a balance of "
+                f"smallest eigenvalue, in coordinates of the prior, is {smallest:.3g}, below {_LEAST}; a balance of "
                 f"{self.balance_ / (1 + self.shift_):.4g} needs no shift"
             )
         self._set_converged(converged, reason)
