@@ -235,7 +235,7 @@ def test_memory_does_not_hold_the_differences_of_pairs(rng):
 
 
 @pytest.mark.parametrize("load", [load_iris, load_wine])
-@pytest.mark.parametrize("setting", [{}, {"evenness": 0.0}, {"evenness": 1.0, "reg": 0.01}, {"diagonal": True}], ids=str)
+@pytest.mark.parametrize("setting", [{}, {"evenness": 0}, {"evenness": 1, "reg": 0.01}, {"diagonal": True}], ids=str)
 def test_splits_of_real_data_converge(load, setting):
     X, y = load(return_X_y=True)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
