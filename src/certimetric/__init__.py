@@ -24,9 +24,12 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.learners import ITML as ITML
     from certimetric.learners import LFDA as LFDA
     from certimetric.learners import LMNN as LMNN
+    from certimetric.learners import LSML as LSML
+    from certimetric.learners import MMC as MMC
     from certimetric.learners import NCA as NCA
     from certimetric.learners import RCA as RCA
     from certimetric.learners import SCML as SCML
+    from certimetric.learners import SDML as SDML
     from certimetric.learners import Covariance as Covariance
     from certimetric.learners import Euclidean as Euclidean
     from certimetric.learners import make_learner as make_learner
@@ -45,7 +48,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN NCA RCA SCML Covariance Euclidean make_learner",
+        "learners": "AML ARML Covariance Euclidean GMML ITML LFDA LMNN LSML MMC NCA RCA SCML SDML make_learner",
         "objectives": "MarginLoss PerturbationLoss",
         "report": "",
     },

@@ -7,9 +7,12 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
+from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
+from certimetric.learners.sdml import SDML
 from certimetric.learners.specs import make_learner
 
 __all__ = [
@@ -19,9 +22,12 @@ __all__ = [
     "ITML",
     "LFDA",
     "LMNN",
+    "LSML",
+    "MMC",
     "NCA",
     "RCA",
     "SCML",
+    "SDML",
     "Covariance",
     "Euclidean",
     "make_learner",

@@ -14,9 +14,12 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
+from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
+from certimetric.learners.sdml import SDML
 from certimetric.objectives.perturbation import PerturbationLoss
 
 LEARNERS: dict[str, type[MahalanobisLearner]] = {
@@ -31,6 +34,9 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "arml": ARML,
     "rca": RCA,
     "lfda": LFDA,
+    "mmc": MMC,
+    "lsml": LSML,
+    "sdml": SDML,
 }
 PERTURBATION_SUFFIX = "+pl"
 

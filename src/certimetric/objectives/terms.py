@@ -6,22 +6,33 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.geometry.norms import resolve_norm
+from certimetric.objectives.divergence import LogDetDivergence
 from certimetric.objectives.gradient import Term
 from certimetric.objectives.margin import MarginLoss
 from certimetric.objectives.neighborhood import StochasticNeighbors
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
 from certimetric.objectives.perturbation import PerturbationLoss
+from certimetric.objectives.quadruplets import QuadrupletHinge
+from certimetric.objectives.separation import SeparationRatio
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
-# Of class codes (n,), triplets (m, 3) and target neighbours (n, k), as `Pull`, `ImpostorHinge` and others take them.
-TERMS: dict[str, Callable[[Indices, Indices, Indices], Term]] = {
-    "pull": lambda y, triplets, targets: Pull(triplets[:, :2], 0.7),
-    "triplet hinge": lambda y, triplets, targets: TripletHinge(triplets, 1.3),
-    "impostor hinge": lambda y, triplets, targets: ImpostorHinge(targets, y, 0.8),
-    "stochastic neighbors": lambda y, triplets, targets: StochasticNeighbors(y),
+# Of instances (n, d), class codes (n,), triplets (m, 3) and target neighbours (n, k).
+TERMS: dict[str, Callable[[Array, Indices, Indices, Indices], Term]] = {
+    "pull": lambda X, y, triplets, targets: Pull(triplets[:, :2], 0.7),
+    "triplet hinge": lambda X, y, triplets, targets: TripletHinge(triplets, 1.3),
+    "impostor hinge": lambda X, y, triplets, targets: ImpostorHinge(targets, y, 0.8),
+    "stochastic neighbors": lambda X, y, triplets, targets: StochasticNeighbors(y),
+    "quadruplet hinge": lambda X, y, triplets, targets: QuadrupletHinge(triplets[:, [0, 2, 0, 1]]),
+    "separation ratio": lambda X, y, triplets, targets: SeparationRatio(X.T @ X / len(X), triplets[:, [0, 2]]),
+    "even separation ratio": lambda X, y, triplets, targets: SeparationRatio(
+        X.T @ X / len(X), triplets[:, [0, 2]], 2.0
+    ),
+    "divergence": lambda X, y, triplets, targets: LogDetDivergence(np.eye(X.shape[1]) + np.diag(X[0] ** 2)),
 }
 LOSSES: tuple[type[TripletMarginLoss], ...] = (PerturbationLoss, MarginLoss)
 
@@ -45,7 +56,7 @@ def term_variants(X: Array, y: Indices, *norms: Any) -> dict[str, Term]:
     ['PerturbationLoss l2', 'MarginLoss l2 linear certified']
     """
     triplets, targets = nearest_triplets(X, y, 2, 4), target_neighbors(X, y, 2)
-    terms = {name: make(y, triplets, targets) for name, make in TERMS.items()}
+    terms = {name: make(X, y, triplets, targets) for name, make in TERMS.items()}
     for loss in LOSSES:
         for norm, *chosen in product(norms, *loss.choices.values()):
             made = loss(norm=norm, weight=1.5, **dict(zip(loss.choices, chosen)))
