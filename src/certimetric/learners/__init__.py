@@ -7,6 +7,7 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.mlkr import MLKR
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
@@ -19,6 +20,7 @@ __all__ = [
     "ITML",
     "LFDA",
     "LMNN",
+    "MLKR",
     "NCA",
     "RCA",
     "SCML",
