@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.learners import ITML as ITML
     from certimetric.learners import LFDA as LFDA
     from certimetric.learners import LMNN as LMNN
+    from certimetric.learners import LSML as LSML
     from certimetric.learners import MLKR as MLKR
+    from certimetric.learners import MMC as MMC
     from certimetric.learners import NCA as NCA
     from certimetric.learners import RCA as RCA
     from certimetric.learners import SCML as SCML
@@ -44,7 +46,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN MLKR NCA RCA SCML Covariance Euclidean make_learner",
+        "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA RCA SCML Covariance Euclidean make_learner",
         "objectives": "MarginLoss PerturbationLoss",
         "report": "",
     },

@@ -14,7 +14,9 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
 from certimetric.learners.mlkr import MLKR
+from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
@@ -32,6 +34,8 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "arml": ARML,
     "rca": RCA,
     "lfda": LFDA,
+    "mmc": MMC,
+    "lsml": LSML,
 }
 REGRESSORS: dict[str, type[MahalanobisLearner]] = {"mlkr": MLKR}
 """The learners of numbers instead of classes: what audits and benchmarks of classes ask for has no use for them."""
@@ -100,7 +104,7 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
 
 
 def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
-    """Every learner of :data:`LEARNERS` and :data:`REGRESSORS` in every kind that it comes in: what holds of all learners is tested on these.
+    """Every learner, of numbers too, in every kind that it comes in: what holds of all learners is tested on these.
 
     Its defaults, and one more for each further ``solver``, for the perturbation loss, and for mini-batches.
 
