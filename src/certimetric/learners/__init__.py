@@ -14,6 +14,7 @@ from certimetric.learners.nca import NCA
 from certimetric.learners.oasis import OASIS
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
+from certimetric.learners.sdml import SDML
 from certimetric.learners.specs import make_learner
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "OASIS",
     "RCA",
     "SCML",
+    "SDML",
     "Covariance",
     "Euclidean",
     "make_learner",

@@ -21,6 +21,7 @@ from certimetric.learners.nca import NCA
 from certimetric.learners.oasis import OASIS
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
+from certimetric.learners.sdml import SDML
 from certimetric.objectives.perturbation import PerturbationLoss
 
 LEARNERS: dict[str, type[MahalanobisLearner]] = {
@@ -38,6 +39,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "mmc": MMC,
     "lsml": LSML,
     "oasis": OASIS,
+    "sdml": SDML,
 }
 REGRESSORS: dict[str, type[MahalanobisLearner]] = {"mlkr": MLKR}
 """The learners of numbers instead of classes: what audits and benchmarks of classes ask for has no use for them."""
