@@ -144,7 +144,7 @@ def test_arrays_given_as_parameters_are_checked(learner, name, iris):
     wrong = {
         "finite": broken,
         "finite, got": np.diag([1.0, np.inf, 1.0, 1.0]),
-        "shape|square|features": np.eye(3),
+        "shape|square|features|row numbers": np.eye(3),
         "shape|square|matri": np.eye(4)[0],
         "number|matri": np.full((4, 4), "a"),
     }
