@@ -8,8 +8,10 @@ from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.lsml import LSML
+from certimetric.learners.mlkr import MLKR
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
+from certimetric.learners.oasis import OASIS
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
 from certimetric.learners.sdml import SDML
@@ -23,8 +25,10 @@ __all__ = [
     "LFDA",
     "LMNN",
     "LSML",
+    "MLKR",
     "MMC",
     "NCA",
+    "OASIS",
     "RCA",
     "SCML",
     "SDML",

@@ -14,7 +14,7 @@ from certimetric.geometry.norms import resolve_norm
 from certimetric.objectives.divergence import LogDetDivergence
 from certimetric.objectives.gradient import Term
 from certimetric.objectives.margin import MarginLoss
-from certimetric.objectives.neighborhood import StochasticNeighbors
+from certimetric.objectives.neighborhood import KernelRegression, StochasticNeighbors
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
 from certimetric.objectives.perturbation import PerturbationLoss
 from certimetric.objectives.quadruplets import QuadrupletHinge
@@ -27,6 +27,7 @@ TERMS: dict[str, Callable[[Array, Indices, Indices, Indices], Term]] = {
     "triplet hinge": lambda X, y, triplets, targets: TripletHinge(triplets, 1.3),
     "impostor hinge": lambda X, y, triplets, targets: ImpostorHinge(targets, y, 0.8),
     "stochastic neighbors": lambda X, y, triplets, targets: StochasticNeighbors(y),
+    "kernel regression": lambda X, y, triplets, targets: KernelRegression(X[:, 0] + y),
     "quadruplet hinge": lambda X, y, triplets, targets: QuadrupletHinge(triplets[:, [0, 2, 0, 1]]),
     "separation ratio": lambda X, y, triplets, targets: SeparationRatio(X.T @ X / len(X), triplets[:, [0, 2]]),
     "even separation ratio": lambda X, y, triplets, targets: SeparationRatio(
