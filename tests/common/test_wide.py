@@ -12,6 +12,8 @@ from certimetric import (
     GMML,
     ITML,
     LMNN,
+    LSML,
+    MMC,
     NCA,
     SCML,
     CertifiedKNeighborsClassifier,
@@ -46,6 +48,8 @@ SAME = [
     AML(),
     ITML(random_state=0),
     ITML(random_state=0, prior="covariance"),
+    LSML(random_state=0),
+    MMC(evenness=0, random_state=0),  # the evenness is about the directions of the span
 ]
 
 

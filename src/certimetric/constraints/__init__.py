@@ -2,8 +2,9 @@
 
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_triplets, target_neighbors
-from certimetric.constraints.pairs import random_pairs
+from certimetric.constraints.pairs import random_pairs, random_quadruplets
 from certimetric.constraints.scatter import PairScatter
+from certimetric.constraints.triplets import triplets_of_pairs, triplets_of_quadruplets
 
 __all__ = [
     "ClassScatter",
@@ -11,5 +12,8 @@ __all__ = [
     "nearest_of_other_classes",
     "nearest_triplets",
     "random_pairs",
+    "random_quadruplets",
     "target_neighbors",
+    "triplets_of_pairs",
+    "triplets_of_quadruplets",
 ]

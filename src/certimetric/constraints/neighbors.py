@@ -94,7 +94,12 @@ def nearest_triplets(
     rows = np.arange(len(X)) if rows is None else rows
     targets = target_neighbors(X, y, n_targets, rows=rows, n_jobs=n_jobs)
     impostors = nearest_of_other_classes(X, y, n_impostors, rows=rows, n_jobs=n_jobs)
-    shape = (len(rows), n_targets, n_impostors)
+    return combined_triplets(rows, targets, impostors)
+
+
+def combined_triplets(rows: Indices, targets: Indices, impostors: Indices) -> Indices:
+    """Every target, (m, p), with every impostor, (m, q), of each of the instances, (m,): −1 stands for none."""
+    shape = (len(rows), targets.shape[1], impostors.shape[1])
     triplets = np.stack(
         [
             np.broadcast_to(rows[:, None, None], shape),

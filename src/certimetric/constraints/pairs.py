@@ -1,10 +1,12 @@
-"""Labels to pairs drawn at random."""
+"""Labels to pairs and quadruplets drawn at random."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from certimetric.base.arrays import Indices
+
+LARGEST_DRAW = 15_000  # of tuples of a kind that learners take by default: 20 c² are 5 million for 500 classes
 
 
 def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
@@ -32,26 +34,61 @@ def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[
     [([0, 1], 1), ([0, 2], -1), ([1, 2], -1)]
     """
     n = len(y)
+    found = []
+    for label in (1, -1):
+        i, j = drawn_pairs(y, n_pairs, label, rng)
+        distinct = np.unique(np.minimum(i, j) * n + np.maximum(i, j))
+        both = np.stack([distinct // n, distinct % n], axis=1)
+        found.append((both, np.full(len(both), label, dtype=np.int64)))
+    pairs, labels = (np.concatenate(parts) for parts in zip(*found))
+    shuffled = rng.permutation(len(pairs))
+    return pairs[shuffled], labels[shuffled]
+
+
+def random_quadruplets(y: Indices, n_quadruplets: int, rng: np.random.RandomState) -> Indices:
+    """Quadruplets (a, b, c, d) drawn at random: a and b of one class, c and d of different ones.
+
+    Parameters
+    ----------
+    y : int array of shape (n,)
+        Class codes.
+    n_quadruplets : int
+        Draws. A quadruplet that is drawn twice counts once.
+    rng : RandomState
+
+    Returns
+    -------
+    quadruplets : int array of shape (m, 4)
+        Row numbers; m is at most ``n_quadruplets``, and 0 where no two instances are of one class.
+
+    Examples
+    --------
+    >>> quadruplets = random_quadruplets(np.array([0, 0, 1]), 100, np.random.RandomState(0))
+    >>> quadruplets[0].tolist(), len(quadruplets)
+    ([0, 1, 0, 2], 8)
+    """
+    similar, dissimilar = (np.stack(drawn_pairs(y, n_quadruplets, label, rng), axis=1) for label in (1, -1))
+    if not len(similar) or not len(dissimilar):
+        return np.zeros((0, 4), dtype=np.int64)
+    return np.unique(np.concatenate([similar, dissimilar], axis=1), axis=0)
+
+
+def drawn_pairs(y: Indices, n_pairs: int, label: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
+    """As many draws of two instances, of one class (``label`` +1) or of two (−1), as row numbers; none without any."""
+    n = len(y)
     order = np.argsort(y, kind="stable")
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     starts = np.searchsorted(y[order], y, side="left")
     sizes = np.searchsorted(y[order], y, side="right") - starts
-    drawn = []
-    for label, mates in ((1, sizes - 1), (-1, n - sizes)):
-        able = np.flatnonzero(mates > 0)
-        i = able[rng.randint(len(able), size=n_pairs)] if len(able) else able
-        mate = rng.randint(0, np.maximum(mates[i], 1))
-        # Numbers of mates become places in the order by class: step over the instance itself, or over its class.
-        if label == 1:
-            mate += starts[i]
-            mate += mate >= place[i]
-        else:
-            mate += np.where(mate >= starts[i], sizes[i], 0)
-        j = order[mate]
-        distinct = np.unique(np.minimum(i, j) * n + np.maximum(i, j))
-        both = np.stack([distinct // n, distinct % n], axis=1)
-        drawn.append((both, np.full(len(both), label, dtype=np.int64)))
-    pairs, labels = (np.concatenate(parts) for parts in zip(*drawn))
-    shuffled = rng.permutation(len(pairs))
-    return pairs[shuffled], labels[shuffled]
+    mates = sizes - 1 if label == 1 else n - sizes
+    able = np.flatnonzero(mates > 0)
+    i = able[rng.randint(len(able), size=n_pairs)] if len(able) else able
+    mate = rng.randint(0, np.maximum(mates[i], 1))
+    # Numbers of mates become places in the order by class: step over the instance itself, or over its class.
+    if label == 1:
+        mate += starts[i]
+        mate += mate >= place[i]
+    else:
+        mate += np.where(mate >= starts[i], sizes[i], 0)
+    return i, order[mate]

@@ -7,6 +7,8 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
+from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
@@ -19,6 +21,8 @@ __all__ = [
     "ITML",
     "LFDA",
     "LMNN",
+    "LSML",
+    "MMC",
     "NCA",
     "RCA",
     "SCML",

@@ -12,18 +12,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.constraints.pairs import random_pairs
+from certimetric.constraints.pairs import LARGEST_DRAW, random_pairs
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import limited_threads
-from certimetric.geometry.spd import check_spd, factor_psd, inverse
+from certimetric.geometry.spd import factor_psd, inverse
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.gmml import ridged
+from certimetric.learners.priors import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
 from certimetric.objectives.pairs import pair_squared_distances
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000
-_LARGEST_DRAW = 15_000  # of pairs of a kind by default: the 20 c² of the paper are 5 million for 500 classes
 _SMALLEST = 1e-290  # squared distances below have no finite inverse to work with
 
 
@@ -45,7 +44,7 @@ class ITML(PairLearner):
     bounds : (float, float), default=None
         u and l: squared distances that similar pairs should not exceed and dissimilar ones should reach. None for the
         5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
-    prior : {"identity", "covariance"} or array-like of shape (d, d), default="identity"
+    prior : {"identity", "covariance", "random"} or array-like of shape (d, d), default="identity"
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
@@ -61,7 +60,7 @@ class ITML(PairLearner):
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
-        Draws of pairs.
+        Draws of pairs, and a random prior.
     verbose : bool, default=False
         Print the objective and what bounds its minimum from below.
 
@@ -98,7 +97,7 @@ class ITML(PairLearner):
     _parameter_constraints = {
         "gamma": [Interval(Real, 0, None, closed="neither")],
         "bounds": ["array-like", None],
-        "prior": [StrOptions({"identity", "covariance"}), "array-like"],
+        "prior": [StrOptions(PRIORS), "array-like"],
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -134,7 +133,7 @@ class ITML(PairLearner):
         X, codes = self._validate_labelled(X, y)
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
-        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, _LARGEST_DRAW)
+        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW)
         pairs, labels = random_pairs(codes, draws, rng)
         self._project(coordinates, pairs, labels, rng)
 
@@ -151,7 +150,7 @@ class ITML(PairLearner):
         """Sweep over the constraints, which are pairs of rows, until the objective is near its minimum."""
         X = np.ascontiguousarray(coordinates.X)
         with limited_threads(X.shape[1]):
-            L = self._prior_components(X)
+            L = prior_components(self.prior, X, self.n_features_in_, rng)
             self.bounds_ = self._check_bounds(X @ L.T, rng)
             M = L.T @ L
             inverse_prior = inverse(M)
@@ -186,19 +185,6 @@ class ITML(PairLearner):
             )
         self._set_converged(converged, reason)
         return self
-
-    def _prior_components(self, X: Array) -> Array:
-        d = X.shape[1]
-        if isinstance(self.prior, str):
-            if self.prior == "identity":
-                return np.eye(d)
-            centred = X - X.mean(axis=0)
-            covariance = centred.T @ centred / max(len(X) - 1, 1)
-            return factor_psd(inverse(ridged(covariance, 1e-6, self.n_features_in_)))
-        prior = check_spd(self.prior, "prior")
-        if prior.shape != (d, d):
-            raise ValueError(f"prior must have shape ({d}, {d}), got {prior.shape}")
-        return factor_psd(prior)
 
     def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
         """u and l, given or read off the distances of random pairs of rows of Z."""

@@ -166,6 +166,8 @@ def _minimize_smooth(
         options = _quasi_newton_options(max_iter - n_iter, path[0])
         result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options, callback=after_step)
         if not result.fun <= path[-1]:
+            # Begun anew, it took no step, and its start rounds to a little more than where it had stalled.
+            converged = 0 < first == n_iter and bool(np.isfinite(result.fun))
             break
         flat = result.x
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:

@@ -14,6 +14,8 @@ from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
+from certimetric.learners.lsml import LSML
+from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
@@ -31,6 +33,8 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "arml": ARML,
     "rca": RCA,
     "lfda": LFDA,
+    "mmc": MMC,
+    "lsml": LSML,
 }
 PERTURBATION_SUFFIX = "+pl"
 

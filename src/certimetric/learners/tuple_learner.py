@@ -16,6 +16,7 @@ from certimetric.constraints.preprocessors import check_preprocessor, points_of
 from certimetric.constraints.tuples import Tuples, check_pair_labels, dimensions, is_tuples
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.calibration import calibrated_threshold, check_calibration
+from certimetric.objectives.pairs import pair_squared_distances
 
 
 def _of_tuples(learner: Any) -> bool:
@@ -105,8 +106,8 @@ class TupleLearner(MahalanobisLearner):
 
     def _distances(self, given: Tuples, first: int = 0, second: int = 1) -> Array:
         """Distances of two members of each tuple: points are mapped once, however many tuples share them."""
-        Z = given.points @ self.components_.T
-        return np.sqrt(np.square(Z[given.index[:, first]] - Z[given.index[:, second]]).sum(axis=1))
+        Z = np.ascontiguousarray(given.points @ self.components_.T)
+        return np.sqrt(pair_squared_distances(Z, *np.ascontiguousarray(given.index[:, [first, second]].T)))
 
     def pair_distance(self, pairs: ArrayLike) -> Array:
         """Distance of every pair: (m, 2, d), or (m, 2) of indicators for the preprocessor, to (m,)."""

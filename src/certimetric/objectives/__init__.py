@@ -1,20 +1,35 @@
 """The terms of a learning objective, each with its value and the weights it puts on pairs."""
 
-from certimetric.objectives.gradient import MetricObjective, MetricState, Term, TermValue
+from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.gradient import (
+    DiagonalObjective,
+    MetricObjective,
+    MetricState,
+    Term,
+    TermValue,
+    TransformedObjective,
+)
 from certimetric.objectives.margin import MarginLoss
 from certimetric.objectives.neighborhood import StochasticNeighbors
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
 from certimetric.objectives.perturbation import PerturbationLoss
+from certimetric.objectives.quadruplets import QuadrupletHinge
+from certimetric.objectives.separation import SeparationRatio
 
 __all__ = [
+    "DiagonalObjective",
     "ImpostorHinge",
+    "LogDetDivergence",
     "MarginLoss",
     "MetricObjective",
     "MetricState",
     "PerturbationLoss",
     "Pull",
+    "QuadrupletHinge",
+    "SeparationRatio",
     "StochasticNeighbors",
     "Term",
     "TermValue",
+    "TransformedObjective",
     "TripletHinge",
 ]

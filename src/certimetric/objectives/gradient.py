@@ -150,6 +150,36 @@ class MetricObjective:
         return value, products, matrix_gradient
 
 
+class TransformedObjective(MetricObjective):
+    """An objective as a function of K, with the components ``L = K T``: T evens out its curvature.
+
+    Parameters
+    ----------
+    X, terms
+        As of :class:`MetricObjective`.
+    transform : array of shape (d, d)
+        T.
+    """
+
+    def __init__(self, X: Array, terms: Sequence[Term], transform: Array):
+        super().__init__(X, terms)
+        self.transform = transform
+
+    def in_components(self, L: Array) -> tuple[float, Array]:
+        """Value and gradient with respect to K."""
+        value, gradient = super().in_components(L @ self.transform)
+        return value, gradient @ self.transform.T
+
+
+class DiagonalObjective(TransformedObjective):
+    """A transformed objective of diagonal components only, given as their diagonal: shape (1, d), and T is diagonal."""
+
+    def in_components(self, L: Array) -> tuple[float, Array]:
+        """Value and gradient with respect to the diagonal of K."""
+        value, gradient = super().in_components(np.diag(L[0]))
+        return value, np.diagonal(gradient)[None, :]
+
+
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def add_laplacian_product(i, j, weights, Z, out):
     """Add ``Laplacian(W) Z`` to ``out``: row i gets ``Σ w (z_i − z_j)``, row j the opposite."""

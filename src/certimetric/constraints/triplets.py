@@ -1,0 +1,80 @@
+"""Triplets that can be told from other tuples: where two of their pairs share an instance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certimetric.base.arrays import Array, Indices
+from certimetric.constraints.neighbors import combined_triplets
+
+
+def triplets_of_pairs(X: Array, pairs: Indices, y: Indices, n_targets: int, n_impostors: int) -> Indices:
+    """Triplets of instances that are in a similar and in a dissimilar pair.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    pairs : int array of shape (m, 2)
+        Row numbers.
+    y : int array of shape (m,)
+        +1 for similar, −1 for dissimilar pairs.
+    n_targets, n_impostors : int
+        How many partners of either kind, the nearest ones, are combined.
+
+    Returns
+    -------
+    triplets : int array of shape (p, 3)
+        Rows (instance, partner of a similar pair, partner of a dissimilar one); p is at most
+        ``n · n_targets · n_impostors``, and 0 where no instance is in pairs of both kinds.
+
+    Examples
+    --------
+    >>> X = np.array([[0.0], [1.0], [5.0]])
+    >>> triplets_of_pairs(X, np.array([[0, 1], [2, 0]]), np.array([1, -1]), 3, 10).tolist()
+    [[0, 1, 2]]
+    """
+    nearest = [_nearest_partners(X, pairs[y == label], k) for label, k in ((1, n_targets), (-1, n_impostors))]
+    return combined_triplets(np.arange(len(X)), *nearest)
+
+
+def triplets_of_quadruplets(quadruplets: Indices) -> Indices:
+    """Triplets of quadruplets (a, b, c, d) whose two pairs share an instance: that one and its two partners.
+
+    Parameters
+    ----------
+    quadruplets : int array of shape (m, 4)
+        Row numbers.
+
+    Returns
+    -------
+    triplets : int array of shape (p, 3)
+        Distinct rows (instance, the one that should be nearer, the one that should be farther).
+
+    Examples
+    --------
+    >>> triplets_of_quadruplets(np.array([[0, 1, 2, 0], [0, 1, 2, 3]])).tolist()
+    [[0, 1, 2]]
+    """
+    found = []
+    for shared, near in ((0, 1), (1, 0)):
+        for same, far in ((2, 3), (3, 2)):
+            rows = quadruplets[quadruplets[:, shared] == quadruplets[:, same]]
+            found.append(rows[:, [shared, near, far]])
+    triplets = np.concatenate(found)
+    i, j, l = triplets.T
+    return np.unique(triplets[(i != j) & (i != l) & (j != l)], axis=0)
+
+
+def _nearest_partners(X: Array, pairs: Indices, k: int) -> Indices:
+    """The k nearest instances that each is in a pair with, shape (n, k); −1 where there are fewer."""
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = np.unique(both[both[:, 0] != both[:, 1]], axis=0)
+    i, j = both.T
+    squared = np.square(X[i] - X[j]).sum(axis=1)
+    order = np.lexsort((squared, i))
+    i, j = i[order], j[order]
+    rank = np.arange(len(i)) - np.searchsorted(i, i)
+    partners = np.full((len(X), k), -1, dtype=np.int64)
+    kept = rank < k
+    partners[i[kept], rank[kept]] = j[kept]
+    return partners

@@ -1,0 +1,38 @@
+"""The LogDet divergence, which keeps a metric near to a prior and positive definite."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from certimetric.base.arrays import Array
+from certimetric.objectives.gradient import MetricState, TermValue
+
+_SINGULAR = 1400.0  # of a determinant as small as a float can be
+_NO_PAIRS = np.zeros(0, dtype=np.int64)
+
+
+class LogDetDivergence:
+    """``tr(M M₀⁻¹) − log det(M M₀⁻¹) − d``: 0 at the prior M₀, and convex in M.
+
+    Where M is singular, and it is infinite, it is taken to be 1,400: line searches step back from numbers only.
+
+    Parameters
+    ----------
+    prior_components : array of shape (d, d)
+        L₀ of full rank, with ``M₀ = L₀ᵀ L₀``; the components that are looked at must be square, too.
+    """
+
+    def __init__(self, prior_components: Array):
+        inverse = np.linalg.inv(prior_components)
+        self.inverse_prior = inverse @ inverse.T
+        self.inverse_prior_components = inverse
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        """Value, and the gradient in M, ``M₀⁻¹ − M⁻¹``."""
+        relative = state.L @ self.inverse_prior_components  # its squared singular values are those of M M₀⁻¹
+        sign, log_det = np.linalg.slogdet(relative)
+        if not sign:
+            return TermValue(_SINGULAR, _NO_PAIRS, _NO_PAIRS, np.zeros(0), np.zeros_like(self.inverse_prior))
+        value = float(np.vdot(relative, relative) - 2.0 * log_det) - len(relative)
+        inverse = np.linalg.inv(state.L)
+        return TermValue(value, _NO_PAIRS, _NO_PAIRS, np.zeros(0), self.inverse_prior - inverse @ inverse.T)
