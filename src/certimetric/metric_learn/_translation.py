@@ -12,6 +12,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from certimetric.base.arrays import Array
+from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.metric_learn import wording
@@ -25,7 +26,6 @@ from certimetric.metric_learn._util import (
 from certimetric.metric_learn.base_metric import MahalanobisMixin
 from certimetric.metric_learn.constraints import Constraints, codes_of, labelled_pairs
 
-_LARGEST_DRAW = 15_000  # of pairs of a kind by default, as certimetric's learners
 _TINY_RIDGE, _RIDGE = 1e-9, 1e-3  # where scatters are regular, closed forms are the plain ones
 
 
@@ -75,9 +75,9 @@ class Translated(MahalanobisMixin):
         check_y_valid_values_for_pairs(labels)
         return tuples, labels.astype(np.int64)
 
-    def _learn(self, learner: MahalanobisLearner, X: Any, y: Any = None, n_components: int | None = None) -> Any:
+    def _learn(self, learner: Any, X: Any, y: Any = None, n_components: int | None = None, **options: Any) -> Any:
         """Fit the learner on instances, and take over what it learned."""
-        learner.fit(X, y)
+        learner.fit(X, y, **options)
         self.learner_ = learner
         self.components_ = _padded(learner.components_, n_components or learner.components_.shape[1])
         for name in ("n_iter_", "bounds_"):
@@ -85,10 +85,10 @@ class Translated(MahalanobisMixin):
                 setattr(self, name, getattr(learner, name))
         return self
 
-    def _learn_tuples(self, learner: Any, tuples: Tuples, y: Any = None) -> Any:
+    def _learn_tuples(self, learner: Any, tuples: Tuples, y: Any = None, **options: Any) -> Any:
         """Fit the learner on tuples of row numbers: no point is copied for another tuple."""
         learner.set_params(preprocessor=tuples.points)
-        self._learn(learner, tuples.index, y)
+        self._learn(learner, tuples.index, y, **options)
         learner.set_params(preprocessor=None)
         return self
 
@@ -109,7 +109,7 @@ class Translated(MahalanobisMixin):
         """Pairs of labelled instances, and the four arrays that they were drawn as."""
         n_constraints = self.n_constraints  # type: ignore[attr-defined]
         if n_constraints is None:
-            n_constraints = min(20 * len(np.unique(y)) ** 2, _LARGEST_DRAW)
+            n_constraints = min(20 * len(np.unique(y)) ** 2, LARGEST_DRAW)
         drawn = Constraints(codes_of(y)).positive_negative_pairs(
             n_constraints,
             same_length=same_length,

@@ -134,3 +134,11 @@ def without_y(name: str) -> str:
 
 def wrong_width(name: str, given: int, fitted: int) -> str:
     return f"the tuples have {given} features, but {name} is expecting {fitted} features as input"
+
+
+def wrong_basis(names: tuple[str, ...]) -> str:
+    return f"basis must be {' or '.join(map(repr, names))}, or an array of shape (n_basis, n_features)"
+
+
+def without_triplets(name: str) -> str:
+    return f"{name} learns to tell classes apart, but y has only 1 class of which triplets could be made"
