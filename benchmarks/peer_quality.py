@@ -34,11 +34,15 @@ FAMILIES = {
     "scml": "mean hinge over 3 x 10 triplets an instance + 1e-5 tr(M), at the best scale",
     "itml": "LogDet divergence from the identity + that of the best slack variables, on the same pairs",
     "nca": "one minus the mean chance of a neighbour of the same class",
+    "mmc": "mean squared distance of similar over squared mean distance of dissimilar pairs, the same ones",
+    "lsml": "mean squared residual of quadruplets made of those pairs + LogDet divergence from the identity",
+    "sdml": "tr(M P) - log det M + 0.01 times the entries off the diagonal, P of those pairs at a balance of 0.1",
     "gmml": "tr(M S) + tr(M⁻¹ D) over all pairs of labels, with GMML's ridge, at the best scale",
 }
 CHUNK_BYTES = 64_000_000
 SCML_BETA = 1e-5  # metric-learn's default weight of the trace
 GMML_RIDGE = 0.01
+SDML_BALANCE, SDML_SPARSITY = 0.1, 0.01  # as peer_worker.py asks for, and the default of both
 BOUND_PERCENTILES = (5, 95)  # of squared distances: ITML's bounds
 
 ValueSlope = Callable[[float], tuple[float, float]]
@@ -169,7 +173,14 @@ class Judge:
             return minimise_scale(self.lmnn_objective(L))[1]
         if family == "scml":
             return minimise_scale(self.scml_objective(L))[1]
-        return {"itml": self.itml_objective, "nca": self.nca_objective, "gmml": self.gmml_objective}[family](L)
+        return {
+            "itml": self.itml_objective,
+            "nca": self.nca_objective,
+            "gmml": self.gmml_objective,
+            "mmc": self.mmc_objective,
+            "lsml": self.lsml_objective,
+            "sdml": self.sdml_objective,
+        }[family](L)
 
     def test_error(self, L: np.ndarray) -> float:
         """Share of test instances that k-NN under L gets wrong."""
@@ -239,6 +250,31 @@ class Judge:
         broken = np.where(self.similar, squared > bounds, squared < bounds)
         ratio = squared[broken] / bounds[broken]
         return float((L**2).sum() - logdet - L.shape[1] + (ratio - np.log(ratio) - 1.0).sum())
+
+    def mmc_objective(self, L: np.ndarray) -> float:
+        """The ratio whose minimum at tr(M S) = 1 has the largest sum of distances of dissimilar pairs."""
+        distances = np.sqrt(((self.gaps @ L.T) ** 2).sum(axis=1))
+        return float((distances[self.similar] ** 2).mean() / distances[~self.similar].mean() ** 2)
+
+    def lsml_objective(self, L: np.ndarray) -> float:
+        """Mean of [d(a, b) − d(c, d)]_+², and D(M, I). A singular M costs infinity."""
+        sign, logdet = np.linalg.slogdet(L @ L.T)
+        if L.shape[0] < L.shape[1] or sign <= 0:
+            return math.inf
+        distances = np.sqrt(((self.gaps @ L.T) ** 2).sum(axis=1))
+        near, far = distances[self.similar], distances[~self.similar]
+        m = min(len(near), len(far))
+        return float((np.maximum(near[:m] - far[:m], 0.0) ** 2).mean() + (L**2).sum() - logdet - L.shape[1])
+
+    def sdml_objective(self, L: np.ndarray) -> float:
+        """The graphical lasso's objective. A singular M costs infinity."""
+        sign, logdet = np.linalg.slogdet(L @ L.T)
+        if L.shape[0] < L.shape[1] or sign <= 0:
+            return math.inf
+        M = L.T @ L
+        P = (self.gaps.T * np.where(self.similar, 1.0, -1.0)) @ self.gaps * (SDML_BALANCE / len(self.gaps))
+        P += np.eye(len(P))
+        return float((M * P).sum() - logdet + SDML_SPARSITY * (np.abs(M).sum() - np.trace(M)))
 
     def nca_objective(self, L: np.ndarray) -> float:
         """One minus the mean chance that an instance picks one of its class, in double precision throughout."""

@@ -26,6 +26,7 @@ import numpy as np
 Data = dict[str, np.ndarray]  # X, y, pairs (m, 2) of rows, pair_labels ±1, bounds
 Fit = Callable[[Data], np.ndarray]
 WARM_UP_ROWS = 60
+SDML_BALANCE = 0.1  # so that its matrix is positive definite on all problems, which metric-learn needs
 PACKAGES = ("certimetric", "metric-learn", "mlpack", "pylmnn", "scikit-learn", "numpy", "scipy", "numba")
 
 
@@ -46,6 +47,41 @@ def certimetric_itml() -> Fit:
         )
 
     return fit
+
+
+def certimetric_of_tuples(name: str, **settings: object) -> Fit:
+    """Of pairs, or of quadruplets for LSML, as indices of rows."""
+    import certimetric
+
+    made = getattr(certimetric, name)
+
+    def fit(data: Data) -> np.ndarray:
+        learner = made(preprocessor=data["X"], **settings)
+        if name == "LSML":
+            return learner.fit(quadruplets_of(data["pairs"], data["pair_labels"])).components_
+        return learner.fit(data["pairs"], data["pair_labels"]).components_
+
+    return fit
+
+
+def metric_learn_of_tuples(name: str, **settings: object) -> Fit:
+    import metric_learn
+
+    made = getattr(metric_learn, name)
+
+    def fit(data: Data) -> np.ndarray:
+        if name == "LSML":
+            return made(**settings).fit(data["X"][quadruplets_of(data["pairs"], data["pair_labels"])]).components_
+        return made(**settings).fit(data["X"][data["pairs"]], data["pair_labels"]).components_
+
+    return fit
+
+
+def quadruplets_of(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """One similar pair beside one dissimilar pair, in their order, shape (m, 4)."""
+    similar, dissimilar = pairs[labels == 1], pairs[labels == -1]
+    m = min(len(similar), len(dissimilar))
+    return np.concatenate([similar[:m], dissimilar[:m]], axis=1)
 
 
 def metric_learn_method(name: str, **settings: object) -> Fit:
@@ -73,6 +109,11 @@ def metric_learn_rca() -> Fit:
         return RCA_Supervised(n_chunks=n_chunks, random_state=0).fit(data["X"], data["y"]).components_
 
     return fit
+
+
+def metric_learn_sdml() -> Fit:
+    # Its loss is the sum over pairs, ours their mean.
+    return lambda data: metric_learn_of_tuples("SDML", balance_param=SDML_BALANCE / len(data["pairs"]))(data)
 
 
 def mlpack_method(name: str, **settings: object) -> Fit:
@@ -110,6 +151,13 @@ METHODS: dict[str, Callable[[], Fit]] = {
     "certimetric-itml": certimetric_itml,
     "certimetric-nca": lambda: certimetric_method("NCA"),
     "certimetric-gmml": lambda: certimetric_method("GMML"),
+    "certimetric-mmc": lambda: certimetric_of_tuples("MMC"),
+    "certimetric-mmc-published": lambda: certimetric_of_tuples("MMC", evenness=0, reg=0),
+    "certimetric-lsml": lambda: certimetric_of_tuples("LSML"),
+    "certimetric-sdml": lambda: certimetric_of_tuples("SDML", balance=SDML_BALANCE),
+    "metric-learn-mmc": lambda: metric_learn_of_tuples("MMC"),
+    "metric-learn-lsml": lambda: metric_learn_of_tuples("LSML"),
+    "metric-learn-sdml": metric_learn_sdml,
     "metric-learn-lmnn": lambda: metric_learn_method("LMNN", n_neighbors=3, random_state=0),
     "metric-learn-scml": lambda: metric_learn_method("SCML_Supervised", k_genuine=3, k_impostor=10, random_state=0),
     "metric-learn-itml": metric_learn_itml,

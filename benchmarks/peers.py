@@ -81,6 +81,14 @@ METHODS = {
     "sklearn-nca": Method("scikit-learn", "nca", faster=3, leaner=10, goals_on=("synthetic",)),
     "metric-learn-nca": Method("metric-learn", "nca"),
     "mlpack-nca-lbfgs": Method("mlpack", "nca"),
+    # Ours keeps every direction by default; "published" is the problem that the peer solves.
+    "certimetric-mmc": Method("certimetric", "mmc"),
+    "certimetric-mmc-published": Method("certimetric", "mmc"),
+    "metric-learn-mmc": Method("metric-learn", "mmc", faster=20, same_problem=False),
+    "certimetric-lsml": Method("certimetric", "lsml"),
+    "metric-learn-lsml": Method("metric-learn", "lsml", faster=10),
+    "certimetric-sdml": Method("certimetric", "sdml"),
+    "metric-learn-sdml": Method("metric-learn", "sdml"),
     # No peer has GMML; these too are closed forms of scatters within and between classes.
     "certimetric-gmml": Method("certimetric", "gmml"),
     "metric-learn-rca": Method("metric-learn", "gmml", same_problem=False),

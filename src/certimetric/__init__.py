@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.learners import NCA as NCA
     from certimetric.learners import RCA as RCA
     from certimetric.learners import SCML as SCML
+    from certimetric.learners import SDML as SDML
     from certimetric.learners import Covariance as Covariance
     from certimetric.learners import Euclidean as Euclidean
     from certimetric.learners import make_learner as make_learner
@@ -45,7 +46,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN LSML MMC NCA RCA SCML Covariance Euclidean make_learner",
+        "learners": "AML ARML GMML ITML LFDA LMNN LSML MMC NCA RCA SCML SDML Covariance Euclidean make_learner",
         "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",
         "report": "",

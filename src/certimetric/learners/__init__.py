@@ -12,6 +12,7 @@ from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
+from certimetric.learners.sdml import SDML
 from certimetric.learners.specs import make_learner
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "NCA",
     "RCA",
     "SCML",
+    "SDML",
     "Covariance",
     "Euclidean",
     "make_learner",

@@ -19,6 +19,7 @@ from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
+from certimetric.learners.sdml import SDML
 from certimetric.objectives.perturbation import PerturbationLoss
 
 LEARNERS: dict[str, type[MahalanobisLearner]] = {
@@ -35,6 +36,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "lfda": LFDA,
     "mmc": MMC,
     "lsml": LSML,
+    "sdml": SDML,
 }
 PERTURBATION_SUFFIX = "+pl"
 

@@ -19,6 +19,7 @@ from certimetric.metric_learn.mmc import MMC, MMC_Supervised
 from certimetric.metric_learn.nca import NCA
 from certimetric.metric_learn.rca import RCA, RCA_Supervised
 from certimetric.metric_learn.scml import SCML, SCML_Supervised
+from certimetric.metric_learn.sdml import SDML, SDML_Supervised
 
 __version__ = "0.7.0"  # whose names and signatures these are
 
@@ -31,6 +32,7 @@ __all__ = [
     "NCA",
     "RCA",
     "SCML",
+    "SDML",
     "Constraints",
     "Covariance",
     "ITML_Supervised",
@@ -38,5 +40,6 @@ __all__ = [
     "MMC_Supervised",
     "RCA_Supervised",
     "SCML_Supervised",
+    "SDML_Supervised",
     "__version__",
 ]

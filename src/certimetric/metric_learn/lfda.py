@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.learners.lfda import LFDA as Learner
+from certimetric.metric_learn import wording
 from certimetric.metric_learn._translation import Supervised, Translated, ridge_for
 from certimetric.metric_learn._util import _check_n_components
 
@@ -39,8 +40,6 @@ class LFDA(Supervised, Translated):
         embedding_type: str = "weighted",
         preprocessor: Any = None,
     ):
-        if embedding_type not in _EMBEDDINGS:
-            raise ValueError(f"embedding_type must be one of {', '.join(_EMBEDDINGS)}, got {embedding_type!r}")
         super().__init__(preprocessor)
         self.n_components = n_components
         self.k = k
@@ -48,6 +47,8 @@ class LFDA(Supervised, Translated):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
         """Learn from X, (n, d) or (n,) of indicators, and class labels."""
+        if self.embedding_type not in _EMBEDDINGS:
+            raise ValueError(wording.wrong_embedding(tuple(_EMBEDDINGS), self.embedding_type))
         X, y = self._labelled(X, y)
         n_components = _check_n_components(X.shape[1], self.n_components)
         classes = [X[y == label] for label in np.unique(y)]

@@ -142,3 +142,7 @@ def wrong_basis(names: tuple[str, ...]) -> str:
 
 def without_triplets(name: str) -> str:
     return f"{name} learns to tell classes apart, but y has only 1 class of which triplets could be made"
+
+
+def wrong_embedding(names: tuple[str, ...], given: Any) -> str:
+    return f"embedding_type must be one of {', '.join(names)}, got {given!r}"
