@@ -51,12 +51,12 @@ class Translated(MahalanobisMixin):
             if given:
                 warnings.warn(wording.ignored(type(self).__name__, given, why), UserWarning, stacklevel=4)
 
-    def _labelled(self, X: Any, y: Any) -> tuple[Array, NDArray[Any]]:
+    def _labelled(self, X: Any, y: Any, y_numeric: bool = False) -> tuple[Array, NDArray[Any]]:
         """Instances as points, and their labels, of a ``fit``."""
         if y is None:
             raise ValueError(wording.without_y(type(self).__name__))
         self._warn_ignored()
-        return self._prepare_inputs(X, y, ensure_min_samples=2, dtype=np.float64)
+        return self._prepare_inputs(X, y, ensure_min_samples=2, dtype=np.float64, y_numeric=y_numeric)
 
     def _tuples(self, data: Any, y: Any = None) -> tuple[Tuples, NDArray[np.int64] | None]:
         """Tuples over distinct points, the same however they were given, and labels of pairs, of a ``fit``."""
@@ -94,8 +94,8 @@ class Translated(MahalanobisMixin):
 
     def _initial(self, X: Array, y: Any = None, has_classes: bool = True) -> tuple[int, Any]:
         """``n_components`` as a number, and ``init`` as certimetric's learners take it."""
-        k = _check_n_components(X.shape[1], self.n_components)  # type: ignore[attr-defined]
-        return k, checked_init(k, X, y, self.init, self.random_state, has_classes)  # type: ignore[attr-defined]
+        k = _check_n_components(X.shape[1], self.n_components)
+        return k, checked_init(k, X, y, self.init, self.random_state, has_classes)
 
     def _matrix(self, name: str, X: Array, strict_pd: bool) -> Any:
         """A prior or starting metric, of the parameter ``name``: "identity", or a matrix."""
@@ -107,13 +107,13 @@ class Translated(MahalanobisMixin):
 
     def _drawn_pairs(self, X: Array, y: NDArray[Any], same_length: bool = False) -> tuple[Tuples, Any]:
         """Pairs of labelled instances, and the four arrays that they were drawn as."""
-        n_constraints = self.n_constraints  # type: ignore[attr-defined]
+        n_constraints = self.n_constraints
         if n_constraints is None:
             n_constraints = min(20 * len(np.unique(y)) ** 2, LARGEST_DRAW)
         drawn = Constraints(codes_of(y)).positive_negative_pairs(
             n_constraints,
             same_length=same_length,
-            random_state=self.random_state,  # type: ignore[attr-defined]
+            random_state=self.random_state,
         )
         return Tuples(X, labelled_pairs(drawn)[0]), drawn
 
@@ -123,11 +123,11 @@ class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def transform(self, X: ArrayLike) -> Any:
         """Instances, (n, d) or (n,) of indicators, in the space where the learned distance is Euclidean."""
-        return super().transform(X)  # type: ignore[misc]
+        return super().transform(X)
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.components_.shape[0])  # type: ignore[attr-defined]
+        return int(self.components_.shape[0])
 
 
 class Supervised(Transformer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -290,9 +289,9 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         """Refuse parameters that :meth:`calibrate_threshold` cannot use."""
         if strategy not in STRATEGIES:
             raise ValueError(wording.wrong_strategy(strategy))
-        if strategy in ("max_tpr", "max_tnr") and not (isinstance(min_rate, Real) and 0 <= min_rate <= 1):
+        if strategy in ("max_tpr", "max_tnr") and not (isinstance(min_rate, (int, float)) and 0 <= min_rate <= 1):
             raise ValueError(wording.wrong_min_rate(min_rate))
-        if strategy == "f_beta" and not isinstance(beta, Real):
+        if strategy == "f_beta" and not isinstance(beta, (int, float)):
             raise ValueError(wording.wrong_beta(beta))
 
 
