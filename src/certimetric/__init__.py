@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.learners import LFDA as LFDA
     from certimetric.learners import LMNN as LMNN
     from certimetric.learners import LSML as LSML
+    from certimetric.learners import MLKR as MLKR
     from certimetric.learners import MMC as MMC
     from certimetric.learners import NCA as NCA
     from certimetric.learners import RCA as RCA
@@ -46,7 +47,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN LSML MMC NCA RCA SCML SDML Covariance Euclidean make_learner",
+        "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA RCA SCML SDML Covariance Euclidean make_learner",
         "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",
         "report": "",

@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import clone
 
 from certimetric import CertifiedKNeighborsClassifier
-from certimetric.learners.specs import learner_variants
+from certimetric.learners.specs import REGRESSORS, learner_variants
 
 LEARNERS = [
     *learner_variants(max_iter=25, n_neighbors=1, random_state=0),
@@ -52,7 +52,8 @@ CASES = {name: (X, y) for name, X, y in cases()}
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_finite_and_sound(learner, case):
     X, y = CASES[case]
-    fitted = clone(learner).fit(X, y)
+    target = np.unique(y, return_inverse=True)[1] if type(learner) in REGRESSORS.values() else y
+    fitted = clone(learner).fit(X, target)
     assert np.isfinite(fitted.components_).all()
     assert np.isfinite(np.asarray(fitted.transform(X))).all()
     knn = CertifiedKNeighborsClassifier(2, metric=fitted.metric_).fit(X, y)

@@ -11,7 +11,7 @@ from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, certif
 from certimetric.attacks import HopSkipJump, RegionAttack
 from certimetric.geometry.features import LARGEST, MODEST
 from certimetric.learners import make_learner
-from certimetric.learners.specs import LEARNERS
+from certimetric.learners.specs import LEARNERS, REGRESSORS
 
 METRIC = MahalanobisMetric.from_matrix(np.eye(2))
 rng = np.random.default_rng(0)
@@ -48,6 +48,7 @@ ATTACKS = {
 LEARN = {
     name: lambda Z, name=name: make_learner(name, random_state=0).fit(Z, y).metric_.transform(X) for name in LEARNERS
 }
+LEARN |= {name: lambda Z, made=made: made().fit(Z, y).metric_.transform(X) for name, made in REGRESSORS.items()}
 LIMITS = [(use, LARGEST) for use in POINTS.values()] + [(use, MODEST) for use in (ATTACKS | LEARN).values()]
 cases = pytest.mark.parametrize(("use", "limit"), LIMITS, ids=[*POINTS, *ATTACKS, *LEARN])
 

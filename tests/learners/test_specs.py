@@ -27,6 +27,7 @@ def test_options_reach_the_learner_and_the_loss():
     [
         ("lmmn", "did you mean 'lmnn'"),
         ("", "unknown learner"),
+        ("mlkr", "mlkr learns to predict numbers, not classes: use certimetric.MLKR"),
         ("gmml+pl", "takes no perturbation loss; the learners that do are nca, lmnn, scml"),
         ("lmnn:tau=2", r"no option 'tau'.*\+pl"),
         ("lmnn:n_neighbours=2", "did you mean 'n_neighbors'"),

@@ -8,6 +8,7 @@ from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.lsml import LSML
+from certimetric.learners.mlkr import MLKR
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
@@ -23,6 +24,7 @@ __all__ = [
     "LFDA",
     "LMNN",
     "LSML",
+    "MLKR",
     "MMC",
     "NCA",
     "RCA",

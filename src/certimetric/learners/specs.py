@@ -15,6 +15,7 @@ from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
 from certimetric.learners.lmnn import LMNN
 from certimetric.learners.lsml import LSML
+from certimetric.learners.mlkr import MLKR
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
 from certimetric.learners.rca import RCA
@@ -38,6 +39,8 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "lsml": LSML,
     "sdml": SDML,
 }
+REGRESSORS: dict[str, type[MahalanobisLearner]] = {"mlkr": MLKR}
+"""The learners of numbers instead of classes: what audits and benchmarks of classes ask for has no use for them."""
 PERTURBATION_SUFFIX = "+pl"
 
 
@@ -66,6 +69,8 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     name = head.strip().lower()
     with_loss = name.endswith(PERTURBATION_SUFFIX)
     base = name.removesuffix(PERTURBATION_SUFFIX)
+    if base in REGRESSORS:
+        raise ValueError(f"{base} learns to predict numbers, not classes: use certimetric.{REGRESSORS[base].__name__}")
     if base not in LEARNERS:
         raise ValueError(f"unknown learner {head!r}{_did_you_mean(base, LEARNERS)}; known are {', '.join(LEARNERS)}")
     learner = LEARNERS[base]()
@@ -101,7 +106,7 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
 
 
 def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
-    """Every learner of :data:`LEARNERS` in every kind that it comes in: what holds of all learners is tested on these.
+    """Every learner, of numbers too, in every kind that it comes in: what holds of all learners is tested on these.
 
     Its defaults, and one more for each further ``solver``, for the perturbation loss, and for mini-batches.
 
@@ -116,7 +121,7 @@ def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
     [AML(max_iter=5), AML(max_iter=5, solver='alternating')]
     """
     variants = []
-    for made in LEARNERS.values():
+    for made in (*LEARNERS.values(), *REGRESSORS.values()):
         names = made().get_params(deep=False)
         kinds: list[dict[str, Any]] = [{}]
         for option in getattr(made._parameter_constraints.get("solver", [None])[0], "options", ()):

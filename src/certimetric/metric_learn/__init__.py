@@ -15,6 +15,7 @@ from certimetric.metric_learn.itml import ITML, ITML_Supervised
 from certimetric.metric_learn.lfda import LFDA
 from certimetric.metric_learn.lmnn import LMNN
 from certimetric.metric_learn.lsml import LSML, LSML_Supervised
+from certimetric.metric_learn.mlkr import MLKR
 from certimetric.metric_learn.mmc import MMC, MMC_Supervised
 from certimetric.metric_learn.nca import NCA
 from certimetric.metric_learn.rca import RCA, RCA_Supervised
@@ -28,6 +29,7 @@ __all__ = [
     "LFDA",
     "LMNN",
     "LSML",
+    "MLKR",
     "MMC",
     "NCA",
     "RCA",

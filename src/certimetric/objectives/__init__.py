@@ -10,7 +10,7 @@ from certimetric.objectives.gradient import (
     TransformedObjective,
 )
 from certimetric.objectives.margin import MarginLoss
-from certimetric.objectives.neighborhood import StochasticNeighbors
+from certimetric.objectives.neighborhood import KernelRegression, StochasticNeighbors
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
 from certimetric.objectives.perturbation import PerturbationLoss
 from certimetric.objectives.quadruplets import QuadrupletHinge
@@ -19,6 +19,7 @@ from certimetric.objectives.separation import SeparationRatio
 __all__ = [
     "DiagonalObjective",
     "ImpostorHinge",
+    "KernelRegression",
     "LogDetDivergence",
     "MarginLoss",
     "MetricObjective",

@@ -1,4 +1,4 @@
-"""The stochastic-neighbour term of neighbourhood components analysis.
+"""Terms of what instances see when they pick a neighbour by chance: its class, or the number that it has.
 
 The chances ``p_ij ∝ exp(−d²_ij)`` fall so fast that most pairs of a learned metric have none: their sum is below one
 rounding error. A product in single precision finds, with its rounding error counted, the pairs that may have one; only
@@ -8,7 +8,7 @@ these are taken in double precision. Where most pairs count (a small metric), wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numba as nb
 import numpy as np
@@ -21,10 +21,44 @@ from certimetric.objectives.gradient import MetricState, TermValue
 _BLOCK_BYTES = 8 * 2**20  # of one block of squared distances in double precision
 _PARTS = 4  # sums of rows that may run at once; a fixed number, so that no result depends on ``n_jobs``
 _DENSE = 0.2  # share of pairs that count from which whole blocks are cheaper than lists
+# Chances beyond reach are exp of this: they weigh nothing, but their products are normal numbers, which do not crawl,
+_NEVER = -200.0  # and vectorised exponentials stay on their fast path, which −∞ leaves.
 _LARGEST_SLACK = 4.0  # rounding error of d² in single precision that the search for pairs may have
 
 
-class StochasticNeighbors:
+class _NeighborMeans:
+    """Mean over the instances of a loss of ``m_i = Σ_j p_ij t_ij``, what they see of their neighbours.
+
+    Instance i picks j ≠ i with probability ``p_ij ∝ exp(−d²_ij)``.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Class codes, or numbers.
+    n_jobs : int
+        Threads; they change nothing in the result.
+    """
+
+    of_classes: ClassVar[bool]
+
+    def __init__(self, y: Array | Indices, n_jobs: int = 1):
+        self.y: Array = np.ascontiguousarray(y, dtype=np.float64)
+        self.n_jobs = n_jobs
+
+    def evaluate(self, state: MetricState) -> TermValue:
+        """Value, and the Laplacian of the pair weights times the carrier, in blocks of rows."""
+        n = len(self.y)
+        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
+        parts = [slice(n * part // _PARTS, n * (part + 1) // _PARTS) for part in range(_PARTS)]
+        value, products = 0.0, np.zeros_like(state.carrier)
+        for share, share_of_products in map_chunks(sums.over, parts, self.n_jobs):
+            value += share
+            products += share_of_products
+        none = np.zeros(0, dtype=np.int64)
+        return TermValue(value / n, none, none, np.zeros(0), products=products / n)
+
+
+class StochasticNeighbors(_NeighborMeans):
     """One minus the mean probability that an instance picks a neighbour of its own class.
 
     Instance i picks j ≠ i with probability ``p_ij ∝ exp(−d²_ij)``.
@@ -41,21 +75,27 @@ class StochasticNeighbors:
     Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17.
     """
 
-    def __init__(self, y: Indices, n_jobs: int = 1):
-        self.y = np.ascontiguousarray(y)
-        self.n_jobs = n_jobs
+    of_classes = True
 
-    def evaluate(self, state: MetricState) -> TermValue:
-        """Value, and the Laplacian of the pair weights times the carrier, in blocks of rows."""
-        n = len(self.y)
-        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y)
-        parts = [slice(n * part // _PARTS, n * (part + 1) // _PARTS) for part in range(_PARTS)]
-        value, products = 0.0, np.zeros_like(state.carrier)
-        for share, share_of_products in map_chunks(sums.over, parts, self.n_jobs):
-            value += share
-            products += share_of_products
-        none = np.zeros(0, dtype=np.int64)
-        return TermValue(1.0 - value / n, none, none, np.zeros(0), products=products / n)
+
+class KernelRegression(_NeighborMeans):
+    """Mean squared error of predicting every y_i by the others, weighted by a Gaussian kernel of their distance.
+
+    The prediction is ``Σ_j p_ij y_j`` with ``p_ij ∝ exp(−d²_ij)`` over j ≠ i.
+
+    Parameters
+    ----------
+    y : array of shape (n,)
+        Numbers; pairs that are left out change a prediction by at most ``2⁻⁵³`` of their range.
+    n_jobs : int
+        Threads; they change nothing in the result.
+
+    References
+    ----------
+    Weinberger & Tesauro (2007), *Metric learning for kernel regression*, AISTATS.
+    """
+
+    of_classes = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,11 +126,13 @@ class _Sums:
     Z : array of shape (n, k)
         Centred, so that expanded squares cancel least.
     carrier : array of shape (n, c)
-    y : int array of shape (n,)
+    y : array of shape (n,)
+    of_classes : bool
+        Whether y are class codes, or numbers.
     """
 
-    def __init__(self, Z: Array, carrier: Array, y: Indices):
-        self.Z, self.carrier, self.y = Z, carrier, y
+    def __init__(self, Z: Array, carrier: Array, y: Array, of_classes: bool):
+        self.Z, self.carrier, self.y, self.of_classes = Z, carrier, y, of_classes
         norms = np.einsum("ij,ij->i", Z, Z)
         self.screen = _Screen.of(Z, norms, np.float32)
         self.exact = _Screen.of(Z, norms, np.float64)
@@ -100,7 +142,7 @@ class _Sums:
         self.reach = 53 * np.log(2.0) + np.log(len(Z))
 
     def over(self, part: slice) -> tuple[float, Array]:
-        """Sum of the probabilities p_i of rows, and ``Laplacian(W) carrier`` of the pairs they begin."""
+        """Sum of the losses of rows, and ``Laplacian(W) carrier`` of the pairs they begin."""
         value, products = 0.0, np.zeros_like(self.carrier)
         for rows in chunk_slices(part.stop - part.start, 8.0 * len(self.Z), _BLOCK_BYTES):
             rows = slice(part.start + rows.start, part.start + rows.stop)
@@ -123,7 +165,7 @@ class _Sums:
         chances = np.empty(starts[-1])
         _list_excess(self.Z, rows.start, starts, others, chances)
         np.exp(chances, out=chances)  # vectorised, unlike the exponential of a compiled loop
-        return _add_list(chances, self.y, self.carrier, rows.start, starts, others, products)
+        return _add_list(chances, self.y, self.of_classes, self.carrier, rows.start, starts, others, products)
 
     def _dense(self, rows: slice, products: Array) -> float:
         """As :meth:`over`, from the whole block."""
@@ -131,7 +173,7 @@ class _Sums:
         np.fill_diagonal(block[:, rows], np.inf)
         _block_excess(block, block.min(axis=1), self.reach)
         np.exp(block, out=block)
-        value = _block_weights(block, self.y[rows], self.y)
+        value = _block_weights(block, self.y, self.of_classes, rows.start)
         # Row i of W weighs the pair (i, j), which counts in both rows of the Laplacian.
         carrier = self.carrier
         products += block.sum(axis=0)[:, None] * carrier
@@ -175,27 +217,23 @@ def _list_excess(Z, first, starts, others, out):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _add_list(chances, y, carrier, first, starts, others, products):
-    """Add ``Laplacian(W) carrier`` of the listed pairs, and return the sum of the p_i."""
+def _add_list(chances, y, of_classes, carrier, first, starts, others, products):
+    """Add ``Laplacian(W) carrier`` of the listed pairs, and return the sum of the losses."""
     total = 0.0
     width = carrier.shape[1]
     own_product = np.empty(width)
     for i in range(starts.shape[0] - 1):
         a = first + i
-        everything, own = 0.0, 0.0
+        everything, seen = 0.0, 0.0
         for pair in range(starts[i], starts[i + 1]):
             everything += chances[pair]
-            if y[others[pair]] == y[a]:
-                own += chances[pair]
-        if everything == 0.0:
-            continue
-        probability = own / everything
-        total += probability
-        same, other = _slopes(probability, everything)
+            seen += chances[pair] * _target(y[others[pair]], y[a], of_classes)
+        mean, loss, slope = _loss(everything, seen, y[a], of_classes)
+        total += loss
         own_product[:] = 0.0
         for pair in range(starts[i], starts[i + 1]):
             b = others[pair]
-            w = chances[pair] * (same if y[b] == y[a] else other)
+            w = chances[pair] * slope * (mean - _target(y[b], y[a], of_classes))
             if w != 0.0:
                 for t in range(width):
                     step = w * (carrier[a, t] - carrier[b, t])
@@ -208,36 +246,43 @@ def _add_list(chances, y, carrier, first, starts, others, products):
 
 @nb.njit(cache=True, nogil=True)
 def _block_excess(block, nearest, reach):
-    """Turn distances into minus what they have beyond the nearest, in place; −∞ beyond reach, or products crawl."""
+    """Turn distances into minus what they have beyond the nearest, in place; a constant beyond reach."""
     for i in range(block.shape[0]):
         row = block[i]
         for j in range(row.shape[0]):
             excess = nearest[i] - row[j]
-            row[j] = -np.inf if excess < -reach else excess
+            row[j] = _NEVER if excess < -reach else excess
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _block_weights(block, y_rows, y):
-    """Turn unnormalised probabilities into ``∂(1 − p_i)/∂d²_ij`` in place, and return the sum of the p_i."""
+def _block_weights(block, y, of_classes, first):
+    """Turn unnormalised probabilities into ``∂(loss of i)/∂d²_ij`` in place, and return the sum of the losses."""
     total = 0.0
     for i in range(block.shape[0]):
-        row = block[i]
-        everything, own = 0.0, 0.0
+        row, own = block[i], y[first + i]
+        everything, seen = 0.0, 0.0
         for j in range(row.shape[0]):
             everything += row[j]
-            own += row[j] if y[j] == y_rows[i] else 0.0
-        if everything == 0.0:
-            continue
-        probability = own / everything
-        total += probability
-        same, other = _slopes(probability, everything)
+            seen += row[j] * _target(y[j], own, of_classes)
+        mean, loss, slope = _loss(everything, seen, own, of_classes)
+        total += loss
         for j in range(row.shape[0]):
-            row[j] *= same if y[j] == y_rows[i] else other
+            row[j] *= slope * (mean - _target(y[j], own, of_classes))
     return total
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _slopes(probability, everything):
-    """What turns ``exp(−d²_ij)`` into ``∂(1 − p_i)/∂d²_ij``, for j of the same class and for others."""
-    # ∂p_i/∂d²_ij = p_ij (p_i − [same class]), and the value falls as p_i rises.
-    return (1.0 - probability) / everything, -probability / everything
+def _target(other, own, of_classes):
+    """What an instance sees of another: whether it is of its class, or its number."""
+    return (1.0 if other == own else 0.0) if of_classes else other
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _loss(everything, seen, own, of_classes):
+    """The mean m_i of what instance i sees, its loss, and what turns ``exp(−d²_ij) (m_i − t_ij)`` into its derivative.
+
+    ``∂m_i/∂d²_ij = p_ij (m_i − t_ij)``. The loss is ``1 − m_i`` of classes and ``(m_i − y_i)²`` of numbers.
+    """
+    mean = seen / everything if everything != 0.0 else 0.0
+    loss, slope = (1.0 - mean, -1.0) if of_classes else ((mean - own) ** 2, 2.0 * (mean - own))
+    return mean, loss, (slope / everything if everything != 0.0 else 0.0)
