@@ -1,18 +1,19 @@
 """MMC: the global minimum of its ratio, proven; hard pairs; the perturbation loss from labels and from pairs."""
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from certimetric import MMC, PerturbationLoss
+from certimetric import MMC, MahalanobisMetric, PerturbationLoss
 from certimetric.constraints import random_pairs, triplets_of_pairs
-from certimetric.objectives import MetricObjective, SeparationRatio
+from certimetric.objectives import DiagonalObjective, MetricObjective, SeparationRatio, TransformedObjective
 
 
 def labelled_pairs(rng, n=80, d=4):
@@ -231,3 +232,44 @@ def test_memory_does_not_hold_the_differences_of_pairs(rng):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.5 * 8 * 200 * len(pairs)
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine])
+@pytest.mark.parametrize("setting", [{}, {"evenness": 0}, {"evenness": 1, "reg": 0.01}, {"diagonal": True}], ids=str)
+def test_splits_of_real_data_converge(load, setting):
+    X, y = load(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(8):
+            rows, _ = train_test_split(np.arange(len(y)), test_size=1 / 3, stratify=y, random_state=seed)
+            assert MMC(random_state=0, **setting).fit(X[rows], y[rows]).converged_
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_gradient_with_the_perturbation_loss_in_whitened_coordinates(rng, diagonal, norm):
+    X = rng.standard_normal((20, 3))
+    B = rng.standard_normal((3, 3))
+    S = B @ B.T + np.eye(3)
+    triplets = np.stack([np.arange(18), np.arange(1, 19), np.arange(2, 20)], axis=1)
+    terms = [SeparationRatio(S, triplets[:, [0, 2]], 1.0), PerturbationLoss(tau=0.5, norm=norm).bind(X, triplets)]
+    if diagonal:
+        objective, K = DiagonalObjective(X, terms, np.diag(np.diagonal(S) ** -0.5)), rng.uniform(0.5, 2, (1, 3))
+    else:
+        objective, K = TransformedObjective(X, terms, B), rng.standard_normal((3, 3))
+    _, gradient = objective.in_components(K)
+    assert gradient.shape == K.shape
+    for index in np.ndindex(K.shape):
+        step = np.zeros_like(K)
+        step[index] = 1e-6
+        slope = (objective.in_components(K + step)[0] - objective.in_components(K - step)[0]) / 2e-6
+        assert gradient[index] == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+
+def test_a_metric_that_learned_nothing_can_be_saved(tmp_path):
+    pairs = np.array([[[0.0, 0.0], [1.0, 0.0]], [[2.0, 3.0], [2.0, 3.0]]])
+    with pytest.warns(ConvergenceWarning, match="learned nothing"):
+        metric = MMC().fit(pairs, [1, -1]).metric_
+    metric.save(tmp_path / "metric")
+    assert MahalanobisMetric.load(tmp_path / "metric") == metric
