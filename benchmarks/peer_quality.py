@@ -28,12 +28,15 @@ PROBLEMS = {
     "letter": "letter of CERTIMETRIC_DATA, 14,000 x 16 in 26 classes (6,000 for testing)",
     "synthetic": "make_classification, 7,000 x 50 in five classes (3,000 for testing): 20 informative "
     "features, 10 linear combinations of them, 20 of noise; two clusters a class",
+    "numbers": "a number of four of 30 features with noise, 2,000 x 30 (858 for testing); classes are below and above "
+    "its median",
 }
 FAMILIES = {
     "lmnn": "½ pull + ½ hinge over every other-class instance, at the best scale",
     "scml": "mean hinge over 3 x 10 triplets an instance + 1e-5 tr(M), at the best scale",
     "itml": "LogDet divergence from the identity + that of the best slack variables, on the same pairs",
     "nca": "one minus the mean chance of a neighbour of the same class",
+    "mlkr": "1 - R² of leave-one-out kernel regression",
     "mmc": "mean squared distance of similar over squared mean distance of dissimilar pairs, the same ones",
     "lsml": "mean squared residual of quadruplets made of those pairs + LogDet divergence from the identity",
     "sdml": "tr(M P) - log det M + 0.01 times the entries off the diagonal, P of those pairs at a balance of 0.1",
@@ -69,6 +72,7 @@ def load_problem(name: str, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
         with np.load(path) as arrays:
             if "pairs" in arrays:
                 return path, dict(arrays)
+    numbers = None
     if name in ("wine", "digits"):
         X, y = (load_wine if name == "wine" else load_digits)(return_X_y=True)
     elif name == "synthetic":
@@ -82,9 +86,13 @@ def load_problem(name: str, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
             class_sep=1.0,
             random_state=0,
         )
+    elif name == "numbers":
+        X, numbers = numbers_to_predict(2858)
+        y = (numbers > np.median(numbers)).astype(int)
     else:
         X, y = load_table(name)
-    X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
+    rows = np.arange(len(X))
+    X_train, X_test, y_train, y_test, rows, _ = train_test_split(X, y, rows, test_size=0.3, stratify=y, random_state=0)
     scaler = StandardScaler().fit(X_train)
     X_train = scaler.transform(X_train)
     pairs, pair_labels, bounds = draw_pairs(X_train, y_train)
@@ -97,9 +105,18 @@ def load_problem(name: str, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
         "pair_labels": pair_labels,
         "bounds": bounds,
     }
+    if numbers is not None:
+        arrays["numbers_train"] = numbers[rows]
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
     return path, arrays
+
+
+def numbers_to_predict(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Instances with 30 features, four of which determine a number but for noise."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 30))
+    return X, np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + 0.5 * X[:, 3] + 0.1 * rng.standard_normal(n)
 
 
 def draw_pairs(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -135,6 +152,7 @@ class Judge:
     def __init__(self, problem: dict[str, np.ndarray], n_neighbors: int = 3, n_impostors: int = 10) -> None:
         self.X, self.y = problem["X_train"], problem["y_train"]
         self.X_test, self.y_test = problem["X_test"], problem["y_test"]
+        self.numbers = problem.get("numbers_train")
         self.gaps = self.X[problem["pairs"][:, 0]] - self.X[problem["pairs"][:, 1]]
         self.similar, self.bounds = problem["pair_labels"] == 1, problem["bounds"]
         self.n_neighbors, self.n_impostors = n_neighbors, n_impostors
@@ -177,6 +195,7 @@ class Judge:
             "itml": self.itml_objective,
             "nca": self.nca_objective,
             "gmml": self.gmml_objective,
+            "mlkr": self.mlkr_objective,
             "mmc": self.mmc_objective,
             "lsml": self.lsml_objective,
             "sdml": self.sdml_objective,
@@ -250,6 +269,16 @@ class Judge:
         broken = np.where(self.similar, squared > bounds, squared < bounds)
         ratio = squared[broken] / bounds[broken]
         return float((L**2).sum() - logdet - L.shape[1] + (ratio - np.log(ratio) - 1.0).sum())
+
+    def mlkr_objective(self, L: np.ndarray) -> float:
+        """Squared error of predicting every number by the others, over its variance."""
+        assert self.numbers is not None
+        Z, y = (self.X - self.X.mean(axis=0)) @ L.T, self.numbers
+        norms = (Z**2).sum(axis=1)
+        squared = norms[:, None] + norms - 2 * Z @ Z.T
+        np.fill_diagonal(squared, np.inf)
+        k = np.exp(squared.min(axis=1, keepdims=True) - squared)
+        return float(((y - k @ y / k.sum(axis=1)) ** 2).mean() / y.var())
 
     def mmc_objective(self, L: np.ndarray) -> float:
         """The ratio whose minimum at tr(M S) = 1 has the largest sum of distances of dissimilar pairs."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import importlib.metadata
 import json
 import os
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-Data = dict[str, np.ndarray]  # X, y, pairs (m, 2) of rows, pair_labels ±1, bounds
+Data = dict[str, np.ndarray]  # X, y, pairs (m, 2) of rows, pair_labels ±1, bounds, and numbers where there are any
 Fit = Callable[[Data], np.ndarray]
 WARM_UP_ROWS = 60
 SDML_BALANCE = 0.1  # so that its matrix is positive definite on all problems, which metric-learn needs
@@ -75,6 +76,11 @@ def metric_learn_of_tuples(name: str, **settings: object) -> Fit:
         return made(**settings).fit(data["X"][data["pairs"]], data["pair_labels"]).components_
 
     return fit
+
+
+def mlkr(package: str, **settings: object) -> Fit:
+    learner = importlib.import_module(package).MLKR
+    return lambda data: learner(**settings).fit(data["X"], data["numbers"]).components_
 
 
 def quadruplets_of(pairs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -151,6 +157,8 @@ METHODS: dict[str, Callable[[], Fit]] = {
     "certimetric-itml": certimetric_itml,
     "certimetric-nca": lambda: certimetric_method("NCA"),
     "certimetric-gmml": lambda: certimetric_method("GMML"),
+    "certimetric-mlkr": lambda: mlkr("certimetric"),
+    "metric-learn-mlkr": lambda: mlkr("metric_learn", init="identity"),
     "certimetric-mmc": lambda: certimetric_of_tuples("MMC"),
     "certimetric-mmc-published": lambda: certimetric_of_tuples("MMC", evenness=0, reg=0),
     "certimetric-lsml": lambda: certimetric_of_tuples("LSML"),
@@ -192,7 +200,8 @@ def few_of(data: Data) -> Data:
     pairs = pairs[((X[pairs[:, 0]] - X[pairs[:, 1]]) ** 2).sum(axis=1) > 0]
     labels = np.where(y[pairs[:, 0]] == y[pairs[:, 1]], 1, -1)
     order = np.argsort(-labels, kind="stable")
-    return {"X": X, "y": y, "pairs": pairs[order], "pair_labels": labels[order], "bounds": data["bounds"]}
+    few = {"X": X, "y": y, "pairs": pairs[order], "pair_labels": labels[order], "bounds": data["bounds"]}
+    return few | ({"numbers": data["numbers"][rows]} if "numbers" in data else {})
 
 
 def resident_mb() -> float:

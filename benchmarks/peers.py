@@ -60,6 +60,7 @@ class Method:
     goals_on: tuple[str, ...] = tuple(PROBLEMS)  # where the two hold; 1 elsewhere
     same_problem: bool = True  # False: it does not minimise that objective, which is then no goal
     always: bool = True  # False: only when asked for with --only
+    of_numbers: bool = False  # True: it predicts a number, and runs on the problem that has one alone
 
     def goals(self, problem: str) -> tuple[float, float]:
         return (self.faster, self.leaner) if problem in self.goals_on else (1.0, 1.0)
@@ -81,6 +82,8 @@ METHODS = {
     "sklearn-nca": Method("scikit-learn", "nca", faster=3, leaner=10, goals_on=("synthetic",)),
     "metric-learn-nca": Method("metric-learn", "nca"),
     "mlpack-nca-lbfgs": Method("mlpack", "nca"),
+    "certimetric-mlkr": Method("certimetric", "mlkr", of_numbers=True),
+    "metric-learn-mlkr": Method("metric-learn", "mlkr", faster=20, of_numbers=True),
     # Ours keeps every direction by default; "published" is the problem that the peer solves.
     "certimetric-mmc": Method("certimetric", "mmc"),
     "certimetric-mmc-published": Method("certimetric", "mmc"),
@@ -162,6 +165,8 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         fresh: dict[str, dict[str, Any]] = {}
         for repeat in range(arguments.repeats):
             for method in arguments.only:
+                if METHODS[method].of_numbers != ("numbers_train" in arrays):
+                    continue
                 for threads in arguments.threads:
                     key = f"{name}/{method}/{threads}"
                     if "error" in fresh.get(key, {}):

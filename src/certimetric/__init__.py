@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.learners import MLKR as MLKR
     from certimetric.learners import MMC as MMC
     from certimetric.learners import NCA as NCA
+    from certimetric.learners import OASIS as OASIS
     from certimetric.learners import RCA as RCA
     from certimetric.learners import SCML as SCML
     from certimetric.learners import SDML as SDML
@@ -47,7 +48,8 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA RCA SCML SDML Covariance Euclidean make_learner",
+        "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
+        "make_learner",
         "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",
         "report": "",

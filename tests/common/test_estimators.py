@@ -47,7 +47,11 @@ def test_metric_learn_names(learner, iris):
     learner = ready(learner).fit(X, y)
     pairs = X[[[0, 60], [1, 2]]]
     distances = learner.pair_distance(pairs)
-    np.testing.assert_allclose(learner.pair_score(pairs), -distances)
+    if hasattr(learner, "get_bilinear_matrix"):  # a similarity is learned beside the metric, and is the score
+        W = learner.get_bilinear_matrix()
+        np.testing.assert_allclose(learner.pair_score(pairs), np.einsum("pi,ij,pj->p", pairs[:, 0], W, pairs[:, 1]))
+    else:
+        np.testing.assert_allclose(learner.pair_score(pairs), -distances)
     np.testing.assert_allclose(learner.get_metric()(X[0], X[60]), distances[0])
     np.testing.assert_allclose(np.linalg.norm(learner.transform(X[:1]) - learner.transform(X[60:61])), distances[0])
     L = learner.components_
@@ -140,7 +144,7 @@ def test_arrays_given_as_parameters_are_checked(learner, name, iris):
     wrong = {
         "finite": broken,
         "finite, got": np.diag([1.0, np.inf, 1.0, 1.0]),
-        "shape|square|features": np.eye(3),
+        "shape|square|features|row numbers": np.eye(3),
         "shape|square|matri": np.eye(4)[0],
         "number|matri": np.full((4, 4), "a"),
     }

@@ -61,7 +61,8 @@ each_term = pytest.mark.parametrize("term", TERMS)
 @each_term
 def test_against_the_definition(term, sample, scale, share, monkeypatch):
     monkeypatch.setattr(module, "_DENSE", share)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 20 * 8 * N)  # several blocks in every part
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 20 * 8 * N)  # several blocks in every part,
+    monkeypatch.setattr(module, "_STEP", 4)  # each large enough to ask a few rows first
     X, y = SAMPLES[sample]()
     y = TERMS[term](X, y)
     L = scale * (np.eye(D) + 0.1 * np.random.default_rng(1).standard_normal((D, D)))

@@ -4,7 +4,7 @@ from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_triplets, target_neighbors
 from certimetric.constraints.pairs import random_pairs, random_quadruplets
 from certimetric.constraints.scatter import PairScatter
-from certimetric.constraints.triplets import triplets_of_pairs, triplets_of_quadruplets
+from certimetric.constraints.triplets import random_triplets, triplets_of_pairs, triplets_of_quadruplets
 
 __all__ = [
     "ClassScatter",
@@ -13,6 +13,7 @@ __all__ = [
     "nearest_triplets",
     "random_pairs",
     "random_quadruplets",
+    "random_triplets",
     "target_neighbors",
     "triplets_of_pairs",
     "triplets_of_quadruplets",

@@ -75,20 +75,25 @@ def random_quadruplets(y: Indices, n_quadruplets: int, rng: np.random.RandomStat
 
 def drawn_pairs(y: Indices, n_pairs: int, label: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
     """As many draws of two instances, of one class (``label`` +1) or of two (−1), as row numbers; none without any."""
+    sizes = np.bincount(y)[y]
+    able = np.flatnonzero((sizes - 1 if label == 1 else len(y) - sizes) > 0)
+    i = able[rng.randint(len(able), size=n_pairs)] if len(able) else able
+    return i, drawn_mates(y, i, label, rng)
+
+
+def drawn_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState) -> Indices:
+    """For each of the instances another one of its class (``label`` +1) or one of another (−1), which there must be."""
     n = len(y)
     order = np.argsort(y, kind="stable")
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
     starts = np.searchsorted(y[order], y, side="left")
     sizes = np.searchsorted(y[order], y, side="right") - starts
-    mates = sizes - 1 if label == 1 else n - sizes
-    able = np.flatnonzero(mates > 0)
-    i = able[rng.randint(len(able), size=n_pairs)] if len(able) else able
-    mate = rng.randint(0, np.maximum(mates[i], 1))
+    mate = rng.randint(0, (sizes - 1 if label == 1 else n - sizes)[i])
     # Numbers of mates become places in the order by class: step over the instance itself, or over its class.
     if label == 1:
         mate += starts[i]
         mate += mate >= place[i]
     else:
         mate += np.where(mate >= starts[i], sizes[i], 0)
-    return i, order[mate]
+    return order[mate]

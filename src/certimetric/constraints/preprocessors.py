@@ -40,7 +40,10 @@ def check_preprocessor(preprocessor: Any) -> Callable[[NDArray[Any]], Any] | Non
     if not hasattr(preprocessor, "__len__") or isinstance(preprocessor, (str, bytes, dict)):
         told = type(preprocessor).__name__
         raise ValueError(f"preprocessor must be None, an array of points, or a callable, got {told}")
-    rows: Array = check_array(preprocessor, dtype=np.float64, ensure_all_finite=False, input_name="preprocessor")
+    try:
+        rows: Array = check_array(preprocessor, dtype=np.float64, ensure_all_finite=False, input_name="preprocessor")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"preprocessor must be a matrix of points: {str(error).splitlines()[0]}") from None
     if not np.isfinite(rows).all():
         wrong = rows[~np.isfinite(rows)][0]
         raise ValueError(f"preprocessor must be finite, got {wrong} among its points")

@@ -1,4 +1,4 @@
-"""Triplets that can be told from other tuples: where two of their pairs share an instance."""
+"""Triplets drawn from labels, and those told from other tuples where two of their pairs share an instance."""
 
 from __future__ import annotations
 
@@ -6,6 +6,34 @@ import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import combined_triplets
+from certimetric.constraints.pairs import drawn_mates, drawn_pairs
+
+
+def random_triplets(y: Indices, n_triplets: int, rng: np.random.RandomState) -> Indices:
+    """Triplets (instance, another of its class, one of another class), drawn at random with replacement.
+
+    Parameters
+    ----------
+    y : int array of shape (n,)
+        Class codes.
+    n_triplets : int
+    rng : RandomState
+
+    Returns
+    -------
+    triplets : int array of shape (n_triplets, 3)
+        Row numbers in the order of the draws; none where no class has two instances, or there is only one class.
+
+    Examples
+    --------
+    >>> triplets = random_triplets(np.array([0, 0, 1]), 50, np.random.RandomState(0))
+    >>> np.unique(triplets, axis=0).tolist()
+    [[0, 1, 2], [1, 0, 2]]
+    """
+    i, mate = drawn_pairs(y, n_triplets, 1, rng)
+    if not len(i) or (y == y[0]).all():
+        return np.zeros((0, 3), dtype=np.int64)
+    return np.stack([i, mate, drawn_mates(y, i, -1, rng)], axis=1)
 
 
 def triplets_of_pairs(X: Array, pairs: Indices, y: Indices, n_targets: int, n_impostors: int) -> Indices:

@@ -11,6 +11,7 @@ from certimetric.learners.lsml import LSML
 from certimetric.learners.mlkr import MLKR
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
+from certimetric.learners.oasis import OASIS
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
 from certimetric.learners.sdml import SDML
@@ -27,6 +28,7 @@ __all__ = [
     "MLKR",
     "MMC",
     "NCA",
+    "OASIS",
     "RCA",
     "SCML",
     "SDML",

@@ -18,6 +18,7 @@ from certimetric.learners.lsml import LSML
 from certimetric.learners.mlkr import MLKR
 from certimetric.learners.mmc import MMC
 from certimetric.learners.nca import NCA
+from certimetric.learners.oasis import OASIS
 from certimetric.learners.rca import RCA
 from certimetric.learners.scml import SCML
 from certimetric.learners.sdml import SDML
@@ -37,6 +38,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "lfda": LFDA,
     "mmc": MMC,
     "lsml": LSML,
+    "oasis": OASIS,
     "sdml": SDML,
 }
 REGRESSORS: dict[str, type[MahalanobisLearner]] = {"mlkr": MLKR}

@@ -34,7 +34,8 @@ class TupleLearner(MahalanobisLearner):
     Attributes
     ----------
     learned_from_labels_ : bool
-        Whether :meth:`fit` was given labelled instances; ``predict`` and ``decision_function`` are about tuples.
+        Whether :meth:`fit` was given labelled instances; ``predict``, ``decision_function`` and ``score``, which are
+        about tuples, are then not there.
     """
 
     tuple_size: ClassVar[int]
@@ -177,6 +178,7 @@ class PairLearner(TupleLearner):
         """Minus the distance of every pair: the higher, the more similar."""
         return -self.pair_distance(pairs)
 
+    @available_if(_of_tuples)
     def score(self, pairs: ArrayLike, y: ArrayLike) -> float:
         """Area under the ROC curve of similar against dissimilar pairs by their distance."""
         distances = self.pair_distance(pairs)
@@ -252,6 +254,7 @@ class _OrderLearner(TupleLearner):
         """+1 for every tuple whose distances are in the right order, −1 for the others."""
         return np.where(self.decision_function(tuples) > 0, 1, -1)
 
+    @available_if(_of_tuples)
     def score(self, tuples: ArrayLike, y: Any = None) -> float:
         """Share of the tuples whose distances are in the right order."""
         given = self._given(tuples)
