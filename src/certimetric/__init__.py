@@ -52,6 +52,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "geometry": "MahalanobisMetric",
         "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
         "make_learner",
+        "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",
         "report": "",
     },

@@ -25,6 +25,7 @@ ROOMS = (
     "report",
     "auditing",
     "bench",
+    "metric_learn",
     "cli",
 )
 # Folders inside a room that are rooms themselves, in their order.

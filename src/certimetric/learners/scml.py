@@ -19,7 +19,7 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members, nearest_triplets
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import nearest_neighbors
-from certimetric.geometry.spd import factor_psd
+from certimetric.geometry.spd import check_matrix, factor_psd
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import print_progress, solution_of
@@ -51,6 +51,8 @@ class SCML(TripletLearner):
     n_basis : int, default=None
         Size of the basis; None for ten times the number of features, or of instances where these are fewer, between 100
         and 1000.
+    basis : array-like of shape (b, d), default=None
+        Directions to take the basis from instead; ``n_basis`` does not count then.
     l1 : float, default=1e-5
         Price of a unit of weight: the larger, the fewer basis elements.
     max_iter : int, default=200
@@ -100,6 +102,7 @@ class SCML(TripletLearner):
 
     _parameter_constraints = {
         "n_basis": [Interval(Integral, 1, None, closed="left"), None],
+        "basis": ["array-like", None],
         "l1": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -113,6 +116,7 @@ class SCML(TripletLearner):
         self,
         n_basis: int | None = None,
         *,
+        basis: ArrayLike | None = None,
         l1: float = 1e-5,
         max_iter: int = 200,
         tol: float = 1e-5,
@@ -122,6 +126,7 @@ class SCML(TripletLearner):
         verbose: bool = False,
     ):
         self.n_basis = n_basis
+        self.basis = basis
         self.l1 = l1
         self.max_iter = max_iter
         self.tol = tol
@@ -137,7 +142,9 @@ class SCML(TripletLearner):
         X = coordinates.X
         with limited_threads(X.shape[1]):
             triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-            basis = local_discriminants(X, codes, self._basis_size(X.shape[1]), rng)
+            basis = self._given_basis(coordinates)
+            if basis is None:
+                basis = local_discriminants(X, codes, self.n_basis or basis_size(X.shape[1]), rng)
             self._minimize(coordinates, triplets, basis)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
@@ -147,11 +154,22 @@ class SCML(TripletLearner):
         coordinates = Coordinates.of(tuples.points, rescale=True)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            basis = triplet_directions(X, tuples.index, self._basis_size(X.shape[1]), rng)
+            basis = self._given_basis(coordinates)
+            if basis is None:
+                basis = triplet_directions(X, tuples.index, self.n_basis or basis_size(X.shape[1]), rng)
             self._minimize(coordinates, tuples.index, basis)
 
-    def _basis_size(self, d: int) -> int:
-        return self.n_basis or int(np.clip(10 * d, 100, 1000))
+    def _given_basis(self, coordinates: Coordinates) -> Array | None:
+        if self.basis is None:
+            return None
+        basis = check_matrix(self.basis, "basis")
+        if not len(basis) or basis.shape[1] != self.n_features_in_:
+            raise ValueError(f"basis must have shape (b, {self.n_features_in_}), got {basis.shape}")
+        length = np.linalg.norm(basis, axis=1)
+        if not (length > 0).all():
+            raise ValueError("basis must hold directions, got a row of zeros")
+        basis = basis / length[:, None]
+        return np.ascontiguousarray(basis if coordinates.axes is None else basis @ coordinates.axes.T)
 
     def _minimize(self, coordinates: Coordinates, triplets: Indices, basis: Array) -> SCML:
         X, hinge = coordinates.X, TripletHinge(triplets)
@@ -205,6 +223,11 @@ class SCML(TripletLearner):
             return equal
         gap = np.median(squared[hinge.pairs.impostor]) - np.median(squared[hinge.pairs.target])
         return equal / gap if gap > 0 else equal
+
+
+def basis_size(d: int) -> int:
+    """How many directions a basis for d features has by default."""
+    return int(np.clip(10 * d, 100, 1000))
 
 
 def compose(w: Array, basis: Array) -> Array:
