@@ -16,7 +16,8 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.gmml import ridged
+
+_FLOOR = 1e-10  # of a variance inside of chunklets, that keeps a singular scatter invertible
 
 
 class RCA(MahalanobisLearner):
@@ -109,7 +110,11 @@ class RCA(MahalanobisLearner):
         """L for instances in the order of their chunklets."""
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         within = X - np.repeat(np.add.reduceat(X, starts) / np.array(sizes)[:, None], sizes, axis=0)
-        C = ridged(within.T @ within / len(X), self.reg, self.n_features_in_)
+        C = within.T @ within / len(X)
+        mean = np.trace(C) / self.n_features_in_ or 1.0
+        # Besides the ridge, as much of every feature's own variance as lets C be factored: units may differ by far.
+        own = np.diagonal(C)
+        C += np.diag(self.reg * mean + _FLOOR * np.where(own > 0, own, mean))
         d = X.shape[1]
         k = min(self.n_components or d, d)
         if k == d:
