@@ -26,7 +26,7 @@ from certimetric.metric_learn._util import (
 from certimetric.metric_learn.base_metric import MahalanobisMixin
 from certimetric.metric_learn.constraints import Constraints, codes_of, labelled_pairs
 
-_TINY_RIDGE, _RIDGE = 1e-12, 1e-3  # where scatters are regular, closed forms are the plain ones
+_TINY_RIDGE, _RIDGE = 1e-10, 1e-3  # where scatters are regular, closed forms are next to the plain ones
 
 
 class Translated(MahalanobisMixin):
