@@ -74,7 +74,7 @@ class MarginLoss(TripletMarginLoss):
         self.norm = norm
         self.margin = margin
 
-    def bind(self, X: Array, triplets: Indices) -> MarginTerm:
+    def bind(self, X: Array, triplets: Indices, objective: float = 1.0) -> MarginTerm:
         norm = self.check()
         scale = typical_margin(X, triplets, norm) if self.scale == "auto" else float(self.scale)
         return MarginTerm(triplets, norm, self.kind, scale, float(self.weight), self.margin)

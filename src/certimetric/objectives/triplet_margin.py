@@ -28,15 +28,18 @@ class TripletMarginLoss(BaseEstimator, ABC):
 
     weight: float
     norm: Any
+    relative: bool = False
 
     @abstractmethod
-    def bind(self, X: Array, triplets: Indices) -> Term:
+    def bind(self, X: Array, triplets: Indices, objective: float = 1.0) -> Term:
         """The loss as a term of an objective, over fixed triplets of rows of X (any learner's entry point).
 
         Parameters
         ----------
         X : array of shape (n, d)
         triplets : int array of shape (m, 3)
+        objective : float, default=1.0
+            What the other terms of the objective amount to at the start: the unit of a relative weight.
 
         Raises
         ------
