@@ -9,7 +9,8 @@ higher than that of its base on average and Wilcoxon's test says so at 5 %, for 
 left the one with the lowest mean error under noise N(0, 0.3²) is the default. Without it, the default is compared with
 its base on the other sets: clean error, error under that noise, mean certified radius of right predictions.
 
-Run: CERTIMETRIC_DATA=… python benchmarks/perturbation_default.py [--choose] [--rows 600] [--splits 2]
+Run: CERTIMETRIC_DATA=… python benchmarks/perturbation_default.py [--choose | --learners lmnn arml …] [--rows 600]
+[--splits 2]
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 
 from certimetric import CertifiedKNeighborsClassifier, PerturbationLoss
 from certimetric.bench.datasets import FURTHER, SIXTEEN, find_datasets, load_checked
-from certimetric.bench.statistics import wilcoxon
+from certimetric.bench.statistics import mean_ranks, wilcoxon
 from certimetric.constraints import nearest_triplets
 from certimetric.datasets.data_root import data_root
 from certimetric.learners.specs import make_learner
@@ -126,10 +127,31 @@ def judge(found, splits, rows):
         )
 
 
+def rank(found, splits, rows, specs):
+    """Mean figures of learners by name, with their defaults."""
+    figures = np.zeros((len(specs), len(found), 3))
+    for t, table in enumerate(found):
+        for seed in range(splits):
+            split = split_of(table, seed, rows)
+            for k, spec in enumerate(specs):
+                figures[k, t] += np.array(measure(make_learner(spec, random_state=0), *split, seed)) / splits
+        print(f"  {table.named.name} done", flush=True)
+    ranks = [mean_ranks(figures[:, :, m].T, lower_is_better=m < 2) for m in range(3)]
+    print(f"means over {len(found)} sets, {splits} splits, and mean ranks: error %, under noise %, radius")
+    for k, (spec, means) in enumerate(zip(specs, figures.mean(axis=1))):
+        error, noisy, radius = means
+        print(f"  {spec:12s} {100 * error:6.2f} {100 * noisy:6.2f} {radius:6.3f}   ", *(f"{r[k]:5.2f}" for r in ranks))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--learners", nargs="*", help="compare these on the other sets instead")
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--splits", type=int, default=2)
     arguments = parser.parse_args()
-    (choose if arguments.choose else judge)(tables(arguments.choose), arguments.splits, arguments.rows)
+    given = (tables(arguments.choose), arguments.splits, arguments.rows)
+    if arguments.learners:
+        rank(*given, arguments.learners)
+    else:
+        (choose if arguments.choose else judge)(*given)
