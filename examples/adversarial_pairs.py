@@ -15,7 +15,7 @@ rng = np.random.default_rng(0)
 X = np.concatenate([rng.normal([0, 0], [2.0, 0.4], (60, 2)), rng.normal([0, 1.6], [2.0, 0.4], (60, 2))])
 y = np.repeat([0, 1], 60)
 
-gmml, aml = GMML().fit(X, y), AML(alpha=1.0, beta=6.0).fit(X, y)
+gmml, aml = GMML().fit(X, y), AML(alpha=1.0, beta=6.0, confusion="ascent").fit(X, y)
 rows = rng.permutation(60)[:16]
 dissimilar = np.stack([X[rows], X[60 + rows]], axis=1)
 adversarial = aml.confuse_pairs(dissimilar, -np.ones(len(rows)))

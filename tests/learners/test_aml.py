@@ -9,10 +9,11 @@ from scipy.optimize import approx_fprime, minimize
 from certimetric import AML, GMML
 from certimetric.constraints import PairScatter
 from certimetric.geometry.spd import geodesic, inverse
-from certimetric.learners.aml import _BilevelObjective, confusion_maps
+from certimetric.learners.aml import CONFUSIONS, _BilevelObjective, confusion_maps
 from certimetric.learners.gmml import ridged
 
 SOLVERS = ("bilevel", "alternating")
+each_confusion = pytest.mark.parametrize("confusion", CONFUSIONS)
 
 
 def labelled_pairs(rng, n=300, d=4):
@@ -21,24 +22,27 @@ def labelled_pairs(rng, n=300, d=4):
     return np.stack([first, first + rng.standard_normal((n, d)) * np.where(y == 1, 0.5, 2.0)[:, None]], axis=1), y
 
 
+@each_confusion
 @pytest.mark.parametrize("label", [1, -1])
-def test_confusion_is_the_numerical_maximiser(rng, label):
-    # max over (π, π') of loss(π − π') − β [d_M²(x, π) + d_M²(x', π')], started from the pair itself.
+def test_confusion_is_the_numerical_optimum(rng, label, confusion):
+    # "ascent": max over (π, π') of loss(π − π', y) − β [d_M²(x, π) + d_M²(x', π')]; "opposite": min of
+    # loss(π − π', −y) + β […]; started from the pair itself.
     pairs, y = labelled_pairs(rng)
-    aml = AML(beta=6.0).fit_pairs(pairs, y)
+    aml = AML(beta=6.0, confusion=confusion).fit_pairs(pairs, y)
     M, beta = aml.get_mahalanobis_matrix(), aml.beta_
-    K = M if label == 1 else np.linalg.inv(M)
+    K = M if label == (1 if confusion == "ascent" else -1) else np.linalg.inv(M)
+    sign = -1.0 if confusion == "ascent" else 1.0
     for pair in pairs[:5]:
 
         def loss(flat, pair=pair):
             moved = flat.reshape(2, -1)
             delta, shift = moved[0] - moved[1], moved - pair
-            return -(delta @ K @ delta) + beta * np.einsum("ki,ij,kj->", shift, M, shift)
+            return sign * (delta @ K @ delta) + beta * np.einsum("ki,ij,kj->", shift, M, shift)
 
         def slope(flat, pair=pair):
             moved = flat.reshape(2, -1)
-            pull = 2 * K @ (moved[0] - moved[1])
-            return (2 * beta * (moved - pair) @ M - np.stack([pull, -pull])).ravel()
+            pull = 2 * sign * K @ (moved[0] - moved[1])
+            return (2 * beta * (moved - pair) @ M + np.stack([pull, -pull])).ravel()
 
         best = minimize(loss, pair.ravel(), jac=slope, method="BFGS", options={"gtol": 1e-11}).x.reshape(2, -1)
         ours = aml.confuse_pairs(pair[None], [label])[0]
@@ -49,37 +53,61 @@ def test_confusion_is_the_numerical_maximiser(rng, label):
 def test_unbounded_confusion_is_refused():
     # Strictly concave iff β > 2 and λ_min(M)² > 2/β.
     with pytest.raises(ValueError, match="unbounded"):
-        confusion_maps(np.diag([1.0, 0.5]), beta=8.0)  # 0.25 = 2/8: the boundary itself
+        confusion_maps(np.diag([1.0, 0.5]), 8.0, "ascent")  # 0.25 = 2/8: the boundary itself
     with pytest.raises(ValueError, match="unbounded"):
-        confusion_maps(np.eye(2), beta=2.0)
-    similar, dissimilar = confusion_maps(np.diag([1.0, 0.6]), beta=8.0)
+        confusion_maps(np.eye(2), 2.0, "ascent")
+    similar, dissimilar = confusion_maps(np.diag([1.0, 0.6]), 8.0, "ascent")
     np.testing.assert_allclose(similar, np.eye(2) * 8 / 6)
     np.testing.assert_allclose(np.diag(dissimilar), [1 / (1 - 0.25), 1 / (1 - 0.25 / 0.36)])
+    with pytest.raises(ValueError, match=r"beta of AML must be above 2 with confusion='ascent', got 1\.5"):
+        AML(beta=1.5, confusion="ascent").fit([[0.0], [1.0], [2.0]], [0, 0, 1])
+
+
+@pytest.mark.parametrize("beta", [1e-3, 1.0, 100.0])
+def test_opposite_labels_need_no_bound(rng, beta):
+    # Strictly convex for every β > 0: nothing is raised, whatever the eigenvalues, and every pair becomes shorter.
+    pairs, y = labelled_pairs(rng)
+    aml = AML(beta=beta).fit_pairs(pairs, -y)
+    assert aml.beta_ == beta
+    lengths = [np.linalg.norm(some[:, 0] - some[:, 1], axis=1) for some in (aml.confuse_pairs(pairs, y), pairs)]
+    assert (lengths[0] < lengths[1]).all()
+    similar, dissimilar = confusion_maps(np.diag([2.0, 0.5]), beta)
+    np.testing.assert_allclose(np.diag(similar), [4 * beta / (2 + 4 * beta), 0.25 * beta / (2 + 0.25 * beta)])
+    np.testing.assert_allclose(dissimilar, np.eye(2) * beta / (2 + beta))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_beta_is_raised_where_the_data_ask_for_it(rng, solver):
     # Dissimilar pairs nearer than similar ones: GMML's metric has eigenvalues far below 1.
     pairs, y = labelled_pairs(rng)
-    aml = AML(beta=3.0, solver=solver).fit_pairs(pairs, -y)
+    aml = AML(beta=3.0, confusion="ascent", solver=solver).fit_pairs(pairs, -y)
     assert aml.beta_ > 3.0
     smallest = np.linalg.eigvalsh(aml.get_mahalanobis_matrix())[0]
     assert smallest**2 > 2 / aml.beta_
     assert np.isfinite(aml.confuse_pairs(pairs, -y)).all()
-    assert AML(beta=30.0, solver=solver).fit_pairs(pairs, y).beta_ == 30.0
+    assert AML(beta=30.0, confusion="ascent", solver=solver).fit_pairs(pairs, y).beta_ == 30.0
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), alpha=st.floats(0, 20), beta=st.floats(2.01, 50), solver=st.sampled_from(SOLVERS))
-def test_objective_never_rises(seed, alpha, beta, solver):
+@given(
+    seed=st.integers(0, 10**6),
+    alpha=st.floats(0, 20),
+    beta=st.floats(2.01, 50),
+    confusion=st.sampled_from(list(CONFUSIONS)),
+    solver=st.sampled_from(SOLVERS),
+)
+def test_objective_never_rises(seed, alpha, beta, confusion, solver):
     rng = np.random.default_rng(seed)
     d = int(rng.integers(1, 6))
     pairs = rng.standard_normal((40, 2, d)) * 10.0 ** rng.uniform(-1, 1, d)
     y = np.where(np.arange(40) % 2, 1, -1)
-    aml = AML(alpha, beta, solver=solver).fit_pairs(pairs, y)
+    aml = AML(alpha, beta, confusion=confusion, solver=solver).fit_pairs(pairs, y)
     assert (np.diff(aml.objective_path_) <= 0).all()
     assert aml.objective_ == aml.objective_path_[-1]
-    assert np.linalg.eigvalsh(aml.get_mahalanobis_matrix())[0] ** 2 > 2 / aml.beta_
+    if confusion == "ascent":
+        assert np.linalg.eigvalsh(aml.get_mahalanobis_matrix())[0] ** 2 > 2 / aml.beta_
+    else:
+        assert aml.beta_ == beta
 
 
 def scatters(rng, d=4):
@@ -87,10 +115,11 @@ def scatters(rng, d=4):
     return ridged(scatter.similar, 0.01), ridged(scatter.dissimilar, 0.01)
 
 
-def test_objective_is_the_loss_of_original_and_adversarial_pairs(rng):
+@each_confusion
+def test_objective_is_the_loss_of_original_and_adversarial_pairs(rng, confusion):
     # F(M) = loss(original) + α loss(adversarial), the adversarial pairs made at M.
     pairs, y = labelled_pairs(rng)
-    aml = AML(alpha=0.7, beta=9.0, reg=0).fit_pairs(pairs, y)
+    aml = AML(alpha=0.7, beta=9.0, confusion=confusion, reg=0).fit_pairs(pairs, y)
     M = aml.get_mahalanobis_matrix()
 
     def loss(some):
@@ -101,20 +130,45 @@ def test_objective_is_the_loss_of_original_and_adversarial_pairs(rng):
     assert aml.objective_ == pytest.approx(loss(pairs) + 0.7 * loss(aml.confuse_pairs(pairs, y)), rel=1e-6)
 
 
-def test_slope_along_geodesics_against_differences(rng):
+@each_confusion
+@pytest.mark.parametrize("M", ["geodesic", "equal eigenvalues"])
+def test_gradient_and_slope_against_differences(rng, confusion, M):
     S, D = scatters(rng)
-    objective = _BilevelObjective(S, D, alpha=1.5, beta=7.0)
-    M, target = geodesic(inverse(S), D), 1.7 * np.eye(4) + 0.1
+    objective = _BilevelObjective(S, D, 1.5, CONFUSIONS[confusion](7.0))
+    M = geodesic(inverse(S), D) if M == "geodesic" else 1.3 * np.eye(4)
+    target = 1.7 * np.eye(4) + 0.1
     _, eigen = objective.evaluate(M)
     numeric = approx_fprime([0.0], lambda t: objective.evaluate(geodesic(M, target, float(t[0])))[0], 1e-7)[0]
     assert objective.slope(M, eigen, target) == pytest.approx(numeric, rel=1e-4)
+    gradient = sum(objective.gradients(eigen))
+    for _ in range(5):
+        change = rng.standard_normal((4, 4)) / 2
+        change = change + change.T
+        values = [objective.evaluate(M + h * change)[0] for h in (1e-6, -1e-6)]
+        assert np.vdot(gradient, change) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-5)
 
 
-def test_bilevel_is_not_above_a_generic_optimiser(rng):
+@each_confusion
+def test_matched_mean_has_the_gradient_of_the_objective(rng, confusion):
+    # So the way to it goes downhill, from any metric that is not stationary.
     S, D = scatters(rng)
-    aml = AML(alpha=2.0, beta=7.0, tol=1e-12)
+    for beta in (2.5, 40.0) if confusion == "ascent" else (0.05, 2.5, 40.0):
+        objective = _BilevelObjective(S, D, 5.0, CONFUSIONS[confusion](beta))
+        for _ in range(10):
+            A = rng.standard_normal((4, 4))
+            M = A @ A.T + np.eye(4)
+            _, eigen = objective.evaluate(M)
+            assert objective.slope(M, eigen, objective.matched_mean(M, eigen)) < 0
+
+
+@each_confusion
+@pytest.mark.parametrize("beta", [0.3, 7.0])
+def test_bilevel_is_not_above_a_generic_optimiser(rng, confusion, beta):
+    S, D = scatters(rng)
+    beta = max(beta, 2.5) if confusion == "ascent" else beta
+    aml = AML(alpha=2.0, beta=beta, confusion=confusion, tol=1e-12)
     solved = aml._solve(S, D)
-    objective = _BilevelObjective(S, D, 2.0, 7.0)
+    objective = _BilevelObjective(S, D, 2.0, CONFUSIONS[confusion](aml.beta_))
     rows = np.tril_indices(4)
 
     def value(flat):
@@ -138,7 +192,7 @@ def test_no_adversary_is_gmml(rng):
     )
 
 
-@pytest.mark.parametrize("learner", [GMML(), AML(), AML(solver="alternating")], ids=repr)
+@pytest.mark.parametrize("learner", [GMML(), AML(), AML(solver="alternating"), AML(confusion="ascent")], ids=repr)
 def test_streams_and_merges_give_the_batch_result(rng, learner):
     pairs, y = labelled_pairs(rng)
     batch = learner.fit_pairs(pairs, y).get_mahalanobis_matrix()
@@ -201,7 +255,7 @@ def test_plain_alternation_is_not_a_descent(wine):
     X, y = wine
     scatter = PairScatter.from_labels(X, y)
     S, D = ridged(scatter.similar, 0.01), ridged(scatter.dissimilar, 0.01)
-    objective = _BilevelObjective(S, D, alpha=1.0, beta=8.0)
+    objective = _BilevelObjective(S, D, 1.0, CONFUSIONS["ascent"](8.0))
     M, path = geodesic(inverse(S), D), []
     for _ in range(40):
         value, eigen = objective.evaluate(M)
@@ -209,7 +263,7 @@ def test_plain_alternation_is_not_a_descent(wine):
         M = objective.frozen_mean(M, eigen)
     assert (np.diff(path) > 1e-6).any()
     assert abs(path[-1] - path[-2]) < 1e-3 * path[-1]  # it does converge
-    assert path[-1] > AML(alpha=1.0, beta=8.0).fit(X, y).objective_ * 1.01  # but not to the minimum
+    assert path[-1] > AML(alpha=1.0, beta=8.0, confusion="ascent").fit(X, y).objective_ * 1.01  # but not to the minimum
 
 
 def test_scatters_from_elsewhere_are_checked(rng):

@@ -82,6 +82,7 @@ def test_tau_of_the_data(wine):
         (PerturbationLoss(tau=0), "tau"),
         (PerturbationLoss(tau="large"), "tau"),
         (PerturbationLoss(norm="l7"), "l7"),
+        (PerturbationLoss(relative="yes"), "relative of PerturbationLoss must be True or False, got 'yes'"),
     ],
 )
 def test_bad_settings_are_named(wine, loss, message):

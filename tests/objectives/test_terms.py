@@ -129,8 +129,11 @@ def test_perturbation_loss_against_its_definition(sample, norm):
         a = squared(L, X[i], X[l]) - squared(L, X[i], X[j])
         r = a / (2 * ball.dual_norm(M @ (X[l] - X[j])))
         losses.append(max(0.8 - r**2, 0) if a > 0 else 0.8)
-    term = PerturbationLoss(weight=2.0, tau=0.8, norm=NORMS[norm]).bind(X, R)
+    term = PerturbationLoss(weight=2.0, tau=0.8, norm=NORMS[norm], relative=False).bind(X, R)
     assert term.evaluate(MetricState(X, L)).value == pytest.approx(2 * np.mean(losses))
+    # A relative weight is in units of thirty times the rest of the objective, of the share of tau.
+    term = PerturbationLoss(weight=2.0, tau=0.8, norm=NORMS[norm]).bind(X, R, objective=0.7)
+    assert term.evaluate(MetricState(X, L)).value == pytest.approx(2 * 30 * 0.7 * np.mean(losses) / 0.8)
 
 
 def test_perturbation_loss_does_not_see_the_scale_or_a_rotation(sample):

@@ -16,9 +16,17 @@ from certimetric.runs.splits import Preparation, class_draw
 
 BUDGET = 6
 # The first is the default: it wins ties. With the perturbation loss four are its own λ and τ, and two its base's.
-_PERTURBATION = ("weight=1", "weight=4", "weight=0.25", "weight=1,tau=4")
+_PERTURBATION = ("weight=1", "weight=0.1", "weight=0.03", "weight=1,tau=4")
 CANDIDATES: dict[str, tuple[str, ...]] = {
-    "aml": ("alpha=1", "alpha=4", "alpha=0.25", "beta=3", "beta=32", "reg=0.1"),
+    "aml": ("alpha=10", "alpha=1", "alpha=100", "beta=10", "beta=100", "reg=0.1"),
+    "aml:confusion=ascent": (
+        "alpha=1,beta=8",
+        "alpha=4,beta=8",
+        "alpha=0.25,beta=8",
+        "alpha=1,beta=3",
+        "alpha=1,beta=32",
+        "alpha=1,beta=8,reg=0.1",
+    ),
     "euclidean": ("",),
     "lmnn": (
         "push_weight=0.5",
@@ -30,9 +38,9 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     ),
     "scml": ("l1=1e-5", "l1=1e-4", "l1=1e-3", "l1=1e-2", "l1=3e-2", "l1=1e-1"),
     "nca": ("max_iter=50", "max_iter=5", "max_iter=10", "max_iter=20", "max_iter=30", "max_iter=100"),
-    "lmnn+pl": (*_PERTURBATION, "weight=1,push_weight=0.1", "weight=4,push_weight=0.1"),
-    "scml+pl": (*_PERTURBATION, "weight=0.25,l1=1e-2", "weight=0.05,l1=1e-2"),
-    "nca+pl": (*_PERTURBATION, "weight=1,max_iter=20", "weight=0.25,max_iter=20"),
+    "lmnn+pl": (*_PERTURBATION, "weight=1,push_weight=0.1", "weight=0.1,push_weight=0.1"),
+    "scml+pl": (*_PERTURBATION, "weight=0.1,l1=1e-2", "weight=0.03,l1=1e-2"),
+    "nca+pl": (*_PERTURBATION, "weight=1,max_iter=20", "weight=0.1,max_iter=20"),
     "itml": ("gamma=1", "gamma=0.001", "gamma=0.01", "gamma=0.1", "gamma=10", "gamma=100"),
     "gmml": ("t=0.5", "t=0.1", "t=0.3", "t=0.7", "t=0.9", "t=0.5,reg=0.1"),
     "arml": (
@@ -47,8 +55,8 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
 
 
 def candidates_of(learner: str) -> list[str]:
-    """The candidates of a learner, by its name."""
-    return list(CANDIDATES.get(learner.partition(":")[0], ("",)))
+    """The candidates of a learner, by its specification or else by its name."""
+    return list(CANDIDATES.get(learner) or CANDIDATES.get(learner.partition(":")[0], ("",)))
 
 
 @dataclass(frozen=True)

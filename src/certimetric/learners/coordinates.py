@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import L2, Norm
 from certimetric.geometry.spd import check_matrix
+from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 _USUAL_SIZES = (0.1, 10.0**0.5)  # between these, margins and steps of size 1 work on the data as they are
@@ -23,7 +24,8 @@ class Coordinates:
     *Unit.* The objectives of some learners have a margin of 1 or a chance ``exp(−d²)``, and all of them start from
     distances of the data. So data whose features have a root mean square standard deviation below 0.1 or above √10 are
     divided by the power of ten that is nearest to it: what is learned of them is what is learned of the same data at a
-    usual size. Any others, standardised ones for instance, are taken as they are.
+    usual size. Any others, standardised ones for instance, are taken as they are. With a loss on adversarial margins of
+    relative weight the unit is that root mean square itself, whatever its size, so that no unit makes a difference.
 
     *Span.* An objective that sees differences of n instances only is a function of ``L Vᵀ``, with the orthonormal rows
     of V spanning these differences. Where there are more features than instances, one thin singular value
@@ -45,7 +47,9 @@ class Coordinates:
     axes: Array | None = None
 
     @classmethod
-    def of(cls, X: Array, *, rescale: bool, reduce: bool = True) -> Coordinates:
+    def of(
+        cls, X: Array, *, rescale: bool, reduce: bool = True, perturbation: TripletMarginLoss | None = None
+    ) -> Coordinates:
         """Choose coordinates for instances, shape (n, d).
 
         Parameters
@@ -55,27 +59,38 @@ class Coordinates:
             Whether the objective depends on the unit of the data.
         reduce : bool
             Whether the learner may work in the span of the instances.
+        perturbation : TripletMarginLoss, optional
+            The loss on adversarial margins of the learner.
         """
         axes = None
+        size = deviation_of(X) if rescale and perturbation is not None and perturbation.relative else 0.0
         if reduce and X.shape[1] > len(X):
             centred = X - X.mean(axis=0)
             _, singular, axes = np.linalg.svd(centred, full_matrices=False)
             rounding = max(X.shape) * np.finfo(float).eps * np.abs(X).max() * np.sqrt(len(X))
             axes = axes[: max(int((singular > rounding).sum()), 1)]
             X = np.ascontiguousarray(centred @ axes.T)
-        unit = unit_of(X) if rescale else 1.0
+        unit = size or (unit_of(X) if rescale else 1.0)
         if unit != 1.0:
             X = (X - X.mean(axis=0)) / unit
-        return cls(X, unit, axes)
+        return cls(on_grid(X) if size else X, unit, axes)
 
     @classmethod
-    def for_descent(cls, X: Array, init: Any, n_components: int | None, *, rescale: bool) -> Coordinates:
+    def for_descent(
+        cls,
+        X: Array,
+        init: Any,
+        n_components: int | None,
+        *,
+        rescale: bool,
+        perturbation: TripletMarginLoss | None = None,
+    ) -> Coordinates:
         """Choose coordinates for a descent over L from ``init`` (see :meth:`start`).
 
         A starting point of rows that leave the span of the instances keeps what they have outside: nothing is reduced.
         """
         inside = isinstance(init, str) and (init != "identity" or n_components in (None, X.shape[1]))
-        return cls.of(X, rescale=rescale, reduce=inside)
+        return cls.of(X, rescale=rescale, reduce=inside, perturbation=perturbation)
 
     def start(self, init: Any, n_components: int | None, d: int) -> Array:
         """Starting point of the learners that descend over L.
@@ -120,17 +135,49 @@ class Coordinates:
             return loss
         return loss.for_coordinates(self.norm(loss.check()), self.unit)
 
+    def bind(self, loss: TripletMarginLoss, triplets: Indices, terms: list[Term], start: Array) -> Term:
+        """A loss on adversarial margins as a further term of an objective over these instances.
+
+        Parameters
+        ----------
+        loss : TripletMarginLoss
+        triplets : int array of shape (m, 3)
+        terms : list of Term
+            The terms of the learner itself: what they amount to at the start is the unit of a relative weight.
+        start : array of shape (k, r)
+            Components that the descent starts from.
+        """
+        objective = 1.0
+        if loss.relative:
+            own = MetricObjective(self.X, terms)
+            own.refresh(start)
+            objective = own.in_components(start)[0]
+        # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
+        return self.loss(loss).bind(self.X, triplets, objective if objective > 0 else 1.0)
+
+
+def deviation_of(X: Array) -> float:
+    """Root mean square standard deviation of the features that vary; 1 where none does."""
+    centred = X[:, np.ptp(X, axis=0) > 0]
+    centred = centred - centred.mean(axis=0)
+    size = np.abs(centred).max(initial=0.0)
+    return float(size * np.sqrt(np.square(centred / size).mean())) if size > 0 else 1.0
+
+
+def on_grid(X: Array) -> Array:
+    """Every feature rounded to 30 binary digits: other units change the last of 53, and must not decide between ties.
+
+    (Measurements with few digits have many equal distances, and which neighbour is a target depends on such a tie.)
+    """
+    grid = np.ldexp(1.0, np.frexp(np.abs(X).max(axis=0))[1] - 30)
+    return np.ascontiguousarray(np.round(X / grid) * grid)
+
 
 def unit_of(X: Array) -> float:
     """Power of ten nearest to the root mean square standard deviation of the features that vary; 1 for usual ones."""
-    centred = X - X.mean(axis=0)
-    largest = np.abs(centred).max(axis=0)
-    size = largest.max()
-    if not size > 0:
-        return 1.0
-    deviation = size * np.sqrt(np.square(centred[:, largest > 0] / size).mean())
+    deviation = deviation_of(X)
     low, high = _USUAL_SIZES
-    return 1.0 if low <= deviation <= high else 10.0 ** np.clip(np.round(np.log10(deviation)), -300, 300)
+    return 1.0 if low <= deviation <= high else float(10.0 ** np.clip(np.round(np.log10(deviation)), -300, 300))
 
 
 class Spanned(Norm):

@@ -36,8 +36,9 @@ class LMNN(TripletLearner):
     pull takes the targets, and the hinge the triplets themselves.
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
-    deviations lies below 0.1 or above √10, the margin (and ``weight`` of the perturbation loss) are
-    meant for the features divided by the power of ten nearest to it.
+    deviations lies below 0.1 or above √10, the margin (and the weight of another loss) are
+    meant for the features divided by the power of ten nearest to it; with a relative perturbation loss, by that root
+    mean square itself wherever it lies.
 
     Parameters
     ----------
@@ -145,10 +146,10 @@ class LMNN(TripletLearner):
                 Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
                 ImpostorHinge(targets, codes, self.push_weight, n_jobs=effective_n_jobs(self.n_jobs)),
             ]
-            if self.perturbation is not None:
-                triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE)
-                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
-            self._minimize(coordinates, terms)
+            triplets = (
+                nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE) if self.perturbation else None
+            )
+            self._minimize(coordinates, terms, triplets)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         """Pull over the targets, and hinge over the triplets themselves."""
@@ -159,18 +160,19 @@ class LMNN(TripletLearner):
         push = self.push_weight * len(index) / len(targets)
         terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
         coordinates = self._coordinates(tuples.points)
-        if self.perturbation is not None:
-            terms.append(coordinates.loss(self.perturbation).bind(coordinates.X, index))
         with limited_threads(coordinates.X.shape[1]):
-            self._minimize(coordinates, terms)
+            self._minimize(coordinates, terms, index)
 
     def _coordinates(self, X: Array) -> Coordinates:
-        return Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
+        return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)
 
-    def _minimize(self, coordinates: Coordinates, terms: list[Term]) -> LMNN:
+    def _minimize(self, coordinates: Coordinates, terms: list[Term], triplets: Indices | None) -> LMNN:
+        L = coordinates.start(self.init, self.n_components, self.n_features_in_)
+        if self.perturbation is not None and triplets is not None:
+            terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
         solution = minimize_components(
             MetricObjective(coordinates.X, terms),
-            coordinates.start(self.init, self.n_components, self.n_features_in_),
+            L,
             max_iter=self.max_iter,
             tol=self.tol,
             callback=print_progress("LMNN") if self.verbose else None,

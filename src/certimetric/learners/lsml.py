@@ -186,7 +186,7 @@ class LSML(QuadrupletLearner):
     def _coordinates(self, X: Array) -> Coordinates:
         """A prior that is a matrix has the units of the data, and ties the span of the instances to the rest."""
         free = isinstance(self.prior, str)
-        return Coordinates.of(X, rescale=free, reduce=free)
+        return Coordinates.of(X, rescale=free, reduce=free, perturbation=self.perturbation)
 
     def _minimize(
         self, coordinates: Coordinates, hinge: QuadrupletHinge, triplets: Indices | None, rng: np.random.RandomState
@@ -196,7 +196,7 @@ class LSML(QuadrupletLearner):
             prior = prior_components(self.prior, X, self.n_features_in_, rng)
             terms: list[Term] = [hinge, LogDetDivergence(prior)]
             if self.perturbation is not None and triplets is not None:
-                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, prior))
             solution = minimize_components(
                 TransformedObjective(X, terms, prior),
                 np.eye(X.shape[1]),

@@ -179,8 +179,8 @@ class MMC(PairLearner):
         if self.diagonal:
             if self.n_components is not None:
                 raise ValueError(f"n_components must be None for a diagonal metric, got {self.n_components}")
-            return Coordinates.of(X, rescale=True, reduce=False)
-        return Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
+            return Coordinates.of(X, rescale=True, reduce=False, perturbation=self.perturbation)
+        return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)
 
     def _separate(self, coordinates: Coordinates, pairs: Indices, y: Indices, triplets: Indices | None) -> None:
         X, dissimilar = coordinates.X, pairs[y == -1]
@@ -195,9 +195,9 @@ class MMC(PairLearner):
                 scatter = np.diag(np.diagonal(scatter))
             ratio = SeparationRatio(scatter, dissimilar, float(self.evenness))
             terms: list[Term] = [ratio]
-            if self.perturbation is not None and triplets is not None:
-                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
             L = coordinates.start(self.init, self.n_components, self.n_features_in_)
+            if self.perturbation is not None and triplets is not None:
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
             nothing = not pair_squared_distances(X, ratio.i, ratio.j).any()
             if nothing:
                 solution = Solution(

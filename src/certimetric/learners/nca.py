@@ -104,7 +104,8 @@ class NCA(MahalanobisLearner):
         """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
 
         Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
-        from the features divided by the power of ten nearest to it.
+        from the features divided by the power of ten nearest to it; with a relative perturbation loss, by that root
+        mean square itself wherever it lies.
 
         Raises
         ------
@@ -112,14 +113,16 @@ class NCA(MahalanobisLearner):
             On NaN or infinity, or a single class.
         """
         X, codes = self._validate_labelled(X, y)
-        coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
+        coordinates = Coordinates.for_descent(
+            X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
+        )
         L = coordinates.start(self.init, self.n_components, X.shape[1])
         X = coordinates.X
         with limited_threads(X.shape[1]):
             terms: list[Term] = [StochasticNeighbors(codes, n_jobs=effective_n_jobs(self.n_jobs))]
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-                terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
             solution = minimize_components(
                 MetricObjective(X, terms),
                 L,

@@ -44,7 +44,8 @@ class SCML(TripletLearner):
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin and ``l1`` are
-    meant for the features divided by the power of ten nearest to it.
+    meant for the features divided by the power of ten nearest to it; with a relative perturbation loss, by that root
+    mean square itself wherever it lies.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ class SCML(TripletLearner):
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
         rng = check_random_state(self.random_state)
-        coordinates = Coordinates.of(X, rescale=True)
+        coordinates = Coordinates.of(X, rescale=True, perturbation=self.perturbation)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
@@ -151,7 +152,7 @@ class SCML(TripletLearner):
         """Without labels there are no discriminants: the basis is directions to impostors, whitened by targets."""
         tuples = tuples.distinct()
         rng = check_random_state(self.random_state)
-        coordinates = Coordinates.of(tuples.points, rescale=True)
+        coordinates = Coordinates.of(tuples.points, rescale=True, perturbation=self.perturbation)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             basis = self._given_basis(coordinates)
@@ -174,8 +175,9 @@ class SCML(TripletLearner):
     def _minimize(self, coordinates: Coordinates, triplets: Indices, basis: Array) -> SCML:
         X, hinge = coordinates.X, TripletHinge(triplets)
         terms: list[Term] = [hinge]
+        start = self._start(X, hinge, basis)
         if self.perturbation is not None:
-            terms.append(coordinates.loss(self.perturbation).bind(X, triplets))
+            terms.append(coordinates.bind(self.perturbation, triplets, terms, compose(start, basis)))
         objective = MetricObjective(X, terms)
 
         def value_and_gradient(w: Array) -> tuple[float, Array]:
@@ -191,7 +193,6 @@ class SCML(TripletLearner):
             if report is not None and len(path) % 10 == 0:
                 report(len(path), path[-1])
 
-        start = self._start(X, hinge, basis)
         first, slope = value_and_gradient(start)
         inert = bool((slope == self.l1).all())  # no triplet is active: the price of weights alone would be minimised
         if inert:

@@ -53,7 +53,7 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     ----------
     spec : str
         ``NAME[+pl][:option=value,…]``: a name of :data:`LEARNERS`; ``+pl`` adds the perturbation loss; the options are
-        parameters of the learner, or ``weight``, ``tau`` and ``norm`` of the perturbation loss.
+        parameters of the learner, or ``weight``, ``tau``, ``norm`` and ``relative`` of the perturbation loss.
     random_state : int, optional
         Given to learners that draw at random.
 
@@ -90,7 +90,11 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     for option in filter(None, (part.strip() for part in options.split(","))):
         key, equals, value = (part.strip() for part in option.partition("="))
         if key not in targets:
-            hint = "; tau and weight need the perturbation loss, +pl" if key in ("tau", "weight", "norm") else ""
+            hint = (
+                "; tau and weight need the perturbation loss, +pl"
+                if key in ("tau", "weight", "norm", "relative")
+                else ""
+            )
             known = ", ".join(targets) or "none"
             raise ValueError(
                 f"learner {head!r} has no option {key!r}{did_you_mean(key, targets)}{hint}; its options are {known}"
@@ -110,7 +114,8 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
 def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
     """Every learner, of numbers too, in every kind that it comes in: what holds of all learners is tested on these.
 
-    Its defaults, and one more for each further ``solver``, for the perturbation loss, and for mini-batches.
+    Its defaults, and one more for each further ``solver`` and ``confusion``, for the perturbation loss, and for
+    mini-batches.
 
     Parameters
     ----------
@@ -120,15 +125,15 @@ def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
     Examples
     --------
     >>> [learner for learner in learner_variants(max_iter=5) if type(learner) is AML]
-    [AML(max_iter=5), AML(max_iter=5, solver='alternating')]
+    [AML(max_iter=5), AML(max_iter=5, solver='alternating'), AML(confusion='ascent', max_iter=5)]
     """
     variants = []
     for made in (*LEARNERS.values(), *REGRESSORS.values()):
         names = made().get_params(deep=False)
         kinds: list[dict[str, Any]] = [{}]
-        for option in getattr(made._parameter_constraints.get("solver", [None])[0], "options", ()):
-            if option != names["solver"]:
-                kinds.append({"solver": option})
+        for name in ("solver", "confusion"):
+            options = getattr(made._parameter_constraints.get(name, [None])[0], "options", ())
+            kinds += [{name: option} for option in sorted(options) if option != names[name]]
         if "perturbation" in names:
             kinds.append({"perturbation": PerturbationLoss()})
         if "batch_size" in names:

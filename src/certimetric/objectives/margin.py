@@ -77,7 +77,7 @@ class MarginLoss(TripletMarginLoss):
         self.norm = norm
         self.margin = margin
 
-    def _term(self, triplets: Indices, norm: Norm, aim: float) -> MarginTerm:
+    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float) -> MarginTerm:
         return MarginTerm(triplets, norm, self.kind, aim, float(self.weight), self.margin)
 
 

@@ -36,21 +36,24 @@ class TripletMarginLoss(BaseEstimator, ABC):
 
     weight: float
     norm: Any
+    relative: bool = False
     __init__: Callable[..., None]
     aim: ClassVar[tuple[str, int]]
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def _term(self, triplets: Indices, norm: Norm, aim: float) -> Term:
+    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float) -> Term:
         """The loss as a term over fixed triplets, every setting known."""
 
-    def bind(self, X: Array, triplets: Indices) -> Any:
+    def bind(self, X: Array, triplets: Indices, objective: float = 1.0) -> Any:
         """The loss as a term of an objective, over fixed triplets of rows of X (any learner's entry point).
 
         Parameters
         ----------
         X : array of shape (n, d)
         triplets : int array of shape (m, 3)
+        objective : float, default=1.0
+            What the other terms of the objective amount to at the start: the unit of a relative weight.
 
         Raises
         ------
@@ -60,7 +63,7 @@ class TripletMarginLoss(BaseEstimator, ABC):
         norm, (name, power) = self.check(), self.aim
         value = getattr(self, name)
         aim = typical_margin(X, triplets, norm) ** power if value == "auto" else float(value)
-        return self._term(triplets, norm, aim)
+        return self._term(triplets, norm, aim, objective)
 
     def for_coordinates(self, norm: Norm, unit: float) -> TripletMarginLoss:
         """The same loss for instances that were divided by ``unit``, of perturbations measured by ``norm``."""

@@ -43,13 +43,14 @@ class AmlSuite(Suite):
     title = "Adversarial metric learning"
     about = (
         "A toy experiment with sampling bias; 3-NN error and verification of pairs (ROC, AUC) on tabular data; "
-        "convergence of both solvers; sensitivity to α and β. After Chen et al., arXiv 1802.03170."
+        "convergence of both solvers; sensitivity to α and β; each with either "
+        "confusion stage. After Chen et al., arXiv 1802.03170."
     )
     needs = "16 tabular sets and 15 further ones, from --data-root, bundled, or OpenML; what is missing is told"
     minutes = 5.0
     splits = 2
-    protocol = "aml/1"
-    learners = ("euclidean", "itml", "lmnn", "gmml", "aml")
+    protocol = "aml/2"
+    learners = ("euclidean", "itml", "lmnn", "gmml", "aml", "aml:confusion=ascent")
 
     def datasets(self) -> Sequence[NamedSet]:
         return SIXTEEN

@@ -61,7 +61,7 @@ class PerturbationSuite(Suite):
     needs = "16 tabular sets and 15 further ones, from --data-root, bundled, or OpenML; what is missing is told"
     minutes = 60.0
     splits = 3
-    protocol = "tabular/2"
+    protocol = "tabular/3"
     learners: tuple[str, ...] = (
         "euclidean", "lmnn", "lmnn+pl", "scml", "scml+pl", "nca", "nca+pl", "itml", "gmml",
     )  # fmt: skip
