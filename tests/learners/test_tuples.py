@@ -137,10 +137,10 @@ def test_only_similar_pairs_leave_no_threshold():
 @pytest.mark.parametrize("ties", [False, True])
 def test_no_threshold_is_better_than_the_calibrated_one(strategy, ties):
     rng = np.random.default_rng(3)
-    for _ in range(20):
-        kinds = np.where(rng.random(40) < 0.4, 1, -1)
+    for _ in range(8):
+        kinds = np.where(rng.random(20) < 0.4, 1, -1)
         kinds[:2] = 1, -1
-        distances = rng.gamma(2.0, size=40) - 0.3 * (kinds == 1)
+        distances = rng.gamma(2.0, size=20) - 0.3 * (kinds == 1)
         if ties:
             distances = np.round(distances, 1)
         settings = {"strategy": strategy, "min_rate": rng.random(), "beta": 2.0 * rng.random()}
