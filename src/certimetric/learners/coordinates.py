@@ -104,8 +104,7 @@ class Coordinates:
         d : int
             Number of features of the data.
         """
-        if n_components is not None and n_components > d:
-            raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
+        check_n_components(n_components, d)
         if not isinstance(init, str):
             L = check_matrix(init, "init")
             if L.shape[1] != d or not len(L) or (n_components is not None and len(L) != n_components):
@@ -154,6 +153,12 @@ class Coordinates:
             objective = own.in_components(start)[0]
         # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
         return self.loss(loss).bind(self.X, triplets, objective if objective > 0 else 1.0)
+
+
+def check_n_components(n_components: int | None, d: int) -> None:
+    """Refuse more components than features."""
+    if n_components is not None and n_components > d:
+        raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
 
 
 def deviation_of(X: Array) -> float:

@@ -17,7 +17,7 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import MahalanobisLearner
-from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.coordinates import Coordinates, check_n_components
 from certimetric.learners.gmml import ridged
 
 _MEMORY = 64 * 2**20  # bytes of affinities at a time
@@ -104,8 +104,7 @@ class LFDA(MahalanobisLearner):
             On NaN or infinity, a single class, or more components than features.
         """
         X, codes = self._validate_labelled(X, y)
-        if self.n_components is not None and self.n_components > X.shape[1]:
-            raise ValueError(f"n_components must be at most the number of features, {X.shape[1]}")
+        check_n_components(self.n_components, X.shape[1])
         coordinates = Coordinates.of(X, rescale=False)
         X = coordinates.X - coordinates.X.mean(axis=0)
         n, r = X.shape

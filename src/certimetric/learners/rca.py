@@ -15,7 +15,7 @@ from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
 from certimetric.learners.base import MahalanobisLearner
-from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.coordinates import Coordinates, check_n_components
 
 _FLOOR = 1e-10  # of a variance inside of chunklets, that keeps a singular scatter invertible
 
@@ -89,8 +89,7 @@ class RCA(MahalanobisLearner):
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
         X = check_size(X, limit=MODEST)
         self.n_samples_fit_ = len(X)
-        if self.n_components is not None and self.n_components > X.shape[1]:
-            raise ValueError(f"n_components must be at most the number of features, {X.shape[1]}")
+        check_n_components(self.n_components, X.shape[1])
         chunklets, codes = np.unique(y, return_inverse=True)
         if chunklets.dtype.kind in "iuf" and chunklets[0] < 0:
             codes = np.where(y < 0, -1, codes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from certimetric.base.arrays import Array
+from certimetric.base.warnings import warn
 from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.base import MahalanobisLearner
@@ -49,7 +50,7 @@ class Translated(MahalanobisMixin):
             given = {name: getattr(self, name) for name in names}
             given = {name: value for name, value in given.items() if not _same(value, defaults[name].default)}
             if given:
-                warnings.warn(wording.ignored(type(self).__name__, given, why), UserWarning, stacklevel=4)
+                warn(wording.ignored(type(self).__name__, given, why))
 
     def _labelled(self, X: Any, y: Any, y_numeric: bool = False) -> tuple[Array, NDArray[Any]]:
         """Instances as points, and their labels, of a ``fit``."""
@@ -116,6 +117,31 @@ class Translated(MahalanobisMixin):
             random_state=self.random_state,
         )
         return Tuples(X, labelled_pairs(drawn)[0]), drawn
+
+
+class OfPairs(Translated):
+    """Base of the estimators from pairs, given or drawn of labels: ``_solve(tuples, y, …)`` learns from them."""
+
+    _solve: Callable[..., Any]
+
+    def _fit(self, pairs: ArrayLike, y: ArrayLike, **options: Any) -> Any:
+        """Learn from pairs and their labels ±1."""
+        return self._solve(*self._tuples(pairs, y), **options)
+
+    def _fit_and_calibrate(
+        self, pairs: ArrayLike, y: ArrayLike, calibration_params: dict[str, Any] | None, **options: Any
+    ) -> Any:
+        """Learn from pairs, and choose the threshold on them."""
+        calibration = calibration_params or {}
+        self._validate_calibration_params(**calibration)
+        self._fit(pairs, y, **options)
+        return self.calibrate_threshold(pairs, y, **calibration)
+
+    def _fit_labels(self, X: ArrayLike, y: ArrayLike, **options: Any) -> Any:
+        """Learn from pairs that are drawn of labelled instances."""
+        X, y = self._labelled(X, y)
+        tuples, drawn = self._drawn_pairs(X, y)
+        return self._solve(tuples, labelled_pairs(drawn)[1], **options)
 
 
 class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin):

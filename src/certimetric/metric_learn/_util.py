@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_X_y
 
 from certimetric.base.arrays import Array
+from certimetric.base.warnings import warn
 from certimetric.metric_learn import wording
 from certimetric.metric_learn.exceptions import NonPSDError, PreprocessorError
 
@@ -332,7 +332,7 @@ def _initialize_metric_mahalanobis(
         if not _check_sdp_from_eigen(w):
             if strict_pd:
                 raise LinAlgError(wording.singular_covariance(matrix_name))
-            warnings.warn(wording.SINGULAR_COVARIANCE, UserWarning, stacklevel=3)
+            warn(wording.SINGULAR_COVARIANCE)
         M = _pseudo_inverse_from_eig(w, V)
         return (M, covariance) if return_inverse else M
     M = check_array(init, dtype=np.float64, copy=True)
@@ -345,7 +345,7 @@ def _initialize_metric_mahalanobis(
         if strict_pd:
             raise LinAlgError(wording.singular_matrix(matrix_name))
         if return_inverse:
-            warnings.warn(wording.SINGULAR_INIT, UserWarning, stacklevel=3)
+            warn(wording.SINGULAR_INIT)
     return (M, _pseudo_inverse_from_eig(w, V)) if return_inverse else M
 
 

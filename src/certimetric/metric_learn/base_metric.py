@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices
+from certimetric.base.warnings import warn
 from certimetric.constraints.tuples import Tuples, dimensions
 from certimetric.learners.calibration import STRATEGIES, calibrated_threshold
 from certimetric.metric_learn import wording
@@ -159,7 +159,7 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
 
     def score_pairs(self, pairs: ArrayLike) -> Array:
         """Deprecated name of :meth:`pair_distance`."""
-        warnings.warn(wording.SCORE_PAIRS, FutureWarning, stacklevel=2)
+        warn(wording.SCORE_PAIRS, FutureWarning)
         return self.pair_distance(pairs)
 
     def pair_score(self, pairs: ArrayLike) -> Array:

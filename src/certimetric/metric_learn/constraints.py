@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from certimetric.base.arrays import Indices
+from certimetric.base.warnings import warn
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.constraints.pairs import random_pairs
 from certimetric.metric_learn import wording
@@ -70,7 +70,7 @@ class Constraints:
             drawn = [_joined(some, pairs[kinds == kind]) for some, kind in zip(drawn, (1, -1))]
         for name, some in zip(("positive", "negative"), drawn):
             if len(some) < n_constraints:
-                warnings.warn(wording.few_pairs(len(some), name, n_constraints), UserWarning, stacklevel=2)
+                warn(wording.few_pairs(len(some), name, n_constraints))
         similar, dissimilar = (known[some[:n_constraints]] for some in drawn)
         if same_length:
             n = min(len(similar), len(dissimilar))
@@ -90,9 +90,9 @@ class Constraints:
         sizes = np.bincount(codes)
         for label, size in zip(np.unique(self.partial_labels[known]), sizes):
             if size <= k_genuine:
-                warnings.warn(wording.few_targets(label, size, k_genuine, size - 1), UserWarning, stacklevel=2)
+                warn(wording.few_targets(label, size, k_genuine, size - 1))
             if len(known) - size < k_impostor:
-                warnings.warn(wording.few_impostors(label, len(known) - size, k_impostor), UserWarning, stacklevel=2)
+                warn(wording.few_impostors(label, len(known) - size, k_impostor))
         points = np.ascontiguousarray(np.asarray(X, dtype=np.float64)[known])
         most = max(len(known) - 1, 1)
         triplets = nearest_triplets(points, codes, min(k_genuine, most), min(k_impostor, most))
@@ -152,7 +152,7 @@ def renamed(value: Any, old_value: Any, old: str, new: str) -> Any:
     """The value of a parameter that had another name once."""
     if isinstance(old_value, str) and old_value == "deprecated":
         return value
-    warnings.warn(wording.renamed(old, new), FutureWarning, stacklevel=3)
+    warn(wording.renamed(old, new), FutureWarning)
     return old_value
 
 

@@ -8,14 +8,14 @@ from numpy.typing import ArrayLike
 
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.itml import ITML as Learner
-from certimetric.metric_learn._translation import Supervised, Translated
+from certimetric.metric_learn._translation import OfPairs, Supervised
 from certimetric.metric_learn.base_metric import _PairsClassifierMixin
-from certimetric.metric_learn.constraints import labelled_pairs, renamed
+from certimetric.metric_learn.constraints import renamed
 
 _TOL = 20.0  # metric-learn's 1e-3 is certimetric's 0.02
 
 
-class _BaseITML(Translated):
+class _BaseITML(OfPairs):
     """What both learn by: :class:`certimetric.ITML`."""
 
     _tuple_size = 2
@@ -40,11 +40,7 @@ class _BaseITML(Translated):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _fit(self, pairs: ArrayLike, y: ArrayLike, bounds: Any = None) -> Any:
-        tuples, labels = self._tuples(pairs, y)
-        return self._project(tuples, labels, bounds)
-
-    def _project(self, tuples: Tuples, y: Any, bounds: Any) -> Any:
+    def _solve(self, tuples: Tuples, y: Any, bounds: Any = None) -> Any:
         learner = Learner(
             gamma=self.gamma,
             bounds=bounds,
@@ -87,10 +83,7 @@ class ITML(_BaseITML, _PairsClassifierMixin):
         self, pairs: ArrayLike, y: ArrayLike, bounds: Any = None, calibration_params: dict[str, Any] | None = None
     ) -> Any:
         """Learn from pairs, (m, 2, d) or (m, 2) of indicators, labelled ±1, and choose the threshold on them."""
-        calibration = calibration_params or {}
-        self._validate_calibration_params(**calibration)
-        self._fit(pairs, y, bounds=bounds)
-        return self.calibrate_threshold(pairs, y, **calibration)
+        return self._fit_and_calibrate(pairs, y, calibration_params, bounds=bounds)
 
 
 class ITML_Supervised(Supervised, _BaseITML):
@@ -130,6 +123,4 @@ class ITML_Supervised(Supervised, _BaseITML):
 
     def fit(self, X: ArrayLike, y: ArrayLike, bounds: Any = None) -> Any:
         """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
-        X, y = self._labelled(X, y)
-        tuples, drawn = self._drawn_pairs(X, y)
-        return self._project(tuples, labelled_pairs(drawn)[1], bounds)
+        return self._fit_labels(X, y, bounds=bounds)

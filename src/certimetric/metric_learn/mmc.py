@@ -8,17 +8,17 @@ from numpy.typing import ArrayLike
 
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.mmc import MMC as Learner
-from certimetric.metric_learn._translation import Supervised, Translated
+from certimetric.metric_learn._translation import OfPairs, Supervised
 from certimetric.metric_learn._util import components_from_metric
 from certimetric.metric_learn.base_metric import _PairsClassifierMixin
-from certimetric.metric_learn.constraints import labelled_pairs, renamed
+from certimetric.metric_learn.constraints import renamed
 
 _PROJECTIONS = "nothing is projected, the constraint holds by construction"
 _OBJECTIVE = "the diagonal metric is of the same objective as the full one"
 _TOL = 1e-6  # of certimetric's learner
 
 
-class _BaseMMC(Translated):
+class _BaseMMC(OfPairs):
     """What both learn by: :class:`certimetric.MMC`."""
 
     _tuple_size = 2
@@ -49,11 +49,7 @@ class _BaseMMC(Translated):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _fit(self, pairs: ArrayLike, y: ArrayLike) -> Any:
-        tuples, labels = self._tuples(pairs, y)
-        return self._separate(tuples, labels)
-
-    def _separate(self, tuples: Tuples, y: Any) -> Any:
+    def _solve(self, tuples: Tuples, y: Any) -> Any:
         init = self._matrix("init", tuples.points, strict_pd=False)
         learner = Learner(
             self.diagonal,
@@ -99,10 +95,7 @@ class MMC(_BaseMMC, _PairsClassifierMixin):
 
     def fit(self, pairs: ArrayLike, y: ArrayLike, calibration_params: dict[str, Any] | None = None) -> Any:
         """Learn from pairs, (m, 2, d) or (m, 2) of indicators, labelled ±1, and choose the threshold on them."""
-        calibration = calibration_params or {}
-        self._validate_calibration_params(**calibration)
-        self._fit(pairs, y)
-        return self.calibrate_threshold(pairs, y, **calibration)
+        return self._fit_and_calibrate(pairs, y, calibration_params)
 
 
 class MMC_Supervised(Supervised, _BaseMMC):
@@ -158,6 +151,4 @@ class MMC_Supervised(Supervised, _BaseMMC):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
         """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
-        X, y = self._labelled(X, y)
-        tuples, drawn = self._drawn_pairs(X, y)
-        return self._separate(tuples, labelled_pairs(drawn)[1])
+        return self._fit_labels(X, y)

@@ -8,12 +8,12 @@ from numpy.typing import ArrayLike
 
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.sdml import SDML as Learner
-from certimetric.metric_learn._translation import Supervised, Translated
+from certimetric.metric_learn._translation import OfPairs, Supervised
 from certimetric.metric_learn.base_metric import _PairsClassifierMixin
-from certimetric.metric_learn.constraints import labelled_pairs, renamed
+from certimetric.metric_learn.constraints import renamed
 
 
-class _BaseSDML(Translated):
+class _BaseSDML(OfPairs):
     """What both learn by: :class:`certimetric.SDML`."""
 
     _tuple_size = 2
@@ -33,10 +33,6 @@ class _BaseSDML(Translated):
         self.prior = prior
         self.verbose = verbose
         self.random_state = random_state
-
-    def _fit(self, pairs: ArrayLike, y: ArrayLike) -> Any:
-        tuples, labels = self._tuples(pairs, y)
-        return self._solve(tuples, labels)
 
     def _solve(self, tuples: Tuples, y: Any) -> Any:
         learner = Learner(
@@ -74,10 +70,7 @@ class SDML(_BaseSDML, _PairsClassifierMixin):
 
     def fit(self, pairs: ArrayLike, y: ArrayLike, calibration_params: dict[str, Any] | None = None) -> Any:
         """Learn from pairs, (m, 2, d) or (m, 2) of indicators, labelled ±1, and choose the threshold on them."""
-        calibration = calibration_params or {}
-        self._validate_calibration_params(**calibration)
-        self._fit(pairs, y)
-        return self.calibrate_threshold(pairs, y, **calibration)
+        return self._fit_and_calibrate(pairs, y, calibration_params)
 
 
 class SDML_Supervised(Supervised, _BaseSDML):
@@ -114,6 +107,4 @@ class SDML_Supervised(Supervised, _BaseSDML):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
         """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
-        X, y = self._labelled(X, y)
-        tuples, drawn = self._drawn_pairs(X, y)
-        return self._solve(tuples, labelled_pairs(drawn)[1])
+        return self._fit_labels(X, y)
