@@ -77,7 +77,7 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
         elif hasattr(given, "__len__") or hasattr(given, "shape") or hasattr(given, "__array__"):
             self.preprocessor_ = ArrayIndexer(given)
         else:
-            raise ValueError(wording.wrong_preprocessor(given))
+            raise ValueError(wording.WRONG_PREPROCESSOR.format(kind=type(given).__name__))
 
     def _prepare_inputs(self, X: Any, y: Any = None, type_of_inputs: str = "classic", **kwargs: Any) -> Any:
         """Checked and formed input of a ``fit``; see :func:`~certimetric.metric_learn._util.check_input`."""
@@ -117,7 +117,9 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
     def _of_fitted_width(self, tuples: Tuples) -> Tuples:
         fitted = getattr(self, "n_features_in_", tuples.n_features)
         if hasattr(self, "components_") and fitted != tuples.n_features:
-            raise ValueError(wording.wrong_width(type(self).__name__, tuples.n_features, fitted))
+            raise ValueError(
+                wording.WRONG_WIDTH.format(name=type(self).__name__, given=tuples.n_features, fitted=fitted)
+            )
         return tuples
 
 
@@ -242,7 +244,7 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         try:
             self.threshold_ = float(threshold)
         except (TypeError, ValueError):
-            raise ValueError(wording.wrong_threshold(threshold)) from None
+            raise ValueError(wording.WRONG_THRESHOLD.format(threshold=threshold)) from None
         return self
 
     def calibrate_threshold(
@@ -288,11 +290,11 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
     def _validate_calibration_params(strategy: Any = "accuracy", min_rate: Any = None, beta: Any = 1.0) -> None:
         """Refuse parameters that :meth:`calibrate_threshold` cannot use."""
         if strategy not in STRATEGIES:
-            raise ValueError(wording.wrong_strategy(strategy))
+            raise ValueError(wording.WRONG_STRATEGY.format(strategy=strategy))
         if strategy in ("max_tpr", "max_tnr") and not (isinstance(min_rate, (int, float)) and 0 <= min_rate <= 1):
-            raise ValueError(wording.wrong_min_rate(min_rate))
+            raise ValueError(wording.WRONG_MIN_RATE.format(min_rate=min_rate))
         if strategy == "f_beta" and not isinstance(beta, (int, float)):
-            raise ValueError(wording.wrong_beta(beta))
+            raise ValueError(wording.WRONG_BETA.format(beta=beta))
 
 
 class _ComparisonsMixin(ClassifierMixin, BaseMetricLearner):
