@@ -20,21 +20,7 @@ KIND = "a benchmark"
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for, checked before work starts.
-
-    Parameters
-    ----------
-    suite : str
-    out : path
-    data_root : path, optional
-        By default the folder that the environment variable ``CERTIMETRIC_DATA`` names.
-    n_jobs : int
-    dask : str, optional
-    timeout : float, optional
-    splits : int, optional
-    seed : int
-    resume, retry : bool
-    """
+    """What was asked for, checked before work starts; the default of ``data_root`` is that of ``CERTIMETRIC_DATA``."""
 
     suite: str
     out: Path
@@ -48,13 +34,7 @@ class Asked:
     retry: bool = False
 
     def check(self) -> Suite:
-        """The suite, if all is well.
-
-        Raises
-        ------
-        ValueError, OSError
-            If not; the message names the option.
-        """
+        """The suite, if all is well; else a ValueError or an OSError that names the option."""
         suite = find_suite(self.suite)
         if self.n_jobs == 0 or self.n_jobs < -1:
             raise ValueError(f"--jobs must be a number of processes, or -1 for one per core, got {self.n_jobs}")
@@ -81,23 +61,9 @@ class Asked:
 def run_benchmark(
     asked: Asked, *, command: str = "", progress: bool = False, say: Callable[[str], None] = lambda text: None
 ) -> tuple[Outcome, dict[str, str]]:
-    """Run a suite and write its tables, plots and report.
+    """Run a suite and write its tables, plots and report; the data sets that were not at hand come with the reason.
 
-    Parameters
-    ----------
-    asked : Asked
-    command : str
-        As it was typed, for the report.
-    progress : bool
-        Show a progress bar on stderr.
-    say : callable
-        Told what is about to happen.
-
-    Returns
-    -------
-    outcome : Outcome
-    missing : dict
-        Data sets that were not at hand, with the reason.
+    ``command`` is told in the report, as it was typed; ``say`` is told what is about to happen.
     """
     suite = asked.check()
     root = asked.data_root or data_root()

@@ -19,12 +19,7 @@ TIE = 1e-9
 
 
 def mean_ranks(scores: ArrayLike, *, lower_is_better: bool = True) -> Array:
-    """Mean rank of each learner over data sets; learners that are equal on one share the mean of their ranks.
-
-    Parameters
-    ----------
-    scores : array-like of shape (n_datasets, n_learners)
-    lower_is_better : bool, default=True
+    """Mean rank of each learner, of scores (n_datasets, n_learners); equal ones share the mean of their ranks.
 
     Examples
     --------

@@ -20,15 +20,7 @@ _LATEX = {
 class Table:
     """Rows of text, for people; the raw figures are in ``results.csv``.
 
-    Parameters
-    ----------
-    name : str
-        Of its files.
-    title, note : str
-    header : sequence of str
-    rows : sequence of sequence of str
-    best : sequence of (int, int)
-        Row and column of what is to be marked.
+    ``best`` are row and column of what is to be marked; its files have its ``name``.
     """
 
     name: str

@@ -99,13 +99,7 @@ def labelled_rows(
 
 
 def writable(option: str, path: Path) -> Path:
-    """See that a file can be written before work starts.
-
-    Raises
-    ------
-    OSError
-        If not.
-    """
+    """See that a file can be written before work starts; an OSError if not."""
     if path.is_dir():
         raise OSError(f"{option}: {str(path)!r} is a folder, not a file")
     try:
@@ -116,13 +110,7 @@ def writable(option: str, path: Path) -> Path:
 
 
 def needs_deep() -> None:
-    """See that the packages of embedding models are installed.
-
-    Raises
-    ------
-    ImportError
-        If not, with what to install.
-    """
+    """See that the packages of embedding models are installed; an ImportError says what to install."""
     for name in ("torch", "pytorch_metric_learning", "lightning"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'embedding models need {name}: pip install "certimetric[deep]"')

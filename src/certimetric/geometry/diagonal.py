@@ -16,15 +16,8 @@ from certimetric.geometry.mahalanobis import MahalanobisMetric
 class DiagonalMetric(MahalanobisMetric):
     """A metric with diagonal components, of which d numbers are kept instead of d²: identity metrics of wide data.
 
-    It is equal to the metric of ``np.diag(weights)``, and does the same arithmetic; ``components`` and ``matrix`` are
-    made when asked for.
-
-    Parameters
-    ----------
-    weights : array-like of shape (d,)
-        Diagonal of L.
-    feature_names : sequence of str, optional
-    training : mapping, optional
+    It is equal to the metric of ``np.diag(weights)``, weights (d,), and does the same arithmetic; ``components`` and
+    ``matrix`` are made when asked for.
 
     Examples
     --------

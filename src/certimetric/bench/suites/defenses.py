@@ -87,10 +87,8 @@ def compared() -> dict[str, dict[str, Any]]:
 class DefensesSuite(Suite):
     """Retrieval by models that were trained with every defense: accuracy, robustness, cost.
 
-    Parameters
-    ----------
-    norm : {"linf", "l2"}
-        Of perturbations, in training and of the queries; the empirical robustness score is in l∞ in both.
+    The norm, "linf" or "l2", is that of perturbations in training and of the queries; the empirical robustness score is
+    in l∞ in both.
     """
 
     title = "Defenses of embedding models"

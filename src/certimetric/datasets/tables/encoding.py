@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) -> tuple[Array, tuple[str, ...]]:
     """Turn the columns of a frame of n rows into a matrix (n, d) of float64, with d names.
 
-    Raises
-    ------
-    ValueError
-        If there is no column, or for what :meth:`TableEncoder.fit` refuses; with ``encode=False`` for text and missing
-        values, too.
+    It refuses what :meth:`TableEncoder.fit` refuses, and with ``encode=False`` text and missing values, too.
 
     Examples
     --------
@@ -64,13 +60,9 @@ def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) ->
 def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False) -> Array:
     """Turn the columns of a second table into the features (n, d) of a first one, in the order of their names.
 
-    Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns.
-
-    Raises
-    ------
-    ValueError
-        If a feature has no column, or for what :meth:`TableEncoder.transform` refuses; if a number is missing (the
-        first table's median is not known here).
+    Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns. It
+    refuses missing columns and numbers (the first table's median is not known here), and what
+    :meth:`TableEncoder.transform` does.
 
     Examples
     --------
@@ -96,13 +88,9 @@ def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str
 def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     """Turn a target column of n rows into labels (n,): strings or int64.
 
-    Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else
-    becomes strings as written. There is no check that two classes occur (queries may all be of one).
-
-    Raises
-    ------
-    ValueError
-        If labels are missing or infinite, or if they are numbers with fractions (a regression target).
+    Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else becomes
+    strings as written. Missing and infinite labels are refused, and numbers with fractions (a regression target). There
+    is no check that two classes occur (queries may all be of one).
 
     Examples
     --------
