@@ -6,7 +6,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,29 +17,14 @@ NEEDED = inspect.Parameter.empty
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-class Section(Mapping[str, Any]):
+class Section(dict[str, Any]):
     """What a section says: its keys, as attributes too."""
-
-    def __init__(self, values: Mapping[str, Any]):
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
     def __getattr__(self, key: str) -> Any:
         try:
-            return self.__dict__["_values"][key]
+            return self[key]
         except KeyError:
             raise AttributeError(f"the section has no key {key!r}") from None
-
-    def __repr__(self) -> str:
-        return f"Section({self._values!r})"
 
 
 @dataclass(frozen=True)

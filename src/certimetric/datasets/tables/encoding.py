@@ -24,6 +24,7 @@ from certimetric.datasets.tables.columns import (
     numbers_of,
     refuse_dirty,
     refuse_text_and_missing,
+    too_large,
 )
 from certimetric.datasets.tables.encoder import MISSING, ColumnCode, TableEncoder
 
@@ -112,7 +113,7 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     if kind == "number":
         values = np.asarray(series.to_numpy())
         if values.dtype.kind in "iuO" and all(is_integer(value) for value in values.tolist()):
-            return _integers(values, what)
+            return _integers(values.tolist(), what)
         floats = numbers_of(series)
         if np.isinf(floats).any():
             raise ValueError(f"{what} holds infinite values: class labels are needed")
@@ -129,12 +130,10 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
         raise ValueError(f"{what} holds {kind}: class labels are needed (text or whole numbers)")
     values = np.asarray(series.to_numpy(dtype=object))
     if all(is_integer(value) for value in values):  # a categorical type over integers
-        return _integers(values, what)
+        return _integers(values.tolist(), what)
     texts = [str(value) for value in values]
     if all(text.strip().lstrip("+-").isdecimal() for text in texts):
-        large = [text for text in texts if not -(2**63) <= int(text) <= LARGEST_INTEGER]
-        if large:  # the reader made text of them because they do not fit
-            raise ValueError(_too_large(what, large[0]))
+        _integers(texts, what)  # the reader made text of them where they do not fit
     trimmed = {text: text.strip() for text in set(texts)}
     if len(set(trimmed.values())) < len(trimmed):
         twins = sorted(text for text in trimmed if list(trimmed.values()).count(text.strip()) > 1)
@@ -144,15 +143,11 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     return np.asarray(texts, dtype=np.str_)
 
 
-def _integers(values: npt.NDArray[Any], what: str) -> Indices:
-    large = [value for value in values.tolist() if not -(2**63) <= value <= LARGEST_INTEGER]
-    if large:
-        raise ValueError(_too_large(what, large[0]))
-    return values.astype(np.int64)
-
-
-def _too_large(what: str, value: object) -> str:
-    return f"{what} holds the integer {value}, which does not fit into 64 bits: labels of that size need a letter"
+def _integers(values: Sequence[Any], what: str) -> Indices:
+    """Whole numbers, or texts of them, as labels."""
+    if large := [value for value in values if not -(2**63) <= int(value) <= LARGEST_INTEGER]:
+        raise too_large(what, large[0], "labels of that size need a letter")
+    return np.array(values, dtype=object).astype(np.int64)
 
 
 def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | None] | None:

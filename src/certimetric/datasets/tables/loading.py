@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
@@ -19,9 +19,6 @@ from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
 from certimetric.datasets.tables.files import FILE_TYPES, assemble, read_labelled
 from certimetric.datasets.tables.openml import PREFIX, load_openml
-
-if TYPE_CHECKING:
-    pass
 
 
 def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
