@@ -39,13 +39,9 @@ ImagesOption = Annotated[
         help="An image set by name, a folder with a folder for each class, or an .npz file.",
     ),
 ]
-Size = Annotated[
-    int | None,
-    typer.Option("--size", metavar="N", help="Height and width of the pictures."),
-]
+Size = Annotated[int | None, typer.Option("--size", metavar="N", help="Height and width of the pictures.")]
 SkipCorrupt = Annotated[
-    bool,
-    typer.Option("--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them."),
+    bool, typer.Option("--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them.")
 ]
 Groups = Annotated[
     str | None,

@@ -24,8 +24,7 @@ _JUNIT = inspect.Parameter(
     inspect.Parameter.KEYWORD_ONLY,
     default=None,
     annotation=Annotated[
-        Path | None,
-        typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT),
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT)
     ],
 )
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)

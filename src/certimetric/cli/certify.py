@@ -10,16 +10,7 @@ import numpy as np
 import typer
 
 from certimetric.cli.inputs import writable
-from certimetric.cli.options import (
-    NEIGHBORS,
-    Metric,
-    Neighbors,
-    NormOption,
-    Queries,
-    Target,
-    Train,
-    UnitsOption,
-)
+from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, NormOption, Queries, Target, Train, UnitsOption
 
 if TYPE_CHECKING:
     from certimetric.base.arrays import Array

@@ -31,10 +31,7 @@ class DiagonalMetric(MahalanobisMetric):
     weights: Array
 
     def __init__(
-        self,
-        weights: ArrayLike,
-        feature_names: Sequence[str] | None = None,
-        training: Mapping[str, Any] | None = None,
+        self, weights: ArrayLike, feature_names: Sequence[str] | None = None, training: Mapping[str, Any] | None = None
     ):
         w = np.array(weights, dtype=float)
         if w.ndim != 1 or not w.size or not np.isfinite(w).all():

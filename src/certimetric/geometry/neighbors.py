@@ -16,13 +16,7 @@ from certimetric.geometry.kernels import expansion_error, insert_smallest, squar
 
 
 def nearest_neighbors(
-    Q: Array,
-    P: Array,
-    k: int,
-    *,
-    exclude: Indices | None = None,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    Q: Array, P: Array, k: int, *, exclude: Indices | None = None, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
 ) -> tuple[Indices, Array]:
     """The k rows of P, (n, r), that are nearest to each row of Q, (m, r), in the Euclidean distance.
 

@@ -132,9 +132,7 @@ class Translated(MahalanobisMixin):
         if n_constraints is None:
             n_constraints = min(20 * len(np.unique(y)) ** 2, LARGEST_DRAW)
         drawn = Constraints(codes_of(y)).positive_negative_pairs(
-            n_constraints,
-            same_length=same_length,
-            random_state=self.random_state,
+            n_constraints, same_length=same_length, random_state=self.random_state
         )
         return Tuples(X, labelled_pairs(drawn)[0]), drawn
 

@@ -18,9 +18,7 @@ from certimetric.base.warnings import warn
 from certimetric.constraints.tuples import Tuples, dimensions
 from certimetric.learners.calibration import STRATEGIES, calibrated_threshold
 from certimetric.metric_learn import wording
-from certimetric.metric_learn._util import (
-    ArrayIndexer as ArrayIndexer,
-)
+from certimetric.metric_learn._util import ArrayIndexer as ArrayIndexer
 from certimetric.metric_learn._util import (
     Preprocessor,
     check_input,

@@ -128,12 +128,7 @@ def _pixels(images: NDArray[Any], rows: Indices, where: str) -> NDArray[np.float
 
 
 def _decoded(
-    jpeg: NDArray[Any],
-    offsets: NDArray[Any],
-    rows: Indices,
-    size: int | None,
-    path: Path,
-    skip_corrupt: bool,
+    jpeg: NDArray[Any], offsets: NDArray[Any], rows: Indices, size: int | None, path: Path, skip_corrupt: bool
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Images (n, 3, h, w) from pieces of a string of bytes, and the places of those that are skipped, with reasons."""
     if jpeg.ndim != 1 or jpeg.dtype != np.uint8:
