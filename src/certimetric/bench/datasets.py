@@ -55,7 +55,8 @@ class NamedSet:
 
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, else from ``NAME.csv`` and the like in the folder or its ``tabular/``, else from OpenML."""
-        source = _locate(self, root)
+        bundled = self.name in bundled_names()
+        source = self.name if bundled else None if root is None else table_file(self.name, root)
         if source is None and network and self.openml:
             source = f"openml:{self.openml}"
         if source is None:
@@ -182,9 +183,3 @@ def _without_gaps(data: Dataset) -> Dataset:
     rows = ~(data.X[:, marks] > 0).any(axis=1)
     names = tuple(name for name, mark in zip(data.feature_names, marks) if not mark)
     return replace(data, X=data.X[rows][:, ~marks], y=data.y[rows], feature_names=names, imputed=None)
-
-
-def _locate(named: NamedSet, root: Path | None) -> str | None:
-    if named.name in bundled_names():
-        return named.name
-    return None if root is None else table_file(named.name, root)

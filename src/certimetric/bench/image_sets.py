@@ -37,17 +37,16 @@ class NamedImages:
 
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, or in one of its folders; pictures are never downloaded."""
-        source = "" if not self.folders else self._locate(root)
+        source = ""
+        if self.folders:
+            if (folder := first_folder(root, self.folders)) is None:
+                raise FileNotFoundError(f"there is no folder {' or '.join(self.folders)} in the data root")
+            source = str(folder.resolve())
         if lacking := [package for package in DEEP if find_spec(package) is None]:
             raise ImportError(f'needs {", ".join(lacking)}: pip install "certimetric[deep]"')
         if self.backbones and not any(find_spec(package) for package in self.backbones):
             raise ImportError(f"the data are there, but its model needs {' or '.join(self.backbones)}: install one")
         return Found(self, source, digest(load_sides(self, source), source))
-
-    def _locate(self, root: Path | None) -> str:
-        if (found := first_folder(root, self.folders)) is not None:
-            return str(found.resolve())
-        raise FileNotFoundError(f"there is no folder {' or '.join(self.folders)} in the data root")
 
 
 DIGITS = NamedImages("digits", (), (901, 896), (10, 10))

@@ -1,5 +1,8 @@
 """The names and signatures of metric-learn 0.7.0, over certimetric's learners: one changed import is the migration.
 
+Classes tell what is their own. Common parameters are ``n_components``, rows of L (None for as many as features);
+``preprocessor``, points by row number or a function of indicators that gives points; ``random_state`` and ``verbose``.
+
 Examples
 --------
 >>> from sklearn.datasets import load_iris

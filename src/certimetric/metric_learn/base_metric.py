@@ -65,7 +65,10 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def get_metric(self) -> Callable[..., float]:
-        """A function of two vectors that gives their distance, and stays as it is when the learner is fitted again."""
+        """A function of two vectors and ``squared=False``, for any estimator with a ``metric`` argument.
+
+        It stays as it is when the learner is fitted again.
+        """
 
     def _check_preprocessor(self) -> None:
         """Make ``preprocessor_`` of ``preprocessor``."""
@@ -158,7 +161,6 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
     components_: Array
 
     def score_pairs(self, pairs: ArrayLike) -> Array:
-        """Deprecated name of :meth:`pair_distance`."""
         warn(wording.SCORE_PAIRS, FutureWarning)
         return self.pair_distance(pairs)
 
@@ -167,7 +169,6 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
         return -self.pair_distance(pairs)
 
     def pair_distance(self, pairs: ArrayLike) -> Array:
-        """Distance of every pair, (m, 2, d) or (m, 2) of indicators, to (m,)."""
         check_is_fitted(self, "preprocessor_")
         return self._distances(self._given(pairs, 2))
 
@@ -188,10 +189,6 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
         return formed @ self.components_.T
 
     def get_metric(self) -> Callable[..., float]:
-        """A function of two vectors and ``squared=False``, for any estimator with a ``metric`` argument.
-
-        It stays as it is when the learner is fitted again.
-        """
         check_is_fitted(self, "components_")
         return LearnedMetric(self.components_)
 

@@ -20,12 +20,7 @@ _STEPS = "its steps are quasi-Newton with a line search"
 
 
 class Covariance(Transformer, Translated):
-    """The distance of the inverse covariance of the data, by :class:`certimetric.Covariance`.
-
-    Parameters
-    ----------
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    """
+    """The distance of the inverse covariance of the data, by :class:`certimetric.Covariance`."""
 
     def fit(self, X: ArrayLike, y: Any = None) -> Any:
         """Learn from X, shape (n, d) or (n,) of indicators; ``y`` is not used."""
@@ -39,12 +34,9 @@ class LFDA(Supervised, Translated):
 
     Parameters
     ----------
-    n_components : int, default=None
-        Rows of L; None for as many as features.
     k : int, default=None
         Which neighbour scales affinities; None for 7.
     embedding_type : {"weighted", "orthonormalized", "plain"}, default="weighted"
-    preprocessor : array-like of shape (n, d) or callable, default=None
     """
 
     n_components: int | None = None
@@ -75,15 +67,10 @@ class NCA(Supervised, Translated):
     Parameters
     ----------
     init : {"auto", "pca", "lda", "identity", "random"} or array of shape (k, d), default="auto"
-    n_components : int, default=None
-        Rows of L; None for as many as features.
     max_iter : int, default=100
         Bound on the quasi-Newton steps.
     tol : float, default=None
         What ten steps must lower the objective by, as a fraction of it; None for 1e-4.
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     init: Any = "auto"
@@ -109,16 +96,11 @@ class MLKR(Supervised, Translated):
 
     Parameters
     ----------
-    n_components : int, default=None
-        Rows of L; None for as many as features.
     init : {"auto", "pca", "identity", "random"} or array of shape (k, d), default="auto"
     tol : float, default=None
         What ten steps must lower the objective by, as a fraction of it; None for 1e-3.
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     n_components: int | None = None
@@ -157,11 +139,6 @@ class LMNN(Supervised, Translated):
         Weight of the push against the pull.
     convergence_tol : float, default=1e-3
         A tenth of it is what ten steps must lower the objective by, as a fraction of it.
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    n_components : int, default=None
-        Rows of L; None for as many as features.
-    random_state : int, RandomState or None, default=None
     """
 
     _ignored = {"min_iter": _STEPS, "learn_rate": _STEPS}
@@ -196,14 +173,7 @@ class LMNN(Supervised, Translated):
 
 
 class RCA(Supervised, Translated):
-    """Relevant component analysis from chunks, by :class:`certimetric.RCA`.
-
-    Parameters
-    ----------
-    n_components : int, default=None
-        Rows of L; None for as many as features.
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    """
+    """Relevant component analysis from chunks, by :class:`certimetric.RCA`."""
 
     def __init__(self, n_components: int | None = None, preprocessor: Any = None):
         self.n_components = n_components
@@ -228,12 +198,8 @@ class RCA_Supervised(RCA):
 
     Parameters
     ----------
-    n_components : int, default=None
-        Rows of L; None for as many as features.
     n_chunks : int, default=100
     chunk_size : int, default=2
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     n_components: int | None = None

@@ -54,9 +54,6 @@ class ITML(_ITML, _PairsClassifierMixin):
     tol : float, default=1e-3
         Twenty times as much is how far the objective may lie above its minimum, as a fraction of it.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
 
     Attributes
     ----------
@@ -86,7 +83,7 @@ class ITML_Supervised(DrawnPairs, _ITML):
 
     Parameters
     ----------
-    gamma, max_iter, tol, prior, verbose, preprocessor, random_state
+    gamma, max_iter, tol, prior
         As of :class:`ITML`.
     n_constraints : int, default=None
         Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
@@ -138,9 +135,6 @@ class LSML(_LSML, _QuadrupletsClassifierMixin):
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     tol: float = 1e-3
@@ -165,7 +159,7 @@ class LSML_Supervised(Supervised, _LSML):
 
     Parameters
     ----------
-    tol, max_iter, prior, verbose, preprocessor, random_state
+    tol, max_iter, prior
         As of :class:`LSML`.
     n_constraints : int, default=None
         Quadruplets; None for 20 c² with c classes, but at most 15,000.
@@ -224,9 +218,6 @@ class MMC(_MMC, GivenPairs):
         Whether M is diagonal.
     diagonal_c : float, default=1.0
         Ignored.
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     max_iter: int = 100
@@ -247,7 +238,7 @@ class MMC_Supervised(DrawnPairs, _MMC):
 
     Parameters
     ----------
-    max_iter, max_proj, init, diagonal, diagonal_c, verbose, preprocessor, random_state
+    max_iter, max_proj, init, diagonal, diagonal_c
         As of :class:`MMC`.
     tol : float, default=1e-6
         What ten steps must lower the objective by, as a fraction of it.
@@ -294,9 +285,6 @@ class SDML(_SDML, GivenPairs):
     sparsity_param : float, default=0.01
         Price of the entries of M off its diagonal.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     balance_param: float = 0.5
@@ -313,7 +301,7 @@ class SDML_Supervised(DrawnPairs, _SDML):
 
     Parameters
     ----------
-    balance_param, sparsity_param, prior, verbose, preprocessor, random_state
+    balance_param, sparsity_param, prior
         As of :class:`SDML`.
     n_constraints : int, default=None
         Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
@@ -373,9 +361,6 @@ class SCML(_SCML, _TripletsClassifierMixin):
         Ignored.
     batch_size : int, default=10
         Ignored.
-    verbose : bool, default=False
-    preprocessor : array-like of shape (n, d) or callable, default=None
-    random_state : int, RandomState or None, default=None
     """
 
     beta: float = 1e-5
@@ -406,7 +391,7 @@ class SCML_Supervised(Supervised, _SCML):
         Nearest instances of the same and of other classes that triplets are made of.
     basis : {"lda", "triplet_diffs"} or array of shape (n_basis, d), default="lda"
         "lda" for discriminants of neighbourhoods.
-    beta, n_basis, gamma, max_iter, output_iter, batch_size, verbose, preprocessor, random_state
+    beta, n_basis, gamma, max_iter, output_iter, batch_size
         As of :class:`SCML`.
     """
 

@@ -31,9 +31,8 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
 
         * a bundled data set: ``"iris"``, ``"wine"``, ``"breast_cancer"``, ``"digits"`` (a file of that name
           needs a path, such as ``"./iris"``);
-        * a file: CSV (``.csv``, ``.tsv``, also with ``.gz`` behind; a header line, UTF-8, separated by tabs
-          if the header has one, else by commas, else by semicolons), Parquet (``.parquet``, ``.pq``; needs
-          pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
+        * a file as :func:`~certimetric.datasets.read_table` reads it: CSV (``.csv``, ``.tsv``, also with ``.gz``
+          behind), Parquet (``.parquet``, ``.pq``; needs pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
         * the name, without its ending, of a CSV or Parquet file in the folder that the environment variable
           ``CERTIMETRIC_DATA`` names, or in its ``tabular/``;
         * ``"openml:NAME"`` or ``"openml:NAME@VERSION"``, fetched once, then taken from scikit-learn's cache.
@@ -54,8 +53,7 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         says where they stand, and :func:`~certimetric.datasets.fill_gaps` puts those of a training part there.
         ``encoder`` encodes further tables in the same way.
 
-        In CSV an empty cell, ``?`` and what pandas counts as missing (``NA``, ``NaN``, ``null``, ``None``)
-        are missing. Rows without a label are always an error.
+        Rows without a label are always an error.
 
     Returns
     -------
