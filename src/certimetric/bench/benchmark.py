@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def document(suite: Suite, store: Store) -> dict[str, Any]:
         "schema": BENCH_SCHEMA,
         "suite": {"name": suite.name, "title": suite.title, "about": suite.about},
         "summary": told["summary"],
-        "tables": [table.to_mapping() for table in told["tables"]],
+        "tables": [asdict(table) for table in told["tables"]],
         "figures": told["figures"],
         "learners": told["learners"],
         "missing": plan["missing"],
@@ -149,7 +149,7 @@ def document(suite: Suite, store: Store) -> dict[str, Any]:
 def write_results(suite: Suite, store: Store) -> None:
     """Write ``report.html``, ``tables.md``, ``tables/``, ``plots/`` and ``results.csv`` into the store's folder."""
     told = document(suite, store)
-    tables = [Table.from_mapping(table) for table in told["tables"]]
+    tables = [Table(**table) for table in told["tables"]]
     folder = store.folder
     assert folder is not None
     for name in ("tables", "plots"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -203,14 +204,9 @@ class Results:
 
     def values(self, dataset: str, learner: str, *path: str) -> list[float]:
         """One figure of every split that has it."""
-        values: list[float] = []
-        for result in self._found[dataset, learner]:
-            value: Any = result
-            for key in path:
-                value = None if value is None else value.get(key)
-            if value is not None:
-                values.append(float(value))
-        return values
+        results: Any = self._found[dataset, learner]
+        found = (reduce(lambda told, key: (told or {}).get(key), path, result) for result in results)
+        return [float(value) for value in found if value is not None]
 
     def mean(self, dataset: str, learner: str, *path: str) -> float:
         values = self.values(dataset, learner, *path)
