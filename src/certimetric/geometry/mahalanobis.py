@@ -255,14 +255,8 @@ def as_metric(metric: Any) -> MahalanobisMetric:
     """Give the metric value of a :class:`MahalanobisMetric`, of a fitted learner, or of a fitted transformer.
 
     A transformer of another library (a ``PCA``, a pipeline of scalers and learners, a learner of metric-learn) is taken
-    as the affine map that its own ``transform`` computes, whatever its ``components_`` say.
-
-    Raises
-    ------
-    TypeError
-        If it is none of them, or not fitted.
-    ValueError
-        If the transformer computes no affine map.
+    as the affine map that its own ``transform`` computes, whatever its ``components_`` say; a ValueError if it is none.
+    What is none of these, or not fitted, is a TypeError.
     """
     if isinstance(metric, MahalanobisMetric):
         return metric

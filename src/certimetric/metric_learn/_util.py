@@ -64,20 +64,9 @@ def check_input(
 ) -> Any:
     """Points of shape (n, d), or tuples of shape (m, t, d), formed by the preprocessor where indicators are given.
 
-    The arguments after ``tuple_size`` are those of scikit-learn's ``check_array``.
-
-    Returns
-    -------
-    X : array
-    y : array
-        Where ``y`` is given.
-
-    Raises
-    ------
-    ValueError
-        On another shape, or whatever ``check_array`` refuses.
-    PreprocessorError
-        If the preprocessor raises.
+    The arguments after ``tuple_size`` are those of scikit-learn's ``check_array``. With ``y`` it comes back, too.
+    Another shape is a ValueError, like whatever ``check_array`` refuses; a preprocessor that raises is a
+    PreprocessorError.
     """
     if type_of_inputs not in ("classic", "tuples"):
         raise ValueError(wording.WRONG_TYPE_OF_INPUTS.format(given=type_of_inputs))
@@ -203,15 +192,7 @@ def _check_sdp_from_eigen(w: Array, tol: float | None = None) -> bool:
 
 
 def components_from_metric(metric: Array, tol: float | None = None) -> Array:
-    """L of shape (d, d) with ``LᵀL = metric``.
-
-    Raises
-    ------
-    ValueError
-        If the metric is not symmetric.
-    NonPSDError
-        If an eigenvalue lies below −tol.
-    """
+    """L of shape (d, d) with ``LᵀL = metric``; a NonPSDError if an eigenvalue of the metric lies below −tol."""
     metric = np.asarray(metric)
     if not np.allclose(metric, metric.T):
         raise ValueError(wording.NOT_SYMMETRIC_METRIC)
@@ -309,17 +290,9 @@ def _initialize_metric_mahalanobis(
 ) -> Any:
     """A prior or starting metric of shape (d, d), and its inverse where asked for.
 
-    Parameters
-    ----------
-    input : array of shape (n, d) or (m, t, d)
-    init : {"identity", "covariance", "random"} or array of shape (d, d)
-        "covariance" is the inverse covariance of the distinct instances; "random" any SPD matrix.
-    strict_pd : bool
-        Whether a singular matrix is refused; else its pseudo-inverse is the inverse, with a warning.
-
-    Raises
-    ------
-    ValueError, NonPSDError, LinAlgError
+    ``init`` is a matrix, "identity", "covariance" (the inverse covariance of the distinct instances of ``input``, (n,
+    d) or (m, t, d)) or "random" (any SPD matrix). With ``strict_pd`` a singular matrix is refused by a LinAlgError;
+    else its pseudo-inverse is the inverse, with a warning.
     """
     d = input.shape[-1]
     if not isinstance(init, np.ndarray) and (not isinstance(init, str) or init not in _MATRICES):

@@ -250,23 +250,9 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         min_rate: float | None = None,
         beta: float = 1.0,
     ) -> Any:
-        """Choose the threshold that is best on labelled pairs.
+        """Choose the threshold that is best on labelled pairs, (m, 2, d) or (m, 2) of indicators; returns self.
 
-        Parameters
-        ----------
-        pairs_valid : array-like of shape (m, 2, d), or (m, 2) of indicators
-        y_valid : array-like of shape (m,)
-            +1 or −1.
-        strategy : {"accuracy", "f_beta", "max_tpr", "max_tnr"}
-            What is made as large as possible; "max_tpr" and "max_tnr" keep the other rate at ``min_rate`` at least.
-        min_rate : float, optional
-            From 0 to 1.
-        beta : float
-            Weight of recall in the F score.
-
-        Returns
-        -------
-        self
+        ``strategy``, ``min_rate`` and ``beta`` are those of certimetric's learners, as ``certimetric.ITML`` has them.
         """
         check_is_fitted(self, "preprocessor_")
         self._validate_calibration_params(strategy, min_rate, beta)
