@@ -33,12 +33,12 @@ def is_lazy(array: Any, name: str = "X") -> bool:
     return True
 
 
-def row_blocks(X: Any, name: str = "X") -> Any:
+def row_blocks(X: Any) -> Any:
     """A Dask array of shape (n, d) in blocks of whole rows: blocks along the features are joined."""
     if X.ndim != 2:
-        raise ValueError(f"{name} must have shape (n, d), got a Dask array of {X.ndim} dimension(s)")
+        raise ValueError(f"X must have shape (n, d), got a Dask array of {X.ndim} dimension(s)")
     if np.isnan(X.shape[1]):
-        raise ValueError(f"{name} has an unknown number of features: call {name}.compute_chunk_sizes() first")
+        raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first")
     return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
 
 
