@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from certimetric.bench.benchmark import raw_figures
 from certimetric.bench.convergence import SOLVERS, relative_excess
 from certimetric.bench.datasets import BREAST_CANCER, IRIS, WINE, find_datasets
-from certimetric.bench.results import raw_figures
 from certimetric.bench.sampling_bias import toy_sample
 from certimetric.bench.suites import find_suite
 from certimetric.learners import AML, GMML

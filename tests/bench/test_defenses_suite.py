@@ -22,7 +22,7 @@ from certimetric.deep.defenses import DEFENSES as KINDS
 from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.runs.containment import load_reference
 from certimetric.runs.key import Record
-from certimetric.training import parts
+from certimetric.training import run
 
 SUITE = defenses.SUITE
 
@@ -88,10 +88,8 @@ def test_every_cell_runs(cells, learner, monkeypatch):
 def test_ensembles_attack_with_a_model_that_is_trained_first(cells, monkeypatch):
     cell = small(next(cell for cell in cells if cell.learner == "ensemble"))
     made = []
-    original = parts.make_defense
-    monkeypatch.setattr(
-        parts, "make_defense", lambda config, sources: made.append(sources) or original(config, sources)
-    )
+    original = run.make_defense
+    monkeypatch.setattr(run, "make_defense", lambda config, sources: made.append(sources) or original(config, sources))
     model, told = trained(cell, DIGITS)
     first, (source,) = made
     assert list(first) == []

@@ -10,7 +10,7 @@ pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pyto
 
 from certimetric.deep import CertifiedMarginLoss
 from certimetric.training.config import TrainingConfig
-from certimetric.training.parts import make_component
+from certimetric.training.run import make_component
 from certimetric.training.sections import component_class, component_parameters
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))

@@ -24,8 +24,7 @@ from certimetric.deep import (  # noqa: E402
     embed,
 )
 from certimetric.training import TrainingConfig, load_run, train  # noqa: E402
-from certimetric.training.parts import make_defense  # noqa: E402
-from certimetric.training.run import read_run  # noqa: E402
+from certimetric.training.run import make_defense, read_run  # noqa: E402
 
 
 def config(**sections):

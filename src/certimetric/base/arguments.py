@@ -9,21 +9,10 @@ from certimetric.base.wording import did_you_mean
 
 
 class ArgumentError(ValueError):
-    """An argument has a value that it cannot have.
+    """An argument has a value that it cannot have: ``wanted``, such as "must be positive", is how the sentence goes on.
 
-    Parameters
-    ----------
-    argument : str
-    wanted : str
-        How the sentence goes on, such as "must be positive".
-    value : object
-        What came.
-    owner : str or object, optional
-        Whose argument it is: a name, or an object of which the class is named.
-    beside : sequence of str
-        Further arguments that the limit depends on.
-    hint : str
-        What is said after the value.
+    ``owner``, a name or an object of which the class is named, says whose argument it is, ``beside`` on which further
+    arguments the limit depends; ``hint`` is said after the value.
 
     Examples
     --------

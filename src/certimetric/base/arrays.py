@@ -16,12 +16,7 @@ MODEST = 1e75
 
 
 def check_size(X: Array, what: str = "X", *, limit: float = LARGEST) -> Array:
-    """Values whose squares (with ``limit=MODEST`` fourth powers) can be summed; an error names the first other one.
-
-    Raises
-    ------
-    ValueError
-        If a value is beyond ±``limit``.
+    """Values whose squares (with ``limit=MODEST`` fourth powers) can be summed; an error names the first beyond ±limit.
 
     Examples
     --------

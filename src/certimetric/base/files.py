@@ -18,12 +18,7 @@ _DAMAGED = (OSError, ValueError, TypeError, AttributeError, EOFError, RuntimeErr
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write ``content`` to a temporary file next to ``path``, then rename it into place.
-
-    Raises
-    ------
-    OSError
-        If the folder does not exist or cannot be written.
+    """Write ``content`` to a temporary file next to ``path``, then rename it into place; an OSError where that fails.
 
     Examples
     --------
@@ -63,14 +58,7 @@ def _umask() -> int:
 def read_arrays(path: str | os.PathLike[str], wanted: Collection[str]) -> tuple[dict[str, Any], list[str]]:
     """The wanted arrays of an ``.npz`` file, those that are there, and the names of all of its arrays.
 
-    Nothing in the file is run: arrays of objects are refused.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is another file or a damaged one, or a wanted array is one of objects.
+    Nothing in the file is run: arrays of objects are refused by a ValueError, like damaged files and others.
     """
     import numpy as np
 

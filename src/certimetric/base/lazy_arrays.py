@@ -14,12 +14,7 @@ from certimetric.base.arrays import Array, check_size
 
 
 def is_lazy(array: Any, name: str = "X") -> bool:
-    """Whether an argument is a Dask array.
-
-    Raises
-    ------
-    TypeError
-        If it is something else of Dask, for instance a data frame.
+    """Whether an argument is a Dask array; a TypeError for something else of Dask, for instance a data frame.
 
     Examples
     --------
@@ -38,37 +33,21 @@ def is_lazy(array: Any, name: str = "X") -> bool:
     return True
 
 
-def row_blocks(X: Any, name: str = "X") -> Any:
-    """A Dask array of shape (n, d) in blocks of whole rows: blocks along the features are joined.
-
-    Raises
-    ------
-    ValueError
-        If it has not two dimensions, or an unknown number of features.
-    """
+def row_blocks(X: Any) -> Any:
+    """A Dask array of shape (n, d) in blocks of whole rows: blocks along the features are joined."""
     if X.ndim != 2:
-        raise ValueError(f"{name} must have shape (n, d), got a Dask array of {X.ndim} dimension(s)")
+        raise ValueError(f"X must have shape (n, d), got a Dask array of {X.ndim} dimension(s)")
     if np.isnan(X.shape[1]):
-        raise ValueError(f"{name} has an unknown number of features: call {name}.compute_chunk_sizes() first")
+        raise ValueError("X has an unknown number of features: call X.compute_chunk_sizes() first")
     return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
 
 
 def map_rows(function: Callable[[Array], Array], X: Any, width: int) -> Any:
-    """Apply a function to every block of rows when the result is asked for.
+    """Apply a function to every block of rows of X, (n, d), when the result is asked for: a Dask array (n, width).
 
-    Parameters
-    ----------
-    function : callable
-        Takes a float64 array of shape (b, d), b ≥ 1, without NaN and infinity; gives one of shape (b, width). It has to
-        be picklable for schedulers of many processes, and to give each row what it would give it alone.
-    X : Dask array of shape (n, d)
-        Blocks may be of unknown length.
-    width : int
-
-    Returns
-    -------
-    rows : Dask array of shape (n, width)
-        In blocks of the same lengths.
+    Blocks may be of unknown length. The function takes a float64 array (b, d), b ≥ 1, without NaN and infinity, and
+    gives one of shape (b, width): to each row what it would give it alone. Schedulers of many processes have to pickle
+    it.
     """
     from dask import delayed
 

@@ -17,16 +17,9 @@ def lazy_index(
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """``__all__``, ``__getattr__`` and ``__dir__`` of a package.
 
-    Parameters
-    ----------
-    package : str
-        Its name.
-    homes : mapping of str to str
-        Names that it offers, with spaces between them, by the module inside of it that has them. The first part of a
-        module's name is an attribute too, as it is where modules were imported, if only to be offered itself.
-    moved : mapping of str to str
-        Names that it offered in the version before, and ``module:name`` where each stands now: they are there still,
-        with a :class:`DeprecationWarning`.
+    ``homes`` are the names that it offers, with spaces between them, by the module inside of it that has them; the
+    first part of a module's name is an attribute too, as it is where modules were imported. ``moved`` are names of the
+    version before, and ``module:name`` where each stands now: they are there still, with a :class:`DeprecationWarning`.
 
     Examples
     --------

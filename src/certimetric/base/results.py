@@ -1,4 +1,4 @@
-"""Results as JSON, and as they were asked before."""
+"""Results: means with their 95 % intervals, arrays as JSON, and names under which they were asked before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import math
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
+from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
+
+_WIDTH = 1.959964  # of a 95 % interval, in standard errors
 
 
 def arrays_to_json(result: Any) -> str:
@@ -27,3 +32,23 @@ class Framed:
 
 def _told(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def estimate(values: Array) -> dict[str, float]:
+    """Mean of shares from 0 to 1, shape (m,), one at least, with the ends of its 95 % interval.
+
+    Of values that are all 0 or 1 it is Wilson's, which is right for shares near 0 and 1 too; of others the normal one.
+
+    Examples
+    --------
+    >>> estimate(np.array([1.0, 1.0, 1.0, 1.0]))
+    {'mean': 1.0, 'low': 0.5101..., 'high': 1.0}
+    """
+    n, mean = len(values), float(values.mean())
+    if not np.isin(values, (0.0, 1.0)).all():
+        half = _WIDTH * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
+        return {"mean": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}
+    z = _WIDTH**2 / n
+    centre, half = (mean + z / 2) / (1 + z), math.sqrt(mean * (1 - mean) * z + z**2 / 4) / (1 + z)
+    # At 0 and 1 an end of the interval is that value itself, which rounding misses.
+    return {"mean": mean, "low": min(max(centre - half, 0.0), mean), "high": max(min(centre + half, 1.0), mean)}

@@ -35,12 +35,7 @@ def limited_threads(n_features: int) -> AbstractContextManager[Any]:
 def threads_for_pictures(shape: Sequence[int]) -> Iterator[None]:
     """One thread of torch inside for small pictures, whose layers are done before others have woken; restored after.
 
-    ``OMP_NUM_THREADS``, where it is set, decides in its place.
-
-    Parameters
-    ----------
-    shape : (int, int, int)
-        Channels, height and width.
+    The shape is (channels, height, width). ``OMP_NUM_THREADS``, where it is set, decides in its place.
     """
     import torch
 

@@ -20,16 +20,7 @@ from certimetric.runs.key import Record
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure of a cell.
-
-    Parameters
-    ----------
-    name, title, unit : str
-    read : callable
-        The figure from the result of a cell.
-    better : {"lower", "higher"}
-    note : str
-    """
+    """One figure of a cell, read from its result; ``better`` is "lower" or "higher"."""
 
     name: str
     title: str
@@ -72,20 +63,10 @@ def line(spec: str, name: str, values: ArrayLike) -> dict[str, Any]:
 
 
 class Grid:
-    """Results by data set and learner, over the splits that all learners have finished.
+    """Results by data set and learner (columns, in order), over the splits that all learners have finished.
 
-    Parameters
-    ----------
-    records : sequence of Record
-    learners : sequence of str
-        Columns, in order.
-
-    Attributes
-    ----------
-    datasets : list of str
-        Those with such a split, in the order of the records.
-    partial : dict
-        Data sets without one, and the learners that they lack.
+    ``datasets`` are those with such a split, in the order of the records; ``partial`` are the others, with the learners
+    that they lack.
     """
 
     def __init__(self, records: Sequence[Record], learners: Sequence[str]):

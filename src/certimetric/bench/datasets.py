@@ -29,45 +29,23 @@ class Named(Protocol):
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Locate it, see that it is what its name says, and hash its content.
 
-        Raises
-        ------
-        FileNotFoundError, ImportError, ConnectionError
-            If it is not at hand; the message is told.
-        ValueError
-            If there is something else under its name.
+        A FileNotFoundError, ImportError or ConnectionError says why it is not at hand, and is told; a ValueError that
+        something else goes by its name.
         """
 
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A table as the experiments mean it.
+    """A table as the experiments mean it: what it must hold, and what is done to it."""
 
-    Parameters
-    ----------
-    name : str
-        Here, and of its file without its endings.
-    openml : str
-        ``NAME@VERSION`` at OpenML; empty where it is not known to be there in this form.
-    rows, features : int
-        Of the table as it comes.
-    classes : tuple of int
-        Sizes of the classes, rising: the same data may come with its labels in other words.
-    drop : int
-        Leading columns that are no features.
-    pca : int
-        Principal components of the training part that stand for the features; 0 for none.
-    gaps : bool
-        Whether the table has rows with gaps: they are left out (filled, they would tell of the test part), and rows
-        and classes are counted without them.
-    """
-
-    name: str
-    openml: str
-    rows: int
+    name: str  # of its file, too, without its endings
+    openml: str  # NAME@VERSION at OpenML; empty where it is not known to be there in this form
+    rows: int  # these of the table as it comes
     features: int
-    classes: tuple[int, ...]
-    drop: int = 0
-    pca: int = 0
+    classes: tuple[int, ...]  # their sizes, rising: the same data may come with its labels in other words
+    drop: int = 0  # leading columns that are no features
+    pca: int = 0  # principal components of the training part that stand for the features; 0 for none
+    # Rows with gaps are left out (filled, they would tell of the test part), and not counted in rows and classes.
     gaps: bool = False
 
     @property
@@ -77,7 +55,8 @@ class NamedSet:
 
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, else from ``NAME.csv`` and the like in the folder or its ``tabular/``, else from OpenML."""
-        source = _locate(self, root)
+        bundled = self.name in bundled_names()
+        source = self.name if bundled else None if root is None else table_file(self.name, root)
         if source is None and network and self.openml:
             source = f"openml:{self.openml}"
         if source is None:
@@ -141,16 +120,7 @@ FURTHER = (
 
 @dataclass(frozen=True)
 class Found:
-    """A data set that is at hand.
-
-    Parameters
-    ----------
-    named : NamedSet or NamedImages
-    source : str
-        Where a worker loads it from.
-    digest : str
-        Hash of its content.
-    """
+    """A data set that is at hand: where a worker loads it from, and the hash of its content."""
 
     named: Any
     source: str
@@ -166,28 +136,10 @@ class Found:
 def find_datasets(
     wanted: Sequence[Named], root: Path | None, *, network: bool = True
 ) -> tuple[list[Found], dict[str, str]]:
-    """Load and check the data sets: bundled, else from files, else from OpenML.
+    """Load and check the data sets: bundled, else from files in the data root, else, with a network, from OpenML.
 
-    Parameters
-    ----------
-    wanted : sequence of NamedSet or NamedImages
-    root : path or None
-        The data root.
-    network : bool, default=True
-        Whether OpenML is asked for tables that are in neither place.
-
-    Returns
-    -------
-    found : list of Found
-    missing : dict
-        Name to reason, for each set that is not at hand.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    ValueError
-        If a set has not the shape or the classes that it should have.
+    Gives those that are found, and the reason for each that is not at hand, by name. It raises a FileNotFoundError if
+    there is no such folder, a ValueError if a set has not the shape or the classes that it should have.
     """
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"--data-root: there is no folder {str(root)!r}")
@@ -206,13 +158,7 @@ def find_datasets(
 
 @lru_cache(maxsize=4)
 def load_checked(named: NamedSet, source: str) -> Dataset:
-    """Load a set, see that it is what its name says, and leave out the columns that are no features.
-
-    Raises
-    ------
-    ValueError
-        If its shape or the sizes of its classes are others.
-    """
+    """Load a set, see that it is what its name says (else a ValueError), and leave out what are no features."""
     data = load(source, encode=named.gaps)
     if named.gaps:
         data = _without_gaps(data)
@@ -237,9 +183,3 @@ def _without_gaps(data: Dataset) -> Dataset:
     rows = ~(data.X[:, marks] > 0).any(axis=1)
     names = tuple(name for name, mark in zip(data.feature_names, marks) if not mark)
     return replace(data, X=data.X[rows][:, ~marks], y=data.y[rows], feature_names=names, imputed=None)
-
-
-def _locate(named: NamedSet, root: Path | None) -> str | None:
-    if named.name in bundled_names():
-        return named.name
-    return None if root is None else table_file(named.name, root)

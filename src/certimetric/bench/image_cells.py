@@ -54,13 +54,7 @@ def settings(
 
 
 def measure(cell: Cell, named: NamedImages) -> dict[str, Any]:
-    """R@1 and mAP@R of a cell, clean and under each of its attacks, and what training took.
-
-    Raises
-    ------
-    ValueError
-        If the worker finds other data than the plan was made for.
-    """
+    """R@1 and mAP@R of a cell, clean and under each of its attacks, and what training took."""
     model, told = trained(cell, named)
     queries, gallery = asked(cell, named)
     return {**told, **scores(model, queries, gallery, cell.parameters["attacks"])}
@@ -89,7 +83,7 @@ def _fit(
     """A model trained as configured, the loss of every epoch, and seconds: the processor's, unless a GPU trained it."""
     from certimetric.deep.models.calling import device_of
     from certimetric.deep.models.randomness import seeded
-    from certimetric.training.parts import make_component, make_defense, make_loader, make_model, make_trainer
+    from certimetric.training.run import make_component, make_defense, make_loader, make_model, make_trainer
 
     config = TrainingConfig.from_mapping({**told, "training": {**told["training"], "seed": seed}})
     with seeded(seed):

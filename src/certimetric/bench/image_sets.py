@@ -21,28 +21,14 @@ DEEP = ("torch", "pytorch_metric_learning", "lightning", "PIL")
 
 @dataclass(frozen=True)
 class NamedImages:
-    """An image set as the experiments mean it.
-
-    Parameters
-    ----------
-    name : str
-        Of :func:`certimetric.datasets.images.sets.load_images`.
-    folders : tuple of str
-        Where it may lie in the data root, the first that is there counts; empty for a set that is bundled.
-    images, classes : (int, int)
-        Of the training and of the test side; no ``images`` where parts of the set may be at hand.
-    size : int or None
-        Side of the pictures in pixels; None for that of the set.
-    backbones : tuple of str
-        Packages of which one must be installed for the model that the experiments use on this set.
-    """
+    """An image set as the experiments mean it, under its name for ``load_images``."""
 
     name: str
-    folders: tuple[str, ...]
-    images: tuple[int, int] | None
+    folders: tuple[str, ...]  # where it may lie in the data root, the first that is there counts; none if it is bundled
+    images: tuple[int, int] | None  # of training and test side; None where parts of the set may be at hand
     classes: tuple[int, int]
-    size: int | None = None
-    backbones: tuple[str, ...] = ()
+    size: int | None = None  # side of the pictures in pixels; None for that of the set
+    backbones: tuple[str, ...] = ()  # packages of which the model that the experiments use on this set needs one
 
     @property
     def numbers(self) -> int:
@@ -51,17 +37,16 @@ class NamedImages:
 
     def find(self, root: Path | None, *, network: bool) -> Found:
         """Bundled, or in one of its folders; pictures are never downloaded."""
-        source = "" if not self.folders else self._locate(root)
+        source = ""
+        if self.folders:
+            if (folder := first_folder(root, self.folders)) is None:
+                raise FileNotFoundError(f"there is no folder {' or '.join(self.folders)} in the data root")
+            source = str(folder.resolve())
         if lacking := [package for package in DEEP if find_spec(package) is None]:
             raise ImportError(f'needs {", ".join(lacking)}: pip install "certimetric[deep]"')
         if self.backbones and not any(find_spec(package) for package in self.backbones):
             raise ImportError(f"the data are there, but its model needs {' or '.join(self.backbones)}: install one")
         return Found(self, source, digest(load_sides(self, source), source))
-
-    def _locate(self, root: Path | None) -> str:
-        if (found := first_folder(root, self.folders)) is not None:
-            return str(found.resolve())
-        raise FileNotFoundError(f"there is no folder {' or '.join(self.folders)} in the data root")
 
 
 DIGITS = NamedImages("digits", (), (901, 896), (10, 10))
@@ -76,13 +61,7 @@ SOP = NamedImages("sop", IMAGE_SETS["sop"].folders, (59551, 60502), (11318, 1131
 
 @lru_cache(maxsize=2)
 def load_sides(named: NamedImages, source: str) -> tuple[Images, Images]:
-    """The training and the test side of a set, seen to be what its name says.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of its pictures or classes are others.
-    """
+    """The training and the test side of a set, seen to be what its name says (else a ValueError)."""
     sides = (
         load_images(named.name, "train", source or None, named.size),
         load_images(named.name, "test", source or None, named.size),

@@ -11,20 +11,11 @@ _STREAMS = {kind: 21 + i for i, kind in enumerate(KINDS)}
 
 
 def noise(kind: str, shape: tuple[int, int], power: float, snr: float, seed: int, split: int) -> Array:
-    """Noise of one kind.
+    """Noise of one kind; ``power`` is the mean square of a feature of the training part about its mean.
 
-    Parameters
-    ----------
-    kind : {"spherical", "anisotropic", "uniform"}
-        Gaussian of equal variance in every feature; Gaussian of a variance for each feature, drawn once for a split;
-        or uniform.
-    shape : (int, int)
-    power : float
-        Mean square of a feature of the training part about its mean.
-    snr : float
-        Signal-to-noise ratio in decibels: 10 log₁₀(power / mean variance of the noise).
-    seed, split : int
-        The noise depends on nothing else: levels are multiples of one another.
+    "spherical" is Gaussian of equal variance in every feature, "anisotropic" of a variance for each feature, drawn once
+    for a split. The signal-to-noise ratio is in decibels: 10 log₁₀(power / mean variance of the noise). Noise depends
+    on seed and split alone: levels are multiples of one another.
     """
     rng = np.random.default_rng([seed, split, _STREAMS[kind]])
     level = np.sqrt(power * 10.0 ** (-snr / 10.0))

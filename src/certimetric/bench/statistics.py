@@ -19,12 +19,7 @@ TIE = 1e-9
 
 
 def mean_ranks(scores: ArrayLike, *, lower_is_better: bool = True) -> Array:
-    """Mean rank of each learner over data sets; learners that are equal on one share the mean of their ranks.
-
-    Parameters
-    ----------
-    scores : array-like of shape (n_datasets, n_learners)
-    lower_is_better : bool, default=True
+    """Mean rank of each learner, of scores (n_datasets, n_learners); equal ones share the mean of their ranks.
 
     Examples
     --------
@@ -106,8 +101,8 @@ def win_tie_loss(first: ArrayLike, second: ArrayLike, *, lower_is_better: bool =
     return int((difference < -TIE).sum()), int((np.abs(difference) <= TIE).sum()), int((difference > TIE).sum())
 
 
-def critical_difference(n_learners: int, n_datasets: int, alpha: float = 0.05) -> float:
-    """Nemenyi's critical difference: mean ranks that differ by less are not told apart.
+def critical_difference(n_learners: int, n_datasets: int) -> float:
+    """Nemenyi's critical difference at α = 0.05: mean ranks that differ by less are not told apart.
 
     Examples
     --------
@@ -116,7 +111,7 @@ def critical_difference(n_learners: int, n_datasets: int, alpha: float = 0.05) -
     """
     from scipy.stats import studentized_range
 
-    quantile = studentized_range.ppf(1.0 - alpha, n_learners, np.inf) / np.sqrt(2.0)
+    quantile = studentized_range.ppf(0.95, n_learners, np.inf) / np.sqrt(2.0)
     return float(quantile * np.sqrt(n_learners * (n_learners + 1) / (6.0 * n_datasets)))
 
 

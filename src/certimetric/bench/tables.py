@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -20,15 +18,7 @@ _LATEX = {
 class Table:
     """Rows of text, for people; the raw figures are in ``results.csv``.
 
-    Parameters
-    ----------
-    name : str
-        Of its files.
-    title, note : str
-    header : sequence of str
-    rows : sequence of sequence of str
-    best : sequence of (int, int)
-        Row and column of what is to be marked.
+    ``best`` are row and column of what is to be marked; its files have its ``name``.
     """
 
     name: str
@@ -37,16 +27,6 @@ class Table:
     rows: Sequence[Sequence[str]]
     best: Sequence[tuple[int, int]] = ()
     note: str = ""
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The table as JSON can hold it."""
-        told = dataclasses.asdict(self)
-        return {**told, "rows": [list(row) for row in self.rows], "best": [list(place) for place in self.best]}
-
-    @classmethod
-    def from_mapping(cls, told: Mapping[str, Any]) -> Table:
-        """The reverse of :meth:`to_mapping`."""
-        return cls(**{**told, "best": [(row, column) for row, column in told["best"]]})
 
     def to_markdown(self) -> str:
         """A heading, a table with its columns in line, and the note."""

@@ -41,13 +41,7 @@ def settings(learner: str, named: NamedSet, **changed: Any) -> dict[str, Any]:
 
 
 def load_cell(cell: Cell, named: NamedSet) -> tuple[Array, Indices]:
-    """Instances and class codes of a cell's data set.
-
-    Raises
-    ------
-    ValueError
-        If the worker finds other data than the plan was made for.
-    """
+    """Instances and class codes of a cell's data set; a ValueError if they are not those that the plan was made for."""
     data = load_checked(named, cell.source)
     if data.sha256() != cell.digest:
         raise ValueError(f"{cell.source!r} is not the table that the plan was made for: its content has changed")
@@ -59,22 +53,10 @@ def load_cell(cell: Cell, named: NamedSet) -> tuple[Array, Indices]:
 
 
 class Fitted:
-    """A learner fitted on the training part of a cell, and the test part as it sees it.
+    """A learner fitted on the training part of a cell, and the test part, prepared as the training part tells.
 
-    Parameters
-    ----------
-    X : array of shape (n, d)
-    codes : int array of shape (n,)
-    cell : Cell
-    split : (int array, int array), optional
-        Rows for training and for testing, where the experiment itself draws them; by default :func:`honest_split`.
-
-    Attributes
-    ----------
-    learner : MahalanobisLearner
-    metric : MahalanobisMetric
-    X_train, y_train, X_test, y_test : arrays
-        Prepared as the training part tells.
+    ``split`` are the rows for training and for testing, where the experiment itself draws them; by default
+    :func:`honest_split` does.
     """
 
     def __init__(self, X: Array, codes: Indices, cell: Cell, split: tuple[Indices, Indices] | None = None):

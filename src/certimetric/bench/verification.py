@@ -17,25 +17,9 @@ RATES = (0.0, 0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 21)))
 
 
 def balanced_pairs(y: Indices, limit: int, seed: int | Sequence[int]) -> tuple[Indices, Indices]:
-    """Distinct pairs of rows, as many of one class as of two, at most ``limit`` of each kind.
+    """Distinct pairs of rows (m, 2) with labels ±1, as many of one class as of two, at most ``limit`` of each kind.
 
-    Parameters
-    ----------
-    y : int array of shape (n,)
-        Class codes.
-    limit : int
-    seed : int or sequence of int
-
-    Returns
-    -------
-    pairs : int array of shape (m, 2)
-    labels : int array of shape (m,)
-        +1 and −1.
-
-    Raises
-    ------
-    ValueError
-        If there are not pairs of both kinds.
+    A ValueError where there are not pairs of both kinds.
 
     Examples
     --------
@@ -52,14 +36,9 @@ def balanced_pairs(y: Indices, limit: int, seed: int | Sequence[int]) -> tuple[I
 
 
 def roc(distances: Array, labels: Indices) -> tuple[float, list[float]]:
-    """Area under the ROC curve, and the curve at :data:`RATES`: the largest true positive rate at each or less.
+    """Area under the ROC curve of distances against labels ±1 (+1 for one class), and the curve at :data:`RATES`.
 
-    Parameters
-    ----------
-    distances : array of shape (m,)
-        The smaller, the more alike.
-    labels : int array of shape (m,)
-        +1 for one class, −1 for two.
+    The curve is the largest true positive rate at each false positive rate or less.
 
     Examples
     --------

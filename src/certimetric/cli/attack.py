@@ -24,7 +24,7 @@ EPILOG = """Examples:
 
 `certimetric attack digits.safetensors digits digits --threat linf:bounds=0..16 --units original`"""
 
-_ATTACKS = {"region": "RegionAttack", "smoothed-vote": "SmoothedVoteAttack", "hop-skip-jump": "HopSkipJump"}
+_NAMES = ("region", "smoothed-vote", "hop-skip-jump")  # of attacks.ATTACKS, which help must not wait for
 _DEFAULT = ("region", "smoothed-vote")
 
 
@@ -45,7 +45,7 @@ def attack(
         list[str] | None,
         typer.Option(
             "--attack",
-            metavar=f"[{'|'.join(_ATTACKS)}]",
+            metavar=f"[{'|'.join(_NAMES)}]",
             help=f"The best counts. Repeat it for more, or separate them by commas. [default: {', '.join(_DEFAULT)}]",
         ),
     ] = None,
@@ -55,12 +55,12 @@ def attack(
     units: UnitsOption = None,
 ) -> None:
     """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
-    from certimetric.attacks import ThreatModel
+    from certimetric.attacks import ATTACKS, ThreatModel
     from certimetric.cli.queries import read_queries, tell
 
     kinds = words(kind) if kind else list(_DEFAULT)
-    if unknown := [name for name in kinds if name not in _ATTACKS]:
-        raise ValueError(f"--attack must be one of {', '.join(_ATTACKS)}, got {unknown[0]!r}")
+    if unknown := [name for name in kinds if name not in ATTACKS]:
+        raise ValueError(f"--attack must be one of {', '.join(ATTACKS)}, got {unknown[0]!r}")
     model = ThreatModel.from_string(threat)
     writable("--out", out)
     read = read_queries(metric, train, queries, target, neighbors, model.norm, units)
@@ -72,7 +72,7 @@ def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[dic
     from certimetric import attacks
     from certimetric.cli.queries import judged
 
-    attack = attacks.BestOf([getattr(attacks, _ATTACKS[name])() for name in kinds])
+    attack = attacks.BestOf([attacks.ATTACKS[name]() for name in kinds])
     threat = replace(threat, norm=queries.norm)
     # With labels, what is wrong already needs no change.
     labels = None if queries.labels is None else np.array(queries.labels)
@@ -105,7 +105,7 @@ def _lines(queries: Read, threat: ThreatModel, predicted: Any, result: AttackRes
         lines.append(
             f"Accuracy {100 * right.mean():.1f} %, under attack {100 * (right & ~result.success).mean():.1f} %"
         )
-        lines.append(base_rate(predicted, queries.labels, queries.training_labels))
+        lines.append(base_rate(predicted, queries.labels, queries.classifier.y_))
     if n_same := int((queries.same >= 0).sum()):
         lines.append(
             f"{n_same} of {len(predicted)} queries are training rows and their own nearest neighbours: of new rows "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from certimetric.cli.options import DataRoot
 
 if TYPE_CHECKING:
     from certimetric.auditing.retrieval.request import Subject
+    from certimetric.datasets.images.side import Images
 
 _LARGEST = 2**28  # numbers of a training set that are read to look for its pictures among the queries
 
@@ -39,13 +41,9 @@ ImagesOption = Annotated[
         help="An image set by name, a folder with a folder for each class, or an .npz file.",
     ),
 ]
-Size = Annotated[
-    int | None,
-    typer.Option("--size", metavar="N", help="Height and width of the pictures."),
-]
+Size = Annotated[int | None, typer.Option("--size", metavar="N", help="Height and width of the pictures.")]
 SkipCorrupt = Annotated[
-    bool,
-    typer.Option("--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them."),
+    bool, typer.Option("--skip-corrupt", help="Leave out pictures that cannot be decoded, and count them.")
 ]
 Groups = Annotated[
     str | None,
@@ -81,7 +79,8 @@ def read(
     from certimetric.datasets.images.sets import load_images
     from certimetric.deep import ImageSet
 
-    data = load_images(images, "test", data_root, size, skip_corrupt)
+    load = partial(load_images, images, root=data_root, size=size, skip_corrupt=skip_corrupt)
+    data = load("test")
     for remark in data.remarks:
         typer.echo(f"certimetric: {remark}", err=True)
     source = f"{images}, test side" if data_root is None else f"{images} in {data_root}, test side"
@@ -90,7 +89,7 @@ def read(
     known: Any = data.groups if groups is None else _groups(data.images, groups)
     ids: Any = data.ids
     fields = {
-        "models": {each.name: each for each in _subjects(models, images, data_root, size, skip_corrupt)},
+        "models": {each.name: each for each in _subjects(models, (images, size), load)},
         "queries": ImageSet(data.images, torch.from_numpy(data.labels), ids, known),
         "name": name,
         "source": "; ".join([source, *data.remarks]),
@@ -116,37 +115,32 @@ def _groups(images: Any, pattern: str) -> list[str]:
     return found
 
 
-def _subjects(
-    named: dict[str, str], images: str, root: Path | None, size: int | None, skip_corrupt: bool
-) -> Iterator[Subject]:
-    """Models with what is known of their training."""
+def _subjects(named: dict[str, str], asked: tuple[str, int | None], load: Callable[[str], Images]) -> Iterator[Subject]:
+    """Models with what is known of their training; ``load`` gives a side of the images that are asked for."""
     from certimetric.auditing.retrieval.request import Subject
     from certimetric.training import load_run
 
-    digests: dict[tuple[str, int | None], frozenset[str] | None] = {}
+    digests = cache(partial(_training_digests, load))  # of several runs the same
     for name, told in named.items():
         if Path(told).is_dir():
             model, run = load_run(told)
             key = run["config"]["data"]["name"], run["config"]["data"].get("size")
             # Only a run on this very set tells what it was trained on, as the queries here see it.
-            if key == (images, size) and key not in digests:
-                digests[key] = _training_digests(images, root, size, skip_corrupt)
-            yield Subject(name, model, told, run, digests.get(key))
+            yield Subject(name, model, told, run, digests() if key == asked else None)
         elif ":" in told:
             yield Subject(name, _made(told), told)
         else:
             raise FileNotFoundError(f"--model {told!r} is neither the folder of a run nor package.module:factory")
 
 
-def _training_digests(images: str, root: Path | None, size: int | None, skip_corrupt: bool) -> frozenset[str] | None:
+def _training_digests(load: Callable[[str], Images]) -> frozenset[str] | None:
     import torch
 
-    from certimetric.datasets.images.sets import load_images
     from certimetric.deep import ImageSet
     from certimetric.deep.retrieval.same_pictures import digests
 
     try:
-        data = load_images(images, "train", root, size, skip_corrupt)
+        data = load("train")
         if math.prod(data.images.shape) > _LARGEST:
             return None
         return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))

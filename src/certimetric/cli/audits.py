@@ -24,8 +24,7 @@ _JUNIT = inspect.Parameter(
     inspect.Parameter.KEYWORD_ONLY,
     default=None,
     annotation=Annotated[
-        Path | None,
-        typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT),
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT)
     ],
 )
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -33,20 +32,11 @@ _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD,
 
 @dataclass(frozen=True)
 class AuditCommand:
-    """A command that carries out one kind of audit.
+    """A command that carries out one kind of audit: the fields of its request are the options.
 
-    Parameters
-    ----------
-    name : str
-    request : type
-        Of the audit: its fields are the options.
-    read : callable
-        Reads what is audited: gives the fields that are no options, and how the folder is called by default. Its
-        parameters are arguments and options too, its docstring is the help of the command.
-    epilog : str
-        Examples.
-    formerly : tuple of str
-        Options under which ``audit`` used to do this.
+    ``read`` reads what is audited: it gives the fields that are no options, and how the folder is called by default.
+    Its parameters are arguments and options too, its docstring is the help of the command. ``formerly`` are options
+    under which ``audit`` used to do this.
     """
 
     name: str

@@ -10,16 +10,7 @@ import numpy as np
 import typer
 
 from certimetric.cli.inputs import writable
-from certimetric.cli.options import (
-    NEIGHBORS,
-    Metric,
-    Neighbors,
-    NormOption,
-    Queries,
-    Target,
-    Train,
-    UnitsOption,
-)
+from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, NormOption, Queries, Target, Train, UnitsOption
 
 if TYPE_CHECKING:
     from certimetric.base.arrays import Array
@@ -104,7 +95,7 @@ def _lines(queries: Read, predicted: Any, radii: Array) -> list[str]:
     lines = [f"{len(radii)} predictions, median certified radius {median:.3g} ({queries.unit})"]
     if queries.labels is not None:
         right = predicted == np.array(queries.labels)
-        lines += [f"Accuracy {100 * right.mean():.1f} %", base_rate(predicted, queries.labels, queries.training_labels)]
+        lines += [f"Accuracy {100 * right.mean():.1f} %", base_rate(predicted, queries.labels, queries.classifier.y_)]
         finite = radii[np.isfinite(radii) & right]
         if len(finite) and finite.max() > 0:
             # Half of the right predictions, a tenth and all but a tenth: three radii that tell the curve.

@@ -54,14 +54,10 @@ def fit(
 
 
 def _fitted(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, list[str]]:
-    """Standardise, fit, and fold the scale into the metric.
+    """Standardise, fit, and fold the scale into the metric, whose training summary holds the standardisation.
 
-    Returns
-    -------
-    metric : MahalanobisMetric
-        For data in original units; its training summary holds the standardisation.
-    told : list of str
-        How many training instances their neighbours, without themselves, predict wrongly, and what that is worth.
+    It is told how many training instances their neighbours, without themselves, predict wrongly, and what that is
+    worth.
     """
     from sklearn.preprocessing import StandardScaler
 

@@ -6,15 +6,13 @@ import importlib.util
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from certimetric.datasets import TableEncoder
+    from certimetric.datasets.tables.loading import Features
 
 
 def words(texts: Sequence[str]) -> list[str]:
@@ -63,22 +61,12 @@ def named(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows of a data set or file: features, labels as text where there are any, a sentence on gaps that were filled."""
-
-    X: NDArray[np.float64]
-    labels: list[str] | None
-    feature_names: tuple[str, ...]
-    gaps: str | None = None
-
-
 def labelled_rows(
     source: str, names: Sequence[str] | None, target: str | None, encoder: TableEncoder | None = None
-) -> Rows:
-    """Rows with the wanted features in their order, encoded as those that a metric was learned on."""
+) -> Features:
+    """Rows with the wanted features in their order, encoded as those that a metric was learned on; labels are text."""
     from certimetric import datasets
-    from certimetric.datasets.tables.loading import read_features
+    from certimetric.datasets.tables.loading import Features, read_features
     from certimetric.datasets.tables.openml import PREFIX, load_openml
 
     bundled = source in [info.name for info in datasets.available()]
@@ -86,26 +74,17 @@ def labelled_rows(
     if not bundled and not fetched:
         # Without an encoder the names tell what is encoded, as far as they can.
         read = read_features(source, feature_names=names, target=target, encode=names is not None, encoder=encoder)
-        labels = None if read.y is None else [str(label) for label in read.y.tolist()]
-        return Rows(read.X, labels, read.feature_names, read.gaps)
+        return replace(read, y=None if read.y is None else read.y.astype(str))
     data = load_openml(source, target=target, encoder=encoder) if fetched else datasets.load(source, target=target)
-    labels = [str(label) for label in data.y.tolist()]
-    if names is None:
-        return Rows(data.X, labels, data.feature_names, data.told_gaps)
+    names = data.feature_names if names is None else tuple(names)
     if missing := [name for name in names if name not in data.feature_names]:
         raise ValueError(f"{source!r} lacks the feature {missing[0]!r} of the metric")
     X = data.X[:, [data.feature_names.index(name) for name in names]]
-    return Rows(X, labels, tuple(names), data.told_gaps)
+    return Features(X, names, data.y.astype(str), data.told_gaps)
 
 
 def writable(option: str, path: Path) -> Path:
-    """See that a file can be written before work starts.
-
-    Raises
-    ------
-    OSError
-        If not.
-    """
+    """See that a file can be written before work starts; an OSError if not."""
     if path.is_dir():
         raise OSError(f"{option}: {str(path)!r} is a folder, not a file")
     try:
@@ -116,13 +95,7 @@ def writable(option: str, path: Path) -> Path:
 
 
 def needs_deep() -> None:
-    """See that the packages of embedding models are installed.
-
-    Raises
-    ------
-    ImportError
-        If not, with what to install.
-    """
+    """See that the packages of embedding models are installed; an ImportError says what to install."""
     for name in ("torch", "pytorch_metric_learning", "lightning"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'embedding models need {name}: pip install "certimetric[deep]"')

@@ -91,9 +91,7 @@ Encode = Annotated[bool, typer.Option("--encode", help="Turn text columns into 0
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]",
+        "--data-root", metavar="DIR", help="Folder of the image set, or of data sets. [default: $CERTIMETRIC_DATA]"
     ),
 ]
 Metric = Annotated[Path, typer.Argument(metavar="METRIC", help="File from `certimetric fit` or `audit`.")]

@@ -41,20 +41,9 @@ class Queries:
     same: NDArray[np.int64]
     told: list[str]
 
-    @property
-    def training_labels(self) -> NDArray[Any]:
-        """Labels of the training data, shape (n,)."""
-        return self.classifier.y_
-
 
 def read_queries(
-    file: Path,
-    train: str,
-    queries: str,
-    target: str | None,
-    n_neighbors: int,
-    norm: str,
-    units: str | None,
+    file: Path, train: str, queries: str, target: str | None, n_neighbors: int, norm: str, units: str | None
 ) -> Queries:
     """Read a metric, the training data and queries, and fit the classifier.
 
@@ -67,19 +56,20 @@ def read_queries(
     scale = _scale(metric, file, units)
     encoder = _encoder(metric, file)
     rows = labelled_rows(train, metric.feature_names, target, encoder)
-    X, y, names = rows.X, rows.labels, rows.feature_names
-    if y is None:
+    if rows.y is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
+    X, y, names = rows.X, rows.y.tolist(), rows.feature_names
     if X.shape[1] != metric.n_features:
         raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
     if len(set(y)) < 2:
         raise ValueError(f"{train!r} must have at least two classes, got 1 class only ({y[0]!r})")
     asked = labelled_rows(queries, names, target, encoder)
-    if asked.labels is not None:
-        differ = unknown_labels(sorted(set(y)), asked.labels, repr(train), repr(queries))
+    labels = None if asked.y is None else asked.y.tolist()
+    if labels is not None:
+        differ = unknown_labels(sorted(set(y)), labels, repr(train), repr(queries))
         if differ is not None:
             raise ValueError(f"{differ.sentence}: mend the labels, or leave their column out")
-    same = _same_rows(X, y, asked.X, asked.labels)
+    same = _same_rows(X, y, asked.X, labels)
     most = len(X) - int((same >= 0).any())
     if not 1 <= n_neighbors <= most:
         less = " less the query itself" if most < len(X) else ""
@@ -90,15 +80,8 @@ def read_queries(
     classifier.fit(pd.DataFrame(X, columns=list(names)), np.array(y))
     unit = f"{'original units' if original else 'standard deviations'}, {norm} norm"
     told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
-    return Queries(
-        classifier,
-        pd.DataFrame(asked.X, columns=list(names)),
-        asked.labels,
-        measure,
-        unit,
-        same,
-        list(dict.fromkeys(told)),
-    )
+    frame = pd.DataFrame(asked.X, columns=list(names))
+    return Queries(classifier, frame, labels, measure, unit, same, list(dict.fromkeys(told)))
 
 
 def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:

@@ -11,13 +11,4 @@ from certimetric.datasets.tables.encoder import TableEncoder, fill_gaps
 from certimetric.datasets.tables.files import read_table
 from certimetric.datasets.tables.loading import load, load_features
 
-__all__ = [
-    "Dataset",
-    "DatasetInfo",
-    "TableEncoder",
-    "available",
-    "fill_gaps",
-    "load",
-    "load_features",
-    "read_table",
-]
+__all__ = ["Dataset", "DatasetInfo", "TableEncoder", "available", "fill_gaps", "load", "load_features", "read_table"]

@@ -13,13 +13,7 @@ _TABLES = (".csv", ".csv.gz", ".parquet")
 
 
 def data_root() -> Path | None:
-    """The folder that the environment variable names; None without it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    """
+    """The folder that the environment variable names, None without it; a FileNotFoundError if it is not there."""
     told = os.environ.get(VARIABLE)
     if not told:
         return None
@@ -34,20 +28,10 @@ def first_folder(root: Path | None, folders: Sequence[str]) -> Path | None:
 
 
 def folder_of(folders: Sequence[str], root: str | os.PathLike[str] | None) -> Path | None:
-    """Where a set of files lies: in a folder of data sets, or right in the folder that is given.
+    """Where a set of files lies: in one of these folders of a folder of data sets, or right in a given folder.
 
-    Parameters
-    ----------
-    folders : sequence of str
-        Where it may lie in a folder of data sets.
-    root : path, optional
-        Folder of the set itself, or one of data sets that holds it; by default the one that ``CERTIMETRIC_DATA`` names,
-        which must hold it.
-
-    Returns
-    -------
-    folder : Path or None
-        None if nothing is given and the variable leads to none.
+    ``root`` is the folder of the set itself, or one of data sets that holds it; by default the one that
+    ``CERTIMETRIC_DATA`` names, which must hold it: else None.
     """
     told = data_root() if root is None else Path(root)
     found = first_folder(told, folders)
@@ -65,16 +49,8 @@ def array_file(name: str, root: str | os.PathLike[str] | None) -> Path:
 def table_file(name: str, root: Path | None = None) -> str | None:
     """``NAME.csv``, ``NAME.csv.gz`` or ``NAME.parquet`` in a folder of data sets or in its ``tabular/``.
 
-    Parameters
-    ----------
-    name : str
-    root : Path, optional
-        By default the folder that ``CERTIMETRIC_DATA`` names.
-
-    Returns
-    -------
-    path : str or None
-        None if there is no such file, or the name is that of a bundled set or no plain name.
+    By default in the folder of ``CERTIMETRIC_DATA``; None if there is no such file, or the name is that of a bundled
+    set or no plain name.
     """
     if name in bundled_names() or Path(name).name != name or Path(name).suffix:
         return None

@@ -155,18 +155,11 @@ def _check_ids(ids: _Pair, others: Mapping[str, _Pair], told: str) -> None:
 
 
 def load_embeddings(path: str | os.PathLike[str]) -> Embeddings:
-    """Read a .npz file with ``embeddings`` (n, k) and ``labels`` (n,).
+    """Read a .npz file with ``embeddings`` (n, k) and ``labels`` (n,), checked by :meth:`Embeddings.from_arrays`.
 
     ``query_embeddings`` and ``query_labels`` may be there too; otherwise every item is a query. ``ids`` and
     ``query_ids`` tell which are the same picture, ``groups`` and ``query_groups`` which no query shall find. Nothing in
     the file is run.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not such a file; see also :meth:`Embeddings.from_arrays`.
     """
     known = ("ids", "query_ids", "groups", "query_groups")
     arrays, present = read_arrays(path, ("embeddings", "labels", "query_embeddings", "query_labels", *known))

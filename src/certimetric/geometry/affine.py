@@ -34,19 +34,8 @@ def affine_components(transformer: Any) -> Array:
 
     The map is read off the transformer's own ``transform``, at 0 and at multiples of the basis vectors, and compared
     with it at random instances of many sizes, about 0 and about the instance that it maps to 0. An attribute
-    ``components_`` is believed only where it says the same; then it is taken, digit for digit.
-
-    Parameters
-    ----------
-    transformer : object
-        With ``transform``, and ``n_features_in_`` or ``components_`` for the number of features.
-
-    Raises
-    ------
-    TypeError
-        If it is no fitted transformer.
-    ValueError
-        If what it computes is not affine, or not finite.
+    ``components_`` is believed only where it says the same; then it is taken, digit for digit. A TypeError says that it
+    is no fitted transformer, a ValueError that what it computes is not affine, or not finite.
     """
     name = type(transformer).__name__
     claimed = _claimed_components(transformer)

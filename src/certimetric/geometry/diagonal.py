@@ -16,15 +16,8 @@ from certimetric.geometry.mahalanobis import MahalanobisMetric
 class DiagonalMetric(MahalanobisMetric):
     """A metric with diagonal components, of which d numbers are kept instead of d²: identity metrics of wide data.
 
-    It is equal to the metric of ``np.diag(weights)``, and does the same arithmetic; ``components`` and ``matrix`` are
-    made when asked for.
-
-    Parameters
-    ----------
-    weights : array-like of shape (d,)
-        Diagonal of L.
-    feature_names : sequence of str, optional
-    training : mapping, optional
+    It is equal to the metric of ``np.diag(weights)``, weights (d,), and does the same arithmetic; ``components`` and
+    ``matrix`` are made when asked for.
 
     Examples
     --------
@@ -38,10 +31,7 @@ class DiagonalMetric(MahalanobisMetric):
     weights: Array
 
     def __init__(
-        self,
-        weights: ArrayLike,
-        feature_names: Sequence[str] | None = None,
-        training: Mapping[str, Any] | None = None,
+        self, weights: ArrayLike, feature_names: Sequence[str] | None = None, training: Mapping[str, Any] | None = None
     ):
         w = np.array(weights, dtype=float)
         if w.ndim != 1 or not w.size or not np.isfinite(w).all():

@@ -45,18 +45,8 @@ def names_of(metric: Any) -> tuple[str, ...] | None:
 def align(X: Any, names: Sequence[str] | None, what: str = "X", owner: str = "the metric") -> Any:
     """Data with the features in the order of ``names``; as they are where either side has no names.
 
-    Parameters
-    ----------
-    X : data frame, Series or array-like
-    names : sequence of str or None
-        The features wanted.
-    what, owner : str
-        What the data and the owner of the names are called in messages.
-
-    Raises
-    ------
-    ValueError
-        If a feature is missing, a column is none of the features, or a name occurs twice.
+    A ValueError says that a feature is missing, a column is none of the features, or a name occurs twice; it calls the
+    data ``what``, and those who want the features ``owner``.
 
     Examples
     --------

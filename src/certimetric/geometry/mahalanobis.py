@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, check_size
 from certimetric.base.chunks import chunk_slices
+from certimetric.base.files import write_atomically
 from certimetric.base.wording import listing, repeated
 from certimetric.geometry.features import align
-from certimetric.geometry.metric_file import read_metric_file, write_metric_file
 from certimetric.geometry.spd import check_symmetric, factor_psd
+
+_FORMAT = "certimetric.metric/1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +198,15 @@ class MahalanobisMetric:
         OSError
             If the file cannot be written.
         """
-        write_metric_file(path, self.components, self.feature_names, self.training)
+        from safetensors.numpy import save
+
+        names = None if self.feature_names is None else list(self.feature_names)
+        metadata = {
+            "format": _FORMAT,
+            "feature_names": json.dumps(names),
+            "training": json.dumps(dict(self.training), sort_keys=True),
+        }
+        write_atomically(path, save({"components": np.ascontiguousarray(self.components)}, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MahalanobisMetric:
@@ -207,7 +219,25 @@ class MahalanobisMetric:
         ValueError
             If the file is truncated or is not a metric of certimetric.
         """
-        return cls(*read_metric_file(path))
+        from safetensors import SafetensorError, safe_open
+
+        shown = repr(str(path))
+        if Path(path).is_dir():
+            raise ValueError(f"{shown} is a folder, not a metric file")
+        if not Path(path).exists():
+            raise FileNotFoundError(f"there is no metric file {shown}")
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    raise ValueError(f"{shown} is a safetensors file, but not a metric of certimetric ({_FORMAT})")
+                components = file.get_tensor("components")
+            names, training = json.loads(metadata["feature_names"]), json.loads(metadata["training"])
+        except SafetensorError as error:
+            raise ValueError(f"{shown} is not a metric file, or is truncated ({error})") from None
+        except (KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"the metric file {shown} is damaged: {error}") from None
+        return cls(components, None if names is None else tuple(names), training)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MahalanobisMetric):
@@ -225,14 +255,8 @@ def as_metric(metric: Any) -> MahalanobisMetric:
     """Give the metric value of a :class:`MahalanobisMetric`, of a fitted learner, or of a fitted transformer.
 
     A transformer of another library (a ``PCA``, a pipeline of scalers and learners, a learner of metric-learn) is taken
-    as the affine map that its own ``transform`` computes, whatever its ``components_`` say.
-
-    Raises
-    ------
-    TypeError
-        If it is none of them, or not fitted.
-    ValueError
-        If the transformer computes no affine map.
+    as the affine map that its own ``transform`` computes, whatever its ``components_`` say; a ValueError if it is none.
+    What is none of these, or not fitted, is a TypeError.
     """
     if isinstance(metric, MahalanobisMetric):
         return metric

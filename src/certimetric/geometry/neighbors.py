@@ -16,37 +16,21 @@ from certimetric.geometry.kernels import expansion_error, insert_smallest, squar
 
 
 def nearest_neighbors(
-    Q: Array,
-    P: Array,
-    k: int,
-    *,
-    exclude: Indices | None = None,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    Q: Array, P: Array, k: int, *, exclude: Indices | None = None, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
 ) -> tuple[Indices, Array]:
-    """The k rows of P that are nearest to each row of Q in the Euclidean distance.
+    """The k rows of P, (n, r), that are nearest to each row of Q, (m, r), in the Euclidean distance.
 
     Parameters
     ----------
-    Q : array of shape (m, r)
-        Queries.
-    P : array of shape (n, r)
-        Points.
-    k : int
-        At most n (n − 1 where ``exclude`` is given).
     exclude : int array of shape (m,), optional
-        Row of P that the query must not find (itself); −1 for none.
+        Row of P that the query must not find (itself); −1 for none. At most n − 1 are found then.
     memory : int
         Bytes for the blocks of distances.
-    n_jobs : int
-        Threads.
 
     Returns
     -------
-    indices : int array of shape (m, k)
-        Ordered by distance, ties by index.
-    squared : array of shape (m, k)
-        Squared distances, from direct differences.
+    indices, squared : arrays of shape (m, k)
+        Ordered by distance, ties by index; squared distances, from direct differences.
 
     Examples
     --------

@@ -325,14 +325,7 @@ class Ellipsoid(Norm):
 
 
 class Restricted(Norm):
-    """A norm on perturbations of some of the features only (made by :meth:`Norm.restrict`).
-
-    Parameters
-    ----------
-    base : Norm
-    mutable : bool array of shape (d,)
-        A perturbation of any other feature has infinite size.
-    """
+    """A norm on perturbations of some of the features only, made by :meth:`Norm.restrict`: of others it is infinite."""
 
     def __init__(self, base: Norm, mutable: NDArray[np.bool_]):
         self.base, self.mutable = base, mutable
@@ -382,13 +375,7 @@ class Restricted(Norm):
 
 
 class Scaled(Norm):
-    """A norm of perturbations that are divided by the unit of each feature (made by :meth:`Norm.in_units`).
-
-    Parameters
-    ----------
-    base : Norm
-    scale : array of shape (d,)
-    """
+    """A norm of perturbations that are divided by the unit of each feature, made by :meth:`Norm.in_units`."""
 
     def __init__(self, base: Norm, scale: Array):
         self.base, self.scale = base, scale

@@ -14,13 +14,7 @@ from certimetric.base.rounding import UNIT_ROUNDOFF
 
 
 def check_matrix(matrix: ArrayLike, name: str) -> Array:
-    """Return a finite float64 copy of a matrix that was given as a parameter.
-
-    Raises
-    ------
-    ValueError
-        If it has not two dimensions, or holds anything but finite numbers.
-    """
+    """A finite float64 copy of a matrix that was given as a parameter; a ValueError where it is none."""
     try:
         L = np.array(matrix).astype(float, casting="same_kind" if np.iscomplexobj(matrix) else "unsafe")
     except (TypeError, ValueError):
@@ -33,13 +27,7 @@ def check_matrix(matrix: ArrayLike, name: str) -> Array:
 
 
 def check_symmetric(matrix: ArrayLike, name: str) -> Array:
-    """Return a finite, square, exactly symmetrised float64 copy.
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not square, not finite, or not symmetric to 1e-8 of its largest entry.
-    """
+    """A finite, square, exactly symmetrised float64 copy of a matrix that is symmetric to 1e-8 of its largest entry."""
     M = check_matrix(matrix, name)
     if M.shape[0] != M.shape[1]:
         raise ValueError(f"{name} must be a square matrix, got an array of shape {M.shape}")
@@ -77,14 +65,7 @@ def inverse(matrix: Array) -> Array:
 
 
 def geodesic(A: Array, B: Array, t: float = 0.5) -> Array:
-    """Point at ``t`` of the geodesic from A to B: the weighted geometric mean ``A #_t B``.
-
-    Parameters
-    ----------
-    A, B : array of shape (d, d)
-        Symmetric positive definite.
-    t : float
-        0 gives A, 1 gives B, 1/2 the geometric mean.
+    """Point at ``t`` of the geodesic from A (t = 0) to B (t = 1), both SPD: the weighted geometric mean ``A #_t B``.
 
     Examples
     --------
@@ -122,7 +103,8 @@ def fix_row_signs(L: Array) -> Array:
 def factor_with_errors(matrix: ArrayLike, name: str) -> tuple[Array, Array, Array, float, float]:
     """Cholesky factor of a positive definite matrix, its inverse, and how far rounding has put them off.
 
-    Features may be of any units: the errors of a diagonal matrix are a few roundings, whatever its condition.
+    Features may be of any units: the errors of a diagonal matrix are a few roundings, whatever its condition. A matrix
+    so ill-conditioned that a bound exceeds 1/4 is refused by a ValueError.
 
     Returns
     -------
@@ -130,11 +112,6 @@ def factor_with_errors(matrix: ArrayLike, name: str) -> tuple[Array, Array, Arra
         The matrix, made exactly symmetric; ``A ≈ C Cᵀ``, lower triangular, and ``W ≈ C⁻¹``.
     rho, phi : float
         Bounds on the spectral norms of ``W A Wᵀ − I`` and ``W C − I``. They are measured, not estimated.
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not positive definite, or so ill-conditioned that a bound exceeds 1/4.
     """
     A = check_symmetric(matrix, name)
     if (np.diagonal(A) > 0).all():

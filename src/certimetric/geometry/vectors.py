@@ -72,12 +72,9 @@ def shrunk(size: Any, most: Any, total: float) -> Any:
     """The nearest to absolute changes (…, d) that are at most ``most`` and in all at most ``total``.
 
     These are ``min((size − λ)₊, most)`` with the least λ ≥ 0 that does it. As λ falls from the largest size on, the sum
-    rises, and its slope changes where an entry leaves 0, or arrives at its most: there it is looked for.
-
-    References
-    ----------
-    Without ``most``, Duchi et al., *Efficient projections onto the l1-ball*, 2008; within a box, Croce & Hein,
-    *Mind the box*, arXiv 2103.01208.
+    rises, and its slope changes where an entry leaves 0, or arrives at its most: there it is looked for. Without
+    ``most`` it is of Duchi et al., *Efficient projections onto the l1-ball*, 2008; within a box, of Croce & Hein, *Mind
+    the box*, arXiv 2103.01208.
 
     Examples
     --------

@@ -1,5 +1,8 @@
 """The names and signatures of metric-learn 0.7.0, over certimetric's learners: one changed import is the migration.
 
+Classes tell what is their own. Common parameters are ``n_components``, rows of L (None for as many as features);
+``preprocessor``, points by row number or a function of indicators that gives points; ``random_state`` and ``verbose``.
+
 Examples
 --------
 >>> from sklearn.datasets import load_iris
@@ -9,18 +12,22 @@ Examples
 (150, 4)
 """
 
+import sys
+
 from certimetric.metric_learn.constraints import Constraints
-from certimetric.metric_learn.covariance import Covariance
-from certimetric.metric_learn.itml import ITML, ITML_Supervised
-from certimetric.metric_learn.lfda import LFDA
-from certimetric.metric_learn.lmnn import LMNN
-from certimetric.metric_learn.lsml import LSML, LSML_Supervised
-from certimetric.metric_learn.mlkr import MLKR
-from certimetric.metric_learn.mmc import MMC, MMC_Supervised
-from certimetric.metric_learn.nca import NCA
-from certimetric.metric_learn.rca import RCA, RCA_Supervised
-from certimetric.metric_learn.scml import SCML, SCML_Supervised
-from certimetric.metric_learn.sdml import SDML, SDML_Supervised
+from certimetric.metric_learn.of_labels import LFDA, LMNN, MLKR, NCA, RCA, Covariance, RCA_Supervised
+from certimetric.metric_learn.of_tuples import (
+    ITML,
+    LSML,
+    MMC,
+    SCML,
+    SDML,
+    ITML_Supervised,
+    LSML_Supervised,
+    MMC_Supervised,
+    SCML_Supervised,
+    SDML_Supervised,
+)
 
 __version__ = "0.7.0"  # whose names and signatures these are
 
@@ -45,3 +52,9 @@ __all__ = [
     "SDML_Supervised",
     "__version__",
 ]
+
+# metric-learn has a module for each method, where code finds its estimators too: ``metric_learn.itml.ITML``.
+for _made in [made for made in vars().values() if isinstance(made, type) and made is not Constraints]:
+    _name = _made.__name__.partition("_")[0].lower()
+    vars()[_name] = sys.modules[f"{__name__}.{_name}"] = sys.modules[_made.__module__]
+    _made.__module__ = f"{__name__}.{_name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -24,17 +25,28 @@ from certimetric.metric_learn._util import (
     check_y_valid_values_for_pairs,
     checked_init,
 )
-from certimetric.metric_learn.base_metric import MahalanobisMixin
-from certimetric.metric_learn.constraints import Constraints, codes_of, labelled_pairs
+from certimetric.metric_learn.base_metric import MahalanobisMixin, _PairsClassifierMixin
+from certimetric.metric_learn.constraints import Constraints, codes_of, labelled_pairs, renamed
 
 _TINY_RIDGE, _RIDGE = 1e-10, 1e-3  # where scatters are regular, closed forms are next to the plain ones
 
+_NOW = {
+    "num_constraints": "n_constraints",
+    "num_chunks": "n_chunks",
+    "convergence_threshold": "tol",
+    "k": "n_neighbors",
+}
+
 
 class Translated(MahalanobisMixin):
-    """Base of the estimators.
+    """Base of the estimators: dataclasses, whose fields are the parameters of the constructor in metric-learn's order.
 
     Attributes
     ----------
+    components_ : array of shape (n_components or d, d)
+        L.
+    n_iter_ : int
+        Where the learner takes steps.
     learner_ : MahalanobisLearner
         The learner of certimetric that was fitted: ``learner_.metric_`` can be saved, certified and attacked.
     """
@@ -42,6 +54,14 @@ class Translated(MahalanobisMixin):
     _ignored: ClassVar[dict[str, str]] = {}  # parameters, and why they do nothing here
     learner_: MahalanobisLearner
     n_iter_: int
+
+    def __post_init__(self) -> None:
+        """Take over what was given under a former name."""
+        for field in dataclasses.fields(self):
+            if field.default == "deprecated":
+                old, new = field.name, _NOW[field.name]
+                setattr(self, new, renamed(getattr(self, new), getattr(self, old), old, new))
+                setattr(self, old, "deprecated")
 
     def _warn_ignored(self) -> None:
         defaults = inspect.signature(type(self).__init__).parameters
@@ -55,7 +75,7 @@ class Translated(MahalanobisMixin):
     def _labelled(self, X: Any, y: Any, y_numeric: bool = False) -> tuple[Array, NDArray[Any]]:
         """Instances as points, and their labels, of a ``fit``."""
         if y is None:
-            raise ValueError(wording.without_y(type(self).__name__))
+            raise ValueError(wording.WITHOUT_Y.format(name=type(self).__name__))
         self._warn_ignored()
         return self._prepare_inputs(X, y, ensure_min_samples=2, dtype=np.float64, y_numeric=y_numeric)
 
@@ -112,16 +132,36 @@ class Translated(MahalanobisMixin):
         if n_constraints is None:
             n_constraints = min(20 * len(np.unique(y)) ** 2, LARGEST_DRAW)
         drawn = Constraints(codes_of(y)).positive_negative_pairs(
-            n_constraints,
-            same_length=same_length,
-            random_state=self.random_state,
+            n_constraints, same_length=same_length, random_state=self.random_state
         )
         return Tuples(X, labelled_pairs(drawn)[0]), drawn
+
+
+class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """What the estimators that learn from labels are besides: transformers in pipelines, with ``set_output``."""
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Instances, (n, d) or (n,) of indicators, in the space where the learned distance is Euclidean."""
+        return super().transform(X)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.components_.shape[0])
+
+
+class Supervised(Transformer):
+    """A transformer that does not learn without labels."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
 
 
 class OfPairs(Translated):
     """Base of the estimators from pairs, given or drawn of labels: ``_solve(tuples, y, …)`` learns from them."""
 
+    _tuple_size = 2
     _solve: Callable[..., Any]
 
     def _fit(self, pairs: ArrayLike, y: ArrayLike, **options: Any) -> Any:
@@ -144,25 +184,20 @@ class OfPairs(Translated):
         return self._solve(tuples, labelled_pairs(drawn)[1], **options)
 
 
-class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
-    """What the estimators that learn from labels are besides: transformers in pipelines, with ``set_output``."""
+class GivenPairs(OfPairs, _PairsClassifierMixin):
+    """An estimator from pairs, which tells similar from dissimilar ones."""
 
-    def transform(self, X: ArrayLike) -> Any:
-        """Instances, (n, d) or (n,) of indicators, in the space where the learned distance is Euclidean."""
-        return super().transform(X)
-
-    @property
-    def _n_features_out(self) -> int:
-        return int(self.components_.shape[0])
+    def fit(self, pairs: ArrayLike, y: ArrayLike, calibration_params: dict[str, Any] | None = None) -> Any:
+        """Learn from pairs, (m, 2, d) or (m, 2) of indicators, labelled ±1, and choose the threshold on them."""
+        return self._fit_and_calibrate(pairs, y, calibration_params)
 
 
-class Supervised(Transformer):
-    """A transformer that does not learn without labels."""
+class DrawnPairs(Supervised, OfPairs):
+    """An estimator from labels, of which pairs are drawn."""
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = True
-        return tags
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
+        return self._fit_labels(X, y)
 
 
 def ridge_for(centred: Array) -> float:

@@ -64,23 +64,12 @@ def check_input(
 ) -> Any:
     """Points of shape (n, d), or tuples of shape (m, t, d), formed by the preprocessor where indicators are given.
 
-    The arguments after ``tuple_size`` are those of scikit-learn's ``check_array``.
-
-    Returns
-    -------
-    X : array
-    y : array
-        Where ``y`` is given.
-
-    Raises
-    ------
-    ValueError
-        On another shape, or whatever ``check_array`` refuses.
-    PreprocessorError
-        If the preprocessor raises.
+    The arguments after ``tuple_size`` are those of scikit-learn's ``check_array``. With ``y`` it comes back, too.
+    Another shape is a ValueError, like whatever ``check_array`` refuses; a preprocessor that raises is a
+    PreprocessorError.
     """
     if type_of_inputs not in ("classic", "tuples"):
-        raise ValueError(wording.wrong_type_of_inputs(type_of_inputs))
+        raise ValueError(wording.WRONG_TYPE_OF_INPUTS.format(given=type_of_inputs))
     if y is None:
         X = check_array(input_data, **_ANYTHING)
     else:
@@ -160,7 +149,11 @@ def make_name(estimator: Any) -> str | None:
 
 def check_tuple_size(tuples: NDArray[Any], tuple_size: int | None, context: str) -> None:
     if tuple_size is not None and tuples.shape[1] != tuple_size:
-        raise ValueError(wording.wrong_tuple_size(tuple_size, context, tuples))
+        raise ValueError(
+            wording.WRONG_TUPLE_SIZE.format(
+                wanted=tuple_size, context=context, size=tuples.shape[1], shape=tuples.shape
+            )
+        )
 
 
 def check_y_valid_values_for_pairs(y: Any) -> None:
@@ -173,7 +166,7 @@ def check_collapsed_pairs(pairs: Any) -> None:
     pairs = np.asarray(pairs)
     count = int((np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=1) < 1e-9).sum())
     if count:
-        raise ValueError(wording.collapsed_pairs(count, len(pairs)))
+        raise ValueError(wording.COLLAPSED_PAIRS.format(count=count, total=len(pairs)))
 
 
 def validate_vector(u: ArrayLike, dtype: Any = None) -> NDArray[Any]:
@@ -199,15 +192,7 @@ def _check_sdp_from_eigen(w: Array, tol: float | None = None) -> bool:
 
 
 def components_from_metric(metric: Array, tol: float | None = None) -> Array:
-    """L of shape (d, d) with ``LᵀL = metric``.
-
-    Raises
-    ------
-    ValueError
-        If the metric is not symmetric.
-    NonPSDError
-        If an eigenvalue lies below −tol.
-    """
+    """L of shape (d, d) with ``LᵀL = metric``; a NonPSDError if an eigenvalue of the metric lies below −tol."""
     metric = np.asarray(metric)
     if not np.allclose(metric, metric.T):
         raise ValueError(wording.NOT_SYMMETRIC_METRIC)
@@ -234,7 +219,7 @@ def _check_n_components(n_features: int, n_components: int | None) -> int:
     if n_components is None:
         return n_features
     if not 0 < n_components <= n_features:
-        raise ValueError(wording.wrong_n_components(n_features))
+        raise ValueError(wording.WRONG_N_COMPONENTS.format(n_features=n_features))
     return n_components
 
 
@@ -253,11 +238,11 @@ def checked_init(
     if isinstance(init, np.ndarray):
         init = check_array(init, dtype=np.float64, copy=True)
         if init.shape[1] != d:
-            raise ValueError(wording.wrong_init_width(init.shape[1], d))
+            raise ValueError(wording.WRONG_INIT_WIDTH.format(width=init.shape[1], n_features=d))
         if init.shape[0] > init.shape[1]:
-            raise ValueError(wording.wrong_init_height(*init.shape))
+            raise ValueError(wording.WRONG_INIT_HEIGHT.format(height=init.shape[0], width=init.shape[1]))
         if init.shape[0] != n_components:
-            raise ValueError(wording.init_against_n_components(n_components, init.shape[0]))
+            raise ValueError(wording.INIT_AGAINST_N_COMPONENTS.format(n_components=n_components, height=init.shape[0]))
         return init
     if not isinstance(init, str) or init not in allowed:
         raise ValueError(wording.wrong_init(allowed))
@@ -305,21 +290,13 @@ def _initialize_metric_mahalanobis(
 ) -> Any:
     """A prior or starting metric of shape (d, d), and its inverse where asked for.
 
-    Parameters
-    ----------
-    input : array of shape (n, d) or (m, t, d)
-    init : {"identity", "covariance", "random"} or array of shape (d, d)
-        "covariance" is the inverse covariance of the distinct instances; "random" any SPD matrix.
-    strict_pd : bool
-        Whether a singular matrix is refused; else its pseudo-inverse is the inverse, with a warning.
-
-    Raises
-    ------
-    ValueError, NonPSDError, LinAlgError
+    ``init`` is a matrix, "identity", "covariance" (the inverse covariance of the distinct instances of ``input``, (n,
+    d) or (m, t, d)) or "random" (any SPD matrix). With ``strict_pd`` a singular matrix is refused by a LinAlgError;
+    else its pseudo-inverse is the inverse, with a warning.
     """
     d = input.shape[-1]
     if not isinstance(init, np.ndarray) and (not isinstance(init, str) or init not in _MATRICES):
-        raise ValueError(wording.wrong_matrix(matrix_name))
+        raise ValueError(wording.WRONG_MATRIX.format(name=matrix_name))
     if isinstance(init, str) and init == "identity":
         return (np.eye(d), np.eye(d)) if return_inverse else np.eye(d)
     if isinstance(init, str) and init == "random":
@@ -331,19 +308,19 @@ def _initialize_metric_mahalanobis(
         w, V = scipy.linalg.eigh(covariance, check_finite=False)
         if not _check_sdp_from_eigen(w):
             if strict_pd:
-                raise LinAlgError(wording.singular_covariance(matrix_name))
+                raise LinAlgError(wording.NO_PRECISION.format(name=matrix_name))
             warn(wording.SINGULAR_COVARIANCE)
         M = _pseudo_inverse_from_eig(w, V)
         return (M, covariance) if return_inverse else M
     M = check_array(init, dtype=np.float64, copy=True)
     if M.shape != (d, d):
-        raise ValueError(wording.wrong_matrix_shape(M.shape, matrix_name, d))
+        raise ValueError(wording.WRONG_MATRIX_SHAPE.format(shape=M.shape, name=matrix_name, n_features=d))
     if not np.allclose(M, M.T):
-        raise ValueError(wording.asymmetric_matrix(matrix_name))
+        raise ValueError(wording.ASYMMETRIC_MATRIX.format(name=matrix_name))
     w, V = scipy.linalg.eigh(M, check_finite=False)
     if not _check_sdp_from_eigen(w):
         if strict_pd:
-            raise LinAlgError(wording.singular_matrix(matrix_name))
+            raise LinAlgError(wording.SINGULAR_MATRIX.format(name=matrix_name))
         if return_inverse:
             warn(wording.SINGULAR_INIT)
     return (M, _pseudo_inverse_from_eig(w, V)) if return_inverse else M

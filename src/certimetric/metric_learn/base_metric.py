@@ -18,9 +18,7 @@ from certimetric.base.warnings import warn
 from certimetric.constraints.tuples import Tuples, dimensions
 from certimetric.learners.calibration import STRATEGIES, calibrated_threshold
 from certimetric.metric_learn import wording
-from certimetric.metric_learn._util import (
-    ArrayIndexer as ArrayIndexer,
-)
+from certimetric.metric_learn._util import ArrayIndexer as ArrayIndexer
 from certimetric.metric_learn._util import (
     Preprocessor,
     check_input,
@@ -67,7 +65,10 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def get_metric(self) -> Callable[..., float]:
-        """A function of two vectors that gives their distance, and stays as it is when the learner is fitted again."""
+        """A function of two vectors and ``squared=False``, for any estimator with a ``metric`` argument.
+
+        It stays as it is when the learner is fitted again.
+        """
 
     def _check_preprocessor(self) -> None:
         """Make ``preprocessor_`` of ``preprocessor``."""
@@ -77,7 +78,7 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
         elif hasattr(given, "__len__") or hasattr(given, "shape") or hasattr(given, "__array__"):
             self.preprocessor_ = ArrayIndexer(given)
         else:
-            raise ValueError(wording.wrong_preprocessor(given))
+            raise ValueError(wording.WRONG_PREPROCESSOR.format(kind=type(given).__name__))
 
     def _prepare_inputs(self, X: Any, y: Any = None, type_of_inputs: str = "classic", **kwargs: Any) -> Any:
         """Checked and formed input of a ``fit``; see :func:`~certimetric.metric_learn._util.check_input`."""
@@ -117,7 +118,9 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
     def _of_fitted_width(self, tuples: Tuples) -> Tuples:
         fitted = getattr(self, "n_features_in_", tuples.n_features)
         if hasattr(self, "components_") and fitted != tuples.n_features:
-            raise ValueError(wording.wrong_width(type(self).__name__, tuples.n_features, fitted))
+            raise ValueError(
+                wording.WRONG_WIDTH.format(name=type(self).__name__, given=tuples.n_features, fitted=fitted)
+            )
         return tuples
 
 
@@ -158,7 +161,6 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
     components_: Array
 
     def score_pairs(self, pairs: ArrayLike) -> Array:
-        """Deprecated name of :meth:`pair_distance`."""
         warn(wording.SCORE_PAIRS, FutureWarning)
         return self.pair_distance(pairs)
 
@@ -167,7 +169,6 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
         return -self.pair_distance(pairs)
 
     def pair_distance(self, pairs: ArrayLike) -> Array:
-        """Distance of every pair, (m, 2, d) or (m, 2) of indicators, to (m,)."""
         check_is_fitted(self, "preprocessor_")
         return self._distances(self._given(pairs, 2))
 
@@ -188,10 +189,6 @@ class MahalanobisMixin(BaseMetricLearner, MetricTransformer):
         return formed @ self.components_.T
 
     def get_metric(self) -> Callable[..., float]:
-        """A function of two vectors and ``squared=False``, for any estimator with a ``metric`` argument.
-
-        It stays as it is when the learner is fitted again.
-        """
         check_is_fitted(self, "components_")
         return LearnedMetric(self.components_)
 
@@ -242,7 +239,7 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         try:
             self.threshold_ = float(threshold)
         except (TypeError, ValueError):
-            raise ValueError(wording.wrong_threshold(threshold)) from None
+            raise ValueError(wording.WRONG_THRESHOLD.format(threshold=threshold)) from None
         return self
 
     def calibrate_threshold(
@@ -253,23 +250,9 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         min_rate: float | None = None,
         beta: float = 1.0,
     ) -> Any:
-        """Choose the threshold that is best on labelled pairs.
+        """Choose the threshold that is best on labelled pairs, (m, 2, d) or (m, 2) of indicators; returns self.
 
-        Parameters
-        ----------
-        pairs_valid : array-like of shape (m, 2, d), or (m, 2) of indicators
-        y_valid : array-like of shape (m,)
-            +1 or −1.
-        strategy : {"accuracy", "f_beta", "max_tpr", "max_tnr"}
-            What is made as large as possible; "max_tpr" and "max_tnr" keep the other rate at ``min_rate`` at least.
-        min_rate : float, optional
-            From 0 to 1.
-        beta : float
-            Weight of recall in the F score.
-
-        Returns
-        -------
-        self
+        ``strategy``, ``min_rate`` and ``beta`` are those of certimetric's learners, as ``certimetric.ITML`` has them.
         """
         check_is_fitted(self, "preprocessor_")
         self._validate_calibration_params(strategy, min_rate, beta)
@@ -288,11 +271,11 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
     def _validate_calibration_params(strategy: Any = "accuracy", min_rate: Any = None, beta: Any = 1.0) -> None:
         """Refuse parameters that :meth:`calibrate_threshold` cannot use."""
         if strategy not in STRATEGIES:
-            raise ValueError(wording.wrong_strategy(strategy))
+            raise ValueError(wording.WRONG_STRATEGY.format(strategy=strategy))
         if strategy in ("max_tpr", "max_tnr") and not (isinstance(min_rate, (int, float)) and 0 <= min_rate <= 1):
-            raise ValueError(wording.wrong_min_rate(min_rate))
+            raise ValueError(wording.WRONG_MIN_RATE.format(min_rate=min_rate))
         if strategy == "f_beta" and not isinstance(beta, (int, float)):
-            raise ValueError(wording.wrong_beta(beta))
+            raise ValueError(wording.WRONG_BETA.format(beta=beta))
 
 
 class _ComparisonsMixin(ClassifierMixin, BaseMetricLearner):

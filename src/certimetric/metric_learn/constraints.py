@@ -70,7 +70,7 @@ class Constraints:
             drawn = [_joined(some, pairs[kinds == kind]) for some, kind in zip(drawn, (1, -1))]
         for name, some in zip(("positive", "negative"), drawn):
             if len(some) < n_constraints:
-                warn(wording.few_pairs(len(some), name, n_constraints))
+                warn(wording.FEW_PAIRS.format(count=len(some), kind=name, wanted=n_constraints))
         similar, dissimilar = (known[some[:n_constraints]] for some in drawn)
         if same_length:
             n = min(len(similar), len(dissimilar))
@@ -90,9 +90,9 @@ class Constraints:
         sizes = np.bincount(codes)
         for label, size in zip(np.unique(self.partial_labels[known]), sizes):
             if size <= k_genuine:
-                warn(wording.few_targets(label, size, k_genuine, size - 1))
+                warn(wording.FEW_TARGETS.format(label=label, size=size, wanted=k_genuine, given=size - 1))
             if len(known) - size < k_impostor:
-                warn(wording.few_impostors(label, len(known) - size, k_impostor))
+                warn(wording.FEW_IMPOSTORS.format(label=label, others=len(known) - size, wanted=k_impostor))
         points = np.ascontiguousarray(np.asarray(X, dtype=np.float64)[known])
         most = max(len(known) - 1, 1)
         triplets = nearest_triplets(points, codes, min(k_genuine, most), min(k_impostor, most))
@@ -123,7 +123,7 @@ class Constraints:
         ]
         rows = np.concatenate(possible) if possible else np.empty((0, chunk_size), dtype=np.int64)
         if len(rows) < n_chunks:
-            raise ValueError(wording.few_chunks(n_chunks, chunk_size, len(rows)))
+            raise ValueError(wording.FEW_CHUNKS.format(n_chunks=n_chunks, chunk_size=chunk_size, possible=len(rows)))
         chunks = np.full(len(self.partial_labels), -1, dtype=np.int64)
         chunks[rows[rng.permutation(len(rows))[:n_chunks]]] = np.arange(n_chunks)[:, None]
         return chunks
@@ -152,7 +152,7 @@ def renamed(value: Any, old_value: Any, old: str, new: str) -> Any:
     """The value of a parameter that had another name once."""
     if isinstance(old_value, str) and old_value == "deprecated":
         return value
-    warn(wording.renamed(old, new), FutureWarning)
+    warn(wording.RENAMED.format(old=old, new=new), FutureWarning)
     return old_value
 
 

@@ -16,6 +16,32 @@ SINGULAR_COVARIANCE = (
 )
 SINGULAR_INIT = "the initial matrix is singular, and its pseudo-inverse is taken"
 SCORE_PAIRS = "score_pairs is deprecated: use pair_distance for distances, pair_score for similarities"
+# Templates: ``str.format`` fills in what is in braces.
+WRONG_TUPLE_SIZE = "tuples of {wanted} instances are expected{context}, got {size} in an array of {shape}"
+WRONG_TYPE_OF_INPUTS = "type_of_inputs must be 'classic' or 'tuples', got {given}"
+WRONG_PREPROCESSOR = "preprocessor must be None, an array of points, or a callable, got {kind}"
+COLLAPSED_PAIRS = "{count} of {total} pairs are of two equal instances"
+WRONG_N_COMPONENTS = "n_components must be from 1 to the number of features, {n_features}"
+WRONG_INIT_WIDTH = "init has {width} columns, but the instances have {n_features} features"
+WRONG_INIT_HEIGHT = "init has more rows than columns: {height} and {width}"
+INIT_AGAINST_N_COMPONENTS = "init has {height} rows, but n_components is {n_components}"
+WRONG_MATRIX = "{name} must be 'identity', 'covariance', 'random', or an array of shape (n_features, n_features)"
+WRONG_MATRIX_SHAPE = "{name} has the shape {shape}, but the instances have {n_features} features"
+ASYMMETRIC_MATRIX = "{name} must be a symmetric matrix"
+SINGULAR_MATRIX = "{name} is singular, and must be positive definite here"
+NO_PRECISION = "the covariance of the instances is singular, so its inverse cannot be the {name}"
+WRONG_THRESHOLD = "threshold must be a real number, got {threshold!r}"
+WRONG_STRATEGY = "strategy must be one of accuracy, f_beta, max_tpr, max_tnr, got {strategy!r}"
+WRONG_MIN_RATE = "min_rate must be a number from 0 to 1 for this strategy, got {min_rate!r}"
+WRONG_BETA = "beta must be a real number, got {beta!r}"
+FEW_CHUNKS = "{n_chunks} chunks of {chunk_size} instances of one class are asked for, but the labels allow {possible}"
+FEW_PAIRS = "the labels gave {count} of the {wanted} {kind} pairs asked for"
+FEW_TARGETS = "class {label} has {size} instances: {given} target neighbours are taken, not k_genuine={wanted}"
+FEW_IMPOSTORS = "{others} instances are not of class {label}: all are its impostors, fewer than k_impostor={wanted}"
+RENAMED = "{old} has been renamed: use {new}"
+WITHOUT_Y = "{name} requires y to be passed, but the target y is None"
+WRONG_WIDTH = "the tuples have {given} features, but {name} is expecting {fitted} features as input"
+WITHOUT_TRIPLETS = "{name} learns to tell classes apart, but y has only 1 class of which triplets could be made"
 EXPECTED = {
     "points": "instances of shape (n, d)",
     "tuples": "tuples of shape (m, t, d)",
@@ -31,96 +57,8 @@ def wrong_dimensions(expected: str, context: str, where: str, data: Any, preproc
     return f"{EXPECTED[expected]} are expected{told}{context}, got {data.ndim} dimensions. Reshape your data{hint}"
 
 
-def wrong_tuple_size(wanted: int, context: str, tuples: Any) -> str:
-    return f"tuples of {wanted} instances are expected{context}, got {tuples.shape[1]} in an array of {tuples.shape}"
-
-
-def wrong_type_of_inputs(given: Any) -> str:
-    return f"type_of_inputs must be 'classic' or 'tuples', got {given}"
-
-
-def wrong_preprocessor(given: Any) -> str:
-    return f"preprocessor must be None, an array of points, or a callable, got {type(given).__name__}"
-
-
-def collapsed_pairs(count: int, total: int) -> str:
-    return f"{count} of {total} pairs are of two equal instances"
-
-
-def wrong_n_components(n_features: int) -> str:
-    return f"n_components must be from 1 to the number of features, {n_features}"
-
-
 def wrong_init(allowed: tuple[str, ...]) -> str:
     return f"init must be one of {', '.join(map(repr, allowed))}, or an array of shape (n_components, n_features)"
-
-
-def wrong_init_width(width: int, n_features: int) -> str:
-    return f"init has {width} columns, but the instances have {n_features} features"
-
-
-def wrong_init_height(height: int, width: int) -> str:
-    return f"init has more rows than columns: {height} and {width}"
-
-
-def init_against_n_components(n_components: int, height: int) -> str:
-    return f"init has {height} rows, but n_components is {n_components}"
-
-
-def wrong_matrix(name: str) -> str:
-    return f"{name} must be 'identity', 'covariance', 'random', or an array of shape (n_features, n_features)"
-
-
-def wrong_matrix_shape(shape: tuple[int, ...], name: str, n_features: int) -> str:
-    return f"{name} has the shape {shape}, but the instances have {n_features} features"
-
-
-def asymmetric_matrix(name: str) -> str:
-    return f"{name} must be a symmetric matrix"
-
-
-def singular_matrix(name: str) -> str:
-    return f"{name} is singular, and must be positive definite here"
-
-
-def singular_covariance(name: str) -> str:
-    return f"the covariance of the instances is singular, so its inverse cannot be the {name}"
-
-
-def wrong_threshold(threshold: Any) -> str:
-    return f"threshold must be a real number, got {threshold!r}"
-
-
-def wrong_strategy(strategy: Any) -> str:
-    return f"strategy must be one of accuracy, f_beta, max_tpr, max_tnr, got {strategy!r}"
-
-
-def wrong_min_rate(min_rate: Any) -> str:
-    return f"min_rate must be a number from 0 to 1 for this strategy, got {min_rate!r}"
-
-
-def wrong_beta(beta: Any) -> str:
-    return f"beta must be a real number, got {beta!r}"
-
-
-def few_chunks(n_chunks: int, chunk_size: int, possible: int) -> str:
-    return f"{n_chunks} chunks of {chunk_size} instances of one class are asked for, but the labels allow {possible}"
-
-
-def few_pairs(count: int, kind: str, wanted: int) -> str:
-    return f"the labels gave {count} of the {wanted} {kind} pairs asked for"
-
-
-def few_targets(label: Any, size: int, wanted: int, given: int) -> str:
-    return f"class {label} has {size} instances: {given} target neighbours are taken, not k_genuine={wanted}"
-
-
-def few_impostors(label: Any, others: int, wanted: int) -> str:
-    return f"{others} instances are not of class {label}: all are its impostors, fewer than k_impostor={wanted}"
-
-
-def renamed(old: str, new: str) -> str:
-    return f"{old} has been renamed: use {new}"
 
 
 def ignored(name: str, given: dict[str, Any], why: str) -> str:
@@ -128,20 +66,8 @@ def ignored(name: str, given: dict[str, Any], why: str) -> str:
     return f"{name} of certimetric ignores {told}: {why}"
 
 
-def without_y(name: str) -> str:
-    return f"{name} requires y to be passed, but the target y is None"
-
-
-def wrong_width(name: str, given: int, fitted: int) -> str:
-    return f"the tuples have {given} features, but {name} is expecting {fitted} features as input"
-
-
 def wrong_basis(names: tuple[str, ...]) -> str:
     return f"basis must be {' or '.join(map(repr, names))}, or an array of shape (n_basis, n_features)"
-
-
-def without_triplets(name: str) -> str:
-    return f"{name} learns to tell classes apart, but y has only 1 class of which triplets could be made"
 
 
 def wrong_embedding(names: tuple[str, ...], given: Any) -> str:

@@ -35,13 +35,7 @@ _guard = threading.Lock()
 
 
 class Child:
-    """A process that runs cells.
-
-    Parameters
-    ----------
-    reference : str
-        ``module:attribute`` of what has a method ``run`` for cells: it is imported before the first cell.
-    """
+    """A process that runs cells by the method ``run`` of what is at ``module:attribute``, imported before the first."""
 
     def __init__(self, reference: str) -> None:
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
@@ -188,15 +182,7 @@ def on_dask(reference: str, address: str, timeout: float | None) -> Execute:
 
 
 def connect(address: str) -> Any:
-    """A client of the Dask scheduler at this address.
-
-    Raises
-    ------
-    ImportError
-        If Dask is not installed.
-    ConnectionError
-        If nothing answers there.
-    """
+    """A client of the Dask scheduler at this address; a ConnectionError if nothing answers there."""
     try:
         from distributed import Client
     except ImportError:

@@ -23,32 +23,19 @@ _WITHOUT_EFFECT = ("verbose", "n_jobs")  # parameters that do not change what is
 
 @dataclass(frozen=True)
 class Cell:
-    """An independent piece of work; its result is a pure function of it.
+    """An independent piece of work; its result is a pure function of it."""
 
-    Parameters
-    ----------
-    suite : str
-        Name of the suite that it belongs to, or kind of the audit.
-    dataset, digest, source : str
-        The data set: its name, the hash of its content, and where a worker loads it from. Name and source are not part
-        of the key: the same table is the same work, wherever it lies.
-    learner : str
-        Specification of a learner, or what stands for it.
-    split, seed : int
-    protocol : str
-        Version of the protocol: it changes when the meaning of a figure does.
-    parameters : dict
-        All else that the result depends on; JSON values (see :func:`canonical`).
-    """
-
-    suite: str
+    suite: str  # that it belongs to, or the kind of the audit
+    # The data set: its name, the hash of its content, and where a worker loads it from. Name and source are not part
+    # of the key: the same table is the same work, wherever it lies.
     dataset: str
     digest: str
     source: str
-    learner: str
+    learner: str  # specification of a learner, or what stands for it
     split: int
     seed: int
-    protocol: str
+    protocol: str  # its version changes when the meaning of a figure does
+    # All else that the result depends on; JSON values (see :func:`canonical`).
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -81,24 +68,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a cell.
-
-    Parameters
-    ----------
-    cell : Cell
-    status : {"done", "failed", "timeout"}
-    result : dict or None
-        The figures, if it is done: JSON values, and arrays of numbers at the top.
-    error : str
-        What went wrong, if it is not.
-    seconds : float
-        Time that it took.
-    """
+    """What became of a cell."""
 
     cell: Cell
-    status: str
-    result: Mapping[str, Any] | None
-    error: str
+    status: str  # done, failed or timeout
+    result: Mapping[str, Any] | None  # the figures, if it is done: JSON values, and arrays of numbers at the top
+    error: str  # what went wrong, if it is not
     seconds: float
 
     @property

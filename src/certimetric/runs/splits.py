@@ -36,16 +36,7 @@ def held_out_counts(class_counts: NDArray[np.integer], test_size: float) -> Indi
 
 
 def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tuple[Indices, Indices]:
-    """Rows of the training part and of the test part, each rising.
-
-    Parameters
-    ----------
-    codes : int array of shape (n,)
-        Class codes.
-    test_size : float
-        Share of every class that is held out (see :func:`held_out_counts`).
-    seed, split : int
-        What the split depends on, besides the labels.
+    """Rows of the training part and of the test part, each rising, of class codes (n,); see :func:`held_out_counts`.
 
     Examples
     --------
@@ -91,14 +82,10 @@ def class_draw(codes: Indices, limit: int, rng: np.random.Generator) -> Indices:
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """Standardisation, and principal components if they are asked for.
+    """Standardisation, and principal components if they are asked for: ``axes`` (k, d).
 
-    Parameters
-    ----------
-    mean, scale : arrays of shape (d,)
-    axes : array of shape (k, d) or None
-        Principal components of the standardised training part, divided so that the largest has variance 1: one
-        number for all, which leaves distances as they are but for their unit.
+    These are of the standardised training part, divided so that the largest has variance 1: one number for all, which
+    leaves distances as they are but for their unit.
     """
 
     mean: Array
@@ -130,16 +117,9 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split in standardised units.
+    """One split in standardised units, by ``mean`` and ``scale`` of the training part; constant features have scale 1.
 
-    Parameters
-    ----------
-    train, test : int arrays
-        Rows of the data.
-    X_train, X_test : arrays
-        Standardised with ``mean`` and ``scale`` of the training part; constant features have scale 1.
-    original : array
-        All rows in original units, gaps filled.
+    ``train`` and ``test`` are rows of the data, ``original`` are all of these in original units, gaps filled.
     """
 
     train: Indices

@@ -39,13 +39,7 @@ COMMIT;"""
 
 
 def prepare_folder(out: Path) -> None:
-    """Make a folder, and see that files can be written there.
-
-    Raises
-    ------
-    OSError
-        If not.
-    """
+    """Make a folder, and see that files can be written there; an OSError if not."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -55,20 +49,10 @@ def prepare_folder(out: Path) -> None:
 
 
 class Store:
-    """The results in a folder.
+    """The results in a folder, which is made if it is not there; without one, in memory for the time of the run.
 
-    Parameters
-    ----------
-    folder : path or None
-        Made if it is not there; None keeps results in memory, for the time of the run.
-    kind : str
-        What the results are of, such as "an audit": a store has one kind for ever.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written, or the file in it is no store of such results. Every method raises it where the
-        file is damaged, or the disk full.
+    A store has one kind for ever, such as "an audit". It raises an OSError if the folder cannot be written, or the file
+    in it is no store of such results; every method does where the file is damaged, or the disk full.
     """
 
     def __init__(self, folder: Path | None, kind: str):
@@ -138,13 +122,7 @@ class Store:
             self._lock = None
 
     def claim(self) -> None:
-        """Be the only run that writes here, until the process ends in whatever way.
-
-        Raises
-        ------
-        OSError
-            If another run is at work in the folder.
-        """
+        """Be the only run that writes here, until the process ends in whatever way; an OSError if another one is."""
         try:
             import fcntl
         except ImportError:  # no such locks on Windows: two runs would only compute some cells twice
@@ -209,10 +187,7 @@ class Store:
 def pack(result: Mapping[str, Any] | None) -> tuple[str, bytes]:
     """A result as it is kept: JSON, and arrays beside it. No code is in it, and none is run to read it.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If it holds what JSON cannot, such as NaN, or arrays of objects.
+    A TypeError or ValueError where it holds what cannot be kept, such as NaN, or arrays of objects.
 
     Examples
     --------
@@ -248,13 +223,7 @@ def _now() -> str:
 
 @contextlib.contextmanager
 def claimed(folder: Path | None, kind: str) -> Iterator[Store]:
-    """The store in a folder, made if need be, for this run alone.
-
-    Raises
-    ------
-    OSError
-        If there is something else, or another run is at work there.
-    """
+    """The store in a folder, made if need be, for this run alone; an OSError if that cannot be."""
     if folder is not None and (remark := kept_by_an_earlier_version(folder)):
         warn(remark)
     with Store(folder, kind) as store:
@@ -275,13 +244,7 @@ def kept_by_an_earlier_version(folder: Path) -> str:
 
 @contextlib.contextmanager
 def existing(folder: Path, kind: str) -> Iterator[Store]:
-    """The store in a folder that has one.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
+    """The store in a folder that has one; a FileNotFoundError without."""
     if not (Path(folder) / FILE).is_file():
         raise FileNotFoundError(f"{str(folder)!r} holds no results of {kind}: it has no {FILE}")
     with Store(folder, kind) as store:

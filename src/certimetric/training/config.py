@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from certimetric.base.arguments import ArgumentError, chosen
 from certimetric.base.wording import did_you_mean, first_line
 from certimetric.datasets.images.sets import IMAGE_SETS
 from certimetric.training import sections
@@ -140,10 +141,10 @@ def _defense(given: Mapping[str, Any], faults: Faults) -> Section:
     from certimetric.deep.defenses import DEFENSES
 
     kind = given.get("kind", DEFENSE)
-    if not isinstance(kind, str) or kind not in DEFENSES:
-        known = ", ".join(map(repr, DEFENSES))
-        hint = did_you_mean(kind, list(DEFENSES)) if isinstance(kind, str) else ""
-        faults.of("defense", "kind", f"kind in [defense] must be one of {known}, got {kind!r}{hint}")
+    try:
+        chosen("kind", kind, [*DEFENSES])
+    except ArgumentError as error:
+        faults.of("defense", "kind", error.sentence("kind", " in [defense]"))
         return Section({"kind": DEFENSE})
     others = {key: value for key, value in given.items() if key != "kind"}
     return Section({"kind": kind, **_plain("defense", [sections.defense(kind)], {"defense": others}, faults)})

@@ -6,7 +6,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,29 +17,14 @@ NEEDED = inspect.Parameter.empty
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-class Section(Mapping[str, Any]):
+class Section(dict[str, Any]):
     """What a section says: its keys, as attributes too."""
-
-    def __init__(self, values: Mapping[str, Any]):
-        self._values = dict(values)
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
     def __getattr__(self, key: str) -> Any:
         try:
-            return self.__dict__["_values"][key]
+            return self[key]
         except KeyError:
             raise AttributeError(f"the section has no key {key!r}") from None
-
-    def __repr__(self) -> str:
-        return f"Section({self._values!r})"
 
 
 @dataclass(frozen=True)
@@ -68,12 +53,7 @@ class Faults(list[str]):
 
 
 class ConfigurationError(ValueError):
-    """All that is wrong with a configuration: one fault in one line, several in a line each.
-
-    Attributes
-    ----------
-    faults : tuple of str
-    """
+    """All that is wrong with a configuration, its ``faults``: one in one line, several in a line each."""
 
     def __init__(self, source: str, faults: Sequence[str]):
         self.faults = tuple(faults)
@@ -85,30 +65,17 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True)
 class Part:
-    """What a section configures, or a part of it: its keys are the parameters that can be said in a file.
+    """What a section configures, or a part of it: its keys are the parameters that can be said in a file."""
 
-    Parameters
-    ----------
-    make : callable
-        A class, say. Parameters of plain types are keys; for those that are in ``makers`` by their type, the keys of
-        what makes them.
-    fixed : mapping
-        Arguments that are no keys, to judge the others beside them.
-    skip : sequence of str
-        Parameters that are no keys, though they could be.
-    names : mapping of str to str
-        Keys with other names than their parameters.
-    makers : mapping
-    check : callable, optional
-        What is called with the values to judge them, if that should not be ``make``.
-    """
-
-    make: Callable[..., Any]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    skip: Sequence[str] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
+    make: Callable[..., Any]  # a class, say: its parameters of plain types are keys
+    fixed: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # arguments that are no keys, to judge the others beside them
+    skip: Sequence[str] = ()  # parameters that are no keys, though they could be
+    names: Mapping[str, str] = field(default_factory=dict)  # keys with other names than their parameters
+    # What makes the parameters of these types: its keys are keys in their place.
     makers: Mapping[Any, Callable[..., Any]] = field(default_factory=dict)
-    check: Callable[..., Any] | None = None
+    check: Callable[..., Any] | None = None  # called with the values to judge them, if that should not be make
 
     def parameters(self) -> dict[str, Key | Part]:
         """Those that keys tell: as a key, or as the part that makes its value of keys."""

@@ -1,4 +1,4 @@
-"""A training run in a folder: begun, interrupted, resumed, finished, and read again as a model."""
+"""A training run in a folder: made as configured, begun, interrupted, resumed, finished, and read again as a model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from certimetric.datasets.images.sets import Images
 from certimetric.runs.environment import environment
 from certimetric.training import sections
 from certimetric.training.config import RUN_FILE, TrainingConfig
-from certimetric.training.parts import CHECKPOINTS, make_component, make_defense, make_loader, make_model, make_trainer
 from certimetric.training.sections import Evaluation
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.data import DataLoader
 
     from certimetric.deep import RobustTrainer
+    from certimetric.deep.defenses import Defense
 
 SCHEMA = "certimetric.run/1"
 MODEL_FILE = "model.safetensors"
+CHECKPOINTS, LOGS = "checkpoint", "logs"  # folders of a run
 _KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
 # What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
 # of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
@@ -154,15 +156,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
 
 
 def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What ``run.json`` of a folder says.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If it is damaged.
-    """
+    """What ``run.json`` of a folder says; a FileNotFoundError without one, a ValueError if it is damaged."""
     file = Path(folder) / RUN_FILE
     if not file.exists():
         raise FileNotFoundError(f"there is no training run in {str(folder)!r}: it has no {RUN_FILE}")
@@ -273,3 +267,55 @@ def _save_model(model: nn.Module, path: Path) -> None:
 
 def _write(run: dict[str, Any], folder: Path) -> None:
     write_atomically(folder / RUN_FILE, json.dumps(run, indent=1, ensure_ascii=False))
+
+
+def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = True) -> nn.Module:
+    """The model that a configuration names, with the weights that it begins with unless ``pretrained`` is False."""
+    from certimetric.deep import embedding_model
+
+    options = {key: value for key, value in config.model.items() if pretrained or key != "weights"}
+    return embedding_model(**options, in_channels=in_channels)
+
+
+def make_component(config: TrainingConfig, section: str, n_classes: int) -> Any:
+    """The loss or the miner, told of model and data what it asks for."""
+    return sections.make_component(section, getattr(config, section), config.model.dim, n_classes)
+
+
+def make_defense(config: TrainingConfig, sources: Sequence[nn.Module] = ()) -> Defense:
+    """The defense; an ensemble attacks with these models, those of its runs."""
+    others = {"sources": sources} if "sources" in config.defense else {}
+    made: Defense = sections.defense(config.defense.kind)(config.defense, **others)
+    return made
+
+
+def make_trainer(
+    config: TrainingConfig,
+    model: nn.Module,
+    loss: Any,
+    defense: Defense,
+    folder: Path | None = None,
+    callback: Any = None,
+) -> RobustTrainer:
+    """The trainer that a configuration describes. Without a folder it keeps no checkpoints and logs nothing."""
+    said, parts = config.training, sections.training()
+    trainer: RobustTrainer = parts["trainer"](
+        said,
+        model=model,
+        loss=loss,
+        miner=None if config.miner is None else make_component(config, "miner", 0),
+        defense=defense,
+        optimizer=parts["optimizer"](said),
+        scheduler=parts["scheduler"](said),
+        augment=parts["augment"](said),
+        loggers=parts["loggers"](said, folder=None if folder is None else folder / LOGS),
+        checkpoint_dir=None if folder is None else folder / CHECKPOINTS,
+        callbacks=() if callback is None else (callback,),
+    )
+    return trainer
+
+
+def make_loader(config: TrainingConfig, data: Images) -> DataLoader[Any]:
+    """Whole batches, drawn by class."""
+    loader: DataLoader[Any] = sections.training()["loader"](config.training, images=data.images, labels=data.labels)
+    return loader

@@ -96,13 +96,7 @@ def model() -> Part:
 
 
 def model_keys(name: str) -> dict[str, Key] | None:
-    """Keys of the options of a model; None where it takes any.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
-    """
+    """Keys of the options of a model; None where it takes any, a ValueError if there is no such model."""
     from certimetric.deep.models.network import MODELS, model_options
 
     if name in MODELS:
@@ -236,13 +230,7 @@ class Evaluation:
 
 
 def loggers_in(folder: Path | None, loggers: tuple[Literal["csv", "tensorboard"], ...] = ()) -> list[Any]:
-    """Loggers of Lightning Fabric that write below a folder; none without one.
-
-    Raises
-    ------
-    ImportError
-        If one needs a package that is not installed.
-    """
+    """Loggers of Lightning Fabric that write below a folder; none without one."""
     if folder is None or not loggers:
         return []
     from lightning.fabric import loggers as fabric

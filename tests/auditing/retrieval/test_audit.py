@@ -19,7 +19,7 @@ from torch import nn  # noqa: E402
 from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.cells import Cells, model_hash  # noqa: E402
 from certimetric.auditing.retrieval.request import Subject, checked_radii  # noqa: E402
-from certimetric.base.intervals import estimate  # noqa: E402
+from certimetric.base.results import estimate  # noqa: E402
 from certimetric.datasets.images.files import ImageFiles  # noqa: E402
 from certimetric.deep import APGD, FGSM, PGD, ImageSet, LinfBall, embedding_model, evaluate_retrieval  # noqa: E402
 

@@ -20,7 +20,7 @@ from certimetric.deep import Attack, LinfBall, RobustTrainer, defenses  # noqa: 
 from certimetric.deep.defenses import DEFENSES  # noqa: E402
 from certimetric.training import TrainingConfig, sections  # noqa: E402
 from certimetric.training.keys import NEEDED  # noqa: E402
-from certimetric.training.parts import make_defense  # noqa: E402
+from certimetric.training.run import make_defense  # noqa: E402
 
 TRIPLET = losses.TripletMarginLoss(margin=0.2)
 SMALL = {"eps": 0.05, "steps": 2, "replays": 1}

@@ -18,7 +18,7 @@ from certimetric.auditing.retrieval.summary import describe, per_class
 from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
-from certimetric.runs.progress import progress_bar
+from certimetric.runs.scheduling import progress_bar
 from certimetric.runs.store import Store
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.base.intervals import estimate
+from certimetric.base.results import estimate
 from certimetric.base.wording import PIXELS
 
 Scores = Mapping[str, NDArray[np.float64]]

@@ -12,13 +12,7 @@ NAMES = tuple(_SUITES)
 
 
 def find_suite(name: str) -> Suite:
-    """The suite of this name.
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message suggests the nearest.
-    """
+    """The suite of this name; a ValueError suggests the nearest."""
     if name not in NAMES:
         raise ValueError(f"unknown suite {name!r}{did_you_mean(name, NAMES)}; known are {', '.join(NAMES)}")
     suite: Suite = load_reference(f"{__name__}.{_SUITES[name]}")

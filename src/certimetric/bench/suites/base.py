@@ -14,34 +14,16 @@ if TYPE_CHECKING:
 
 
 class Suite(ABC):
-    """A published protocol: a subclass in a module of this package, of which an instance there is a suite.
-
-    Attributes
-    ----------
-    name, title : str
-    about : str
-        One or two sentences: what is measured, and after which paper.
-    needs : str
-        Data and packages.
-    minutes : float
-        Time that it takes on two cores, about.
-    splits : int
-        Splits, if no other number is asked for.
-    protocol : str
-        Its version: it changes when the meaning of a figure does.
-    learners : tuple of str
-    instance : str
-        Name of the instance in its module.
-    """
+    """A published protocol: a subclass in a module of this package, of which an instance there is a suite."""
 
     name: str
     title: str
-    about: str
-    needs: str
-    minutes: float
-    splits: int
-    protocol: str
-    instance = "SUITE"
+    about: str  # one or two sentences: what is measured, and after which paper
+    needs: str  # data and packages
+    minutes: float  # that it takes on two cores, about
+    splits: int  # if no other number is asked for
+    protocol: str  # its version: it changes when the meaning of a figure does
+    instance = "SUITE"  # its name in its module
 
     @property
     def reference(self) -> str:

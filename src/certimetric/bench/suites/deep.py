@@ -23,23 +23,13 @@ QUERIES = 500
 
 @dataclass(frozen=True)
 class Setting:
-    """How models are trained on a data set, and the sizes of the attacks.
-
-    Parameters
-    ----------
-    model, training : dict
-        Sections of a training configuration.
-    eps, eps_l2 : float
-        Radius in l∞ and in l2 of the attacks in training, and the middle radius of the evaluation.
-    studies : bool
-        Whether all learners are trained on it, or only those of the paper's table.
-    """
+    """How models are trained on a data set, and the sizes of the attacks."""
 
     model: Mapping[str, Any]
     training: Mapping[str, Any]
-    eps: float
+    eps: float  # radius in l∞ of the attacks in training, and the middle one of the evaluation
     eps_l2: float
-    studies: bool = True
+    studies: bool = True  # whether all learners are trained on it, or only those of the paper's table
 
 
 _RESNET = {"name": "resnet50", "dim": 128, "weights": "imagenet"}

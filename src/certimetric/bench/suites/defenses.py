@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +88,8 @@ def compared() -> dict[str, dict[str, Any]]:
 class DefensesSuite(Suite):
     """Retrieval by models that were trained with every defense: accuracy, robustness, cost.
 
-    Parameters
-    ----------
-    norm : {"linf", "l2"}
-        Of perturbations, in training and of the queries; the empirical robustness score is in l∞ in both.
+    The norm, "linf" or "l2", is that of perturbations in training and of the queries; the empirical robustness score is
+    in l∞ in both.
     """
 
     title = "Defenses of embedding models"
@@ -205,14 +204,9 @@ class Results:
 
     def values(self, dataset: str, learner: str, *path: str) -> list[float]:
         """One figure of every split that has it."""
-        values: list[float] = []
-        for result in self._found[dataset, learner]:
-            value: Any = result
-            for key in path:
-                value = None if value is None else value.get(key)
-            if value is not None:
-                values.append(float(value))
-        return values
+        results: Any = self._found[dataset, learner]
+        found = (reduce(lambda told, key: (told or {}).get(key), path, result) for result in results)
+        return [float(value) for value in found if value is not None]
 
     def mean(self, dataset: str, learner: str, *path: str) -> float:
         values = self.values(dataset, learner, *path)

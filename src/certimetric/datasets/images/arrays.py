@@ -109,12 +109,9 @@ def _pixels(images: NDArray[Any], rows: Indices, where: str) -> NDArray[np.float
     if images.dtype not in (np.uint8, np.uint16) and images.dtype.kind != "f":
         raise ValueError(f"images of {where} must be uint8, uint16, or floating from 0 to 1, got {images.dtype}")
     chosen = images[rows]
-    if images.dtype == np.uint8:
+    if images.dtype.kind == "u":
         chosen = chosen.astype(np.float32)
-        chosen /= 255.0
-    elif images.dtype == np.uint16:
-        chosen = chosen.astype(np.float32)
-        chosen /= 65535.0
+        chosen /= np.iinfo(images.dtype).max
     elif not bool(((chosen >= 0) & (chosen <= 1)).all()):
         raise ValueError(f"images of {where} must have values from 0 to 1, got {chosen.min():g} to {chosen.max():g}")
     if chosen.ndim == 3:
@@ -128,12 +125,7 @@ def _pixels(images: NDArray[Any], rows: Indices, where: str) -> NDArray[np.float
 
 
 def _decoded(
-    jpeg: NDArray[Any],
-    offsets: NDArray[Any],
-    rows: Indices,
-    size: int | None,
-    path: Path,
-    skip_corrupt: bool,
+    jpeg: NDArray[Any], offsets: NDArray[Any], rows: Indices, size: int | None, path: Path, skip_corrupt: bool
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Images (n, 3, h, w) from pieces of a string of bytes, and the places of those that are skipped, with reasons."""
     if jpeg.ndim != 1 or jpeg.dtype != np.uint8:

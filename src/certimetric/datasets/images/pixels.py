@@ -32,30 +32,12 @@ def check_size(size: Any) -> None:
 
 
 def decode(source: Path | bytes, name: str, size: int | None) -> NDArray[np.float32]:
-    """A picture as red, green and blue from 0 to 1, as a viewer shows it.
+    """A picture as red, green and blue from 0 to 1, as a viewer shows it: float32, (3, height, width).
 
     It is turned as its EXIF orientation says, what is transparent in it lies on white, and of several frames the first
     counts. Grey values of 16 bits are divided by 65535; CMYK, palettes and the like are converted by pillow, without
-    their colour profiles.
-
-    Parameters
-    ----------
-    source : Path or bytes
-    name : str
-        What errors call it.
-    size : int or None
-        Its central square at this size; None for the picture as it is.
-
-    Returns
-    -------
-    pixels : float32 array of shape (3, height, width)
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a picture, or a damaged one.
+    their colour profiles. With a ``size`` it is the central square at this size. A FileNotFoundError or a ValueError
+    calls it by ``name``.
     """
     Image = _pillow()
 

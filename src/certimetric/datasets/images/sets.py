@@ -14,8 +14,8 @@ import numpy as np
 from certimetric.base.warnings import warn
 from certimetric.base.wording import did_you_mean
 from certimetric.datasets.data_root import VARIABLE, array_file, folder_of
+from certimetric.datasets.images.archives import DIGITS, FASHION, read_idx_set, read_omniglot
 from certimetric.datasets.images.arrays import read_npz
-from certimetric.datasets.images.idx import DIGITS, FASHION, read_idx_set
 from certimetric.datasets.images.layouts import (
     find_cars196,
     find_cub,
@@ -24,7 +24,6 @@ from certimetric.datasets.images.layouts import (
     read_folder,
     read_layout,
 )
-from certimetric.datasets.images.omniglot import read_omniglot
 from certimetric.datasets.images.pixels import check_size, resized
 from certimetric.datasets.images.side import Images
 

@@ -62,12 +62,7 @@ def half_of(classes: Sequence[Name], split: str) -> list[Name]:
 
 
 def numbered(classes: Sequence[Any], split: str, where: str) -> tuple[list[Any], Indices]:
-    """The different classes of this side in order, and the position there of each that is given.
-
-    Raises
-    ------
-    ValueError
-        If there is no class to tell another from.
+    """The different classes of this side in order, two at least, and the position there of each that is given.
 
     Examples
     --------

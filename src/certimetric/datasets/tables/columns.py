@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_INTEGER = 2**63 - 1
+_IDENTIFIER = "it looks like an identifier, leave the column out"
 
 _HOW_TO_ENCODE = (
     "make them numbers, leave them out, or pass encode=True, on the command line --encode (text becomes 0/1 columns, "
@@ -77,10 +78,12 @@ def refuse_large_integers(series: pd.Series, what: str) -> None:
     else:
         return
     if large.any():
-        raise ValueError(
-            f"{what} holds the integer {values[large.argmax()]}, which does not fit into 64 bits: it looks like an "
-            f"identifier, leave the column out or make it text"
-        )
+        raise too_large(what, values[large.argmax()], f"{_IDENTIFIER} or make it text")
+
+
+def too_large(what: str, value: object, advice: str) -> ValueError:
+    """The error of a column that holds an integer of more than 64 bits."""
+    return ValueError(f"{what} holds the integer {value}, which does not fit into 64 bits: {advice}")
 
 
 def refuse_dirty(frame: pd.DataFrame, kinds: dict[str, str], where: str) -> None:
@@ -104,10 +107,7 @@ def refuse_dirty(frame: pd.DataFrame, kinds: dict[str, str], where: str) -> None
         what = f"column {column!r} of {where}"
         for text in different:
             if text.strip().lstrip("+-").isdecimal() and abs(int(text)) > LARGEST_INTEGER:
-                raise ValueError(
-                    f"{what} holds the integer {text.strip()}, which does not fit into 64 bits: it looks like an "
-                    f"identifier, leave the column out"
-                )
+                raise too_large(what, text.strip(), _IDENTIFIER)
         dirty = [text for text in texts.tolist() if advice[text] is not None]
         if dirty:
             row = int((texts_of(frame[column]) == dirty[0]).argmax()) + 1

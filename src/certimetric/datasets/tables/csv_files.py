@@ -130,11 +130,6 @@ def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where:
     """Refuse labels of a CSV file that are spelled differently but read as one number, such as ``01`` and ``1``.
 
     Decimal zeros alone make no other spelling: 1 and 1.0 are one label everywhere.
-
-    Raises
-    ------
-    ValueError
-        If the file that the frame was read from has such labels; the message names some.
     """
     labels = frame[target].to_numpy()
     if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.floor(labels))).all():

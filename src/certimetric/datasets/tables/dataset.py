@@ -175,8 +175,8 @@ class Dataset:
         return f'<table><caption style="text-align:left">{html.escape(self.name)}</caption>{body}</table>'
 
 
-def _shortened(items: tuple[str, ...] | list[str], limit: int = 8) -> str:
-    return ", ".join(items[:limit]) + (" …" if len(items) > limit else "")
+def _shortened(items: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(items[:8]) + (" …" if len(items) > 8 else "")
 
 
 def image_shape_of(feature_names: tuple[str, ...]) -> tuple[int, int] | None:

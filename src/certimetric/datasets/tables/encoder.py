@@ -32,23 +32,13 @@ MISSING = " is missing"
 
 @dataclass(frozen=True)
 class ColumnCode:
-    """How one column becomes features.
-
-    Parameters
-    ----------
-    name : str
-    categories : tuple of str or None
-        The texts that have a 0/1 feature each; None for a column of numbers.
-    fill : float or None
-        What missing numbers become, NaN where that is not known and they are refused; None for a column of text.
-    indicator : bool
-        Whether a last 0/1 feature says where cells are missing.
-    """
+    """How one column becomes features."""
 
     name: str
-    categories: tuple[str, ...] | None
+    categories: tuple[str, ...] | None  # texts that have a 0/1 feature each; None for a column of numbers
+    # What missing numbers become, NaN where that is not known and they are refused; None for a column of text.
     fill: float | None
-    indicator: bool
+    indicator: bool  # whether a last 0/1 feature says where cells are missing
 
     @property
     def feature_names(self) -> tuple[str, ...]:

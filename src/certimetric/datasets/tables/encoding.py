@@ -24,6 +24,7 @@ from certimetric.datasets.tables.columns import (
     numbers_of,
     refuse_dirty,
     refuse_text_and_missing,
+    too_large,
 )
 from certimetric.datasets.tables.encoder import MISSING, ColumnCode, TableEncoder
 
@@ -34,11 +35,7 @@ if TYPE_CHECKING:
 def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) -> tuple[Array, tuple[str, ...]]:
     """Turn the columns of a frame of n rows into a matrix (n, d) of float64, with d names.
 
-    Raises
-    ------
-    ValueError
-        If there is no column, or for what :meth:`TableEncoder.fit` refuses; with ``encode=False`` for text and missing
-        values, too.
+    It refuses what :meth:`TableEncoder.fit` refuses, and with ``encode=False`` text and missing values, too.
 
     Examples
     --------
@@ -64,13 +61,9 @@ def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) ->
 def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False) -> Array:
     """Turn the columns of a second table into the features (n, d) of a first one, in the order of their names.
 
-    Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns.
-
-    Raises
-    ------
-    ValueError
-        If a feature has no column, or for what :meth:`TableEncoder.transform` refuses; if a number is missing (the
-        first table's median is not known here).
+    Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns. It
+    refuses missing columns and numbers (the first table's median is not known here), and what
+    :meth:`TableEncoder.transform` does.
 
     Examples
     --------
@@ -96,13 +89,9 @@ def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str
 def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     """Turn a target column of n rows into labels (n,): strings or int64.
 
-    Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else
-    becomes strings as written. There is no check that two classes occur (queries may all be of one).
-
-    Raises
-    ------
-    ValueError
-        If labels are missing or infinite, or if they are numbers with fractions (a regression target).
+    Integers stay, booleans become 0 and 1, floats that are all whole numbers become integers, everything else becomes
+    strings as written. Missing and infinite labels are refused, and numbers with fractions (a regression target). There
+    is no check that two classes occur (queries may all be of one).
 
     Examples
     --------
@@ -124,7 +113,7 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     if kind == "number":
         values = np.asarray(series.to_numpy())
         if values.dtype.kind in "iuO" and all(is_integer(value) for value in values.tolist()):
-            return _integers(values, what)
+            return _integers(values.tolist(), what)
         floats = numbers_of(series)
         if np.isinf(floats).any():
             raise ValueError(f"{what} holds infinite values: class labels are needed")
@@ -141,12 +130,10 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
         raise ValueError(f"{what} holds {kind}: class labels are needed (text or whole numbers)")
     values = np.asarray(series.to_numpy(dtype=object))
     if all(is_integer(value) for value in values):  # a categorical type over integers
-        return _integers(values, what)
+        return _integers(values.tolist(), what)
     texts = [str(value) for value in values]
     if all(text.strip().lstrip("+-").isdecimal() for text in texts):
-        large = [text for text in texts if not -(2**63) <= int(text) <= LARGEST_INTEGER]
-        if large:  # the reader made text of them because they do not fit
-            raise ValueError(_too_large(what, large[0]))
+        _integers(texts, what)  # the reader made text of them where they do not fit
     trimmed = {text: text.strip() for text in set(texts)}
     if len(set(trimmed.values())) < len(trimmed):
         twins = sorted(text for text in trimmed if list(trimmed.values()).count(text.strip()) > 1)
@@ -156,15 +143,11 @@ def encode_labels(series: pd.Series, *, where: str) -> npt.NDArray[Any]:
     return np.asarray(texts, dtype=np.str_)
 
 
-def _integers(values: npt.NDArray[Any], what: str) -> Indices:
-    large = [value for value in values.tolist() if not -(2**63) <= value <= LARGEST_INTEGER]
-    if large:
-        raise ValueError(_too_large(what, large[0]))
-    return values.astype(np.int64)
-
-
-def _too_large(what: str, value: object) -> str:
-    return f"{what} holds the integer {value}, which does not fit into 64 bits: labels of that size need a letter"
+def _integers(values: Sequence[Any], what: str) -> Indices:
+    """Whole numbers, or texts of them, as labels."""
+    if large := [value for value in values if not -(2**63) <= int(value) <= LARGEST_INTEGER]:
+        raise too_large(what, large[0], "labels of that size need a letter")
+    return np.array(values, dtype=object).astype(np.int64)
 
 
 def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | None] | None:

@@ -73,12 +73,7 @@ def read_labelled(
     """A file's table, the name of its column of labels or None, and what the file is called in messages.
 
     The labels are those of ``target``, or of the only column with a usual name that is no feature. With the features
-    that are ``wanted`` they may be missing, unless there ``must`` be some.
-
-    Raises
-    ------
-    FileNotFoundError, OSError, ValueError
-        For what :func:`read_table` and :func:`pick_target` refuse, and labels of CSV that would merge.
+    that are ``wanted`` they may be missing, unless there ``must`` be some. Labels of CSV that would merge are refused.
     """
     found, where = existing_file(path), repr(os.fspath(path))
     frame = read_table(found)
@@ -108,12 +103,7 @@ def read_labelled(
 def pick_target(columns: Sequence[str], target: str | None, *, where: str) -> str:
     """The column with the labels: ``target`` if it is there, else the only one with a usual name.
 
-    Raises
-    ------
-    TypeError
-        If ``target`` is not a string.
-    ValueError
-        If there is no such column, or none or several with a usual name; the message lists the columns.
+    Where there is none or several, a ValueError lists the columns.
 
     Examples
     --------
@@ -150,11 +140,6 @@ def assemble(
 ) -> Dataset:
     """Split off the labels, encode the features (as an earlier table was, if an encoder is given), and check that there
     are classes to tell apart.
-
-    Raises
-    ------
-    ValueError
-        If the columns cannot be used (see :mod:`certimetric.datasets.tables.encoding`) or all labels are equal.
     """
     y = encode_labels(frame[target], where=where)
     labels = np.unique(y)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
@@ -20,9 +20,6 @@ from certimetric.datasets.tables.encoding import encode_features, encode_labels,
 from certimetric.datasets.tables.files import FILE_TYPES, assemble, read_labelled
 from certimetric.datasets.tables.openml import PREFIX, load_openml
 
-if TYPE_CHECKING:
-    pass
-
 
 def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
     """Load a classification data set by name or from a file.
@@ -34,9 +31,8 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
 
         * a bundled data set: ``"iris"``, ``"wine"``, ``"breast_cancer"``, ``"digits"`` (a file of that name
           needs a path, such as ``"./iris"``);
-        * a file: CSV (``.csv``, ``.tsv``, also with ``.gz`` behind; a header line, UTF-8, separated by tabs
-          if the header has one, else by commas, else by semicolons), Parquet (``.parquet``, ``.pq``; needs
-          pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
+        * a file as :func:`~certimetric.datasets.read_table` reads it: CSV (``.csv``, ``.tsv``, also with ``.gz``
+          behind), Parquet (``.parquet``, ``.pq``; needs pyarrow) or LIBSVM (``.libsvm``, ``.svmlight``, ``.svm``);
         * the name, without its ending, of a CSV or Parquet file in the folder that the environment variable
           ``CERTIMETRIC_DATA`` names, or in its ``tabular/``;
         * ``"openml:NAME"`` or ``"openml:NAME@VERSION"``, fetched once, then taken from scikit-learn's cache.
@@ -57,8 +53,7 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         says where they stand, and :func:`~certimetric.datasets.fill_gaps` puts those of a training part there.
         ``encoder`` encodes further tables in the same way.
 
-        In CSV an empty cell, ``?`` and what pandas counts as missing (``NA``, ``NaN``, ``null``, ``None``)
-        are missing. Rows without a label are always an error.
+        Rows without a label are always an error.
 
     Returns
     -------

@@ -16,12 +16,7 @@ PREFIX = "openml:"
 
 
 def parse_openml_name(text: str) -> tuple[str, int | None]:
-    """Split ``openml:NAME`` or ``openml:NAME@VERSION``.
-
-    Raises
-    ------
-    ValueError
-        If the name is empty or the version is not a whole number from 1.
+    """Split ``openml:NAME`` or ``openml:NAME@VERSION``, the version a whole number from 1.
 
     Examples
     --------
@@ -43,29 +38,12 @@ def parse_openml_name(text: str) -> tuple[str, int | None]:
 def load_openml(
     text: str, *, target: str | None = None, encode: bool = False, encoder: TableEncoder | None = None
 ) -> Dataset:
-    """Fetch a data set from OpenML, or take it from scikit-learn's cache.
+    """Fetch a data set from OpenML (Vanschoren et al. 2013, arXiv:1407.7722), or take it from scikit-learn's cache.
 
-    The cache is scikit-learn's own (``SCIKIT_LEARN_DATA``, by default ``~/scikit_learn_data``): what was
-    fetched once loads without a network.
-
-    Parameters
-    ----------
-    text : str
-        ``openml:NAME`` (the active version) or ``openml:NAME@VERSION``.
-    target, encode
-        As of :func:`~certimetric.datasets.load`, which also says what is raised; OpenML names a default target.
-    encoder : TableEncoder, optional
-        Encode as an earlier table was.
-
-    Returns
-    -------
-    Dataset
-        Called ``NAME@VERSION``, with source ``"openml"``.
-
-    References
-    ----------
-    Vanschoren, van Rijn, Bischl, Torgo (2013), OpenML: networked science in machine learning,
-    arXiv:1407.7722.
+    The cache is scikit-learn's own (``SCIKIT_LEARN_DATA``, by default ``~/scikit_learn_data``): what was fetched once
+    loads without a network. ``text`` is ``openml:NAME`` (the active version) or ``openml:NAME@VERSION``, other
+    arguments and errors are as of :func:`~certimetric.datasets.load`; OpenML names a default target. With an
+    ``encoder`` the table is encoded as an earlier one was.
     """
     name, version = parse_openml_name(text)
     # With a named target every column is asked for, so that a wrong name can be answered with the right ones.

@@ -1,0 +1,426 @@
+"""metric-learn's estimators that learn from tuples, or from tuples drawn of labels: ITML, LSML, MMC, SCML, SDML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
+
+from certimetric import learners
+from certimetric.constraints.tuples import Tuples
+from certimetric.learners.scml import basis_size, local_discriminants
+from certimetric.metric_learn import wording
+from certimetric.metric_learn._translation import DrawnPairs, GivenPairs, OfPairs, Supervised, Translated
+from certimetric.metric_learn._util import components_from_metric
+from certimetric.metric_learn.base_metric import (
+    _PairsClassifierMixin,
+    _QuadrupletsClassifierMixin,
+    _TripletsClassifierMixin,
+)
+from certimetric.metric_learn.constraints import Constraints, codes_of
+
+_PROJECTIONS = "nothing is projected, the constraint holds by construction"
+_OBJECTIVE = "the diagonal metric is of the same objective as the full one"
+_STEPS = "all triplets are used at every quasi-Newton step, instead of mini-batches"
+
+
+class _ITML(OfPairs):
+    def _solve(self, tuples: Tuples, y: Any, bounds: Any = None) -> Any:
+        learner = learners.ITML(
+            gamma=self.gamma,
+            bounds=bounds,
+            prior=self._matrix("prior", tuples.points, strict_pd=True),
+            max_iter=self.max_iter,
+            tol=20.0 * self.tol,  # metric-learn's 1e-3 is certimetric's 0.02
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+        return self._learn_tuples(learner, tuples, y)
+
+
+@dataclass(eq=False, repr=False)
+class ITML(_ITML, _PairsClassifierMixin):
+    """Information-theoretic metric learning from pairs, by :class:`certimetric.ITML`.
+
+    Parameters
+    ----------
+    gamma : float, default=1.0
+        Price of slack.
+    max_iter : int, default=1000
+        Bound on the sweeps over all pairs.
+    tol : float, default=1e-3
+        Twenty times as much is how far the objective may lie above its minimum, as a fraction of it.
+    prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
+
+    Attributes
+    ----------
+    bounds_ : tuple of float
+        Squared distances that similar pairs should keep below, and dissimilar ones above.
+    """
+
+    gamma: float = 1.0
+    max_iter: int = 1000
+    tol: float = 1e-3
+    prior: Any = "identity"
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+    convergence_threshold: Any = "deprecated"
+
+    def fit(
+        self, pairs: ArrayLike, y: ArrayLike, bounds: Any = None, calibration_params: dict[str, Any] | None = None
+    ) -> Any:
+        """Learn from pairs, (m, 2, d) or (m, 2) of indicators, labelled ±1, and choose the threshold on them."""
+        return self._fit_and_calibrate(pairs, y, calibration_params, bounds=bounds)
+
+
+@dataclass(eq=False, repr=False)
+class ITML_Supervised(DrawnPairs, _ITML):
+    """Information-theoretic metric learning from labels, of which pairs are drawn, by :class:`certimetric.ITML`.
+
+    Parameters
+    ----------
+    gamma, max_iter, tol, prior
+        As of :class:`ITML`.
+    n_constraints : int, default=None
+        Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
+
+    Attributes
+    ----------
+    bounds_ : tuple of float
+        As of :class:`ITML`.
+    """
+
+    gamma: float = 1.0
+    max_iter: int = 1000
+    tol: float = 1e-3
+    n_constraints: int | None = None
+    prior: Any = "identity"
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+    num_constraints: Any = "deprecated"
+    convergence_threshold: Any = "deprecated"
+
+    def fit(self, X: ArrayLike, y: ArrayLike, bounds: Any = None) -> Any:
+        """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
+        return self._fit_labels(X, y, bounds=bounds)
+
+
+class _LSML(Translated):
+    _tuple_size = 4
+
+    def _order(self, tuples: Tuples, weights: Any) -> Any:
+        learner = learners.LSML(
+            self._matrix("prior", tuples.points, strict_pd=True),
+            max_iter=self.max_iter,
+            tol=1e-3 * self.tol,  # metric-learn's 1e-3 is certimetric's 1e-6
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+        return self._learn_tuples(learner, tuples, weights=weights)
+
+
+@dataclass(eq=False, repr=False)
+class LSML(_LSML, _QuadrupletsClassifierMixin):
+    """Least squared residual metric learning from quadruplets, by :class:`certimetric.LSML`.
+
+    Parameters
+    ----------
+    tol : float, default=1e-3
+        A thousandth of it is what ten steps must lower the objective by, as a fraction of it.
+    max_iter : int, default=1000
+        Bound on the quasi-Newton steps.
+    prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
+    """
+
+    tol: float = 1e-3
+    max_iter: int = 1000
+    prior: Any = "identity"
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+
+    def fit(self, quadruplets: ArrayLike, weights: ArrayLike | None = None) -> Any:
+        """Learn from quadruplets (a, b, c, d) with a nearer to b than c to d, (m, 4, d) or (m, 4) of indicators.
+
+        ``weights``, of shape (m,), are shares of the quadruplets; equal by default.
+        """
+        tuples, _ = self._tuples(quadruplets)
+        return self._order(tuples, weights)
+
+
+@dataclass(eq=False, repr=False)
+class LSML_Supervised(Supervised, _LSML):
+    """Least squared residual metric learning from labels, of which quadruplets are drawn, by :class:`certimetric.LSML`.
+
+    Parameters
+    ----------
+    tol, max_iter, prior
+        As of :class:`LSML`.
+    n_constraints : int, default=None
+        Quadruplets; None for 20 c² with c classes, but at most 15,000.
+    weights : array-like of shape (n_constraints,), default=None
+        Shares of the quadruplets.
+    """
+
+    tol: float = 1e-3
+    max_iter: int = 1000
+    prior: Any = "identity"
+    n_constraints: int | None = None
+    weights: Any = None
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+    num_constraints: Any = "deprecated"
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
+        X, y = self._labelled(X, y)
+        drawn = self._drawn_pairs(X, y, same_length=True)[1]
+        return self._order(Tuples(X, np.stack(drawn, axis=1)), self.weights)
+
+
+class _MMC(OfPairs):
+    _ignored = {"max_proj": _PROJECTIONS, "diagonal_c": _OBJECTIVE}
+
+    def _solve(self, tuples: Tuples, y: Any) -> Any:
+        init = self._matrix("init", tuples.points, strict_pd=False)
+        learner = learners.MMC(
+            self.diagonal,
+            init=init if isinstance(init, str) else components_from_metric(init),
+            max_iter=self.max_iter,
+            tol=1e-6 * self.tol / type(self).tol,  # either default of metric-learn is certimetric's 1e-6
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+        return self._learn_tuples(learner, tuples, y)
+
+
+@dataclass(eq=False, repr=False)
+class MMC(_MMC, GivenPairs):
+    """Metric learning with side information from pairs, by :class:`certimetric.MMC`.
+
+    Parameters
+    ----------
+    max_iter : int, default=100
+        Bound on the quasi-Newton steps.
+    max_proj : int, default=10000
+        Ignored.
+    tol : float, default=1e-3
+        A thousandth of it is what ten steps must lower the objective by, as a fraction of it.
+    init : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
+        The metric that the descent starts at.
+    diagonal : bool, default=False
+        Whether M is diagonal.
+    diagonal_c : float, default=1.0
+        Ignored.
+    """
+
+    max_iter: int = 100
+    max_proj: int = 10_000
+    tol: float = 1e-3
+    init: Any = "identity"
+    diagonal: bool = False
+    diagonal_c: float = 1.0
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+    convergence_threshold: Any = "deprecated"
+
+
+@dataclass(eq=False, repr=False)
+class MMC_Supervised(DrawnPairs, _MMC):
+    """Metric learning with side information from labels, of which pairs are drawn, by :class:`certimetric.MMC`.
+
+    Parameters
+    ----------
+    max_iter, max_proj, init, diagonal, diagonal_c
+        As of :class:`MMC`.
+    tol : float, default=1e-6
+        What ten steps must lower the objective by, as a fraction of it.
+    n_constraints : int, default=None
+        Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
+    """
+
+    max_iter: int = 100
+    max_proj: int = 10_000
+    tol: float = 1e-6
+    n_constraints: int | None = None
+    init: Any = "identity"
+    diagonal: bool = False
+    diagonal_c: float = 1.0
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+    num_constraints: Any = "deprecated"
+    convergence_threshold: Any = "deprecated"
+
+
+class _SDML(OfPairs):
+    def _solve(self, tuples: Tuples, y: Any) -> Any:
+        learner = learners.SDML(
+            self.balance_param * len(tuples),  # of the mean over pairs, where metric-learn takes the sum
+            sparsity=self.sparsity_param,
+            prior=self._matrix("prior", tuples.points, strict_pd=True),
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+        return self._learn_tuples(learner, tuples, y)
+
+
+@dataclass(eq=False, repr=False)
+class SDML(_SDML, GivenPairs):
+    """Sparse distance metric learning from pairs, by :class:`certimetric.SDML`.
+
+    The attribute ``shift_`` of ``learner_`` tells whether ``balance_param`` was too large for a minimum.
+
+    Parameters
+    ----------
+    balance_param : float, default=0.5
+        Weight of the sum over pairs against the prior.
+    sparsity_param : float, default=0.01
+        Price of the entries of M off its diagonal.
+    prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
+    """
+
+    balance_param: float = 0.5
+    sparsity_param: float = 0.01
+    prior: Any = "identity"
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+
+
+@dataclass(eq=False, repr=False)
+class SDML_Supervised(DrawnPairs, _SDML):
+    """Sparse distance metric learning from labels, of which pairs are drawn, by :class:`certimetric.SDML`.
+
+    Parameters
+    ----------
+    balance_param, sparsity_param, prior
+        As of :class:`SDML`.
+    n_constraints : int, default=None
+        Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
+    """
+
+    balance_param: float = 0.5
+    sparsity_param: float = 0.01
+    prior: Any = "identity"
+    n_constraints: int | None = None
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+    num_constraints: Any = "deprecated"
+
+
+class _SCML(Translated):
+    _tuple_size = 3
+    _ignored = {"gamma": _STEPS, "output_iter": _STEPS, "batch_size": _STEPS}
+    _bases: tuple[str, ...] = ("triplet_diffs",)
+
+    def _compose(self, tuples: Tuples, basis: Any) -> Any:
+        learner = learners.SCML(
+            self.n_basis,
+            l1=self.beta,
+            basis=basis,
+            max_iter=self.max_iter,
+            random_state=self.random_state,
+            verbose=self.verbose,
+        )
+        return self._learn_tuples(learner, tuples)
+
+    def _given_basis(self) -> Any:
+        """The parameter ``basis`` where it is an array, None where it is the name of one."""
+        if isinstance(self.basis, str) and self.basis in self._bases:
+            return None
+        if isinstance(self.basis, str) or np.ndim(self.basis) != 2:
+            raise ValueError(wording.wrong_basis(self._bases))
+        return self.basis
+
+
+@dataclass(eq=False, repr=False)
+class SCML(_SCML, _TripletsClassifierMixin):
+    """Sparse compositional metric learning from triplets, by :class:`certimetric.SCML`.
+
+    Parameters
+    ----------
+    beta : float, default=1e-5
+        Price of a unit of weight.
+    basis : "triplet_diffs" or array of shape (n_basis, d), default="triplet_diffs"
+    n_basis : int, default=None
+        Size of the basis; None for ten times the number of features, between 100 and 1000.
+    gamma : float, default=5e-3
+        Ignored.
+    max_iter : int, default=10000
+        Bound on the quasi-Newton steps.
+    output_iter : int, default=500
+        Ignored.
+    batch_size : int, default=10
+        Ignored.
+    """
+
+    beta: float = 1e-5
+    basis: Any = "triplet_diffs"
+    n_basis: int | None = None
+    gamma: float = 5e-3
+    max_iter: int = 10_000
+    output_iter: int = 500
+    batch_size: int = 10
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+
+    def fit(self, triplets: ArrayLike) -> Any:
+        """Learn from triplets (instance, target neighbour, impostor), (m, 3, d) or (m, 3) of indicators."""
+        basis = self._given_basis()
+        tuples, _ = self._tuples(triplets)
+        return self._compose(tuples, basis)
+
+
+@dataclass(eq=False, repr=False)
+class SCML_Supervised(Supervised, _SCML):
+    """Sparse compositional metric learning from labels, of which triplets are made, by :class:`certimetric.SCML`.
+
+    Parameters
+    ----------
+    k_genuine, k_impostor : int, default=3 and 10
+        Nearest instances of the same and of other classes that triplets are made of.
+    basis : {"lda", "triplet_diffs"} or array of shape (n_basis, d), default="lda"
+        "lda" for discriminants of neighbourhoods.
+    beta, n_basis, gamma, max_iter, output_iter, batch_size
+        As of :class:`SCML`.
+    """
+
+    _bases = ("lda", "triplet_diffs")
+
+    k_genuine: int = 3
+    k_impostor: int = 10
+    beta: float = 1e-5
+    basis: Any = "lda"
+    n_basis: int | None = None
+    gamma: float = 5e-3
+    max_iter: int = 10_000
+    output_iter: int = 500
+    batch_size: int = 10
+    verbose: bool = False
+    preprocessor: Any = None
+    random_state: Any = None
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
+        """Learn from X, (n, d) or (n,) of indicators, and class labels; a negative label is unknown."""
+        basis = self._given_basis()
+        X, y = self._labelled(X, y)
+        labels = codes_of(y)
+        triplets = Constraints(labels).generate_knntriplets(X, self.k_genuine, self.k_impostor)
+        if not len(triplets):
+            raise ValueError(wording.WITHOUT_TRIPLETS.format(name=type(self).__name__))
+        if basis is None and self.basis == "lda":
+            known = X[labels >= 0]
+            codes = np.unique(labels[labels >= 0], return_inverse=True)[1]
+            size = self.n_basis or basis_size(X.shape[1])
+            basis = local_discriminants(known, codes, size, check_random_state(self.random_state))
+        return self._compose(Tuples(X, triplets), basis)
