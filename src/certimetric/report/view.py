@@ -38,6 +38,8 @@ class Block:
         Of the view: what the template shows beside what all blocks share; None where the block is left out.
     template : str, optional
         Name of its template, by default its own: in the folder of the view, or else among those that all share.
+    heading : str, optional
+        Above it on the page, by default its title.
     """
 
     place: str
@@ -45,6 +47,7 @@ class Block:
     title: str
     make: Callable[[Any], Mapping[str, Any] | None]
     template: str = ""
+    heading: str = ""
 
     def templates(self, folder: str) -> list[str]:
         """Where the template may be, below the package ``certimetric.report``."""
@@ -184,6 +187,6 @@ def figures_block(
         if not figures and not empty:
             return None
         above = intro(view) if callable(intro) else intro
-        return {"name": name, "title": title, "intro": above, "figures": figures, "empty": empty}
+        return {"intro": above, "figures": figures, "empty": empty}
 
     return Block(place, name, title, make, "figures")

@@ -68,9 +68,8 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
     page = {
         "looks": view.looks,
         "lede": [*view.lede(), moment(view.document["reproduction"].get("started"))],
-        "contents": [(block.name, block.title) for block in shown],
         "sections": [
-            trusted(env.select_template(block.templates(view.folder)).render({**common, **told[block.name]}))
+            (block, trusted(env.select_template(block.templates(view.folder)).render({**common, **told[block.name]})))
             for block in shown
         ],
     }

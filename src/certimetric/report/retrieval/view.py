@@ -16,6 +16,7 @@ from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.robustness_score import score_column, score_view
+from certimetric.report.series import Series
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -67,25 +68,19 @@ def _curves(view: RetrievalView) -> dict[str, Any]:
     }
 
 
-def _attacks(view: RetrievalView) -> list[dict[str, Any]]:
-    """R@1 under each attack for every model and ε: which of them was the strongest."""
+def _attacks(view: RetrievalView) -> list[tuple[Series, list[str]]]:
+    """ε, R@1 under each attack and the worst of them, for every model and ε."""
     rows = []
     for look, learner in zip(view.looks, view.learners):
         for entry in learner["attacked"]:
-            shares = {name: number(told["recall_at_1"]["mean"]) for name, told in entry["attacks"].items()}
-            rows.append(
-                {
-                    "look": look,
-                    "eps": size_name(float(entry["eps"])),
-                    "shares": [percent(share) for share in shares.values()],
-                    "worst": percent(number(entry["worst"]["recall_at_1"]["mean"])),
-                }
-            )
+            told = [*entry["attacks"].values(), entry["worst"]]
+            shares = [percent(number(figures["recall_at_1"]["mean"])) for figures in told]
+            rows.append((look, [size_name(float(entry["eps"])), *shares]))
     return rows
 
 
 def _training(view: RetrievalView) -> dict[str, Any] | None:
-    rows = training_rows(view.learners)
+    rows = training_rows(view.document)
     if not rows:
         return None
     configs = [
@@ -128,21 +123,6 @@ def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
     return 1.0 - attacked, percent(attacked), percent(number(row["recall"]), 0)
 
 
-def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
-    clean = learner["clean"]
-    figures = [(f"R@{k}", number((clean.get(f"recall_at_{k}") or {}).get("mean"))) for k in (1, 2, 4, 8)]
-    figures += [("mAP@R", number((clean.get("map_at_r") or {}).get("mean")))]
-    figures += [("mAP", number((clean.get("map") or {}).get("mean"))), ("NMI", number(clean.get("nmi")))]
-    return {
-        "label": learner["label"],
-        "source": learner["source"] or MISSING,
-        "dim": learner["dim"],
-        "parameters": f"{learner['n_parameters']:,}",
-        "figures": [percent(value) for _, value in figures],
-        "header": [name for name, _ in figures],
-    }
-
-
 def _words(section: Any) -> str:
     if not isinstance(section, Mapping):
         return str(section)
@@ -154,7 +134,14 @@ def _words(section: Any) -> str:
 
 
 def _comparison(view: RetrievalView) -> dict[str, Any]:
-    return {"learners": [*map(_learner, view.learners)]}
+    names = {**{f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8)}, "map_at_r": "mAP@R", "map": "mAP"}
+    rows = []
+    for learner in view.learners:
+        clean = learner["clean"]
+        figures = [*(number((clean.get(key) or {}).get("mean")) for key in names), number(clean.get("nmi"))]
+        sizes = [learner["dim"], f"{learner['n_parameters']:,}"]
+        rows.append((learner["label"], learner["source"] or MISSING, [*sizes, *map(percent, figures)]))
+    return {"learners": rows, "header": [*names.values(), "NMI"]}
 
 
 def _classes(view: RetrievalView) -> dict[str, Any]:
@@ -176,7 +163,7 @@ class RetrievalView(View):
         Block("curves", "certificates", "Certificates", of_document(certificates_view)),
         Block("comparison", "comparison", "Comparison", _comparison),
         Block("comparison", "training", "Cost of training", _training),
-        Block("classes", "classes", "Classes", _classes),
+        Block("classes", "classes", "Classes", _classes, heading="Classes, worst first"),
         Block("instances", "galleries", "What an attack does", _galleries),
         figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
