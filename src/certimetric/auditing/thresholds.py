@@ -15,25 +15,13 @@ _SIZES = {"noise": "SIGMA"}
 
 @dataclass(frozen=True)
 class Threshold:
-    """A figure that must reach a value.
+    """A figure that must reach a value."""
 
-    Parameters
-    ----------
-    learner : str or None
-        Spec; None for the recommended learner.
-    figure : str
-    at : float or None
-        The size at which it is taken: a noise level or a radius.
-    value : float
-    label : str or None
-        The class of which it is taken: ``recall@CLASS``.
-    """
-
-    learner: str | None
+    learner: str | None  # its spec; None for the recommended one
     figure: str
-    at: float | None
+    at: float | None  # the size at which it is taken: a noise level or a radius
     value: float
-    label: str | None = None
+    label: str | None = None  # the class of which it is taken: ``recall@CLASS``
 
     def expression(self, learner: str) -> str:
         """The condition in words, for the learner that it was applied to."""

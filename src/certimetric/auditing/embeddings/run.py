@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.checks import NEAR, Observed
 from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
+from certimetric.auditing.retrieval.ranking import RankedEvidence, Scores, describe, per_class
 from certimetric.auditing.retrieval.request import checked_radii
-from certimetric.auditing.retrieval.summary import Scores, describe, per_class
-from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes

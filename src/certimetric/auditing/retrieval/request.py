@@ -36,26 +36,13 @@ FIGURES = {"recall": False, "map": False, "attacked": True, "attacked_map": True
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One of the models that are compared.
+    """One of the models that are compared."""
 
-    Parameters
-    ----------
-    name : str
-        Unique among the subjects.
-    model : Module
-    source : str
-        Where it came from.
-    run : dict, optional
-        What the ``run.json`` of its training says.
-    trained_on : set of str, optional
-        Digests of the images that it was trained on.
-    """
-
-    name: str
+    name: str  # unique among the subjects
     model: nn.Module
-    source: str = ""
-    run: Mapping[str, Any] | None = None
-    trained_on: frozenset[str] | None = None
+    source: str = ""  # where it came from
+    run: Mapping[str, Any] | None = None  # what the ``run.json`` of its training says
+    trained_on: frozenset[str] | None = None  # digests of the images that it was trained on
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -29,21 +29,11 @@ DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml", "a
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A learner under audit.
+    """A learner under audit."""
 
-    Parameters
-    ----------
-    spec : str
-        Its name in tables, thresholds and files.
-    label : str
-        Its name for people.
-    estimator : learner
-        Unfitted; cloned before every fit.
-    """
-
-    spec: str
-    label: str
-    estimator: Any
+    spec: str  # its name in tables, thresholds and files
+    label: str  # its name for people
+    estimator: Any  # unfitted; cloned before every fit
 
     @property
     def parameters(self) -> dict[str, Any]:
