@@ -90,20 +90,7 @@ def run(
     title: str | None = None,
     progress: bool = False,
 ) -> AuditResult:
-    """Carry out an audit.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        Of a validated request.
-    out : path, optional
-        Folder of what is computed, of results and report.
-    command : str, optional
-        How to repeat the audit, for the report; by default the call in Python.
-    title : str, optional
-        Heading of the report.
-    progress : bool
-        Show a progress bar on stderr.
+    """Carry out an audit; what is asked of its report is told at :class:`~certimetric.auditing.request.AuditRequest`.
 
     Raises
     ------

@@ -44,16 +44,13 @@ def parse_threshold(
     Parameters
     ----------
     text : str
-    specs : sequence of str
-        Learners of the audit.
-    noise : sequence of float
-        Noise levels of the audit.
+    specs, noise : sequence
+        Learners and noise levels of the audit.
     figures : mapping of str to bool
         Figures of the audit, and whether each is taken at a size: ``certified@0.5``.
-    at : sequence of float, optional
-        Sizes that were measured; None where any can be told.
-    classes : sequence of str, optional
-        Classes that are tested, whose recall can be asked for; None for an audit without ``recall@CLASS``.
+    at, classes : sequence, optional
+        Sizes that were measured, None where any can be told; and classes that are tested, None for an audit without
+        ``recall@CLASS``.
 
     Raises
     ------

@@ -75,16 +75,8 @@ def conclude(
     recommend; WARN if any other check found an issue; else PASS where thresholds were declared, and REPORT where none
     was: there is no standard to pass.
 
-    Parameters
-    ----------
-    said : sequence of str
-        What the kind of audit says of its figures: the first parts of the sentence.
-    checks, thresholds : sequence of dict
-        As the document has them.
-    recommended : str or None
-        Spec.
-    with_titles : bool, default=False
-        Whether the sentence names the checks that found an issue.
+    What the kind of audit ``said`` of its figures are the first parts of the sentence; ``with_titles`` it names the
+    checks that found an issue. Checks and thresholds are those of the document, ``recommended`` is a spec.
     """
     missed = [entry for entry in thresholds if not entry["passed"]]
     issues = [entry for entry in checks if entry["severity"] == "issue"]

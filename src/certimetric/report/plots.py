@@ -68,16 +68,10 @@ def figure(
     *,
     told: str | None = None,
 ) -> Figure:
-    """What was drawn, with its numbers; for the parameters see `Figure`.
+    """What was drawn on the axes of an open picture, with its numbers; for the parameters see `Figure`.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Of an open picture.
-    header : str or tuple of str
-        Of the table; a string is that of its first column, beside one for each series.
-    told : str, optional
-        What stands above the picture, where that is not how to read it.
+    A header that is a string is that of the first column, beside one for each series; ``told`` stands above the
+    picture where that is not how to read it.
     """
     looks, drawn = tuple(looks), axes.get_figure(root=True)
     assert drawn is not None
@@ -117,21 +111,8 @@ def shares_figure(
 ) -> Figure:
     """Lines of shares over x with their intervals, so that all such figures look alike and read alike.
 
-    Parameters
-    ----------
-    lines : list of (Series, points)
-        Of each learner its look, and a point for each x.
-    name, title, reading, note : str
-        Of the figure.
-    x : list of float
-    x_label, y_label, symbol : str
-        Of the axes, and of x in the table.
-    marked : float, optional
-        An x to mark.
-    told : callable, default=plain
-        How x is written in the table.
-    logarithmic : bool, default=False
-        Whether x, which is positive then, has a logarithmic axis.
+    Of each learner ``lines`` holds its look, and a point for each x. ``symbol`` stands for x in the table, where
+    ``told`` writes it; ``marked`` is an x to mark. A ``logarithmic`` axis needs x above 0.
     """
     with axes_of(x_label, y_label) as axes:
         if logarithmic:
@@ -162,14 +143,7 @@ def balance_figure(
 ) -> Figure | None:
     """One point a learner with its intervals, two shares against each other; None where fewer than two were compared.
 
-    Parameters
-    ----------
-    points : list of (Series, across, up)
-        Of each learner its look, and its two shares.
-    title, reading : str
-        Of the figure.
-    x_label, y_label : str
-        Of the axes, and of the columns of the table.
+    Of each learner ``points`` holds its look, its share across and its share up.
     """
     known = [(look, x, y) for look, x, y in points if x[0] is not None and y[0] is not None]
     if len(points) < 2 or not known:
@@ -221,12 +195,8 @@ def bracket(
 ) -> Figure:
     """Shares against ε between what is certified and what attacks found; for the rest see :func:`figure`.
 
-    Parameters
-    ----------
-    shade : (x, below, above) or None
-        Where the truth lies.
-    lines : list of (Series, x, y, dict)
-        Shares from 0 to 1, and how else a line is drawn.
+    The truth lies in the ``shade`` of (x, below, above). A line is a look, x, shares from 0 to 1, and how else it is
+    drawn.
     """
     with axes_of(x_label, y_label) as axes:
         if shade is not None:

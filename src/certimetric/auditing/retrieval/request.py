@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
-from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -118,7 +117,6 @@ class RetrievalRequest(RankingRequest):
     subjects: tuple[Subject, ...] = field(init=False)
     n_without_positive: int = field(init=False)
     n_guessed: int = field(init=False)
-    thresholds: tuple[Threshold, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,7 +130,7 @@ class RetrievalRequest(RankingRequest):
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
         models = _subjects(self.models)
-        specs, norm, certify = [*(subject.name for subject in models), PIXELS], self.norm, self.certify
+        norm, certify = self.norm, self.certify
         if norm not in NORMS:
             raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
         if not self.attacks or (unknown := [attack for attack in self.attacks if attack not in ATTACKS]):
@@ -158,7 +156,6 @@ class RetrievalRequest(RankingRequest):
         for subject in models:
             embedded(subject, images)
         radii, quoted = _radii(tuple(queries.images.shape), norm, self.eps, self.report_eps)
-        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
         self._settle(
             queries=chosen,
             gallery=items,
@@ -172,8 +169,9 @@ class RetrievalRequest(RankingRequest):
             subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
-            thresholds=tuple(parse_threshold(text, specs, figures=figures, at=radii) for text in self.fail_under),
         )
+        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
+        self._judge_by([subject.name for subject in self.subjects], figures, at=radii)
 
     @property
     def with_model(self) -> tuple[Subject, ...]:

@@ -33,18 +33,12 @@ _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
 def bench_figure(told: Mapping[str, Any]) -> Figure:
-    """A figure from what a suite tells of it.
-
-    Parameters
-    ----------
-    told : dict
-        ``kind`` ("ranks", "curves", "descents", "ellipses" or "tradeoff"), ``name``, ``title``, ``reading``,
-        ``learners``, and what the kind needs.
+    """A figure from what a suite tells of it: ``kind``, ``name``, ``title``, ``reading``, ``learners``, and the rest.
 
     Raises
     ------
     ValueError
-        On another kind.
+        If the kind is none of "ranks", "curves", "descents", "ellipses" and "tradeoff".
     """
     draw = _DRAWN.get(str(told.get("kind")))
     if draw is None:
@@ -197,13 +191,9 @@ def _figure(axes: Any, told: Mapping[str, Any], looks: Sequence[Series], header:
 
 
 def standalone(drawn: Figure, style: str) -> str:
-    """The picture as a file of its own: the page's light colours in place of its names for them, and a legend.
+    """The picture as a file of its own, with a legend.
 
-    Parameters
-    ----------
-    drawn : Figure
-    style : str
-        Style sheet of the reports, whose first rule holds the colours.
+    Colours are the light ones of the page in place of its names for them: those of the first rule of its ``style``.
     """
     colours = dict(re.findall(r"--([a-z0-9-]+):(#[0-9a-f]{6})", style.partition("}")[0]))
     svg = _VARIABLE.sub(lambda found: colours.get(found[1], "currentColor"), drawn.svg)
