@@ -178,7 +178,6 @@ def training_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "look": look,
                 "defense": _component(config.get("defense")),
                 "loss": _component(config.get("loss")),
-                "miner": _component(config.get("miner")),
                 "epochs": f"{run['epochs']}{'' if run['finished'] else ' so far'}",
                 "seconds": duration(number(run["seconds"])),
                 "each": duration(each),

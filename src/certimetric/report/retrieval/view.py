@@ -16,7 +16,6 @@ from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.robustness_score import score_column, score_view
-from certimetric.report.series import Series
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -28,31 +27,6 @@ _MEANING = {
 }
 
 
-def comparison(document: Mapping[str, Any]) -> list[Column]:
-    """The columns of the comparison table, the best of each marked."""
-    learners = document["learners"]
-    index = quoted_eps(document)
-    assert index is not None
-    eps = f"ε = {size_name(float(document['protocol']['eps'][index]))}"
-    columns = []
-    for key, name in (("recall_at_1", "R@1"), ("map_at_r", "mAP@R")):
-        clean = [learner["clean"][key] for learner in learners]
-        columns.append(make_column(clean, key, name, "", "%", "higher"))
-        worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
-        if all(worst):
-            # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made of it.
-            told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
-            columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
-        if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
-            columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
-    columns += score_column(learners)
-    nmi = [learner["clean"]["nmi"] for learner in learners]
-    if any(value is not None for value in nmi):  # of a large gallery it is not computed
-        told = [{} if value is None else {"mean": value} for value in nmi]
-        columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
-    return columns
-
-
 def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
     if told is not None and view.of_pixels:
@@ -61,22 +35,15 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
 
 
 def _curves(view: RetrievalView) -> dict[str, Any]:
-    return {
-        "figures": [figure_view(figure) for figure in attack_curves(view.document)],
-        "attacks": view.document["protocol"]["attacks"],
-        "rows": _attacks(view),
-    }
-
-
-def _attacks(view: RetrievalView) -> list[tuple[Series, list[str]]]:
-    """ε, R@1 under each attack and the worst of them, for every model and ε."""
+    """Figures; and for every model and ε, R@1 under each attack and the worst of them."""
     rows = []
     for look, learner in zip(view.looks, view.learners):
         for entry in learner["attacked"]:
             told = [*entry["attacks"].values(), entry["worst"]]
-            shares = [percent(number(figures["recall_at_1"]["mean"])) for figures in told]
+            shares = [percent(number(each["recall_at_1"]["mean"])) for each in told]
             rows.append((look, [size_name(float(entry["eps"])), *shares]))
-    return rows
+    figures = [figure_view(figure) for figure in attack_curves(view.document)]
+    return {"figures": figures, "attacks": view.document["protocol"]["attacks"], "rows": rows}
 
 
 def _training(view: RetrievalView) -> dict[str, Any] | None:
@@ -175,7 +142,26 @@ class RetrievalView(View):
 
     @cached_property
     def columns(self) -> list[Column]:
-        return comparison(self.document)
+        learners, index = self.learners, quoted_eps(self.document)
+        assert index is not None
+        eps = f"ε = {size_name(float(self.document['protocol']['eps'][index]))}"
+        columns = []
+        for key, name in (("recall_at_1", "R@1"), ("map_at_r", "mAP@R")):
+            clean = [learner["clean"][key] for learner in learners]
+            columns.append(make_column(clean, key, name, "", "%", "higher"))
+            worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
+            if all(worst):
+                # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made.
+                told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
+                columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
+            if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
+                columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
+        columns += score_column(learners)
+        nmi = [learner["clean"]["nmi"] for learner in learners]
+        if any(value is not None for value in nmi):  # of a large gallery it is not computed
+            told = [{} if value is None else {"mean": value} for value in nmi]
+            columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
+        return columns
 
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))
