@@ -30,41 +30,27 @@ class Fine(NamedTuple):
     looked: Any = None
 
 
+# Of the evidence: names of learners, each with what is to be looked at, or an `Outcome` that says why there is nothing.
+Each = Callable[[Any], Iterable[tuple["str | None", Any]]]
+# Of the evidence and what was looked at on the learners that are fine: an `Outcome`, or None where it says too much.
+Together = Callable[[Any, list[Any]], "Outcome | None"]
+
+
 @dataclass(frozen=True)
 class Check:
-    """A check.
-
-    Parameters
-    ----------
-    code, title : str
-    severity : {"failure", "issue", "tip"}
-        The gravest that it can find.
-    doc : str
-        What it means.
-    scopes : tuple of str
-        The kinds of audits that it belongs to.
-    run : callable
-        Of the evidence, or of the evidence and one of its subjects: an `Outcome`, several of them, or `Fine`.
-    each : callable, optional
-        Of the evidence: names of learners, each with what ``run`` is to look at, or with an `Outcome` that says why
-        there is nothing to look at. None for a check of the audit as a whole.
-    together : callable, optional
-        Of the evidence and what was looked at on the learners that are fine: one `Outcome` about them, or None where
-        that would say too much; by default that nothing was found on so many.
-    """
+    """A check."""
 
     code: str
     title: str
-    severity: str
-    doc: str
-    scopes: tuple[str, ...]
+    severity: str  # the gravest that it can find
+    doc: str  # what it means
+    scopes: tuple[str, ...]  # the kinds of audits that it belongs to
+    # Of the evidence, or of the evidence and one of its subjects: an `Outcome`, several of them, or `Fine`.
     run: Callable[..., Any]
-    each: Callable[[Any], Iterable[tuple[str | None, Any]]] | None = None
-    together: Callable[[Any, list[Any]], Outcome | None] | None = None
+    each: Each | None = None  # its subjects; None for a check of the audit as a whole
+    together: Together | None = None  # by default that nothing was found on so many learners
 
-    def on(
-        self, scope: str, *, each: Callable[[Any], Iterable[tuple[str | None, Any]]] | None = None
-    ) -> Callable[[Callable[..., Any]], Check]:
+    def on(self, scope: str, *, each: Each | None = None) -> Callable[[Callable[..., Any]], Check]:
         """The same check on the evidence of another kind of audit: a decorator of what carries it out there."""
         return lambda function: register(replace(self, scopes=(scope,), run=function, each=each, together=None))
 
@@ -90,10 +76,8 @@ class Check:
                     fine.append(found.looked)
                 else:
                     yield learner, found
-        if fine:
-            together = self.together or _nothing_found
-            if (outcome := together(evidence, fine)) is not None:
-                yield None, outcome
+        if fine and (outcome := (self.together or _NOTHING_FOUND)(evidence, fine)) is not None:
+            yield None, outcome
 
     def _entry(self, status: str, learner: str | None, message: str) -> dict[str, Any]:
         return {"code": self.code, "title": self.title, "severity": status, "learner": learner, "message": message}
@@ -125,8 +109,8 @@ def check(
     title: str,
     *scopes: str,
     severity: str = "issue",
-    each: Callable[[Any], Iterable[tuple[str | None, Any]]] | None = None,
-    together: Callable[[Any, list[Any]], Outcome | None] | None = None,
+    each: Each | None = None,
+    together: Together | None = None,
 ) -> Callable[[Callable[..., Any]], Check]:
     """Register a function as a check; its docstring is the documentation. For the parameters see `Check`.
 
@@ -170,8 +154,34 @@ def fatal_codes() -> set[str]:
     return {each.code for each in CHECKS if each.severity == "failure"}
 
 
-def _nothing_found(evidence: Any, fine: list[Any]) -> Outcome:
-    return Outcome("passed", f"Nothing was found on {counted(len(fine), 'learner')}.")
+def passed(text: str, noun: str = "", *, nothing: str = "", of_all: bool = False) -> Together:
+    """What is said of the learners on which nothing was found.
+
+    Parameters
+    ----------
+    text : str
+        With ``{learners}``, how many they are; ``{found}``, what was looked at; ``{total}``, the sum of it.
+    noun : str
+        What that is a number of.
+    nothing : str
+        Said where that sum is 0: the check is not applicable then.
+    of_all : bool, default=False
+        Say nothing where something was found on another learner.
+    """
+
+    def together(evidence: Any, fine: list[Any]) -> Outcome | None:
+        if of_all and len(fine) < len(evidence.learners):
+            return None
+        if nothing and not sum(fine):
+            return Outcome("not applicable", nothing)
+        found = ", ".join(map(str, fine))
+        total = counted(sum(fine), noun) if noun else found
+        return Outcome("passed", text.format(learners=counted(len(fine), "learner"), total=total, found=found))
+
+    return together
+
+
+_NOTHING_FOUND = passed("Nothing was found on {learners}.")
 
 
 def _several(found: Any) -> Iterable[Outcome | Fine]:

@@ -11,10 +11,12 @@ import inspect
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from numbers import Integral
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
+
+from certimetric.auditing.thresholds import Threshold, parse_threshold
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -68,6 +70,7 @@ class AuditRequest:
     command: str | None = None
     progress: bool = False
     name: str = "data"
+    thresholds: tuple[Threshold, ...] = field(init=False)  # derived: what is said in ``fail_under``
 
     def __post_init__(self) -> None:
         texts = (self.fail_under,) if isinstance(self.fail_under, str) else tuple(self.fail_under)
@@ -77,6 +80,12 @@ class AuditRequest:
         """Put what was checked in the place of what was asked."""
         for key, value in values.items():
             object.__setattr__(self, key, value)
+
+    def _judge_by(self, learners: Sequence[str], figures: Mapping[str, bool], **measured: Any) -> None:
+        """Read the thresholds; for what can be told of learners see :func:`parse_threshold`."""
+        self._settle(
+            thresholds=tuple(parse_threshold(text, learners, figures=figures, **measured) for text in self.fail_under)
+        )
 
     @property
     def output(self) -> dict[str, Any]:

@@ -184,12 +184,7 @@ def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]
 def refuse_other_report(folder: Path, options: Mapping[str, Any]) -> None:
     """See that a folder holds no report, or that of an audit with the same options: none is written over in silence.
 
-    Parameters
-    ----------
-    folder : Path
-        Where an audit is to be written.
-    options : dict
-        What its figures depend on, as JSON; kept in the document as ``reproduction.options``.
+    Options are what the figures depend on, as JSON; the document keeps them as ``reproduction.options``.
 
     Raises
     ------

@@ -22,46 +22,23 @@ from certimetric.runs.store import Store, claimed
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """What the evidence of an audit is.
+    """What the evidence of an audit is."""
 
-    Parameters
-    ----------
-    data, protocol : dict
-        Sections of the document.
-    learners : list of dict
-        Those of the document: ``spec``, ``label`` and whatever the kind's view shows.
-    observed : object
-        What the checks of the kind look at.
-    cells : dict
-        How many were ``computed``, ``reused`` and ``failed``.
-    also : dict
-        Further sections.
-    traces : dict
-        Further entries of the section on reproduction: digests and files.
-    machine : dict
-        What else the evidence ran on.
-    """
-
-    data: dict[str, Any]
+    data: dict[str, Any]  # sections of the document
     protocol: dict[str, Any]
-    learners: list[dict[str, Any]]
-    observed: Any
-    cells: dict[str, int]
-    also: dict[str, Any] = field(default_factory=dict)
-    traces: dict[str, Any] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
+    learners: list[dict[str, Any]]  # with ``spec``, ``label`` and whatever the kind's view shows
+    observed: Any  # what the checks of the kind look at
+    cells: dict[str, int]  # how many were ``computed``, ``reused`` and ``failed``
+    also: dict[str, Any] = field(default_factory=dict)  # further sections
+    traces: dict[str, Any] = field(default_factory=dict)  # further entries on reproduction: digests and files
+    machine: dict[str, Any] = field(default_factory=dict)  # what else the evidence ran on
 
 
 class Evidence(ABC):
     """The evidence of one audit, made from its request: what a kind of audit plugs into the skeleton.
 
     A new kind is a folder with a subclass of this, whose checks name its scope, and a view in ``certimetric.report``
-    for its schema. What was gathered is handed back to every later step.
-
-    Parameters
-    ----------
-    request : object
-        What was asked for, validated; its ``thresholds`` are judged.
+    for its schema. What was gathered is handed back to every later step; ``thresholds`` of the request are judged.
     """
 
     asked: ClassVar[type]  # the request that it is made from
@@ -113,20 +90,7 @@ def run(
     title: str | None = None,
     progress: bool = False,
 ) -> AuditResult:
-    """Carry out an audit.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        Of a validated request.
-    out : path, optional
-        Folder of what is computed, of results and report.
-    command : str, optional
-        How to repeat the audit, for the report; by default the call in Python.
-    title : str, optional
-        Heading of the report.
-    progress : bool
-        Show a progress bar on stderr.
+    """Carry out an audit; what is asked of its report is told at :class:`~certimetric.auditing.request.AuditRequest`.
 
     Raises
     ------

@@ -15,25 +15,13 @@ _SIZES = {"noise": "SIGMA"}
 
 @dataclass(frozen=True)
 class Threshold:
-    """A figure that must reach a value.
+    """A figure that must reach a value."""
 
-    Parameters
-    ----------
-    learner : str or None
-        Spec; None for the recommended learner.
-    figure : str
-    at : float or None
-        The size at which it is taken: a noise level or a radius.
-    value : float
-    label : str or None
-        The class of which it is taken: ``recall@CLASS``.
-    """
-
-    learner: str | None
+    learner: str | None  # its spec; None for the recommended one
     figure: str
-    at: float | None
+    at: float | None  # the size at which it is taken: a noise level or a radius
     value: float
-    label: str | None = None
+    label: str | None = None  # the class of which it is taken: ``recall@CLASS``
 
     def expression(self, learner: str) -> str:
         """The condition in words, for the learner that it was applied to."""
@@ -56,16 +44,13 @@ def parse_threshold(
     Parameters
     ----------
     text : str
-    specs : sequence of str
-        Learners of the audit.
-    noise : sequence of float
-        Noise levels of the audit.
+    specs, noise : sequence
+        Learners and noise levels of the audit.
     figures : mapping of str to bool
         Figures of the audit, and whether each is taken at a size: ``certified@0.5``.
-    at : sequence of float, optional
-        Sizes that were measured; None where any can be told.
-    classes : sequence of str, optional
-        Classes that are tested, whose recall can be asked for; None for an audit without ``recall@CLASS``.
+    at, classes : sequence, optional
+        Sizes that were measured, None where any can be told; and classes that are tested, None for an audit without
+        ``recall@CLASS``.
 
     Raises
     ------

@@ -15,18 +15,25 @@ NO_STANDARD = "no threshold was declared, so nothing is passed"
 def overall_status(failed: bool, issues: bool, thresholds: bool) -> str:
     """FAIL, WARN, PASS or REPORT: without a declared threshold nothing passes, and the audit reports what it found.
 
-    Parameters
-    ----------
-    failed : bool
-        Whether a threshold or a certificate is broken, or there is nothing to judge.
-    issues : bool
-        Whether a reliability check found an issue.
-    thresholds : bool
-        Whether any threshold was declared.
+    It is ``failed`` where a threshold or a certificate is broken, or where there is nothing to judge.
     """
     if failed:
         return "FAIL"
     return "WARN" if issues else "PASS" if thresholds else "REPORT"
+
+
+def front_runner(
+    accuracy: Mapping[int, Mapping[str, float]], robustness: Callable[[int], tuple[float, ...]]
+) -> int | None:
+    """Who is recommended: the most robust of those whose accuracy is not significantly below the best.
+
+    It is not significantly below where the intervals overlap; ``accuracy`` holds by position ``mean``, ``low`` and
+    ``high`` of what should be high. None where there is nobody.
+    """
+    if not accuracy:
+        return None
+    best = max(accuracy, key=lambda i: accuracy[i]["mean"])
+    return max((i for i in accuracy if accuracy[i]["high"] >= accuracy[best]["low"]), key=robustness)
 
 
 def judge_thresholds(
@@ -37,15 +44,8 @@ def judge_thresholds(
 ) -> list[dict[str, Any]]:
     """Every threshold with the figure observed; none is passed without a figure.
 
-    Parameters
-    ----------
-    asked : sequence of Threshold
-    specs : sequence of str
-        Of the learners.
-    recommended : int or None
-        Position of the learner that a threshold without one is about.
-    observe : callable
-        Of a threshold and the position of a learner: the figure as JSON can hold it, None where there is none.
+    One that names no learner of ``specs`` is about the recommended one. ``observe`` gives the figure of the learner at
+    a position as JSON can hold it, None where there is none.
     """
     judged = []
     for threshold in asked:
@@ -75,16 +75,8 @@ def conclude(
     recommend; WARN if any other check found an issue; else PASS where thresholds were declared, and REPORT where none
     was: there is no standard to pass.
 
-    Parameters
-    ----------
-    said : sequence of str
-        What the kind of audit says of its figures: the first parts of the sentence.
-    checks, thresholds : sequence of dict
-        As the document has them.
-    recommended : str or None
-        Spec.
-    with_titles : bool, default=False
-        Whether the sentence names the checks that found an issue.
+    What the kind of audit ``said`` of its figures are the first parts of the sentence; ``with_titles`` it names the
+    checks that found an issue. Checks and thresholds are those of the document, ``recommended`` is a spec.
     """
     missed = [entry for entry in thresholds if not entry["passed"]]
     issues = [entry for entry in checks if entry["severity"] == "issue"]

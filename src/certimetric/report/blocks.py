@@ -74,13 +74,8 @@ def classes_view(
 ) -> dict[str, Any]:
     """Classes by learners, the class with the highest error over all learners first.
 
-    Parameters
-    ----------
-    learners : list of dict
-        Those of the document; ``per_class`` holds a row with ``class`` and ``count`` for each class.
-    told : callable
-        Of such a row: its error as a share, by which classes are ordered and shaded; the figure to show; and the
-        one beside it.
+    ``told`` gives of a row of ``per_class`` its error as a share, by which classes are ordered and shaded; the figure
+    to show; and the one beside it.
     """
     learners = [learner for learner in learners if learner.get("per_class")]
     found: dict[str, list[Mapping[str, Any] | None]] = {}

@@ -12,11 +12,11 @@ from certimetric.report.formatting import MISSING, decimals_for, fixed
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of one learner: its text, its ± over splits, its 95 % interval, whether it is the best, its value."""
+    """One figure of one learner."""
 
     text: str
-    spread: str
-    interval: str
+    spread: str  # ± over splits
+    interval: str  # of 95 %
     best: bool
     value: float | None
 
@@ -82,16 +82,7 @@ def _cell_text(cell: Cell) -> str:
 
 
 def best_figure(labels: Sequence[str], column: Column, baseline: int | None) -> dict[str, str] | None:
-    """The best figure of a column, beside that of the baseline; None where nothing is known.
-
-    Parameters
-    ----------
-    labels : sequence of str
-        Of the learners.
-    column : Column
-    baseline : int or None
-        Position of the learner beside which the best figure is told.
-    """
+    """The best figure of a column, beside that of the learner at the position ``baseline``; None if none is known."""
     best = [i for i, cell in enumerate(column.cells) if cell.best]
     best = best or [i for i, cell in enumerate(column.cells) if cell.text != MISSING]
     if not best:

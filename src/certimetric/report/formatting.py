@@ -142,3 +142,8 @@ def unit_name(document: Mapping[str, Any]) -> str:
     """The short name of the unit of eps and of radii."""
     unit = str(document["protocol"]["units"])
     return UNITS.get(unit, (unit, ""))[0]
+
+
+def measured(document: Mapping[str, Any], what: str) -> str:
+    """What an axis shows, with the norm and the unit of sizes."""
+    return f"{what}, {norm_name(document)} ({unit_name(document)})"

@@ -40,13 +40,15 @@ def environment() -> Environment:
     """The templates of this package; one for all pages, so that a template is compiled once."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=PackageLoader(__name__.rpartition(".")[0], ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["m"] = made.get_template("templates/macros.html.j2").module
+    return made
 
 
 def _source(environment: Environment, name: str) -> str:

@@ -32,14 +32,7 @@ class Pictures:
 def pictures(image: Mapping[str, Any]) -> Pictures | None:
     """The pictures of one instance, or None where the values are not two images of one shape.
 
-    Parameters
-    ----------
-    image : dict
-        ``original`` and ``adversarial``: nested lists of shape (height, width) or (height, width, 3).
-
-    Returns
-    -------
-    pictures : Pictures or None
+    It holds ``original`` and ``adversarial``: nested lists of shape (height, width) or (height, width, 3).
 
     Examples
     --------

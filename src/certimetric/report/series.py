@@ -72,3 +72,10 @@ def assign(learners: Sequence[Mapping[str, Any]]) -> list[Series]:
         looks.append(Series(i + 1, learner["label"], f"series-{colour + 1}", dashes, marker, path, False))
         position += 1
     return looks
+
+
+def with_looks(document: Mapping[str, Any], part: str | None = None) -> list[tuple[Series, Mapping[str, Any]]]:
+    """The learners of a document, or those that have a part, each with the look that it keeps in every figure."""
+    learners = document["learners"]
+    found = zip(assign(learners), learners)
+    return [(look, learner) for look, learner in found if part is None or learner.get(part)]

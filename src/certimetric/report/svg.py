@@ -22,6 +22,7 @@ _SERIES = {f"series-{i}": f"#0300{i:02x}" for i in range(1, N_COLOURS + 1)} | {"
 _COLOURS = _PAGE | {hexadecimal: f"var(--{name})" for name, hexadecimal in _SERIES.items()}
 _COLOUR = re.compile("|".join(_COLOURS))
 _FONT = re.compile(r"font: (?:[a-z]+ )*([0-9.]+)px [^;]*")
+_REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _LONG_FRACTION = re.compile(r"(\.\d\d)\d+")
 
 _SETTINGS = {
@@ -74,19 +75,9 @@ def drawing() -> Iterator[None]:
 def to_svg(figure: Figure, prefix: str, title: str, description: str) -> str:
     """The figure as an ``<svg>`` element to stand in the page.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        Drawn inside `drawing`, with the stand-in colours of this module. A group with the gid ``series-3`` gets the
-        class ``s3``.
-    prefix : str
-        Begins every id, so that clip paths of two figures in one page cannot be confused.
-    title, description : str
-        For who cannot see the figure.
-
-    Returns
-    -------
-    svg : str
+    It is drawn inside `drawing`, with the stand-in colours of this module; a group with the gid ``series-3`` gets the
+    class ``s3``. The prefix begins every id, so that clip paths of two figures in one page cannot be confused; title
+    and description are for who cannot see the figure.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -128,12 +119,10 @@ def _rewrite(element: ElementTree.Element) -> None:
 
 def _rename(root: ElementTree.Element, prefix: str) -> None:
     """Drop ids that nothing refers to, number the others behind the prefix."""
-    used = set()
+    used: set[str] = set()
     for element in root.iter():
         for name, value in element.attrib.items():
-            if name == "href" and value.startswith("#"):
-                used.add(value[1:])
-            used.update(re.findall(r"url\(#([^)]*)\)", value))
+            used.update([value[1:]] if name == "href" else _REFERENCE.findall(value))
     renamed: dict[str, str] = {}
     for element in root.iter():
         if (old := element.attrib.pop("id", None)) in used and old is not None:
@@ -144,4 +133,4 @@ def _rename(root: ElementTree.Element, prefix: str) -> None:
             if name == "href":
                 element.set(name, "#" + renamed[value[1:]])
             elif "url(#" in value:
-                element.set(name, re.sub(r"url\(#([^)]*)\)", lambda m: f"url(#{renamed[m[1]]})", value))
+                element.set(name, _REFERENCE.sub(lambda m: f"url(#{renamed[m[1]]})", value))

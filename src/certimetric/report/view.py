@@ -24,27 +24,15 @@ PLACES = ("verdict", "threat", "curves", "checks", "comparison", "classes", "ins
 
 @dataclass(frozen=True)
 class Block:
-    """A section of the page.
+    """A section of the page."""
 
-    Parameters
-    ----------
-    place : str
-        One of ``PLACES``: where it is read. Blocks of one place keep their order.
-    name : str
-        Its identifier on the page. A kind's block replaces the shared one of its name.
-    title : str
-        Its line in the contents.
-    make : callable
-        Of the view: what the template shows beside what all blocks share; None where the block is left out.
-    template : str, optional
-        Name of its template, by default its own: in the folder of the view, or else among those that all share.
-    """
-
-    place: str
-    name: str
-    title: str
+    place: str  # one of ``PLACES``: where it is read; blocks of one place keep their order
+    name: str  # its identifier on the page; a kind's block replaces the shared one of its name
+    title: str  # its line in the contents
+    # Of the view: what the template shows beside what all blocks share; None where the block is left out.
     make: Callable[[Any], Mapping[str, Any] | None]
-    template: str = ""
+    template: str = ""  # name of its template, by default its own: of the folder of the view, or else of those shared
+    heading: str = ""  # above it on the page, by default its title
 
     def templates(self, folder: str) -> list[str]:
         """Where the template may be, below the package ``certimetric.report``."""
@@ -56,19 +44,6 @@ class View(ABC):
 
     A subclass is a kind's place in the report: it says which columns are compared, and adds blocks to those that every
     page has.
-
-    Parameters
-    ----------
-    document : dict
-
-    Attributes
-    ----------
-    document : dict
-        With every character replaced that no page may hold.
-    learners : list of dict
-        Those of the document.
-    looks : list of Series
-        How each of them is drawn.
     """
 
     schema: ClassVar[str]
@@ -82,9 +57,9 @@ class View(ABC):
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         check_document(document, self.schema)
-        self.document: dict[str, Any] = printable(document)
+        self.document: dict[str, Any] = printable(document)  # without characters that no page may hold
         self.learners: list[dict[str, Any]] = self.document["learners"]
-        self.looks = assign(self.learners)
+        self.looks = assign(self.learners)  # how each of them is drawn
 
     @cached_property
     @abstractmethod
@@ -167,16 +142,10 @@ def figures_block(
     intro: str | Callable[[Any], str] = "",
     empty: str = "",
 ) -> Block:
-    """A block of figures and nothing else.
+    """A block of figures of the document and nothing else.
 
-    Parameters
-    ----------
-    draw : callable
-        Of the document: its figures.
-    intro : str or callable
-        Above the figures; a callable is asked with the view.
-    empty : str
-        What stands in place of figures; without it a block that has none is left out.
+    ``intro`` stands above them, where it is a callable asked with the view. ``empty`` stands in place of figures;
+    without it a block that has none is left out.
     """
 
     def make(view: Any) -> dict[str, Any] | None:
@@ -184,6 +153,6 @@ def figures_block(
         if not figures and not empty:
             return None
         above = intro(view) if callable(intro) else intro
-        return {"name": name, "title": title, "intro": above, "figures": figures, "empty": empty}
+        return {"intro": above, "figures": figures, "empty": empty}
 
     return Block(place, name, title, make, "figures")

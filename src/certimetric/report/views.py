@@ -68,9 +68,8 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
     page = {
         "looks": view.looks,
         "lede": [*view.lede(), moment(view.document["reproduction"].get("started"))],
-        "contents": [(block.name, block.title) for block in shown],
         "sections": [
-            trusted(env.select_template(block.templates(view.folder)).render({**common, **told[block.name]}))
+            (block, trusted(env.select_template(block.templates(view.folder)).render({**common, **told[block.name]})))
             for block in shown
         ],
     }
@@ -79,22 +78,12 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
 
 
 def render_audit_fragment(document: Mapping[str, Any]) -> str:
-    """Verdict and comparison table alone, for the ``_repr_html_`` of results in a notebook.
-
-    Parameters
-    ----------
-    document : dict
-        Document of an audit of any kind.
+    """Verdict and comparison table alone, for the ``_repr_html_`` of results in a notebook; see :func:`render_audit`.
 
     Returns
     -------
     html : str
         One ``<div>`` whose styles touch nothing outside it and follow the notebook's light or dark theme.
-
-    Raises
-    ------
-    ValueError
-        The document has another schema or lacks a section.
     """
     view = view_of(document)
     return environment().get_template("templates/fragment.html.j2").render({**view.spread(), **verdict_view(view)})
@@ -103,10 +92,7 @@ def render_audit_fragment(document: Mapping[str, Any]) -> str:
 def summary_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """The comparison as text: a header, and a row for each learner with the best of a column marked by ``*``.
 
-    Parameters
-    ----------
-    document : dict
-        Document of an audit of any kind.
+    Documents are those of :func:`render_audit`.
 
     Returns
     -------
@@ -114,11 +100,6 @@ def summary_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str
     rows : list of list of str
         Of tables the mean ± standard deviation over splits, and a last row for always answering the most frequent
         class.
-
-    Raises
-    ------
-    ValueError
-        The document has another schema or lacks a section.
     """
     view = view_of(document)
     names = [

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
+from certimetric.auditing.retrieval.ranking import say
 from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: F401 (with its checks)
-from certimetric.auditing.retrieval.verdict import say
 from certimetric.auditing.verdict import conclude
 
 PROTOCOL = {"norm": "linf", "units": "pixels", "eps": [0.1], "report_eps": 0.1}

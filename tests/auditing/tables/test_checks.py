@@ -11,8 +11,8 @@ import pytest
 from certimetric import audit
 from certimetric.auditing.checks import checks_of, run_checks
 from certimetric.auditing.tables.checks import Observed
-from certimetric.auditing.tables.findings import find
 from certimetric.auditing.tables.request import Request
+from certimetric.auditing.tables.run import find
 from certimetric.runs.store import Store
 
 pytestmark = pytest.mark.usefixtures("light_attacks")

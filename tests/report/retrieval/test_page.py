@@ -164,7 +164,7 @@ def test_training_holds_the_numbers_of_the_runs(make_document):
     document = make_document("two models")
     document["learners"][1]["training"]["seconds"] = 37.5
     document["learners"][1]["training"]["history"][1] = None  # a loss that was not finite
-    first, second = training_rows(document["learners"])
+    first, second = training_rows(document)
     assert (first["ratio"], second["ratio"]) == ("1 ×", "3 ×")
     assert first["defense"] == "tuple (norm linf, eps 0.1, steps 5)"
     assert [row[1:] for row in loss_figure(document).rows] == [

@@ -24,23 +24,12 @@ _UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What the checks look at.
+    """What the checks look at, by model."""
 
-    Parameters
-    ----------
-    galleries : dict of str to array of shape (n, k)
-        Embeddings of the gallery by each model.
-    equal : dict of str to int
-        Queries that equal an item of another key to within ``NEAR``, by model.
-    n_queries : int
-    n_guessed : int
-        Queries that were taken for items of the gallery because they equal them.
-    """
-
-    galleries: Mapping[str, NDArray[np.float64]]
-    equal: Mapping[str, int]
+    galleries: Mapping[str, NDArray[np.float64]]  # embeddings, (n, k)
+    equal: Mapping[str, int]  # queries that equal an item of another key to within ``NEAR``
     n_queries: int
-    n_guessed: int
+    n_guessed: int  # queries that were taken for items of the gallery because they equal them
 
     @property
     def models(self) -> list[tuple[str, Outcome]]:

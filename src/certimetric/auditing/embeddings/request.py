@@ -10,7 +10,6 @@ import numpy as np
 
 from certimetric.auditing.request import RankingRequest
 from certimetric.auditing.retrieval.request import checked_radii
-from certimetric.auditing.thresholds import Threshold, parse_threshold
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
@@ -48,9 +47,7 @@ class EmbeddingRequest(RankingRequest):
     _: KW_ONLY
     eps: Any = None
     name: str = "embeddings"
-    # Derived: sizes that were asked for, with the one that is quoted, and thresholds.
-    radii: tuple[tuple[float, ...], float] | None = field(init=False)
-    thresholds: tuple[Threshold, ...] = field(init=False)
+    radii: tuple[tuple[float, ...], float] | None = field(init=False)  # derived: sizes asked for, and the one quoted
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,13 +55,8 @@ class EmbeddingRequest(RankingRequest):
         if self.eps is None and self.report_eps is not None:
             raise ValueError("report_eps must be one of eps, which was not given")
         radii = None if self.eps is None else checked_radii(self.eps, self.report_eps)
-        at = None if radii is None else radii[0]
-        self._settle(
-            radii=radii,
-            thresholds=tuple(
-                parse_threshold(text, list(self.models), figures=FIGURES, at=at) for text in self.fail_under
-            ),
-        )
+        self._settle(radii=radii)
+        self._judge_by(list(self.models), FIGURES, at=None if radii is None else radii[0])
 
 
 def _same_pictures(models: Mapping[str, Embeddings]) -> None:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.checks import NEAR, Observed
 from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
+from certimetric.auditing.retrieval.ranking import RankedEvidence, Scores, describe, per_class
 from certimetric.auditing.retrieval.request import checked_radii
-from certimetric.auditing.retrieval.summary import Scores, describe, per_class
-from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered
 from certimetric.base.arrays import Indices
 from certimetric.certify.exact.minimal import smallest_changes
@@ -77,10 +76,9 @@ class EmbeddingEvidence(RankedEvidence):
         cells = InTurn(store)
         learners = []
         for key, given in models.items():
-            clean = cells.result(_cell(request, key, seen[key]), partial(_ranked, seen[key]))
-            radii = clean.pop("radii")
+            found = cells.result(_cell(request, key, seen[key]), partial(_ranked, seen[key]))
             counting(False)
-            learners.append(_learner(key, given, seen[key], clean, radii, sizes, sizes.index(quoted)))
+            learners.append(_learner(key, given, seen[key], found, sizes, quoted))
         return Gathered(
             data={
                 "name": request.name,
@@ -216,11 +214,6 @@ def _cell(request: EmbeddingRequest, key: str, seen: _Seen) -> Cell:
 
 def _ranked(seen: _Seen) -> dict[str, NDArray[np.float64]]:
     """Figures of each query, and the size of the smallest change that puts another class first."""
-    clean = _clean(seen)
-    return {**clean, "radii": _smallest(seen, clean["recall_at_1"] > 0)}
-
-
-def _clean(seen: _Seen) -> Scores:
     import torch
 
     from certimetric.deep.ranking.ranks import relevant_ranks
@@ -228,7 +221,8 @@ def _clean(seen: _Seen) -> Scores:
 
     sides = seen.points, seen.labels, seen.keys, seen.gallery, seen.gallery_labels, seen.gallery_keys
     ranks = relevant_ranks(*map(torch.from_numpy, sides))
-    return {key: np.asarray(value.double()) for key, value in figures(ranks).items()}
+    clean = {key: np.asarray(value.double()) for key, value in figures(ranks).items()}
+    return {**clean, "radii": _smallest(seen, clean["recall_at_1"] > 0)}
 
 
 def _smallest(seen: _Seen, hit: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -247,24 +241,19 @@ def _smallest(seen: _Seen, hit: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _learner(
-    key: str,
-    given: Embeddings,
-    seen: _Seen,
-    clean: Scores,
-    radii: NDArray[np.float64],
-    sizes: Sequence[float],
-    quoted: int,
+    key: str, given: Embeddings, seen: _Seen, found: Scores, sizes: Sequence[float], quoted: float
 ) -> dict[str, Any]:
     import torch
 
     from certimetric.auditing.retrieval.evidence import flat_map
 
+    clean, radii = {name: found[name] for name in found if name != "radii"}, found["radii"]
     worst = [{"recall_at_1": (radii > eps * seen.scale).astype(float)} for eps in sizes]
     gallery, labels = torch.from_numpy(given.gallery), torch.from_numpy(given.labels)
     attacked = [(eps, scores, {"exact": scores}) for eps, scores in zip(sizes, worst)]
     return describe(key, given.source, gallery, labels, clean, attacked) | {
         "neighbour_distance": seen.scale,
-        "per_class": per_class(seen.labels, given.class_names, clean, worst[quoted]),
+        "per_class": per_class(seen.labels, given.class_names, clean, worst[sizes.index(quoted)]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),
     }

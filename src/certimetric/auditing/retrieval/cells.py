@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,21 +21,14 @@ if TYPE_CHECKING:
     from certimetric.deep.certify import Certifier
 
 PROTOCOL = "retrieval-cell/2"
-SCORES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "map_at_r", "map")
+METRIC = "euclidean"  # of the empirical robustness score, as everywhere in an audit
 _PROBED = 8  # queries by whose embeddings a model is known too: code and settings are not in its weights
 
 Scores = dict[str, NDArray[np.float64]]
 
 
 class Cells(InTurn):
-    """Scores of queries by model and attack, from the store where they are there already.
-
-    Parameters
-    ----------
-    request : RetrievalRequest
-    store : Store
-        Of the audit.
-    """
+    """Scores of queries by model and attack, from the store of the audit where they are there already."""
 
     def __init__(self, request: RetrievalRequest, store: Store):
         super().__init__(store)
@@ -59,6 +53,23 @@ class Cells(InTurn):
         """What a certifier finds of the queries: its settings, and the radius within which each stays right, or −1."""
         return self.kept(subject, repr(certifier), lambda: self._certify(subject, certifier))
 
+    def robustness_score(
+        self, subject: Subject, index: Index, clean: Scores, advance: Callable[[bool], None]
+    ) -> dict[str, Any]:
+        """The summary of the empirical robustness score, measured goal by goal; R@1 of ``clean`` is told beside it."""
+        from certimetric.deep.retrieval import RankingEvaluation
+        from certimetric.deep.retrieval.ranking_evaluation import GOALS
+        from certimetric.deep.retrieval.robustness_score import summarise
+
+        attack, seed, queries = score_attack(self.request), self.request.seed, self.request.queries
+        evaluation = cache(lambda: RankingEvaluation(index, queries, metric=METRIC, seed=seed))
+        found: Scores = {}
+        for goal in GOALS:
+            what = f"ERS {goal}, {METRIC}, seed {seed}, {attack!r}"
+            found |= self.scores(subject, what, lambda goal=goal: evaluation().measure(goal, attack))  # type: ignore[misc]
+            advance(False)
+        return summarise(found, clean["recall_at_1"], len(self.request.gallery), METRIC, attack).summary()
+
     def _certify(self, subject: Subject, certifier: Certifier) -> dict[str, Any]:
         from certimetric.deep import certify_retrieval
 
@@ -80,6 +91,20 @@ class Cells(InTurn):
         name, source = self.request.name, self.request.source
         cell = Cell("retrieval audit", name, self.data, source, known["model"], 0, 0, PROTOCOL, known)
         return self.result(cell, compute)
+
+
+def score_attack(request: RetrievalRequest) -> Attack:
+    """The attack of the published budget of the robustness score that suits the size of the pictures."""
+    from certimetric.deep.retrieval.robustness_score import make_attack
+
+    return make_attack(tuple(request.queries.images.shape), seed=request.seed)
+
+
+def score_protocol(request: RetrievalRequest) -> dict[str, Any]:
+    """What the document tells of how the robustness score was measured."""
+    attack = score_attack(request)
+    told = {"norm": attack.ball.name, "eps": attack.ball.eps, "metric": METRIC}
+    return told | {key: getattr(attack, key) for key in ("steps", "step_size")}
 
 
 def model_hash(subject: Subject) -> str:

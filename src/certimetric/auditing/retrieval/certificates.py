@@ -10,8 +10,7 @@ import numpy as np
 from certimetric.auditing.checks import Outcome
 from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
-from certimetric.auditing.retrieval.summary import estimate
-from certimetric.base.arrays import Array
+from certimetric.base.results import estimate
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import certifier_class, certifiers_of, make_certifier
 from certimetric.runs.key import told as as_json
@@ -95,41 +94,22 @@ def tell(request: RetrievalRequest, told: Mapping[str, Any] | None) -> dict[str,
     """The certificate of a model as the document keeps it: figures over queries."""
     if told is None or told["method"] is None:
         return None if told is None else dict(told)
-    radii = np.asarray(told["radii"], dtype=float)
-    eps = np.linspace(0.0, request.eps[-1], _POINTS)
+    radii, sizes = np.asarray(told["radii"], dtype=float), np.linspace(0.0, request.eps[-1], _POINTS)
+    unperturbed, *at = (estimate((radii >= size).astype(float)) for size in (0.0, *request.eps))
     return {
         **{key: told[key] for key in ("method", "settings", "constant", "confidence", "abstained")},
-        "recall": _share(radii, 0.0),
-        "at": [_share(radii, size) for size in request.eps],
-        "curve": {"eps": eps.tolist(), "recall": [float((radii >= size).mean()) for size in eps]},
+        "recall": unperturbed,
+        "at": at,
+        "curve": {"eps": sizes.tolist(), "recall": (radii >= sizes[:, None]).mean(axis=1).tolist()},
         "median_radius": as_json(float(np.median(np.maximum(radii, 0.0)))),
     }
-
-
-def _share(radii: Array, size: float) -> dict[str, float]:
-    return estimate((radii >= size).astype(float))
-
-
-def certified_recall(learner: Mapping[str, Any], eps: float | None) -> float | None:
-    """Certified R@1 of a model of the document at one of the sizes of the audit; None where it has no certificate."""
-    told = learner.get("certificate")
-    if not told or told["method"] is None:
-        return None
-    sizes = [entry["eps"] for entry in learner["attacked"]]
-    nearest = min(range(len(sizes)), key=lambda i: abs(sizes[i] - float(eps or 0.0)))
-    return float(told["at"][nearest]["mean"])
 
 
 def held_against(request: RetrievalRequest, told: Mapping[str, Any], attacked: Sequence[Sequence[Scores]]) -> Outcome:
     """Whether any attack breaks a query within its certified radius.
 
-    Parameters
-    ----------
-    request : RetrievalRequest
-    told : dict
-        The certificate of a model, as :func:`certify_subject` gives it.
-    attacked : list of list
-        Scores of each query for every ε: those of the worst case, then those of each attack.
+    ``told`` is the certificate of a model, as :func:`certify_subject` gives it; ``attacked`` holds for every ε the
+    scores of each query in the worst case, and then under each attack.
     """
     if told["method"] is None:
         return Outcome("not applicable", f"There is no certificate of this model. {told['reason']}")

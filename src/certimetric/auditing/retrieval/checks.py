@@ -29,49 +29,29 @@ _SAME, _NEAR, _ROWS = 1.01 / 255, 4, 32  # pictures that differ by one level of 
 
 @dataclass(frozen=True, eq=False)
 class Probed:
-    """What checks of one model look at: the model, its index, a sample of the queries, and the worst case of the audit
-    on it, over all attacks and over those that use gradients, if there were any."""
+    """What checks of one model look at."""
 
     request: RetrievalRequest
     subject: Subject
     index: Index
-    sample: ImageSet
-    worst: Tensor
-    white: Tensor | None
+    sample: ImageSet  # of the queries
+    worst: Tensor  # R@1 of the sample in the audit, the worst over all attacks
+    white: Tensor | None  # and over those that use gradients, if there were any
     training: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What the checks look at.
-
-    Parameters
-    ----------
-    request : RetrievalRequest
-    learners : list of dict
-        Learners of the document.
-    indices : dict of str to Index
-        By model.
-    worst : dict of str to array
-        R@1 of each query at the quoted ε, the worst over the attacks.
-    white : dict of str to array or None
-        The same over those attacks that use gradients.
-    training : dict of str to bool
-        Whether each model was handed over in training mode.
-    certificates : dict of str to dict or None
-        By model, as :func:`certimetric.auditing.retrieval.certificates.certify_subject` gives them.
-    attacked : dict of str to list
-        By model, scores of each query for every ε: those of the worst case, then those of each attack.
-    """
+    """What the checks look at, by model."""
 
     request: RetrievalRequest
-    learners: Sequence[Mapping[str, Any]]
+    learners: Sequence[Mapping[str, Any]]  # of the document
     indices: Mapping[str, Index]
-    worst: Mapping[str, NDArray[np.float64]]
-    white: Mapping[str, NDArray[np.float64] | None]
-    training: Mapping[str, bool]
-    certificates: Mapping[str, Mapping[str, Any] | None]
-    attacked: Mapping[str, Sequence[Sequence[Any]]]
+    worst: Mapping[str, NDArray[np.float64]]  # R@1 of each query at the quoted ε, the worst over the attacks
+    white: Mapping[str, NDArray[np.float64] | None]  # the same over those attacks that use gradients
+    training: Mapping[str, bool]  # whether it was handed over in training mode
+    certificates: Mapping[str, Mapping[str, Any] | None]  # as `certify_subject` gives them
+    attacked: Mapping[str, Sequence[Sequence[Any]]]  # scores for every ε: of the worst case, then of each attack
 
     @property
     def n_queries(self) -> int:
@@ -109,11 +89,7 @@ def on_models(
 ) -> Callable[[Callable[[Probed], Outcome]], Check]:
     """Register a function as a check of each model; where pictures and model are not known it does not apply.
 
-    Parameters
-    ----------
-    code, title, severity : str
-    attacks : bool, default=False
-        Whether it attacks queries, which have to be set aside for it.
+    One that ``attacks`` needs queries that were set aside for it.
     """
 
     def decorate(function: Callable[[Probed], Outcome]) -> Check:

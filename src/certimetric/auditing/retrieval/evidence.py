@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.deep import Attack, Index
 from certimetric.report.pictures import pictures, png
@@ -51,7 +52,7 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
         found.append(
             {
                 "query": int(chosen.ids[i]),
-                "label": _class(request.class_names, label),
+                "label": class_name(request.class_names, label),
                 "broken": bool(broken[i]),
                 "original": told.original,
                 "adversarial": told.adversarial,
@@ -74,14 +75,10 @@ def _spread(rows: NDArray[np.int64], labels: NDArray[np.int64], limit: int) -> N
     return np.sort(rows[np.argsort(turns, kind="stable")[:limit]])
 
 
-def _class(names: Sequence[str], label: int) -> str:
-    return names[label] if 0 <= label < len(names) else str(label)
-
-
 def _result(request: RetrievalRequest, row: int, label: int) -> dict[str, Any]:
     own = int(request.gallery.labels[row])
     pixels = _pixels(request.gallery.select(torch.tensor([row])).tensor()[0], _RESULT)
-    return {"picture": png(_levels(pixels)), "label": _class(request.class_names, own), "right": own == label}
+    return {"picture": png(_levels(pixels)), "label": class_name(request.class_names, own), "right": own == label}
 
 
 def _pixels(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
@@ -135,7 +132,7 @@ def flat_map(embeddings: NDArray[np.float64], labels: NDArray[np.int64], class_n
     return {
         "points": [[*_short(place), int(code)] for place, code in zip(places, codes)],
         "moves": [],
-        "classes": [_class(class_names, int(label)) for label in shown],
+        "classes": [class_name(class_names, int(label)) for label in shown],
         "explained": float(((about @ axes.T) ** 2).sum()) / total if total > 0 else 0.0,
     }
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
-from certimetric.auditing.thresholds import Threshold, parse_threshold
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -36,26 +35,13 @@ FIGURES = {"recall": False, "map": False, "attacked": True, "attacked_map": True
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One of the models that are compared.
+    """One of the models that are compared."""
 
-    Parameters
-    ----------
-    name : str
-        Unique among the subjects.
-    model : Module
-    source : str
-        Where it came from.
-    run : dict, optional
-        What the ``run.json`` of its training says.
-    trained_on : set of str, optional
-        Digests of the images that it was trained on.
-    """
-
-    name: str
+    name: str  # unique among the subjects
     model: nn.Module
-    source: str = ""
-    run: Mapping[str, Any] | None = None
-    trained_on: frozenset[str] | None = None
+    source: str = ""  # where it came from
+    run: Mapping[str, Any] | None = None  # what the ``run.json`` of its training says
+    trained_on: frozenset[str] | None = None  # digests of the images that it was trained on
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,7 +117,6 @@ class RetrievalRequest(RankingRequest):
     subjects: tuple[Subject, ...] = field(init=False)
     n_without_positive: int = field(init=False)
     n_guessed: int = field(init=False)
-    thresholds: tuple[Threshold, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,7 +130,7 @@ class RetrievalRequest(RankingRequest):
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
         models = _subjects(self.models)
-        specs, norm, certify = [*(subject.name for subject in models), PIXELS], self.norm, self.certify
+        norm, certify = self.norm, self.certify
         if norm not in NORMS:
             raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
         if not self.attacks or (unknown := [attack for attack in self.attacks if attack not in ATTACKS]):
@@ -171,7 +156,6 @@ class RetrievalRequest(RankingRequest):
         for subject in models:
             embedded(subject, images)
         radii, quoted = _radii(tuple(queries.images.shape), norm, self.eps, self.report_eps)
-        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
         self._settle(
             queries=chosen,
             gallery=items,
@@ -185,8 +169,9 @@ class RetrievalRequest(RankingRequest):
             subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
-            thresholds=tuple(parse_threshold(text, specs, figures=figures, at=radii) for text in self.fail_under),
         )
+        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
+        self._judge_by([subject.name for subject in self.subjects], figures, at=radii)
 
     @property
     def with_model(self) -> tuple[Subject, ...]:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances
+from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances, score_protocol
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
+from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per_class
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
-from certimetric.auditing.retrieval.summary import describe, per_class
-from certimetric.auditing.retrieval.verdict import RankedEvidence
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.runs.scheduling import progress_bar
@@ -68,11 +67,11 @@ class RetrievalEvidence(RankedEvidence):
     @contextmanager
     def working(self, progress: bool) -> Iterator[Callable[[bool], None]]:
         """Threads that suit the pictures, random numbers of the seed, and a progress bar."""
-        from certimetric.auditing.retrieval.robustness_score import N_GOALS
         from certimetric.deep.models.randomness import seeded
+        from certimetric.deep.retrieval.ranking_evaluation import GOALS
 
         request = self.request
-        each = 2 + len(request.eps) * len(request.attacks) + N_GOALS * request.ers
+        each = 2 + len(request.eps) * len(request.attacks) + len(GOALS) * request.ers
         threads = threads_for_pictures(request.queries.images.shape[1:])
         with threads, seeded(request.seed), progress_bar(progress, len(request.subjects) * each) as advance:
             yield advance
@@ -80,7 +79,6 @@ class RetrievalEvidence(RankedEvidence):
     def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
         """Attack and certify every model, then draw examples and maps."""
         from certimetric.auditing.retrieval.evidence import embedding_map, examples
-        from certimetric.auditing.retrieval.robustness_score import robustness_score, score_protocol
         from certimetric.deep.models.calling import device_of
 
         request = self.request
@@ -97,7 +95,7 @@ class RetrievalEvidence(RankedEvidence):
             certificates[subject.name], found[subject.name] = certify_subject(request, subject, cells), attacked
             told = {"certificate": tell(request, certificates[subject.name])}
             if request.ers:
-                told["robustness_score"] = robustness_score(request, subject, index, clean, cells, counting)
+                told["robustness_score"] = cells.robustness_score(subject, index, clean, counting)
             learners.append(_learner(request, subject, index, clean, attacked) | told)
         attack = request.make_attack(request.attacks[0], request.report_eps)
         for subject, learner in zip(request.subjects, learners):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from certimetric.auditing.checks import Fine, Outcome, check
+from certimetric.auditing.checks import Fine, Outcome, check, passed
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import finished
 from certimetric.base.arrays import Array
@@ -18,29 +18,16 @@ FEW_REPEATS = 3
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """What the checks look at.
-
-    Parameters
-    ----------
-    request : Request
-    learners : list of dict
-        Learners of the document.
-    findings : list of dict or None
-        Attack evidence for each learner (see :mod:`certimetric.auditing.tables.evidence`).
-    warnings : list of list of str
-        What each learner's fits warned of.
-    quoted : int
-        Position of the quoted ε on the curve.
-    radii : list of list of arrays
-        Correctness radii for each learner and finished split: thresholds may be about any ε.
-    """
+    """What the checks look at."""
 
     request: Request
-    learners: Sequence[dict[str, Any]]
-    findings: Sequence[dict[str, Any] | None]
-    warnings: Sequence[Sequence[str]]
-    quoted: int
-    radii: Sequence[Sequence[Array]] = ()
+    learners: Sequence[dict[str, Any]]  # of the document
+    findings: Sequence[dict[str, Any] | None]  # attack evidence for each (see certimetric.auditing.tables.evidence)
+    warnings: Sequence[Sequence[str]]  # what the fits of each warned of
+    quoted: int  # position of the quoted ε on the curve
+    radii: Sequence[
+        Sequence[Array]
+    ] = ()  # correctness radii for each and finished split: thresholds may be about any ε
 
 
 def learners(observed: Observed) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -68,12 +55,14 @@ def attacked(observed: Observed) -> Iterator[tuple[str, Any]]:
             yield spec, found
 
 
-def _none_inside(observed: Observed, attacks: list[int]) -> Outcome:
-    told = f"None of {sum(attacks)} attacks on {counted(len(attacks), 'learner')} got inside a radius."
-    return Outcome("passed", told)
-
-
-@check("CM001", "Certificate against attack", "table", severity="failure", each=attacked, together=_none_inside)
+@check(
+    "CM001",
+    "Certificate against attack",
+    "table",
+    severity="failure",
+    each=attacked,
+    together=passed("None of {total} on {learners} got inside a radius.", "attack"),
+)
 def certificate_against_attack(observed: Observed, found: dict[str, Any]) -> Outcome | Fine:
     """No attack may change a prediction inside its certified radius, or nearer than the exact radius where that is
     proven. One that does shows an error of this library, not of the data or of the learner; please report it."""
@@ -89,20 +78,17 @@ def certificate_against_attack(observed: Observed, found: dict[str, Any]) -> Out
     )
 
 
-def _none_flipped(observed: Observed, perturbations: list[int]) -> Outcome:
-    if not sum(perturbations):
-        return Outcome("not applicable", "No attacked instance has a certified radius above 0.")
-    told = f"None of {sum(perturbations)} random perturbations for {counted(len(perturbations), 'learner')}"
-    return Outcome("passed", f"{told} changed a prediction.")
-
-
 @check(
     "CM002",
     "Random perturbations of the certified size",
     "table",
     severity="failure",
     each=attacked,
-    together=_none_flipped,
+    together=passed(
+        "None of {total} for {learners} changed a prediction.",
+        "random perturbation",
+        nothing="No attacked instance has a certified radius above 0.",
+    ),
 )
 def random_perturbations(observed: Observed, found: dict[str, Any]) -> Outcome | Fine:
     """Perturbations drawn at random, as large as the certificate allows, must not change a prediction. One that does
@@ -116,14 +102,18 @@ def random_perturbations(observed: Observed, found: dict[str, Any]) -> Outcome |
     )
 
 
-def _all_changed(observed: Observed, vulnerable: list[int]) -> Outcome:
-    if not sum(vulnerable):
-        return Outcome("not applicable", "No attacked instance has a finite radius.")
-    told = f"The attack changed all {counted(sum(vulnerable), 'prediction')} with a finite radius"
-    return Outcome("passed", f"{told}, for {counted(len(vulnerable), 'learner')}.")
-
-
-@check("CM003", "The attack finds a change", "table", severity="tip", each=attacked, together=_all_changed)
+@check(
+    "CM003",
+    "The attack finds a change",
+    "table",
+    severity="tip",
+    each=attacked,
+    together=passed(
+        "The attack changed all {total} with a finite radius, for {learners}.",
+        "prediction",
+        nothing="No attacked instance has a finite radius.",
+    ),
+)
 def attack_finds_change(observed: Observed, found: dict[str, Any]) -> Outcome | Fine:
     """Where a prediction can be changed, the attack should find a change: else nothing bounds the robustness of that
     instance from above, and its certificate stands untested."""
@@ -142,15 +132,14 @@ def _fits(observed: Observed) -> Iterator[tuple[str, Any]]:
         yield subject.spec, (subject.max_iter, finished(learner["splits"]), warnings)
 
 
-def _all_ended(observed: Observed, iterative: list[bool]) -> Outcome | None:
-    if len(iterative) < len(observed.learners):
-        return None
-    if any(iterative):
-        return Outcome("passed", "Every fit ended before its bound.")
-    return Outcome("not applicable", "No learner here iterates.")
-
-
-@check("CM008", "Learners converged", "table", severity="tip", each=_fits, together=_all_ended)
+@check(
+    "CM008",
+    "Learners converged",
+    "table",
+    severity="tip",
+    each=_fits,
+    together=passed("Every fit ended before its bound.", nothing="No learner here iterates.", of_all=True),
+)
 def converged(observed: Observed, fits: tuple[Any, ...]) -> Iterator[Outcome | Fine]:
     """A learner that stopped at its bound on iterations, or that warned, may not have reached the metric that it looks
     for."""
@@ -166,11 +155,14 @@ def converged(observed: Observed, fits: tuple[Any, ...]) -> Iterator[Outcome | F
         yield Fine(bool(iterations))
 
 
-def _well_conditioned(observed: Observed, fine: list[None]) -> Outcome:
-    return Outcome("passed", f"The metric of {counted(len(fine), 'learner')} is regular and well conditioned.")
-
-
-@check("CM009", "Condition of the metric", "table", severity="tip", each=fitted("metric"), together=_well_conditioned)
+@check(
+    "CM009",
+    "Condition of the metric",
+    "table",
+    severity="tip",
+    each=fitted("metric"),
+    together=passed("The metric of {learners} is regular and well conditioned."),
+)
 def condition(observed: Observed, metric: dict[str, Any]) -> Outcome | Fine:
     """A singular metric does not see changes in some directions, and one close to singular hardly does: small rounding
     errors of the data then matter."""
@@ -192,12 +184,14 @@ def _beside_euclidean(observed: Observed) -> Iterator[tuple[str | None, Any]]:
     yield from ((spec, (spec, summary, baseline)) for spec, summary in able.items())
 
 
-def _better(observed: Observed, specs: list[str]) -> Outcome:
-    told = f"Better than the Euclidean distance in error or certified accuracy: {', '.join(specs)}."
-    return Outcome("passed", told)
-
-
-@check("CM010", "Better than Euclidean", "table", severity="tip", each=_beside_euclidean, together=_better)
+@check(
+    "CM010",
+    "Better than Euclidean",
+    "table",
+    severity="tip",
+    each=_beside_euclidean,
+    together=passed("Better than the Euclidean distance in error or certified accuracy: {found}."),
+)
 def better_than_euclidean(observed: Observed, both: tuple[str, dict[str, Any], dict[str, Any]]) -> Outcome | Fine:
     """A learned metric that is better than the Euclidean distance neither in error nor in certified accuracy is not
     worth having."""
@@ -223,13 +217,13 @@ def enough_repeats(observed: Observed) -> Outcome:
     return Outcome("passed", f"The intervals rest on {repeats} splits.")
 
 
-def _all_finished(observed: Observed, fine: list[None]) -> Outcome | None:
-    if len(fine) < len(observed.learners):
-        return None
-    return Outcome("passed", "Every learner was fitted on every split.")
-
-
-@check("CM012", "Every fit finished", "table", each=learners, together=_all_finished)
+@check(
+    "CM012",
+    "Every fit finished",
+    "table",
+    each=learners,
+    together=passed("Every learner was fitted on every split.", of_all=True),
+)
 def every_fit_finished(observed: Observed, learner: dict[str, Any]) -> Outcome | Fine:
     """A learner that failed on some splits is compared on the others only."""
     failed = [split for split in learner["splits"] if "failed" in split]
@@ -239,11 +233,13 @@ def every_fit_finished(observed: Observed, learner: dict[str, Any]) -> Outcome |
     return Outcome("issue", told)
 
 
-def _all_found(observed: Observed, fine: list[None]) -> Outcome:
-    return Outcome("passed", f"{counted(len(fine), 'learner')} told some instances of every class right.")
-
-
-@check("CM013", "Every class is found", "table", each=fitted("per_class"), together=_all_found)
+@check(
+    "CM013",
+    "Every class is found",
+    "table",
+    each=fitted("per_class"),
+    together=passed("{learners} told some instances of every class right."),
+)
 def every_class_is_found(observed: Observed, rows: list[dict[str, Any]]) -> Outcome | Fine:
     """A class of which no test instance was ever told right is not learned at all, however small the error is over all
     classes: where it is rare, always answering another class has that error too."""

@@ -19,22 +19,20 @@ LEAST_ROWS = 20  # in fewer rows, different whole numbers are no surprise
 
 
 @check("CM004", "Duplicates across train and test", "table")
-def duplicates_across_parts(observed: Observed) -> Iterator[Outcome]:
+def duplicates_across_parts(observed: Observed) -> Outcome:
     """A test instance whose twin is in the training part is recognised rather than predicted: errors look smaller than
     they are. It is an issue where more than 1 % of rows repeat an earlier one."""
     request = observed.request
     twin = _twins(request.data.X)
     repeated = len(twin) - len(np.unique(twin))
     if not repeated:
-        yield Outcome("passed", "No two rows are equal.")
-        return
+        return Outcome("passed", "No two rows are equal.")
     leaked, tested = 0, 0
     for split in range(request.repeats):
         train, test = split_indices(request.codes, request.test_size, request.seed, split)
         leaked, tested = leaked + int(np.isin(twin[test], twin[train]).sum()), tested + len(test)
-    severity = "issue" if repeated > REPEATED_SHARE * len(twin) else "tip"
-    yield Outcome(
-        severity,
+    return Outcome(
+        "issue" if repeated > REPEATED_SHARE * len(twin) else "tip",
         f"{counted(repeated, 'row')} of {len(twin)} {'repeats' if repeated == 1 else 'repeat'} an earlier one, so that "
         f"{leaked} of {tested} test instances have an equal row in the training part: remove "
         f"duplicates before the audit.",
@@ -42,7 +40,7 @@ def duplicates_across_parts(observed: Observed) -> Iterator[Outcome]:
 
 
 @check("CM005", "Duplicates with conflicting labels", "table")
-def conflicting_duplicates(observed: Observed) -> Iterator[Outcome]:
+def conflicting_duplicates(observed: Observed) -> Outcome:
     """Equal rows with different labels cannot all be right, and nothing is certified for them. It is an issue where
     more than 1 % of rows are concerned."""
     request = observed.request
@@ -51,11 +49,9 @@ def conflicting_duplicates(observed: Observed) -> Iterator[Outcome]:
     groups, labels = np.unique(pairs[0], return_counts=True)
     concerned = int(np.isin(twin, groups[labels > 1]).sum())
     if not concerned:
-        yield Outcome("passed", "Equal rows, if any, have equal labels.")
-        return
-    severity = "issue" if concerned > REPEATED_SHARE * len(twin) else "tip"
-    yield Outcome(
-        severity,
+        return Outcome("passed", "Equal rows, if any, have equal labels.")
+    return Outcome(
+        "issue" if concerned > REPEATED_SHARE * len(twin) else "tip",
         f"{counted(concerned, 'row')} of {len(twin)} equal another row with another label: such instances "
         f"cannot be certified.",
     )
@@ -117,7 +113,7 @@ def small_classes(observed: Observed) -> Iterator[Outcome]:
 
 
 @check("CM014", "Labels are classes", "table")
-def labels_are_classes(observed: Observed) -> Iterator[Outcome]:
+def labels_are_classes(observed: Observed) -> Outcome:
     """Labels that are many different numbers look like the target of a regression, whose order and distances an audit
     of classes does not see; labels that mostly occur once look like an identifier, which nothing can predict."""
     request = observed.request
@@ -127,15 +123,14 @@ def labels_are_classes(observed: Observed) -> Iterator[Outcome]:
     if once > n / 2:
         example = request.classes[int(counts.argmin())]
         told = f"{once} of {n} labels occur once, {example!r} among them"
-        yield Outcome("issue", f"{told}: the target looks like an identifier, or like that of a regression.")
-    elif request.data.y.dtype.kind in "iuf" and classes > MANY_VALUES:
-        yield Outcome(
+        return Outcome("issue", f"{told}: the target looks like an identifier, or like that of a regression.")
+    if request.data.y.dtype.kind in "iuf" and classes > MANY_VALUES:
+        return Outcome(
             "issue" if n < FEW_A_VALUE * classes else "tip",
             f"The labels are {classes} different numbers, with {each} instances each on average: if "
             f"their order means something this is a regression, and here the next number is as wrong as any other.",
         )
-    else:
-        yield Outcome("passed", f"{classes} classes, with {each} instances each on average.")
+    return Outcome("passed", f"{classes} classes, with {each} instances each on average.")
 
 
 @check("CM015", "No feature is an identifier", "table")
@@ -159,16 +154,15 @@ def no_identifier(observed: Observed) -> Iterator[Outcome]:
 
 
 @check("CM016", "No value was missing", "table", severity="tip")
-def no_gaps(observed: Observed) -> Iterator[Outcome]:
+def no_gaps(observed: Observed) -> Outcome:
     """Values that were missing are medians of the training part of each split, never of the test part. Such a value was
     not measured: a radius in that feature is about a value that nobody knows."""
     data = observed.request.data
     if data.imputed is None or not data.imputed.any():
-        yield Outcome("passed", "No value was filled in.")
-        return
+        return Outcome("passed", "No value was filled in.")
     cells, rows = int(data.imputed.sum()), int(data.imputed.any(axis=1).sum())
     names = [name for name, gaps in zip(data.feature_names, data.imputed.T) if gaps.any()]
-    yield Outcome(
+    return Outcome(
         "tip",
         f"{counted(cells, 'value')} in {counted(rows, 'row')} of {data.n_samples} were missing ({listing(names)}): "
         f"each is the median of its feature in the training part of the split.",

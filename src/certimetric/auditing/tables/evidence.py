@@ -8,13 +8,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.attacks import AttackResult, BestOf
 from certimetric.auditing.tables.cells import fitted_classifier
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.robustness import ATTACKS, attack, exact, measure_robustness
+from certimetric.auditing.tables.robustness import ATTACKS, Attacked, attack, exact, measure_robustness
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
@@ -50,19 +49,8 @@ def evidence_cell(request: Request, cell: Cell) -> Cell:
 def compute_evidence(request: Request, components: Mapping[str, Array], cell: Cell) -> dict[str, Any]:
     """Attack the certificates of a metric and tell its most fragile instances.
 
-    Parameters
-    ----------
-    request : Request
-    components : mapping of str to array
-        By learner, the metric in original units.
-    cell : Cell
-        Made by :func:`evidence_cell`.
-
-    Returns
-    -------
-    evidence : dict
-        ``fragile`` and ``robustness`` as in the audit document; ``attack`` and ``random`` with what the reliability
-        checks count.
+    ``components`` holds by learner the metric in original units. Found are ``fragile`` and ``robustness`` as in the
+    audit document, ``attack`` and ``random`` with what the reliability checks count.
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,37 +61,24 @@ def compute_evidence(request: Request, components: Mapping[str, Array], cell: Ce
 
 def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:
     predicted, radii = classifier.predict_with_radius(part.X_test)
-    right = predicted == request.codes[part.test]
-    candidates = np.flatnonzero(right & np.isfinite(radii))
+    candidates = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
     fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
     rng = stream(request.seed, split, ATTACK_STREAM)
     drawn = rng.permutation(len(part.test))[:N_ATTACKED]
     rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
     X = part.X_test[rows]
-    result, minimal = attack(request, classifier, X), exact(classifier, X)
+    found = attack(request, classifier, X), exact(classifier, X)
+    attacked = Attacked(request, classifier, part, rows, predicted[rows], radii[rows], *found)
     nodes = FRAGILE_NODES if request.norm.dual_order == 2 else FRAGILE_NODES_LP
     nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=np.inf, node_limit=nodes)
     kept = _keeping_kinds(request, classifier, part, fragile)
-    sample = np.isin(rows, drawn)
-    random = _perturb(request, classifier, part, rows, predicted, radii, rng)
+    random = _perturb(attacked, rng)
     return {
         "split": split,
-        "fragile": [
-            _tell(request, classifier, part, split, row, predicted[row], radii[row], result, nearest, kept, i)
-            for i, row in enumerate(fragile)
-        ],
-        "attack": _attacks_against_certificates(part, rows, radii[rows], result, minimal, nearest),
+        "fragile": [{"split": split, **_tell(attacked, i, nearest, kept)} for i in range(len(fragile))],
+        "attack": _attacks_against_certificates(attacked, nearest),
         "random": random,
-        "robustness": measure_robustness(
-            request,
-            classifier,
-            X[sample],
-            right[rows][sample],
-            radii[rows][sample],
-            _part(result, sample),
-            None if minimal is None else _part(minimal, sample),
-            rng,
-        ),
+        "robustness": measure_robustness(attacked.some(np.isin(rows, drawn)), rng),
     }
 
 
@@ -138,25 +113,14 @@ def _keeping_kinds(
     return result
 
 
-def _part(result: Any, rows: NDArray[np.bool_]) -> Any:
-    """A result for some of its instances."""
-    return replace(result, **{field.name: getattr(result, field.name)[rows] for field in fields(result)})
-
-
-def _attacks_against_certificates(
-    part: Split,
-    rows: Indices,
-    radii: Array,
-    result: AttackResult,
-    minimal: MinimalPerturbation | None,
-    nearest: MinimalPerturbation,
-) -> dict[str, Any]:
+def _attacks_against_certificates(attacked: Attacked, nearest: MinimalPerturbation) -> dict[str, Any]:
     """What the reliability checks count: certified ≤ exact ≤ attack must hold for every instance.
 
-    ``minimal`` is about all ``rows`` (or None), ``nearest`` about the first of them.
+    ``nearest`` is about the first of them.
     """
+    rows, radii, result = attacked.part.test[attacked.rows], attacked.radii, attacked.result
     bounds = [(radii, result.distances, "certified radius")]
-    for found in (nearest,) if minimal is None else (nearest, minimal):
+    for found in (nearest,) if attacked.minimal is None else (nearest, attacked.minimal):
         some = slice(len(found.radii))
         # A radius that is proven is exact up to the tolerance of the proof: no attack can be nearer, and none may
         # change a prediction where the radius is infinite.
@@ -172,57 +136,39 @@ def _attacks_against_certificates(
         "vulnerable": int(vulnerable.sum()),
         "without_flip": int((vulnerable & ~result.success).sum()),
         "inside": [
-            {"index": int(part.test[rows[i]]), "radius": told(below[i]), "distance": float(above[i]), "bound": name}
+            {"index": int(rows[i]), "radius": told(below[i]), "distance": float(above[i]), "bound": name}
             for below, above, name in bounds
             for i in np.flatnonzero(np.isfinite(above) & (above < below * (1 - TOLERANCE)))
         ],
     }
 
 
-def _perturb(
-    request: Request,
-    classifier: CertifiedKNeighborsClassifier,
-    part: Split,
-    rows: Indices,
-    predicted: Indices,
-    radii: Array,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
+def _perturb(attacked: Attacked, rng: np.random.Generator) -> dict[str, Any]:
     """Random perturbations as large as the certificate allows; where it allows any, ten standard deviations."""
-    rows = rows[radii[rows] > 0]
-    d = part.X_test.shape[1]
-    sizes = np.where(np.isfinite(radii[rows]), radii[rows] * (1 - TOLERANCE), 10.0 * np.sqrt(d))
+    attacked = attacked.some(attacked.radii > 0)
+    rows, radii, X = attacked.part.test[attacked.rows], attacked.radii, attacked.X
+    n, d = X.shape
+    sizes = np.where(np.isfinite(radii), radii * (1 - TOLERANCE), 10.0 * np.sqrt(d))
     flipped: set[int] = set()
     for _ in range(N_PERTURBATIONS):
-        moved = part.X_test[rows] + sizes[:, None] * request.norm.sample(rng, len(rows), d)
-        if len(rows):
-            flipped.update(part.test[rows[classifier.predict(moved) != predicted[rows]]].tolist())
-    return {"instances": len(rows), "perturbations": len(rows) * N_PERTURBATIONS, "flipped": sorted(flipped)}
+        moved = X + sizes[:, None] * attacked.request.norm.sample(rng, n, d)
+        if n:
+            flipped.update(rows[attacked.classifier.predict(moved) != attacked.predicted].tolist())
+    return {"instances": n, "perturbations": n * N_PERTURBATIONS, "flipped": sorted(flipped)}
 
 
-def _tell(
-    request: Request,
-    classifier: CertifiedKNeighborsClassifier,
-    part: Split,
-    split: int,
-    row: int,
-    predicted: int,
-    radius: float,
-    result: AttackResult,
-    nearest: MinimalPerturbation,
-    kept: AttackResult | None,
-    i: int,
-) -> dict[str, Any]:
+def _tell(attacked: Attacked, i: int, nearest: MinimalPerturbation, kept: AttackResult | None) -> dict[str, Any]:
     """A fragile instance as the report shows it: the nearest change, feature by feature.
 
     Where ``kept`` holds a change that keeps to the kinds of the features, that one is told: it may be larger.
     """
-    x = part.X_test[row]
+    request, classifier, part, result = attacked.request, attacked.classifier, attacked.part, attacked.result
+    x, index, predicted = attacked.X[i], int(part.test[attacked.rows[i]]), int(attacked.predicted[i])
     moved, found, distance = result.adversarial[i], bool(result.success[i]), float(result.distances[i])
     witness = float(request.norm.norm(nearest.witnesses[i] - x))
     if nearest.verified[i] and witness < distance:
         moved, found, distance = nearest.witnesses[i], True, witness
-    original = part.original[part.test[row]]
+    original = part.original[index]
     kinds_kept = None
     if found and kept is not None:
         could = x + (kept.adversarial[i] - original) / part.scale
@@ -231,28 +177,25 @@ def _tell(
             moved, distance = could, min(distance, float(request.norm.norm(could - x)))
     change = moved - x
     after = kept.adversarial[i] if kinds_kept and kept is not None else original + change * part.scale
-    most = np.argsort(-np.abs(change), kind="stable")[:N_CHANGES]
-    names, shape = request.data.feature_names, request.data.image_shape
-    image = None
+    shape, image = request.data.image_shape, None
     if shape is not None and found:
         image = {"original": original.reshape(shape).tolist(), "adversarial": after.reshape(shape).tolist()}
     changes = [
         {
-            "name": names[j],
+            "name": request.data.feature_names[j],
             "before": float(original[j]),
             "after": float(after[j]),
             "unit": "original",
             "standardised": float(change[j]),
         }
-        for j in most
+        for j in np.argsort(-np.abs(change), kind="stable")[:N_CHANGES]
         if change[j] != 0
     ]
     return {
-        "split": split,
-        "index": int(part.test[row]),
-        "label": request.classes[request.codes[part.test[row]]],
+        "index": index,
+        "label": request.classes[request.codes[index]],
         "predicted": request.classes[predicted],
-        "radius": told(radius),
+        "radius": told(attacked.radii[i]),
         "attack_distance": distance if found else None,
         "exact_radius": told(nearest.radii[i]) if nearest.proven[i] else None,
         "adversarial_prediction": request.classes[int(classifier.predict(moved[None])[0])] if found else None,
@@ -260,15 +203,16 @@ def _tell(
         "change_size": told(float(request.norm.norm(change))) if found else None,
         "kinds_kept": kinds_kept,
         "image": image,
-        "neighbours_before": _neighbours(request, classifier, part, x),
-        "neighbours_after": _neighbours(request, classifier, part, moved) if found else None,
+        "neighbours_before": _neighbours(attacked, x),
+        "neighbours_after": _neighbours(attacked, moved) if found else None,
     }
 
 
-def _neighbours(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, x: Array) -> list[str]:
+def _neighbours(attacked: Attacked, x: Array) -> list[str]:
     """Labels of the nearest training instances, in the very coordinates that the classifier predicts from."""
-    _, nearest = classifier.kneighbors(x[None], request.n_neighbors)
-    return [request.classes[code] for code in request.codes[part.train][nearest[0]]]
+    request = attacked.request
+    _, nearest = attacked.classifier.kneighbors(x[None], request.n_neighbors)
+    return [request.classes[code] for code in request.codes[attacked.part.train][nearest[0]]]
 
 
 def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:

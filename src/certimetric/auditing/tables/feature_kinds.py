@@ -20,31 +20,16 @@ NUMBER, WHOLE, BINARY, GROUPED, CONSTANT = "number", "whole number", "0 or 1", "
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """What values the features of a table take.
+    """What values the features of a table take."""
 
-    Parameters
-    ----------
-    names : tuple of str
-        Of each feature: "number", "whole number", "0 or 1", "one of a group" or "constant".
-    low, high : arrays of shape (d,)
-        Least and largest value.
-    groups : tuple of int arrays
-        Features of which exactly one is 1 in every row, the others 0.
-    """
-
-    names: tuple[str, ...]
-    low: Array
-    high: Array
-    groups: tuple[Indices, ...]
+    names: tuple[str, ...]  # of each feature: "number", "whole number", "0 or 1", "one of a group" or "constant"
+    low: Array  # of each feature the least value, (d,)
+    high: Array  # and the largest
+    groups: tuple[Indices, ...]  # features of which exactly one is 1 in every row, the others 0
 
     def threat(self, norm: Norm) -> ThreatModel | None:
         """Changes that could occur: whole numbers stay whole and within their range, of a group one is 1, and what
-        never varies stays; None where every feature is a number.
-
-        Parameters
-        ----------
-        norm : Norm
-            Of changes in original units.
+        never varies stays; None where every feature is a number. The norm is of changes in original units.
         """
         kinds = np.array(self.names)
         integer = (kinds == WHOLE) | (kinds == BINARY)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from certimetric.auditing.request import AuditRequest, whole
 
 if TYPE_CHECKING:
-    from certimetric.auditing.thresholds import Threshold
     from certimetric.datasets import Dataset
     from certimetric.geometry import Norm
     from certimetric.runs.splits import Split
@@ -29,21 +28,11 @@ DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "scml+pl", "gmml", "aml", "a
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A learner under audit.
+    """A learner under audit."""
 
-    Parameters
-    ----------
-    spec : str
-        Its name in tables, thresholds and files.
-    label : str
-        Its name for people.
-    estimator : learner
-        Unfitted; cloned before every fit.
-    """
-
-    spec: str
-    label: str
-    estimator: Any
+    spec: str  # its name in tables, thresholds and files
+    label: str  # its name for people
+    estimator: Any  # unfitted; cloned before every fit
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -153,16 +142,12 @@ class Request(AuditRequest):
     classes: tuple[str, ...] = field(init=False)
     subjects: tuple[Subject, ...] = field(init=False)
     norm_name: str = field(init=False)
-    thresholds: tuple[Threshold, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from certimetric.auditing.thresholds import parse_threshold
         from certimetric.runs.splits import held_out_counts
 
-        data = replace(
-            _dataset(self.X, self.y, self.feature_names, self.image_shape, self.name, self.source), imputed=self.imputed
-        )
+        data = self._dataset()
         classes, codes = _labels(data.y)
         subjects = _subjects(self.learners, self.seed)
         n_neighbors, repeats = whole("n_neighbors", self.n_neighbors, 1), whole("repeats", self.repeats, 1)
@@ -185,12 +170,10 @@ class Request(AuditRequest):
                 f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
                 f"got {n_neighbors}"
             )
-        norm = _norm(self.norm, data.n_features)
-        noise = _sizes("noise", self.noise)
+        norm, noise = _norm(self.norm, data.n_features), _sizes("noise", self.noise)
         eps = None if self.eps is None else _sizes("eps", self.eps)
         if eps == ():
             raise ValueError("eps must hold at least one size, or be None, got none")
-        specs = [subject.spec for subject in subjects]
         self._settle(
             X=data.X,
             y=data.y,
@@ -207,58 +190,52 @@ class Request(AuditRequest):
             classes=classes,
             subjects=subjects,
             norm_name=_norm_name(norm),
-            thresholds=tuple(
-                parse_threshold(text, specs, noise, figures=FIGURES, classes=tested) for text in self.fail_under
-            ),
         )
+        self._judge_by([subject.spec for subject in subjects], FIGURES, noise=noise, classes=tested)
+
+    def _dataset(self) -> Dataset:
+        """The table as it is audited."""
+        from certimetric.base.arrays import check_size
+        from certimetric.datasets import Dataset
+
+        X, y, feature_names, image_shape = self.X, self.y, self.feature_names, self.image_shape
+        frame = hasattr(X, "columns") and hasattr(X, "to_numpy")
+        if frame:
+            feature_names = [str(column) for column in X.columns] if feature_names is None else feature_names
+            X = X.to_numpy()
+        if hasattr(X, "toarray"):
+            raise TypeError(f"X must be a dense array or data frame, got a sparse {type(X).__name__}")
+        try:
+            values = np.array(X, dtype=float)
+        except (ValueError, TypeError) as error:
+            first = " ".join(str(error).split())
+            raise ValueError(f"X must hold numbers only, encode text before the audit ({first})") from None
+        if values.ndim != 2 or not values.size:
+            raise ValueError(f"X must have shape (n_samples, n_features) with both at least 1, got {values.shape}")
+        names = [f"x{i}" for i in range(values.shape[1])] if feature_names is None else [str(n) for n in feature_names]
+        if len(names) != values.shape[1]:
+            raise ValueError(f"feature_names must name the {values.shape[1]} columns of X, got {len(names)} names")
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            what = "NaN" if np.isnan(values[row, column]) else "infinity"
+            raise ValueError(f"X must be finite, got {what} in feature {names[column]!r}, row {row}")
+        check_size(values)
+        labels = np.asarray(y)
+        if labels.shape != (len(values),):
+            raise ValueError(f"y must hold one label for each of the {len(values)} rows of X, got shape {labels.shape}")
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise ValueError("y must hold labels only, got NaN or infinity among them")
+        if image_shape is not None:
+            image_shape = (int(image_shape[0]), int(image_shape[1]))
+        source = self.source or ("data frame" if frame else "array")
+        read = Dataset(str(self.name), source, values, labels, tuple(names), image_shape)
+        return replace(read, imputed=self.imputed)
 
     def part(self, split: int) -> Split:
         """One split in standardised units, the same for every learner."""
         from certimetric.runs.splits import make_split
 
         return make_split(self.data.X, self.codes, self.test_size, self.seed, split, self.data.imputed)
-
-
-def _dataset(
-    X: Any,
-    y: Any,
-    feature_names: Sequence[str] | None,
-    image_shape: tuple[int, int] | None,
-    name: str,
-    source: str | None,
-) -> Dataset:
-    from certimetric.base.arrays import check_size
-    from certimetric.datasets import Dataset
-
-    frame = hasattr(X, "columns") and hasattr(X, "to_numpy")
-    if frame:
-        feature_names = [str(column) for column in X.columns] if feature_names is None else feature_names
-        X = X.to_numpy()
-    if hasattr(X, "toarray"):
-        raise TypeError(f"X must be a dense array or data frame, got a sparse {type(X).__name__}")
-    try:
-        values = np.array(X, dtype=float)
-    except (ValueError, TypeError) as error:
-        first = " ".join(str(error).split())
-        raise ValueError(f"X must hold numbers only, encode text before the audit ({first})") from None
-    if values.ndim != 2 or not values.size:
-        raise ValueError(f"X must have shape (n_samples, n_features) with both at least 1, got {values.shape}")
-    names = [f"x{i}" for i in range(values.shape[1])] if feature_names is None else [str(n) for n in feature_names]
-    if len(names) != values.shape[1]:
-        raise ValueError(f"feature_names must name the {values.shape[1]} columns of X, got {len(names)} names")
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        what = "NaN" if np.isnan(values[row, column]) else "infinity"
-        raise ValueError(f"X must be finite, got {what} in feature {names[column]!r}, row {row}")
-    check_size(values)
-    labels = np.asarray(y)
-    if labels.shape != (len(values),):
-        raise ValueError(f"y must hold one label for each of the {len(values)} rows of X, got shape {labels.shape}")
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError("y must hold labels only, got NaN or infinity among them")
-    if image_shape is not None:
-        image_shape = (int(image_shape[0]), int(image_shape[1]))
-    return Dataset(str(name), source or ("data frame" if frame else "array"), values, labels, tuple(names), image_shape)
 
 
 def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:

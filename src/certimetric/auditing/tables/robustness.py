@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ from numpy.typing import NDArray
 
 from certimetric.attacks import AttackResult, BestOf, RegionAttack, SmoothedVoteAttack
 from certimetric.auditing.tables.request import Request
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.runs.key import told
+from certimetric.runs.splits import Split
 
 ATTACKS = (RegionAttack(), SmoothedVoteAttack())
 N_SIZES = 31
@@ -29,27 +31,44 @@ def exact(classifier: CertifiedKNeighborsClassifier, X: Array) -> MinimalPerturb
     return classifier.minimal_perturbation(X) if classifier.n_neighbors == 1 else None
 
 
-def measure_robustness(
-    request: Request,
-    classifier: CertifiedKNeighborsClassifier,
-    X: Array,
-    right: NDArray[np.bool_],
-    radii: Array,
-    attacked: AttackResult,
-    minimal: MinimalPerturbation | None,
-    rng: np.random.Generator,
-) -> dict[str, Any] | None:
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """Instances of a test part, and what was found of each of them."""
+
+    request: Request
+    classifier: CertifiedKNeighborsClassifier
+    part: Split
+    rows: Indices  # of the test part
+    predicted: Indices
+    radii: Array  # certified
+    result: AttackResult  # of the attacks
+    minimal: MinimalPerturbation | None  # with one neighbour: what is exact
+
+    @property
+    def X(self) -> Array:
+        return self.part.X_test[self.rows]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each prediction is right."""
+        return self.predicted == self.request.codes[self.part.test[self.rows]]
+
+    def some(self, chosen: NDArray[np.bool_]) -> Attacked:
+        """The same of some of the instances."""
+        own = {name: getattr(self, name)[chosen] for name in ("rows", "predicted", "radii")}
+        found = {name: _part(getattr(self, name), chosen) for name in ("result", "minimal")}
+        return replace(self, **own, **found)
+
+
+def _part(result: Any, rows: NDArray[np.bool_]) -> Any:
+    """A result for some of its instances."""
+    return result and replace(result, **{field.name: getattr(result, field.name)[rows] for field in fields(result)})
+
+
+def measure_robustness(attacked: Attacked, rng: np.random.Generator) -> dict[str, Any] | None:
     """Curves over the same instances, so that they bracket each other; None where no size changes anything.
 
-    Parameters
-    ----------
-    X : array of shape (m, d)
-    right : bool array of shape (m,)
-        Whether the prediction is right: wrong ones count as broken at every size.
-    radii : array of shape (m,)
-        Certified.
-    attacked, minimal : results for the same instances
-    rng : Generator
+    A wrong prediction counts as broken at every size.
 
     Returns
     -------
@@ -58,50 +77,43 @@ def measure_robustness(
         ε; ``certified_over_exact`` and ``exact_over_attack``, medians of the ratios (with one neighbour), or
         ``certified_over_attack``.
     """
-    finite = attacked.distances[right & attacked.success]
+    right, radii, distances, minimal = attacked.right, attacked.radii, attacked.result.distances, attacked.minimal
+    finite = distances[right & attacked.result.success]
     if not len(finite) or finite.max() <= 0:
         return None
     eps = np.linspace(0.0, float(np.quantile(finite, _SHOWN, method="inverted_cdf")) or float(finite.max()), N_SIZES)
-    curves: dict[str, Any] = {
-        "instances": len(X),
+    clean = float(right.mean())
+
+    def left(broken_beyond: Array) -> list[float]:
+        """Shares that are right still; at size 0 nothing has been changed, and ties break as in the classifier."""
+        return [clean, *(float((right & (broken_beyond > size)).mean()) for size in eps[1:])]
+
+    curves = {
+        "instances": len(right),
         "eps": eps.tolist(),
-        "clean": float(right.mean()),
-        "noise": _under_random_changes(request, classifier, X, right, eps, rng),
-        "adversarial": [_share(right & (attacked.distances > size)) for size in eps],
-        "exact": None,
-        "certified": [_share(right & (radii >= size)) for size in eps],
+        "clean": clean,
+        "noise": _under_random_changes(attacked, eps, rng),
+        "adversarial": left(distances),
+        "exact": None if minimal is None else left(minimal.radii),
+        "certified": [float((right & (radii >= size)).mean()) for size in eps],
     }
-    # At size 0 nothing has been changed: ties there are broken as the classifier breaks them.
-    curves["adversarial"][0] = curves["clean"]
     if minimal is None:
-        return {**curves, "certified_over_attack": _median_ratio(radii, attacked.distances)}
-    curves["exact"] = [curves["clean"], *(_share(right & (minimal.radii > size)) for size in eps[1:])]
+        return {**curves, "certified_over_attack": _median_ratio(radii, distances)}
     return {
         **curves,
         "certified_over_exact": _median_ratio(radii, minimal.radii),
-        "exact_over_attack": _median_ratio(minimal.radii, attacked.distances),
+        "exact_over_attack": _median_ratio(minimal.radii, distances),
     }
 
 
-def _under_random_changes(
-    request: Request,
-    classifier: CertifiedKNeighborsClassifier,
-    X: Array,
-    right: NDArray[np.bool_],
-    eps: Array,
-    rng: np.random.Generator,
-) -> list[float]:
+def _under_random_changes(attacked: Attacked, eps: Array, rng: np.random.Generator) -> list[float]:
     """Accuracy after random changes of exactly each size, the same directions at all of them."""
-    rows = np.flatnonzero(right)
-    labels = classifier.predict(X[rows])
-    directions = request.norm.sample(rng, N_DIRECTIONS * len(rows), X.shape[1])
-    X, labels = np.tile(X[rows], (N_DIRECTIONS, 1)), np.tile(labels, N_DIRECTIONS)
-    kept = [(classifier.predict(X + size * directions) == labels).mean() for size in eps]
+    right, predict = attacked.right, attacked.classifier.predict
+    X = attacked.X[right]
+    directions = attacked.request.norm.sample(rng, N_DIRECTIONS * len(X), X.shape[1])
+    X, labels = np.tile(X, (N_DIRECTIONS, 1)), np.tile(predict(X), N_DIRECTIONS)
+    kept = [(predict(X + size * directions) == labels).mean() for size in eps]
     return [float(share * right.mean()) for share in kept]
-
-
-def _share(flags: NDArray[np.bool_]) -> float:
-    return float(flags.mean())
 
 
 def _median_ratio(lower: Array, upper: Array) -> float | str | None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
+from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell, is_whole
 from certimetric.auditing.tables.checks import Observed
-from certimetric.auditing.tables.evidence import describe_metric
+from certimetric.auditing.tables.evidence import compute_evidence, describe_metric, evidence_cell
 from certimetric.auditing.tables.feature_kinds import describe_features
-from certimetric.auditing.tables.findings import Findings, find
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import ATTACKS
 from certimetric.auditing.tables.summary import (
     Array,
+    Cell,
     choose_eps,
     confusions,
     correctness_radii,
@@ -33,8 +36,9 @@ from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
-from certimetric.runs.key import canonical, told
-from certimetric.runs.store import Store
+from certimetric.runs.key import Record, canonical, told
+from certimetric.runs.scheduling import in_workers, run_cells
+from certimetric.runs.store import Store, prepare_folder
 
 
 class TableEvidence(Evidence):
@@ -135,6 +139,55 @@ class TableEvidence(Evidence):
     def say(self, found: Gathered, recommended: int | None) -> list[str]:
         quoted, eps = found.observed.quoted, found.protocol["report_eps"]
         return say(self.request, found.learners, recommended, quoted, eps, found.also["baseline"])
+
+
+@dataclass
+class Findings:
+    """What the work gave, learner by learner."""
+
+    cells: list[list[Cell]]  # one for each split; one that failed is {"split": …, "failed": …}
+    evidence: list[Cell | None]  # {"failed": …} where it failed, None where there was no fitted metric
+    counts: dict[str, int]  # how many cells were computed, reused and failed
+
+
+def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
+    """Compute every (learner, split) cell that is not in the store, then the evidence about each learner."""
+    if store.folder is not None:
+        prepare_folder(store.folder / METRICS)
+    digest, n = request.data.sha256(), len(request.subjects)
+    # Split by split, so that every learner has figures early.
+    cells = [audit_cell(request, digest, subject, i) for i in range(request.repeats) for subject in request.subjects]
+    compute = partial(compute_cell, request, store.folder)
+    outcome = run_cells(
+        cells,
+        store,
+        in_workers(compute, request.n_jobs),
+        usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
+        progress=progress,
+    )
+    fitted: dict[str, Record] = {}
+    for record in outcome.records:
+        if record.done:
+            fitted.setdefault(record.cell.learner, record)
+    components = {spec: record.result["components"] for spec, record in fitted.items() if record.result}
+    evidence = run_cells(
+        [evidence_cell(request, record.cell) for record in fitted.values()],
+        store,
+        in_workers(partial(compute_evidence, request, components), request.n_jobs),
+        usable=lambda record: record.done,
+        progress=progress,
+        name="attacks",
+    )
+    examined = {record.cell.learner: _of(record) for record in evidence.records}
+    return Findings(
+        [[_of(record) for record in outcome.records[i::n]] for i in range(n)],
+        [examined.get(subject.spec) for subject in request.subjects],
+        outcome.counts,
+    )
+
+
+def _of(record: Record) -> Cell:
+    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
 
 
 def _imputed(data: Dataset) -> dict[str, int]:

@@ -116,10 +116,7 @@ def choose_eps(request: Request, radii: Sequence[Sequence[Array]]) -> tuple[list
     the quoted radius is the largest of 1, 2, 5 × 10^k that is not above the median over learners of the median radius;
     it is added to the curve where it is not among its points.
 
-    Parameters
-    ----------
-    radii : list of list of arrays
-        Correctness radii for each learner and finished split.
+    ``radii`` are the correctness radii for each learner and finished split.
     """
     if request.eps is not None:
         return list(request.eps), request.eps[len(request.eps) // 2]
@@ -165,15 +162,13 @@ def summarise(splits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     done = finished(splits)
     if not done:
         return None
-    columns = {key: list(zip(*(split[key] for split in done))) for key in ("noise_error", "certified_accuracy")}
-    return {
-        "error": interval([split["error"] for split in done], share=True),
-        "balanced_accuracy": interval([split["balanced_accuracy"] for split in done], share=True),
-        "noise_error": [interval(values, share=True) for values in columns["noise_error"]],
-        "certified_accuracy": [interval(values, share=True) for values in columns["certified_accuracy"]],
-        "median_radius": interval([float(split["median_radius"]) for split in done]),
-        "fit_seconds": interval([split["fit_seconds"] for split in done]),
+    shares: dict[str, Any] = {
+        key: interval([split[key] for split in done], share=True) for key in ("error", "balanced_accuracy")
     }
+    for key in ("noise_error", "certified_accuracy"):
+        shares[key] = [interval(values, share=True) for values in zip(*(split[key] for split in done))]
+    others = {key: interval([float(split[key]) for split in done]) for key in ("median_radius", "fit_seconds")}
+    return shares | others
 
 
 def radius_quantiles(radii: Sequence[Array]) -> list[float | str] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import Array, Cell, certified_accuracy, finished, mean_median_radius
 from certimetric.auditing.thresholds import Threshold
-from certimetric.auditing.verdict import with_interval
+from certimetric.auditing.verdict import front_runner, with_interval
 
 Learner = dict[str, Any]
 
@@ -20,40 +20,23 @@ def recommend(learners: Sequence[Learner], quoted: int) -> int | None:
     """The learner with the highest certified accuracy at the quoted ε among those that are accurate enough.
 
     Accurate enough is a learner whose error is not significantly above the lowest: the 95 % intervals overlap. Where
-    there is one split only, the interval is that of the share of wrong test instances.
-
-    Parameters
-    ----------
-    learners : list of dict
-        Learners of the document.
-    quoted : int
-        Position of the quoted ε on the curve.
-
-    Returns
-    -------
-    position : int or None
-        None if no learner could be fitted.
+    there is one split only, the interval is that of the share of wrong test instances. None if none could be fitted;
+    ``quoted`` is the position of the quoted ε on the curve.
     """
-    able = [i for i, learner in enumerate(learners) if learner["summary"]]
-    if not able:
-        return None
-    ranges = {i: _error_range(learners[i]) for i in able}
-    best = min(able, key=lambda i: learners[i]["summary"]["error"]["mean"])
-    accurate = [i for i in able if ranges[i][0] <= ranges[best][1]]
-    return max(accurate, key=lambda i: (_certified(learners[i], quoted), -learners[i]["summary"]["error"]["mean"]))
+    able = {i: _less_error(learner) for i, learner in enumerate(learners) if learner["summary"]}
+    certified = {i: float(learners[i]["summary"]["certified_accuracy"][quoted]["mean"]) for i in able}
+    return front_runner(able, lambda i: (certified[i], able[i]["mean"]))
 
 
-def _error_range(learner: Learner) -> tuple[float, float]:
+def _less_error(learner: Learner) -> dict[str, float]:
+    """The error with its interval, the sign changed: what should be high."""
     error = learner["summary"]["error"]
-    if error["low"] is not None:
-        return error["low"], error["high"]
-    n = sum(split["n_test"] for split in finished(learner["splits"]))
-    half = 1.96 * math.sqrt(error["mean"] * (1 - error["mean"]) / n)
-    return error["mean"] - half, error["mean"] + half
-
-
-def _certified(learner: Learner, quoted: int) -> float:
-    return float(learner["summary"]["certified_accuracy"][quoted]["mean"])
+    low, high = error["low"], error["high"]
+    if low is None:
+        n = sum(split["n_test"] for split in finished(learner["splits"]))
+        half = 1.96 * math.sqrt(error["mean"] * (1 - error["mean"]) / n)
+        low, high = error["mean"] - half, error["mean"] + half
+    return {"mean": -error["mean"], "low": -high, "high": -low}
 
 
 def observe(request: Request, threshold: Threshold, learner: Learner, radii: Sequence[Array]) -> float | None:
@@ -85,17 +68,8 @@ def say(
 ) -> list[str]:
     """The figures of the recommended learner beside those of the Euclidean distance and of always answering one class.
 
-    Parameters
-    ----------
-    request : Request
-    learners : list of dict
-        Learners of the document.
-    recommended : int or None
-    quoted : int
-        Position of the quoted ε on the curve.
-    eps : float
-    baseline : dict
-        What always answering the most frequent class gives.
+    ``quoted`` is the position of the quoted ``eps`` on the curve; ``baseline`` is what always answering the most
+    frequent class gives.
     """
     if recommended is None:
         return ["No learner could be fitted, so there is nothing to recommend"]

@@ -1,4 +1,4 @@
-"""The figures of a benchmark: mean ranks, curves of many learners, descents of an objective, metrics in the plane."""
+"""The figures of a benchmark: mean ranks, curves, descents, metrics in the plane, what robustness costs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from xml.etree import ElementTree
 import numpy as np
 
 from certimetric.report.document import number
-from certimetric.report.formatting import plain
+from certimetric.report.formatting import percent, plain
 from certimetric.report.plots import (
     Figure,
-    canvas_with_axes,
+    axes_of,
+    canvas,
     draw_line,
     figure,
+    mark_per_cent,
     mark_powers,
     mark_whole_numbers,
     shares_figure,
+    style_of,
 )
-from certimetric.report.series import Series, assign
-from certimetric.report.svg import INK, MUTED, colour_of, drawing
-from certimetric.report.tradeoff import tradeoff_figure
+from certimetric.report.series import Series, assign, with_looks
+from certimetric.report.svg import INK, MUTED, colour_of
 
 _VARIABLE = re.compile(r"var\(--([a-z0-9-]+)\)")
 _ARRIVED = 1e-14  # below, differences are rounding
@@ -31,18 +33,12 @@ _NAMESPACE = "http://www.w3.org/2000/svg"
 
 
 def bench_figure(told: Mapping[str, Any]) -> Figure:
-    """A figure from what a suite tells of it.
-
-    Parameters
-    ----------
-    told : dict
-        ``kind`` ("ranks", "curves", "descents", "ellipses" or "tradeoff"), ``name``, ``title``, ``reading``,
-        ``learners``, and what the kind needs.
+    """A figure from what a suite tells of it: ``kind``, ``name``, ``title``, ``reading``, ``learners``, and the rest.
 
     Raises
     ------
     ValueError
-        On another kind.
+        If the kind is none of "ranks", "curves", "descents", "ellipses" and "tradeoff".
     """
     draw = _DRAWN.get(str(told.get("kind")))
     if draw is None:
@@ -52,23 +48,19 @@ def bench_figure(told: Mapping[str, Any]) -> Figure:
 
 
 def _curves_figure(told: Mapping[str, Any]) -> Figure:
-    looks = assign(told["learners"])
-    points = {
-        look.number: [tuple(number(value) for value in point) for point in learner["points"]]
-        for look, learner in zip(looks, told["learners"])
-    }
     return shares_figure(
-        list(zip(looks, told["learners"])),
+        [
+            (look, [tuple(number(value) for value in point) for point in learner["points"]])
+            for look, learner in with_looks(told)
+        ],
         told["name"],
         told["title"],
         told["reading"],
         [float(x) for x in told["x"]],
-        points,
         told["x_label"],
         told["y_label"],
         told["symbol"],
-        None,
-        told.get("note", ""),
+        note=told.get("note", ""),
         logarithmic=told.get("logarithmic", False),
     )
 
@@ -79,13 +71,9 @@ def _ranks_figure(told: Mapping[str, Any]) -> Figure:
     ranks = [float(rank) for rank in told["ranks"]]
     order = sorted(range(len(ranks)), key=lambda i: ranks[i])
     place = {learner: position for position, learner in enumerate(order)}
-    with drawing():
-        canvas, axes = canvas_with_axes("mean rank", "", height=70 + 19 * len(ranks))
+    with axes_of("mean rank", "", 70 + 19 * len(ranks)) as axes:
         for i, look in enumerate(looks):
-            axes.plot(
-                [ranks[i]], [place[i]], marker=look.marker, markersize=9, color=colour_of(look.colour),
-                linestyle="none", gid=f"series-{look.number}", zorder=3,
-            )  # fmt: skip
+            axes.plot([ranks[i]], [place[i]], **style_of(look, markersize=9, linestyle="none", zorder=3))
         for step, group in enumerate(told["groups"]):
             rows = [place[i] for i in group]
             x = 0.85 - 0.2 * step
@@ -101,15 +89,14 @@ def _ranks_figure(told: Mapping[str, Any]) -> Figure:
         axes.set_yticks([place[i] for i in range(len(ranks))], [look.label for look in looks])
         axes.set_xticks(range(1, len(ranks) + 1))
         rows = ((looks[i].label, plain(ranks[i])) for i in order)
-        return _figure(canvas, told, [looks[i] for i in order], ("Learner", "Rank"), rows)
+        return _figure(axes, told, [looks[i] for i in order], ("Learner", "Rank"), rows)
 
 
 def _descents_figure(told: Mapping[str, Any]) -> Figure:
     """What falls to 0, on a logarithmic axis from iteration 0 on; what has arrived is no longer drawn."""
     looks = assign(told["learners"])
     paths = [[number(value) or 0.0 for value in learner["points"]] for learner in told["learners"]]
-    with drawing():
-        canvas, axes = canvas_with_axes(told["x_label"], told["y_label"])
+    with axes_of(told["x_label"], told["y_label"]) as axes:
         axes.set_yscale("log")
         for look, path in zip(looks, paths):
             draw_line(axes, look, range(len(path)), [value if value > _ARRIVED else math.nan for value in path])
@@ -119,22 +106,20 @@ def _descents_figure(told: Mapping[str, Any]) -> Figure:
             (str(i), *(plain(path[i] if i < len(path) else None) for path in paths))
             for i in range(max(map(len, paths)))
         )
-        return _figure(canvas, told, looks, told["x_label"], rows)
+        return _figure(axes, told, looks, told["x_label"], rows)
 
 
 def _ellipses_figure(told: Mapping[str, Any]) -> Figure:
     """Points of two classes, the ball of each metric about their middle, and pairs before and after they are moved."""
     found = [
         (look, np.asarray(learner["matrix"], dtype=float), learner["spec"])
-        for look, learner in zip(assign(told["learners"]), told["learners"])
-        if learner["matrix"] is not None
+        for look, learner in with_looks(told, "matrix")
     ]
     points, classes = np.asarray(told["points"], dtype=float), np.asarray(told["classes"])
     angle = np.linspace(0.0, 2.0 * np.pi, 145)
     circle = np.stack([np.cos(angle), np.sin(angle)])
     rows = []
-    with drawing():
-        canvas, axes = canvas_with_axes(told["x_label"], told["y_label"], height=330)
+    with axes_of(told["x_label"], told["y_label"], 330) as axes:
         for code, marker in ((0, "o"), (1, "^")):
             axes.plot(
                 *points[classes == code].T, marker, markersize=4.5, markeredgecolor=MUTED, markerfacecolor="none",
@@ -156,7 +141,40 @@ def _ellipses_figure(told: Mapping[str, Any]) -> Figure:
             columnspacing=1.0, handletextpad=0.4,
         )  # fmt: skip
         header = ("Learner", "M₁₁", "M₁₂", "M₂₂", "condition")
-        return _figure(canvas, told, [look for look, _, _ in found], header, rows)
+        return _figure(axes, told, [look for look, _, _ in found], header, rows)
+
+
+def _tradeoff_figure(told: Mapping[str, Any]) -> Figure:
+    """Robustness against accuracy on the left and against cost on the right; who costs nothing is on the left alone.
+
+    ``labels`` name accuracy, robustness and cost; each of ``learners`` has the first two from 0 to 1, and a cost of at
+    least 0.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    accuracy_label, robustness_label, cost_label = told["labels"]
+    rows = []
+    with canvas(290) as drawn:
+        left, right = drawn.subplots(1, 2, sharey=True)
+        for look, learner in with_looks(told):
+            accuracy, robustness, cost = (number(learner[key]) for key in ("accuracy", "robustness", "cost"))
+            for axes, x in ((left, None if accuracy is None else 100 * accuracy), (right, cost or None)):
+                if x is not None and robustness is not None:
+                    axes.plot([x], [100 * robustness], **style_of(look, markersize=8, linestyle="none"))
+            rows.append((look.label, percent(accuracy), percent(robustness), plain(cost)))
+        right.set_xscale("log")
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{plain(value)} ×"))
+        right.xaxis.set_minor_formatter(NullFormatter())
+        for axes, label in ((left, accuracy_label), (right, cost_label)):
+            axes.set_xlabel(label)
+            axes.tick_params(length=0, which="both")
+            axes.margins(0.1)
+        left.set_ylabel(robustness_label)
+        mark_per_cent(left.xaxis)
+        mark_per_cent(left.yaxis)
+        header = ("Learner", accuracy_label, robustness_label, f"{cost_label}, ×")
+        return _figure(left, told, assign(told["learners"]), header, rows)
 
 
 _DRAWN = {
@@ -164,22 +182,18 @@ _DRAWN = {
     "curves": _curves_figure,
     "descents": _descents_figure,
     "ellipses": _ellipses_figure,
-    "tradeoff": tradeoff_figure,
+    "tradeoff": _tradeoff_figure,
 }
 
 
-def _figure(canvas: Any, told: Mapping[str, Any], looks: Sequence[Series], header: Any, rows: Any) -> Figure:
-    return figure(canvas, told["name"], told["title"], told["reading"], looks, header, rows, told.get("note", ""))
+def _figure(axes: Any, told: Mapping[str, Any], looks: Sequence[Series], header: Any, rows: Any) -> Figure:
+    return figure(axes, told["name"], told["title"], told["reading"], looks, header, rows, told.get("note", ""))
 
 
 def standalone(drawn: Figure, style: str) -> str:
-    """The picture as a file of its own: the page's light colours in place of its names for them, and a legend.
+    """The picture as a file of its own, with a legend.
 
-    Parameters
-    ----------
-    drawn : Figure
-    style : str
-        Style sheet of the reports, whose first rule holds the colours.
+    Colours are the light ones of the page in place of its names for them: those of the first rule of its ``style``.
     """
     colours = dict(re.findall(r"--([a-z0-9-]+):(#[0-9a-f]{6})", style.partition("}")[0]))
     svg = _VARIABLE.sub(lambda found: colours.get(found[1], "currentColor"), drawn.svg)

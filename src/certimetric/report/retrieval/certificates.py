@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from certimetric.report.document import bounds, number, quoted_eps
-from certimetric.report.formatting import MISSING, norm_name, percent, plain, size_name, unit_name
+from certimetric.report.formatting import MISSING, measured, percent, plain, size_name
 from certimetric.report.page import figure_view
 from certimetric.report.plots import ATTACKED, CERTIFIED, CLEAN, Figure, bracket, with_interval
-from certimetric.report.series import Series, assign
+from certimetric.report.series import Series, with_looks
 
 _CLEAN, _ATTACKED = replace(CLEAN, number=1), replace(ATTACKED, number=2)
 _METHODS = {
@@ -25,20 +25,21 @@ _METHODS = {
 
 def certificates_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """Table and figures of the certificates; None where none were asked for."""
-    learners = document["learners"]
-    if not any(learner.get("certificate") for learner in learners):
+    asked = with_looks(document, "certificate")
+    if not asked:
         return None
-    looks, index = assign(learners), quoted_eps(document)
-    rows, figures = [], []
-    for look, learner in zip(looks, learners):
-        told = learner.get("certificate")
-        if not told:
-            continue
-        rows.append({"look": look, **_row(told, index)})
-        if told["method"] is not None:
-            figures.append(figure_view(_figure(document, look, learner)))
-    smoothed = any(row["method"] == _METHODS["smoothing"] for row in rows)
-    return {"certificates": {"rows": rows, "figures": figures, "smoothed": smoothed}}
+    index = quoted_eps(document)
+    return {
+        "certificates": {
+            "rows": [(look, *_row(learner["certificate"], index)) for look, learner in asked],
+            "figures": [
+                figure_view(_figure(document, look, learner))
+                for look, learner in asked
+                if learner["certificate"]["method"] is not None
+            ],
+            "smoothed": any(learner["certificate"]["method"] == "smoothing" for _, learner in asked),
+        }
+    }
 
 
 def certified_estimates(learners: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]] | None:
@@ -48,23 +49,21 @@ def certified_estimates(learners: Sequence[Mapping[str, Any]], index: int) -> li
     return found if any(found) else None
 
 
-def _row(told: Mapping[str, Any], index: int | None) -> dict[str, str]:
+def _row(told: Mapping[str, Any], index: int | None) -> tuple[str, str, list[str]]:
+    """Method, a note on it, and R@1, that at the quoted ε, the median radius, the constant and the confidence."""
     if told["method"] is None:
-        return {"method": "none", "note": str(told["reason"])} | dict.fromkeys(
-            ("recall", "quoted", "median", "constant", "confidence"), MISSING
-        )
+        return "none", str(told["reason"]), [MISSING] * 5
     quoted = None if index is None else told["at"][index]
-    confidence, constant = number(told["confidence"]), number(told["constant"])
-    noise = number(told["settings"].get("sigma"))
-    return {
-        "method": _METHODS.get(str(told["method"]), str(told["method"])),
-        "note": "" if noise is None else f"noise of σ = {plain(noise)}",
-        "recall": percent(number(told["recall"]["mean"])),
-        "quoted": MISSING if quoted is None else with_interval(bounds(quoted)),
-        "median": plain(number(told["median_radius"]), 3),
-        "constant": MISSING if constant is None else plain(constant, 7),
-        "confidence": "proven" if confidence is None else f"{percent(confidence)} each",
-    }
+    confidence, noise = number(told["confidence"]), number(told["settings"].get("sigma"))
+    figures = [
+        percent(number(told["recall"]["mean"])),
+        MISSING if quoted is None else with_interval(bounds(quoted)),
+        plain(number(told["median_radius"])),
+        plain(number(told["constant"]), 7),
+        "proven" if confidence is None else f"{percent(confidence)} each",
+    ]
+    method = _METHODS.get(str(told["method"]), str(told["method"]))
+    return method, "" if noise is None else f"noise of σ = {plain(noise)}", figures
 
 
 def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, Any]) -> Figure:
@@ -75,7 +74,6 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
     clean = float(entry["clean"]["recall_at_1"]["mean"])
     attacked = [clean, *(float(each["worst"]["recall_at_1"]["mean"]) for each in entry["attacked"])]
     eps, shares = [float(x) for x in told["curve"]["eps"]], [float(x) for x in told["curve"]["recall"]]
-    title = f"{learner.label}: clean, attacked and certified R@1"
     reading = (
         "The attacked line is of the model itself, the certified one of the smoothed model, whose predictions are the "
         "majority under noise: they are two models, and the lines may cross."
@@ -92,9 +90,9 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
     lines = ((_CLEAN, x, [clean] * len(x), "default"), (_ATTACKED, x, attacked, "steps-post"))
     return bracket(
         f"certified-{learner.number}",
-        title,
+        f"{learner.label}: clean, attacked and certified R@1",
         reading,
-        f"ε, {norm_name(document)} ({unit_name(document)})",
+        measured(document, "ε"),
         "R@1",
         shade,
         [
@@ -102,12 +100,7 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
             for look, at, values, style in (*lines, (certified, eps, shares, "default"))
         ],
         (
-            (size_name(size), percent(clean), percent(found), percent(_at(told, i)))
-            for i, (size, found) in enumerate(zip(x, attacked))
+            (size_name(size), percent(clean), percent(found), percent(float(share["mean"])))
+            for size, found, share in zip(x, attacked, [told["recall"], *told["at"]])
         ),
     )
-
-
-def _at(told: Mapping[str, Any], i: int) -> float:
-    """Certified R@1 without a perturbation, and then at every ε of the audit."""
-    return float((told["recall"] if i == 0 else told["at"][i - 1])["mean"])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from certimetric.report.document import bounds, number, quoted_eps
-from certimetric.report.formatting import MISSING, duration, norm_name, percent, plain, size_name, unit_name
-from certimetric.report.plots import Figure, canvas_with_axes, figure, points_figure, shares_figure
-from certimetric.report.series import Series, assign
-from certimetric.report.svg import INK, MUTED, colour_of, drawing
-
-Learner = Mapping[str, Any]
-NOTE = "Share of the queries, with its 95 % interval in brackets."
+from certimetric.report.formatting import MISSING, duration, measured, percent, plain, size_name
+from certimetric.report.plots import Figure, axes_of, balance_figure, figure, shares_figure, style_of
+from certimetric.report.series import Series, assign, with_looks
+from certimetric.report.svg import INK, MUTED
 
 
 def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
@@ -47,109 +45,87 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def _shown(document: Mapping[str, Any]) -> list[tuple[Series, Learner]]:
-    return list(zip(assign(document["learners"]), document["learners"]))
-
-
-def _figures(learner: Learner) -> set[str]:
+def _figures(learner: Mapping[str, Any]) -> set[str]:
     """Figures that were measured clean and attacked."""
     return {key for key in learner["clean"] if all(key in entry["worst"] for entry in learner["attacked"])}
 
 
 def _curve(document: Mapping[str, Any], key: str, label: str, name: str, title: str, reading: str) -> Figure | None:
-    shown = [(look, learner) for look, learner in _shown(document) if key in _figures(learner)]
-    if not shown:
+    lines = [
+        (look, [bounds(learner["clean"][key]), *(bounds(entry["worst"][key]) for entry in learner["attacked"])])
+        for look, learner in with_looks(document)
+        if key in _figures(learner)
+    ]
+    if not lines:
         return None
-    points = {
-        look.number: [bounds(learner["clean"][key]), *(bounds(entry["worst"][key]) for entry in learner["attacked"])]
-        for look, learner in shown
-    }
-    radii = [float(eps) for eps in document["protocol"]["eps"]]
+    protocol = document["protocol"]
     return shares_figure(
-        shown,
+        lines,
         name,
         title,
         reading,
-        [0.0, *radii],
-        points,
-        f"ε, {norm_name(document)} ({unit_name(document)})",
+        [0.0, *map(float, protocol["eps"])],
+        measured(document, "ε"),
         label,
         "ε",
-        float(document["protocol"]["report_eps"]),
-        NOTE,
-        size_name,
+        marked=float(protocol["report_eps"]),
+        note="Share of the queries, with its 95 % interval in brackets.",
+        told=size_name,
     )
 
 
 def _balance(document: Mapping[str, Any]) -> Figure | None:
-    """Clean against attacked R@1, one point for each model; None with fewer than two."""
-    index = quoted_eps(document)
-    shown = _shown(document)
-    if index is None or len(shown) < 2:
+    """Clean against attacked R@1."""
+    if (index := quoted_eps(document)) is None:
         return None
     eps = size_name(float(document["protocol"]["eps"][index]))
-    title = "What robustness costs"
     reading = (
         f"Each model once, by its R@1 on clean queries and its R@1 under attack at ε = {eps}: up is harder to fool, "
         "right is more accurate. The cross spans the 95 % intervals."
     )
-    points = {
-        look.number: (
+    points = [
+        (
+            look,
             bounds(learner["clean"]["recall_at_1"]),
             bounds(learner["attacked"][index]["worst"]["recall_at_1"]),
         )
-        for look, learner in shown
-    }
-    return points_figure(shown, title, reading, points, "R@1, clean", f"R@1 at ε = {eps}")
+        for look, learner in with_looks(document)
+    ]
+    return balance_figure(points, "What robustness costs", reading, "R@1, clean", f"R@1 at ε = {eps}")
 
 
 def loss_figure(document: Mapping[str, Any]) -> Figure | None:
     """The loss of every epoch of the runs; None where no model is of a run."""
-    shown = [(look, learner) for look, learner in _shown(document) if learner.get("training")]
-    shown = [(look, learner) for look, learner in shown if len(learner["training"]["history"]) > 1]
-    if not shown:
+    runs = [(look, learner["training"]["history"]) for look, learner in with_looks(document, "training")]
+    runs = [(look, history) for look, history in runs if len(history) > 1]
+    if not runs:
         return None
-    title = "Training loss"
     reading = (
         "Mean loss of every epoch. A robust model is trained on attacked pictures, so its loss stays higher: compare "
         "the shape, not the height. A line that still falls at the end would gain from more epochs."
     )
-    longest = max(len(learner["training"]["history"]) for _, learner in shown)
-    histories = [learner["training"]["history"] for _, learner in shown]
-    lowest = min((loss for history in histories for loss in history if loss is not None), default=0.0)
-    with drawing():
-        canvas, axes = canvas_with_axes("epoch", "loss")
-        for look, learner in shown:
-            values = [_or_nan(loss) for loss in learner["training"]["history"]]
-            axes.plot(
-                range(1, len(values) + 1), values, color=colour_of(look.colour),
-                linestyle=(0, look.dashes) if look.dashes else "-", gid=f"series-{look.number}",
-            )  # fmt: skip
+    lowest = min((loss for _, history in runs for loss in history if loss is not None), default=0.0)
+    with axes_of("epoch", "loss") as axes:
+        for look, history in runs:
+            values = [math.nan if loss is None else loss for loss in history]
+            axes.plot(range(1, len(values) + 1), values, **style_of(look, marker=""))
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if lowest < 0 else 0)
         rows = (
-            (str(i + 1), *(plain(values[i] if i < len(values) else None) for values in histories))
-            for i in range(longest)
+            (str(i + 1), *(plain(history[i] if i < len(history) else None) for _, history in runs))
+            for i in range(max(len(history) for _, history in runs))
         )
-        return figure(canvas, "loss", title, reading, [look for look, _ in shown], "epoch", rows)
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+        return figure(axes, "loss", "Training loss", reading, [look for look, _ in runs], "epoch", rows)
 
 
 def map_figures(document: Mapping[str, Any]) -> list[Figure]:
     """A map of embeddings for each model."""
-    return [
-        _map(look, learner["map"]) for look, learner in _shown(document) if (learner.get("map") or {}).get("points")
-    ]
+    shown = [(look, learner["map"]) for look, learner in with_looks(document, "map")]
+    return [_map(look, drawn) for look, drawn in shown if drawn.get("points")]
 
 
 def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
     names = [str(name) for name in drawn["classes"]]
-    looks = [
-        Series(look.number, name, look.colour, (), look.marker, look.marker_path, False)
-        for look, name in zip(assign([{"spec": "", "label": name} for name in names]), names)
-    ]
+    looks = [replace(look, dashes=()) for look in assign([{"spec": "", "label": name} for name in names])]
     points, moves = drawn["points"], drawn["moves"]
     broken = sum(bool(move[5]) for move in moves)
     title = f"{learner.label}: where pictures lie"
@@ -163,16 +139,12 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
             else ""
         )
     )
-    with drawing():
-        canvas, axes = canvas_with_axes("", "", 340)
+    with axes_of("", "", 340) as axes:
         axes.set_xticks([])
         axes.set_yticks([])
-        for look, code in zip(looks, range(len(names))):
-            own = [point for point in points if point[2] == code]
-            axes.plot(
-                [p[0] for p in own], [p[1] for p in own], linestyle="none", marker=look.marker, markersize=3.6,
-                color=colour_of(look.colour), alpha=0.75, markeredgewidth=0, gid=f"series-{look.number}",
-            )  # fmt: skip
+        for code, look in enumerate(looks):
+            x, y = ([point[axis] for point in points if point[2] == code] for axis in (0, 1))
+            axes.plot(x, y, **style_of(look, linestyle="none", markersize=3.6, alpha=0.75, markeredgewidth=0))
         for x, y, to_x, to_y, _, wrong in moves:
             axes.annotate(
                 "", xy=(to_x, to_y), xytext=(x, y),
@@ -189,12 +161,12 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
             drawn_of, wrong = sum(point[2] == code for point in points), sum(bool(move[5]) for move in own)
             rows.append((name, str(drawn_of), str(len(own)), str(wrong)))
         note = "Dark arrows: the first result is of another class afterwards." if moves else ""
-        return figure(canvas, f"map-{learner.number}", title, reading, looks, header, rows, note)
+        return figure(axes, f"map-{learner.number}", title, reading, looks, header, rows, note)
 
 
-def training_rows(learners: Sequence[Learner]) -> list[dict[str, Any]]:
+def training_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What each run was trained with, and the time that it took beside that of the quickest run."""
-    runs = [(look, learner) for look, learner in zip(assign(learners), learners) if learner.get("training")]
+    runs = with_looks(document, "training")
     trained = [learner["training"] for _, learner in runs]
     known = [run["seconds"] / run["epochs"] for run in trained if run["epochs"] and run["seconds"]]
     rows = []
@@ -206,7 +178,6 @@ def training_rows(learners: Sequence[Learner]) -> list[dict[str, Any]]:
                 "look": look,
                 "defense": _component(config.get("defense")),
                 "loss": _component(config.get("loss")),
-                "miner": _component(config.get("miner")),
                 "epochs": f"{run['epochs']}{'' if run['finished'] else ' so far'}",
                 "seconds": duration(number(run["seconds"])),
                 "each": duration(each),

@@ -10,13 +10,13 @@ from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import number
 from certimetric.report.formatting import fixed, percent, plain, size_name
 from certimetric.report.page import figure_view
-from certimetric.report.plots import Figure, canvas_with_axes, figure
-from certimetric.report.series import Series, assign
-from certimetric.report.svg import GRID, MUTED, colour_of, drawing
+from certimetric.report.plots import Figure, axes_of, figure, style_of
+from certimetric.report.series import Series, with_looks
+from certimetric.report.svg import GRID, MUTED, colour_of
 
 Shown = Sequence[tuple[Series, Mapping[str, Any]]]
 _FILLED = 3  # shapes are filled for so many models; of more they would hide each other
-_HEIGHT, _RINGS = 340, (25, 50, 75, 100)
+_RINGS = (25, 50, 75, 100)
 _TITLE = "Ten attacks on the ranking"
 _READING = (
     "Each spoke is one component, scaled: the rim, 100, is out of the reach of the attack, the middle, 0, is given up. "
@@ -32,11 +32,7 @@ def score_column(learners: Sequence[Mapping[str, Any]]) -> list[Column]:
 
 def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """What the page shows of the score; None where it was not measured."""
-    shown = [
-        (look, learner["robustness_score"])
-        for look, learner in zip(assign(document["learners"]), document["learners"])
-        if learner.get("robustness_score")
-    ]
+    shown = [(look, learner["robustness_score"]) for look, learner in with_looks(document, "robustness_score")]
     if not shown:
         return None
     budget = document["protocol"]["robustness_score"]
@@ -53,17 +49,10 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def radar_figure(shown: Shown) -> Figure:
-    """The scaled components of every model around a circle.
-
-    Parameters
-    ----------
-    shown : list of (Series, dict)
-        The look of each model, and the summary of its score.
-    """
+    """The scaled components of every model, given as its look and the summary of its score, around a circle."""
     names = [_sign(row["name"]) for row in shown[0][1]["components"]]
     angles = [math.pi / 2 - 2 * math.pi * i / len(names) for i in range(len(names))]
-    with drawing():
-        canvas, axes = canvas_with_axes("", "", _HEIGHT)
+    with axes_of("", "", 340) as axes:
         axes.set_axis_off()
         axes.set_aspect("equal")
         for ring in _RINGS:
@@ -78,10 +67,7 @@ def radar_figure(shown: Shown) -> Figure:
             across, up = _closed(angles, [number(row["scaled"]) or 0.0 for row in score["components"]])
             if len(shown) <= _FILLED:
                 axes.fill(across, up, color=colour_of(look.colour), alpha=0.1, lw=0, gid=f"series-{look.number}")
-            axes.plot(
-                across, up, color=colour_of(look.colour), linestyle=(0, look.dashes) if look.dashes else "-",
-                marker=look.marker, zorder=2 if look.baseline else 3, gid=f"series-{look.number}",
-            )  # fmt: skip
+            axes.plot(across, up, **style_of(look, zorder=2 if look.baseline else 3))
         axes.set_xlim(-140, 140)
         axes.set_ylim(-118, 118)
         rows = (
@@ -89,7 +75,7 @@ def radar_figure(shown: Shown) -> Figure:
             for parts in zip(*(score["components"] for _, score in shown))
         )
         note = "Scaled values, with their 95 % intervals in brackets."
-        return figure(canvas, "ers", _TITLE, _READING, [look for look, _ in shown], "Component", rows, note)
+        return figure(axes, "ers", _TITLE, _READING, [look for look, _ in shown], "Component", rows, note)
 
 
 def _closed(angles: Sequence[float], radii: Sequence[float]) -> tuple[list[float], list[float]]:

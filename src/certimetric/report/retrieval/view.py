@@ -27,31 +27,6 @@ _MEANING = {
 }
 
 
-def comparison(document: Mapping[str, Any]) -> list[Column]:
-    """The columns of the comparison table, the best of each marked."""
-    learners = document["learners"]
-    index = quoted_eps(document)
-    assert index is not None
-    eps = f"ε = {size_name(float(document['protocol']['eps'][index]))}"
-    columns = []
-    for key, name in (("recall_at_1", "R@1"), ("map_at_r", "mAP@R")):
-        clean = [learner["clean"][key] for learner in learners]
-        columns.append(make_column(clean, key, name, "", "%", "higher"))
-        worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
-        if all(worst):
-            # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made of it.
-            told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
-            columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
-        if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
-            columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
-    columns += score_column(learners)
-    nmi = [learner["clean"]["nmi"] for learner in learners]
-    if any(value is not None for value in nmi):  # of a large gallery it is not computed
-        told = [{} if value is None else {"mean": value} for value in nmi]
-        columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
-    return columns
-
-
 def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
     if told is not None and view.of_pixels:
@@ -60,32 +35,19 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
 
 
 def _curves(view: RetrievalView) -> dict[str, Any]:
-    return {
-        "figures": [figure_view(figure) for figure in attack_curves(view.document)],
-        "attacks": view.document["protocol"]["attacks"],
-        "rows": _attacks(view),
-    }
-
-
-def _attacks(view: RetrievalView) -> list[dict[str, Any]]:
-    """R@1 under each attack for every model and ε: which of them was the strongest."""
+    """Figures; and for every model and ε, R@1 under each attack and the worst of them."""
     rows = []
     for look, learner in zip(view.looks, view.learners):
         for entry in learner["attacked"]:
-            shares = {name: number(told["recall_at_1"]["mean"]) for name, told in entry["attacks"].items()}
-            rows.append(
-                {
-                    "look": look,
-                    "eps": size_name(float(entry["eps"])),
-                    "shares": [percent(share) for share in shares.values()],
-                    "worst": percent(number(entry["worst"]["recall_at_1"]["mean"])),
-                }
-            )
-    return rows
+            told = [*entry["attacks"].values(), entry["worst"]]
+            shares = [percent(number(each["recall_at_1"]["mean"])) for each in told]
+            rows.append((look, [size_name(float(entry["eps"])), *shares]))
+    figures = [figure_view(figure) for figure in attack_curves(view.document)]
+    return {"figures": figures, "attacks": view.document["protocol"]["attacks"], "rows": rows}
 
 
 def _training(view: RetrievalView) -> dict[str, Any] | None:
-    rows = training_rows(view.learners)
+    rows = training_rows(view.document)
     if not rows:
         return None
     configs = [
@@ -128,21 +90,6 @@ def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
     return 1.0 - attacked, percent(attacked), percent(number(row["recall"]), 0)
 
 
-def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
-    clean = learner["clean"]
-    figures = [(f"R@{k}", number((clean.get(f"recall_at_{k}") or {}).get("mean"))) for k in (1, 2, 4, 8)]
-    figures += [("mAP@R", number((clean.get("map_at_r") or {}).get("mean")))]
-    figures += [("mAP", number((clean.get("map") or {}).get("mean"))), ("NMI", number(clean.get("nmi")))]
-    return {
-        "label": learner["label"],
-        "source": learner["source"] or MISSING,
-        "dim": learner["dim"],
-        "parameters": f"{learner['n_parameters']:,}",
-        "figures": [percent(value) for _, value in figures],
-        "header": [name for name, _ in figures],
-    }
-
-
 def _words(section: Any) -> str:
     if not isinstance(section, Mapping):
         return str(section)
@@ -154,7 +101,14 @@ def _words(section: Any) -> str:
 
 
 def _comparison(view: RetrievalView) -> dict[str, Any]:
-    return {"learners": [*map(_learner, view.learners)]}
+    names = {**{f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8)}, "map_at_r": "mAP@R", "map": "mAP"}
+    rows = []
+    for learner in view.learners:
+        clean = learner["clean"]
+        figures = [*(number((clean.get(key) or {}).get("mean")) for key in names), number(clean.get("nmi"))]
+        sizes = [learner["dim"], f"{learner['n_parameters']:,}"]
+        rows.append((learner["label"], learner["source"] or MISSING, [*sizes, *map(percent, figures)]))
+    return {"learners": rows, "header": [*names.values(), "NMI"]}
 
 
 def _classes(view: RetrievalView) -> dict[str, Any]:
@@ -176,7 +130,7 @@ class RetrievalView(View):
         Block("curves", "certificates", "Certificates", of_document(certificates_view)),
         Block("comparison", "comparison", "Comparison", _comparison),
         Block("comparison", "training", "Cost of training", _training),
-        Block("classes", "classes", "Classes", _classes),
+        Block("classes", "classes", "Classes", _classes, heading="Classes, worst first"),
         Block("instances", "galleries", "What an attack does", _galleries),
         figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
@@ -188,7 +142,26 @@ class RetrievalView(View):
 
     @cached_property
     def columns(self) -> list[Column]:
-        return comparison(self.document)
+        learners, index = self.learners, quoted_eps(self.document)
+        assert index is not None
+        eps = f"ε = {size_name(float(self.document['protocol']['eps'][index]))}"
+        columns = []
+        for key, name in (("recall_at_1", "R@1"), ("map_at_r", "mAP@R")):
+            clean = [learner["clean"][key] for learner in learners]
+            columns.append(make_column(clean, key, name, "", "%", "higher"))
+            worst = [learner["attacked"][index]["worst"].get(key) for learner in learners]
+            if all(worst):
+                # The attack is on R@1: what it makes of the rest of the ranking is not the worst that can be made.
+                told = f"{name} attacked" if key == "recall_at_1" else f"{name} under the R@1 attack"
+                columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
+            if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
+                columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
+        columns += score_column(learners)
+        nmi = [learner["clean"]["nmi"] for learner in learners]
+        if any(value is not None for value in nmi):  # of a large gallery it is not computed
+            told = [{} if value is None else {"mean": value} for value in nmi]
+            columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
+        return columns
 
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))

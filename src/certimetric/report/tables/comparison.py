@@ -1,4 +1,4 @@
-"""The comparison of metrics on a table: estimates over splits, and what always answering one class gives."""
+"""The comparison of metrics on a table, beside always answering one class; and which class is told as which."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import number, quoted_eps
 from certimetric.report.formatting import MISSING, fixed, plain, unit_name
+from certimetric.report.series import with_looks
+
+_MATRIX = 12  # classes up to which a matrix is drawn; of more, the most frequent confusions are listed
+_LISTED = 20
 
 
 def estimate(learner: Mapping[str, Any], key: str, index: int | None = None) -> Mapping[str, Any]:
@@ -70,3 +74,38 @@ def baseline_row(document: Mapping[str, Any], columns: Sequence[Column]) -> dict
         decimals = max((len(cell.text.partition(".")[2]) for cell in column.cells), default=1)
         cells.append(fixed(100 * shares[column.key], decimals) if column.key in shares else MISSING)
     return {"label": f"Always “{told['class']}”", "cells": cells}
+
+
+def confusion_groups(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each learner: ``header`` and ``rows`` of its matrix, or ``pairs``; that of the recommended one is open.
+
+    A row holds the name of a true class, how many of its instances were tested, and for each answer its count, its
+    share of the row from 0 to 100, and whether it is right. A pair is true class, answer, count and number of tested.
+    """
+    classes = list(document["data"].get("classes") or [])
+    n, recommended = range(len(classes)), document["verdict"].get("recommended")
+    groups = []
+    for look, learner in with_looks(document, "confusions"):
+        counts = {(true, told): count for true, told, count in learner["confusions"]}
+        tested = [sum(counts.get((true, told), 0) for told in n) for true in n]
+        group: dict[str, Any] = {"look": look, "open": learner["spec"] == recommended, "rows": [], "pairs": []}
+        if len(classes) <= _MATRIX:
+            group["header"] = [f"told {name}" for name in classes]
+            for true, name in enumerate(classes):
+                cells = [
+                    {
+                        "count": (count := counts.get((true, told), 0)),
+                        "heat": round(100 * count / tested[true]) if tested[true] else 0,
+                        "right": true == told,
+                    }
+                    for told in n
+                ]
+                group["rows"].append({"name": name, "tested": tested[true], "cells": cells})
+        else:
+            wrong = sorted((entry for entry in counts.items() if entry[0][0] != entry[0][1]), key=lambda e: -e[1])
+            group["pairs"] = [
+                (classes[true], classes[told], count, tested[true]) for (true, told), count in wrong[:_LISTED]
+            ]
+            group["more"] = max(len(wrong) - _LISTED, 0)
+        groups.append(group)
+    return groups

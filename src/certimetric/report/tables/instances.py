@@ -9,24 +9,22 @@ from typing import Any
 from certimetric.report.document import number, quoted_eps
 from certimetric.report.formatting import plain
 from certimetric.report.pictures import pictures
-from certimetric.report.series import assign
+from certimetric.report.series import with_looks
 from certimetric.report.tables.comparison import mean as mean_of
 
 
-def fragile_groups(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def fragile_view(document: Mapping[str, Any]) -> dict[str, Any]:
     """For each learner with fragile instances: their cards; the learner with the best certificate is shown open."""
     groups: list[dict[str, Any]] = [
         {"look": look, "cards": [_card(entry) for entry in learner["fragile"]], "rank": _certificate(document, learner)}
-        for look, learner in zip(assign(document["learners"]), document["learners"])
-        if learner.get("fragile")
+        for look, learner in with_looks(document, "fragile")
     ]
     best = max((group["rank"] for group in groups), default=0.0)
     opened = next((i for i, group in enumerate(groups) if group["rank"] == best), 0)
-    return [
+    for i, group in enumerate(groups):
         # A certificate above an attack is never folded away.
-        {**group, "open": i == opened or any(card["violated"] for card in group["cards"])}
-        for i, group in enumerate(groups)
-    ]
+        group["open"] = i == opened or any(card["violated"] for card in group["cards"])
+    return {"groups": groups}
 
 
 def _certificate(document: Mapping[str, Any], learner: Mapping[str, Any]) -> float:
@@ -67,9 +65,7 @@ def _bracket(radius: float | None, found: float | None, exact: float | None) -> 
     def at(value: float | None) -> float:
         return 100.0 if value is None else round(min(100.0, 100 * value / end), 1)
 
-    digits = 3
-    while radius and found and radius != found and digits < 6 and plain(radius, digits) == plain(found, digits):
-        digits += 1  # enough digits to tell the two ends apart
+    digits = _digits(radius, found)
     return {
         "certified": plain(radius, digits),
         "found": None if found is None else plain(found, digits),
@@ -85,11 +81,7 @@ def _changes(changes: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     told = []
     for change, move in zip(changes, moves):
         before, after = number(change["before"]), number(change["after"])
-        digits = 3
-        while before is not None and after is not None and before != after and digits < 6:
-            if plain(before, digits) != plain(after, digits):
-                break
-            digits += 1  # a small change of a large value must not read as none
+        digits = _digits(before, after)
         told.append(
             {
                 "name": change["name"],
@@ -101,3 +93,11 @@ def _changes(changes: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return told
+
+
+def _digits(one: float | None, other: float | None) -> int:
+    """Enough digits to tell two numbers apart: a small change of a large value must not read as none."""
+    digits = 3
+    while None not in (one, other) and one != other and digits < 6 and plain(one, digits) == plain(other, digits):
+        digits += 1
+    return digits

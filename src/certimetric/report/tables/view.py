@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,11 @@ from certimetric.report.blocks import classes_view, threat_view
 from certimetric.report.comparison import Column
 from certimetric.report.document import AUDIT_SCHEMA, BASELINE, number, quoted_eps
 from certimetric.report.formatting import MISSING, percent, plain, unit_name
-from certimetric.report.page import figure_view
-from certimetric.report.tables.anatomy import metric_cards, metric_rows
-from certimetric.report.tables.comparison import baseline_row, comparison, splits_done
-from certimetric.report.tables.confusion import confusion_groups
-from certimetric.report.tables.figures import curves, spectrum_figure
-from certimetric.report.tables.instances import fragile_groups
-from certimetric.report.tables.sandwich import robustness_figures
-from certimetric.report.view import Block, View, figures_block
+from certimetric.report.tables.anatomy import anatomy_view
+from certimetric.report.tables.comparison import baseline_row, comparison, confusion_groups, splits_done
+from certimetric.report.tables.figures import curves, robustness_figures
+from certimetric.report.tables.instances import fragile_view
+from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +29,6 @@ _BRACKETS = (
     "the shaded bracket; with one neighbour it is known exactly. Random changes of the same size are milder than "
     "chosen ones."
 )
-
-
-def _named(name: str, sizes: list[float], values: list[float]) -> dict[str, float]:
-    return {f"{name}@{size:g}": value for size, value in zip(sizes, values)}
 
 
 def _threat(view: TableView) -> dict[str, Any] | None:
@@ -51,18 +44,13 @@ def _threat(view: TableView) -> dict[str, Any] | None:
         told["eps"] = plain(radii[index])
         note = f"ε = {plain(wanted)} was asked for; the table quotes the next larger radius that was measured."
     noise = [plain(number(level)) for level in protocol.get("noise") or []]
-    features = _features(view.document["data"].get("features") or [])
-    return told | {"note": note, "noise": noise, "features": features}
-
-
-def _features(features: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One standard deviation of each feature in its own unit."""
+    features = view.document["data"].get("features") or []
     rows = [
-        {"name": feature["name"], "kind": feature["kind"]}
-        | {key: plain(number(feature[key]), 4) for key in ("std", "low", "high")}
-        for feature in features[:_FEATURES]
+        (each["name"], each["kind"], [plain(number(each[key]), 4) for key in ("std", "low", "high")])
+        for each in features[:_FEATURES]
     ]
-    return {"rows": rows, "more": max(len(features) - _FEATURES, 0)} if rows else None
+    more = max(len(features) - _FEATURES, 0)
+    return told | {"note": note, "noise": noise, "features": {"rows": rows, "more": more} if rows else None}
 
 
 def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,14 +94,6 @@ def _classes(view: TableView) -> dict[str, Any]:
     return told | {"confusions": confusion_groups(view.document), "radius": unit_name(view.document)}
 
 
-def _anatomy(view: TableView) -> dict[str, Any]:
-    return {
-        "spectrum": figure_view(spectrum_figure(view.document)),
-        "metric_rows": metric_rows(view.document),
-        "metric_cards": metric_cards(view.document),
-    }
-
-
 def _comparison(view: TableView) -> dict[str, Any]:
     return {"learners": [*map(_learner, view.learners)]}
 
@@ -129,9 +109,9 @@ class TableView(View):
         figures_block("curves", "robustness", "Noise and certificate", curves, empty="No metric has results to draw."),
         figures_block("curves", "brackets", "Attacked, exact, certified", robustness_figures, _BRACKETS),
         Block("comparison", "comparison", "Comparison", _comparison),
-        Block("classes", "classes", "Classes", _classes),
-        Block("instances", "fragile", "Fragile instances", lambda view: {"groups": fragile_groups(view.document)}),
-        Block("anatomy", "anatomy", "Anatomy of the metrics", _anatomy),
+        Block("classes", "classes", "Classes", _classes, heading="Classes, worst first"),
+        Block("instances", "fragile", "Fragile instances", of_document(fragile_view)),
+        Block("anatomy", "anatomy", "Anatomy of the metrics", of_document(anatomy_view)),
     )
 
     @cached_property
@@ -169,23 +149,28 @@ class TableView(View):
             ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),
         ]
 
+    def _figures(self, told: Mapping[str, Any], eps: list[float], certified: list[float]) -> dict[str, Any]:
+        """Figures of a split, or their means, by the names of columns; ``certified`` are those at ``eps``."""
+        noise = zip(self.document["protocol"]["noise"], told["noise_error"])
+        return {
+            "error": told["error"],
+            "balanced_accuracy": told.get("balanced_accuracy"),
+            **{f"noise_error@{level:g}": error for level, error in noise},
+            **{f"certified@{size:g}": share for size, share in zip(eps, certified)},
+            "median_radius": float(told["median_radius"]),
+            "fit_seconds": told["fit_seconds"],
+        }
+
     def to_frame(self) -> pd.DataFrame:
         """A row for each learner and split, with all its figures."""
         import pandas as pd
 
-        protocol = self.document["protocol"]
-        rows = []
+        protocol, rows = self.document["protocol"], []
         for learner in self.learners:
             for split in learner["splits"]:
-                row = {"learner": learner["spec"], "split": split["split"]}
-                if "failed" not in split:
-                    row["error"] = split["error"]
-                    row["balanced_accuracy"] = split.get("balanced_accuracy")
-                    row |= _named("noise_error", protocol["noise"], split["noise_error"])
-                    row |= _named("certified", protocol["eps"], split["certified_accuracy"])
-                    row["median_radius"] = float(split["median_radius"])
-                    row["fit_seconds"] = split["fit_seconds"]
-                rows.append(row)
+                done = "failed" not in split
+                figures = self._figures(split, protocol["eps"], split["certified_accuracy"]) if done else {}
+                rows.append({"learner": learner["spec"], "split": split["split"], **figures})
         columns = ["learner", "split", "error", "balanced_accuracy"]
         columns += [f"noise_error@{level:g}" for level in protocol["noise"]]
         columns += [f"certified@{eps:g}" for eps in protocol["eps"]]
@@ -195,19 +180,18 @@ class TableView(View):
         """A row for each learner: means over splits, under every noise and at the quoted ε."""
         import pandas as pd
 
-        protocol = self.document["protocol"]
+        protocol, rows = self.document["protocol"], []
         quoted = protocol["eps"].index(protocol["report_eps"])
-        rows = []
         for learner in self.learners:
-            row: dict[str, Any] = {"learner": learner["spec"]}
-            if (told := learner["summary"]) is not None:
-                row["error"] = told["error"]["mean"]
-                row["balanced_accuracy"] = told.get("balanced_accuracy", {}).get("mean")
-                row |= _named("noise_error", protocol["noise"], [entry["mean"] for entry in told["noise_error"]])
-                row[f"certified@{protocol['report_eps']:g}"] = told["certified_accuracy"][quoted]["mean"]
-                row["median_radius"] = float(told["median_radius"]["mean"])
-                row["fit_seconds"] = told["fit_seconds"]["mean"]
-            rows.append(row)
+            means = {
+                key: [each["mean"] for each in told] if isinstance(told, list) else told["mean"]
+                for key, told in (learner["summary"] or {}).items()
+            }
+            certified = means.pop("certified_accuracy", [])[quoted : quoted + 1]
+            rows.append(
+                {"learner": learner["spec"]}
+                | (self._figures(means, [protocol["report_eps"]], certified) if means else {})
+            )
         return pd.DataFrame(rows)
 
     def per_class(self) -> pd.DataFrame:
