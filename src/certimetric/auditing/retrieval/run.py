@@ -69,7 +69,7 @@ class RetrievalEvidence(RankedEvidence):
     def working(self, progress: bool) -> Iterator[Callable[[bool], None]]:
         """Threads that suit the pictures, random numbers of the seed, and a progress bar."""
         from certimetric.auditing.retrieval.robustness_score import N_GOALS
-        from certimetric.deep.models.randomness import seeded
+        from certimetric.deep.models.calling import seeded
 
         request = self.request
         each = 2 + len(request.eps) * len(request.attacks) + N_GOALS * request.ers

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.goals.base import Goal
-from certimetric.deep.models.calling import as_module, frozen
-from certimetric.deep.models.randomness import seeded
+from certimetric.deep.models.calling import as_module, frozen, seeded
 
 _Kind = TypeVar("_Kind", bound="Attack")
 

@@ -2,13 +2,11 @@
 
 from certimetric.deep.defenses.base import Batch, Defense, Loss, Miner
 from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense, NoDefense, NoiseDefense
-from certimetric.deep.defenses.decoupled import DecoupledDefense
 from certimetric.deep.defenses.margins import PerturbationDefense, first_order_margin
-from certimetric.deep.defenses.roles import TupleDefense
 from certimetric.deep.defenses.shifts import EmbeddingShiftDefense, ShiftPenaltyDefense, TradesDefense
 from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense
-from certimetric.deep.defenses.triplets import AntiCollapseDefense, HardnessDefense
-from certimetric.deep.defenses.tuples import mine_triplets
+from certimetric.deep.defenses.triplets import AntiCollapseDefense, DecoupledDefense, HardnessDefense
+from certimetric.deep.defenses.tuples import TupleDefense, mine_triplets
 
 # The one list: ``kind`` of a configuration, of the comparison in ``certimetric bench defenses``, and of the tests.
 DEFENSES: dict[str, type[Defense]] = {
@@ -30,24 +28,11 @@ DEFENSES: dict[str, type[Defense]] = {
 
 __all__ = [
     "DEFENSES",
-    "AntiCollapseDefense",
     "Batch",
-    "BatchDefense",
-    "DecoupledDefense",
     "Defense",
-    "EmbeddingShiftDefense",
-    "EnsembleDefense",
-    "FreeDefense",
-    "HardnessDefense",
     "Loss",
     "Miner",
-    "NoDefense",
-    "NoiseDefense",
-    "PerturbationDefense",
-    "ShiftPenaltyDefense",
-    "SingleStepDefense",
-    "TradesDefense",
-    "TupleDefense",
     "first_order_margin",
     "mine_triplets",
+    *(defense.__name__ for defense in DEFENSES.values()),
 ]

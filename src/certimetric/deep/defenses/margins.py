@@ -61,11 +61,9 @@ def first_order_margin(images: Tensor, embeddings: Tensor, triplets: Triplets, n
     Parameters
     ----------
     images : tensor of shape (b, …)
-        Leaf that requires gradients, of which ``embeddings`` were computed.
-    embeddings : tensor of shape (b, k)
+        Leaf that requires gradients, of which ``embeddings`` (b, k) were computed.
     triplets : int tensors of shape (t,)
         Each anchor at most once in a call of the gradient; anchors of several triplets are taken in turn.
-    norm : {"linf", "l2"}
     """
     a, p, n = triplets
     # The positive and negative stay where they are: only the anchor is moved.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.interrupts import is_interrupt
+from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.orthogonal import (
     GroupSort,
     NormPool2d,
@@ -19,7 +20,6 @@ from certimetric.deep.models.orthogonal import (
     orthogonal_convolution,
     orthogonal_linear,
 )
-from certimetric.deep.models.randomness import seeded
 from certimetric.deep.ranking.distances import unit
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
+from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.index import GoalFactory, Index
 from certimetric.deep.retrieval.reliability import warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, with_own_ids

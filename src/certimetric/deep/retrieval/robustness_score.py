@@ -18,8 +18,8 @@ from certimetric.base.results import Framed
 from certimetric.deep.attacks.balls import LinfBall
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
+from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.evaluation import with_positive
 from certimetric.deep.retrieval.index import Index
 from certimetric.deep.retrieval.ranking_evaluation import GOALS, RankingEvaluation

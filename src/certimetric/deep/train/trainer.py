@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from certimetric.base.arguments import require
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.defenses.loss_support import check_loss, memory_places, set_memory_places
+from certimetric.deep.models.calling import seed_all, seeded
 from certimetric.deep.models.images import check_images
-from certimetric.deep.models.randomness import seed_all, seeded
 from certimetric.deep.train.augmentation import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.train.optimizers import optimizer_of
