@@ -21,12 +21,8 @@ from certimetric.deep.ranking.distances import distance
 class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
     """EST: move every embedding as far as possible from where it was, and take the loss of the moved ones.
 
-    The attack sees neither labels nor tuples, so that it serves any loss.
-
-    Parameters
-    ----------
-    attack
-        As of :class:`Defense`. It must start at random: the gradient is 0 at the image itself.
+    The attack, as of :class:`Defense`, sees neither labels nor tuples, so that it serves any loss. It must start at
+    random: the gradient is 0 at the image itself.
 
     References
     ----------

@@ -23,10 +23,7 @@ Destination = Literal["gradual", "semihard", "constant"]
 class AntiCollapseDefense(TripletDefense):
     """ACT: collapse the positive and the negative of each triplet into one, and train to tell them apart again.
 
-    Parameters
-    ----------
-    attack, per_anchor
-        As of :class:`Defense`.
+    Parameters are as of :class:`Defense`.
 
     References
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -267,12 +268,10 @@ def _load_weights(body: nn.Module, path: str) -> None:
 
 
 def _resnet50_body(pretrained: bool) -> Any:
-    try:
+    with suppress(ImportError):
         import timm
 
         return timm.create_model("resnet50", pretrained=pretrained)
-    except ImportError:
-        pass
     try:
         from torchvision.models import resnet50
     except ImportError:
@@ -288,13 +287,7 @@ MODELS: dict[str, Callable[..., EmbeddingNetwork]] = {
 
 
 def model_options(name: str) -> list[str] | None:
-    """Names of the options that a model takes beside its length; None where it takes any.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
-    """
+    """Names of the options that a model takes beside its length; None where it takes any, a ValueError for no model."""
     made = MODELS[name] if name in MODELS else find_factory(name)
     parameters = inspect.signature(made).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):

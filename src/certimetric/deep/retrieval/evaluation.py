@@ -179,11 +179,9 @@ def attack_names(attacks: Sequence[Attack]) -> list[str]:
 
 def _worst(scores: Scores) -> Scores:
     """For every ball that several attacks were given, the worst of each query over them."""
-    by_ball: dict[tuple[str | None, float | None], list[dict[str, Tensor]]] = {}
-    for (name, norm, eps), values in scores.items():
-        if name != CLEAN:
-            by_ball.setdefault((norm, eps), []).append(values)
-    return {(WORST, norm, eps): worst_of(some) for (norm, eps), some in by_ball.items() if len(some) > 1}
+    balls = dict.fromkeys(key[1:] for key in scores if key[0] != CLEAN)
+    by_ball = {ball: [values for key, values in scores.items() if key[1:] == ball] for ball in balls}
+    return {(WORST, *ball): worst_of(some) for ball, some in by_ball.items() if len(some) > 1}
 
 
 def worst_of(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -26,19 +26,8 @@ class Index:
 
     Parameters
     ----------
-    model : Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
-        torch code.
-    gallery : ImageSet
-        No query finds an item of its own id or, where there are groups, of its own group.
-    batch_size : int, default=256
-    goal : callable, optional
-        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Goal`` for a batch of queries; by
-        default the margin, which is about R@1. :class:`AveragePrecisionGoal` is about mAP@R. Groups stand in the
-        place of ids where there are any.
-    surrogate : Module or callable, optional
-        Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
-        another length.
+    model, gallery, batch_size, goal, surrogate
+        As of :func:`evaluate_retrieval`. Embeddings of the surrogate may be of another length.
 
     Examples
     --------

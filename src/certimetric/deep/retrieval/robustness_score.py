@@ -222,9 +222,9 @@ def make_attack(
     shape: tuple[int, ...], budget: str | Budget | None = None, attack: Attack | None = None, seed: int = 0
 ) -> Attack:
     """The attack of a score: the one that is given, or that of the budget, which may depend on the size of pictures."""
-    if attack is not None and budget is not None:
-        raise ValueError("budget and attack exclude each other: an attack brings its own")
     if attack is not None:
+        if budget is not None:
+            raise ValueError("budget and attack exclude each other: an attack brings its own")
         return attack
     if budget is None:
         budget = "28" if shape[2] <= _SMALL else "224"
@@ -258,12 +258,8 @@ def summarise(
         total += component.offset + component.slope * values
     mean = float(np.mean([row["scaled"] for row in rows]))
     spread = estimate(np.clip(total / 1000.0, 0.0, 1.0))
-    score = {
-        "mean": mean,
-        "low": max(mean - 100 * (spread["mean"] - spread["low"]), 0.0),
-        "high": min(mean + 100 * (spread["high"] - spread["mean"]), 100.0),
-    }
+    low, high = (mean + 100 * (spread[end] - spread["mean"]) for end in ("low", "high"))
+    score = {"mean": mean, "low": max(low, 0.0), "high": min(high, 100.0)}
     values = np.stack([found[component.name] for component in COMPONENTS], axis=1)
-    return ERSResult(
-        tuple(rows), score, estimate(hits), values, len(hits), n_gallery, metric, repr(attack), transferred
-    )
+    sizes = len(hits), n_gallery
+    return ERSResult(tuple(rows), score, estimate(hits), values, *sizes, metric, repr(attack), transferred)
