@@ -145,9 +145,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
         elif kind is nn.Linear or (kind is nn.Conv2d and known.padding_mode == "zeros"):
             box = _weighted(layer, lower, upper)
         elif kind in (nn.BatchNorm1d, nn.BatchNorm2d) and known.running_mean is not None:
-            one, other = layer(lower), layer(upper)  # falls where a weight is negative
-            middle = float(known.running_mean.abs().max())
-            box = _outward(torch.minimum(one, other), torch.maximum(one, other), layer, lower, upper, middle)
+            box = _normalised(layer, lower, upper)
         elif kind is NormPool2d:
             least = torch.where((lower <= 0) & (upper >= 0), 0.0, torch.minimum(lower.abs(), upper.abs()))
             most = torch.maximum(lower.abs(), upper.abs())
@@ -191,10 +189,12 @@ def _weighted(layer: Any, lower: Tensor, upper: Tensor) -> Box:
     return (out - reach) - 1e-15 * (out.abs() + reach), (out + reach) + 1e-15 * (out.abs() + reach)
 
 
-def _outward(one: Tensor, other: Tensor, layer: Any, lower: Tensor, upper: Tensor, middle: float) -> Box:
+def _normalised(layer: Any, lower: Tensor, upper: Tensor) -> Box:
+    one, other = layer(lower), layer(upper)  # falls where a weight is negative
+    middle = float(layer.running_mean.abs().max())
     scale = float((1.0 / (layer.running_var + layer.eps).sqrt()).max())
     bias = 0.0
     if layer.affine:
         scale, bias = scale * float(layer.weight.abs().max()), float(layer.bias.abs().max())
     terms = 1e-14 * (scale * (torch.maximum(lower.abs(), upper.abs()) + middle) + bias)
-    return one - terms, other + terms
+    return torch.minimum(one, other) - terms, torch.maximum(one, other) + terms

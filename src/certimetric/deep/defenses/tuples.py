@@ -225,14 +225,9 @@ class PerturbationDefense(Defense):
 def first_order_margin(images: Tensor, embeddings: Tensor, triplets: Triplets, norm: str) -> Tensor:
     """``a / ‖∇a‖_*`` of every triplet, differentiable; the gradient is in the anchor's image alone.
 
-    Infinite where the gradient is 0 and the triplet in the right order.
-
-    Parameters
-    ----------
-    images : tensor of shape (b, …)
-        Leaf that requires gradients, of which ``embeddings`` (b, k) were computed.
-    triplets : int tensors of shape (t,)
-        Each anchor at most once in a call of the gradient; anchors of several triplets are taken in turn.
+    Infinite where the gradient is 0 and the triplet in the right order. Images are the leaf that requires gradients, of
+    which the embeddings were computed; anchors of several triplets are taken in turn, each once in a call of the
+    gradient. The norm is "linf" or "l2".
     """
     a, p, n = triplets
     # The positive and negative stay where they are: only the anchor is moved.

@@ -240,20 +240,18 @@ def as_pixels(images: Any) -> Any:
     return images.float() if images.is_floating_point() else images
 
 
-def check_images(images: Tensor | LazyImages) -> None:
+def check_images(images: Any) -> None:
     """Raise an error unless these are images (n, c, h, w), floating, finite and from 0 to 1.
 
     Of lazy images only the shape is looked at.
     """
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        raise TypeError(f"images must be of a floating type, from 0 to 1, or uint8, got {images.dtype}")
-    lazy = not isinstance(images, (Tensor, np.ndarray)) and hasattr(images, "shape") and hasattr(images, "__getitem__")
-    if lazy and len(images.shape) == 4:
+    arrays, shape = isinstance(images, (Tensor, np.ndarray)), getattr(images, "shape", ())
+    if not arrays and len(shape) == 4 and hasattr(images, "__getitem__"):
         return
-    if not isinstance(images, Tensor) or images.ndim != 4:
-        shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise ValueError(f"images must be a tensor of shape (n, channels, height, width), got {shape}")
-    if not images.is_floating_point():
+    if not arrays or len(shape) != 4:
+        told = tuple(shape) if hasattr(images, "shape") else type(images).__name__
+        raise ValueError(f"images must be a tensor of shape (n, channels, height, width), got {told}")
+    if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"images must be of a floating type, from 0 to 1, or uint8, got {images.dtype}")
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError(f"images must have values from 0 to 1, got {images.min():g} to {images.max():g}")

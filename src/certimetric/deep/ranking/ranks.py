@@ -87,7 +87,7 @@ def relevant_ranks(
 def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, k: int) -> Tensor:
     """Rows of the k nearest gallery items of each query, nearest first, other than the query itself: int (m, k).
 
-    Of items at equal distance the first comes first.
+    Of items at equal distance the first comes first. Errors are those of :func:`relevant_ranks`.
 
     Parameters
     ----------
@@ -95,11 +95,6 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
     ids, gallery_ids : int tensors of shape (m,) and (n,)
     k : int
         Fewer where the gallery holds fewer others.
-
-    Raises
-    ------
-    ValueError
-        If an embedding, or its square, is not finite.
     """
     own = _occurrences(ids, gallery_ids)[2]
     k = max(0, min(k, len(gallery) - (int(own.max()) if len(own) else 0)))
@@ -134,23 +129,11 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
 def items_ahead(
     points: Tensor, items: Tensor, gallery: Tensor, gallery_ids: Tensor, apart: Tensor, *, ties: bool
 ) -> tuple[Tensor, Tensor]:
-    """How many gallery items are nearer to each point than an item of its own is.
+    """How many gallery items are nearer to each point (m, k) than an item of its own (m, k) is, and how many are compared.
 
-    Parameters
-    ----------
-    points, items : tensors of shape (m, k)
-        Each point has one item, in the gallery or not.
-    gallery : tensor of shape (n, k)
-    gallery_ids : int tensor of shape (n,)
-    apart : int tensor of shape (m, 2)
-        Ids that are not counted, such as those of point and item themselves.
-    ties : bool
-        Count items at equal distance too.
-
-    Returns
-    -------
-    ahead, others : int tensors of shape (m,)
-        Items ahead, and items that were compared.
+    Both are int (m,); the item is in the gallery or not.
+    Items of the ids ``apart`` (m, 2) are not counted, such as those of point and item themselves; those at equal
+    distance are where ``ties`` says so.
 
     Examples
     --------

@@ -128,11 +128,7 @@ def evaluate_retrieval(
     ----------
     The attack on queries as in Panum et al., arXiv 2102.07265; mAP@R of Musgrave et al., arXiv 2003.08505.
     """
-    items = queries if gallery is None else gallery
-    if len(torch.unique(items.labels)) < 2:
-        raise ValueError("the gallery must hold at least two classes")
-    queries = with_own_ids(queries, items)
-    chosen = with_positive(queries, items)
+    queries, items, chosen = comparable(queries, gallery)
     attacks = list(attacks)
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
@@ -157,6 +153,15 @@ def evaluate_retrieval(
             rows.append(row)
             hits[(subject, attack_name, norm, eps)] = values["recall_at_1"].bool().cpu().numpy()
     return RetrievalResult(rows, hits, int(chosen.sum()), int((~chosen).sum()))
+
+
+def comparable(queries: ImageSet, gallery: ImageSet | None) -> tuple[ImageSet, ImageSet, Tensor]:
+    """Queries with ids that mean pictures of the gallery, the gallery, and which queries have a positive, bool (m,)."""
+    items = queries if gallery is None else gallery
+    if len(torch.unique(items.labels)) < 2:
+        raise ValueError("the gallery must hold at least two classes")
+    queries = with_own_ids(queries, items)
+    return queries, items, with_positive(queries, items)
 
 
 def attack_names(attacks: Sequence[Attack]) -> list[str]:

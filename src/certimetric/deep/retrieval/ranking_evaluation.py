@@ -83,19 +83,10 @@ class RankingEvaluation:
         return self._first_is_right(self.clean, slice(None))
 
     def measure(self, goal: str, attack: Attack) -> dict[str, Tensor]:
-        """Pursue one of the goals with an attack, and measure.
+        """Pursue one of ``GOALS`` with an attack; its figures, double tensors (m,) of each query.
 
-        Parameters
-        ----------
-        goal : str
-            One of ``GOALS``.
-        attack : Attack
-
-        Returns
-        -------
-        values : dict of str to double tensor of shape (m,)
-            By figure, for each query: ranks in % of the other items, 0 for the first; R@1 and GTT in % too, 0 or 100;
-            TMA as a cosine and ES:D as a distance.
+        Ranks are in % of the other items, 0 for the first, R@1 and GTT in % too, 0 or 100; TMA is a cosine and ES:D a
+        distance.
         """
         figures = GOALS[goal]
         parts = []

@@ -196,7 +196,7 @@ class RobustTrainer:
         for module in trained:
             module.to(fabric.device)
         parameters = [parameter for module in trained for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = (optimizer_of() if self.optimizer is None else self.optimizer)(parameters)
+        optimizer = (self.optimizer or optimizer_of())(parameters)
         scheduler = None if self.scheduler is None else self.scheduler(optimizer)
         if self.ema is not None:
             self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
