@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from certimetric.deep.attacks.balls import Ball, aligned, per_sample
+from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best, at_least_one, with_gradient
 
 _START, _DRAWN_BACK = 1e-3, 8  # of Carlini and Wagner's: how far from the input, in its ball; steps of bisection
@@ -250,7 +250,7 @@ class CarliniWagner(Attack):
                     smallest = torch.where(nearer, size, smallest)
                     nearest = torch.where(aligned(nearer, x), point, nearest)
                     reached = reached | hit
-                    pull = ball.ascent(gradient) * per_sample(torch.where(hit, 0.0, constant), gradient)
+                    pull = ball.ascent(gradient) * aligned(torch.where(hit, 0.0, constant).to(x.dtype), x)
                     slope = (2 * ball.shrinking(point - x, smallest.clamp_max(radius)) - pull).to(x.dtype)
                     mean = 0.9 * mean + 0.1 * slope
                     square = 0.999 * square + 0.001 * slope**2
@@ -276,7 +276,7 @@ class CarliniWagner(Attack):
         found = nearest
         for _ in range(_DRAWN_BACK):
             middle = (low + high) / 2
-            tried = x + (nearest - x) * per_sample(middle, x)
+            tried = x + (nearest - x) * aligned(middle.to(x.dtype), x)
             hit = self._reached(*best.goal.judge(best.model(tried)))
             found = torch.where(aligned(hit, x), tried, found)
             low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)

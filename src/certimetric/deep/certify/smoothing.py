@@ -156,10 +156,8 @@ class SmoothingCertifier(Certifier):
     def futile(self) -> str | None:
         if self.n_samples >= (least := least_samples(self.alpha, self.statistic)):
             return None
-        return (
-            f"n_samples of {self.n_samples} can certify nothing at alpha = {self.alpha:g}, even if every draw agrees: "
-            f"at least {least} are needed"
-        )
+        told = f"n_samples of {self.n_samples} can certify nothing at alpha = {self.alpha:g}"
+        return f"{told}, even if every draw agrees: at least {least} are needed"
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor that have a part."""

@@ -157,13 +157,9 @@ class TupleDefense(TripletDefense):
         if not len(attacked):
             return batch.loss(batch.model(batch.images), triplets)
         anchors, positives, negatives = (clean[part[attacked]] for part in (a, p, n))
-        goal: Goal
-        if self.role == "positive":
-            goal = AwayFromPositive(anchors)
-        elif self.role == "negative":
-            goal = TowardsNegative(anchors)
-        else:
-            goal = AnchorGoal(positives, negatives)
+        goal: Goal = AnchorGoal(positives, negatives)
+        if self.role != "anchor":
+            goal = (AwayFromPositive if self.role == "positive" else TowardsNegative)(anchors)
         return self._loss_on_copies(batch, triplets, [self.role], goal, attacked)
 
 
@@ -225,9 +221,16 @@ class PerturbationDefense(Defense):
 def first_order_margin(images: Tensor, embeddings: Tensor, triplets: Triplets, norm: str) -> Tensor:
     """``a / ‖∇a‖_*`` of every triplet, differentiable; the gradient is in the anchor's image alone.
 
-    Infinite where the gradient is 0 and the triplet in the right order. Images are the leaf that requires gradients, of
-    which the embeddings were computed; anchors of several triplets are taken in turn, each once in a call of the
-    gradient. The norm is "linf" or "l2".
+    Infinite where the gradient is 0 and the triplet in the right order.
+
+    Parameters
+    ----------
+    images : tensor of shape (b, …)
+        Leaf that requires gradients, of which ``embeddings`` were computed.
+    embeddings : tensor of shape (b, k)
+    triplets : int tensors of shape (t,)
+        Each anchor at most once in a call of the gradient; anchors of several triplets are taken in turn.
+    norm : {"linf", "l2"}
     """
     a, p, n = triplets
     # The positive and negative stay where they are: only the anchor is moved.

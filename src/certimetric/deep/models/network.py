@@ -124,13 +124,10 @@ def embedding_model(
     if seed is not None:
         with seeded(seed):
             return embedding_model(name, dim, in_channels=in_channels, **options)
-    if name in MODELS:
-        try:
-            return MODELS[name](dim, in_channels, **options)
-        except TypeError as error:
-            raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
-    factory = find_factory(name)
+    factory = MODELS[name] if name in MODELS else find_factory(name)
     try:
+        if name in MODELS:
+            return factory(dim, in_channels, **options)
         inspect.signature(factory).bind(dim=dim, **options)
     except TypeError as error:
         raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
@@ -259,11 +256,10 @@ def _load_weights(body: nn.Module, path: str) -> None:
     for name, value in body.state_dict().items():
         if name.startswith("fc.") or name.endswith("num_batches_tracked"):  # a counter that some files leave out
             continue
-        if name not in tensors:
-            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} is missing")
-        if tensors[name].shape != value.shape:
-            shapes = f"{tuple(tensors[name].shape)}, not {tuple(value.shape)}"
-            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} is of shape {shapes}")
+        shape = tuple(tensors[name].shape) if name in tensors else None
+        if shape != tuple(value.shape):
+            odd = "is missing" if shape is None else f"is of shape {shape}, not {tuple(value.shape)}"
+            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} {odd}")
     body.load_state_dict(tensors, strict=False)
 
 

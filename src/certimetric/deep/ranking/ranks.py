@@ -129,11 +129,23 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
 def items_ahead(
     points: Tensor, items: Tensor, gallery: Tensor, gallery_ids: Tensor, apart: Tensor, *, ties: bool
 ) -> tuple[Tensor, Tensor]:
-    """How many gallery items are nearer to each point (m, k) than an item of its own (m, k) is, and how many are compared.
+    """How many gallery items are nearer to each point than an item of its own is.
 
-    Both are int (m,); the item is in the gallery or not.
-    Items of the ids ``apart`` (m, 2) are not counted, such as those of point and item themselves; those at equal
-    distance are where ``ties`` says so.
+    Parameters
+    ----------
+    points, items : tensors of shape (m, k)
+        Each point has one item, in the gallery or not.
+    gallery : tensor of shape (n, k)
+    gallery_ids : int tensor of shape (n,)
+    apart : int tensor of shape (m, 2)
+        Ids that are not counted, such as those of point and item themselves.
+    ties : bool
+        Count items at equal distance too.
+
+    Returns
+    -------
+    ahead, others : int tensors of shape (m,)
+        Items ahead, and items that were compared.
 
     Examples
     --------

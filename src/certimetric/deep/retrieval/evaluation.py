@@ -135,9 +135,8 @@ def evaluate_retrieval(
     names = attack_names(attacks)
     asked = queries.select(chosen.nonzero()[:, 0])
     clustered = len(items) <= CLUSTERED if with_nmi is None else with_nmi
-    for subject, network in ((MODEL, model), (PIXELS, nn.Flatten())):
-        if subject == PIXELS and not with_pixels:
-            continue
+    subjects = {MODEL: model} | ({PIXELS: nn.Flatten()} if with_pixels else {})
+    for subject, network in subjects.items():
         index = Index(network, items, batch_size, goal, surrogate)
         if subject == MODEL:
             warn_of_attacks(index, asked, attacks)
@@ -147,7 +146,7 @@ def evaluate_retrieval(
         scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
-            row |= {"goal": None if attack_name == CLEAN else index.goal_name}  # what attacks were after
+            row["goal"] = None if attack_name == CLEAN else index.goal_name  # what attacks were after
             row |= {name: float(value.double().mean()) for name, value in values.items()}
             row["nmi"] = nmi(index.embeddings, items.labels) if clustered and attack_name == CLEAN else None
             rows.append(row)

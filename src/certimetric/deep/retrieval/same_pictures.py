@@ -105,7 +105,7 @@ def _of_equal_ids(queries: ImageSet, gallery: ImageSet) -> tuple[Tensor, Tensor]
     """Rows of the queries whose ids are in the gallery, and the rows there."""
     own, ids = queries.ids.cpu(), gallery.ids.cpu()
     if not len(ids):
-        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+        return ids, ids
     order = torch.argsort(ids, stable=True)
     found = order[torch.searchsorted(ids[order], own).clamp_max(len(order) - 1)]
     rows = (ids[found] == own).nonzero()[:, 0]

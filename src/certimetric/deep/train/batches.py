@@ -79,8 +79,14 @@ def balanced_loader(
 ) -> DataLoader[Any]:
     """Whole batches, drawn by class: the rows of a batch are taken from the images all at once.
 
-    Images are an array (n, c, h, w) or lazy ones, which ``workers`` processes decode; the rest is of
-    :class:`ClassBalancedBatches`.
+    Parameters
+    ----------
+    images : array of shape (n, c, h, w), or lazy images
+    labels : int array of shape (n,)
+    batch_size, per_class
+        As of :class:`ClassBalancedBatches`.
+    workers : int, default=0
+        Processes that decode pictures.
     """
     sampler = ClassBalancedBatches(torch.as_tensor(labels), batch_size, per_class)
     return DataLoader(StackDataset(images, labels), batch_size=None, sampler=sampler, num_workers=workers)
@@ -143,7 +149,12 @@ AUGMENTATIONS: dict[str, Callable[[], Augmentation]] = {
 
 
 def augmentation(augment: Sequence[str] = ()) -> Augmentation | None:
-    """Augmentations by name, one after the other; None for no names, a ValueError for an unknown one.
+    """Augmentations by name, one after the other; None for no names.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
 
     Examples
     --------

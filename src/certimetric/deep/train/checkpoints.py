@@ -22,11 +22,22 @@ POINTER = "checkpoint.json"
 def save_checkpoint(
     folder: str | os.PathLike[str], epoch: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]
 ) -> Path:
-    """Write a checkpoint of so many epochs; the one before it stays until this one is complete.
+    """Write a checkpoint; the one before it stays until this one is complete.
 
-    Tensors of the model and of the loss are kept as safetensors; the state of the optimiser and the like may hold
-    tensors, numbers, text, and lists and dicts of them. The path is that of the file that names
-    the parts, written last.
+    Parameters
+    ----------
+    folder : path
+    epoch : int
+        Epochs that are done.
+    tensors : mapping of str to tensor
+        Of the model and of the loss: kept as safetensors.
+    state : mapping
+        Of the optimiser and the like: tensors, numbers, text, and lists and dicts of them.
+
+    Returns
+    -------
+    pointer : Path
+        The file that names the parts of the checkpoint, written last.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

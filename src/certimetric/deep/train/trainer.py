@@ -36,7 +36,12 @@ SCHEDULES: dict[str, Callable[..., Any] | None] = {
 def optimizer_of(
     optimizer: str = "adam", learning_rate: float = 1e-3, weight_decay: float = 4e-4
 ) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
-    """What makes an optimiser for parameters, as `RobustTrainer` takes it; a ValueError if a value does not fit.
+    """What makes an optimiser for parameters, as `RobustTrainer` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a number does not fit.
 
     Examples
     --------
