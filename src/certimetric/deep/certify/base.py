@@ -108,8 +108,7 @@ def from_embeddings(
     errors, known = np.broadcast_to(errors, len(points)), np.broadcast_to(gallery_errors, len(gallery_points))
     keys, gallery_keys = (np.asarray(part.cpu()) for part in exclusion_keys(queries, gallery))
     for rows, kept, exclude in apart(keys, gallery_keys):
-        if n_neighbors >= len(kept):
-            n = len(kept)
+        if n_neighbors >= (n := len(kept)):
             raise ValueError(f"n_neighbors must be less than the {n} pictures of the gallery, got {n_neighbors}")
         seen = slice(None) if len(kept) == len(gallery_points) else kept
         reference = EmbeddedSet(gallery_points[seen], codes[seen].astype(np.int64), W, known[seen])

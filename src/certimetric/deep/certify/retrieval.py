@@ -82,19 +82,12 @@ class RetrievalCertificate(Certified, Framed):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a query and subject: ``subject`` ("model", "raw pixels"), ``id``, ``label``, ``prediction``, …"""
-        columns = [
-            {
-                "subject": subject,
-                "id": told.ids,
-                "label": told.labels,
-                "prediction": told.predictions,
-                "right": told.correct_radii >= 0,
-                "abstained": told.abstained,
-                "radius": told.radii,
-            }
-            for subject, told in self._subjects().items()
-        ]
-        return pd.concat(map(pd.DataFrame, columns), ignore_index=True)
+        parts = []
+        for subject, told in self._subjects().items():
+            columns = {"subject": subject, "id": told.ids, "label": told.labels, "prediction": told.predictions}
+            columns |= {"right": told.correct_radii >= 0, "abstained": told.abstained, "radius": told.radii}
+            parts.append(pd.DataFrame(columns))
+        return pd.concat(parts, ignore_index=True)
 
     def to_json(self) -> str:
         """Settings and radii as JSON; an infinite radius is the string "inf"."""

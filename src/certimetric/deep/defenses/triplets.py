@@ -170,9 +170,9 @@ class GroupGoal(Goal):
     def together(self, *blocks: Tensor) -> Tensor:
         """Value of each tuple, (t,), of the embeddings of its samples, (t, k) each."""
 
-    @abstractmethod
     def reached(self, values: Tensor, *blocks: Tensor) -> Tensor:
         """Whether each tuple, of this value and these embeddings, has reached the goal, bool (t,)."""
+        return values >= 0
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return self.together(*embeddings.chunk(self.blocks)).repeat(self.blocks) / self.blocks
@@ -207,11 +207,7 @@ class TowardsHardness(GroupGoal):
         self.wanted = wanted.detach()
 
     def together(self, *blocks: Tensor) -> Tensor:
-        a, p, n = blocks
-        return -(self.wanted - hardness(a, p, n)).clamp_min(0.0).pow(2)
-
-    def reached(self, values: Tensor, *blocks: Tensor) -> Tensor:
-        return values >= 0
+        return -(self.wanted - hardness(*blocks)).clamp_min(0.0).pow(2)
 
 
 def hardness(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:

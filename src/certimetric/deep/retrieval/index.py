@@ -72,15 +72,8 @@ class Index:
         parts = []
         for part in queries.batches(self.batch_size):
             x = part.images if attack is None else self.attacked(part, attack)
-            ranks = relevant_ranks(
-                embed(self.model, x, self.batch_size),
-                part.labels.to(self.device),
-                self.keys_of(part),
-                self.embeddings,
-                self.labels,
-                self.ids,
-            )
-            parts.append(figures(ranks))
+            asked = embed(self.model, x, self.batch_size), part.labels.to(self.device), self.keys_of(part)
+            parts.append(figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
