@@ -31,7 +31,7 @@ class RankGoal(LevelGoal):
 
 
 class CandidateRank(RankGoal):
-    """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−).
+    """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−); arXiv 2002.11293.
 
     Minimised is ``Σ_q Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen queries q and the items x of the gallery other than
     the query and the clean copy of the candidate c. It is 0 exactly when the candidate comes first, or last, for all of
@@ -81,7 +81,7 @@ class CandidateRank(RankGoal):
 
 
 class QueryRank(RankGoal):
-    """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−).
+    """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−); arXiv 2002.11293.
 
     Minimised is ``Σ_c Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen candidates c and the items x of the gallery other
     than the candidate and the clean copy of the query q.
@@ -144,7 +144,7 @@ class QueryRank(RankGoal):
 
 
 class SemanticsPreservingRank(Goal):
-    """QA+ or QA− while the items that came first for the query stay there (SP-QA+, SP-QA−).
+    """QA+ or QA− while the items that came first for the query stay there (SP-QA+, SP-QA−; arXiv 2002.11293).
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class LearningToMisrank(MarginGoal):
 
 
 class GreedyMisranking(MarginGoal):
-    """Towards the item of another class that is nearest to the clean query (GTM); broken when R@1 is.
+    """Towards the item of another class that is nearest to the clean query (GTM; arXiv 2106.03614); broken when R@1 is.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class GreedyMisranking(MarginGoal):
 
 
 class GreedyTranslocation(QueryRank):
-    """The item that comes first for the clean query out of the first few (GTT): QA− on it, broken once it has left.
+    """The first item of the clean query out of the first few (GTT; arXiv 2106.03614): QA− on it, broken once it left.
 
     Parameters
     ----------
