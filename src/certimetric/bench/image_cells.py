@@ -81,8 +81,7 @@ def _fit(
     told: Mapping[str, Any], data: Images, seed: int, others: Sequence[nn.Module]
 ) -> tuple[nn.Module, list[float], float]:
     """A model trained as configured, the loss of every epoch, and seconds: the processor's, unless a GPU trained it."""
-    from certimetric.deep.models.calling import device_of
-    from certimetric.deep.models.randomness import seeded
+    from certimetric.deep.models.calling import device_of, seeded
     from certimetric.training.run import make_component, make_defense, make_loader, make_model, make_trainer
 
     config = TrainingConfig.from_mapping({**told, "training": {**told["training"], "seed": seed}})

@@ -70,7 +70,7 @@ def train(
     ValueError
         If the run in the folder was begun with another configuration, or the data do not fit.
     """
-    from certimetric.deep.models.randomness import seeded
+    from certimetric.deep.models.calling import seeded
 
     folder = Path(folder)
     run = _begin(config, folder, resume)

@@ -29,7 +29,7 @@ from certimetric.deep import (  # noqa: E402
     TradesDefense,
     mine_triplets,
 )
-from certimetric.deep.defenses import decoupled, shifts, single_step, triplets  # noqa: E402
+from certimetric.deep.defenses import shifts, single_step, triplets  # noqa: E402
 from certimetric.deep.goals import EmbeddingShift  # noqa: E402
 
 EPS = 0.1
@@ -177,7 +177,7 @@ def goal_and_points(digits, model, name):
         ("act", triplets.Collapse),
         ("hm-constant", triplets.TowardsHardness),
         ("hm-semihard", triplets.TowardsHardness),
-        ("decoupled", (decoupled.MovedAnchors, decoupled.CollapsedCandidates)),
+        ("decoupled", (triplets.MovedAnchors, triplets.CollapsedCandidates)),
     ],
 )
 def test_attacks_raise_what_they_are_for(digits, model, name, kind):
@@ -274,9 +274,9 @@ def test_collapseness_against_a_loop():
         weights = [float(torch.exp(sharpness * (d - values.max()))) for d in values]
         return sum(w * float(d) for w, d in zip(weights, values)) / sum(weights)
 
-    found = decoupled.collapseness(near, far, sharpness)
+    found = triplets.collapseness(near, far, sharpness)
     assert float(found) == pytest.approx(weighted(near) - weighted(far), abs=1e-6)
-    assert float(decoupled.collapseness(near, near, sharpness)) == 0
+    assert float(triplets.collapseness(near, near, sharpness)) == 0
 
 
 def clean_triplets(digits, model):
@@ -290,15 +290,15 @@ def clean_triplets(digits, model):
 
 def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
     images, clean, (a, p, n) = clean_triplets(digits, model)
-    goal = decoupled.CollapsedCandidates(clean[a], 10.0)
+    goal = triplets.CollapsedCandidates(clean[a], 10.0)
 
     def reached(eps):
         found = PGD(LinfBall(eps), 20, eps / 4)(model, images[torch.cat([p, n])], goal)
         with torch.no_grad():
             near, far = ((clean[a] - block).norm(dim=1) for block in model(found).chunk(2))
-        return float(decoupled.collapseness(near, far, 10.0))
+        return float(triplets.collapseness(near, far, 10.0))
 
-    start = float(decoupled.collapseness((clean[a] - clean[p]).norm(dim=1), (clean[a] - clean[n]).norm(dim=1), 10.0))
+    start = float(triplets.collapseness((clean[a] - clean[p]).norm(dim=1), (clean[a] - clean[n]).norm(dim=1), 10.0))
     values = [start, reached(0.01), reached(0.02), reached(0.5)]
     assert values == sorted(values) and values[0] < values[2] < 0
     # Of a step that leaps over 0 the goal does not tell how far.
@@ -307,7 +307,7 @@ def test_candidates_are_brought_to_collapse_and_no_further(digits, model):
 
 def test_anchors_leave_their_place_for_negatives(digits, model):
     images, clean, (a, p, n) = clean_triplets(digits, model)
-    goal = decoupled.MovedAnchors(clean[a], clean[p], clean[n], 10.0)
+    goal = triplets.MovedAnchors(clean[a], clean[p], clean[n], 10.0)
     found = PGD(LinfBall(0.05), 10, 0.0125)(model, images[a], goal)
     with torch.no_grad():
         moved = model(found)
@@ -315,9 +315,9 @@ def test_anchors_leave_their_place_for_negatives(digits, model):
         assert (moved - clean[a]).norm(dim=1).mean() > 0.01
         assert (moved - clean[n]).norm(dim=1).mean() < (clean[a] - clean[n]).norm(dim=1).mean()
     # By hand: one triplet whose anchor has moved by 1, its positive 1 away and its negative 3.
-    one = decoupled.MovedAnchors(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), torch.tensor([[0.0, 3]]), 1.0)
+    one = triplets.MovedAnchors(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 1]]), torch.tensor([[0.0, 3]]), 1.0)
     assert float(one.together(torch.zeros(1, 2))) == pytest.approx(-math.exp(-2) * (3 - 1))
-    one = decoupled.MovedAnchors(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 3]]), torch.tensor([[0.0, 1]]), 1.0)
+    one = triplets.MovedAnchors(torch.tensor([[1.0, 0]]), torch.tensor([[0.0, 3]]), torch.tensor([[0.0, 1]]), 1.0)
     assert float(one.together(torch.zeros(1, 2))) == pytest.approx(-2)
 
 

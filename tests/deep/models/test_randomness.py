@@ -33,7 +33,7 @@ from certimetric.deep import (  # noqa: E402
     empirical_robustness_score,
     evaluate_retrieval,
 )
-from certimetric.deep.models.randomness import seeded  # noqa: E402
+from certimetric.deep.models.calling import seeded  # noqa: E402
 from certimetric.training import TrainingConfig, train  # noqa: E402
 
 BALL = LinfBall(0.1)

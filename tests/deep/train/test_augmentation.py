@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.deep import augmentation  # noqa: E402
-from certimetric.deep.train.augmentation import AUGMENTATIONS, RandomAffine, RandomFlip, RandomShift  # noqa: E402
+from certimetric.deep.train.batches import AUGMENTATIONS, RandomAffine, RandomFlip, RandomShift  # noqa: E402
 
 
 def pictures(n=40, channels=3, height=10, width=12, dtype=torch.float32):

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.deep import ClassBalancedBatches  # noqa: E402
-from certimetric.deep.train import sampling as sampling_module  # noqa: E402
+from certimetric.deep.train import batches as batches_module  # noqa: E402
 
 LABELS = torch.arange(200) % 20
 
@@ -72,9 +72,9 @@ def test_processes_share_a_batch(monkeypatch):
     whole = next(iter(ClassBalancedBatches(LABELS, 14)))
     parts = []
     for rank in range(4):
-        monkeypatch.setattr(sampling_module.dist, "is_initialized", lambda: True)
-        monkeypatch.setattr(sampling_module.dist, "get_world_size", lambda: 4)
-        monkeypatch.setattr(sampling_module.dist, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(batches_module.dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(batches_module.dist, "get_world_size", lambda: 4)
+        monkeypatch.setattr(batches_module.dist, "get_rank", lambda rank=rank: rank)
         torch.manual_seed(0)
         parts.append(next(iter(ClassBalancedBatches(LABELS, 14))))
     assert [row for part in parts for row in part] == whole

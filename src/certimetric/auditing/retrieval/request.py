@@ -236,7 +236,7 @@ def _subjects(models: Mapping[str, Any]) -> tuple[Subject, ...]:
 def embedded(subject: Subject, images: Tensor) -> Tensor:
     """What a model makes of images; an error names the model."""
     from certimetric.deep import embed
-    from certimetric.deep.models.randomness import seeded
+    from certimetric.deep.models.calling import seeded
 
     try:
         with seeded(0):

@@ -67,7 +67,7 @@ class RetrievalEvidence(RankedEvidence):
     @contextmanager
     def working(self, progress: bool) -> Iterator[Callable[[bool], None]]:
         """Threads that suit the pictures, random numbers of the seed, and a progress bar."""
-        from certimetric.deep.models.randomness import seeded
+        from certimetric.deep.models.calling import seeded
         from certimetric.deep.retrieval.ranking_evaluation import GOALS
 
         request = self.request

@@ -2,10 +2,8 @@
 
 from certimetric.deep.attacks.balls import Ball, L1Ball, L2Ball, LinfBall, ball
 from certimetric.deep.attacks.base import Attack
-from certimetric.deep.attacks.carlini_wagner import CarliniWagner
-from certimetric.deep.attacks.gradient import APGD, FGSM, PGD
-from certimetric.deep.attacks.natural_evolution import NESAttack
-from certimetric.deep.attacks.square import SquareAttack
+from certimetric.deep.attacks.black_box import NESAttack, SquareAttack
+from certimetric.deep.attacks.gradient import APGD, FGSM, PGD, CarliniWagner
 
 # The one list of attacks, by the names that commands use; the laws of all attacks take their cases from it.
 ATTACKS: dict[str, type[Attack]] = {

@@ -162,13 +162,6 @@ def _of(values: Any) -> Tensor:
     return values
 
 
-def per_sample(values: float | Tensor, like: Tensor) -> float | Tensor:
-    """One number for each sample, (b,), in a shape that multiplies (b, …)."""
-    if not isinstance(values, Tensor) or values.ndim == 0:
-        return values
-    return aligned(values.to(like.dtype), like)
-
-
 def aligned(values: Tensor, like: Tensor) -> Tensor:
     """(b,) in the shape (b, 1, …, 1) of a batch."""
     return values.view(-1, *[1] * (like.ndim - 1))

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.goals.base import Goal
-from certimetric.deep.models.calling import as_module, frozen
-from certimetric.deep.models.randomness import seeded
+from certimetric.deep.models.calling import as_module, frozen, seeded
 
 _Kind = TypeVar("_Kind", bound="Attack")
 
@@ -186,10 +185,13 @@ def value_and_gradient(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor,
     return with_gradient(model, x, lambda embeddings: (goal(embeddings), None))[:2]
 
 
-def with_gradient(model: nn.Module, x: Tensor, judge: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor, Any]:
+def with_gradient(
+    model: nn.Module, x: Tensor, judge: Callable[[Tensor], Any], finite: bool = True
+) -> tuple[Tensor, Tensor, Any]:
     """The same of a judgement of embeddings, as :meth:`Goal.judge` gives it, and what it tells beside values."""
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
         value, told = judge(model(x))
         gradient = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
-    return value.detach(), torch.zeros_like(x) if gradient is None else torch.nan_to_num(gradient.detach()), told
+    gradient = torch.zeros_like(x) if gradient is None else gradient.detach()
+    return value.detach(), torch.nan_to_num(gradient) if finite else gradient, told

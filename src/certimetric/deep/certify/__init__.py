@@ -7,12 +7,12 @@ from certimetric.base.lazy_index import lazy_index
 if TYPE_CHECKING:
     from certimetric.deep.certify.base import Certified as Certified
     from certimetric.deep.certify.base import Certifier as Certifier
-    from certimetric.deep.certify.base import RetrievalCertificate as RetrievalCertificate
     from certimetric.deep.certify.interval import IntervalCertifier as IntervalCertifier
     from certimetric.deep.certify.lipschitz import LipschitzCertifier as LipschitzCertifier
-    from certimetric.deep.certify.pixels import PixelCertifier as PixelCertifier
     from certimetric.deep.certify.registry import CERTIFIERS as CERTIFIERS
     from certimetric.deep.certify.registry import make_certifier as make_certifier
+    from certimetric.deep.certify.retrieval import PixelCertifier as PixelCertifier
+    from certimetric.deep.certify.retrieval import RetrievalCertificate as RetrievalCertificate
     from certimetric.deep.certify.retrieval import certify_retrieval as certify_retrieval
     from certimetric.deep.certify.smoothing import SmoothingCertifier as SmoothingCertifier
 
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
-        "base": "Certified Certifier RetrievalCertificate",
+        "base": "Certified Certifier",
         "interval": "IntervalCertifier",
         "lipschitz": "LipschitzCertifier",
-        "pixels": "PixelCertifier",
         "registry": "CERTIFIERS make_certifier",
-        "retrieval": "certify_retrieval",
+        "retrieval": "PixelCertifier RetrievalCertificate certify_retrieval",
         "smoothing": "SmoothingCertifier",
     },
 )

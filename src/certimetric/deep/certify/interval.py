@@ -114,11 +114,9 @@ class _Comparison:
         """Whether no image within ε of each, (b,), is nearer to an item of another class."""
         reach = eps[:, None, None, None] * (1 + 1e-12)
         lower, upper = follow(self.layers, ((x - reach).clamp_min(0.0), (x + reach).clamp_max(1.0)))
-        step = _NUMBERS // max(self.specification.numel(), 1)
-        parts = slices(len(x), step)
-        return torch.cat(
-            [self._hold(lower[rows], upper[rows], *(each[rows] for each in opponents[1:])) for rows in parts]
-        )
+        known = (lower, upper, *opponents[1:])
+        parts = slices(len(x), _NUMBERS // max(self.specification.numel(), 1))
+        return torch.cat([self._hold(*(each[rows] for each in known)) for rows in parts])
 
     def _hold(self, lower: Tensor, upper: Tensor, others: Tensor, near: Tensor, present: Tensor) -> Tensor:
         centre, radius = _centred(lower, upper)
@@ -138,13 +136,7 @@ class _Comparison:
 
 
 def follow(layers: Sequence[nn.Module], box: Box) -> Box:
-    """Lower and upper bounds on what layers make of everything between two tensors (b, …), rounded outward.
-
-    Raises
-    ------
-    ValueError
-        If a layer is of a kind for which there are no such bounds.
-    """
+    """Lower and upper bounds on what layers make of everything between two tensors (b, …), rounded outward."""
     for layer in layers:
         lower, upper = box
         kind, known = type(layer), cast(Any, layer)  # the type itself: a subclass may do anything
@@ -153,12 +145,9 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
         elif kind is nn.Linear or (kind is nn.Conv2d and known.padding_mode == "zeros"):
             box = _weighted(layer, lower, upper)
         elif kind in (nn.BatchNorm1d, nn.BatchNorm2d) and known.running_mean is not None:
-            one, other = layer(lower), layer(upper)  # falls where a weight is negative
-            middle = float(known.running_mean.abs().max())
-            box = _outward(torch.minimum(one, other), torch.maximum(one, other), layer, lower, upper, middle)
+            box = _normalised(layer, lower, upper)
         elif kind is NormPool2d:
-            crosses = (lower <= 0) & (upper >= 0)
-            least = torch.where(crosses, torch.zeros_like(lower), torch.minimum(lower.abs(), upper.abs()))
+            least = torch.where((lower <= 0) & (upper >= 0), 0.0, torch.minimum(lower.abs(), upper.abs()))
             most = torch.maximum(lower.abs(), upper.abs())
             gamma = rounding(known.size**2)
             box = layer(least) * (1 - gamma), layer(most) * (1 + gamma)
@@ -200,10 +189,12 @@ def _weighted(layer: Any, lower: Tensor, upper: Tensor) -> Box:
     return (out - reach) - 1e-15 * (out.abs() + reach), (out + reach) + 1e-15 * (out.abs() + reach)
 
 
-def _outward(one: Tensor, other: Tensor, layer: Any, lower: Tensor, upper: Tensor, middle: float) -> Box:
+def _normalised(layer: Any, lower: Tensor, upper: Tensor) -> Box:
+    one, other = layer(lower), layer(upper)  # falls where a weight is negative
+    middle = float(layer.running_mean.abs().max())
     scale = float((1.0 / (layer.running_var + layer.eps).sqrt()).max())
     bias = 0.0
     if layer.affine:
         scale, bias = scale * float(layer.weight.abs().max()), float(layer.bias.abs().max())
     terms = 1e-14 * (scale * (torch.maximum(lower.abs(), upper.abs()) + middle) + bias)
-    return one - terms, other + terms
+    return torch.minimum(one, other) - terms, torch.maximum(one, other) + terms

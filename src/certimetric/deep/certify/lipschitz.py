@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,17 +73,8 @@ class LipschitzCertifier(Certifier):
                 raise ValueError("the gallery holds an embedding of length 0, which cannot be scaled to length 1")
             gallery_points = gallery_points / lengths
             gallery_errors = rounding(gallery_points.shape[1])
-        found = from_embeddings(
-            gallery_points,
-            points,
-            queries,
-            gallery,
-            W=W,
-            n_neighbors=self.n_neighbors,
-            exact=self.exact,
-            gallery_errors=gallery_errors,
-            errors=errors,
-        )
+        known: dict[str, Any] = {"W": W, "errors": errors, "gallery_errors": gallery_errors}
+        found = from_embeddings(gallery_points, points, queries, gallery, **known, **vars(self))
         before = total_constant(bounds[:-1] if linear else bounds)
         with np.errstate(divide="ignore", invalid="ignore"):
             radii = np.where(found.radii > 0, found.radii / before * (1 - 1e-15), 0.0)

@@ -28,18 +28,10 @@ from certimetric.deep.ranking.distances import unit
 
 @dataclass(frozen=True)
 class LayerBound:
-    """What a layer does to a difference, and what rounding in double precision adds to its output.
+    """What a layer does to a difference, and what rounding in double precision adds to its output."""
 
-    Parameters
-    ----------
-    constant : float
-        Upper bound on ``‖layer(x) − layer(z)‖ / ‖x − z‖``.
-    relative, absolute : float
-        The computed output of x is within ``relative · ‖x‖ + absolute`` of the true one.
-    """
-
-    constant: float
-    relative: float = 0.0
+    constant: float  # upper bound on ‖layer(x) − layer(z)‖ / ‖x − z‖
+    relative: float = 0.0  # the computed output of x is within relative · ‖x‖ + absolute of the true one
     absolute: float = 0.0
 
 
@@ -69,15 +61,10 @@ class OnSphere(nn.Module):
 def plain_layers(model: nn.Module) -> list[nn.Module]:
     """The layers of a network in the order in which they are applied, with their own weights in double precision.
 
-    Parametrised weights are worked out once, as the network itself does in evaluation mode, and then widened.
-
-    Raises
-    ------
-    ValueError
-        If the model is no Module, or something else than the code of the layers may have a part in what it gives:
-        hooks, of a layer or of all modules, a ``forward`` of its own, parametrisations that are not known, parameters,
-        buffers or layers where a layer of its kind has none. A constant computed from weights holds only for the code
-        it was computed for.
+    Parametrised weights are worked out once, as the network itself does in evaluation mode, and then widened. A
+    constant computed from weights holds only for the code it was computed for: a ValueError tells where something else
+    may have a part in what the model gives, such as hooks, of a layer or of all modules, a ``forward`` of its own,
+    unknown parametrisations, or parameters, buffers or layers where a layer of its kind has none.
     """
     if not isinstance(model, nn.Module) or isinstance(model, Called):
         given = type(model.function if isinstance(model, Called) else model).__name__
@@ -197,8 +184,7 @@ def lipschitz_constant(model: nn.Module, image_shape: Sequence[int]) -> float:
     >>> 0 <= lipschitz_constant(model, (1, 2, 2)) - 3 < 1e-8
     True
     """
-    layers = plain_layers(model)
-    return total_constant(layer_bounds(layers, image_shape))
+    return total_constant(layer_bounds(plain_layers(model), image_shape))
 
 
 def total_constant(bounds: Sequence[LayerBound]) -> float:
@@ -226,15 +212,8 @@ def layer_bounds(layers: Sequence[nn.Module], image_shape: Sequence[int]) -> lis
 
 @torch.no_grad()
 def run_with_error(layers: Sequence[nn.Module], bounds: Sequence[LayerBound], x: Tensor) -> tuple[Tensor, Tensor]:
-    """The output of layers for a batch, and for each sample a bound on its distance from the true one, (b,).
-
-    Parameters
-    ----------
-    layers, bounds
-        As of :func:`plain_layers` and :func:`layer_bounds`.
-    x : tensor of shape (b, c, h, w)
-        In double precision.
-    """
+    """The output of layers for a batch (b, c, h, w) in double precision, and for each sample a bound on its distance
+    from the true one, (b,)."""
     error = torch.zeros(len(x), dtype=torch.double, device=x.device)
     for layer, bound in zip(layers, bounds):
         own = bound.relative * x.flatten(1).norm(dim=1) + bound.absolute

@@ -7,18 +7,15 @@ from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array
 from certimetric.base.rounding import UNIT_ROUNDOFF
+from certimetric.deep.ranking.distances import slices
 
 _BYTES = 2**26  # of the matrices of frequencies that are looked at together
 _SLACKS = (1e-9, 1e-7, 1e-5, 1e-3)  # relative; the first that the proof holds for
 
 
 def rounding(n: int) -> float:
-    """Relative error of an inner product of n real or complex terms, added in any order.
-
-    References
-    ----------
-    Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.6: γ of four times n, for complex terms.
-    """
+    """Relative error of an inner product of n real or complex terms, added in any order: γ of four times n, for complex
+    terms (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.6)."""
     return 4 * (n + 4) * UNIT_ROUNDOFF / (1 - 4 * (n + 4) * UNIT_ROUNDOFF)
 
 
@@ -26,27 +23,9 @@ def spectral_norm(matrices: NDArray[np.inexact], errors: Array | float = 0.0) ->
     """Upper bound on the largest singular value of matrices (…, m, n), real or complex.
 
     An estimate ρ is raised until a Cholesky factorisation *proves* ``ρ² I − AᴴA`` positive semidefinite: its success in
-    floating point bounds the smallest eigenvalue from below. No trust in an iteration's convergence is needed.
-
-    Parameters
-    ----------
-    matrices : array of shape (…, m, n)
-    errors : float or array of shape (…)
-        Bound on the Frobenius norm of what each matrix may be off by.
-
-    Returns
-    -------
-    bound : float
-        At least the norm, and above it by a share of about 1e-9.
-
-    Raises
-    ------
-    ValueError
-        If a matrix is not finite.
-
-    References
-    ----------
-    Rump, *Verification of positive definiteness*, BIT 46 (2006) 433–452.
+    floating point bounds the smallest eigenvalue from below (Rump, *Verification of positive definiteness*, BIT 46
+    (2006) 433–452). No trust in an iteration's convergence is needed; the bound is above the norm by a share of about
+    1e-9. ``errors`` bounds the Frobenius norm of what each matrix may be off by; a ValueError if one is not finite.
 
     Examples
     --------
@@ -85,21 +64,8 @@ def convolution_norm(
 
     On a torus that is large enough for the padding to lie in it, the convolution is block diagonal in the Fourier
     basis, and the true operator is a part of it: its norm is at most the largest over the frequencies. A stride takes
-    every s-th output, so that the s × s pixels of a cell count as channels.
+    every s-th output, so that the s × s pixels of a cell count as channels. The kernel is of shape (c_out, c_in, h, w).
 
-    Parameters
-    ----------
-    kernel : array of shape (c_out, c_in, h, w)
-    size : (int, int)
-        Height and width of the pictures.
-    stride, padding : (int, int)
-
-    Returns
-    -------
-    bound : float
-
-    References
-    ----------
     The Fourier basis is that of Sedghi et al., arXiv 1805.10408; what zeros around the picture do to it is written in
     ``docs/certified-retrieval.md``.
 
@@ -123,8 +89,5 @@ def convolution_norm(
     # A real kernel has conjugate matrices at opposite frequencies.
     columns = np.exp(2j * np.pi * np.outer(np.arange(cells[1] // 2 + 1), np.arange(reach[1])) / cells[1])
     waves = np.einsum("ip,jq->ijpq", rows, columns).reshape(-1, len(blocks))
-    step = max(1, _BYTES // (64 * blocks[0].size))
-    return max(
-        spectral_norm(np.tensordot(waves[start : start + step], blocks, axes=1), error)
-        for start in range(0, len(waves), step)
-    )
+    parts = slices(len(waves), _BYTES // (64 * blocks[0].size))
+    return max(spectral_norm(np.tensordot(waves[rows], blocks, axes=1), error) for rows in parts)

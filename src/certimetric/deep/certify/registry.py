@@ -20,13 +20,7 @@ CERTIFIERS = {
 
 
 def certifier_class(name: str) -> type[Certifier]:
-    """The class of a way to certify.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
+    """The class of a way to certify; a ValueError if there is none of that name."""
     if name not in CERTIFIERS:
         raise ValueError(f"method must be one of {', '.join(map(repr, CERTIFIERS))}, got {name!r}")
     module, _, kind = CERTIFIERS[name][1].partition(":")

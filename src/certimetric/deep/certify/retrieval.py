@@ -2,21 +2,132 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import Framed
 from certimetric.base.warnings import warn
-from certimetric.deep.certify.base import Certifier, RetrievalCertificate
-from certimetric.deep.certify.pixels import PixelCertifier
+from certimetric.base.wording import PIXELS
+from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.certify.registry import make_certifier
-from certimetric.deep.models.calling import as_module
+from certimetric.deep.models.calling import as_module, seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.models.randomness import seeded
-from certimetric.deep.retrieval.evaluation import with_positive
+from certimetric.deep.retrieval.evaluation import MODEL, with_positive
 from certimetric.deep.retrieval.same_pictures import with_own_ids
+
+_TOLD = ("method", "norm", "settings", "confidence", "constant", "n_without_positive", "ids", "labels")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RetrievalCertificate(Certified, Framed):
+    """Certified retrieval of a model, query by query.
+
+    Parameters
+    ----------
+    predictions, radii, abstained, constant
+        As of :class:`Certified`, of the predictions, right or wrong.
+    method : str
+    norm : {"l2", "linf"}
+        Of the perturbation of a query, in pixels from 0 to 1. The gallery is as it is: it is not perturbed.
+    settings : dict
+        Of the method.
+    ids, labels : int array of shape (m,)
+        Of the queries.
+    confidence : float or None
+        With which the radius of each query holds; None where it is proven.
+    n_without_positive : int
+        Queries that were left out, since no other picture of their label is in the gallery.
+    pixels : RetrievalCertificate or None
+        The same of the pixels themselves: what a model has to beat. Their radii are proven in every case.
+    """
+
+    method: str
+    norm: str
+    settings: dict[str, Any]
+    ids: Indices
+    labels: Indices
+    confidence: float | None
+    n_without_positive: int
+    pixels: RetrievalCertificate | None = None
+
+    @property
+    def correct_radii(self) -> Array:
+        """Radius within which the prediction stays *right*; −1 where it is wrong or missing."""
+        right = (self.predictions == self.labels) & ~self.abstained
+        return np.where(right, self.radii, -1.0)
+
+    def certified_recall(self, eps: ArrayLike) -> Array:
+        """Certified R@1: share of queries that are right and stay so under every perturbation of size at most ε.
+
+        Parameters
+        ----------
+        eps : float or array-like of shape (e,)
+            At 0 this is the share of right predictions.
+        """
+        eps = np.asarray(eps, dtype=float)
+        if not (eps >= 0).all():
+            raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
+        return np.asarray((self.correct_radii >= eps[..., None]).mean(axis=-1))
+
+    def _subjects(self) -> dict[str, RetrievalCertificate]:
+        return {MODEL: self} | ({} if self.pixels is None else {PIXELS: self.pixels})
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a query and subject: ``subject`` ("model", "raw pixels"), ``id``, ``label``, ``prediction``, …"""
+        parts = []
+        for subject, told in self._subjects().items():
+            columns = {"subject": subject, "id": told.ids, "label": told.labels, "prediction": told.predictions}
+            columns |= {"right": told.correct_radii >= 0, "abstained": told.abstained, "radius": told.radii}
+            parts.append(pd.DataFrame(columns))
+        return pd.concat(parts, ignore_index=True)
+
+    def to_json(self) -> str:
+        """Settings and radii as JSON; an infinite radius is the string "inf"."""
+        return json.dumps(self._document(), allow_nan=False)
+
+    def _document(self) -> dict[str, Any]:
+        told = {name: getattr(self, name) for name in (*_TOLD, "predictions", "abstained")}
+        told = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in told.items()}
+        told["radii"] = [radius if np.isfinite(radius) else "inf" for radius in self.radii.tolist()]
+        return told | {"pixels": None if self.pixels is None else self.pixels._document()}
+
+    def _repr_html_(self) -> str:
+        finite = self.radii[np.isfinite(self.radii)]
+        top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+        sizes = np.linspace(0.0, float(f"{top:.1g}"), 5)  # to about the largest radius
+        shown = {subject: told.certified_recall(sizes) for subject, told in self._subjects().items()}
+        table = pd.DataFrame(shown, index=pd.Index(sizes, name=f"ε ({self.norm})"))
+        return table.T.to_html(float_format="{:.3f}".format)
+
+
+class PixelCertifier(Certifier):
+    """The pixels as their own embedding, whatever the model: what a model has to beat.
+
+    The Lipschitz constant is 1. In l2 the radius is the smallest change itself, in l∞ the bound by triplets.
+
+    Parameters
+    ----------
+    norm : {"l2", "linf"}, default="l2"
+    """
+
+    name = "pixels"
+
+    def __init__(self, norm: str = "l2"):
+        if norm not in ("l2", "linf"):
+            raise ValueError(f"norm of PixelCertifier must be 'l2' or 'linf', got {norm!r}")
+        self.norm = norm
+
+    def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
+        points = [np.asarray(part.tensor().double().flatten(1).cpu()) for part in (gallery, queries)]
+        return from_embeddings(points[0], points[1], queries, gallery, norm=self.norm)
 
 
 @seeded(0)

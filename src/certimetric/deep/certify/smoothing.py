@@ -141,10 +141,8 @@ class SmoothingCertifier(Certifier):
             which = torch.arange(start, min(start + size, n * len(queries))) // n
             rows, place = which.unique(return_inverse=True)
             copies = queries.select(rows).tensor().to(index.device)[place.to(index.device)]
-            pieces = [
-                torch.randn(piece.shape, generator=generator, device=index.device, dtype=copies.dtype)
-                for piece in copies.split(_PIECE)
-            ]
+            told: dict[str, Any] = {"generator": generator, "device": index.device, "dtype": copies.dtype}
+            pieces = [torch.randn(piece.shape, **told) for piece in copies.split(_PIECE)]
             # Not clipped to 0 to 1: the certificate is about this very noise.
             noisy = copies + self.sigma * torch.cat(pieces)
             yield which.to(index.device), check_embeddings(index.model(noisy), len(which)).float()
@@ -158,17 +156,13 @@ class SmoothingCertifier(Certifier):
     def futile(self) -> str | None:
         if self.n_samples >= (least := least_samples(self.alpha, self.statistic)):
             return None
-        return (
-            f"n_samples of {self.n_samples} can certify nothing at alpha = {self.alpha:g}, even if every draw agrees: "
-            f"at least {least} are needed"
-        )
+        told = f"n_samples of {self.n_samples} can certify nothing at alpha = {self.alpha:g}"
+        return f"{told}, even if every draw agrees: at least {least} are needed"
 
     def settings(self) -> dict[str, Any]:
         """The arguments of its constructor that have a part."""
-        told = super().settings()
-        if self.statistic == "embedding":
-            told = {key: value for key, value in told.items() if key not in ("n_selection", "n_neighbors")}
-        return told
+        without = ("n_selection", "n_neighbors") if self.statistic == "embedding" else ()
+        return {key: value for key, value in super().settings().items() if key not in without}
 
 
 def _deviation(n: int, alpha: float) -> float:
@@ -189,7 +183,7 @@ def least_samples(alpha: float, statistic: str = "vote") -> int:
     (10, 6)
     """
     if statistic == "embedding":
-        return math.floor(((1 + math.sqrt(2 * math.log(1 / alpha))) / 2) ** 2) + 1
+        return math.floor((_deviation(1, alpha) / 2) ** 2) + 1
     n = max(1, math.floor(math.log(alpha) / math.log(0.5)) - 1)
     while not vote_radii(n, n, 1.0, alpha) > 0:  # as it is computed: a bound of 1/2 may be rounded either way
         n += 1
@@ -197,12 +191,7 @@ def least_samples(alpha: float, statistic: str = "vote") -> int:
 
 
 def proportion_bound(hits: ArrayLike, n: int, alpha: float) -> Array:
-    """Clopper–Pearson lower bound on a probability, with confidence 1 − α, one-sided.
-
-    Parameters
-    ----------
-    hits : int or int array
-        Of n draws.
+    """Clopper–Pearson lower bound on a probability of that many hits in n draws, with confidence 1 − α, one-sided.
 
     Examples
     --------

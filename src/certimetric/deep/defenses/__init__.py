@@ -2,13 +2,10 @@
 
 from certimetric.deep.defenses.base import Batch, Defense, Loss, Miner
 from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense, NoDefense, NoiseDefense
-from certimetric.deep.defenses.decoupled import DecoupledDefense
-from certimetric.deep.defenses.margins import PerturbationDefense, first_order_margin
-from certimetric.deep.defenses.roles import TupleDefense
 from certimetric.deep.defenses.shifts import EmbeddingShiftDefense, ShiftPenaltyDefense, TradesDefense
 from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense
-from certimetric.deep.defenses.triplets import AntiCollapseDefense, HardnessDefense
-from certimetric.deep.defenses.tuples import mine_triplets
+from certimetric.deep.defenses.triplets import AntiCollapseDefense, DecoupledDefense, HardnessDefense
+from certimetric.deep.defenses.tuples import PerturbationDefense, TupleDefense, first_order_margin, mine_triplets
 
 # The one list: ``kind`` of a configuration, of the comparison in ``certimetric bench defenses``, and of the tests.
 DEFENSES: dict[str, type[Defense]] = {

@@ -130,27 +130,16 @@ class Defense(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`.
-
-        Raises
-        ------
-        KeyError, ValueError
-            If it is that of another defense.
-        """
+        """Go on from :meth:`state_dict`; a KeyError or ValueError if it is that of another defense."""
         if state:
             raise ValueError(f"{type(self).__name__} has no state, got {', '.join(state)}")
 
     def attach(self, optimizer: torch.optim.Optimizer, *followers: nn.Module) -> None:  # noqa: B027
         """Tell what follows the weights, for a defense that takes weights back: what is here must be taken back, too.
 
-        A training loop calls it once, before the first batch. Most defenses take nothing back, and need not know.
-
-        Parameters
-        ----------
-        optimizer : Optimizer
-            Whose moments belong to the weights; learning rates and the like stay as they are.
-        *followers : Module
-            Such as a running average of the weights.
+        A training loop calls it once, before the first batch. Most defenses take nothing back, and need not know. The
+        moments of the optimiser belong to the weights; learning rates and the like stay as they are. Followers are
+        such as a running average of the weights.
         """
 
     def _nothing(self, embeddings: Tensor) -> Tensor:

@@ -68,12 +68,7 @@ class BatchDefense(PerturbedBatch, AttackedDefense):
     """Perturb all images of the batch jointly, to raise the metric loss on tuples mined on the clean batch.
 
     It needs no tuples of its own, and so serves proxy and classification losses as well; their parameters are fixed
-    in the attack too.
-
-    Parameters
-    ----------
-    attack
-        As of :class:`Defense`.
+    in the attack too. The attack is as of :class:`Defense`.
     """
 
     def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:

@@ -12,44 +12,29 @@ Places = dict[str, tuple[int, bool]]  # by the name of a memory: where the next 
 
 # Losses that cannot be trained on labelled batches at all.
 UNUSABLE = {
-    "BaseLossWrapper": "it is a base of losses, not a loss",
-    "BaseMetricLossFunction": "it is a base of losses, not a loss",
+    **dict.fromkeys(
+        ("BaseLossWrapper", "BaseMetricLossFunction", "GenericPairLoss"), "it is a base of losses, not a loss"
+    ),
+    **dict.fromkeys(("EmbeddingRegularizerMixin", "WeightRegularizerMixin"), "it is a part of losses, not a loss"),
+    **dict.fromkeys(("SelfSupervisedLoss", "VICRegLoss"), "it compares two views of each image, and takes no labels"),
     "DynamicSoftMarginLoss": "it keeps the graph of one batch into the next, which cannot be differentiated twice",
-    "EmbeddingRegularizerMixin": "it is a part of losses, not a loss",
-    "GenericPairLoss": "it is a base of losses, not a loss",
     "ManifoldLoss": "it takes no labels",
-    "SelfSupervisedLoss": "it compares two views of each image, and takes no labels",
-    "VICRegLoss": "it compares two views of each image, and takes no labels",
-    "WeightRegularizerMixin": "it is a part of losses, not a loss",
 }
 # Losses of whole batches: without a miner, and under the defenses that perturb batches.
 WITHOUT_TUPLES = {
-    "InstanceLoss": "it takes whole batches, and no tuples",
-    "P2SGradLoss": "it takes whole batches, and no tuples",
-    "PNPLoss": "it takes whole batches, and no tuples",
-    "RankedListLoss": "it takes whole batches, and no tuples",
+    **dict.fromkeys(
+        ("InstanceLoss", "P2SGradLoss", "PNPLoss", "RankedListLoss"), "it takes whole batches, and no tuples"
+    ),
     "SmoothAPLoss": "it takes batches with as many images of each class, class by class, and no copies beside them",
 }
 
 
 def check_loss(loss: Any, tuples: bool, labels: Tensor | None = None) -> None:
-    """Raise an error if a loss cannot be trained.
+    """Raise a TypeError if a loss of pytorch-metric-learning, known by its class, cannot be trained.
 
-    Parameters
-    ----------
-    loss : callable
-        One of pytorch-metric-learning's is known by its class; those of others are taken as they are.
-    tuples : bool
-        Whether it is asked about tuples: those of a miner, or of a defense.
-    labels : int tensor of shape (b,), optional
-        Of the batch: SmoothAPLoss counts on their order, and does not look.
-
-    Raises
-    ------
-    TypeError
-        If it is one of those that are named above, or has such a loss, or a cross-batch memory, inside.
-    ValueError
-        If labels are not in the order that it needs.
+    It can neither be one of those that are named above, nor have such a loss, or a cross-batch memory, inside.
+    ``tuples`` tells whether it is asked about tuples, of a miner or of a defense; ``labels`` of a batch must be in the
+    order that SmoothAPLoss counts on without looking, else there is a ValueError.
     """
     name = type(loss).__name__
     if not type(loss).__module__.startswith("pytorch_metric_learning."):
@@ -62,10 +47,8 @@ def check_loss(loss: Any, tuples: bool, labels: Tensor | None = None) -> None:
             "BatchDefense serves it"
         )
     if name == "SmoothAPLoss" and labels is not None and not _class_by_class(labels):
-        raise ValueError(
-            "SmoothAPLoss needs batches with as many images of each class, class by class: ClassBalancedBatches gives "
-            "them"
-        )
+        wanted = "batches with as many images of each class, class by class: ClassBalancedBatches gives them"
+        raise ValueError(f"SmoothAPLoss needs {wanted}")
     if name == "CrossBatchMemory":
         check_loss(loss.loss, tuples=True)
     if name == "MultipleLosses":
@@ -99,25 +82,9 @@ def batch_loss(
 ) -> Tensor:
     """The loss of a batch on its tuples; with a cross-batch memory, that and the loss of the batch against the memory.
 
-    Parameters
-    ----------
-    embeddings : tensor of shape (b, k)
-    labels : int tensor of shape (b,)
-    tuples : tuple of int tensors, optional
-        Positions in ``embeddings``.
-    n : int, optional
-        The first n are the batch, which a memory takes in and compares with what it holds; the rest are copies that
-        stand in their tuples alone. By default all.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the loss cannot be trained so, or a memory does not fit.
-
-    References
-    ----------
-    The sum of both losses: Wang et al., *Cross-batch memory for embedding learning*, arXiv 1912.06798. The class
-    itself takes positions of tuples for places in its memory.
+    The first n embeddings, by default all, are the batch, which a memory takes in and compares with what it holds; the
+    rest are copies that stand in their tuples alone. The sum of both losses is that of Wang et al., *Cross-batch memory
+    for embedding learning*, arXiv 1912.06798; the class itself takes positions of tuples for places in its memory.
     """
     check_loss(loss_fn, tuples is not None, labels)
     inner = without_memory(loss_fn)
@@ -128,9 +95,8 @@ def batch_loss(
     if size < n:
         raise ValueError(f"memory_size of CrossBatchMemory must be at least a batch, got {size} for {n} images")
     if k != embeddings.shape[1]:
-        raise ValueError(
-            f"embedding_size of CrossBatchMemory must be that of the model, {embeddings.shape[1]}, got {k}"
-        )
+        wanted = f"that of the model, {embeddings.shape[1]}"
+        raise ValueError(f"embedding_size of CrossBatchMemory must be {wanted}, got {k}")
     against_memory = loss_fn(embeddings[:n], labels[:n])
     return against_memory if tuples is None else against_memory + inner(embeddings, labels, tuples)
 
@@ -151,13 +117,7 @@ def memory_places(loss: Any) -> Places:
 
 
 def set_memory_places(loss: Any, places: Mapping[str, Any]) -> None:
-    """Go on from :func:`memory_places`.
-
-    Raises
-    ------
-    ValueError
-        If they are those of another loss.
-    """
+    """Go on from :func:`memory_places`; a ValueError if they are those of another loss."""
     memories = dict(_memories(loss))
     if memories.keys() != places.keys():
         raise ValueError(f"it knows of {len(places)} cross-batch memories, and the loss has {len(memories)}")

@@ -21,12 +21,8 @@ from certimetric.deep.ranking.distances import distance
 class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
     """EST: move every embedding as far as possible from where it was, and take the loss of the moved ones.
 
-    The attack sees neither labels nor tuples, so that it serves any loss.
-
-    Parameters
-    ----------
-    attack
-        As of :class:`Defense`. It must start at random: the gradient is 0 at the image itself.
+    The attack, as of :class:`Defense`, sees neither labels nor tuples, so that it serves any loss. It must start at
+    random: the gradient is 0 at the image itself.
 
     References
     ----------
@@ -124,11 +120,7 @@ class TradesDefense(PenaltyDefense):
 class NeighbourDivergence(Goal):
     """Divergence of each sample's neighbours in a batch from those that its reference has; see `TradesDefense`.
 
-    Parameters
-    ----------
-    references : tensor of shape (n, k)
-        Embeddings of the batch: sample i moved away from reference i, among the other references.
-    temperature : float
+    References are the embeddings of the batch, (n, k): sample i moves away from reference i, among the others.
     """
 
     per_sample = ("own",)
@@ -155,13 +147,7 @@ def neighbour_divergence(
 ) -> Tensor:
     """Kullback–Leibler divergence of neighbour probabilities, (b,), from those of the references to the embeddings'.
 
-    Parameters
-    ----------
-    embeddings : tensor of shape (b, k)
-    references : tensor of shape (n, k)
-    temperature : float
-    own : int tensor of shape (b,), optional
-        Reference that each embedding was, which is no neighbour of its own; by default 0, 1, ….
+    ``own``, (b,), is the reference that each embedding was, which is no neighbour of its own; by default 0, 1, ….
     """
     own = torch.arange(len(embeddings), device=embeddings.device) if own is None else own
     before = _log_probabilities(references[own], references, own, temperature)

@@ -1,7 +1,7 @@
 """What an attacker of embeddings wants: a value to maximise, and whether the goal is reached."""
 
 from certimetric.deep.goals.average_precision import AveragePrecisionGoal
-from certimetric.deep.goals.base import Goal, JointGoal, LevelGoal
+from certimetric.deep.goals.base import Goal, JointGoal, LevelGoal, TupleLoss
 from certimetric.deep.goals.margins import MarginGoal
 from certimetric.deep.goals.ranking import (
     CandidateRank,
@@ -18,7 +18,6 @@ from certimetric.deep.goals.shifts import (
     TargetEmbedding,
     TowardsNegative,
 )
-from certimetric.deep.goals.tuples import TupleLoss
 
 # The one list of goals: the laws of all goals take their cases from it.
 GOALS: tuple[type[Goal], ...] = (

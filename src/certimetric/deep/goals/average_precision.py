@@ -23,17 +23,8 @@ class AveragePrecisionGoal(MarginGoal):
     weight: it has a gradient where no sigmoid has any.
 
     An attack on R@1 stops caring once the first result is wrong, and leaves most of mAP@R: give this goal to
-    ``evaluate_retrieval(..., goal=AveragePrecisionGoal)`` for mAP@R in the worst case.
-
-    Parameters
-    ----------
-    labels, gallery, gallery_labels, ids, gallery_ids
-        As of :class:`MarginGoal`.
-
-    Raises
-    ------
-    ValueError
-        If a query has no positive or no negative in the gallery.
+    ``evaluate_retrieval(..., goal=AveragePrecisionGoal)`` for mAP@R in the worst case. Parameters and errors are
+    those of :class:`MarginGoal`, whose metric is the Euclidean one here.
 
     Notes
     -----
@@ -65,9 +56,8 @@ class AveragePrecisionGoal(MarginGoal):
         super().__init__(labels, gallery, gallery_labels, ids, gallery_ids)
         self.n_relevant = (self._same(slice(None)) & ~self._self_matches()).sum(dim=1)
         self._most = int(self.n_relevant.max()) if len(labels) else 1
-        squares = (self.gallery.double() - self.centre).pow(2).sum(dim=1)
-        spread = squares.mean().sqrt()
-        self.spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+        spread = (self.gallery.double() - self.centre).pow(2).sum(dim=1).mean().sqrt()
+        self.spread = torch.where(spread > 0, spread, 1.0)
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return self.judge(embeddings)[0]
@@ -125,8 +115,9 @@ class AveragePrecisionGoal(MarginGoal):
         for rows, some, _ in expansions(expanded(e, self.centre)[0], self.gallery, self.centre, 4 * _NUMBERS):
             products[:, rows] = some
         same, own = self._same(part), self._self_matches(part)
-        found = []
-        for wrong in (~same | own, same | own):
-            seen = products.masked_fill(wrong, torch.inf)
-            found.append(seen.topk(min(self._most, len(self.gallery)), dim=1, largest=False).indices)
-        return found[0], found[1], (~(same | own)).sum(dim=1)
+        most = min(self._most, len(self.gallery))
+        near, far = (
+            products.masked_fill(wrong, torch.inf).topk(most, dim=1, largest=False).indices
+            for wrong in (~same | own, same | own)
+        )
+        return near, far, (~(same | own)).sum(dim=1)

@@ -65,9 +65,8 @@ class MarginGoal(LevelGoal):
             alone, all_same = ~(same & ~own).any(dim=1), (same | own).all(dim=1)
         for flags, kind in ((alone, "positive"), (all_same, "negative")):
             if flags.any():
-                raise ValueError(
-                    f"query {int(flags.nonzero()[0])} has no {kind} in the gallery: leave such queries out"
-                )
+                row = int(flags.nonzero()[0])
+                raise ValueError(f"query {row} has no {kind} in the gallery: leave such queries out")
 
     def _self_matches(self, part: slice = slice(None), rows: slice = slice(None)) -> Tensor:
         """Which of some items count for nothing, for some of the samples: (b, n), or one False for all."""

@@ -3,6 +3,9 @@
 Each is a value, which every attack can maximise. Items that are perturbed or asked for are known by their ids and
 are never compared with themselves. Sums over a gallery come with their gradient in closed form, so that memory is that
 of a chunk of the gallery, whatever its size.
+
+CA, QA and SP-QA are those of Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293; GTM and GTT those
+of Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
 """
 
 from __future__ import annotations
@@ -17,8 +20,18 @@ from certimetric.deep.goals.margins import CHUNK, MarginGoal
 from certimetric.deep.ranking.distances import EmbeddingMetric
 
 
-class CandidateRank(LevelGoal):
-    """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−).
+class RankGoal(LevelGoal):
+    """What goals have in common that raise or lower ranks; parameters as of :class:`QueryRank`."""
+
+    def __init__(
+        self, gallery: Tensor, ids: Tensor, gallery_ids: Tensor, *, raising: bool = True, metric: str = "euclidean"
+    ):
+        self.metric, self.sign = EmbeddingMetric(metric), 1.0 if raising else -1.0
+        self.gallery, self.ids, self.gallery_ids = self.metric.place(gallery.detach()), ids, gallery_ids
+
+
+class CandidateRank(RankGoal):
+    """The rank of each sample as a candidate for chosen queries, raised (CA+) or lowered (CA−); arXiv 2002.11293.
 
     Minimised is ``Σ_q Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen queries q and the items x of the gallery other than
     the query and the clean copy of the candidate c. It is 0 exactly when the candidate comes first, or last, for all of
@@ -28,21 +41,13 @@ class CandidateRank(LevelGoal):
     ----------
     queries : int tensor of shape (b, w)
         Rows of the gallery that serve as the queries of each candidate.
-    gallery : tensor of shape (n, k)
-        Embeddings; no gradient flows into them.
-    ids, gallery_ids : int tensors of shape (b,) and (n,)
-        Equal ids are the same picture.
-    raising : bool, default=True
-    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+    gallery, ids, gallery_ids, raising, metric
+        As of :class:`QueryRank`.
 
     Notes
     -----
     The distances d(q, x) do not change under the attack: they are sorted once, with 16 · b · w · n bytes of memory, and
     every step is a binary search.
-
-    References
-    ----------
-    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
 
     Examples
     --------
@@ -52,27 +57,18 @@ class CandidateRank(LevelGoal):
     (tensor([-3.], dtype=torch.float64), tensor([True]))
     """
 
-    per_sample = ("queries", "sorted", "sums")
+    per_sample = ("ids", "queries", "sorted", "sums")
 
-    def __init__(
-        self,
-        queries: Tensor,
-        gallery: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        raising: bool = True,
-        metric: str = "euclidean",
-    ):
-        self.metric, self.sign = EmbeddingMetric(metric), 1.0 if raising else -1.0
+    def __init__(self, queries: Tensor, *known: Tensor, **settings: Any):
+        super().__init__(*known, **settings)
         with torch.no_grad():
-            placed = self.metric.place(gallery)
-            self.queries = placed[queries]
-            found = self.sign * self.metric.between(self.queries, placed)
-            own = (gallery_ids == ids[:, None, None]) | (gallery_ids == gallery_ids[queries][:, :, None])
+            self.queries = self.gallery[queries]
+            found = self.sign * self.metric.between(self.queries, self.gallery)
+            own = self.gallery_ids == self.ids[:, None, None]
+            own = own | (self.gallery_ids == self.gallery_ids[queries][:, :, None])
             self.sorted = found.masked_fill_(own, torch.inf).sort(dim=2).values
-            known = torch.where(self.sorted.isfinite(), self.sorted, 0.0)
-            self.sums = torch.nn.functional.pad(known.cumsum(dim=2), (1, 0))
+            finite = torch.where(self.sorted.isfinite(), self.sorted, 0.0)
+            self.sums = torch.nn.functional.pad(finite.cumsum(dim=2), (1, 0))
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         placed = self.metric.place(embeddings)[:, None]
@@ -84,8 +80,8 @@ class CandidateRank(LevelGoal):
         return (below - count[:, :, 0] * reached).sum(dim=1)
 
 
-class QueryRank(LevelGoal):
-    """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−).
+class QueryRank(RankGoal):
+    """The ranks of chosen candidates for each sample as a query, raised (QA+) or lowered (QA−); arXiv 2002.11293.
 
     Minimised is ``Σ_c Σ_x [±(d(q, c) − d(q, x))]₊`` over the chosen candidates c and the items x of the gallery other
     than the candidate and the clean copy of the query q.
@@ -101,10 +97,6 @@ class QueryRank(LevelGoal):
     raising : bool, default=True
     metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
 
-    References
-    ----------
-    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
-
     Examples
     --------
     >>> gallery = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
@@ -115,19 +107,9 @@ class QueryRank(LevelGoal):
 
     per_sample = ("candidates", "ids")
 
-    def __init__(
-        self,
-        candidates: Tensor,
-        gallery: Tensor,
-        ids: Tensor,
-        gallery_ids: Tensor,
-        *,
-        raising: bool = True,
-        metric: str = "euclidean",
-    ):
-        self.metric, self.sign = EmbeddingMetric(metric), 1.0 if raising else -1.0
-        self.candidates, self.ids, self.gallery_ids = candidates, ids, gallery_ids
-        self.gallery = self.metric.place(gallery.detach())
+    def __init__(self, candidates: Tensor, *known: Tensor, **settings: Any):
+        super().__init__(*known, **settings)
+        self.candidates = candidates
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         placed = self.metric.place(embeddings)
@@ -162,7 +144,7 @@ class QueryRank(LevelGoal):
 
 
 class SemanticsPreservingRank(Goal):
-    """QA+ or QA− while the items that came first for the query stay there (SP-QA+, SP-QA−).
+    """QA+ or QA− while the items that came first for the query stay there (SP-QA+, SP-QA−; arXiv 2002.11293).
 
     Parameters
     ----------
@@ -174,10 +156,6 @@ class SemanticsPreservingRank(Goal):
         As of :class:`QueryRank`.
     weight : float, default=1.0
         ξ of the paper: what keeping weighs beside the goal.
-
-    References
-    ----------
-    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293.
     """
 
     per_sample = ("goal", "kept")
@@ -206,12 +184,8 @@ class LearningToMisrank(MarginGoal):
     """All items of other classes before any item of the query's own (LTM).
 
     Minimised is ``[max d(q, negative) − min d(q, positive)]₊``, of the farthest item of another class and the nearest
-    of the query's own class other than the query itself; both are looked for again at every step.
-
-    Parameters
-    ----------
-    labels, gallery, gallery_labels, ids, gallery_ids, metric
-        As of :class:`MarginGoal`.
+    of the query's own class other than the query itself; both are looked for again at every step. Parameters are those
+    of :class:`MarginGoal`.
 
     References
     ----------
@@ -225,7 +199,7 @@ class LearningToMisrank(MarginGoal):
 
 
 class GreedyMisranking(MarginGoal):
-    """Towards the item of another class that is nearest to the clean query (GTM); broken when R@1 is.
+    """Towards the item of another class that is nearest to the clean query (GTM; arXiv 2106.03614); broken when R@1 is.
 
     Parameters
     ----------
@@ -233,10 +207,6 @@ class GreedyMisranking(MarginGoal):
         Of the clean queries.
     *known, **settings
         As of :class:`MarginGoal`.
-
-    References
-    ----------
-    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
     """
 
     per_sample = (*MarginGoal.per_sample, "negatives")
@@ -256,7 +226,7 @@ class GreedyMisranking(MarginGoal):
 
 
 class GreedyTranslocation(QueryRank):
-    """The item that comes first for the clean query out of the first few (GTT): QA− on it, broken once it has left.
+    """The first item of the clean query out of the first few (GTT; arXiv 2106.03614): QA− on it, broken once it left.
 
     Parameters
     ----------
@@ -266,10 +236,6 @@ class GreedyTranslocation(QueryRank):
         As of :class:`QueryRank`.
     top : int, default=4
         How many the first few are.
-
-    References
-    ----------
-    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
     """
 
     def __init__(self, first: Tensor, *known: Any, top: int = 4, **settings: Any):

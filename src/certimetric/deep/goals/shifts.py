@@ -30,9 +30,9 @@ class AwayFromPositive(LevelGoal):
     def __init__(self, references: Tensor, reach: Tensor | float | None = None, *, metric: str = "euclidean"):
         self.metric = EmbeddingMetric(metric)
         self.references = self.metric.place(references.detach())
-        self.reach = (
-            reach if reach is None else torch.as_tensor(reach, device=references.device).expand(len(references))
-        )
+        if reach is not None:
+            reach = torch.as_tensor(reach, device=references.device).expand(len(references))
+        self.reach = reach
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         return self.metric.paired(self.metric.place(embeddings), self.references)
@@ -51,10 +51,7 @@ class EmbeddingShift(AwayFromPositive):
 class TowardsNegative(AwayFromPositive):
     """Minus the distance to a reference of another class; broken within ``reach``, by default where the two are alike.
 
-    Parameters
-    ----------
-    references, reach, metric
-        As of :class:`AwayFromPositive`.
+    Parameters are those of :class:`AwayFromPositive`.
     """
 
     def __call__(self, embeddings: Tensor) -> Tensor:

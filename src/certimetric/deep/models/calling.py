@@ -1,12 +1,16 @@
-"""How models are called: any callable in the place of a Module, frozen, in batches, with every mistake named."""
+"""How models are called: any callable in the place of a Module, frozen, seeded, in batches, every mistake named."""
+
+# ruff: noqa: NPY002  (the global generator of NumPy is what seeding is about)
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -104,19 +108,14 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
     """
     training = {module: module.training for root in modules for module in root.modules()}
     gradients = {parameter: parameter.requires_grad for root in modules for parameter in root.parameters()}
-    tracking = {
-        module: module.track_running_stats
-        for module in training
-        if isinstance(module, nn.modules.batchnorm._NormBase) and not evaluate
-    }
-    momentum = {module: module.momentum for module in tracking}
-    counters = [module.num_batches_tracked for module in tracking if module.num_batches_tracked is not None]
+    norms = [] if evaluate else [each for each in training if isinstance(each, nn.modules.batchnorm._NormBase)]
+    momentum = {module: module.momentum for module in norms}
+    counters = [module.num_batches_tracked for module in norms if module.num_batches_tracked is not None]
     counts = [counter.clone() for counter in counters]
     try:
-        for root in modules:
-            if evaluate:
-                root.eval()
-        for module in tracking:
+        for root in modules if evaluate else ():
+            root.eval()
+        for module in norms:
             module.momentum = 0.0  # statistics of the batch normalise it, and leave the running ones as they are
         for parameter in gradients:
             parameter.requires_grad_(False)
@@ -124,8 +123,8 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
     finally:
         for parameter, wanted in gradients.items():
             parameter.requires_grad_(wanted)
-        for module in tracking:
-            module.momentum = momentum[module]
+        for module, kept in momentum.items():
+            module.momentum = kept
         for counter, count in zip(counters, counts):
             counter.copy_(count)
         for module, mode in training.items():
@@ -133,11 +132,7 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
 
 
 @torch.no_grad()
-def embed(
-    model: nn.Module | Callable[[Tensor], Any],
-    images: Tensor | LazyImages,
-    batch_size: int = 256,
-) -> Tensor:
+def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImages, batch_size: int = 256) -> Tensor:
     """Embeddings of images, (n, c, h, w) to (n, k), with the model in evaluation mode, where its parameters are.
 
     Parameters
@@ -181,3 +176,39 @@ def device_of(model: nn.Module) -> torch.device:
     """Where the parameters and buffers of a model are; the CPU for a model without any."""
     tensor = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch, NumPy and Python inside; outside they go on as if nothing had been drawn, also after an error.
+
+    Models, losses and augmentations draw from the global generators, as dropout does: what they give is then the same
+    every time, and no other code sees that they were asked. It decorates functions, too.
+
+    Examples
+    --------
+    >>> before = torch.get_rng_state()
+    >>> with seeded(3):
+    ...     one = torch.rand(2)
+    >>> with seeded(3):
+    ...     other = torch.rand(2)
+    >>> torch.equal(one, other), torch.equal(before, torch.get_rng_state())
+    (True, True)
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    # A GPU that is not used yet has no state to lose, and asking for it would take memory there.
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices):
+            seed_all(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators of torch, NumPy and Python; for the inside of :func:`seeded`."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)

@@ -37,12 +37,8 @@ class _Rows:
     """Some rows of lazy images, which stay lazy."""
 
     def __init__(self, images: LazyImages, rows: np.ndarray):
-        if isinstance(images, _Rows):
-            inner, rows = images.images, images.rows[rows]
-        else:
-            inner = images
-        self.images: LazyImages = inner
-        self.rows: np.ndarray = rows
+        self.images: LazyImages = images.images if isinstance(images, _Rows) else images
+        self.rows: np.ndarray = images.rows[rows] if isinstance(images, _Rows) else rows
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,10 +103,9 @@ class ImageSet:
     def __post_init__(self) -> None:
         images = as_pixels(self.images)
         check_images(images)
-        object.__setattr__(self, "images", images)
         labels, classes = _labelled(self.labels)
-        object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "counted", self.ids is None)
+        counted = self.ids is None
+        _set(self, images=images)
         ids = torch.arange(len(self.images)) if self.ids is None else _numbered(self.ids)
         groups = None if self.groups is None else _numbered(self.groups)
         for name, value in (("labels", labels), ("ids", ids), ("groups", ids if groups is None else groups)):
@@ -119,9 +114,7 @@ class ImageSet:
                     f"{name} must be one whole number for each of the {len(self.images)} images, "
                     f"got shape {tuple(value.shape)} of {value.dtype}"
                 )
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "ids", ids)
-        object.__setattr__(self, "groups", groups)
+        _set(self, labels=labels, classes=classes, ids=ids, groups=groups, counted=counted)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -147,13 +140,17 @@ class ImageSet:
 
     def _part(self, images: Tensor | LazyImages, rows: Tensor | slice) -> ImageSet:
         part = ImageSet(images, self.labels[rows], self.ids[rows], None if self.groups is None else self.groups[rows])
-        object.__setattr__(part, "counted", self.counted)
-        object.__setattr__(part, "classes", self.classes)
-        return part
+        return _set(part, counted=self.counted, classes=self.classes)
 
     def tensor(self) -> Tensor:
         """All of the images in memory."""
         return decoded(self.images, slice(None))
+
+
+def _set(made: ImageSet, **values: Any) -> ImageSet:
+    """Values of a frozen dataclass that is in the making."""
+    vars(made).update(values)
+    return made
 
 
 def _labelled(labels: Any) -> tuple[Tensor, dict[int, str]]:
@@ -191,10 +188,7 @@ def labels_by_position(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, 
 
     def placed(images: ImageSet) -> ImageSet:
         labels = torch.tensor([codes[code] for code in images.labels.tolist()], dtype=torch.long)
-        part = images.with_images(images.images)
-        object.__setattr__(part, "labels", labels)
-        object.__setattr__(part, "classes", {})
-        return part
+        return _set(images.with_images(images.images), labels=labels, classes={})
 
     found = placed(gallery)
     return (found if queries is gallery else placed(queries)), found, tuple(names)
@@ -246,20 +240,18 @@ def as_pixels(images: Any) -> Any:
     return images.float() if images.is_floating_point() else images
 
 
-def check_images(images: Tensor | LazyImages) -> None:
+def check_images(images: Any) -> None:
     """Raise an error unless these are images (n, c, h, w), floating, finite and from 0 to 1.
 
     Of lazy images only the shape is looked at.
     """
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        raise TypeError(f"images must be of a floating type, from 0 to 1, or uint8, got {images.dtype}")
-    lazy = not isinstance(images, (Tensor, np.ndarray)) and hasattr(images, "shape") and hasattr(images, "__getitem__")
-    if lazy and len(images.shape) == 4:
+    arrays, shape = isinstance(images, (Tensor, np.ndarray)), getattr(images, "shape", ())
+    if not arrays and len(shape) == 4 and hasattr(images, "__getitem__"):
         return
-    if not isinstance(images, Tensor) or images.ndim != 4:
-        shape = tuple(images.shape) if hasattr(images, "shape") else type(images).__name__
-        raise ValueError(f"images must be a tensor of shape (n, channels, height, width), got {shape}")
-    if not images.is_floating_point():
+    if not arrays or len(shape) != 4:
+        told = tuple(shape) if hasattr(images, "shape") else type(images).__name__
+        raise ValueError(f"images must be a tensor of shape (n, channels, height, width), got {told}")
+    if not isinstance(images, Tensor) or not images.is_floating_point():
         raise TypeError(f"images must be of a floating type, from 0 to 1, or uint8, got {images.dtype}")
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError(f"images must have values from 0 to 1, got {images.min():g} to {images.max():g}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.interrupts import is_interrupt
+from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.orthogonal import (
     GroupSort,
     NormPool2d,
@@ -19,7 +21,6 @@ from certimetric.deep.models.orthogonal import (
     orthogonal_convolution,
     orthogonal_linear,
 )
-from certimetric.deep.models.randomness import seeded
 from certimetric.deep.ranking.distances import unit
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -123,13 +124,10 @@ def embedding_model(
     if seed is not None:
         with seeded(seed):
             return embedding_model(name, dim, in_channels=in_channels, **options)
-    if name in MODELS:
-        try:
-            return MODELS[name](dim, in_channels, **options)
-        except TypeError as error:
-            raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
-    factory = find_factory(name)
+    factory = MODELS[name] if name in MODELS else find_factory(name)
     try:
+        if name in MODELS:
+            return factory(dim, in_channels, **options)
         inspect.signature(factory).bind(dim=dim, **options)
     except TypeError as error:
         raise ValueError(f"options of the model {name!r} do not fit: {error}") from None
@@ -258,21 +256,18 @@ def _load_weights(body: nn.Module, path: str) -> None:
     for name, value in body.state_dict().items():
         if name.startswith("fc.") or name.endswith("num_batches_tracked"):  # a counter that some files leave out
             continue
-        if name not in tensors:
-            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} is missing")
-        if tensors[name].shape != value.shape:
-            shapes = f"{tuple(tensors[name].shape)}, not {tuple(value.shape)}"
-            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} is of shape {shapes}")
+        shape = tuple(tensors[name].shape) if name in tensors else None
+        if shape != tuple(value.shape):
+            odd = "is missing" if shape is None else f"is of shape {shape}, not {tuple(value.shape)}"
+            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} {odd}")
     body.load_state_dict(tensors, strict=False)
 
 
 def _resnet50_body(pretrained: bool) -> Any:
-    try:
+    with suppress(ImportError):
         import timm
 
         return timm.create_model("resnet50", pretrained=pretrained)
-    except ImportError:
-        pass
     try:
         from torchvision.models import resnet50
     except ImportError:
@@ -288,13 +283,7 @@ MODELS: dict[str, Callable[..., EmbeddingNetwork]] = {
 
 
 def model_options(name: str) -> list[str] | None:
-    """Names of the options that a model takes beside its length; None where it takes any.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
-    """
+    """Names of the options that a model takes beside its length; None where it takes any, a ValueError for no model."""
     made = MODELS[name] if name in MODELS else find_factory(name)
     parameters = inspect.signature(made).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):

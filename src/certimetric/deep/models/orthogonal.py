@@ -17,12 +17,8 @@ _ITERATIONS = 15  # of Björck: the singular values of matrices in training are 
 def bjorck(matrix: Tensor, iterations: int = _ITERATIONS) -> Tensor:
     """The nearest matrix (…, m, n) with orthonormal rows, or columns where m > n, by Björck's iteration.
 
-    ``W ← W (3I − WᵀW) / 2`` takes every singular value to 1. All steps are polynomials of one Gram matrix, and so are
-    multiplied together before they meet W.
-
-    References
-    ----------
-    Björck & Bowie (1971); in networks, Anil et al., arXiv 1811.05381.
+    ``W ← W (3I − WᵀW) / 2`` takes every singular value to 1 (Björck & Bowie, 1971; in networks, Anil et al., arXiv
+    1811.05381). All steps are polynomials of one Gram matrix, and so are multiplied together before they meet W.
 
     Examples
     --------
@@ -58,16 +54,8 @@ class OrthogonalKernel(nn.Module):
     """Parametrisation of the kernel of a convolution with stride 1 that keeps lengths, but for what leaves the border.
 
     An orthogonal matrix across channels is followed, k − 1 times in each direction, by a convolution ``[P, I − P]``
-    over two pixels with a symmetric projector P of half the rank: each is orthogonal.
-
-    Parameters
-    ----------
-    out_channels, in_channels, size : int
-        Of the kernel.
-
-    References
-    ----------
-    Block convolution orthogonal parametrisation: Li et al., arXiv 1911.00937.
+    over two pixels with a symmetric projector P of half the rank: each is orthogonal (block convolution orthogonal
+    parametrisation, Li et al., arXiv 1911.00937).
     """
 
     def __init__(self, out_channels: int, in_channels: int, size: int):
@@ -83,8 +71,7 @@ class OrthogonalKernel(nn.Module):
         kernel = (matrix if widens else torch.eye(c, dtype=across.dtype, device=across.device))[:, :, None, None]
         if self.n_blocks:
             bases = bjorck(halves)
-            projectors = bases @ bases.mT
-            for i, projector in enumerate(projectors):
+            for i, projector in enumerate(bases @ bases.mT):
                 one = torch.einsum("ab,bchw->achw", projector, kernel)
                 other = kernel - one
                 ends = ((0, 1), (1, 0)) if i % 2 == 0 else ((0, 0, 0, 1), (0, 0, 1, 0))

@@ -30,12 +30,7 @@ _QUERIES = 1024  # that are ranked together: enough for a product of matrices to
 
 @torch.no_grad()
 def relevant_ranks(
-    queries: Tensor,
-    labels: Tensor,
-    ids: Tensor,
-    gallery: Tensor,
-    gallery_labels: Tensor,
-    gallery_ids: Tensor,
+    queries: Tensor, labels: Tensor, ids: Tensor, gallery: Tensor, gallery_labels: Tensor, gallery_ids: Tensor
 ) -> Tensor:
     """Ranks of the relevant gallery items of each query, nearest first.
 
@@ -92,7 +87,7 @@ def relevant_ranks(
 def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, k: int) -> Tensor:
     """Rows of the k nearest gallery items of each query, nearest first, other than the query itself: int (m, k).
 
-    Of items at equal distance the first comes first.
+    Of items at equal distance the first comes first. Errors are those of :func:`relevant_ranks`.
 
     Parameters
     ----------
@@ -100,11 +95,6 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
     ids, gallery_ids : int tensors of shape (m,) and (n,)
     k : int
         Fewer where the gallery holds fewer others.
-
-    Raises
-    ------
-    ValueError
-        If an embedding, or its square, is not finite.
     """
     own = _occurrences(ids, gallery_ids)[2]
     k = max(0, min(k, len(gallery) - (int(own.max()) if len(own) else 0)))
@@ -137,13 +127,7 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
 
 @torch.no_grad()
 def items_ahead(
-    points: Tensor,
-    items: Tensor,
-    gallery: Tensor,
-    gallery_ids: Tensor,
-    apart: Tensor,
-    *,
-    ties: bool,
+    points: Tensor, items: Tensor, gallery: Tensor, gallery_ids: Tensor, apart: Tensor, *, ties: bool
 ) -> tuple[Tensor, Tensor]:
     """How many gallery items are nearer to each point than an item of its own is.
 
@@ -252,24 +236,11 @@ def place_surely(
     """Count the irrelevant items by how many relevant ones are nearer, as far as that is sure.
 
     An item is surely farther than those relevant ones whose limit its product passes by more than the shares of both
-    points in the error, and surely nearer than those whose limit it misses by more.
+    points in the error, and surely nearer than those whose limit it misses by more. Irrelevant
+    is an item of another label and another id.
 
-    Parameters
-    ----------
-    products : tensor of shape (q, c)
-    share, item_share : tensors of shape (q,) and (c,)
-        How far a product may be from the truth is the sum of the two.
-    limits : tensor of shape (q, p)
-        Ascending, p a power of two, the last of each row infinite.
-    labels, ids, item_labels, item_ids : int tensors of shapes (q,) and (c,)
-        Irrelevant is an item of another label and another id.
-    passed : int tensor of shape (q, p)
-        Counts, which are added to.
-
-    Returns
-    -------
-    unsure : bool tensor of shape (q, c)
-        Irrelevant items that are not counted.
+    Products are (q, c), and so is what comes back: which irrelevant items are not counted. Limits (q, p) ascend, p is a
+    power of two, and the last of each row infinite; to ``passed`` (q, p) the counts are added.
     """
     if _on_processor(products):
         unsure = torch.empty(products.shape, dtype=torch.bool)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
+from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.models.randomness import seeded
 from certimetric.deep.retrieval.index import GoalFactory, Index
 from certimetric.deep.retrieval.reliability import warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, with_own_ids
@@ -128,20 +128,15 @@ def evaluate_retrieval(
     ----------
     The attack on queries as in Panum et al., arXiv 2102.07265; mAP@R of Musgrave et al., arXiv 2003.08505.
     """
-    items = queries if gallery is None else gallery
-    if len(torch.unique(items.labels)) < 2:
-        raise ValueError("the gallery must hold at least two classes")
-    queries = with_own_ids(queries, items)
-    chosen = with_positive(queries, items)
+    queries, items, chosen = comparable(queries, gallery)
     attacks = list(attacks)
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
     names = attack_names(attacks)
     asked = queries.select(chosen.nonzero()[:, 0])
     clustered = len(items) <= CLUSTERED if with_nmi is None else with_nmi
-    for subject, network in ((MODEL, model), (PIXELS, nn.Flatten())):
-        if subject == PIXELS and not with_pixels:
-            continue
+    subjects = {MODEL: model} | ({PIXELS: nn.Flatten()} if with_pixels else {})
+    for subject, network in subjects.items():
         index = Index(network, items, batch_size, goal, surrogate)
         if subject == MODEL:
             warn_of_attacks(index, asked, attacks)
@@ -151,12 +146,21 @@ def evaluate_retrieval(
         scores |= _worst(scores)
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
-            row |= {"goal": None if attack_name == CLEAN else index.goal_name}  # what attacks were after
+            row["goal"] = None if attack_name == CLEAN else index.goal_name  # what attacks were after
             row |= {name: float(value.double().mean()) for name, value in values.items()}
             row["nmi"] = nmi(index.embeddings, items.labels) if clustered and attack_name == CLEAN else None
             rows.append(row)
             hits[(subject, attack_name, norm, eps)] = values["recall_at_1"].bool().cpu().numpy()
     return RetrievalResult(rows, hits, int(chosen.sum()), int((~chosen).sum()))
+
+
+def comparable(queries: ImageSet, gallery: ImageSet | None) -> tuple[ImageSet, ImageSet, Tensor]:
+    """Queries with ids that mean pictures of the gallery, the gallery, and which queries have a positive, bool (m,)."""
+    items = queries if gallery is None else gallery
+    if len(torch.unique(items.labels)) < 2:
+        raise ValueError("the gallery must hold at least two classes")
+    queries = with_own_ids(queries, items)
+    return queries, items, with_positive(queries, items)
 
 
 def attack_names(attacks: Sequence[Attack]) -> list[str]:
@@ -179,11 +183,9 @@ def attack_names(attacks: Sequence[Attack]) -> list[str]:
 
 def _worst(scores: Scores) -> Scores:
     """For every ball that several attacks were given, the worst of each query over them."""
-    by_ball: dict[tuple[str | None, float | None], list[dict[str, Tensor]]] = {}
-    for (name, norm, eps), values in scores.items():
-        if name != CLEAN:
-            by_ball.setdefault((norm, eps), []).append(values)
-    return {(WORST, norm, eps): worst_of(some) for (norm, eps), some in by_ball.items() if len(some) > 1}
+    balls = dict.fromkeys(key[1:] for key in scores if key[0] != CLEAN)
+    by_ball = {ball: [values for key, values in scores.items() if key[1:] == ball] for ball in balls}
+    return {(WORST, *ball): worst_of(some) for ball, some in by_ball.items() if len(some) > 1}
 
 
 def worst_of(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -26,19 +26,8 @@ class Index:
 
     Parameters
     ----------
-    model : Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
-        torch code.
-    gallery : ImageSet
-        No query finds an item of its own id or, where there are groups, of its own group.
-    batch_size : int, default=256
-    goal : callable, optional
-        ``(labels, gallery_embeddings, gallery_labels, ids, gallery_ids) -> Goal`` for a batch of queries; by
-        default the margin, which is about R@1. :class:`AveragePrecisionGoal` is about mAP@R. Groups stand in the
-        place of ids where there are any.
-    surrogate : Module or callable, optional
-        Attacks see this model in place of the one that is scored: how well they transfer. Its embeddings may be of
-        another length.
+    model, gallery, batch_size, goal, surrogate
+        As of :func:`evaluate_retrieval`. Embeddings of the surrogate may be of another length.
 
     Examples
     --------
@@ -83,15 +72,8 @@ class Index:
         parts = []
         for part in queries.batches(self.batch_size):
             x = part.images if attack is None else self.attacked(part, attack)
-            ranks = relevant_ranks(
-                embed(self.model, x, self.batch_size),
-                part.labels.to(self.device),
-                self.keys_of(part),
-                self.embeddings,
-                self.labels,
-                self.ids,
-            )
-            parts.append(figures(ranks))
+            asked = embed(self.model, x, self.batch_size), part.labels.to(self.device), self.keys_of(part)
+            parts.append(figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:

@@ -6,14 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.attacks.base import Attack
+from certimetric.deep.goals import ranking as goals
 from certimetric.deep.goals.base import Goal
-from certimetric.deep.goals.ranking import (
-    CandidateRank,
-    GreedyMisranking,
-    GreedyTranslocation,
-    LearningToMisrank,
-    QueryRank,
-)
 from certimetric.deep.goals.shifts import EmbeddingShift, TargetedMismatch
 from certimetric.deep.models.calling import embed
 from certimetric.deep.models.images import ImageSet
@@ -22,16 +16,10 @@ from certimetric.deep.ranking.ranks import items_ahead, nearest, relevant_ranks
 from certimetric.deep.retrieval.index import Index
 
 # Goals of attackers, and the figures that are measured once each was pursued.
-GOALS = {
-    "CA+": ("CA+",),
-    "CA-": ("CA-",),
-    "QA+": ("QA+",),
-    "QA-": ("QA-",),
-    "TMA": ("TMA",),
+GOALS: dict[str, tuple[str, ...]] = {
+    **{goal: (goal,) for goal in ("CA+", "CA-", "QA+", "QA-", "TMA")},
     "ES": ("ES:D", "ES:R"),
-    "LTM": ("LTM",),
-    "GTM": ("GTM",),
-    "GTT": ("GTT",),
+    **{goal: (goal,) for goal in ("LTM", "GTM", "GTT")},
 }
 _TOP_SHARE, _TOP = 100, 4  # CA− and QA− are about the first 1/100 of the gallery, GTT about the first 4 items
 _NUMBERS = 2**24  # that a batch of queries may hold for each item of the gallery
@@ -95,19 +83,10 @@ class RankingEvaluation:
         return self._first_is_right(self.clean, slice(None))
 
     def measure(self, goal: str, attack: Attack) -> dict[str, Tensor]:
-        """Pursue one of the goals with an attack, and measure.
+        """Pursue one of ``GOALS`` with an attack; its figures, double tensors (m,) of each query.
 
-        Parameters
-        ----------
-        goal : str
-            One of ``GOALS``.
-        attack : Attack
-
-        Returns
-        -------
-        values : dict of str to double tensor of shape (m,)
-            By figure, for each query: ranks in % of the other items, 0 for the first; R@1 and GTT in % too, 0 or 100;
-            TMA as a cosine and ES:D as a distance.
+        Ranks are in % of the other items, 0 for the first, R@1 and GTT in % too, 0 or 100; TMA is a cosine and ES:D a
+        distance.
         """
         figures = GOALS[goal]
         parts = []
@@ -130,13 +109,13 @@ class RankingEvaluation:
         if chosen is None:
             by_class = self.labels[rows].to(seen.device), seen.embeddings, seen.labels, *known[1:]
             if goal == "LTM":
-                return LearningToMisrank(*by_class, metric=metric)
-            return GreedyMisranking(self.seen_clean[rows], *by_class, metric=metric)
+                return goals.LearningToMisrank(*by_class, metric=metric)
+            return goals.GreedyMisranking(self.seen_clean[rows], *by_class, metric=metric)
         if goal == "TMA":
             return TargetedMismatch(seen.embeddings[chosen])
         if goal == "GTT":
-            return GreedyTranslocation(chosen, *known, top=_TOP, metric=metric)
-        kind = CandidateRank if goal.startswith("CA") else QueryRank
+            return goals.GreedyTranslocation(chosen, *known, top=_TOP, metric=metric)
+        kind = goals.CandidateRank if goal.startswith("CA") else goals.QueryRank
         return kind(chosen[:, None], *known, raising=goal.endswith("+"), metric=metric)
 
     def _value(self, figure: str, embeddings: Tensor, rows: slice) -> Tensor:
@@ -169,6 +148,8 @@ class AsDefined(Goal):
     """A goal pursued for its value alone: the score is defined by losses that are minimised, however soon a rank that
     is told afterwards has changed."""
 
+    per_sample = ("goal",)
+
     def __init__(self, goal: Goal):
         self.goal = goal
 
@@ -177,6 +158,3 @@ class AsDefined(Goal):
 
     def broken(self, embeddings: Tensor) -> Tensor:
         return torch.zeros(len(embeddings), dtype=torch.bool, device=embeddings.device)
-
-    def select(self, rows: Tensor) -> Goal:
-        return AsDefined(self.goal.select(rows))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.warnings import warn
-from certimetric.deep.attacks.base import Attack
+from certimetric.deep.attacks.base import Attack, with_gradient
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed, frozen
 from certimetric.deep.models.images import ImageSet
@@ -20,32 +20,14 @@ _SAMPLE, _ALONE = 64, 8  # pictures whose gradients are looked at, and that are 
 
 
 def gradient_trouble(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
-    """Which samples have a gradient of zero, and which one that is not finite, bool (b,).
-
-    Parameters
-    ----------
-    model : Module
-    x : tensor of shape (b, …)
-    goal : Goal
-        Of these samples.
-    """
-    x = x.detach().requires_grad_(True)
-    with frozen(model), torch.enable_grad():
-        value = goal(model(x))
-        found = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
-    gradient = torch.zeros_like(x) if found is None else found
-    flat = gradient.detach().flatten(1)
+    """Which samples (b, …) have a gradient of zero, and which one that is not finite, bool (b,)."""
+    with frozen(model):
+        flat = with_gradient(model, x, lambda embeddings: (goal(embeddings), None), finite=False)[1].flatten(1)
     return (flat == 0).all(dim=1), ~flat.isfinite().all(dim=1)
 
 
 def unsteadiness(model: nn.Module, images: Tensor) -> str | None:
-    """A sentence where the same pictures are not embedded alike again, or alone; None where they are.
-
-    Parameters
-    ----------
-    model : Module
-    images : tensor of shape (b, c, h, w)
-    """
+    """A sentence where the same pictures are not embedded alike again, or alone; None where they are."""
     together, again = embed(model, images), embed(model, images)
     alone = torch.cat([embed(model, images[i : i + 1]) for i in range(len(images))])
     scale = float(together.norm(dim=1).max()) or 1.0
@@ -69,8 +51,7 @@ def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack]) 
     if not attacks:
         return
     few = queries.select(torch.arange(min(_SAMPLE, index.batch_size, len(queries))))
-    told = unsteadiness(index.model, few.tensor()[:_ALONE])
-    if told is not None:
+    if told := unsteadiness(index.model, few.tensor()[:_ALONE]):
         warn(f"figures under attack change from run to run. {told}")
     white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
     if not white:
@@ -82,10 +63,8 @@ def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack]) 
     zero, infinite = gradient_trouble(seen.model, start, seen.goal(few))
     n = len(few)
     if bool(infinite.any()):
-        warn(
-            f"{int(infinite.sum())} of {n} queries have a gradient that is not finite: attacks by gradients are blind "
-            "there",
-        )
+        n_blind = int(infinite.sum())
+        warn(f"{n_blind} of {n} queries have a gradient that is not finite: attacks by gradients are blind there")
     if float(zero.double().mean()) > FEW_ZEROS:
         warn(
             f"{int(zero.sum())} of {n} queries have a gradient of zero: attacks by gradients are blind there, compare "

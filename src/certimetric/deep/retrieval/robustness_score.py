@@ -17,12 +17,11 @@ from certimetric.base.results import Framed, estimate
 from certimetric.deep.attacks.balls import LinfBall
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
+from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.models.randomness import seeded
-from certimetric.deep.retrieval.evaluation import with_positive
+from certimetric.deep.retrieval.evaluation import comparable
 from certimetric.deep.retrieval.index import Index
 from certimetric.deep.retrieval.ranking_evaluation import GOALS, RankingEvaluation
-from certimetric.deep.retrieval.same_pictures import with_own_ids
 
 _SMALL = 64  # pixels: pictures up to this height get the budget of the published small ones
 
@@ -148,12 +147,10 @@ def empirical_robustness_score(
 
     Parameters
     ----------
-    model : Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k). Attacks by gradients need torch code.
+    model, gallery, surrogate, batch_size
+        As of :func:`evaluate_retrieval`.
     queries : ImageSet
         Each is perturbed as a query and as a candidate. Queries without a positive in the gallery are left out.
-    gallery : ImageSet, optional
-        By default the queries themselves. A query is never its own result: equal ids are the same picture.
     budget : {"28", "224"} or Budget, optional
         ``"28"``: l∞ 77/255; ``"224"``: 8/255; both 32 steps of 3/255 of PGD without a random start. By default
         ``"28"`` for pictures up to 64 pixels high, else ``"224"``.
@@ -165,9 +162,6 @@ def empirical_robustness_score(
         Of the draw, of what attacks aim at, and of the attack by default.
     attack : Attack, optional
         Another attack than the budget's PGD, such as a ``SquareAttack``; its own ball counts.
-    surrogate : Module or callable, optional
-        Attacks are computed on this model and scored on the other.
-    batch_size : int, default=256
 
     Returns
     -------
@@ -176,8 +170,7 @@ def empirical_robustness_score(
     Raises
     ------
     TypeError, ValueError
-        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), a single class, if no query has a
-        positive, or on settings that do not fit.
+        As of :func:`evaluate_retrieval`, or on settings that do not fit.
 
     Notes
     -----
@@ -198,18 +191,15 @@ def empirical_robustness_score(
     >>> [row["name"] for row in result.components if round(row["scaled"], 6) == 100]  # nothing moves
     ['QA-', 'ES:D', 'GTT']
     """
-    items = queries if gallery is None else gallery
-    if len(torch.unique(items.labels)) < 2:
-        raise ValueError("the gallery must hold at least two classes")
     if n_queries is not None and n_queries < 1:
         raise ValueError(f"n_queries must be at least 1, got {n_queries}")
     attack = make_attack(tuple(queries.images.shape), budget, attack, seed)
-    queries = with_own_ids(queries, items)
-    able = with_positive(queries, items).nonzero()[:, 0]
+    queries, items, chosen = comparable(queries, gallery)
+    able = chosen.nonzero()[:, 0]
     order = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))
-    chosen = queries.select(able[order[:n_queries].sort().values])
+    asked = queries.select(able[order[:n_queries].sort().values])
     index = Index(model, items, batch_size, surrogate=surrogate)
-    evaluation = RankingEvaluation(index, chosen, metric=metric, seed=seed)
+    evaluation = RankingEvaluation(index, asked, metric=metric, seed=seed)
     found: dict[str, NDArray[np.float64]] = {}
     for goal in GOALS:
         found |= {figure: values.cpu().numpy() for figure, values in evaluation.measure(goal, attack).items()}
@@ -221,9 +211,9 @@ def make_attack(
     shape: tuple[int, ...], budget: str | Budget | None = None, attack: Attack | None = None, seed: int = 0
 ) -> Attack:
     """The attack of a score: the one that is given, or that of the budget, which may depend on the size of pictures."""
-    if attack is not None and budget is not None:
-        raise ValueError("budget and attack exclude each other: an attack brings its own")
     if attack is not None:
+        if budget is not None:
+            raise ValueError("budget and attack exclude each other: an attack brings its own")
         return attack
     if budget is None:
         budget = "28" if shape[2] <= _SMALL else "224"
@@ -257,12 +247,8 @@ def summarise(
         total += component.offset + component.slope * values
     mean = float(np.mean([row["scaled"] for row in rows]))
     spread = estimate(np.clip(total / 1000.0, 0.0, 1.0))
-    score = {
-        "mean": mean,
-        "low": max(mean - 100 * (spread["mean"] - spread["low"]), 0.0),
-        "high": min(mean + 100 * (spread["high"] - spread["mean"]), 100.0),
-    }
+    low, high = (mean + 100 * (spread[end] - spread["mean"]) for end in ("low", "high"))
+    score = {"mean": mean, "low": max(low, 0.0), "high": min(high, 100.0)}
     values = np.stack([found[component.name] for component in COMPONENTS], axis=1)
-    return ERSResult(
-        tuple(rows), score, estimate(hits), values, len(hits), n_gallery, metric, repr(attack), transferred
-    )
+    sizes = len(hits), n_gallery
+    return ERSResult(tuple(rows), score, estimate(hits), values, *sizes, metric, repr(attack), transferred)

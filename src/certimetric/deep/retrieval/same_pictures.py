@@ -43,18 +43,9 @@ def same_pictures(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
     in another set, unless every id that both sets have is of the same picture in both, as after a selection; otherwise
     queries are looked for in the gallery by their pixels, to the bit. Where there are groups, these decide alone.
 
-    Returns
-    -------
-    queries : ImageSet
-    n_guessed : int
-        Queries that were found in the gallery by their pixels.
-
-    Raises
-    ------
-    ValueError
-        If one set has groups and the other none, or one has labels that are names and the other numbers; if equal ids
-        that were given have different labels or groups; if ids that one of the sets was given contradict the pixels; or
-        if equal pixels have different labels.
+    A ValueError tells of groups, or of labels that are names, in one set only; of equal ids that were given with
+    different labels or groups; of ids given to one of the sets that contradict the pixels; and of equal pixels with
+    different labels.
     """
     exclusion_keys(queries, gallery)
     check_comparable(queries, gallery)
@@ -80,13 +71,7 @@ def same_pictures(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
 
 
 def exclusion_keys(queries: ImageSet, gallery: ImageSet) -> tuple[Tensor, Tensor]:
-    """Keys of queries and of gallery items: no query may find an item of its key.
-
-    Raises
-    ------
-    ValueError
-        If one set has groups and the other none.
-    """
+    """Keys by which no query finds an item of its own; a ValueError if one set has groups and the other none."""
     if (queries.groups is None) != (gallery.groups is None):
         without = "the queries have none" if queries.groups is None else "the gallery has none"
         raise ValueError(f"groups must be given for queries and gallery or for neither, and {without}")
@@ -96,18 +81,8 @@ def exclusion_keys(queries: ImageSet, gallery: ImageSet) -> tuple[Tensor, Tensor
 def apart(keys: Indices, gallery_keys: Indices) -> Iterator[tuple[Indices, Indices, Indices]]:
     """Queries in parts that share a gallery but for one row each, for computations that can leave out no more.
 
-    Parameters
-    ----------
-    keys, gallery_keys : int arrays of shape (m,) and (n,)
-        No query may see an item of its key.
-
-    Yields
-    ------
-    queries : int array of shape (q,)
-    kept : int array of shape (c,)
-        Rows of the gallery that these queries see.
-    exclude : int array of shape (q,)
-        The one among ``kept``, by its position there, that each query must not see; −1 for none.
+    No query may see an item of its key. A part is rows of the queries (q,), rows of the gallery that they see (c,), and
+    the one among those, by its position there, that each query must not see, −1 for none (q,).
 
     Examples
     --------
@@ -130,7 +105,7 @@ def _of_equal_ids(queries: ImageSet, gallery: ImageSet) -> tuple[Tensor, Tensor]
     """Rows of the queries whose ids are in the gallery, and the rows there."""
     own, ids = queries.ids.cpu(), gallery.ids.cpu()
     if not len(ids):
-        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+        return ids, ids
     order = torch.argsort(ids, stable=True)
     found = order[torch.searchsorted(ids[order], own).clamp_max(len(order) - 1)]
     rows = (ids[found] == own).nonzero()[:, 0]
@@ -157,9 +132,8 @@ def _check_told(queries: ImageSet, gallery: ImageSet) -> None:
         differ = (values != values[first]).nonzero()[:, 0]
         if len(differ):
             one, other = int(first[differ[0]]), int(differ[0])
-            names = [
-                f"gallery item {row}" if row < len(gallery) else f"query {row - len(gallery)}" for row in (other, one)
-            ]
+            n = len(gallery)
+            names = [f"gallery item {row}" if row < n else f"query {row - n}" for row in (other, one)]
             raise ValueError(
                 f"equal ids must be the same picture, but {names[0]} and {names[1]} have the id "
                 f"{int(ids[where[other]])} and the {name} {int(values[other])} and {int(values[one])}"

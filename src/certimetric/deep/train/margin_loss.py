@@ -54,7 +54,8 @@ class CertifiedMarginLoss(nn.Module):
         """
         if indices_tuple is not None:
             raise ValueError("CertifiedMarginLoss takes all triplets of the batch: train it without a miner")
-        squares = _square_distances(embeddings)
+        # By differences, not products: what lies close together keeps its digits.
+        squares = (embeddings[:, None] - embeddings).pow(2).sum(dim=-1)
         between = torch.where(squares > 0, squares, 1.0).sqrt()  # items at one point: a margin of 0
         radii = (squares[:, :, None] - squares[:, None, :]) / (2 * between)  # (a, l, j)
         same = labels[:, None] == labels
@@ -65,8 +66,3 @@ class CertifiedMarginLoss(nn.Module):
         best = radii.masked_fill(~own[:, None, :], -torch.inf).amax(dim=2)[usable]
         worst = -torch.logsumexp((-best / self.temperature).masked_fill(same[usable], -torch.inf), dim=1)
         return self.temperature * nn.functional.softplus(self.margin / self.temperature - worst).mean()
-
-
-def _square_distances(points: Tensor) -> Tensor:
-    # By differences, not products: what lies close together keeps its digits.
-    return (points[:, None] - points).pow(2).sum(dim=-1)

@@ -15,10 +15,6 @@ class ShardedModel(nn.Module):
     Whatever is computed from the embeddings is the same in every process; gradients of parameters are those of the
     process's own part, and :func:`add_gradients` makes them whole. Gradients of the input are whole, so that attacks
     work as in one process.
-
-    Parameters
-    ----------
-    model : Module
     """
 
     def __init__(self, model: nn.Module):

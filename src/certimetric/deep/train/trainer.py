@@ -1,26 +1,64 @@
-"""Robust training on one device or several: any model, a metric loss, a defense; resumable."""
+"""Robust training on one device or several: any model, a metric loss, a defense, an optimiser by name; resumable."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from certimetric.base.arguments import require
+from certimetric.base.arguments import chosen, require
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.defenses.loss_support import check_loss, memory_places, set_memory_places
+from certimetric.deep.models.calling import seed_all, seeded
 from certimetric.deep.models.images import check_images
-from certimetric.deep.models.randomness import seed_all, seeded
-from certimetric.deep.train.augmentation import Augmentation
+from certimetric.deep.train.batches import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
-from certimetric.deep.train.optimizers import optimizer_of
 from certimetric.deep.train.parallel import ShardedModel, add_gradients, gather_batch
 
 Callback = Callable[["RobustTrainer", int, float], Any]
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+SCHEDULES: dict[str, Callable[..., Any] | None] = {
+    "constant": None,
+    "cosine": torch.optim.lr_scheduler.CosineAnnealingLR,  # down to 0 in the last epoch
+}
+
+
+def optimizer_of(
+    optimizer: str = "adam", learning_rate: float = 1e-3, weight_decay: float = 4e-4
+) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+    """What makes an optimiser for parameters, as `RobustTrainer` takes it.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a number does not fit.
+
+    Examples
+    --------
+    >>> optimizer_of("sgd", 0.1)(nn.Linear(2, 2).parameters()).param_groups[0]["momentum"]
+    0.9
+    """
+    chosen("optimizer", optimizer, OPTIMIZERS)
+    require(learning_rate > 0, "learning_rate", "must be positive", learning_rate)
+    require(weight_decay >= 0, "weight_decay", "must not be negative", weight_decay)
+    return partial(OPTIMIZERS[optimizer], lr=learning_rate, weight_decay=weight_decay)
+
+
+def scheduler_of(schedule: str = "constant", max_epochs: int = 20) -> Callable[[torch.optim.Optimizer], Any] | None:
+    """What makes a schedule for an optimiser, as `RobustTrainer` takes it; None for a constant learning rate."""
+    chosen("schedule", schedule, SCHEDULES)
+    made = SCHEDULES[schedule]
+    return None if made is None else partial(made, T_max=max_epochs)
 
 
 class RobustTrainer:
@@ -155,20 +193,15 @@ class RobustTrainer:
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume needs a checkpoint_dir")
         check_loss(self.loss, tuples=self.miner is not None)
-        fabric = Fabric(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            strategy=self.strategy,
-            precision=self.precision,
-            loggers=list(self.loggers),
-        )
+        placing: dict[str, Any] = {"accelerator": self.accelerator, "devices": self.devices, "strategy": self.strategy}
+        fabric = Fabric(**placing, precision=self.precision, loggers=list(self.loggers))
         fabric.launch()
         self.is_main = fabric.global_rank == 0
         trained = [self.model, *([self.loss] if isinstance(self.loss, nn.Module) else [])]
         for module in trained:
             module.to(fabric.device)
         parameters = [parameter for module in trained for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = (optimizer_of() if self.optimizer is None else self.optimizer)(parameters)
+        optimizer = (self.optimizer or optimizer_of())(parameters)
         scheduler = None if self.scheduler is None else self.scheduler(optimizer)
         if self.ema is not None:
             self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
@@ -246,11 +279,8 @@ class RobustTrainer:
     def _save(self, epoch: int, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
         if self.checkpoint_dir is None:
             return
-        held = {
-            f"{name}.{key}": value
-            for name, module in self._modules().items()
-            for key, value in module.state_dict().items()
-        }
+        modules = self._modules().items()
+        held = {f"{name}.{key}": value for name, module in modules for key, value in module.state_dict().items()}
         tensors = {key: value for key, value in held.items() if isinstance(value, Tensor)}
         state = {
             "optimizer": optimizer.state_dict(),
