@@ -59,6 +59,26 @@ def test_equals_the_dense_formula_and_never_exceeds_it(name, k):
         np.testing.assert_allclose(radii[finite], expected[finite], rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("name", NORMS)
+def test_equals_the_dense_formula_where_far_instances_of_the_class_decide(name, k):
+    """Clusters of either class, a class of fewer instances than are looked at first, and labels at random."""
+    rng = np.random.default_rng(7)
+    for n_own in (4, 12, 120):
+        centers = rng.standard_normal((12, 4)) * 4
+        cluster = rng.integers(0, 12, 400)
+        X_train = centers[cluster] + 0.7 * rng.standard_normal((400, 4))
+        for y_train in (cluster % 2, np.arange(400) >= n_own, rng.integers(0, 2, 400)):
+            y_train = y_train.astype(int)
+            X = X_train[:40] + 0.5 * rng.standard_normal((40, 4))
+            metric = MahalanobisMetric.from_components(rng.standard_normal((4, 4)))
+            norm = make_norm(name, 4, rng)
+            radii = certified_radius(metric, X_train, y_train, X, n_neighbors=k, norm=norm)
+            expected = dense_radius(metric, X_train, y_train, X, k, norm)
+            assert (radii <= expected).all()
+            np.testing.assert_allclose(radii, expected, rtol=1e-7, atol=1e-10)
+
+
 def small_case(seed, n=40, d=3, classes=3):
     rng = np.random.default_rng(seed)
     X_train, y_train = rng.standard_normal((n, d)), rng.integers(0, classes, n)

@@ -21,7 +21,7 @@ from certimetric.geometry.kernels import difference_norm, expansion_error, inser
 
 _AT_ONCE = 4  # rows that are embedded together
 _LEAST_GAP, _LEAST_ROOT = 1e-200, 1e-150  # below which squares of coordinates near 1 may have underflowed
-_NEAR = 16  # instances of the predicted class that the second bound of an opponent looks at
+NEAR = 16  # instances of the predicted class that the second bound of an opponent looks at
 
 
 @nb.njit(cache=True, nogil=True)
@@ -62,100 +62,169 @@ def _four_products(rows, b):
 
 
 @nb.njit(cache=True, nogil=True)
-def certify_rows(products, points, errors, predicted, exclude, data, order, k, radii):
-    """Fill ``radii``; ``products`` holds the inner products of the queries with the training set of ``data``
-    (:meth:`~certimetric.certify.reference.PointSet.kernel_data`)."""
+def nearest_rows_of_either(products, points, predicted, exclude, data, near, n_near, first, n_first):
+    """:func:`nearest_of_either` of every query: fills the lists, one a row, and the numbers of their entries."""
+    near_value, first_value = np.empty(near.shape[1]), np.empty(first.shape[1])
+    for i in range(points.shape[0]):
+        q = square_of(points[i])
+        n_near[i], n_first[i] = nearest_of_either(
+            products[i], q, predicted[i], exclude[i], data, near_value, near[i], first_value, first[i]
+        )
+
+
+@nb.njit(cache=True, nogil=True)
+def certify_rows(
+    rows, products, lists, points, errors, predicted, exclude, data, dual_squares, order, stretch, k, radii
+):
+    """Fill ``radii`` of queries.
+
+    ``rows`` holds their expanded squared distances to the training set of ``data``
+    (:meth:`~certimetric.certify.reference.PointSet.kernel_data`), ``lists`` what :func:`nearest_rows_of_either` found,
+    and ``products`` the inner products of the dual coordinates of the nearest instance of the predicted class with
+    those of the training set: Euclidean distances times ``stretch`` bound the dual norms of differences.
+    """
     train, train_errors, squares, dual, dual_errors, y, growth = data
+    near, n_near, first, n_first = lists
     n, r = train.shape
     s, a = (k + 1) // 2, k // 2 + 1
     relative = rounding_of_distances(r)
-    n_near = max(_NEAR, a)
     largest, worst, worst_dual = squares.max(), train_errors.max(), dual_errors.max()
-    near_value, near = np.empty(n_near), np.empty(n_near, dtype=np.int64)
-    upper = np.empty(n)  # upper bounds on distances to the predicted class, made when first needed
-    first_value, first = np.empty(s), np.empty(s, dtype=np.int64)
+    duals = (dual_squares, dual_squares.max(), worst_dual, dual.shape[1])
     best, best_opponent = np.empty(s), np.empty(s, dtype=np.int64)
-    inner, inner_own = np.empty(a), np.empty(a, dtype=np.int64)  # minus the largest e(l, j) of an opponent
+    bound, left, own = np.empty(n), np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
     for i in range(points.shape[0]):
-        x, c, q = points[i], predicted[i], 0.0
-        for t in range(r):
-            q += x[t] * x[t]
-        row = products[i]
-        rounding = (errors[i], growth[0], growth[1], relative)
-        slack = expansion_error(r, q, largest)
-
-        # The nearest of the predicted class and the s nearest opponents.
-        near_count, n_first = nearest_of_either(row, q, c, exclude[i], data, near_value, near, first_value, first)
-        if near_count < a:
+        if n_near[i] < a:
             radii[i] = 0.0
             continue
-        if n_first < s:
+        if n_first[i] < s:
             radii[i] = np.inf
             continue
+        row, c, nearest = rows[i], predicted[i], near[i, 0]
+        rounding = (errors[i], growth[0], growth[1], relative)
+        slack = expansion_error(r, square_of(points[i]), largest)
+        query = (points[i], errors[i], rounding, order)
+        class_of = (row, c, exclude[i], y, 4.0 * relative, slack)
 
-        have_upper = False
-        # The a-th nearest of the predicted class bounds every opponent by the triangle inequality.
-        reach = 0.0
-        for b in range(a):
-            reach = max(reach, bounds_of_distance(x, near[b], errors[i], data)[1])
-
+        # The s nearest opponents go first: they make the threshold that discards the others.
+        n_own = own_within(class_of, row[first[i, s - 1]], own)
         count = 0
-        threshold, cutoff = np.inf, np.inf
-        for position in range(-n_first, n):
-            # The s nearest opponents go first: they make the threshold that discards the others.
-            if position < 0:
-                l = first[position + n_first]
-            else:
-                l = position
-                if y[l] == c or l == exclude[i]:
+        for b in range(s):
+            size, _ = certified_against(query, first[i, b], own[:n_own], a, np.inf, data)
+            count = insert_smallest(best, best_opponent, count, s, size, first[i, b])
+        threshold = best[s - 1]
+        if threshold > 0.0:
+            reach, spread = 0.0, 0.0
+            for b in range(a):
+                reach = max(reach, bounds_of_distance(points[i], near[i, b], errors[i], data)[1])
+                spread = max(spread, np.sqrt(squared_distance(dual[nearest], dual[near[i, b]])))
+            # The a-th nearest of the predicted class bounds every opponent by the triangle inequality.
+            square = distance_beyond(threshold, reach, worst, worst_dual, rounding) ** 2
+            cutoff = square * (1.0 + 4.0 * relative) + slack
+            seen = (threshold, reach, spread, slack, errors[i] + worst)
+            margins(row, products[i], dual_squares[nearest], seen, rounding, duals, stretch, bound)
+            n_left = 0
+            for l in range(n):
+                left[n_left] = l
+                n_left += (not bound[l] >= 0.0) & (not row[l] >= cutoff) & (y[l] != c) & (l != exclude[i])
+            # Bounds from the nearest of the class discard most of these; what is left is held against all of it.
+            helpers = near[i, : n_near[i]].copy()
+            unsure, farthest = 0, 0.0
+            for l in left[:n_left]:
+                known = False
+                for b in range(s):
+                    known = known or first[i, b] == l
+                if known:
                     continue
-                seen = False
-                for b in range(n_first):
-                    seen = seen or first[b] == l
-                if seen:
+                size, _ = certified_against(query, l, helpers, a, threshold, data)
+                if size < threshold:
+                    left[unsure], bound[unsure] = l, size
+                    farthest = max(farthest, row[l])
+                    unsure += 1
+            if unsure:  # the nearest first, which are the likelier to discard an opponent
+                n_own = own_within(class_of, farthest, own)
+                own[:n_own] = own[:n_own][np.argsort(row[own[:n_own]])]
+            # The least first: they lower the threshold for the others.
+            for position in np.argsort(bound[:unsure]):
+                l = left[position]
+                size, _ = certified_against(query, l, helpers, a, threshold, data)
+                if size >= threshold:
                     continue
-            # Bound 1: from this expanded square on, e(l, j) is at least the threshold for the a nearest j.
-            if row[l] >= cutoff:
-                continue
-            low, far = bounds_of_distance(x, l, errors[i], data)
-            # Bound 2: the a-th largest e(l, j) over the nearest instances of the class.
-            filled = 0
-            done = False
-            for b in range(near_count):
-                above = bounds_of_distance(x, near[b], errors[i], data)[1]
-                value = gap_over_dual(low, far, above, l, near[b], dual, dual_errors, order, rounding)
-                filled = insert_smallest(inner, inner_own, filled, a, -value, near[b])
-                if count == s and filled == a and -inner[a - 1] >= threshold:
-                    done = True
-                    break
-            if done:
-                continue
-            # All of the class.
-            if not have_upper:
-                for j in range(n):
-                    if y[j] == c and j != exclude[i]:
-                        upper[j] = bounds_of_distance(x, j, errors[i], data)[1]
-                have_upper = True
-            filled = 0
-            for j in range(n):
-                if y[j] != c or j == exclude[i]:
-                    continue
-                value = 0.0
-                if upper[j] < low:
-                    value = gap_over_dual(low, far, upper[j], l, j, dual, dual_errors, order, rounding)
-                filled = insert_smallest(inner, inner_own, filled, a, -value, j)
-                if count == s and filled == a and -inner[a - 1] >= threshold:
-                    done = True
-                    break
-            if not done:
-                count = insert_smallest(best, best_opponent, count, s, -inner[a - 1], l)
-                if count == s and best[s - 1] < threshold:
+                size, helper = certified_against(query, l, own[:n_own], a, threshold, data)
+                if size < threshold:
+                    insert_smallest(best, best_opponent, s, s, size, l)
                     threshold = best[s - 1]
                     if threshold <= 0.0:
                         break
-                    square = distance_beyond(threshold, reach, worst, worst_dual, rounding) ** 2
-                    cutoff = square * (1.0 + 4.0 * relative) + slack
-        radii[i] = best[s - 1] if count == s else 0.0  # where distances overflow
+                elif a == 1:  # what was better for one opponent often is for the next
+                    helpers[-1] = helper
+        radii[i] = threshold
+
+
+@nb.njit(cache=True, nogil=True)
+def margins(row, products, dual_square, seen, rounding, duals, stretch, margin):
+    """How far e(l, j) is above the threshold for the a nearest j, as seen from bounds: not below it where positive.
+
+    They bound ``‖M(x_l − x_j)‖_*`` by its expanded square for the nearest j, and the spread of the others about it.
+    """
+    threshold, reach, spread, slack, error = seen
+    dual_squares, largest_dual, dual_error, p = duals
+    query_error, kappa, growth, relative = rounding
+    # What gap_over_dual asks, gap − 2 ‖·‖_* ρ ≥ c0 + c1 ρ + c2 ρ², at a ρ just above the threshold. With the expanded
+    # square s, the gap is at least (1 − 4R) s − 2 slack − 2 error far − reach², and the rest grows with far and reach.
+    size = threshold * (1.0 + 1e-12)
+    per_norm = 2.0 * size * stretch * (1.0 + 4.0 * (p + 16) * INFLATED_UNIT)
+    rate = 2.0 * query_error + 2.0 * (growth + 2.0 * relative * kappa) * size + 3.0 * error
+    fixed = reach * reach * (1.0 + 4.0 * relative) + rate * reach + 4.0 * relative * (kappa * size) ** 2
+    fixed += 5.0 * dual_error * size + 3.0 * slack + per_norm * spread
+    dual_fixed = dual_square + expansion_error(p, dual_square, largest_dual)
+    gain, stride = 1.0 - 8.0 * relative, 1.0 + 3.0 * relative
+    for l in range(row.shape[0]):  # a vectorised loop: where a square is negative by rounding, NaN discards nothing
+        square = row[l] + slack
+        far = np.sqrt(square) * stride + error
+        norm = np.sqrt(dual_fixed + dual_squares[l] - 2.0 * products[l])
+        margin[l] = square * gain - rate * far - fixed - per_norm * norm
+
+
+@nb.njit(cache=True, nogil=True)
+def own_within(class_of, square, own):
+    """List the instances of the predicted class of which one may be nearer than an opponent with this expanded square.
+
+    Others have no positive e(l, j). Gives their number.
+    """
+    row, c, exclude, y, relative, slack = class_of
+    beyond = (square + slack) * (1.0 + relative) + slack
+    n_own = 0
+    for j in range(row.shape[0]):
+        own[n_own] = j
+        n_own += (y[j] == c) & (not row[j] >= beyond) & (j != exclude)
+    return n_own
+
+
+@nb.njit(cache=True, nogil=True)
+def certified_against(query, l, own, a, enough, data):
+    """The a-th largest e(l, j) over instances j of the predicted class; or a bound of it that is ``enough``, and the j
+    that made it so."""
+    x, error, rounding, order = query
+    dual, dual_errors = data[3], data[4]
+    inner, inner_own = np.zeros(a), np.empty(a, dtype=np.int64)  # minus the largest e(l, j)
+    low, far = bounds_of_distance(x, l, error, data)
+    for j in own:
+        above = bounds_of_distance(x, j, error, data)[1]
+        if above < low:
+            value = gap_over_dual(low, far, above, l, j, dual, dual_errors, order, rounding)
+            insert_smallest(inner, inner_own, a, a, -value, j)
+            if -inner[a - 1] >= enough:
+                return -inner[a - 1], j
+    return -inner[a - 1], -1
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def square_of(x):
+    """Squared length of a vector."""
+    square = 0.0
+    for t in range(x.shape[0]):
+        square += x[t] * x[t]
+    return square
 
 
 @nb.njit(cache=True, nogil=True)
@@ -164,14 +233,20 @@ def nearest_of_either(row, q, c, exclude, data, near_value, near, other_value, o
     query, and list the nearest of class c and of others, as many as there is room for; gives the two numbers."""
     squares, y = data[2], data[5]
     n_near, n_other = 0, 0
+    near_limit, other_limit = np.inf, np.inf  # of the lists, once they are full
     for j in range(row.shape[0]):
         if j == exclude:
             continue
-        row[j] = q + squares[j] - 2.0 * row[j]
+        value = q + squares[j] - 2.0 * row[j]
+        row[j] = value
+        if value >= (near_limit if y[j] == c else other_limit):
+            continue
         if y[j] == c:
-            n_near = insert_smallest(near_value, near, n_near, near.shape[0], row[j], j)
+            n_near = insert_smallest(near_value, near, n_near, near.shape[0], value, j)
+            near_limit = near_value[-1] if n_near == near.shape[0] else np.inf
         else:
-            n_other = insert_smallest(other_value, other, n_other, other.shape[0], row[j], j)
+            n_other = insert_smallest(other_value, other, n_other, other.shape[0], value, j)
+            other_limit = other_value[-1] if n_other == other.shape[0] else np.inf
     return n_near, n_other
 
 
