@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from certimetric import LSML, PerturbationLoss
 from certimetric.constraints import random_quadruplets, triplets_of_quadruplets
+from certimetric.constraints.pairs import quadruplets_of_classes
 from certimetric.objectives import LogDetDivergence, MetricObjective, MetricState, QuadrupletHinge
 
 
@@ -183,14 +184,15 @@ def test_random_quadruplets_are_of_the_right_classes_bounded_and_seeded(rng):
     assert len(drawn) == len(np.unique(drawn, axis=0)) <= 5000
     np.testing.assert_array_equal(drawn, random_quadruplets(y, 5000, np.random.RandomState(3)))
     assert set(a) == set(range(60))
-    assert random_quadruplets(np.arange(5), 10, np.random.RandomState(0)).shape == (0, 4)
+    with pytest.warns(UserWarning, match="0 quadruplets"):
+        assert random_quadruplets(np.arange(5), 10, np.random.RandomState(0)).shape == (0, 4)
 
 
 def test_the_number_of_quadruplets_is_bounded(rng, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "certimetric.learners.lsml.random_quadruplets",
-        lambda y, n, rng: drawn.append(n) or random_quadruplets(y, min(n, 99), rng),
+        "certimetric.learners.lsml.quadruplets_of_classes",
+        lambda y, n, rng: drawn.append(n) or quadruplets_of_classes(y, min(n, 99), rng),
     )
     for classes, draws in ((2, 80), (10, 2000), (500, 15_000)):
         y = np.arange(2 * classes) % classes

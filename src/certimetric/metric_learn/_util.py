@@ -9,13 +9,12 @@ import numpy as np
 import scipy.linalg
 from numpy.linalg import LinAlgError
 from numpy.typing import ArrayLike, NDArray
-from sklearn.datasets import make_spd_matrix
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_X_y
 
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
+from certimetric.learners.starts import discriminants, principal_axes, prior_components, random_components
 from certimetric.metric_learn import wording
 from certimetric.metric_learn.exceptions import NonPSDError, PreprocessorError
 
@@ -264,10 +263,9 @@ def checked_init(
     if init == "auto":
         init = _auto_select_init(has_classes, d, n, n_components, len(np.unique(y)) if has_classes else 0)
     if init == "random":
-        return check_random_state(random_state).standard_normal((n_components, d))
+        return random_components(n_components, d, check_random_state(random_state))
     if init == "lda":
-        found = LinearDiscriminantAnalysis().fit(X, y).scalings_.T[:n_components]
-        return _padded(found, n_components)
+        return _padded(discriminants(X, np.unique(y, return_inverse=True)[1])[:n_components], n_components)
     return init
 
 
@@ -286,8 +284,7 @@ def _initialize_components(
         return start
     if start == "identity":
         return np.eye(n_components, input.shape[1])
-    _, _, axes = np.linalg.svd(input - input.mean(axis=0), full_matrices=False)
-    return _padded(axes[:n_components], n_components)
+    return principal_axes(input, n_components)
 
 
 def _padded(L: Array, rows: int) -> Array:
@@ -323,7 +320,8 @@ def _initialize_metric_mahalanobis(
     if isinstance(init, str) and init == "identity":
         return (np.eye(d), np.eye(d)) if return_inverse else np.eye(d)
     if isinstance(init, str) and init == "random":
-        M = make_spd_matrix(d, random_state=check_random_state(random_state))
+        L = prior_components(init, np.empty((0, d)), d, check_random_state(random_state))
+        M = L.T @ L
         return (M, scipy.linalg.pinvh(M)) if return_inverse else M
     if isinstance(init, str):
         X = np.unique(input.reshape(-1, d), axis=0) if input.ndim == 3 else input
