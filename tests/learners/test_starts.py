@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 
-from certimetric import ITML, LMNN, LSML, MLKR, MMC, NCA, OASIS, SDML
+from certimetric import GMML, ITML, LMNN, LSML, MLKR, MMC, NCA, OASIS, SDML
 from certimetric.constraints import random_pairs, random_triplets
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.specs import LEARNERS, REGRESSORS
@@ -43,10 +43,11 @@ def test_every_learner_that_has_a_start_or_a_prior_takes_the_names_of_the_one_li
     known = {"init": {frozenset(INITS), frozenset(INITS_WITHOUT_CLASSES)}, "prior": {frozenset(PRIORS)}}
     for kind in (*LEARNERS.values(), *REGRESSORS.values()):
         for parameter, lists in known.items():
-            if parameter in kind().get_params() and kind is not OASIS:
+            if parameter in kind().get_params() and kind not in (OASIS, GMML):
                 assert frozenset(names_of(kind, parameter)) in lists
     assert frozenset(names_of(MLKR, "init")) == INITS_WITHOUT_CLASSES
     assert names_of(OASIS, "init") == ["identity", "random"]  # of W, which is no L
+    assert names_of(GMML, "prior") == ["covariance", "identity"]  # it draws nothing
 
 
 @pytest.mark.parametrize("parameter", ["init", "prior"])
@@ -56,7 +57,8 @@ def test_every_name_gives_a_metric_and_seeds_decide(parameter, wine):
         if parameter not in kind().get_params():
             continue
         for name in names_of(kind, parameter):
-            learner = few_steps(kind, **{parameter: name}, random_state=3)
+            seed = {"random_state": 3} if "random_state" in kind().get_params() else {}
+            learner = few_steps(kind, **{parameter: name}, **seed)
             L = learner.fit(X, y).components_
             assert np.isfinite(L).all()
             assert L.any()

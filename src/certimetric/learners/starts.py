@@ -12,14 +12,13 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import class_members
 from certimetric.geometry.spd import check_matrix, check_spd, factor_psd, inverse
 from certimetric.learners.coordinates import Coordinates, check_n_components
-from certimetric.learners.gmml import ridged
+from certimetric.learners.gmml import COVARIANCE_RIDGE, ridged
 
 INITS_WITHOUT_CLASSES = {"auto", "identity", "pca", "random"}
 INITS = INITS_WITHOUT_CLASSES | {"lda"}
 PRIORS = {"identity", "covariance", "random"}
 
-_RIDGE = 1e-6  # on the covariance, as a fraction of its mean eigenvalue,
-_WITHIN_RIDGE = 1e-3  # and on the scatter inside of classes
+_WITHIN_RIDGE = 1e-3  # on the scatter inside of classes, as a fraction of its mean eigenvalue
 
 
 def starting_components(
@@ -158,4 +157,4 @@ def prior_components(prior: Any, X: Array, n_features: int, rng: np.random.Rando
         return factor_psd(make_spd_matrix(d, random_state=rng))
     centred = X - X.mean(axis=0)
     covariance = centred.T @ centred / max(len(X) - 1, 1)
-    return factor_psd(inverse(ridged(covariance, _RIDGE, n_features)))
+    return factor_psd(inverse(ridged(covariance, COVARIANCE_RIDGE, n_features)))
