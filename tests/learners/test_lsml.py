@@ -65,6 +65,14 @@ def test_no_generic_optimiser_finds_less(rng, prior, weighted):
     np.testing.assert_allclose(lsml.get_mahalanobis_matrix(), L.T @ L, rtol=2e-3, atol=2e-3 * np.abs(L.T @ L).max())
 
 
+def test_three_small_steps_are_as_near_to_the_minimum_as_tol_says(wine):
+    X, y = wine
+    usual, exact = (LSML(tol=tol, max_iter=1000, random_state=0).fit(X, y) for tol in (1e-6, 1e-13))
+    assert usual.converged_
+    assert usual.n_iter_ < exact.n_iter_
+    assert exact.objective_ <= usual.objective_ <= exact.objective_ * (1 + 1e-6)
+
+
 def test_gradient_is_that_of_finite_differences(rng):
     X, quadruplets = sample(rng, d=4)
     B = rng.standard_normal((4, 4)) + 2 * np.eye(4)

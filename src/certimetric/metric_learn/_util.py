@@ -14,7 +14,15 @@ from sklearn.utils.validation import check_array, check_X_y
 
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
-from certimetric.learners.starts import discriminants, principal_axes, prior_components, random_components
+from certimetric.learners.starts import (
+    INITS,
+    INITS_WITHOUT_CLASSES,
+    PRIORS,
+    discriminants,
+    principal_axes,
+    prior_components,
+    random_components,
+)
 from certimetric.metric_learn import wording
 from certimetric.metric_learn.exceptions import NonPSDError, PreprocessorError
 
@@ -248,7 +256,7 @@ def checked_init(
 ) -> Any:
     """A starting point as learners take it: "identity", "pca", or an array of shape (n_components, d)."""
     n, d = X.shape
-    allowed = ("auto", "pca", "identity", "random", *(("lda",) if has_classes else ()))
+    allowed = tuple(sorted(INITS if has_classes else INITS_WITHOUT_CLASSES))
     if isinstance(init, np.ndarray):
         init = check_array(init, dtype=np.float64, copy=True)
         if init.shape[1] != d:
@@ -315,7 +323,7 @@ def _initialize_metric_mahalanobis(
     ValueError, NonPSDError, LinAlgError
     """
     d = input.shape[-1]
-    if not isinstance(init, np.ndarray) and (not isinstance(init, str) or init not in _MATRICES):
+    if not isinstance(init, np.ndarray) and (not isinstance(init, str) or init not in PRIORS):
         raise ValueError(wording.wrong_matrix(matrix_name))
     if isinstance(init, str) and init == "identity":
         return (np.eye(d), np.eye(d)) if return_inverse else np.eye(d)
@@ -345,6 +353,3 @@ def _initialize_metric_mahalanobis(
         if return_inverse:
             warn(wording.SINGULAR_INIT)
     return (M, _pseudo_inverse_from_eig(w, V)) if return_inverse else M
-
-
-_MATRICES = ("identity", "covariance", "random")
