@@ -73,6 +73,20 @@ def test_three_small_steps_are_as_near_to_the_minimum_as_tol_says(wine):
     assert exact.objective_ <= usual.objective_ <= exact.objective_ * (1 + 1e-6)
 
 
+def test_the_objective_told_is_that_of_the_metric_given_wherever_it_stops(rng):
+    X, quadruplets = sample(rng)
+    X /= X.std()
+    X *= 2  # a unit that is kept
+    steps = set()
+    for tol in 10.0 ** -np.arange(1.0, 12.0, 0.5):
+        lsml = LSML(preprocessor=X, tol=tol).fit(quadruplets)
+        exact = value_of(lsml.get_mahalanobis_matrix(), X, quadruplets, np.eye(3), np.full(60, 1 / 60))
+        assert lsml.objective_ == pytest.approx(exact, rel=1e-9)
+        steps.add(lsml.n_iter_)
+    assert 10 in steps  # where the ten steps of a report end, too
+    assert len(steps) > 5
+
+
 def test_gradient_is_that_of_finite_differences(rng):
     X, quadruplets = sample(rng, d=4)
     B = rng.standard_normal((4, 4)) + 2 * np.eye(4)

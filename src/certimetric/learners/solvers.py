@@ -165,13 +165,13 @@ def _minimize_smooth(
         n_iter += 1
         small_steps = small_steps + 1 if _stalled(last, float(intermediate_result.fun), tol / 10) else 0
         last = float(intermediate_result.fun)
-        if convex and small_steps == _SMALL_STEPS:
-            converged = True
-            raise StopIteration
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
             report(float(intermediate_result.fun))
             if _stalled(path[-2], path[-1], tol):
                 raise StopIteration
+        if convex and small_steps == _SMALL_STEPS:
+            converged = True
+            raise StopIteration
 
     while n_iter < max_iter and not converged:
         first, start = n_iter, path[-1]
