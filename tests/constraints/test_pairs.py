@@ -5,6 +5,8 @@ import pytest
 
 from certimetric.constraints import random_pairs
 
+pytestmark = pytest.mark.filterwarnings("ignore:the labels have:UserWarning")  # more than there are is meant
+
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_labels_are_right_and_pairs_distinct(rng, classes):

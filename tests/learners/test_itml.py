@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.preprocessing import StandardScaler
 
 from certimetric import ITML
-from certimetric.constraints import random_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -186,8 +186,8 @@ def test_the_work_for_many_classes_is_bounded(rng, monkeypatch, d, projections):
     # 500 classes that no metric tells apart. A projection takes O(d²); up to 1,000 sweeps would make 24 million.
     numbers = []
     monkeypatch.setattr(
-        "certimetric.learners.itml.random_pairs",
-        lambda *given: numbers.append(random_pairs(*given)) or numbers[-1],
+        "certimetric.learners.itml.pairs_of_classes",
+        lambda *given: numbers.append(pairs_of_classes(*given)) or numbers[-1],
     )
     itml = ITML(random_state=0).fit(rng.standard_normal((4000, d)), np.arange(4000) % 500)
     assert itml.converged_
@@ -198,7 +198,8 @@ def test_the_number_of_pairs_is_bounded_whatever_the_number_of_classes(rng, monk
     # 20 c² draws of each kind as in the paper, up to 15,000: 500 classes would draw five million.
     drawn = []
     monkeypatch.setattr(
-        "certimetric.learners.itml.random_pairs", lambda y, n, rng: drawn.append(n) or random_pairs(y, min(n, 50), rng)
+        "certimetric.learners.itml.pairs_of_classes",
+        lambda y, n, rng: drawn.append(n) or pairs_of_classes(y, min(n, 50), rng),
     )
     for classes, draws in ((2, 80), (10, 2000), (27, 14_580), (28, 15_000), (500, 15_000)):
         y = np.arange(2 * classes) % classes

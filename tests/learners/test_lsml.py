@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from certimetric import LSML, PerturbationLoss
 from certimetric.constraints import random_quadruplets, triplets_of_quadruplets
+from certimetric.constraints.pairs import quadruplets_of_classes
 from certimetric.objectives import LogDetDivergence, MetricObjective, MetricState, QuadrupletHinge
 
 
@@ -62,6 +63,28 @@ def test_no_generic_optimiser_finds_less(rng, prior, weighted):
     assert objective(lsml.components_.ravel()) <= best.fun * (1 + 1e-6) + 1e-9
     L = best.x.reshape(3, 3)
     np.testing.assert_allclose(lsml.get_mahalanobis_matrix(), L.T @ L, rtol=2e-3, atol=2e-3 * np.abs(L.T @ L).max())
+
+
+def test_three_small_steps_are_as_near_to_the_minimum_as_tol_says(wine):
+    X, y = wine
+    usual, exact = (LSML(tol=tol, max_iter=1000, random_state=0).fit(X, y) for tol in (1e-6, 1e-13))
+    assert usual.converged_
+    assert usual.n_iter_ < exact.n_iter_
+    assert exact.objective_ <= usual.objective_ <= exact.objective_ * (1 + 1e-6)
+
+
+def test_the_objective_told_is_that_of_the_metric_given_wherever_it_stops(rng):
+    X, quadruplets = sample(rng)
+    X /= X.std()
+    X *= 2  # a unit that is kept
+    steps = set()
+    for tol in 10.0 ** -np.arange(1.0, 12.0, 0.5):
+        lsml = LSML(preprocessor=X, tol=tol).fit(quadruplets)
+        exact = value_of(lsml.get_mahalanobis_matrix(), X, quadruplets, np.eye(3), np.full(60, 1 / 60))
+        assert lsml.objective_ == pytest.approx(exact, rel=1e-9)
+        steps.add(lsml.n_iter_)
+    assert 10 in steps  # where the ten steps of a report end, too
+    assert len(steps) > 5
 
 
 def test_gradient_is_that_of_finite_differences(rng):
@@ -183,14 +206,15 @@ def test_random_quadruplets_are_of_the_right_classes_bounded_and_seeded(rng):
     assert len(drawn) == len(np.unique(drawn, axis=0)) <= 5000
     np.testing.assert_array_equal(drawn, random_quadruplets(y, 5000, np.random.RandomState(3)))
     assert set(a) == set(range(60))
-    assert random_quadruplets(np.arange(5), 10, np.random.RandomState(0)).shape == (0, 4)
+    with pytest.warns(UserWarning, match="0 quadruplets"):
+        assert random_quadruplets(np.arange(5), 10, np.random.RandomState(0)).shape == (0, 4)
 
 
 def test_the_number_of_quadruplets_is_bounded(rng, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "certimetric.learners.lsml.random_quadruplets",
-        lambda y, n, rng: drawn.append(n) or random_quadruplets(y, min(n, 99), rng),
+        "certimetric.learners.lsml.quadruplets_of_classes",
+        lambda y, n, rng: drawn.append(n) or quadruplets_of_classes(y, min(n, 99), rng),
     )
     for classes, draws in ((2, 80), (10, 2000), (500, 15_000)):
         y = np.arange(2 * classes) % classes

@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from certimetric import MMC, MahalanobisMetric, PerturbationLoss
 from certimetric.constraints import random_pairs, triplets_of_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.objectives import DiagonalObjective, MetricObjective, SeparationRatio, TransformedObjective
 
 
@@ -215,7 +216,8 @@ def test_triplets_of_pairs_are_the_nearest_partners(rng):
 def test_the_number_of_pairs_is_bounded(rng, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "certimetric.learners.mmc.random_pairs", lambda y, n, rng: drawn.append(n) or random_pairs(y, min(n, 99), rng)
+        "certimetric.learners.mmc.pairs_of_classes",
+        lambda y, n, rng: drawn.append(n) or pairs_of_classes(y, min(n, 99), rng),
     )
     for classes, draws in ((2, 80), (10, 2000), (500, 15_000)):
         y = np.arange(2 * classes) % classes

@@ -113,7 +113,8 @@ def test_triplets_of_labels_are_seeded_and_bounded():
     np.testing.assert_array_equal(a, b)
     assert (a != c).any()
     assert OASIS(random_state=0).fit(X, y).n_iter_ == 30 * 150
-    drawn = random_triplets(np.zeros(3, dtype=int), 5, np.random.RandomState(0))
+    with pytest.warns(UserWarning, match="0 triplets"):
+        drawn = random_triplets(np.zeros(3, dtype=int), 5, np.random.RandomState(0))
     assert drawn.shape == (0, 3)
     i, j, l = random_triplets(y, 500, np.random.RandomState(3)).T
     assert (y[i] == y[j]).all() and (i != j).all() and (y[i] != y[l]).all()

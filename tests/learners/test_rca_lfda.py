@@ -107,3 +107,8 @@ def test_discriminants_are_eigenvectors_of_the_scatters_of_pairs():
     orthonormal = LFDA(n_components=3, n_neighbors=k, embedding="orthonormal", reg=0).fit(X, y).components_
     np.testing.assert_allclose(orthonormal @ orthonormal.T, np.eye(3), atol=1e-10)
     np.testing.assert_allclose(orthonormal.T @ orthonormal @ plain.T, plain.T, atol=1e-6 * np.abs(plain).max())
+
+
+def test_threads_change_nothing_in_lfda():
+    X, y = sample(n=4000, d=4, classes=2)  # classes of several blocks of affinities
+    np.testing.assert_array_equal(*(LFDA(n_jobs=n_jobs).fit(X, y).components_ for n_jobs in (None, 3)))

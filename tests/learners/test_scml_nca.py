@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
+from sklearn.preprocessing import scale
 
 from certimetric import NCA, SCML, PerturbationLoss
 from certimetric.constraints import nearest_triplets
@@ -61,6 +63,10 @@ def test_scml_same_seed_same_metric(wine):
     )
 
 
+def test_threads_change_nothing_in_scml(wine):
+    np.testing.assert_array_equal(*(SCML(random_state=3, n_jobs=n_jobs).fit(*wine).components_ for n_jobs in (None, 3)))
+
+
 def test_scml_learns_from_triplets(iris):
     X, y = iris
     rows = nearest_triplets(X, y, 3, 10)
@@ -94,6 +100,14 @@ def test_nca_keeps_to_its_number_of_steps_and_reports_every_ten(wine, capsys):
     assert short.objective_path_[:2] == longer.objective_path_[:2]
     assert longer.objective_ < short.objective_ < short.objective_path_[1]
     assert capsys.readouterr().out.count("[NCA] step") == 4
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer, load_digits])
+def test_nca_ends_by_itself_on_usual_sets(load):
+    X, y = load(return_X_y=True)
+    nca = NCA().fit(scale(X[:, X.std(axis=0) > 0]), y)
+    assert nca.converged_
+    assert nca.n_iter_ < 200
 
 
 def test_nca_stops_when_ten_steps_gain_little(wine):

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.bench.tabular import Fitted
-from certimetric.constraints import random_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 
 # False positive rates at which true positive rates are kept.
 RATES = (0.0, 0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 21)))
@@ -27,7 +27,7 @@ def balanced_pairs(y: Indices, limit: int, seed: int | Sequence[int]) -> tuple[I
     >>> sorted(labels.tolist())
     [-1, -1, -1, 1, 1, 1]
     """
-    pairs, labels = random_pairs(y, limit, np.random.RandomState(seed))
+    pairs, labels = pairs_of_classes(y, limit, np.random.RandomState(seed))
     count = min(int((labels == 1).sum()), int((labels == -1).sum()))
     if not count:
         raise ValueError("verification needs pairs of one class and of two among the test instances")

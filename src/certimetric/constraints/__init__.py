@@ -1,5 +1,6 @@
-"""From labels to pairs, triplets, target neighbours and impostors."""
+"""From labels to pairs, triplets, quadruplets, chunklets, target neighbours and impostors."""
 
+from certimetric.constraints.chunklets import random_chunklets
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.neighbors import nearest_of_other_classes, nearest_triplets, target_neighbors
 from certimetric.constraints.pairs import random_pairs, random_quadruplets
@@ -11,6 +12,7 @@ __all__ = [
     "PairScatter",
     "nearest_of_other_classes",
     "nearest_triplets",
+    "random_chunklets",
     "random_pairs",
     "random_quadruplets",
     "random_triplets",

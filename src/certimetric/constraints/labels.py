@@ -76,6 +76,33 @@ def checked_labels(y: Any, name: str = "y") -> NDArray[Any]:
     return labels
 
 
+def codes_of_classes(y: Any) -> NDArray[np.int64]:
+    """Class labels of any type, (n,), as codes 0, 1, … in their order.
+
+    Raises
+    ------
+    ValueError
+        If there is another number of dimensions or no label, or for what :func:`checked_labels` refuses.
+    """
+    labels = checked_labels(y)
+    if labels.ndim != 1 or not labels.size:
+        raise ValueError(f"y must hold one label for each instance, shape (n,), got shape {labels.shape}")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def check_number(number: Any, name: str) -> int:
+    """A whole number from 1 on, as which many constraints are asked for."""
+    if isinstance(number, bool | np.bool_) or not isinstance(number, int | np.integer) or number < 1:
+        raise ValueError(f"{name} must be an integer from 1 on, got {number!r}")
+    return int(number)
+
+
+def say_fewer(available: int, wanted: int, what: str) -> None:
+    """Warn where labels have fewer constraints than are asked for."""
+    if available < wanted:
+        warn(f"the labels have {available} {what}, fewer than the {wanted} asked for")
+
+
 def unknown_labels(
     known: Iterable[Any], y: Any, known_name: str = "the training data", name: str = "the queries"
 ) -> UnknownLabels | None:

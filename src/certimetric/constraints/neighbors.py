@@ -76,7 +76,7 @@ def nearest_triplets(
     y : int array of shape (n,)
         Class codes.
     n_targets, n_impostors : int
-        How many nearest instances of the same and of other classes are combined.
+        How many nearest instances of the same and of other classes are combined; all where a class has fewer.
     rows : int array, optional
         The instances that triplets are wanted of; all by default.
     n_jobs : int
@@ -85,7 +85,13 @@ def nearest_triplets(
     Returns
     -------
     triplets : int array of shape (m, 3)
-        Row numbers; m = n · n_targets · n_impostors where every class is large enough.
+        Distinct row numbers in the order of the instances; m is at most ``n · n_targets · n_impostors``, and that where
+        every class is large enough. Nothing is drawn: they are the same every time.
+
+    Examples
+    --------
+    >>> nearest_triplets(np.array([[0.0], [1.0], [5.0]]), np.array([0, 0, 1]), 3, 10).tolist()
+    [[0, 1, 2], [1, 0, 2]]
     """
     rows = np.arange(len(X)) if rows is None else rows
     targets = target_neighbors(X, y, n_targets, rows=rows, n_jobs=n_jobs)
@@ -108,6 +114,7 @@ def combined_triplets(rows: Indices, targets: Indices, impostors: Indices) -> In
 
 
 def class_members(y: Indices) -> list[Indices]:
-    """Row numbers of every class, in the order of the class codes."""
+    """Row numbers of every class, in the order of the labels."""
     order = np.argsort(y, kind="stable")
-    return [part for part in np.split(order, np.flatnonzero(np.diff(y[order])) + 1) if len(part)]
+    ordered = y[order]
+    return [part for part in np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1) if len(part)]

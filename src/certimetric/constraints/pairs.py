@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
 
 from certimetric.base.arrays import Indices
+from certimetric.constraints.labels import check_number, codes_of_classes, say_fewer
 
 LARGEST_DRAW = 15_000  # of tuples of a kind that learners take by default: 20 c² are 5 million for 500 classes
 
 
-def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
+def random_pairs(y: ArrayLike, n_pairs: int, random_state: Any = None) -> tuple[Indices, Indices]:
     """Similar and dissimilar pairs of instances, drawn at random.
 
     Parameters
     ----------
-    y : int array of shape (n,)
-        Class codes.
+    y : array-like of shape (n,)
+        Class labels.
     n_pairs : int
         Draws of each kind. A pair that is drawn twice counts once.
-    rng : RandomState
+    random_state : int, RandomState or None, default=None
+        The same seed gives the same pairs.
 
     Returns
     -------
     pairs : int array of shape (m, 2)
-        Row numbers of distinct pairs, in random order; m is at most ``2 * n_pairs``.
+        Row numbers of distinct pairs, the lower first, in random order; m is at most ``2 * n_pairs``. A warning says
+        where the labels have fewer of a kind than that.
     labels : int array of shape (m,)
         +1 for two instances of one class, −1 for two of different classes.
 
     Examples
     --------
-    >>> pairs, labels = random_pairs(np.array([0, 0, 1]), 50, np.random.RandomState(0))
+    >>> pairs, labels = random_pairs(["a", "a", "b", "b"], 2, random_state=0)
     >>> sorted(zip(pairs.tolist(), labels.tolist()))
-    [([0, 1], 1), ([0, 2], -1), ([1, 2], -1)]
+    [([0, 1], 1), ([0, 3], -1), ([1, 3], -1), ([2, 3], 1)]
     """
+    codes = codes_of_classes(y)
+    n_pairs = check_number(n_pairs, "n_pairs")
+    for kind, available in zip(("similar pairs", "dissimilar pairs"), _numbers_of_pairs(codes)):
+        say_fewer(available, n_pairs, kind)
+    return pairs_of_classes(codes, n_pairs, check_random_state(random_state))
+
+
+def random_quadruplets(y: ArrayLike, n_quadruplets: int, random_state: Any = None) -> Indices:
+    """Quadruplets (a, b, c, d) drawn at random: a and b of one class, c and d of different ones.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Class labels.
+    n_quadruplets : int
+        Draws. A quadruplet that is drawn twice counts once.
+    random_state : int, RandomState or None, default=None
+        The same seed gives the same quadruplets.
+
+    Returns
+    -------
+    quadruplets : int array of shape (m, 4)
+        Distinct row numbers, sorted; m is at most ``n_quadruplets``, and 0 where no two instances are of one class. A
+        warning says where the labels have fewer than that.
+
+    Examples
+    --------
+    >>> random_quadruplets([0, 0, 1], 3, random_state=0).tolist()
+    [[0, 1, 0, 2], [1, 0, 1, 2]]
+    """
+    codes = codes_of_classes(y)
+    n_quadruplets = check_number(n_quadruplets, "n_quadruplets")
+    similar, dissimilar = _numbers_of_pairs(codes)
+    say_fewer(4 * similar * dissimilar, n_quadruplets, "quadruplets")  # both pairs in either order
+    return quadruplets_of_classes(codes, n_quadruplets, check_random_state(random_state))
+
+
+def pairs_of_classes(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
+    """:func:`random_pairs` of class codes 0, 1, …, for learners: as many as there are, without a word."""
     n = len(y)
     found = []
     for label in (1, -1):
@@ -45,28 +91,8 @@ def random_pairs(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[
     return pairs[shuffled], labels[shuffled]
 
 
-def random_quadruplets(y: Indices, n_quadruplets: int, rng: np.random.RandomState) -> Indices:
-    """Quadruplets (a, b, c, d) drawn at random: a and b of one class, c and d of different ones.
-
-    Parameters
-    ----------
-    y : int array of shape (n,)
-        Class codes.
-    n_quadruplets : int
-        Draws. A quadruplet that is drawn twice counts once.
-    rng : RandomState
-
-    Returns
-    -------
-    quadruplets : int array of shape (m, 4)
-        Row numbers; m is at most ``n_quadruplets``, and 0 where no two instances are of one class.
-
-    Examples
-    --------
-    >>> quadruplets = random_quadruplets(np.array([0, 0, 1]), 100, np.random.RandomState(0))
-    >>> quadruplets[0].tolist(), len(quadruplets)
-    ([0, 1, 0, 2], 8)
-    """
+def quadruplets_of_classes(y: Indices, n_quadruplets: int, rng: np.random.RandomState) -> Indices:
+    """:func:`random_quadruplets` of class codes 0, 1, …, for learners: as many as there are, without a word."""
     similar, dissimilar = (np.stack(drawn_pairs(y, n_quadruplets, label, rng), axis=1) for label in (1, -1))
     if not len(similar) or not len(dissimilar):
         return np.zeros((0, 4), dtype=np.int64)
@@ -87,8 +113,8 @@ def drawn_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState) 
     order = np.argsort(y, kind="stable")
     place = np.empty(n, dtype=np.int64)
     place[order] = np.arange(n)
-    starts = np.searchsorted(y[order], y, side="left")
-    sizes = np.searchsorted(y[order], y, side="right") - starts
+    counts = np.bincount(y)
+    sizes, starts = counts[y], (np.cumsum(counts) - counts)[y]
     mate = rng.randint(0, (sizes - 1 if label == 1 else n - sizes)[i])
     # Numbers of mates become places in the order by class: step over the instance itself, or over its class.
     if label == 1:
@@ -97,3 +123,10 @@ def drawn_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState) 
     else:
         mate += np.where(mate >= starts[i], sizes[i], 0)
     return order[mate]
+
+
+def _numbers_of_pairs(y: Indices) -> tuple[int, int]:
+    """How many pairs there are of one class, and of two."""
+    counts = np.bincount(y).astype(object)  # whole numbers of any size
+    similar = int((counts * (counts - 1)).sum()) // 2
+    return similar, len(y) * (len(y) - 1) // 2 - similar

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.constraints.labels import check_number, codes_of_classes, say_fewer
 from certimetric.constraints.neighbors import combined_triplets
 from certimetric.constraints.pairs import drawn_mates, drawn_pairs
 
 
-def random_triplets(y: Indices, n_triplets: int, rng: np.random.RandomState) -> Indices:
+def random_triplets(y: ArrayLike, n_triplets: int, random_state: Any = None) -> Indices:
     """Triplets (instance, another of its class, one of another class), drawn at random with replacement.
+
+    Learners that see one triplet after the other take them in the order of the draws, as often as they come. For the
+    nearest of both kinds, each once, see :func:`nearest_triplets`.
 
     Parameters
     ----------
-    y : int array of shape (n,)
-        Class codes.
+    y : array-like of shape (n,)
+        Class labels.
     n_triplets : int
-    rng : RandomState
+    random_state : int, RandomState or None, default=None
+        The same seed gives the same triplets.
 
     Returns
     -------
     triplets : int array of shape (n_triplets, 3)
-        Row numbers in the order of the draws; none where no class has two instances, or there is only one class.
+        Row numbers in the order of the draws; none, and a warning, where no class has two instances, or there is only
+        one class.
 
     Examples
     --------
-    >>> triplets = random_triplets(np.array([0, 0, 1]), 50, np.random.RandomState(0))
+    >>> triplets = random_triplets([0, 0, 1], 50, random_state=0)
     >>> np.unique(triplets, axis=0).tolist()
     [[0, 1, 2], [1, 0, 2]]
     """
+    codes = codes_of_classes(y)
+    n_triplets = check_number(n_triplets, "n_triplets")
+    triplets = triplets_of_classes(codes, n_triplets, check_random_state(random_state))
+    say_fewer(len(triplets), n_triplets, "triplets")
+    return triplets
+
+
+def triplets_of_classes(y: Indices, n_triplets: int, rng: np.random.RandomState) -> Indices:
+    """:func:`random_triplets` of class codes 0, 1, …, for learners: without a word where there are none."""
     i, mate = drawn_pairs(y, n_triplets, 1, rng)
     if not len(i) or (y == y[0]).all():
         return np.zeros((0, 3), dtype=np.int64)

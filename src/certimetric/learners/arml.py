@@ -17,7 +17,8 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import minimize_components, minimize_stochastic, print_progress
+from certimetric.learners.solvers import minimize_stochastic
+from certimetric.learners.starts import INITS, starting_components
 from certimetric.objectives.gradient import MetricObjective, MetricState, TermValue
 from certimetric.objectives.margin import KINDS, MARGINS, MarginLoss
 from certimetric.objectives.triplet_margin import typical_margin
@@ -51,8 +52,9 @@ class ARML(MahalanobisLearner):
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
     n_components : int, default=None
         Rows of L; None for as many as features.
-    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
-        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
+    init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d. "lda" takes Fisher's
+        discriminants, which are fewer than the classes: as many rows where ``n_components`` is None.
     batch_size : int, "auto" or None, default="auto"
         Instances of a mini-batch, for Adam; None for full batches, with a quasi-Newton method, which is better and
         faster while there are few thousand instances. "auto" is None up to 10,000 instances, and 256 beyond.
@@ -63,7 +65,7 @@ class ARML(MahalanobisLearner):
     tol : float, default=1e-3
         Stop when ten steps of full batches lower the objective by less than this fraction.
     random_state : int, RandomState or None, default=None
-        Draws of mini-batches.
+        A random starting point, and draws of mini-batches.
     n_jobs : int, default=None
         Threads that search for neighbours; None for 1, −1 for all cores.
     verbose : bool, default=False
@@ -108,7 +110,7 @@ class ARML(MahalanobisLearner):
         "loss": [StrOptions(set(KINDS))],
         "norm": "no_validation",
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "init": [StrOptions(INITS), "array-like"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
@@ -173,11 +175,11 @@ class ARML(MahalanobisLearner):
         """
         X, codes = self._validate_labelled(X, y)
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
-        L = coordinates.start(self.init, self.n_components, X.shape[1])
+        rng = check_random_state(self.random_state)
+        L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
         norm = MarginLoss(self.loss, norm=self.norm, margin=self.margin).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
         X, norm = coordinates.X, coordinates.norm(norm)
-        callback = print_progress("ARML") if self.verbose else None
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = None if len(X) <= _LARGEST_FULL_BATCH else _BATCH_SIZE
@@ -185,21 +187,19 @@ class ARML(MahalanobisLearner):
             search = _NeighborSearch(
                 X - X.mean(axis=0), codes, self.n_targets, self.n_impostors, effective_n_jobs(self.n_jobs)
             )
-            rng = check_random_state(self.random_state)
             some = rng.permutation(len(X))[: _BATCH_SIZE * _STEPS_BETWEEN_SEARCHES]
             self.scale_ = typical_margin(search.X, search.triplets(np.eye(X.shape[1]), some), norm)
             loss = MarginLoss(self.loss, scale=self.scale_, norm=norm, margin=self.margin)
             if batch_size is None:
                 objective = MetricObjective(search.X, [_NearestMargins(search, loss)])
-                steps = self.max_iter or _FULL_STEPS
-                solution = minimize_components(objective, L, max_iter=steps, tol=self.tol, callback=callback)
+                solution = self._descend(objective, L, max_iter=self.max_iter or _FULL_STEPS)
             else:
                 solution = minimize_stochastic(
                     _Batches(search, loss, int(batch_size), rng),
                     L,
                     learning_rate=self.learning_rate,
                     max_iter=self.max_iter or _STOCHASTIC_STEPS,
-                    callback=callback,
+                    callback=self._progress(),
                 )
         self._set_solution(solution, coordinates)
         return self

@@ -14,11 +14,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.warnings import warn
+from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import Solution
+from certimetric.learners.solvers import Solution, minimize_components, print_progress
+from certimetric.objectives.gradient import MetricObjective
 
 TARGETS_PER_INSTANCE = 3  # triplets that learners make of labels: as many nearest target neighbours,
 IMPOSTORS_PER_INSTANCE = 10  # each with as many nearest impostors
@@ -32,6 +34,10 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     components_: Array
     converged_: bool
     n_features_in_: int
+    max_iter: Any
+    n_constraints: int | None
+    tol: float
+    verbose: bool
 
     @property
     def metric_(self) -> MahalanobisMetric:
@@ -99,6 +105,10 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.classes_ = classes
         self.n_samples_fit_ = n
 
+    def _n_draws(self) -> int:
+        """How many tuples of a kind are drawn of labels: ``n_constraints``, or 20 c² with c classes, bounded."""
+        return self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW)
+
     def _check_width(self, d: int, reset: bool) -> None:
         if not reset and d != self.n_features_in_:
             raise ValueError(
@@ -107,6 +117,18 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if reset and hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         self.n_features_in_ = d
+
+    def _progress(self) -> Callable[[int, float], None] | None:
+        """What a solver calls as the objective falls: it prints, where ``verbose`` says so."""
+        return print_progress(type(self).__name__) if self.verbose else None
+
+    def _descend(
+        self, objective: MetricObjective, L: Array, *, max_iter: int | None = None, convex: bool = False
+    ) -> Solution:
+        """Minimise an objective over components from L, as far as ``max_iter`` and ``tol`` of the learner say."""
+        return minimize_components(
+            objective, L, max_iter=max_iter or self.max_iter, tol=self.tol, convex=convex, callback=self._progress()
+        )
 
     def _set_components(self, L: Array) -> None:
         self.components_ = fix_row_signs(np.ascontiguousarray(L))

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import L2, Norm
-from certimetric.geometry.spd import check_matrix
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
@@ -85,40 +84,12 @@ class Coordinates:
         rescale: bool,
         perturbation: TripletMarginLoss | None = None,
     ) -> Coordinates:
-        """Choose coordinates for a descent over L from ``init`` (see :meth:`start`).
+        """Choose coordinates for a descent over L from ``init`` (see :func:`certimetric.learners.starts`).
 
         A starting point of rows that leave the span of the instances keeps what they have outside: nothing is reduced.
         """
         inside = isinstance(init, str) and (init != "identity" or n_components in (None, X.shape[1]))
         return cls.of(X, rescale=rescale, reduce=inside, perturbation=perturbation)
-
-    def start(self, init: Any, n_components: int | None, d: int) -> Array:
-        """Starting point of the learners that descend over L.
-
-        Parameters
-        ----------
-        init : {"auto", "identity", "pca"} or array-like of shape (k, d)
-            "auto" is the identity, or the leading principal components where fewer components than features are wanted.
-        n_components : int or None
-            k; None for as many as there are coordinates, or for the rows of an ``init`` array.
-        d : int
-            Number of features of the data.
-        """
-        check_n_components(n_components, d)
-        if not isinstance(init, str):
-            L = check_matrix(init, "init")
-            if L.shape[1] != d or not len(L) or (n_components is not None and len(L) != n_components):
-                wanted = f"({n_components or 'k'}, {d})"
-                raise ValueError(f"init must be a matrix of shape {wanted}, got {L.shape}")
-            return L * self.unit
-        r = self.X.shape[1]
-        k = n_components or r
-        if self.axes is None and (init == "pca" or (init == "auto" and k < r)):
-            _, _, axes = np.linalg.svd(self.X - self.X.mean(axis=0), full_matrices=False)
-            L = np.zeros((k, r))  # fewer axes than asked for, where there are fewer instances
-            L[: len(axes)] = axes[:k]
-            return L
-        return np.eye(k, r)  # the coordinates of a span are its principal axes
 
     def lift(self, L: Array) -> Array:
         """Components for the data, shape (k, d), of components in these coordinates, shape (k, r)."""

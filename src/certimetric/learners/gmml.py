@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import Array, Indices
@@ -20,10 +20,12 @@ from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.constraints.preprocessors import check_preprocessor
 from certimetric.constraints.scatter import PairScatter
 from certimetric.constraints.tuples import Tuples, check_pair_labels
-from certimetric.geometry.spd import check_symmetric, factor_psd, geodesic, inverse
+from certimetric.geometry.spd import check_spd, check_symmetric, factor_psd, geodesic, inverse
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.tuple_learner import PairLearner
+
+COVARIANCE_RIDGE = 1e-6  # of priors, as a fraction of its mean eigenvalue
 
 
 class ScatterLearner(PairLearner):
@@ -55,7 +57,7 @@ class ScatterLearner(PairLearner):
             self._check_width(scatter.means.shape[1], reset=True)
             return self._fit_classes(scatter)
         X, codes = self._validate_labelled(X, y)
-        coordinates = Coordinates.of(X, rescale=False)
+        coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span())
         return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes), coordinates.axes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:
@@ -150,33 +152,46 @@ class ScatterLearner(PairLearner):
         self._scatter, self._axes = scatter, axes
         d = self.n_features_in_
         with limited_threads(len(scatter.similar_sum)):
-            M = self._solve(ridged(scatter.similar, self.reg, d), ridged(scatter.dissimilar, self.reg, d))
+            M = self._solve(*self._ridged(scatter, d))
             self._set_components(Coordinates(M, axes=axes).lift(factor_psd(M)))
         if not scatter.similar_sum.any() and not scatter.dissimilar_sum.any():
             self._set_converged(self.converged_, "learned nothing: all of its pairs are of equal instances")
         return self
+
+    def _in_span(self) -> bool:
+        """Whether the learner may work in the span of the instances."""
+        return True
+
+    def _ridged(self, scatter: PairScatter, d: int) -> tuple[Array, Array]:
+        """Positive definite scatters of similar and dissimilar pairs, of d features in all."""
+        return ridged(scatter.similar, self.reg, d), ridged(scatter.dissimilar, self.reg, d)
 
     def _solve(self, S: Array, D: Array) -> Array:
         """M of the positive definite scatters of similar and dissimilar pairs."""
         raise NotImplementedError
 
 
-def ridged(scatter: Array, reg: float, n_features: int | None = None) -> Array:
+def ridged(scatter: Array, reg: float, n_features: int | None = None, shape: Array | None = None) -> Array:
     """A positive definite scatter: ``reg`` times its mean eigenvalue is added to every direction.
 
     A scatter of 0 (all pairs are duplicates) becomes the identity times ``reg``. Of a scatter in the span of instances
-    ``n_features`` tells the number of features, over which the eigenvalues are averaged.
+    ``n_features`` tells the number of features, over which the eigenvalues are averaged. ``shape`` is what is added in
+    place of the identity: a positive definite matrix, whose size does not count.
     """
-    mean = np.trace(scatter) / (n_features or len(scatter))
+    d = n_features or len(scatter)
+    mean = np.trace(scatter) / d
+    added = np.eye(len(scatter)) if shape is None else shape / (np.trace(shape) / d)
     # The floor keeps a singular scatter invertible even with reg = 0.
-    return scatter + max(reg, 1e-10) * (mean if mean > 0 else 1.0) * np.eye(len(scatter))
+    ridge: Array = scatter + max(reg, 1e-10) * (mean if mean > 0 else 1.0) * added
+    return ridge
 
 
 class GMML(ScatterLearner):
     """Geometric mean metric learning: ``M = S⁻¹ #_t D``, in closed form.
 
     S and D are the mean outer products of the differences of similar and dissimilar pairs. At t = 1/2, M minimises
-    ``tr(M S) + tr(M⁻¹ D)``: similar pairs are close, and dissimilar ones far in the inverse metric.
+    ``tr(M S) + tr(M⁻¹ D)``: similar pairs are close, and dissimilar ones far in the inverse metric. A prior M₀ draws M
+    towards itself, as in the paper: a multiple of M₀⁻¹ is added to S, and one of M₀ to D.
 
     From labels *all* pairs count and none is drawn, so that S and D do not depend on how the rows are cut: ``fit``
     takes Dask arrays besides arrays, and ``fit_chunks`` an iterator of chunks.
@@ -186,7 +201,11 @@ class GMML(ScatterLearner):
     t : float, default=0.5
         Place on the geodesic from S⁻¹ (0) to D (1).
     reg : float, default=0.01
-        Ridge on both scatters, as a fraction of their mean eigenvalue.
+        Share of the prior in both scatters, as a fraction of their mean eigenvalue: a ridge with the identity. The
+        larger, the nearer is M to a multiple of the prior.
+    prior : {"identity", "covariance"} or array-like of shape (d, d), default="identity"
+        M₀, positive definite, of whose size nothing depends; "covariance" is the inverse scatter of all pairs seen,
+        from labels that of the covariance, with a small ridge.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -194,7 +213,8 @@ class GMML(ScatterLearner):
     Attributes
     ----------
     components_ : array of shape (d, d)
-        After :meth:`fit` on n < d instances fewer rows, at most n: those in the span of their differences.
+        After :meth:`fit` on n < d instances fewer rows, at most n, where the prior is no array: those in the span of
+        their differences.
     metric_ : MahalanobisMetric
     scatter_ : PairScatter
     converged_ : bool
@@ -216,13 +236,33 @@ class GMML(ScatterLearner):
     _parameter_constraints = {
         "t": [Interval(Real, 0, 1, closed="both")],
         "reg": [Interval(Real, 0, None, closed="left")],
+        "prior": [StrOptions({"identity", "covariance"}), "array-like"],
         "preprocessor": ["array-like", callable, None],
     }
 
-    def __init__(self, t: float = 0.5, *, reg: float = 0.01, preprocessor: Any = None):
+    def __init__(self, t: float = 0.5, *, reg: float = 0.01, prior: Any = "identity", preprocessor: Any = None):
         self.t = t
         self.reg = reg
+        self.prior = prior
         self.preprocessor = preprocessor
+
+    def _in_span(self) -> bool:
+        """A prior that is a matrix ties the span of the instances to the rest."""
+        return isinstance(self.prior, str)
+
+    def _ridged(self, scatter: PairScatter, d: int) -> tuple[Array, Array]:
+        if isinstance(self.prior, str) and self.prior == "identity":
+            return super()._ridged(scatter, d)
+        if isinstance(self.prior, str):
+            inverse_prior = ridged(scatter.similar_sum + scatter.dissimilar_sum, COVARIANCE_RIDGE, d)
+            prior = inverse(inverse_prior)
+        else:
+            prior = check_spd(self.prior, "prior")
+            if prior.shape != (d, d):
+                raise ValueError(f"prior must have shape ({d}, {d}), got {prior.shape}")
+            inverse_prior = inverse(prior)
+        similar = ridged(scatter.similar, self.reg, d, inverse_prior)
+        return similar, ridged(scatter.dissimilar, self.reg, d, prior)
 
     def _solve(self, S: Array, D: Array) -> Array:
         self._set_converged(True)

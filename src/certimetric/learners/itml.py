@@ -13,12 +13,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.pairs import LARGEST_DRAW, random_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.geometry.spd import factor_psd, inverse
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.priors import PRIORS, prior_components
+from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
 
 _BOUND_PERCENTILES = (5, 95)
@@ -133,8 +133,7 @@ class ITML(PairLearner):
         X, codes = self._validate_labelled(X, y)
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
-        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW)
-        pairs, labels = random_pairs(codes, draws, rng)
+        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng)
         self._project(coordinates, pairs, labels, rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:

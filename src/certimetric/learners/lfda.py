@@ -6,12 +6,13 @@ from numbers import Integral, Real
 
 import numpy as np
 import scipy.linalg
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array
-from certimetric.base.chunks import chunk_slices
+from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
@@ -20,7 +21,8 @@ from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
 from certimetric.learners.gmml import ridged
 
-_MEMORY = 64 * 2**20  # bytes of affinities at a time
+_MEMORY = 64 * 2**20  # bytes of affinities at a time,
+_CHUNKS_AT_ONCE = 4  # in chunks that as many threads may work on
 
 
 class LFDA(MahalanobisLearner):
@@ -45,6 +47,8 @@ class LFDA(MahalanobisLearner):
         Eigenvectors times the roots of their eigenvalues; an orthonormal basis of their span; or as they are.
     reg : float, default=1e-3
         Ridge on the within scatter, as a fraction of its mean eigenvalue.
+    n_jobs : int, default=None
+        Threads for the affinities of all pairs of a class, as in joblib; they change nothing in the result.
 
     Attributes
     ----------
@@ -79,6 +83,7 @@ class LFDA(MahalanobisLearner):
         "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
         "embedding": [StrOptions({"weighted", "orthonormal", "plain"})],
         "reg": [Interval(Real, 0, None, closed="left")],
+        "n_jobs": [Integral, None],
     }
 
     def __init__(
@@ -88,11 +93,13 @@ class LFDA(MahalanobisLearner):
         n_neighbors: int | None = None,
         embedding: str = "weighted",
         reg: float = 1e-3,
+        n_jobs: int | None = None,
     ):
         self.n_components = n_components
         self.n_neighbors = n_neighbors
         self.embedding = embedding
         self.reg = reg
+        self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike) -> LFDA:
@@ -112,7 +119,7 @@ class LFDA(MahalanobisLearner):
         with limited_threads(r):
             within, between = np.zeros((r, r)), X.T @ X
             for rows in class_members(codes):
-                scatter = local_scatter(X[rows], self.n_neighbors or 7)
+                scatter = local_scatter(X[rows], self.n_neighbors or 7, effective_n_jobs(self.n_jobs))
                 within += scatter / len(rows)
                 # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
                 centred = X[rows] - X[rows].mean(axis=0)
@@ -131,7 +138,7 @@ class LFDA(MahalanobisLearner):
         return self
 
 
-def local_scatter(X: Array, n_neighbors: int) -> Array:
+def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
     """``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ`` of the instances of a class, shape (n, d), by blocks of rows.
 
     Duplicates of an instance have affinity 0 to everything where their scale is 0: their differences are as well.
@@ -140,11 +147,12 @@ def local_scatter(X: Array, n_neighbors: int) -> Array:
     if n < 2:
         return np.zeros((d, d))
     k = min(n_neighbors, n - 1)
-    _, squared = nearest_neighbors(X, X, k, exclude=np.arange(n))
+    _, squared = nearest_neighbors(X, X, k, exclude=np.arange(n), n_jobs=n_jobs)
     scale = np.sqrt(squared[:, -1])
-    total, sums = np.zeros((d, d)), np.zeros(n)
+    sums = np.zeros(n)
     sizes = np.square(X).sum(axis=1)
-    for part in chunk_slices(n, 24 * n, _MEMORY):
+
+    def share_of(part: slice) -> Array:
         affinity = np.maximum(sizes[part, None] + sizes - 2.0 * X[part] @ X.T, 0.0)
         product = scale[part, None] * scale
         np.divide(affinity, product, out=affinity, where=product > 0)
@@ -152,6 +160,10 @@ def local_scatter(X: Array, n_neighbors: int) -> Array:
         affinity[product <= 0] = 0.0
         np.fill_diagonal(affinity[:, part], 0.0)  # no difference, and nothing to cancel
         sums[part] = affinity.sum(axis=1)
-        total += X[part].T @ (affinity @ X)
+        share: Array = X[part].T @ (affinity @ X)
+        return share
+
+    # The cuts do not depend on the number of threads, and shares are added in their order.
+    total = sum(map_chunks(share_of, chunk_slices(n, 24 * n, _MEMORY, _CHUNKS_AT_ONCE), n_jobs), np.zeros((d, d)))
     scatter: Array = (X.T * sums) @ X - total
     return (scatter + scatter.T) / 2

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
@@ -16,7 +17,7 @@ from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.learners.starts import INITS, starting_components
 from certimetric.learners.tuple_learner import TripletLearner
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
@@ -48,8 +49,10 @@ class LMNN(TripletLearner):
         μ, between 0 and 1.
     n_components : int, default=None
         Rows of L; None for as many as features.
-    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
-        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
+    init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d. "lda" takes Fisher's
+        discriminants, which are fewer than the classes: as many rows where ``n_components`` is None. Not for
+        triplets, which have no classes.
     max_iter : int, default=200
         Bound on the quasi-Newton steps.
     tol : float, default=1e-4
@@ -59,8 +62,10 @@ class LMNN(TripletLearner):
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
+    random_state : int, RandomState or None, default=None
+        A random starting point.
     n_jobs : int, default=None
-        Threads that search for impostors; None for 1, −1 for all cores.
+        Threads that search for target neighbours and impostors; None for 1, −1 for all cores.
     verbose : bool, default=False
         Print the objective as it falls.
 
@@ -99,11 +104,12 @@ class LMNN(TripletLearner):
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "push_weight": [Interval(Real, 0, 1, closed="both")],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
         "preprocessor": ["array-like", callable, None],
+        "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -119,6 +125,7 @@ class LMNN(TripletLearner):
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
         preprocessor: Any = None,
+        random_state: Any = None,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
@@ -130,6 +137,7 @@ class LMNN(TripletLearner):
         self.tol = tol
         self.perturbation = perturbation
         self.preprocessor = preprocessor
+        self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -140,16 +148,17 @@ class LMNN(TripletLearner):
         coordinates = self._coordinates(X)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            targets = target_neighbors(X, codes, self.n_neighbors)
+            n_jobs = effective_n_jobs(self.n_jobs)
+            targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
             i, a = np.nonzero(targets >= 0)
             terms: list[Term] = [
                 Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
-                ImpostorHinge(targets, codes, self.push_weight, n_jobs=effective_n_jobs(self.n_jobs)),
+                ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
             ]
-            triplets = (
-                nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE) if self.perturbation else None
-            )
-            self._minimize(coordinates, terms, triplets)
+            triplets = None
+            if self.perturbation is not None:
+                triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
+            self._minimize(coordinates, terms, triplets, codes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         """Pull over the targets, and hinge over the triplets themselves."""
@@ -166,16 +175,12 @@ class LMNN(TripletLearner):
     def _coordinates(self, X: Array) -> Coordinates:
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)
 
-    def _minimize(self, coordinates: Coordinates, terms: list[Term], triplets: Indices | None) -> LMNN:
-        L = coordinates.start(self.init, self.n_components, self.n_features_in_)
+    def _minimize(
+        self, coordinates: Coordinates, terms: list[Term], triplets: Indices | None, codes: Indices | None = None
+    ) -> LMNN:
+        rng = check_random_state(self.random_state)
+        L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
         if self.perturbation is not None and triplets is not None:
             terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
-        solution = minimize_components(
-            MetricObjective(coordinates.X, terms),
-            L,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=print_progress("LMNN") if self.verbose else None,
-        )
-        self._set_solution(solution, coordinates)
+        self._set_solution(self._descend(MetricObjective(coordinates.X, terms), L), coordinates)
         return self

@@ -14,13 +14,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
-from certimetric.constraints.pairs import LARGEST_DRAW, random_quadruplets
+from certimetric.constraints.pairs import quadruplets_of_classes
 from certimetric.constraints.triplets import triplets_of_quadruplets
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.priors import PRIORS, prior_components
-from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import QuadrupletLearner
 from certimetric.objectives.divergence import LogDetDivergence
 from certimetric.objectives.gradient import Term, TransformedObjective
@@ -53,7 +52,7 @@ class LSML(QuadrupletLearner):
     max_iter : int, default=200
         Bound on the quasi-Newton steps.
     tol : float, default=1e-6
-        Stop when ten steps lower the objective by less than this fraction.
+        Stop when ten steps lower the objective by less than this fraction, or three by less than a tenth of it each.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets: from labels 3 target neighbours × the 10 nearest impostors of each
         instance; from quadruplets, of those whose two pairs share an instance.
@@ -159,9 +158,7 @@ class LSML(QuadrupletLearner):
             raise ValueError("weights are those of given quadruplets, and cannot be given with labelled instances")
         X, codes = self._validate_labelled(X, y)
         rng = check_random_state(self.random_state)
-        quadruplets = random_quadruplets(
-            codes, self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW), rng
-        )
+        quadruplets = quadruplets_of_classes(codes, self._n_draws(), rng)
         if not len(quadruplets):
             raise ValueError("LSML needs two instances of one class to compare, but all labels differ")
         coordinates = self._coordinates(X)
@@ -197,13 +194,8 @@ class LSML(QuadrupletLearner):
             terms: list[Term] = [hinge, LogDetDivergence(prior)]
             if self.perturbation is not None and triplets is not None:
                 terms.append(coordinates.bind(self.perturbation, triplets, terms, prior))
-            solution = minimize_components(
-                TransformedObjective(X, terms, prior),
-                np.eye(X.shape[1]),
-                max_iter=self.max_iter,
-                tol=self.tol,
-                callback=print_progress("LSML") if self.verbose else None,
-            )
+            objective = TransformedObjective(X, terms, prior)
+            solution = self._descend(objective, np.eye(X.shape[1]), convex=self.perturbation is None)
             inert = not hinge.violations(np.ascontiguousarray(X @ prior.T))[1].any()
         solution = replace(solution, components=solution.components @ prior)
         if inert and self.perturbation is None:

@@ -9,6 +9,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
@@ -16,7 +17,7 @@ from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.threads import limited_threads
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.learners.starts import INITS_WITHOUT_CLASSES, starting_components
 from certimetric.objectives.gradient import MetricObjective
 from certimetric.objectives.neighborhood import KernelRegression
 
@@ -36,12 +37,14 @@ class MLKR(MahalanobisLearner):
     ----------
     n_components : int, default=None
         Rows of L; None for as many as features.
-    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
+    init : {"auto", "identity", "pca", "random"} or array-like of shape (k, d), default="auto"
         Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
     max_iter : int, default=100
         Bound on the quasi-Newton steps.
     tol : float, default=1e-3
         Stop when ten steps lower the objective by less than this fraction.
+    random_state : int, RandomState or None, default=None
+        A random starting point.
     n_jobs : int, default=None
         Threads for the sums over all pairs, as in joblib; they change nothing in the result.
     verbose : bool, default=False
@@ -79,9 +82,10 @@ class MLKR(MahalanobisLearner):
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "init": [StrOptions(INITS_WITHOUT_CLASSES), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -93,6 +97,7 @@ class MLKR(MahalanobisLearner):
         init: Any = "auto",
         max_iter: int = 100,
         tol: float = 1e-3,
+        random_state: Any = None,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
@@ -100,6 +105,7 @@ class MLKR(MahalanobisLearner):
         self.init = init
         self.max_iter = max_iter
         self.tol = tol
+        self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -119,16 +125,12 @@ class MLKR(MahalanobisLearner):
         X, numbers = check_size(X, limit=MODEST), self._standardized(y)
         self.n_samples_fit_ = len(X)
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
-        L = coordinates.start(self.init, self.n_components, X.shape[1])
+        rng = check_random_state(self.random_state)
+        L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            solution = minimize_components(
-                MetricObjective(X, [KernelRegression(numbers, n_jobs=effective_n_jobs(self.n_jobs))]),
-                L,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                callback=print_progress("MLKR") if self.verbose else None,
-            )
+            term = KernelRegression(numbers, n_jobs=effective_n_jobs(self.n_jobs))
+            solution = self._descend(MetricObjective(X, [term]), L)
         self._set_solution(solution, coordinates)
         return self
 

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
-from certimetric.constraints.pairs import LARGEST_DRAW, random_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.scatter import PairScatter
 from certimetric.constraints.triplets import triplets_of_pairs
 from certimetric.constraints.tuples import Tuples
@@ -23,7 +23,8 @@ from certimetric.geometry.spd import power
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged
-from certimetric.learners.solvers import Solution, minimize_components, print_progress
+from certimetric.learners.solvers import Solution
+from certimetric.learners.starts import INITS, starting_components
 from certimetric.learners.tuple_learner import PairLearner
 from certimetric.objectives.gradient import DiagonalObjective, Term, TransformedObjective
 from certimetric.objectives.separation import SeparationRatio
@@ -57,9 +58,11 @@ class MMC(PairLearner):
         dissimilar ones could be moved apart at no price.
     n_components : int, default=None
         Rows of L; None for as many as features. Not for ``diagonal``.
-    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
-        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d. With ``diagonal``
-        an array is of shape (d, d), and its diagonal counts. Without ``n_components`` the minimum is the same from all.
+    init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d. "lda" takes Fisher's
+        discriminants, which are fewer than the classes: as many rows where ``n_components`` is None. Not for
+        pairs, which have no classes. With ``diagonal`` an array is of shape (d, d), and its diagonal counts; there is
+        no "lda". The minimum over as many rows as features is the same from all.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, but at most 15,000. No difference of pairs is kept.
@@ -74,7 +77,7 @@ class MMC(PairLearner):
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
-        Draws of pairs.
+        Draws of pairs, and a random starting point.
     verbose : bool, default=False
         Print the objective as it falls.
 
@@ -111,7 +114,7 @@ class MMC(PairLearner):
         "evenness": [Interval(Real, 0, None, closed="left")],
         "reg": [Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "init": [StrOptions(INITS), "array-like"],
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -152,13 +155,13 @@ class MMC(PairLearner):
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
-        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW)
-        pairs, labels = random_pairs(codes, draws, check_random_state(self.random_state))
+        rng = check_random_state(self.random_state)
+        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng)
         coordinates = self._coordinates(X)
         triplets = None
         if self.perturbation is not None:
             triplets = nearest_triplets(coordinates.X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-        self._separate(coordinates, pairs, labels, triplets)
+        self._separate(coordinates, pairs, labels, triplets, rng, codes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         assert y is not None
@@ -173,16 +176,26 @@ class MMC(PairLearner):
                 raise ValueError(
                     "the perturbation loss needs triplets, but no instance is in a similar and in a dissimilar pair"
                 )
-        self._separate(coordinates, tuples.index, y, triplets)
+        self._separate(coordinates, tuples.index, y, triplets, check_random_state(self.random_state))
 
     def _coordinates(self, X: Array) -> Coordinates:
         if self.diagonal:
             if self.n_components is not None:
                 raise ValueError(f"n_components must be None for a diagonal metric, got {self.n_components}")
+            if isinstance(self.init, str) and self.init == "lda":
+                raise ValueError("init='lda' is not for a diagonal metric: discriminants are no single features")
             return Coordinates.of(X, rescale=True, reduce=False, perturbation=self.perturbation)
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)
 
-    def _separate(self, coordinates: Coordinates, pairs: Indices, y: Indices, triplets: Indices | None) -> None:
+    def _separate(
+        self,
+        coordinates: Coordinates,
+        pairs: Indices,
+        y: Indices,
+        triplets: Indices | None,
+        rng: np.random.RandomState,
+        codes: Indices | None = None,
+    ) -> None:
         X, dissimilar = coordinates.X, pairs[y == -1]
         if not len(dissimilar) or len(dissimilar) == len(pairs):
             raise ValueError(
@@ -195,7 +208,7 @@ class MMC(PairLearner):
                 scatter = np.diag(np.diagonal(scatter))
             ratio = SeparationRatio(scatter, dissimilar, float(self.evenness))
             terms: list[Term] = [ratio]
-            L = coordinates.start(self.init, self.n_components, self.n_features_in_)
+            L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
             if self.perturbation is not None and triplets is not None:
                 terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
             nothing = not pair_squared_distances(X, ratio.i, ratio.j).any()
@@ -204,12 +217,12 @@ class MMC(PairLearner):
                     L, [np.inf], 1, False, "learned nothing: its dissimilar pairs are of equal instances"
                 )
             else:
-                solution = self._descend(X, terms, L, scatter, ratio)
+                solution = self._minimum(X, terms, L, scatter, ratio)
             size = np.sqrt(np.vdot(solution.components @ scatter, solution.components))
         scaled = solution.components / (size if size > 0 else 1.0)
         self._set_solution(replace(solution, components=scaled), coordinates)
 
-    def _descend(self, X: Array, terms: list[Term], L: Array, scatter: Array, ratio: SeparationRatio) -> Solution:
+    def _minimum(self, X: Array, terms: list[Term], L: Array, scatter: Array, ratio: SeparationRatio) -> Solution:
         """The minimum over K with L = K T, T whitening the similar pairs."""
         # Rows of 0 (more components than the instances span) would stay so, and are not asked to be even.
         used = L.any(axis=1)
@@ -221,13 +234,7 @@ class MMC(PairLearner):
             start = np.diagonal(L @ ratio.root)[None, :]
         if not start.any() or not np.isfinite(objective.in_components(start)[0]):
             raise ValueError("init must tell dissimilar pairs apart, and its rows must be linearly independent")
-        solution = minimize_components(
-            objective,
-            start,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            callback=print_progress("MMC") if self.verbose else None,
-        )
+        solution = self._descend(objective, start)
         if self.diagonal:
             return replace(solution, components=np.diag(solution.components[0]) @ transform)
         components = np.zeros_like(L)

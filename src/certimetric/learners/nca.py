@@ -8,13 +8,14 @@ from typing import Any
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import minimize_components, print_progress
+from certimetric.learners.starts import INITS, starting_components
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.neighborhood import StochasticNeighbors
 from certimetric.objectives.triplet_margin import TripletMarginLoss
@@ -29,16 +30,19 @@ class NCA(MahalanobisLearner):
     ----------
     n_components : int, default=None
         Rows of L; None for as many as features.
-    init : {"auto", "identity", "pca"} or array-like of shape (k, d), default="auto"
-        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d.
-    max_iter : int, default=50
+    init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
+        Starting point; "auto" is the identity, or "pca" where ``n_components`` is smaller than d. "lda" takes Fisher's
+        discriminants, which are fewer than the classes: as many rows where ``n_components`` is None.
+    max_iter : int, default=200
         Bound on the quasi-Newton steps.
     tol : float, default=1e-4
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+    random_state : int, RandomState or None, default=None
+        A random starting point.
     n_jobs : int, default=None
-        Threads for the sums over all pairs, as in joblib; they change nothing in the result.
+        Threads for sums over all pairs and the search for triplets, as in joblib; they change nothing in the result.
     verbose : bool, default=False
         Print the objective as it falls.
 
@@ -72,10 +76,11 @@ class NCA(MahalanobisLearner):
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "init": [StrOptions({"auto", "identity", "pca"}), "array-like"],
+        "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -85,9 +90,10 @@ class NCA(MahalanobisLearner):
         n_components: int | None = None,
         *,
         init: Any = "auto",
-        max_iter: int = 50,
+        max_iter: int = 200,
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
+        random_state: Any = None,
         n_jobs: int | None = None,
         verbose: bool = False,
     ):
@@ -96,6 +102,7 @@ class NCA(MahalanobisLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -116,19 +123,15 @@ class NCA(MahalanobisLearner):
         coordinates = Coordinates.for_descent(
             X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
         )
-        L = coordinates.start(self.init, self.n_components, X.shape[1])
+        rng = check_random_state(self.random_state)
+        L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            terms: list[Term] = [StochasticNeighbors(codes, n_jobs=effective_n_jobs(self.n_jobs))]
+            n_jobs = effective_n_jobs(self.n_jobs)
+            terms: list[Term] = [StochasticNeighbors(codes, n_jobs=n_jobs)]
             if self.perturbation is not None:
-                triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
+                triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
                 terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
-            solution = minimize_components(
-                MetricObjective(X, terms),
-                L,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                callback=print_progress("NCA") if self.verbose else None,
-            )
+            solution = self._descend(MetricObjective(X, terms), L)
         self._set_solution(solution, coordinates)
         return self

@@ -17,10 +17,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.constraints.preprocessors import check_preprocessor, points_of
-from certimetric.constraints.triplets import random_triplets
+from certimetric.constraints.triplets import triplets_of_classes
 from certimetric.constraints.tuples import Tuples, dimensions, is_tuples
 from certimetric.geometry.spd import check_matrix, factor_psd
 from certimetric.learners.coordinates import unit_of
+from certimetric.learners.starts import prior_components
 from certimetric.learners.tuple_learner import TripletLearner, _of_tuples
 
 _DRAWS_PER_INSTANCE = 30  # triplets that are made of labels by default,
@@ -53,8 +54,8 @@ class OASIS(TripletLearner):
     ----------
     C : float, default=0.1
         Aggressiveness, the bound on τ: the larger, the more a triplet counts against all before.
-    init : "identity" or array-like of shape (d, d), default="identity"
-        W at the start.
+    init : {"identity", "random"} or array-like of shape (d, d), default="identity"
+        W at the start; "random" is any positive definite one.
     n_constraints : int, default=None
         Triplets that are drawn of labelled instances, with replacement: an instance, another of its class, one of
         another class. None for 30 for each instance, but at most 100,000.
@@ -62,7 +63,7 @@ class OASIS(TripletLearner):
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
-        Draws of triplets.
+        A random start, and draws of triplets.
     verbose : bool, default=False
         Print the mean loss of every 10,000 triplets before they were learned from.
 
@@ -101,7 +102,7 @@ class OASIS(TripletLearner):
 
     _parameter_constraints = {
         "C": [Interval(Real, 0, None, closed="neither")],
-        "init": [StrOptions({"identity"}), "array-like"],
+        "init": [StrOptions({"identity", "random"}), "array-like"],
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
@@ -170,9 +171,8 @@ class OASIS(TripletLearner):
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
         self._rng = check_random_state(self.random_state)
-        triplets = self._drawn(codes)
         self._start(X)
-        self._learn(X, triplets)
+        self._learn(X, self._drawn(codes))
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         self._rng = check_random_state(self.random_state)
@@ -181,7 +181,7 @@ class OASIS(TripletLearner):
 
     def _drawn(self, codes: Indices) -> Indices:
         draws = self.n_constraints or min(_DRAWS_PER_INSTANCE * len(codes), _LARGEST_DRAW)
-        triplets = random_triplets(codes, draws, self._rng)
+        triplets = triplets_of_classes(codes, draws, self._rng)
         if not len(triplets):
             raise ValueError("y must hold two classes, and two instances of one of them, to draw triplets of")
         return triplets
@@ -196,6 +196,10 @@ class OASIS(TripletLearner):
             if W.shape != (d, d):
                 raise ValueError(f"init must be a matrix of shape ({d}, {d}), got {W.shape}")
             self._core = W * self._unit**2
+            return
+        if self.init == "random":
+            L = prior_components("random", X, d, self._rng)
+            self._core = L.T @ L
             return
         if d > len(X):
             _, singular, axes = np.linalg.svd(X / self._unit, full_matrices=False)

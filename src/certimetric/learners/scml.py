@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, minimize
 from sklearn.cluster import KMeans
@@ -22,7 +22,8 @@ from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.spd import check_matrix, factor_psd
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import print_progress, solution_of
+from certimetric.learners.solvers import solution_of
+from certimetric.learners.starts import discriminant_directions
 from certimetric.learners.tuple_learner import TripletLearner
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import TripletHinge
@@ -67,6 +68,8 @@ class SCML(TripletLearner):
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
         Places of the neighbourhoods.
+    n_jobs : int, default=None
+        Threads that search labelled instances for neighbours, as in joblib; they change nothing in the result.
     verbose : bool, default=False
         Print the objective as it falls.
 
@@ -110,6 +113,7 @@ class SCML(TripletLearner):
         "perturbation": [TripletMarginLoss, None],
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
 
@@ -124,6 +128,7 @@ class SCML(TripletLearner):
         perturbation: TripletMarginLoss | None = None,
         preprocessor: Any = None,
         random_state: Any = None,
+        n_jobs: int | None = None,
         verbose: bool = False,
     ):
         self.n_basis = n_basis
@@ -134,6 +139,7 @@ class SCML(TripletLearner):
         self.perturbation = perturbation
         self.preprocessor = preprocessor
         self.random_state = random_state
+        self.n_jobs = n_jobs
         self.verbose = verbose
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
@@ -142,10 +148,12 @@ class SCML(TripletLearner):
         coordinates = Coordinates.of(X, rescale=True, perturbation=self.perturbation)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
+            n_jobs = effective_n_jobs(self.n_jobs)
+            triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
             basis = self._given_basis(coordinates)
             if basis is None:
-                basis = local_discriminants(X, codes, self.n_basis or basis_size(X.shape[1]), rng)
+                size = self.n_basis or basis_size(X.shape[1])
+                basis = local_discriminants(X, codes, size, rng, n_jobs=n_jobs)
             self._minimize(coordinates, triplets, basis)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
@@ -186,7 +194,7 @@ class SCML(TripletLearner):
             return value + self.l1 * w.sum(), gradient
 
         path: list[float] = []
-        report = print_progress("SCML") if self.verbose else None
+        report = self._progress()
 
         def record(intermediate_result: OptimizeResult) -> None:
             path.append(float(intermediate_result.fun))
@@ -240,7 +248,7 @@ def compose(w: Array, basis: Array) -> Array:
     return factor_psd(L.T @ L) if len(L) > basis.shape[1] else L
 
 
-def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.RandomState) -> Array:
+def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.RandomState, *, n_jobs: int = 1) -> Array:
     """Unit directions that separate the classes in neighbourhoods spread over the data.
 
     Parameters
@@ -249,6 +257,8 @@ def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.Rando
     y : int array of shape (n,)
     n_basis : int
     rng : RandomState
+    n_jobs : int
+        Threads.
 
     Returns
     -------
@@ -268,7 +278,7 @@ def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.Rando
     directions = []
     for size in _NEIGHBORHOODS:
         # (regions, size) of every class, so that each neighbourhood sees all classes.
-        near = [own[nearest_neighbors(anchors, X[own], min(size, len(own)))[0]] for own in members]
+        near = [own[nearest_neighbors(anchors, X[own], min(size, len(own)), n_jobs=n_jobs)[0]] for own in members]
         for region in range(len(anchors)):
             rows = [indices[region] for indices in near]
             directions.append(_discriminants(X, rows, n_directions))
@@ -290,11 +300,7 @@ def _discriminants(X: Array, rows: list[Indices], n_directions: int) -> Array:
     S = within.T @ within / len(within)
     # Few instances a neighbourhood: shrink towards a multiple of the identity.
     S = 0.9 * S + 0.1 * max(np.trace(S) / d, 1e-12) * np.eye(d)
-    C = scipy.linalg.cholesky(S, lower=True)
-    # The between-class scatter has rank (classes − 1): a thin SVD of the whitened means replaces a d×d eigenproblem.
-    whitened = scipy.linalg.solve_triangular(C, between.T, lower=True)
-    U, _, _ = np.linalg.svd(whitened, full_matrices=False)
-    return scipy.linalg.solve_triangular(C, U[:, :n_directions], lower=True, trans="T").T
+    return discriminant_directions(S, between, n_directions)
 
 
 def triplet_directions(X: Array, triplets: Indices, n_basis: int, rng: np.random.RandomState) -> Array:

@@ -16,12 +16,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.pairs import LARGEST_DRAW, random_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.scatter import PairScatter
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.spd import factor_psd, inverse
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.priors import PRIORS, prior_components
+from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
 
 _LEAST = 0.1  # smallest eigenvalue of P, in the coordinates of the prior and over the 1 of the prior itself
@@ -145,8 +145,7 @@ class SDML(PairLearner):
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         X, codes = self._validate_labelled(X, y)
         rng = check_random_state(self.random_state)
-        draws = self.n_constraints or min(20 * len(self.classes_) ** 2, LARGEST_DRAW)
-        self._solve(self._coordinates(X), *random_pairs(codes, draws, rng), rng)
+        self._solve(self._coordinates(X), *pairs_of_classes(codes, self._n_draws(), rng), rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         assert y is not None

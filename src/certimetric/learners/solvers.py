@@ -13,6 +13,7 @@ from certimetric.objectives.gradient import ActiveSetTerm, MetricObjective
 
 _STEPS_BETWEEN_REFRESHES = 10
 _STEPS_BETWEEN_REPORTS = 20
+_SMALL_STEPS = 3
 _ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
 _LARGEST_DRIFT = 0.5  # mean of the gradient over its root mean square, at which mini-batches have converged
 
@@ -50,6 +51,7 @@ def minimize_components(
     *,
     max_iter: int,
     tol: float,
+    convex: bool = False,
     callback: Callable[[int, float], None] | None = None,
 ) -> Solution:
     """Minimise an objective over L by L-BFGS, in rounds where it has active sets.
@@ -67,6 +69,9 @@ def minimize_components(
         Bound on quasi-Newton steps.
     tol : float
         Stop when a round, or ten steps, lower the true objective by less than this fraction.
+    convex : bool
+        Whether the objective, in M, is convex and without active sets: then small steps are no plateau, and three in a
+        row that gain less than a tenth of ``tol`` each end it, too.
     callback : callable, optional
         Called with the steps so far and the true objective after every round or ten steps.
     """
@@ -77,7 +82,7 @@ def minimize_components(
         return value, gradient.ravel()
 
     if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
-        return _minimize_smooth(value_and_gradient, L, max_iter, tol, callback)
+        return _minimize_smooth(value_and_gradient, L, max_iter, tol, convex, callback)
     objective.refresh(L)
     first, slope = objective.in_components(L)
     path, start = [first], L
@@ -138,6 +143,7 @@ def _minimize_smooth(
     L: Array,
     max_iter: int,
     tol: float,
+    convex: bool,
     callback: Callable[[int, float], None] | None,
 ) -> Solution:
     """L-BFGS that need not forget the curvature it has seen, for nothing is refreshed.
@@ -147,6 +153,7 @@ def _minimize_smooth(
     flat, first, n_iter, converged = L.ravel(), 0, 0, False
     value, slope = value_and_gradient(flat)
     path = [value]
+    last, small_steps = value, 0
 
     def report(value: float) -> None:
         path.append(value)
@@ -154,12 +161,17 @@ def _minimize_smooth(
             callback(n_iter, value)
 
     def after_step(intermediate_result: OptimizeResult) -> None:
-        nonlocal n_iter
+        nonlocal n_iter, last, small_steps, converged
         n_iter += 1
+        small_steps = small_steps + 1 if _stalled(last, float(intermediate_result.fun), tol / 10) else 0
+        last = float(intermediate_result.fun)
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
             report(float(intermediate_result.fun))
             if _stalled(path[-2], path[-1], tol):
                 raise StopIteration
+        if convex and small_steps == _SMALL_STEPS:
+            converged = True
+            raise StopIteration
 
     while n_iter < max_iter and not converged:
         first, start = n_iter, path[-1]
@@ -172,7 +184,7 @@ def _minimize_smooth(
         flat = result.x
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:
             report(float(result.fun))
-        converged = n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], tol))
+        converged = converged or n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], tol))
     return solution_of(L, slope, flat.reshape(L.shape), path, max(n_iter, 1), converged, max_iter)
 
 

@@ -9,13 +9,20 @@ import numpy as np
 import scipy.linalg
 from numpy.linalg import LinAlgError
 from numpy.typing import ArrayLike, NDArray
-from sklearn.datasets import make_spd_matrix
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_X_y
 
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
+from certimetric.learners.starts import (
+    INITS,
+    INITS_WITHOUT_CLASSES,
+    PRIORS,
+    discriminants,
+    principal_axes,
+    prior_components,
+    random_components,
+)
 from certimetric.metric_learn import wording
 from certimetric.metric_learn.exceptions import NonPSDError, PreprocessorError
 
@@ -234,7 +241,7 @@ def checked_init(
 ) -> Any:
     """A starting point as learners take it: "identity", "pca", or an array of shape (n_components, d)."""
     n, d = X.shape
-    allowed = ("auto", "pca", "identity", "random", *(("lda",) if has_classes else ()))
+    allowed = tuple(sorted(INITS if has_classes else INITS_WITHOUT_CLASSES))
     if isinstance(init, np.ndarray):
         init = check_array(init, dtype=np.float64, copy=True)
         if init.shape[1] != d:
@@ -249,10 +256,9 @@ def checked_init(
     if init == "auto":
         init = _auto_select_init(has_classes, d, n, n_components, len(np.unique(y)) if has_classes else 0)
     if init == "random":
-        return check_random_state(random_state).standard_normal((n_components, d))
+        return random_components(n_components, d, check_random_state(random_state))
     if init == "lda":
-        found = LinearDiscriminantAnalysis().fit(X, y).scalings_.T[:n_components]
-        return _padded(found, n_components)
+        return _padded(discriminants(X, np.unique(y, return_inverse=True)[1])[:n_components], n_components)
     return init
 
 
@@ -271,8 +277,7 @@ def _initialize_components(
         return start
     if start == "identity":
         return np.eye(n_components, input.shape[1])
-    _, _, axes = np.linalg.svd(input - input.mean(axis=0), full_matrices=False)
-    return _padded(axes[:n_components], n_components)
+    return principal_axes(input, n_components)
 
 
 def _padded(L: Array, rows: int) -> Array:
@@ -295,12 +300,13 @@ def _initialize_metric_mahalanobis(
     else its pseudo-inverse is the inverse, with a warning.
     """
     d = input.shape[-1]
-    if not isinstance(init, np.ndarray) and (not isinstance(init, str) or init not in _MATRICES):
+    if not isinstance(init, np.ndarray) and (not isinstance(init, str) or init not in PRIORS):
         raise ValueError(wording.WRONG_MATRIX.format(name=matrix_name))
     if isinstance(init, str) and init == "identity":
         return (np.eye(d), np.eye(d)) if return_inverse else np.eye(d)
     if isinstance(init, str) and init == "random":
-        M = make_spd_matrix(d, random_state=check_random_state(random_state))
+        L = prior_components(init, np.empty((0, d)), d, check_random_state(random_state))
+        M = L.T @ L
         return (M, scipy.linalg.pinvh(M)) if return_inverse else M
     if isinstance(init, str):
         X = np.unique(input.reshape(-1, d), axis=0) if input.ndim == 3 else input
@@ -324,6 +330,3 @@ def _initialize_metric_mahalanobis(
         if return_inverse:
             warn(wording.SINGULAR_INIT)
     return (M, _pseudo_inverse_from_eig(w, V)) if return_inverse else M
-
-
-_MATRICES = ("identity", "covariance", "random")

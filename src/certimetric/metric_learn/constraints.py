@@ -10,8 +10,9 @@ from sklearn.utils import check_random_state
 
 from certimetric.base.arrays import Indices
 from certimetric.base.warnings import warn
+from certimetric.constraints.chunklets import chunklets_of_classes
 from certimetric.constraints.neighbors import nearest_triplets
-from certimetric.constraints.pairs import random_pairs
+from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.metric_learn import wording
 
 __all__ = ["Constraints"]
@@ -66,7 +67,7 @@ class Constraints:
         for _ in range(_ROUNDS):
             if min(len(some) for some in drawn) >= n_constraints or not len(known):
                 break
-            pairs, kinds = random_pairs(codes, n_constraints, rng)
+            pairs, kinds = pairs_of_classes(codes, n_constraints, rng)
             drawn = [_joined(some, pairs[kinds == kind]) for some, kind in zip(drawn, (1, -1))]
         for name, some in zip(("positive", "negative"), drawn):
             if len(some) < n_constraints:
@@ -116,16 +117,11 @@ class Constraints:
         n_chunks = renamed(n_chunks, num_chunks, "num_chunks", "n_chunks")
         known, codes = self._known()
         rng = check_random_state(random_state)
-        # Chunks that the shuffled classes fall into; any of them are as good.
-        possible = [
-            members[: len(members) // chunk_size * chunk_size].reshape(-1, chunk_size)
-            for members in (rng.permutation(known[codes == code]) for code in range(codes.max(initial=-1) + 1))
-        ]
-        rows = np.concatenate(possible) if possible else np.empty((0, chunk_size), dtype=np.int64)
+        rows = known[chunklets_of_classes(codes, chunk_size, rng)]
         if len(rows) < n_chunks:
             raise ValueError(wording.FEW_CHUNKS.format(n_chunks=n_chunks, chunk_size=chunk_size, possible=len(rows)))
         chunks = np.full(len(self.partial_labels), -1, dtype=np.int64)
-        chunks[rows[rng.permutation(len(rows))[:n_chunks]]] = np.arange(n_chunks)[:, None]
+        chunks[rows[:n_chunks]] = np.arange(n_chunks)[:, None]
         return chunks
 
     def _known(self) -> tuple[Indices, Indices]:
