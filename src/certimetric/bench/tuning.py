@@ -53,9 +53,14 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Default parameters in words, beside the tuned ones: of these learners nothing is chosen.
+UNTUNED = ("gmml:t=0.5", "aml:alpha=10,beta=30")
+
 
 def candidates_of(learner: str) -> list[str]:
     """The candidates of a learner, by its specification or else by its name."""
+    if learner in UNTUNED:
+        return [""]
     return list(CANDIDATES.get(learner) or CANDIDATES.get(learner.partition(":")[0], ("",)))
 
 
