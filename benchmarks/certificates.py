@@ -43,9 +43,9 @@ def problem(kind: str, n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
     return X, (X[:, 0] + np.sin(2 * X[:, 1]) > 0).astype(int)
 
 
-def cpu_seconds(run: Callable[[], Any]) -> tuple[float, Any]:
+def cpu_seconds(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     began = time.process_time()
-    result = run()
+    result = run(*arguments)
     return time.process_time() - began, result
 
 
@@ -63,11 +63,11 @@ def main() -> None:
         for kind in KINDS:
             X, y = problem(kind, n + arguments.queries, d)
             for rows in (500, n):  # the first compiles
-                embed, reference = cpu_seconds(lambda rows=rows: prepare_reference(metric, X[:rows], y[:rows]))
-                predict, queries = cpu_seconds(lambda reference=reference: PredictedQueries.of(reference, X[n:], 1))
-                radius, _ = cpu_seconds(lambda queries=queries: radii_of(queries, norm))
+                embed, reference = cpu_seconds(prepare_reference, metric, X[:rows], y[:rows])
+                predict, queries = cpu_seconds(PredictedQueries.of, reference, X[n:], 1)
+                radius, _ = cpu_seconds(radii_of, queries, norm)
             peer = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(metric.transform(X[:n]))
-            search, _ = cpu_seconds(lambda peer=peer: peer.kneighbors(metric.transform(X[n:])))
+            search, _ = cpu_seconds(peer.kneighbors, metric.transform(X[n:]))
             each = [1e3 * seconds / arguments.queries for seconds in (predict, radius, search)]
             table.add_row(f"{n:,}", kind, f"{embed:.2f}", *(f"{ms:.2f}" for ms in each), f"{each[1] / each[2]:.1f}")
     Console().print(table)
