@@ -32,10 +32,9 @@ class LMNN(TripletLearner):
 
     over target neighbours j of i and *all* instances l of another class: the active impostors are searched again as
     the metric moves, and the recorded objective is the true one. With ``n_impostors`` only that many instances l are
-    pushed, the nearest ones before anything is learned, as SCML and the authors of LMNN-PL do: a weaker push, which
-    small tables with noisy labels are better off with. With a :class:`PerturbationLoss` the adversarial
-    margins of the nearest triplets are enlarged besides. Of given triplets (instance, target neighbour, impostor) the
-    pull takes the targets, and the hinge the triplets themselves.
+    pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
+    :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
+    (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves.
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin (and the weight of another loss) are
