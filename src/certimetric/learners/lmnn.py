@@ -32,9 +32,10 @@ class LMNN(TripletLearner):
         (1 − μ) mean_ij d²(x_i, x_j)  +  μ mean_ij Σ_l [1 + d²(x_i, x_j) − d²(x_i, x_l)]_+
 
     over target neighbours j of i and *all* instances l of another class: the active impostors are searched again as
-    the metric moves, and the recorded objective is the true one. With a :class:`PerturbationLoss` the adversarial
-    margins of the nearest triplets are enlarged besides. Of given triplets (instance, target neighbour, impostor) the
-    pull takes the targets, and the hinge the triplets themselves.
+    the metric moves, and the recorded objective is the true one. With ``n_impostors`` only that many instances l are
+    pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
+    :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
+    (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves.
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin (and the weight of another loss) are
@@ -47,6 +48,9 @@ class LMNN(TripletLearner):
         Target neighbours of an instance (fewer in classes that are too small).
     push_weight : float, default=0.5
         μ, between 0 and 1.
+    n_impostors : int, default=None
+        Impostors of an instance: its nearest instances of other classes, fixed in advance. None for all, searched
+        again as the metric moves.
     n_components : int, default=None
         Rows of L; None for as many as features.
     init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
@@ -58,7 +62,8 @@ class LMNN(TripletLearner):
     tol : float, default=1e-4
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
-        Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+        Enlarges the adversarial margins of triplets (``n_neighbors`` target neighbours × the ``n_impostors`` nearest
+        impostors, 10 by default).
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -103,6 +108,7 @@ class LMNN(TripletLearner):
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "push_weight": [Interval(Real, 0, 1, closed="both")],
+        "n_impostors": [Interval(Integral, 1, None, closed="left"), None],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -119,6 +125,7 @@ class LMNN(TripletLearner):
         n_neighbors: int = 3,
         *,
         push_weight: float = 0.5,
+        n_impostors: int | None = None,
         n_components: int | None = None,
         init: Any = "auto",
         max_iter: int = 200,
@@ -131,6 +138,7 @@ class LMNN(TripletLearner):
     ):
         self.n_neighbors = n_neighbors
         self.push_weight = push_weight
+        self.n_impostors = n_impostors
         self.n_components = n_components
         self.init = init
         self.max_iter = max_iter
@@ -149,28 +157,34 @@ class LMNN(TripletLearner):
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
-            targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
-            i, a = np.nonzero(targets >= 0)
-            terms: list[Term] = [
-                Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
-                ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
-            ]
-            triplets = None
-            if self.perturbation is not None:
-                triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
+            terms: list[Term]
+            triplets: Indices | None = None
+            if self.n_impostors or self.perturbation is not None:
+                n_impostors = self.n_impostors or IMPOSTORS_PER_INSTANCE
+                triplets = nearest_triplets(X, codes, self.n_neighbors, n_impostors, n_jobs=n_jobs)
+            if self.n_impostors and triplets is not None:
+                terms = self._fixed_terms(triplets)
+            else:
+                targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
+                i, a = np.nonzero(targets >= 0)
+                terms = [
+                    Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
+                    ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
+                ]
             self._minimize(coordinates, terms, triplets, codes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
-        """Pull over the targets, and hinge over the triplets themselves."""
         tuples = tuples.distinct()
-        index = tuples.index
-        targets = np.unique(index[:, :2], axis=0)
-        # The same balance as with labels: the push counts once a target, not once a triplet.
-        push = self.push_weight * len(index) / len(targets)
-        terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
         coordinates = self._coordinates(tuples.points)
         with limited_threads(coordinates.X.shape[1]):
-            self._minimize(coordinates, terms, index)
+            self._minimize(coordinates, self._fixed_terms(tuples.index), tuples.index)
+
+    def _fixed_terms(self, triplets: Indices) -> list[Term]:
+        """Pull over the targets of triplets, and hinge over the triplets themselves."""
+        targets = np.unique(triplets[:, :2], axis=0)
+        # The same balance as with all impostors: the push counts once a target, not once a triplet.
+        push = self.push_weight * len(triplets) / max(len(targets), 1)
+        return [Pull(targets, 1.0 - self.push_weight), TripletHinge(triplets, push)]
 
     def _coordinates(self, X: Array) -> Coordinates:
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)
