@@ -4,12 +4,26 @@ from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.exact.minimal import minimal_perturbation
 from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.radius import certified_radius
+from certimetric.certify.rates import (
+    ClassCounts,
+    StreamedDistances,
+    VerificationCurve,
+    claimable_far,
+    class_intervals,
+    verification_curve,
+)
 from certimetric.certify.units import in_original_units
 
 __all__ = [
     "CertifiedKNeighborsClassifier",
+    "ClassCounts",
     "MinimalPerturbation",
+    "StreamedDistances",
+    "VerificationCurve",
     "certified_radius",
+    "claimable_far",
+    "class_intervals",
     "in_original_units",
     "minimal_perturbation",
+    "verification_curve",
 ]
