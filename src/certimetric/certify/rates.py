@@ -173,6 +173,82 @@ def verification_curve(distances: ArrayLike, genuine: ArrayLike, weights: ArrayL
 
 
 @dataclass(frozen=True, eq=False)
+class IdentificationCurve:
+    """What each threshold makes of probes of enrolled subjects and of others; made by :func:`identification_curve`.
+
+    Parameters
+    ----------
+    thresholds : array of shape (p,)
+        Increasing, of the distance to the nearest enrolled instance; the first is −infinity.
+    fpir, dir : array of shape (p,)
+        Share of the probes of unknown subjects that are accepted (false-positive identification rate), and of those of
+        known ones that are accepted as who they are (detection and identification rate).
+    n_known, n_unknown : int
+    """
+
+    thresholds: Array
+    fpir: Array
+    dir: Array
+    n_known: int
+    n_unknown: int
+
+    def threshold_at(self, fpir: float) -> float:
+        """The largest threshold whose false-positive identification rate is at most ``fpir``; −infinity for none."""
+        return float(self.thresholds[self._place(fpir)])
+
+    def dir_at(self, fpir: float) -> float:
+        """Detection and identification rate at :meth:`threshold_at` of a false-positive identification rate."""
+        return float(self.dir[self._place(fpir)])
+
+    def _place(self, fpir: float) -> int:
+        return int(np.searchsorted(self.fpir, check_far(fpir, "fpir"), side="right")) - 1
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an operating point: threshold, fpir, dir."""
+        import pandas as pd
+
+        return pd.DataFrame({"threshold": self.thresholds, "fpir": self.fpir, "dir": self.dir})
+
+    def to_json(self) -> str:
+        """The curve as JSON; the first threshold is null."""
+        points = {"thresholds": [None, *self.thresholds[1:].tolist()]}
+        points |= {"fpir": self.fpir.tolist(), "dir": self.dir.tolist()}
+        return json.dumps({**points, "n_known": self.n_known, "n_unknown": self.n_unknown}, allow_nan=False)
+
+
+def identification_curve(distances: ArrayLike, right: ArrayLike, known: ArrayLike) -> IdentificationCurve:
+    """All operating points of open-set identification.
+
+    Parameters
+    ----------
+    distances : array-like of shape (m,)
+        To the nearest enrolled instance.
+    right : bool array-like of shape (m,)
+        Whether the subject that would be answered is that of the probe.
+    known : bool array-like of shape (m,)
+        Whether the subject of the probe is enrolled; some are, and some are not.
+
+    Examples
+    --------
+    >>> curve = identification_curve([0.1, 0.2, 0.3, 0.9], [True, False, True, False], [True, True, True, False])
+    >>> curve.dir_at(0.5).__round__(3), curve.threshold_at(0.5)
+    (0.667, 0.3)
+    """
+    known = np.asarray(known, dtype=bool)
+    distances, right = _checked(distances, right)
+    if known.shape != distances.shape:
+        raise ArgumentError("known", f"must say it of each of the {len(distances)} probes", known.shape)
+    if not known.any() or known.all():
+        missing = "a known" if not known.any() else "an unknown"
+        raise ValueError(f"open-set identification needs probes of known and of unknown subjects: {missing} one lacks")
+    pairs = _Ordered.of(distances, known)
+    counts = [np.append(0, np.cumsum(kind[pairs.order])[pairs.last]) for kind in (~known, known & right)]
+    n_known = int(known.sum())
+    n_unknown = len(known) - n_known
+    return IdentificationCurve(pairs.thresholds, counts[0] / n_unknown, counts[1] / n_known, n_known, n_unknown)
+
+
+@dataclass(frozen=True, eq=False)
 class _Ordered:
     """Pairs by their distance, once for many weights."""
 
@@ -486,7 +562,7 @@ def drawn_classes(n: int, n_resamples: int, random_state: int, usable: Callable[
     return found
 
 
-def check_far(far: float) -> float:
+def check_far(far: float, name: str = "far") -> float:
     """A false accept rate as a target.
 
     Raises
@@ -494,7 +570,7 @@ def check_far(far: float) -> float:
     ArgumentError
         Unless it is above 0 and at most 1: no number of pairs shows a rate of 0.
     """
-    require(bool(0.0 < far <= 1.0), "far", "must be a false accept rate above 0 and at most 1", far)
+    require(bool(0.0 < far <= 1.0), name, "must be a rate of false accepts above 0 and at most 1", far)
     return float(far)
 
 
