@@ -445,8 +445,9 @@ def check_pairs(problem, metric, rng, counts, wrong):
     """Decisions of pairs, each held against those at points within its radius, computed in two ways and exactly."""
     if np.abs(problem.X.astype(float)).max() > 1e70:
         return
-    rows = rng.integers(0, len(problem.Q), PAIRS)
-    probes, enrolled = problem.Q[rows].astype(float), problem.X[rng.integers(0, len(problem.X), PAIRS)].astype(float)
+    m = PAIRS // 10 if problem.X.shape[1] >= WIDE else PAIRS
+    rows = rng.integers(0, len(problem.Q), m)
+    probes, enrolled = problem.Q[rows].astype(float), problem.X[rng.integers(0, len(problem.X), m)].astype(float)
     certifier = PairCertifier(metric)
     distances = certifier.distances(checked_pairs(metric, (probes, enrolled))[0])
     own = rng.permutation(distances)[0]
@@ -455,7 +456,7 @@ def check_pairs(problem, metric, rng, counts, wrong):
     accepted, radii = certifier.certify(checked_pairs(metric, (probes, enrolled))[0], t, problem.norm)
     if np.isnan(radii).any() or (radii < 0).any() or (accepted != (distances <= t)).any():
         wrong.append("a radius of a pair is no size, or decisions differ from those by distance")
-    counts["pairs"] += PAIRS
+    counts["pairs"] += m
     found = minimal_pair_changes(metric, (probes, enrolled), t, norm=problem.norm)
     meet = ~found.proven | (found.lower >= found.radii * (1 - 2 * WITNESS)) | np.isinf(found.lower)
     if not ((radii <= found.lower) & (found.lower <= found.radii) & meet).all():
