@@ -103,6 +103,7 @@ def measure(python: Path, method: str, problem: Path, components: Path, threads:
 
     # The limit is one of CPU time, so that other work does not count; a process that only waits ends as well.
     patience = timeout if resource is None else _PATIENCE * timeout
+    used_before = cpu_of_children()
     try:
         done = subprocess.run(
             command,
@@ -113,7 +114,8 @@ def measure(python: Path, method: str, problem: Path, components: Path, threads:
             preexec_fn=None if resource is None else limited,
         )
     except subprocess.TimeoutExpired:
-        return began | {"error": f"{TOO_LONG}{patience:g} s"}
+        used = timeout if resource is None else int(cpu_of_children() - used_before)
+        return began | {"error": f"{TOO_LONG}{used:g} s of CPU time"}
     if resource is not None and done.returncode == -signal.SIGXCPU:
         return began | {"error": f"{TOO_LONG}{timeout:g} s of CPU time"}
     for line in done.stdout.splitlines():
@@ -121,6 +123,11 @@ def measure(python: Path, method: str, problem: Path, components: Path, threads:
             return began | json.loads(line.removeprefix("REPORT "))
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     return began | {"error": last}
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that were waited for."""
+    return 0.0 if resource is None else sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
