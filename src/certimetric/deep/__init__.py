@@ -42,10 +42,12 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.goals import AveragePrecisionGoal as AveragePrecisionGoal
     from certimetric.deep.goals import AwayFromPositive as AwayFromPositive
     from certimetric.deep.goals import CandidateRank as CandidateRank
+    from certimetric.deep.goals import Dodging as Dodging
     from certimetric.deep.goals import EmbeddingShift as EmbeddingShift
     from certimetric.deep.goals import Goal as Goal
     from certimetric.deep.goals import GreedyMisranking as GreedyMisranking
     from certimetric.deep.goals import GreedyTranslocation as GreedyTranslocation
+    from certimetric.deep.goals import Impersonation as Impersonation
     from certimetric.deep.goals import LearningToMisrank as LearningToMisrank
     from certimetric.deep.goals import MarginGoal as MarginGoal
     from certimetric.deep.goals import QueryRank as QueryRank
@@ -65,6 +67,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.train import ClassBalancedBatches as ClassBalancedBatches
     from certimetric.deep.train import RobustTrainer as RobustTrainer
     from certimetric.deep.train import augmentation as augmentation
+    from certimetric.deep.verification import evaluate_verification as evaluate_verification
 
 __all__, __getattr__, __dir__ = lazy_index(
     __name__,
@@ -75,12 +78,13 @@ __all__, __getattr__, __dir__ = lazy_index(
         "defenses": "AntiCollapseDefense BatchDefense DecoupledDefense EmbeddingShiftDefense EnsembleDefense "
         "FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
         "SingleStepDefense TradesDefense TupleDefense mine_triplets",
-        "goals": "AveragePrecisionGoal AwayFromPositive CandidateRank EmbeddingShift Goal GreedyMisranking "
-        "GreedyTranslocation LearningToMisrank MarginGoal QueryRank SemanticsPreservingRank "
+        "goals": "AveragePrecisionGoal AwayFromPositive CandidateRank Dodging EmbeddingShift Goal GreedyMisranking "
+        "GreedyTranslocation Impersonation LearningToMisrank MarginGoal QueryRank SemanticsPreservingRank "
         "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
         "models": "ImageSet embed embedding_model",
         "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
+        "verification": "evaluate_verification",
     },
     moved={
         "AveragePrecisionObjective": "certimetric.deep.goals:AveragePrecisionGoal",

@@ -13,7 +13,9 @@ from certimetric.deep.goals.ranking import (
 )
 from certimetric.deep.goals.shifts import (
     AwayFromPositive,
+    Dodging,
     EmbeddingShift,
+    Impersonation,
     TargetedMismatch,
     TargetEmbedding,
     TowardsNegative,
@@ -28,6 +30,8 @@ GOALS: tuple[type[Goal], ...] = (
     TowardsNegative,
     TargetEmbedding,
     TargetedMismatch,
+    Dodging,
+    Impersonation,
     TupleLoss,
     CandidateRank,
     QueryRank,

@@ -1,0 +1,6 @@
+"""Same or not, and who of the enrolled: embedding models that decide by a threshold, clean and under attack."""
+
+from certimetric.deep.verification.evaluation import AttackedPairs as AttackedPairs
+from certimetric.deep.verification.evaluation import VerificationResult as VerificationResult
+from certimetric.deep.verification.evaluation import evaluate_verification as evaluate_verification
+from certimetric.deep.verification.pair_index import attack_pairs as attack_pairs
