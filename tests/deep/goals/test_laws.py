@@ -27,6 +27,7 @@ from certimetric.deep import (  # noqa: E402
     CarliniWagner,
     Dodging,
     EmbeddingShift,
+    FalseIdentification,
     Goal,
     GreedyMisranking,
     GreedyTranslocation,
@@ -35,6 +36,7 @@ from certimetric.deep import (  # noqa: E402
     LearningToMisrank,
     LinfBall,
     MarginGoal,
+    MissedIdentification,
     NESAttack,
     QueryRank,
     SemanticsPreservingRank,
@@ -46,7 +48,7 @@ from certimetric.deep import (  # noqa: E402
 )
 from certimetric.deep.attacks import ATTACKS  # noqa: E402
 from certimetric.deep.attacks import ball as ball_of  # noqa: E402
-from certimetric.deep.goals import GOALS, JointGoal, LevelGoal  # noqa: E402
+from certimetric.deep.goals import GOALS, JointGoal, LevelGoal, Templates  # noqa: E402
 from certimetric.geometry.norms import NORMS  # noqa: E402
 
 
@@ -115,6 +117,8 @@ def goals(factor=1.0):
         TargetEmbedding: TargetEmbedding(other, reach=factor * 0.05),
         Dodging: Dodging(gallery[order[:, 0]], factor * 0.2),
         Impersonation: Impersonation(other, factor * 0.15),
+        MissedIdentification: MissedIdentification(labels[:B], Templates(gallery[B:], labels[B:], "mean"), factor),
+        FalseIdentification: FalseIdentification(Templates(gallery[B : B + 2], labels[B : B + 2]), factor * 0.1),
         TupleLoss: TupleLoss(lambda embeddings, labels, tuples: (embeddings - clean.mean()).norm(dim=1).mean(), labels),
         CandidateRank: CandidateRank(order[:, 3:4], gallery, own, ids),
         QueryRank: QueryRank(order[:, 3:4], gallery, own, ids),

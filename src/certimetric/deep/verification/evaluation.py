@@ -346,6 +346,10 @@ def _worst(found: dict[Key, AttackedPairs]) -> dict[Key, AttackedPairs]:
     return worst
 
 
+def _rate(threshold: float, side: int) -> Callable[[VerificationCurve], float]:
+    return lambda curve: curve.at(threshold)[side]
+
+
 def _attacked_rows(
     told: dict[str, Any], points: list[dict[str, Any]], after: AttackedPairs, n_resamples: int, seed: int
 ) -> list[dict[str, Any]]:
@@ -354,10 +358,7 @@ def _attacked_rows(
     figures: dict[str, Callable[[VerificationCurve], float]] = {}
     for place, point in enumerate(points):
         if not np.isnan(t := point["threshold"]):
-            figures |= {
-                f"{name}{place}": (lambda drawn, t=t, side=side: drawn.at(t)[side])
-                for side, name in enumerate(("far", "tar"))
-            }
+            figures |= {f"far{place}": _rate(t, 0), f"tar{place}": _rate(t, 1)}
     drawn = (
         class_intervals(after.distances, after.subjects, figures, n_resamples=n_resamples, random_state=seed)
         if n_resamples
