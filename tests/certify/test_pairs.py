@@ -297,6 +297,8 @@ def test_corners_of_the_threshold():
     pairs = [[[0.0, 5.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 0.0]]]
     np.testing.assert_array_equal(pair_radii(metric, pairs, -1.0), [np.inf, np.inf])  # accepts nothing
     np.testing.assert_array_equal(pair_radii(metric, pairs, np.inf), [np.inf, np.inf])  # accepts all
+    small = MahalanobisMetric.from_components(np.eye(2) * 1e-8)  # whose units are beyond the largest number
+    assert (pair_radii(small, pairs, 1e308) >= 1e308).all()
     radii = pair_radii(metric, pairs, 0.0)
     assert radii[0] == 0.0 and radii[1] == pytest.approx(3.0, rel=1e-9)
     at = pair_radii(metric, pairs, 3.0)
