@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, fbeta_score
 from sklearn.model_selection import GridSearchCV
 
-from certimetric import ITML, LMNN, MahalanobisMetric, PairVerifier
+from certimetric import ITML, LMNN, MMC, MahalanobisMetric, PairVerifier
 from certimetric.certify import pair_radii, verification_curve
 from certimetric.geometry.diagonal import DiagonalMetric
 
@@ -142,7 +142,7 @@ def test_columns_of_frames_go_by_name_in_fit(iris):
     X, y = iris
     frame, labels = pd.DataFrame(X, columns=list("abcd")), np.where(y[::3] == y[1::3][::-1], 1, -1)
     probes, enrolled = frame[::3], frame[1::3][::-1]
-    for metric in (None, ITML(random_state=0)):
+    for metric in (None, ITML(random_state=0), MMC(diagonal=True, max_iter=20)):
         plain, turned = (PairVerifier(metric).fit((probes, e), labels) for e in (enrolled, enrolled[list("cadb")]))
         assert plain.threshold_ == turned.threshold_ and turned.metric_.feature_names == tuple("abcd")
         pairs = probes[list("dcba")], enrolled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +172,7 @@ class PairVerifier(ClassifierMixin, BaseEstimator):
                 euclidean = _euclidean(X)  # it knows the columns of the probes
                 sides, _ = checked_pairs(euclidean, X)
                 self.learner_ = clone(self.metric).fit(sides.points[sides.index], y)
-                self.metric_ = replace(as_metric(self.learner_), feature_names=euclidean.feature_names)
+                self.metric_ = _named(as_metric(self.learner_), euclidean.feature_names)
             else:
                 self.learner_ = clone(self.metric).fit(X, y)
                 self.metric_ = as_metric(self.learner_)
@@ -366,6 +366,12 @@ def _euclidean(X: Any) -> DiagonalMetric:
     first = X[0] if isinstance(X, tuple) and X else X
     rows = check_array(first, dtype=np.float64, allow_nd=dimensions(first) == 3, input_name="X")
     return DiagonalMetric(np.ones(rows.shape[-1]), feature_names(first))
+
+
+def _named(metric: MahalanobisMetric, names: tuple[str, ...] | None) -> MahalanobisMetric:
+    if isinstance(metric, DiagonalMetric):
+        return DiagonalMetric(metric.weights, names, metric.training)
+    return MahalanobisMetric.from_components(metric.components, feature_names=names, training=metric.training)
 
 
 def checked_sizes(eps: ArrayLike) -> Array:
