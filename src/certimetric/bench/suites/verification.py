@@ -44,7 +44,7 @@ class VerificationSuite(Suite):
         "and classes shared, as in arXiv 1802.03170."
     )
     needs = "digits, which is bundled, and letter, usps and vowel from --data-root or OpenML; what is missing is told"
-    minutes = 10.0
+    minutes = 8.0
     splits = 3
     protocol = "verification/1"
     learners = ("euclidean", "lmnn", "lmnn+pl", "arml", "gmml", "aml", "itml")
