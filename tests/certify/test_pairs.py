@@ -99,6 +99,23 @@ def test_hard_case_and_its_neighbourhood():
     assert pair_radii(metric, [[[5.0, 5.0], [5.0, 5.0]]], t)[0] == pytest.approx(1.0, rel=1e-12)
 
 
+def test_hard_case_of_an_eigenvalue_that_occurs_more_than_once():
+    # To rounding alone the differences have a part along the top directions: none of its digits is to be trusted.
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    values = np.array([1.0] * 6 + [0.9, 0.8, 0.5, 0.3, 0.2, 0.1])
+    metric = MahalanobisMetric.from_components(np.sqrt(values)[:, None] * rotation)
+    z = np.where(np.arange(12) < 6, 0.0, rng.standard_normal((40, 12)) / 3)
+    pairs = np.stack([z @ rotation, np.zeros((40, 12))], axis=1)
+    reached = np.sum(values[6:] * (z[:, 6:] / (1 - values[6:])) ** 2, axis=1)
+    t = 1.01 * np.sqrt(reached.max())  # of all of them the multiplier is 1 / s_max
+    exact = np.sqrt(np.sum((values[6:] * z[:, 6:] / (1 - values[6:])) ** 2, axis=1) + t**2 - reached)
+    found = minimal_pair_changes(metric, pairs, t)
+    assert found.proven.all() and found.verified.all()
+    np.testing.assert_allclose(found.radii, exact, rtol=1e-7)
+    np.testing.assert_allclose(pair_radii(metric, pairs, t), exact, rtol=1e-7)
+
+
 @pytest.mark.parametrize("norm", ["l2", "ellipsoid", "l2 units", "l2 restricted", "l2 units restricted"])
 @pytest.mark.parametrize("kind", METRICS)
 def test_exact_norms_meet_their_witness(kind, norm):
@@ -297,6 +314,8 @@ def test_corners_of_the_threshold():
     pairs = [[[0.0, 5.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 0.0]]]
     np.testing.assert_array_equal(pair_radii(metric, pairs, -1.0), [np.inf, np.inf])  # accepts nothing
     np.testing.assert_array_equal(pair_radii(metric, pairs, np.inf), [np.inf, np.inf])  # accepts all
+    small = MahalanobisMetric.from_components(np.eye(2) * 1e-8)  # whose units are beyond the largest number
+    assert (pair_radii(small, pairs, 1e308) >= 1e308).all()
     radii = pair_radii(metric, pairs, 0.0)
     assert radii[0] == 0.0 and radii[1] == pytest.approx(3.0, rel=1e-9)
     at = pair_radii(metric, pairs, 3.0)

@@ -1,6 +1,7 @@
 """The verifier: thresholds by every criterion, certified rates, and how it is used."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, fbeta_score
 from sklearn.model_selection import GridSearchCV
 
-from certimetric import ITML, LMNN, MahalanobisMetric, PairVerifier
+from certimetric import ITML, LMNN, MMC, MahalanobisMetric, PairVerifier
 from certimetric.certify import pair_radii, verification_curve
 from certimetric.geometry.diagonal import DiagonalMetric
 
@@ -136,6 +137,27 @@ def test_is_an_estimator(labelled_pairs, iris):
     np.testing.assert_array_equal(verifier.predict(turned), verifier.predict((X[:9], X[50:59])))
 
 
+def test_columns_of_frames_go_by_name_in_fit(iris):
+    """Those of the enrolled side too, and the metric keeps the names, whoever made it."""
+    X, y = iris
+    frame, labels = pd.DataFrame(X, columns=list("abcd")), np.where(y[::3] == y[1::3][::-1], 1, -1)
+    probes, enrolled = frame[::3], frame[1::3][::-1]
+    for metric in (None, ITML(random_state=0), MMC(diagonal=True, max_iter=20)):
+        plain, turned = (PairVerifier(metric).fit((probes, e), labels) for e in (enrolled, enrolled[list("cadb")]))
+        assert plain.threshold_ == turned.threshold_ and turned.metric_.feature_names == tuple("abcd")
+        pairs = probes[list("dcba")], enrolled
+        np.testing.assert_array_equal(turned.predict(pairs), plain.predict((probes, enrolled)))
+    of_labels = PairVerifier().fit(frame, y)
+    assert (of_labels.pair_distance((frame[list("dcba")], frame)) == 0.0).all()
+
+
+def test_pairs_for_the_threshold_are_drawn_without_a_warning(iris):
+    # The labels of a small set have fewer pairs than are drawn at most, and nobody asked for more.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PairVerifier().fit(*iris)
+
+
 IDENTITY = MahalanobisMetric.from_matrix(np.eye(2))
 
 
@@ -148,6 +170,9 @@ IDENTITY = MahalanobisMetric.from_matrix(np.eye(2))
         (lambda: PairVerifier().fit(), "X must hold labelled instances or pairs"),
         (lambda: PairVerifier(LMNN(), threshold=1.0).fit(), "X must hold labelled instances or pairs"),
         (lambda: PairVerifier().fit((np.zeros((3, 2)), np.zeros((3, 3))), [1, -1, 1]), "of equal shape"),
+        (lambda: PairVerifier(ITML()).fit((np.zeros((3, 2)), np.zeros((4, 2))), [1, -1, 1]), "of equal shape"),
+        (lambda: PairVerifier(threshold=1.0).fit(np.full((3, 2), np.nan), [0, 1, 1]), "X contains NaN"),
+        (lambda: _ready().calibrate(np.zeros((3, 2, 2)), [1, -1, 1], criterion="far", value="low"), "got 'low'"),
         (lambda: _ready().calibrate(np.zeros((3, 2, 2)), [1, -1, 1], criterion="far", value=0.0), "above 0 and at"),
         (lambda: _ready().calibrate(np.zeros((3, 2, 2)), [1, -1, 1], criterion="far"), "value must be the"),
         (lambda: _ready().calibrate(np.zeros((3, 2, 2)), [1, -1, 1], value=0.1), "value is for the criteria"),

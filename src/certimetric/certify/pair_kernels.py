@@ -96,7 +96,7 @@ def certify_pair_rows(points, index, threshold, L, lengths, exponent, data, dire
     d = points.shape[1]
     w, mapped = np.empty(d), np.empty(d if diagonal else L.shape[0])
     work, none = np.empty((3, max(mapped.shape[0], data[4].shape[0]))), np.empty(0)
-    threshold_exponent = exponent_of(math.ldexp(threshold, -exponent))
+    threshold_exponent = max(exponent_of(threshold) - exponent, _SMALLEST)
     for i in range(index.shape[0]):
         first, second = index[i, 0], index[i, 1]
         distance, of_pair = map_pair(points, first, second, L, diagonal, w, mapped)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -570,7 +571,8 @@ def check_far(far: float, name: str = "far") -> float:
     ArgumentError
         Unless it is above 0 and at most 1: no number of pairs shows a rate of 0.
     """
-    require(bool(0.0 < far <= 1.0), name, "must be a rate of false accepts above 0 and at most 1", far)
+    holds = isinstance(far, Real) and 0.0 < far <= 1.0
+    require(bool(holds), name, "must be a rate of false accepts above 0 and at most 1", far)
     return float(far)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
@@ -20,11 +20,11 @@ from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs
 from certimetric.certify.rates import VerificationCurve, check_far, check_kinds, claimable_far, verification_curve
 from certimetric.constraints.labels import checked_labels
-from certimetric.constraints.pairs import LARGEST_DRAW, random_pairs
+from certimetric.constraints.pairs import LARGEST_DRAW, pairs_of_classes
 from certimetric.constraints.tuples import Tuples, check_pair_labels, dimensions
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
-from certimetric.geometry.features import align
+from certimetric.geometry.features import align, feature_names
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.learners.calibration import calibrated_threshold
@@ -165,14 +165,17 @@ class PairVerifier(ClassifierMixin, BaseEstimator):
             raise ValueError("X must hold labelled instances or pairs, unless a metric and a threshold are given")
         of_pairs = isinstance(X, tuple) or dimensions(X) == 3
         self.learner_ = None
-        given: Any = np.stack([np.asarray(side) for side in X], axis=1) if isinstance(X, tuple) and _alike(X) else X
         if self.metric is None:
-            self.metric_: MahalanobisMetric = DiagonalMetric(
-                np.ones(np.shape(X[0])[-1] if isinstance(X, tuple) else np.shape(X)[-1])
-            )
+            self.metric_: MahalanobisMetric = _euclidean(X)
         elif not _is_given(self.metric):
-            self.learner_ = clone(self.metric).fit(given, y)
-            self.metric_ = as_metric(self.learner_)
+            if isinstance(X, tuple):
+                euclidean = _euclidean(X)  # it knows the columns of the probes
+                sides, _ = checked_pairs(euclidean, X)
+                self.learner_ = clone(self.metric).fit(sides.points[sides.index], y)
+                self.metric_ = _named(as_metric(self.learner_), euclidean.feature_names)
+            else:
+                self.learner_ = clone(self.metric).fit(X, y)
+                self.metric_ = as_metric(self.learner_)
         else:
             self.metric_ = as_metric(self.metric)
         self.n_features_in_ = self.metric_.n_features
@@ -193,7 +196,7 @@ class PairVerifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y must hold one label for each of the {len(X)} instances, got {len(codes)}")
         if len(np.unique(codes)) < 2:
             raise ValueError("y must hold at least two classes: of one there is no impostor pair")
-        index, labels = random_pairs(codes, LARGEST_DRAW, np.random.RandomState(self.random_state))
+        index, labels = pairs_of_classes(codes, LARGEST_DRAW, np.random.RandomState(self.random_state))
         self.metric_.transform(X[:1])  # one message for another number of features
         return Tuples(np.ascontiguousarray(X), index), labels
 
@@ -358,8 +361,17 @@ def _is_given(metric: Any) -> bool:
     return not hasattr(metric, "fit") or is_fitted(metric)
 
 
-def _alike(sides: tuple[Any, ...]) -> bool:
-    return len(sides) == 2 and np.shape(sides[0]) == np.shape(sides[1])
+def _euclidean(X: Any) -> DiagonalMetric:
+    """The Euclidean distance between instances or pairs, by the names of their columns."""
+    first = X[0] if isinstance(X, tuple) and X else X
+    rows = check_array(first, dtype=np.float64, allow_nd=dimensions(first) == 3, input_name="X")
+    return DiagonalMetric(np.ones(rows.shape[-1]), feature_names(first))
+
+
+def _named(metric: MahalanobisMetric, names: tuple[str, ...] | None) -> MahalanobisMetric:
+    if isinstance(metric, DiagonalMetric):
+        return DiagonalMetric(metric.weights, names, metric.training)
+    return MahalanobisMetric.from_components(metric.components, feature_names=names, training=metric.training)
 
 
 def checked_sizes(eps: ArrayLike) -> Array:

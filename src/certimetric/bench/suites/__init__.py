@@ -6,7 +6,9 @@ from certimetric.base.wording import did_you_mean
 from certimetric.bench.suites.base import Suite
 from certimetric.runs.containment import load_reference
 
-_SUITES = {name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "deep", "defenses")}
+_SUITES = {
+    name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "verification", "deep", "defenses")
+}
 _SUITES["defenses-l2"] = "defenses:SUITE_L2"
 _SUITES["perturbation-authors"] = "perturbation:AUTHORS"
 NAMES = tuple(_SUITES)

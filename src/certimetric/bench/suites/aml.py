@@ -20,7 +20,7 @@ from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.tuning import UNTUNED
-from certimetric.bench.verification import RATES, verify
+from certimetric.bench.verification import roc_figure, verify
 from certimetric.runs.key import Cell, Record
 
 TABULAR = "tabular"
@@ -124,25 +124,6 @@ def run_tabular(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
     fitted = Fitted(*load_cell(cell, named), cell)
     pairs = verify(fitted, cell.parameters["pairs"], [cell.seed, cell.split, 61])
     return {**fitted.facts(), "error": fitted.error(), **pairs}
-
-
-def roc_figure(grid: Grid, names: Sequence[str]) -> dict[str, Any]:
-    """The mean ROC curve over splits and data sets."""
-    one = len(names) == 1
-    return {
-        "kind": "curves",
-        "name": f"roc-{names[0]}" if one else "roc",
-        "title": f"{names[0]}: verification" if one else f"Verification: mean ROC curve over {len(names)} data sets",
-        "reading": (
-            "Share of the pairs of one class that are recognised, against the share of the pairs of two classes that "
-            "are taken for one, as the threshold on the distance rises; chance is the diagonal."
-        ),
-        "learners": [grid.line(spec, lambda result: result["roc"], names) for spec in grid.learners],
-        "x": list(RATES),
-        "x_label": "false positive rate",
-        "y_label": "true positive rate",
-        "symbol": "FPR",
-    }
 
 
 def _sentence(grid: Grid, measure: Measure) -> str:

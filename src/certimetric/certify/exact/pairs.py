@@ -21,6 +21,7 @@ from certimetric.geometry.norms import Norm, resolve_norm
 _OVERSHOOT = (1e-8, 1e-7, 9e-7)  # of a change, tried in turn until the computed decision is another
 _ROUNDS = 60  # of Newton's method on a size, and of exchanges of corners
 _NEARLY_HARD = 1e-6  # distance of μ from 1 / s_max, relative to it, at which the top direction is found otherwise
+_AS_LARGE = 1e-9  # relative difference of squared singular values that are taken for equal there
 _FARTHEST = 1e12  # size of a change, relative to the distance, that is beyond what rounding lets one tell
 _STARTS = 8  # corners from which the farthest one is looked for
 
@@ -160,10 +161,13 @@ class _Differences:
         v = Y / (1.0 + signed * s)
         zeta = -signed * np.sqrt(s) * v
         # The hard case, and near it, where 1 − μs has no digits: the rest of t² is gone along the top direction.
-        others = (v[:, 1:] ** 2).sum(axis=1)
-        left = np.sqrt(np.maximum(self.t**2 - others, 0.0))
+        # Any of equal values is the top one: along the part that the difference has there, or else the first.
+        top = s >= s[0] * (1.0 - _AS_LARGE)
+        left = np.sqrt(np.maximum(self.t**2 - (v[:, ~top] ** 2).sum(axis=1), 0.0))
         hard = accepted & (mu * s[0] > 1.0 - _NEARLY_HARD)
-        zeta[hard, 0] = (np.where(Y[:, 0] < 0, -left, left) - Y[:, 0])[hard] / np.sqrt(s[0])
+        own = np.linalg.norm(Y[:, top], axis=1)
+        way = np.where(own[:, None] > 0, Y[:, top] / np.where(own > 0, own, 1.0)[:, None], np.eye(1, int(top.sum())))
+        zeta[np.ix_(hard, top)] = ((left - own)[:, None] * way)[hard] / np.sqrt(s[0])
         reached = accepted | (np.linalg.norm(v, axis=1) <= t * (1.0 + 1e-6))
         steps[reached] = zeta[reached, :k] @ V[:k]
         return steps
