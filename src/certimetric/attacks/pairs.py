@@ -23,6 +23,7 @@ from certimetric.geometry.norms import Norm
 _OVERSHOOT = (1e-9, 1e-7, 1e-5)  # of a change, so that the decision does not hang on the last digit
 _REACHES = 2.0 ** np.arange(0, 24, 2)  # of the change that a linear function asks for, tried in turn
 _BISECTIONS = 60
+_WEIGHTS, _DESCENTS = 30, 100  # of the distance beside the change that are tried, and steps for each
 _SHARES = np.linspace(1.0, 4.0, 13)  # of a change that is rounded to whole features
 
 
@@ -106,6 +107,8 @@ class PairAttack:
             return
         self._exactly(search, rows, search.X[rows], threat.mutable)
         if threat.discrete or threat.boxed:
+            if threat.norm.name == "l2" and threat.norm.n_features is None:
+                self._into_box(search, rows[~search.accepted[rows]])
             for points in self._starts(search, rows):
                 self._follow(search, rows, points)
         if threat.discrete:
@@ -152,6 +155,36 @@ class PairAttack:
             found.append(points)
         return found
 
+    def _into_box(self, search: PairSearch, rows: Indices) -> None:
+        """Impersonation in l2 within bounds is a convex program: its Lagrangian, by projected gradients, for a weight
+        of the distance that is bisected."""
+        if not len(rows):
+            return
+        X, threat, maps = search.X[rows], search.threat, search.certifier.maps
+        low = np.where(threat.mutable, threat.low - X, 0.0)
+        high = np.where(threat.mutable, threat.high - X, 0.0)
+        steepest = float(np.linalg.norm(maps.metric.components, 2)) ** 2
+        difference, change = X - search.enrolled[rows], np.zeros_like(X)
+
+        def nearest(weight: Array, change: Array) -> Array:
+            step, before = 1.0 / (1.0 + weight * steepest), change
+            for k in range(_DESCENTS):
+                ahead = change + k / (k + 3.0) * (change - before)  # Nesterov's
+                slope = ahead + weight[:, None] * search.gradient(difference + ahead)
+                before, change = change, np.clip(ahead - step[:, None] * slope, low, high)
+            return change
+
+        least, most = np.full(len(rows), 1e-6 / steepest), np.full(len(rows), 1e6 / steepest)
+        best = nearest(most, change)
+        for _ in range(_WEIGHTS):
+            middle = np.sqrt(least * most)
+            change = nearest(middle, change)
+            reached = search.is_adversarial(rows, X + change)
+            best = np.where(reached[:, None], change, best)
+            most, least = np.where(reached, middle, most), np.where(reached, least, middle)
+        hit = search.is_adversarial(rows, X + best)
+        search.draw_back(rows[hit], X[hit] + best[hit])
+
     def _follow(self, search: PairSearch, rows: Indices, points: Array) -> None:
         """Follow the boundary from adversarial points towards the instances."""
         hit = ~np.isnan(points).any(axis=1)
@@ -180,8 +213,13 @@ class PairAttack:
             whole[group] = True
         whole &= threat.mutable
         best = np.where(np.isfinite(search.distances[rows])[:, None], search.adversarial[rows], search.X[rows])
-        for share in _SHARES:
-            points = search.repair(rows, search.within(search.X[rows] + share * (best - search.X[rows]), MODEST))
+        tried = [search.X[rows] + share * (best - search.X[rows]) for share in _SHARES]
+        for group in threat.one_hot:  # each of its values
+            for member in group[threat.mutable[group]]:
+                tried.append(search.X[rows].copy())
+                tried[-1][:, group], tried[-1][:, member] = 0.0, 1.0
+        for changed in tried:
+            points = search.repair(rows, search.within(changed, MODEST))
             search.offer(rows, points)
             if (threat.mutable & ~whole).any():
                 starts = np.where(whole, points, search.X[rows])

@@ -473,12 +473,12 @@ class _Certificates:
             nearest, distances = self._nearest(left, count)
             new = self._certified(left, nearest[:, seen:], np.zeros((len(left), count - seen), dtype=bool))
             radii[left] = np.minimum(radii[left], new.min(axis=1))
-            if count == self.available:
+            if count == self.available or rate == 0.0:  # all are seen, or nothing moves
                 break
             # No farther instance can be entered by less than the last one, by the triangle inequality.
             slack = 2.0 * (self.errors[left] + self.reference.point_errors.max())
             beyond = distances[:, -1] * (1.0 - 1e-9) - self.threshold * (1.0 + 1e-9) - 2.0 * slack
-            left = left[radii[left] * rate >= beyond]
+            left = left[radii[left] >= beyond / rate]
             seen, count = count, min(4 * count, self.available)
         return power_of_two_times(radii[rows], self.exponent)
 

@@ -298,7 +298,7 @@ def dual_per_distance(B: Array, order: float) -> float:
     if order == 2:
         bound = largest
     elif order == 1:
-        bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(B, axis=0).sum()))
+        bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(np.abs(B).sum(axis=1))))
     else:
         bound = float(np.linalg.norm(B, axis=0).max())
     return bound * (1.0 + 1e-9)

@@ -50,7 +50,7 @@ def minimal_pair_changes(
     >>> metric = MahalanobisMetric.from_matrix([[4.0, 0.0], [0.0, 1.0]])
     >>> found = minimal_pair_changes(metric, [[[3.0, 1.0], [0.0, 0.0]]], threshold=2.0, norm="linf")
     >>> found.radii.round(6), found.witnesses.round(6), found.proven
-    (array([2.]), array([[1.      , 0.      ]]), array([ True]))
+    (array([2.]), array([[ 1., -0.]]), array([ True]))
     """
     pairs, value = checked_pairs(metric, pairs)
     norm, threshold = resolve_norm(norm), check_threshold(threshold)
