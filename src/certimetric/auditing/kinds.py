@@ -7,8 +7,9 @@ from certimetric.auditing.embeddings.run import EmbeddingEvidence
 from certimetric.auditing.retrieval.run import RetrievalEvidence
 from certimetric.auditing.run import Evidence
 from certimetric.auditing.tables.run import TableEvidence
+from certimetric.auditing.verification.run import VerificationEvidence
 
-KINDS: tuple[type[Evidence], ...] = (TableEvidence, RetrievalEvidence, EmbeddingEvidence)
+KINDS: tuple[type[Evidence], ...] = (TableEvidence, RetrievalEvidence, EmbeddingEvidence, VerificationEvidence)
 
 
 def evidence_of(request: Any) -> Evidence:

@@ -7,10 +7,22 @@ from typing import Annotated
 import typer
 
 from certimetric.base.version import __version__
-from certimetric.cli import attack, audit, audit_embeddings, audit_model, bench, certify, datasets, fit, report, train
+from certimetric.cli import (
+    attack,
+    audit,
+    audit_embeddings,
+    audit_model,
+    bench,
+    certify,
+    datasets,
+    fit,
+    report,
+    train,
+    verify,
+)
 
 # A kind of audit has its command by its place here.
-AUDITS = (audit.COMMAND, audit_model.COMMAND, audit_embeddings.COMMAND)
+AUDITS = (audit.COMMAND, audit_model.COMMAND, audit_embeddings.COMMAND, verify.COMMAND)
 
 app = typer.Typer(
     name="certimetric",
