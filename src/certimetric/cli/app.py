@@ -16,6 +16,7 @@ from certimetric.cli import (
     certify,
     datasets,
     fit,
+    match,
     report,
     train,
     verify,
@@ -56,5 +57,6 @@ app.command(epilog=bench.EPILOG)(bench.bench)
 app.command(epilog=fit.EPILOG)(fit.fit)
 app.command(epilog=certify.EPILOG)(certify.certify)
 app.command(epilog=attack.EPILOG)(attack.attack)
+app.command(epilog=match.EPILOG)(match.match)
 app.command()(report.report)
 app.command()(datasets.datasets)
