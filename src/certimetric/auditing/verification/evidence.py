@@ -22,8 +22,9 @@ from certimetric.runs.key import Cell, told
 from certimetric.runs.splits import ATTACK_STREAM, stream
 
 PROTOCOL = "verification-evidence/1"
-N_ATTACKED = 200  # pairs of each kind
-N_THRESHOLDS = 24
+# Pairs of each kind, and thresholds of the DET curve. Under l1 and l∞ every change is a convex program.
+N_ATTACKED, N_ATTACKED_PROGRAM = 200, 80
+N_THRESHOLDS, N_THRESHOLDS_PROGRAM = 24, 12
 N_PERTURBATIONS = 20
 N_SHOWN = 4  # pairs of each kind that the page shows
 N_CHANGES = 6
@@ -61,9 +62,8 @@ def _examine(
     request: VerificationRequest, verifier: PairVerifier, part: VerificationSplit, eps: float, split: int
 ) -> dict[str, Any]:
     rng = stream(request.seed, split, ATTACK_STREAM)
-    rows = np.concatenate(
-        [rng.permutation(np.flatnonzero(kind))[:N_ATTACKED] for kind in (part.genuine, ~part.genuine)]
-    )
+    n = N_ATTACKED if request.norm.dual_order == 2 else N_ATTACKED_PROGRAM
+    rows = np.concatenate([rng.permutation(np.flatnonzero(kind))[:n] for kind in (part.genuine, ~part.genuine)])
     genuine, pairs = part.genuine[rows], part.tuples(part.pairs[rows])
     decisions, radii = verifier.predict_with_radius(pairs)
     result = PairAttack()(verifier, pairs, threat=request.norm)
@@ -123,7 +123,8 @@ def _under_attack(
     """
     genuine, pairs = part.genuine[rows], part.tuples(part.pairs[rows])
     curve = verification_curve(verifier.pair_distance(pairs), genuine)
-    chosen = np.searchsorted(curve.thresholds, curve.thinned(N_THRESHOLDS).thresholds)
+    n = N_THRESHOLDS if request.norm.dual_order == 2 else N_THRESHOLDS_PROGRAM
+    chosen = np.searchsorted(curve.thresholds, curve.thinned(n).thresholds)
     # Between two distances: a pair that lies on a threshold has no smallest change.
     following = np.append(curve.thresholds[1:], 2.0 * curve.thresholds[-1])[chosen]
     thresholds = np.maximum(curve.thresholds[chosen], 0.0) / 2.0 + following / 2.0
