@@ -29,7 +29,9 @@ ROOMS = (
     "cli",
 )
 # Folders inside a room that are rooms themselves, in their order.
-ROOMS_OF = {"deep": ("ranking", "models", "goals", "attacks", "defenses", "retrieval", "certify", "train")}
+ROOMS_OF = {
+    "deep": ("ranking", "models", "goals", "attacks", "defenses", "retrieval", "certify", "verification", "train")
+}
 MODULES = {
     ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SOURCE.rglob("*.py"))

@@ -42,12 +42,16 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.goals import AveragePrecisionGoal as AveragePrecisionGoal
     from certimetric.deep.goals import AwayFromPositive as AwayFromPositive
     from certimetric.deep.goals import CandidateRank as CandidateRank
+    from certimetric.deep.goals import Dodging as Dodging
     from certimetric.deep.goals import EmbeddingShift as EmbeddingShift
+    from certimetric.deep.goals import FalseIdentification as FalseIdentification
     from certimetric.deep.goals import Goal as Goal
     from certimetric.deep.goals import GreedyMisranking as GreedyMisranking
     from certimetric.deep.goals import GreedyTranslocation as GreedyTranslocation
+    from certimetric.deep.goals import Impersonation as Impersonation
     from certimetric.deep.goals import LearningToMisrank as LearningToMisrank
     from certimetric.deep.goals import MarginGoal as MarginGoal
+    from certimetric.deep.goals import MissedIdentification as MissedIdentification
     from certimetric.deep.goals import QueryRank as QueryRank
     from certimetric.deep.goals import SemanticsPreservingRank as SemanticsPreservingRank
     from certimetric.deep.goals import TargetedMismatch as TargetedMismatch
@@ -65,6 +69,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.train import ClassBalancedBatches as ClassBalancedBatches
     from certimetric.deep.train import RobustTrainer as RobustTrainer
     from certimetric.deep.train import augmentation as augmentation
+    from certimetric.deep.verification import certify_verification as certify_verification
+    from certimetric.deep.verification import evaluate_identification as evaluate_identification
+    from certimetric.deep.verification import evaluate_verification as evaluate_verification
 
 __all__, __getattr__, __dir__ = lazy_index(
     __name__,
@@ -75,12 +82,14 @@ __all__, __getattr__, __dir__ = lazy_index(
         "defenses": "AntiCollapseDefense BatchDefense DecoupledDefense EmbeddingShiftDefense EnsembleDefense "
         "FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
         "SingleStepDefense TradesDefense TupleDefense mine_triplets",
-        "goals": "AveragePrecisionGoal AwayFromPositive CandidateRank EmbeddingShift Goal GreedyMisranking "
-        "GreedyTranslocation LearningToMisrank MarginGoal QueryRank SemanticsPreservingRank "
+        "goals": "AveragePrecisionGoal AwayFromPositive CandidateRank Dodging EmbeddingShift FalseIdentification Goal "
+        "GreedyMisranking GreedyTranslocation Impersonation LearningToMisrank MarginGoal MissedIdentification "
+        "QueryRank SemanticsPreservingRank "
         "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
         "models": "ImageSet embed embedding_model",
         "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
+        "verification": "certify_verification evaluate_identification evaluate_verification",
     },
     moved={
         "AveragePrecisionObjective": "certimetric.deep.goals:AveragePrecisionGoal",

@@ -25,14 +25,18 @@ from certimetric.deep import (  # noqa: E402
     AwayFromPositive,
     CandidateRank,
     CarliniWagner,
+    Dodging,
     EmbeddingShift,
+    FalseIdentification,
     Goal,
     GreedyMisranking,
     GreedyTranslocation,
+    Impersonation,
     L2Ball,
     LearningToMisrank,
     LinfBall,
     MarginGoal,
+    MissedIdentification,
     NESAttack,
     QueryRank,
     SemanticsPreservingRank,
@@ -44,7 +48,7 @@ from certimetric.deep import (  # noqa: E402
 )
 from certimetric.deep.attacks import ATTACKS  # noqa: E402
 from certimetric.deep.attacks import ball as ball_of  # noqa: E402
-from certimetric.deep.goals import GOALS, JointGoal, LevelGoal  # noqa: E402
+from certimetric.deep.goals import GOALS, JointGoal, LevelGoal, Templates  # noqa: E402
 from certimetric.geometry.norms import NORMS  # noqa: E402
 
 
@@ -111,6 +115,10 @@ def goals(factor=1.0):
         EmbeddingShift: EmbeddingShift(clean),
         TowardsNegative: TowardsNegative(other),
         TargetEmbedding: TargetEmbedding(other, reach=factor * 0.05),
+        Dodging: Dodging(gallery[order[:, 0]], factor * 0.2),
+        Impersonation: Impersonation(other, factor * 0.15),
+        MissedIdentification: MissedIdentification(labels[:B], Templates(gallery[B:], labels[B:], "mean"), factor),
+        FalseIdentification: FalseIdentification(Templates(gallery[B : B + 2], labels[B : B + 2]), factor * 0.1),
         TupleLoss: TupleLoss(lambda embeddings, labels, tuples: (embeddings - clean.mean()).norm(dim=1).mean(), labels),
         CandidateRank: CandidateRank(order[:, 3:4], gallery, own, ids),
         QueryRank: QueryRank(order[:, 3:4], gallery, own, ids),

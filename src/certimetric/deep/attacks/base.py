@@ -34,6 +34,7 @@ class Attack(ABC):
 
     _keeps_best = True
     uses_gradients: ClassVar[bool] = True
+    smallest: ClassVar[bool] = False  # looks for the smallest change that reaches the goal, not for the largest value
     in_audits: ClassVar[Mapping[str, Any]] = {}  # settings there that are not the defaults
     steps: int
     step_size: float | None = None

@@ -214,6 +214,8 @@ class CarliniWagner(Attack):
     Carlini & Wagner, arXiv 1608.04644, sections V and VI; on embeddings, Panum et al., arXiv 2102.07265.
     """
 
+    smallest = True
+
     def __init__(
         self,
         ball: Ball,

@@ -64,8 +64,9 @@ class LipschitzCertifier(Certifier):
         linear = bool(layers) and isinstance(layers[-1], nn.Linear)
         W = np.asarray(layers[-1].weight.cpu()) if linear else None
         device = device_of(model)
-        points, errors = _embedded(layers, bounds, queries, batch_size, device)
-        gallery_points, _ = _embedded(layers, bounds, gallery, batch_size, device)  # frozen as computed: no error
+        points, errors = embedded_with_errors(layers, bounds, queries, batch_size, device)
+        # The gallery is frozen as computed: no error.
+        gallery_points, _ = embedded_with_errors(layers, bounds, gallery, batch_size, device)
         gallery_errors = 0.0
         if on_sphere:
             lengths = np.linalg.norm(gallery_points, axis=1, keepdims=True)
@@ -82,7 +83,7 @@ class LipschitzCertifier(Certifier):
 
 
 @torch.no_grad()
-def _embedded(
+def embedded_with_errors(
     layers: Sequence[nn.Module], bounds: Sequence[LayerBound], items: ImageSet, batch_size: int, device: torch.device
 ) -> tuple[Array, Array]:
     """Embeddings in double precision, and how far each may be off."""

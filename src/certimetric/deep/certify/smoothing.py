@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from certimetric.deep.ranking.ranks import nearest
 from certimetric.deep.retrieval.index import Index
 
 _PIECE = 16  # copies that noise is drawn for together
+
+
+class Embedder(Protocol):
+    """A model, where it is, and how many pictures it is given at once: an index of a gallery, say."""
+
+    model: nn.Module
+    device: torch.device
+    batch_size: int
 
 
 class SmoothingCertifier(Certifier):
@@ -109,7 +117,7 @@ class SmoothingCertifier(Certifier):
         """How often each class has the majority in n draws for each query, (m, n_classes)."""
         n_classes = int(codes.max()) + 1
         counts = torch.zeros((len(queries), n_classes), dtype=torch.long, device=index.device)
-        for which, embedded in self._draws(index, queries, n, generator):
+        for which, embedded in self.draws(index, queries, n, generator):
             keys = index.keys_of(queries)[which]
             found = codes[nearest(embedded, keys, index.embeddings, index.ids, self.n_neighbors)]
             votes = torch.zeros((len(which), n_classes), dtype=torch.long, device=index.device)
@@ -121,7 +129,7 @@ class SmoothingCertifier(Certifier):
         gallery = index.embeddings.double()
         longest = float(gallery.norm(dim=1).max())
         total = torch.zeros((len(queries), gallery.shape[1]), dtype=torch.double, device=index.device)
-        for which, embedded in self._draws(index, queries, self.n_samples, generator):
+        for which, embedded in self.draws(index, queries, self.n_samples, generator):
             wide = embedded.double()
             total.index_add_(0, which, wide * (longest / wide.norm(dim=1, keepdim=True).clamp_min(longest)))
         mean = np.asarray((total / self.n_samples).cpu())
@@ -131,8 +139,8 @@ class SmoothingCertifier(Certifier):
         radii = np.maximum(found.radii - off * (1 + 1e-9), 0.0) / (constant * (1 + 1e-9))
         return Certified(found.predictions, radii, radii <= 0, constant)
 
-    def _draws(
-        self, index: Index, queries: ImageSet, n: int, generator: torch.Generator
+    def draws(
+        self, index: Embedder, queries: ImageSet, n: int, generator: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings of n noisy copies of every query, in batches, with the rows of the queries they are of."""
         # Noise comes in pieces of one size, and batches of whole pieces: what is drawn for a copy is the same in all.

@@ -2,6 +2,7 @@
 
 from certimetric.deep.goals.average_precision import AveragePrecisionGoal
 from certimetric.deep.goals.base import Goal, JointGoal, LevelGoal, TupleLoss
+from certimetric.deep.goals.identification import FalseIdentification, MissedIdentification, Templates
 from certimetric.deep.goals.margins import MarginGoal
 from certimetric.deep.goals.ranking import (
     CandidateRank,
@@ -13,7 +14,9 @@ from certimetric.deep.goals.ranking import (
 )
 from certimetric.deep.goals.shifts import (
     AwayFromPositive,
+    Dodging,
     EmbeddingShift,
+    Impersonation,
     TargetedMismatch,
     TargetEmbedding,
     TowardsNegative,
@@ -28,6 +31,10 @@ GOALS: tuple[type[Goal], ...] = (
     TowardsNegative,
     TargetEmbedding,
     TargetedMismatch,
+    Dodging,
+    Impersonation,
+    MissedIdentification,
+    FalseIdentification,
     TupleLoss,
     CandidateRank,
     QueryRank,
@@ -37,4 +44,4 @@ GOALS: tuple[type[Goal], ...] = (
     GreedyTranslocation,
 )
 
-__all__ = ["GOALS", "Goal", "JointGoal", "LevelGoal", *(goal.__name__ for goal in GOALS)]
+__all__ = ["GOALS", "Goal", "JointGoal", "LevelGoal", "Templates", *(goal.__name__ for goal in GOALS)]

@@ -65,6 +65,41 @@ class TargetEmbedding(TowardsNegative):
     """Minus the distance to a wanted embedding; broken within ``reach`` of it, by default where the two are alike."""
 
 
+class Dodging(AwayFromPositive):
+    """A genuine pair is rejected: the probe gets farther from its enrolled reference than the threshold.
+
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        Enrolled embeddings, one for each probe.
+    threshold : float or tensor of shape (b,)
+        A pair is accepted where its distance is at most this.
+    metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
+
+    Examples
+    --------
+    >>> goal = Dodging(torch.tensor([[0.0], [0.0]]), 1.0)
+    >>> goal(torch.tensor([[1.0], [1.5]])), goal.broken(torch.tensor([[1.0], [1.5]]))
+    (tensor([1.0000, 1.5000], dtype=torch.float64), tensor([False,  True]))
+    """
+
+    def __init__(self, references: Tensor, threshold: Tensor | float, *, metric: str = "euclidean"):
+        # Beyond the threshold, not at it: from the next number on.
+        limit = torch.as_tensor(threshold, dtype=torch.double, device=references.device)
+        super().__init__(references, torch.nextafter(limit, torch.full_like(limit, torch.inf)), metric=metric)
+
+
+class Impersonation(TowardsNegative):
+    """An impostor pair is accepted: the probe comes within the threshold of an enrolled reference of another subject.
+
+    Parameters are those of :class:`Dodging`.
+    """
+
+    def __init__(self, references: Tensor, threshold: Tensor | float, *, metric: str = "euclidean"):
+        limit = torch.as_tensor(threshold, dtype=torch.double, device=references.device)
+        super().__init__(references, limit, metric=metric)
+
+
 class TargetedMismatch(TargetEmbedding):
     """Cosine of the embedding with that of another picture (TMA); broken from 0.99 on.
 

@@ -20,7 +20,7 @@ from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.retrieval.index import GoalFactory, Index
-from certimetric.deep.retrieval.reliability import warn_of_attacks
+from certimetric.deep.retrieval.reliability import Attackable, warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, with_own_ids
 
 MODEL = "model"  # the row that is compared with raw pixels
@@ -139,7 +139,7 @@ def evaluate_retrieval(
     for subject, network in subjects.items():
         index = Index(network, items, batch_size, goal, surrogate)
         if subject == MODEL:
-            warn_of_attacks(index, asked, attacks)
+            warn_of_attacks(Attackable.of(index), asked, attacks)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)

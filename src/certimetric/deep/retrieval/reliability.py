@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -44,8 +45,25 @@ def depends_on_mode(model: nn.Module) -> bool:
     return any(module.training and isinstance(module, kinds) for module in model.modules())
 
 
-def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack]) -> None:
-    """Warn where figures of this index under these attacks say less than they seem to."""
+@dataclass(frozen=True)
+class Attackable:
+    """What is looked at: the model, that which attacks are computed on, and the goal of some queries there."""
+
+    model: nn.Module
+    seen: nn.Module
+    device: torch.device
+    batch_size: int
+    goal: Callable[[ImageSet], Goal]
+
+    @classmethod
+    def of(cls, index: Index) -> Attackable:
+        """Queries of a gallery."""
+        seen = index.attacker
+        return cls(index.model, seen.model, seen.device, index.batch_size, seen.goal)
+
+
+def warn_of_attacks(index: Attackable, queries: ImageSet, attacks: Sequence[Attack]) -> None:
+    """Warn where figures of a model under these attacks say less than they seem to."""
     if depends_on_mode(index.model):
         warn("the model came in training mode: figures are those of evaluation mode")
     if not attacks:
@@ -56,11 +74,11 @@ def warn_of_attacks(index: Index, queries: ImageSet, attacks: Sequence[Attack]) 
     white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
     if not white:
         return
-    seen, ball = index.attacker, white[0].ball
-    x = few.tensor().to(seen.device)
+    ball = white[0].ball
+    x = few.tensor().to(index.device)
     # Not at the pictures themselves: there, goals such as a shift of the embedding have no gradient yet.
     start = ball.random_start(x, torch.Generator(device=x.device).manual_seed(0))
-    zero, infinite = gradient_trouble(seen.model, start, seen.goal(few))
+    zero, infinite = gradient_trouble(index.seen, start, index.goal(few))
     n = len(few)
     if bool(infinite.any()):
         n_blind = int(infinite.sum())
