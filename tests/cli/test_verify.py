@@ -76,3 +76,18 @@ def test_bad_input_gets_one_sentence(run, table, words, sentence):
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
     assert sentence in outcome.err
+
+
+def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    (tmp_path / "own.py").write_text("import torch\n\ndef net():\n    return torch.nn.Flatten()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["verify-model", "-m", "net=own:net", "--images", "digits", "--far", "0.05", "--eps", "0.1"]
+    outcome = run(*words, "--attack", "fgsm", "--attacked", "20", "--fail-under", "tar@far=0.05:0.999")
+    assert outcome.code == 1, outcome.err
+    document = AuditResult.load(tmp_path / "certimetric-audit" / "digits-verification").document
+    assert [learner["spec"] for learner in document["learners"]] == ["net", "raw pixels"]
+    first, second = (learner["summary"]["tar"] for learner in document["learners"])
+    assert first == second  # the pixels are what the model gives
+    again = run(*words, "--attack", "fgsm", "--attacked", "20", "--fail-under", "auc=0.5")
+    assert again.code == 0 and "0 cells computed, 2 reused" in again.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from certimetric.auditing.embeddings.request import EmbeddingRequest
+from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.request import AuditRequest, parameters_of
 from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.auditing.tables.request import Request
@@ -158,6 +159,35 @@ def audit_verification(request: VerificationRequest) -> AuditResult:
     >>> result = audit_verification(X[::4], y[::4], learners=["euclidean"], repeats=2, fail_under="auc=0.7")
     >>> result.status
     'PASS'
+    """
+    return _carried_out(request)
+
+
+@parameters_of(ModelVerificationRequest)
+def audit_model_verification(request: ModelVerificationRequest) -> AuditResult:
+    """Compare embedding models by whom they accept as the same, clean and under attack, beside the pixels themselves.
+
+    Thresholds are calibrated on pairs of half of the subjects, where there are four of two pictures or more; pairs of
+    the others are tested. Probes of genuine pairs dodge, those of impostors impersonate.
+
+    Returns
+    -------
+    result : AuditResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from certimetric.auditing import audit_model_verification
+    >>> from certimetric.deep import ImageSet, embedding_model
+    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 4)
+    >>> audit_model_verification({"random": embedding_model("small-cnn", 8)}, images, far=0.2, eps=[0.1]).passed
+    True
     """
     return _carried_out(request)
 

@@ -20,10 +20,11 @@ from certimetric.cli import (
     report,
     train,
     verify,
+    verify_model,
 )
 
 # A kind of audit has its command by its place here.
-AUDITS = (audit.COMMAND, audit_model.COMMAND, audit_embeddings.COMMAND, verify.COMMAND)
+AUDITS = (audit.COMMAND, audit_model.COMMAND, audit_embeddings.COMMAND, verify.COMMAND, verify_model.COMMAND)
 
 app = typer.Typer(
     name="certimetric",

@@ -98,8 +98,7 @@ class VerificationRequest(TableRequest):
         self._settle(far=check_far(self.far), test_size=size, limit=limit, groups=groups, group_names=names)
         subject_parts(self.codes, self._shares, self.seed, 0)  # says what is missing
         specs = [subject.spec for subject in self.subjects]
-        texts = tuple(re.sub(r"\btar@far\s*=\s*([^:=]+):\s*", r"tar@\1=", text) for text in self.fail_under)
-        self._settle(fail_under=texts)
+        self._settle(fail_under=told_rates(self.fail_under))
         self._judge_by(specs, FIGURES)
         for threshold in self.thresholds:
             if threshold.figure == "tar":
@@ -160,6 +159,11 @@ class VerificationRequest(TableRequest):
             genuine=genuine,
             standardised=scaled,
         )
+
+
+def told_rates(texts: Iterable[str]) -> tuple[str, ...]:
+    """Thresholds with ``tar@far=1e-3:0.9`` as ``tar@1e-3=0.9``."""
+    return tuple(re.sub(r"\btar@far\s*=\s*([^:=]+):\s*", r"tar@\1=", text) for text in texts)
 
 
 def _counted(value: Any) -> Any:

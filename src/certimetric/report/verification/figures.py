@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from certimetric.report.document import bounds, number, quoted_eps
-from certimetric.report.formatting import measured, percent, plain
+from certimetric.report.formatting import MISSING, measured, percent, plain
 from certimetric.report.plots import (
     ATTACKED,
     CERTIFIED,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _GENUINE = Series(1, "genuine pairs", "series-1", (), "o", "M-3.4 0a3.4 3.4 0 1 0 6.8 0a3.4 3.4 0 1 0-6.8 0z", False)
 _IMPOSTOR = Series(2, "impostor pairs", "series-2", (7, 2), "s", "M-3-3H3V3H-3z", False)
+_KINDS = (("clean", CLEAN), ("attacked", ATTACKED), ("certified", CERTIFIED))
 _FAR, _FRR = "false accept rate", "false reject rate"
 _HISTOGRAMS = 4
 _LOWEST = 0.5  # of the smallest rate that is known: where a rate of 0 is drawn
@@ -79,23 +81,23 @@ def _under_attack(document: Mapping[str, Any]) -> Figure | None:
     told = None if learner is None else learner["under_attack"]
     if told is None or learner is None:
         return None
-    kinds = [("clean", CLEAN), ("attacked", ATTACKED), ("certified", CERTIFIED)]
+    kinds = [(name, look) for name, look in _KINDS if name in told]
     lines = {name: (told[name]["far"], [1.0 - tar for tar in told[name]["tar"]]) for name, _ in kinds}
     with _det_axes(list(lines.values())) as axes:
         for name, look in kinds:
             x, y = _visible(*lines[name])
             axes.plot(x, y, **style_of(look, markersize=4 if look.marker else 0))
-        rows = (
-            (str(i + 1), *(f"{percent(lines[name][0][i], 2)} / {percent(lines[name][1][i], 2)}" for name, _ in kinds))
-            for i in range(len(told["clean"]["far"]))
-        )
+        # Each line has thresholds of its own where it comes from distances under attack.
+        points = [[f"{percent(x, 2)} / {percent(y, 2)}" for x, y in zip(*lines[name])] for name, _ in kinds]
+        rows = ((str(i + 1), *told_of) for i, told_of in enumerate(zip_longest(*points, fillvalue=MISSING)))
         return figure(
             axes,
             "det-attacked",
-            f"{learner['label']}: clean, attacked, certified",
+            f"{learner['label']}: {', '.join(name for name, _ in kinds)}",
             f"The same errors where every probe may be changed by up to ε = {plain(told['eps'])}: genuine ones dodge, "
-            "impostors impersonate. What attacks reached is at least possible; beyond the certified line is nothing. "
-            f"At each of some thresholds, {told['pairs']} pairs of one split.",
+            "impostors impersonate. What attacks reached is at least possible"
+            f"{'; beyond the certified line is nothing' if 'certified' in told else ''}. At each of some thresholds, "
+            f"{told['pairs']} pairs of one split.",
             [look for _, look in kinds],
             "threshold",
             rows,
@@ -154,8 +156,12 @@ def certified_figures(document: Mapping[str, Any]) -> list[Figure]:
         ),
     ):
         lines = [
-            (look, [bounds(point[key]) for point in learner["summary"]["certified"]]) for look, learner in learners
+            (look, [bounds(point[key]) for point in learner["summary"]["certified"]])
+            for look, learner in learners
+            if learner["summary"]["certified"]
         ]
+        if not lines:
+            continue
         at = None if quoted is None else radii[quoted]
         x_label = measured(document, "ε")
         found.append(shares_figure(lines, f"certified-{key}", title, reading, radii, x_label, label, "ε", marked=at))
@@ -172,16 +178,20 @@ def _brackets(document: Mapping[str, Any]) -> list[Figure]:
         ("tar", "dodging", "What attacks left bounds the true share from above, what is proven from below", "TAR"),
         ("far", "impersonation", "What attacks won bounds the true share from below, what is proven from above", "FAR"),
     ):
-        attacked, certified = told["attacked"][key], told["certified"][key]
-        shade = (eps, certified, attacked) if key == "tar" else (eps, attacked, certified)
-        lines: list[Any] = [(ATTACKED, eps, attacked, {"markevery": 6}), (CERTIFIED, eps, certified, {"markevery": 6})]
-        rows = ((plain(size), percent(above), percent(below)) for size, above, below in zip(eps, attacked, certified))
+        attacked, certified = told["attacked"][key], told.get("certified", {}).get(key)
+        lines: list[Any] = [(ATTACKED, eps, attacked, {"markevery": 6})]
+        shade, meet = None, ""
+        if certified is not None:
+            shade = (eps, certified, attacked) if key == "tar" else (eps, attacked, certified)
+            lines.append((CERTIFIED, eps, certified, {"markevery": 6}))
+            meet = f", {reading.partition(', ')[2]}: where the lines meet, it is known exactly"
+        columns = [attacked] if certified is None else [attacked, certified]
+        rows = ((plain(size), *map(percent, shares)) for size, *shares in zip(eps, *columns))
         found.append(
             bracket(
                 f"bracket-{key}",
                 f"{learner['label']}: {title}",
-                f"{reading}: where the lines meet, it is known exactly. {told['pairs']} pairs of one split, at the "
-                "calibrated threshold.",
+                f"{reading.partition(', ')[0]}{meet}. {told['pairs']} pairs of one split, at the calibrated threshold.",
                 measured(document, "ε"),
                 label,
                 shade,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from certimetric.base.wording import PIXELS
 from certimetric.report.blocks import threat_view
 from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import BASELINE, VERIFICATION_SCHEMA, bounds, number, quoted_eps
@@ -102,7 +103,7 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
         "right": right,
         "decision": "accepted" if entry["accepted"] else "rejected",
         "distance": plain(number(entry["distance"])),
-        "radius": plain(number(entry["radius"])),
+        "radius": None if entry["radius"] is None else plain(number(entry["radius"])),
         "attack": None if found is None else plain(found),
         "pictures": images(entry["pictures"]) if entry["pictures"] else {},
         "features": [
@@ -133,6 +134,16 @@ class VerificationView(View):
         Block("instances", "pairs", "Worst pairs", _pairs),
     )
 
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        super().__init__(document)
+        if self.of_models:
+            self.noun, self.corner, self.baseline = "model", "Model", PIXELS  # type: ignore[misc]
+
+    @property
+    def of_models(self) -> bool:
+        """Whether models on pictures were audited, and not metrics on a table."""
+        return str(self.document["protocol"]["units"]) == "pixels"
+
     @cached_property
     def columns(self) -> list[Column]:
         protocol, learners = self.document["protocol"], self.learners
@@ -153,9 +164,14 @@ class VerificationView(View):
         if (index := quoted_eps(self.document)) is not None:
             eps = f"ε = {plain(number(protocol['eps'][index]))}"
             for key, name, better in (("tar", "TAR certified", "higher"), ("far", "FAR certified", "lower")):
-                found = [each["certified"][index][key] if each else {} for each in summaries]
-                columns.append(make_column(found, f"certified_{key}", name, eps, "%", better))
-        return [*columns, column("fit_seconds", "Fit", "s", "")]
+                attacked = [(each.get("attacked") or {}).get(key) or {} for each in summaries]
+                if any(attacked):
+                    told = name.replace("certified", "attacked")
+                    columns.append(make_column(attacked, f"attacked_{key}", told, eps, "%", better))
+                found = [each["certified"][index][key] if each.get("certified") else {} for each in summaries]
+                if any(found) or not self.of_models:
+                    columns.append(make_column(found, f"certified_{key}", name, eps, "%", better))
+        return columns if self.of_models else [*columns, column("fit_seconds", "Fit", "s", "")]
 
     def trouble(self, learner: Mapping[str, Any]) -> str:
         """How many splits are left where some failed."""
@@ -165,6 +181,9 @@ class VerificationView(View):
     def lede(self) -> list[str]:
         """Size of the data, number of metrics and splits."""
         data, n, repeats = self.document["data"], len(self.learners), self.document["protocol"]["repeats"]
+        if self.of_models:
+            size = f"{data['n_samples']} pictures of {len(data['classes'])} subjects"
+            return [size, f"{n - 1} {'model' if n == 2 else 'models'} beside raw pixels"]
         return [
             f"{data['n_samples']} instances × {data['n_features']} features of {len(data['classes'])} subjects",
             f"{n} {'metric' if n == 1 else 'metrics'}",
