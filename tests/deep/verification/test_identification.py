@@ -7,8 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
+from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
+from certimetric.datasets.images.sets import load_images  # noqa: E402
 from certimetric.deep import PGD, ImageSet, L2Ball, SquareAttack, evaluate_identification  # noqa: E402
 
 QUICK = {"with_pixels": False, "n_resamples": 0}
@@ -99,6 +101,52 @@ def test_thresholds_come_from_the_calibration_and_results_are_json(sides):
     document = json.loads(result.to_json())
     assert document["calibrated"] is True
     assert document["templates"] == "nearest"
+
+
+def page(folder, name, brand, seed, imitation=0.0):
+    """A page in the colours of its brand, as it was taken; an imitation is rougher."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pattern = np.random.default_rng(brand).uniform(60, 190, (6, 6, 3))
+    noise = np.random.default_rng(100 + seed).normal(0, 4 + imitation, (6, 6, 3))
+    Image.fromarray((pattern + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
+
+
+def test_a_matcher_of_phishing_pages(tmp_path):
+    # Pages of the first brands are enrolled; imitations of them are to be found, and those of others to be left alone.
+    for brand in range(8):
+        for j in range(3):
+            page(tmp_path / "trusted_list" / f"brand{brand}", f"T{j}", brand, 10 * brand + j)
+        for j in range(4):
+            page(tmp_path / "phishing" / f"brand{brand}", str(j), brand, 200 + 10 * brand + j, imitation=8.0)
+    parts = []
+    for side in ("train", "test"):
+        read = load_images("visualphish", side, tmp_path, size=6)
+        names = [read.class_names[label] for label in read.labels]
+        pages = ImageSet(read.images, names, ids=[str(path) for path in read.images.paths])
+        parts.append((pages, torch.tensor([path.parts[-3] == "phishing" for path in read.images.paths])))
+    (protected, imitates), (others, foreign) = parts
+    enrolled = protected.select((~imitates).nonzero()[:, 0])
+    found = (protected.select(imitates.nonzero()[:, 0]), others.select(foreign.nonzero()[:, 0]))
+    probes = ImageSet(
+        torch.cat([part.tensor() for part in found]),
+        torch.cat([part.labels for part in found]),
+        ids=torch.cat([part.ids for part in found]),
+    )
+    enrolled = ImageSet(enrolled.images, enrolled.labels, ids=enrolled.ids)  # labels as numbers on either side
+    attacks = [PGD(L2Ball(1.7), steps=10)]
+    for templates in ("nearest", "mean", "multi"):
+        told = {"templates": templates, "fpir": [0.2], "attacks": attacks, **QUICK}
+        frame = evaluate_identification(Flat32(), probes, enrolled, **told).to_frame().set_index("attack")
+        assert (frame.n_known == 16).all()
+        assert (frame.n_unknown == 16).all()
+        assert frame.loc["clean"].dir == 1.0
+        assert frame.loc["PGD"].dir < 0.5
+        assert frame.loc["PGD"].fpir > 0.5
+
+
+class Flat32(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)
 
 
 @pytest.mark.parametrize(
