@@ -20,8 +20,16 @@ FUNCTIONS = {function.request: function for function in PUBLIC if hasattr(functi
 COMMANDS = typer.main.get_command(app).commands
 audits = pytest.mark.parametrize("audit", AUDITS, ids=lambda audit: audit.name)
 # What commands know from the data that they read, and what they say of themselves.
-WITHOUT_OPTION = {"command", "progress", "name"} | {"X", "y", "feature_names", "image_shape", "source", "imputed"}
-WITHOUT_OPTION |= {"models", "queries", "gallery", "class_names"}
+WITHOUT_OPTION = {"command", "progress", "name"} | {
+    "X",
+    "y",
+    "feature_names",
+    "image_shape",
+    "source",
+    "imputed",
+    "groups",
+}
+WITHOUT_OPTION |= {"models", "images", "queries", "gallery", "class_names"}
 
 
 def options(audit):
@@ -95,7 +103,7 @@ def test_what_documentation_lists_is_what_is_taken():
     from certimetric.auditing.retrieval.request import CERTIFY, NORMS
     from certimetric.deep.attacks import ATTACKS
 
-    _, models, embeddings = ({told.name: told for told in parameters(audit.request)} for audit in AUDITS)
+    _, models, embeddings, *_ = ({told.name: told for told in parameters(audit.request)} for audit in AUDITS)
     for name, taken in (("norm", NORMS), ("attacks", ATTACKS), ("certify", CERTIFY)):
         assert re.findall(r'"([\w-]+)"', models[name].kind) == list(taken)
     told = embeddings["eps"].text.partition(" None for ")[2]

@@ -10,7 +10,9 @@ from certimetric.base.lazy_index import lazy_index
 if TYPE_CHECKING:
     from certimetric.auditing.api import audit as audit
     from certimetric.auditing.api import audit_embeddings as audit_embeddings
+    from certimetric.auditing.api import audit_model_verification as audit_model_verification
     from certimetric.auditing.api import audit_retrieval as audit_retrieval
+    from certimetric.auditing.api import audit_verification as audit_verification
     from certimetric.auditing.kinds import CHECKS as CHECKS
     from certimetric.auditing.kinds import KINDS as KINDS
     from certimetric.auditing.result import AuditResult as AuditResult
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
-        "api": "audit audit_embeddings audit_retrieval",
+        "api": "audit audit_embeddings audit_model_verification audit_retrieval audit_verification",
         "kinds": "CHECKS KINDS",
         "result": "AuditResult",
         "tables.request": "DEFAULT_LEARNERS",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from certimetric.auditing.embeddings.request import EmbeddingRequest
+from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.request import AuditRequest, parameters_of
 from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.auditing.tables.request import Request
+from certimetric.auditing.verification.request import VerificationRequest
 
 if TYPE_CHECKING:
     from certimetric.auditing.result import AuditResult
@@ -20,7 +22,7 @@ def audit(request: Request) -> AuditResult:
     The data are split ``repeats`` times at random, class by class, and standardised on the training part. On each
     split every learner is fitted, its k-NN classifier predicts the test part, as it is and under Gaussian noise, and
     every prediction is certified. On the first split the certificates are then attacked, and the most fragile
-    instances are told feature by feature.
+    instances are told feature by feature. A class with a single instance is kept for training and never tested.
 
     Returns
     -------
@@ -119,6 +121,73 @@ def audit_embeddings(request: EmbeddingRequest) -> AuditResult:
     >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
     >>> audit_embeddings({"model": given}, eps=[0.5, 2.0]).to_frame()["recall_at_1"].tolist()  # each is 1 apart
     [1.0, 1.0, 1.0, 0.5, 0.5]
+    """
+    return _carried_out(request)
+
+
+@parameters_of(VerificationRequest)
+def audit_verification(request: VerificationRequest) -> AuditResult:
+    """Compare metrics on a table by whom they accept as the same: rates, thresholds, attacks and certificates.
+
+    The subjects (classes) are split ``repeats`` times at random: from some of them learners are fitted, on pairs of
+    others thresholds are calibrated to a false accept rate, and pairs of yet others are tested. Every decision is
+    certified; those of the first split are attacked, genuine pairs by dodging and impostors by impersonation.
+
+    Returns
+    -------
+    result : AuditResult
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described, or ``out`` holds the report of another audit; nothing has been computed
+        then.
+    OSError
+        If ``out`` cannot be written; nothing has been computed then.
+
+    Notes
+    -----
+    Rates are means over splits, with 95 % intervals by resampling subjects. The *recommended* learner has the largest
+    certified TAR less FAR at the quoted ε, among those whose TAR at the same false accept rate on test pairs is not
+    significantly below the highest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from certimetric.auditing import audit_verification
+    >>> X, y = load_digits(return_X_y=True)
+    >>> result = audit_verification(X[::4], y[::4], learners=["euclidean"], repeats=2, fail_under="auc=0.7")
+    >>> result.status
+    'PASS'
+    """
+    return _carried_out(request)
+
+
+@parameters_of(ModelVerificationRequest)
+def audit_model_verification(request: ModelVerificationRequest) -> AuditResult:
+    """Compare embedding models by whom they accept as the same, clean and under attack, beside the pixels themselves.
+
+    Thresholds are calibrated on pairs of half of the subjects, where there are four of two pictures or more; pairs of
+    the others are tested. Probes of genuine pairs dodge, those of impostors impersonate.
+
+    Returns
+    -------
+    result : AuditResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from certimetric.auditing import audit_model_verification
+    >>> from certimetric.deep import ImageSet, embedding_model
+    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 4)
+    >>> audit_model_verification({"random": embedding_model("small-cnn", 8)}, images, far=0.2, eps=[0.1]).passed
+    True
     """
     return _carried_out(request)
 

@@ -153,7 +153,10 @@ def parameters(kind: type[AuditRequest]) -> tuple[Parameter, ...]:
             kinds.setdefault(name, told)
             texts.setdefault(name, []).append([" ".join(part.split()) for part in body.split("\n\n")])
         options = {**vars(base).get("options", {}), **options}
-    defaults = {field.name: field.default for field in fields(kind) if field.init}
+    given = [each for each in fields(kind) if each.init]
+    defaults = {each.name: each.default for each in given}
+    first = {each.name for each in given if not each.kw_only}  # the data, of whichever class they are fields
+    kinds = dict(sorted(kinds.items(), key=lambda item: item[0] not in first))
     assert defaults.keys() == kinds.keys(), f"{kind.__name__} must describe every field"
     found = []
     for name, told in kinds.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from certimetric.base.wording import did_you_mean
 
 _NUMBER = r"[0-9.]+(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?"
-_SIZES = {"noise": "SIGMA"}
+_SIZES = {"noise": "SIGMA", "tar": "FAR"}
 
 
 @dataclass(frozen=True)

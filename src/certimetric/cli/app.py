@@ -7,10 +7,24 @@ from typing import Annotated
 import typer
 
 from certimetric.base.version import __version__
-from certimetric.cli import attack, audit, audit_embeddings, audit_model, bench, certify, datasets, fit, report, train
+from certimetric.cli import (
+    attack,
+    audit,
+    audit_embeddings,
+    audit_model,
+    bench,
+    certify,
+    datasets,
+    fit,
+    match,
+    report,
+    train,
+    verify,
+    verify_model,
+)
 
 # A kind of audit has its command by its place here.
-AUDITS = (audit.COMMAND, audit_model.COMMAND, audit_embeddings.COMMAND)
+AUDITS = (audit.COMMAND, audit_model.COMMAND, audit_embeddings.COMMAND, verify.COMMAND, verify_model.COMMAND)
 
 app = typer.Typer(
     name="certimetric",
@@ -44,5 +58,6 @@ app.command(epilog=bench.EPILOG)(bench.bench)
 app.command(epilog=fit.EPILOG)(fit.fit)
 app.command(epilog=certify.EPILOG)(certify.certify)
 app.command(epilog=attack.EPILOG)(attack.attack)
+app.command(epilog=match.EPILOG)(match.match)
 app.command()(report.report)
 app.command()(datasets.datasets)

@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from certimetric.cli.inputs import writable
-from certimetric.cli.options import NEIGHBORS, Data, Encode, Neighbors, Target
+from certimetric.auditing.verification.request import VerificationRequest
+from certimetric.cli.inputs import number, writable
+from certimetric.cli.options import NEIGHBORS, Data, Encode, Neighbors, Target, option_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from certimetric.base.arrays import Indices
     from certimetric.datasets import Dataset
     from certimetric.geometry import MahalanobisMetric
 
-EPILOG = "Example: `certimetric fit wine.csv --learner lmnn+pl -o wine.safetensors`"
+EPILOG = """Examples:
+
+`certimetric fit wine.csv --learner lmnn+pl -o wine.safetensors`
+
+`certimetric fit people.csv --target person --learner gmml --verify --far 1e-3 -o people.safetensors`"""
+_JUDGED = 2000  # training instances, at most, whose neighbours are looked for to tell what was learned
+_PAIRS = 100_000  # of each kind, at most, that a threshold is calibrated on
 
 
 def fit(
@@ -32,68 +40,130 @@ def fit(
     ),
     target: Target = None,
     neighbors: Neighbors = NEIGHBORS,
-    seed: Annotated[int, typer.Option("--seed", help="For learners that draw at random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="For whatever is drawn at random.")] = 0,
     encode: Encode = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Calibrate a threshold too, on a third of the classes, kept apart.")
+    ] = False,
+    far: Annotated[str, option_of(VerificationRequest, "far")] = str(VerificationRequest.far),
 ) -> None:
-    """Learn a metric on standardised data and save it, for data in their original units."""
-    from certimetric import datasets
+    """Learn a metric on standardised data and save it, for data in their original units.
 
+    With --verify also a threshold: two instances are the same where they are no farther from each other.
+    """
+    from certimetric import datasets
+    from certimetric.certify.rates import check_far
+
+    rate = check_far(number("--far", far))
     writable("--out", out)
     loaded = datasets.load(data, target=target, encode=encode)
+    if len(loaded.classes) < 2:
+        raise ValueError(f"{loaded.name!r} must have at least two classes, got 1")
     with _convergence_told():
-        metric, told = _fitted(loaded, learner, neighbors, seed)
+        metric, told = _calibrated(loaded, learner, seed, rate) if verify else _judged(loaded, learner, neighbors, seed)
     metric.save(out)
     if loaded.told_gaps:
         typer.echo(f"{data}: {loaded.told_gaps}")
     for line in told:
         typer.echo(line)
     typer.echo(f"Metric: {out}")
-    options = ([] if target is None else ["--target", target]) + ["-k", str(neighbors), "-o", "radii.csv"]
-    typer.echo(f"Next:   {shlex.join(['certimetric', 'certify', str(out), data, data, *options])}")
+    named = [] if target is None else ["--target", target]
+    if verify:
+        words = ["match", str(out), data, data, *named, "-o", "matches.csv"]
+    else:
+        words = ["certify", str(out), data, data, *named, "-k", str(neighbors), "-o", "radii.csv"]
+    typer.echo(f"Next:   {shlex.join(['certimetric', *words])}")
     typer.echo(f"        (each row without itself; a file of new rows goes in the place of the second {data})")
 
 
-def _fitted(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, list[str]]:
-    """Standardise, fit, and fold the scale into the metric, whose training summary holds the standardisation.
+def _judged(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[MahalanobisMetric, list[str]]:
+    """A metric learned from all instances; and how many of them their neighbours, without themselves, predict wrongly.
 
-    It is told how many training instances their neighbours, without themselves, predict wrongly, and what that is
-    worth.
+    Of many instances that is told of some, drawn: it is no part of learning, and must not take longer.
     """
-    from sklearn.preprocessing import StandardScaler
+    import numpy as np
 
     from certimetric.base.wording import counted
     from certimetric.cli.queries import base_rate
+    from certimetric.runs.splits import class_draw
+
+    if not 1 <= n_neighbors < data.n_samples:
+        raise ValueError(f"--neighbors must be between 1 and {data.n_samples - 1}, got {n_neighbors}")
+    metric = _fitted(data, spec, seed, np.arange(data.n_samples))
+    codes = np.unique(data.y, return_inverse=True)[1]
+    rows = class_draw(codes, _JUDGED, np.random.default_rng(seed))
+    predicted = _leave_one_out(metric, data, n_neighbors, rows)
+    of = "the" if len(rows) == data.n_samples else f"{len(rows)} (drawn) of the {data.n_samples}"
+    return metric, [
+        f"{spec}: {100 * (predicted != data.y[rows]).mean():.1f} % of {of} training instances are wrong by their "
+        f"{counted(n_neighbors, 'neighbour')}",
+        base_rate(predicted, data.y[rows], data.y),
+    ]
+
+
+def _calibrated(data: Dataset, spec: str, seed: int, far: float) -> tuple[MahalanobisMetric, list[str]]:
+    """A metric learned from some of the classes, with a threshold that is calibrated on pairs of the others."""
+    import numpy as np
+
+    from certimetric.certify import PairVerifier, claimable_far, verification_curve
+    from certimetric.constraints.pairs import all_pairs
+    from certimetric.constraints.tuples import Tuples
+    from certimetric.geometry import MahalanobisMetric
+    from certimetric.runs.splits import subject_parts
+
+    codes = np.unique(data.y, return_inverse=True)[1]
+    (learned, kept), apart = subject_parts(codes, [1 / 3], seed, 0)
+    metric = _fitted(data, spec, seed, learned)
+    pairs, genuine = all_pairs(codes[kept], _PAIRS, np.random.default_rng(seed))
+    distances = PairVerifier(metric, 0.0).fit().pair_distance(Tuples(data.X[kept], pairs))
+    curve = verification_curve(distances, genuine)
+    threshold = curve.threshold_at(far)
+    if not np.isfinite(threshold):
+        raise ValueError(
+            f"no threshold has a false accept rate of {far:g} on {curve.n_impostor} impostor pairs: give a larger --far"
+        )
+    got, tar = curve.at(threshold)
+    told = {"threshold": threshold, "far": far, "tar": tar, "apart": apart}
+    told |= {"n_genuine": curve.n_genuine, "n_impostor": curve.n_impostor}
+    metric = MahalanobisMetric(metric.components, metric.feature_names, {**metric.training, "verification": told})
+    who = f"{len(np.unique(codes[kept]))} subjects that were not learned from"
+    lines = [
+        f"{spec}: threshold {threshold:.6g} accepts {100 * tar:.1f} % of {curve.n_genuine} genuine and {100 * got:.2g} "
+        f"% of {curve.n_impostor} impostor pairs of {who if apart else 'instances that were not learned from'}"
+    ]
+    if not apart:
+        lines.append("The classes are too few to keep some apart: for subjects that are not among them it may be worse")
+    if far < claimable_far(curve.n_impostor):
+        least = claimable_far(curve.n_impostor)
+        lines.append(f"So few impostor pairs show false accept rates down to {least:.2g} only (rule of three)")
+    return metric, lines
+
+
+def _fitted(data: Dataset, spec: str, seed: int, rows: Indices) -> MahalanobisMetric:
+    """Standardise, fit, and fold the scale into the metric, whose training summary holds the standardisation."""
+    from sklearn.preprocessing import StandardScaler
+
     from certimetric.geometry import MahalanobisMetric
     from certimetric.learners import make_learner
 
     learner = make_learner(spec, random_state=seed)
-    if len(data.classes) < 2:
-        raise ValueError(f"{data.name!r} must have at least two classes, got 1")
-    if not 1 <= n_neighbors < data.n_samples:
-        raise ValueError(f"--neighbors must be between 1 and {data.n_samples - 1}, got {n_neighbors}")
-    scaler = StandardScaler().fit(data.X)
-    learned = learner.fit(scaler.transform(data.X), data.y).metric_
+    scaler = StandardScaler().fit(data.X[rows])
+    learned = learner.fit(scaler.transform(data.X[rows]), data.y[rows]).metric_
     training = {
         **learned.training,
         "spec": spec,
         "data": data.name,
         "seed": seed,
-        "n_samples": data.n_samples,
+        "n_samples": len(rows),
         "classes": [str(label) for label in data.classes],
         "mean": scaler.mean_.tolist(),
         "scale": scaler.scale_.tolist(),
     }
     if data.encoder is not None:
         training["encoding"] = data.encoder.to_dict()
-    metric = MahalanobisMetric.from_components(
+    return MahalanobisMetric.from_components(
         learned.components / scaler.scale_, feature_names=data.feature_names, training=training
     )
-    predicted = _leave_one_out(metric, data, n_neighbors)
-    return metric, [
-        f"{spec}: {100 * (predicted != data.y).mean():.1f} % of the training instances are wrong by their "
-        f"{counted(n_neighbors, 'neighbour')}",
-        base_rate(predicted, data.y, data.y),
-    ]
 
 
 @contextmanager
@@ -108,13 +178,14 @@ def _convergence_told() -> Iterator[None]:
         print(f"certimetric: warning: {' '.join(told.split())}", file=sys.stderr)
 
 
-def _leave_one_out(metric: MahalanobisMetric, data: Dataset, n_neighbors: int) -> NDArray[Any]:
+def _leave_one_out(metric: MahalanobisMetric, data: Dataset, n_neighbors: int, rows: Indices) -> NDArray[Any]:
+    """What the neighbours of some rows among all, themselves left out, vote for."""
     import numpy as np
 
     from certimetric.geometry.neighbors import nearest_neighbors
 
     classes, codes = np.unique(data.y, return_inverse=True)
     points = metric.transform(data.X - data.X.mean(axis=0))
-    nearest, _ = nearest_neighbors(points, points, n_neighbors, exclude=np.arange(len(points)))
+    nearest, _ = nearest_neighbors(points[rows], points, n_neighbors, exclude=rows)
     ballots = np.stack([(codes[nearest] == code).sum(axis=1) for code in range(codes.max() + 1)], axis=1)
     return np.asarray(classes[ballots.argmax(axis=1)])

@@ -42,10 +42,35 @@ class Queries:
     told: list[str]
 
 
-def read_queries(
-    file: Path, train: str, queries: str, target: str | None, n_neighbors: int, norm: str, units: str | None
-) -> Queries:
-    """Read a metric, the training data and queries, and fit the classifier.
+@dataclass(frozen=True)
+class Rows:
+    """A metric of a file, labelled rows and queries with its features, all in original units.
+
+    ``scale`` is that of the unit in which changes are measured, and ``unit`` what that is called.
+    """
+
+    metric: MahalanobisMetric
+    X: Array
+    y: list[str]
+    queries: Array
+    labels: list[str] | None
+    names: tuple[str, ...]
+    scale: Array
+    unit: str
+    told: list[str]
+
+    def measure(self, norm: str) -> Norm:
+        """A norm in the unit that was asked for."""
+        return resolve_norm(norm) if (self.scale == 1).all() else resolve_norm(norm).in_units(self.scale)
+
+    @property
+    def same(self) -> NDArray[np.int64]:
+        """For every query the labelled row with its features and label, −1 for none or where queries have no labels."""
+        return _same_rows(self.X, self.y, self.queries, self.labels)
+
+
+def read_rows(file: Path, train: str, queries: str, target: str | None, units: str | None) -> Rows:
+    """Read a metric, labelled rows and queries.
 
     Sizes in standardised units need the scale that ``fit`` and ``audit`` put into the file. The mean plays no part in
     distances.
@@ -58,30 +83,41 @@ def read_queries(
     rows = labelled_rows(train, metric.feature_names, target, encoder)
     if rows.y is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
-    X, y, names = rows.X, rows.y.tolist(), rows.feature_names
+    X, names = rows.X, rows.feature_names
     if X.shape[1] != metric.n_features:
         raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
-    if len(set(y)) < 2:
-        raise ValueError(f"{train!r} must have at least two classes, got 1 class only ({y[0]!r})")
     asked = labelled_rows(queries, names, target, encoder)
     labels = None if asked.y is None else asked.y.tolist()
+    original = units == "original" or bool((scale == 1).all())
+    if original:
+        scale = np.ones(metric.n_features)
+    told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
+    unit = "original units" if original else "standard deviations"
+    return Rows(metric, X, rows.y.tolist(), asked.X, labels, tuple(names), scale, unit, list(dict.fromkeys(told)))
+
+
+def read_queries(
+    file: Path, train: str, queries: str, target: str | None, n_neighbors: int, norm: str, units: str | None
+) -> Queries:
+    """Read a metric, the training data and queries, and fit the classifier."""
+    rows = read_rows(file, train, queries, target, units)
+    X, y, labels = rows.X, rows.y, rows.labels
+    if len(set(y)) < 2:
+        raise ValueError(f"{train!r} must have at least two classes, got 1 class only ({y[0]!r})")
     if labels is not None:
         differ = unknown_labels(sorted(set(y)), labels, repr(train), repr(queries))
         if differ is not None:
             raise ValueError(f"{differ.sentence}: mend the labels, or leave their column out")
-    same = _same_rows(X, y, asked.X, labels)
+    same = rows.same
     most = len(X) - int((same >= 0).any())
     if not 1 <= n_neighbors <= most:
         less = " less the query itself" if most < len(X) else ""
         raise ValueError(f"--neighbors must be between 1 and the {len(X)} rows of {train!r}{less}, got {n_neighbors}")
-    original = units == "original" or bool((scale == 1).all())
-    measure = resolve_norm(norm) if original else resolve_norm(norm).in_units(scale)
-    classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=metric, norm=measure)
-    classifier.fit(pd.DataFrame(X, columns=list(names)), np.array(y))
-    unit = f"{'original units' if original else 'standard deviations'}, {norm} norm"
-    told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
-    frame = pd.DataFrame(asked.X, columns=list(names))
-    return Queries(classifier, frame, labels, measure, unit, same, list(dict.fromkeys(told)))
+    measure = rows.measure(norm)
+    classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=rows.metric, norm=measure)
+    classifier.fit(pd.DataFrame(X, columns=list(rows.names)), np.array(y))
+    frame = pd.DataFrame(rows.queries, columns=list(rows.names))
+    return Queries(classifier, frame, labels, measure, f"{rows.unit}, {norm} norm", same, rows.told)
 
 
 def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:

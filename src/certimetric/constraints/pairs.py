@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from certimetric.base.arrays import Indices
@@ -89,6 +89,82 @@ def pairs_of_classes(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tu
     pairs, labels = (np.concatenate(parts) for parts in zip(*found))
     shuffled = rng.permutation(len(pairs))
     return pairs[shuffled], labels[shuffled]
+
+
+def all_pairs(y: Indices, limit: int | None, rng: np.random.Generator) -> tuple[Indices, NDArray[np.bool_]]:
+    """Every two instances once, or of each kind as many as are allowed, each as likely as any other.
+
+    Which of the two comes first is drawn.
+
+    Parameters
+    ----------
+    y : int array of shape (n,)
+        Class codes.
+    limit : int or None
+        Most pairs of a kind; None for all.
+    rng : Generator
+
+    Returns
+    -------
+    pairs : int array of shape (m, 2)
+        Row numbers: those of one class, then those of two.
+    genuine : bool array of shape (m,)
+
+    Examples
+    --------
+    >>> pairs, genuine = all_pairs(np.array([0, 0, 1]), None, np.random.default_rng(0))
+    >>> np.sort(pairs, axis=1).tolist(), genuine.tolist()
+    ([[0, 1], [0, 2], [1, 2]], [True, False, False])
+    """
+    rows = [np.flatnonzero(y == code) for code in np.unique(y)]
+    sizes = np.array([len(own) for own in rows])
+    n_genuine = int((sizes * (sizes - 1) // 2).sum())
+    n_impostor = len(y) * (len(y) - 1) // 2 - n_genuine
+    if limit is None or n_genuine <= limit:
+        found = [own[np.stack(np.triu_indices(len(own), 1), axis=1)] for own in rows]
+    else:
+        found = [_drawn_within(rows, sizes, rng.choice(n_genuine, limit, replace=False))]
+    genuine = np.concatenate(found).reshape(-1, 2)
+    if limit is None or n_impostor <= limit:
+        order = np.concatenate(rows)
+        ends = np.cumsum(sizes)
+        found = [
+            np.stack([np.repeat(own, len(order) - end), np.tile(order[end:], len(own))], axis=1)
+            for own, end in zip(rows, ends)
+        ]
+        impostor = np.concatenate(found).reshape(-1, 2)
+    else:
+        impostor = _drawn_between(y, limit, rng)
+    pairs = np.concatenate([genuine, impostor]).astype(np.int64)
+    turned = rng.random(len(pairs)) < 0.5
+    pairs[turned] = pairs[turned, ::-1]
+    return pairs, np.arange(len(pairs)) < len(genuine)
+
+
+def _drawn_within(rows: list[Indices], sizes: Indices, numbers: Indices) -> Indices:
+    """The pairs of these numbers, where pairs within classes are counted class by class."""
+    starts = np.concatenate([[0], np.cumsum(sizes * (sizes - 1) // 2)])
+    found = []
+    for own, start, end in zip(rows, starts, starts[1:]):
+        rest = numbers[(numbers >= start) & (numbers < end)] - start
+        # The pair of places i < j has the number j (j − 1) / 2 + i.
+        j = ((1.0 + np.sqrt(1.0 + 8.0 * rest)) / 2.0).astype(np.int64)
+        j -= j * (j - 1) // 2 > rest
+        j += (j + 1) * j // 2 <= rest
+        found.append(np.stack([own[rest - j * (j - 1) // 2], own[j]], axis=1) if len(own) > 1 else np.empty((0, 2)))
+    return np.concatenate(found)
+
+
+def _drawn_between(y: Indices, limit: int, rng: np.random.Generator) -> Indices:
+    """So many different pairs of two classes, of which there are more."""
+    n = len(y)
+    found = np.empty(0, dtype=np.int64)
+    while len(found) < limit:
+        i, j = rng.integers(n, size=(2, 2 * limit))
+        i, j = np.minimum(i, j), np.maximum(i, j)
+        found = np.unique(np.append(found, (i * n + j)[y[i] != y[j]]))
+    chosen = np.sort(rng.choice(found, limit, replace=False))
+    return np.stack([chosen // n, chosen % n], axis=1)
 
 
 def quadruplets_of_classes(y: Indices, n_quadruplets: int, rng: np.random.RandomState) -> Indices:

@@ -9,6 +9,16 @@ from certimetric.datasets.tables.bundled import DatasetInfo, available
 from certimetric.datasets.tables.dataset import Dataset
 from certimetric.datasets.tables.encoder import TableEncoder, fill_gaps
 from certimetric.datasets.tables.files import read_table
-from certimetric.datasets.tables.loading import load, load_features
+from certimetric.datasets.tables.loading import load, load_features, load_grouped
 
-__all__ = ["Dataset", "DatasetInfo", "TableEncoder", "available", "fill_gaps", "load", "load_features", "read_table"]
+__all__ = [
+    "Dataset",
+    "DatasetInfo",
+    "TableEncoder",
+    "available",
+    "fill_gaps",
+    "load",
+    "load_features",
+    "load_grouped",
+    "read_table",
+]

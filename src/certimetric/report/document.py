@@ -9,6 +9,7 @@ from typing import Any
 
 AUDIT_SCHEMA = "certimetric.audit/1"
 RETRIEVAL_SCHEMA = "certimetric.retrieval-audit/1"
+VERIFICATION_SCHEMA = "certimetric.verification-audit/1"
 BENCH_SCHEMA = "certimetric.bench/1"
 BASELINE = "euclidean"
 SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")

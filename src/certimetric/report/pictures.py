@@ -62,6 +62,20 @@ def pictures(image: Mapping[str, Any]) -> Pictures | None:
     return Pictures(png(levels[0]), png(levels[1]), png(difference), float(magnified), width, height)
 
 
+def images(named: Mapping[str, Any]) -> dict[str, str]:
+    """Pictures, nested lists of shape (height, width) or (height, width, 3), as PNG data URIs on one scale.
+
+    Examples
+    --------
+    >>> [source[:14] for source in images({"probe": [[0, 16]], "enrolled": [[0, 12]]}).values()]
+    ['data:image/png', 'data:image/png']
+    """
+    arrays = {name: np.asarray(values, dtype=float) for name, values in named.items()}
+    low, high = min(a.min() for a in arrays.values()), max(a.max() for a in arrays.values())
+    scale = (high - low) or 1.0
+    return {name: png(np.rint(255 * (a - low) / scale).astype(np.uint8)) for name, a in arrays.items()}
+
+
 def png(pixels: NDArray[np.uint8]) -> str:
     """Pixels (height, width), or with 3 or 4 channels, as a PNG data URI."""
     height, width = pixels.shape[:2]

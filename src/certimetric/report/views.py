@@ -12,9 +12,10 @@ from certimetric.report.formatting import moment
 from certimetric.report.page import environment, render_page, trusted
 from certimetric.report.retrieval.view import RetrievalView
 from certimetric.report.tables.view import TableView
+from certimetric.report.verification.view import VerificationView
 from certimetric.report.view import PLACES, View
 
-VIEWS: list[type[View]] = [TableView, RetrievalView]
+VIEWS: list[type[View]] = [TableView, RetrievalView, VerificationView]
 
 
 def view_of(document: Mapping[str, Any]) -> View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,74 @@ def honest_split(X: Array, codes: Indices, test_size: float, seed: int, split: i
     _, group = np.unique(X, axis=0, return_inverse=True)
     group = group.ravel()
     return train, test[~np.isin(group[test], group[train])]
+
+
+def subject_parts(codes: Indices, shares: Sequence[float], seed: int, split: int) -> tuple[tuple[Indices, ...], bool]:
+    """Rows of parts for verification, each rising, with *classes* (subjects) of their own where there are enough.
+
+    Every part needs two classes with two instances each, to have pairs of both kinds. With fewer than two such classes
+    a part, the instances of each class are shared out instead.
+
+    Parameters
+    ----------
+    codes : int array of shape (n,)
+        Class codes.
+    shares : sequence of float
+        Of the classes (or instances) that each part after the first gets; the first gets what is left.
+    seed, split : int
+
+    Returns
+    -------
+    parts : tuple of int arrays
+    apart : bool
+        Whether no class is in two parts.
+
+    Raises
+    ------
+    ValueError
+        If a part would have no pairs of both kinds.
+
+    Examples
+    --------
+    >>> (train, test), apart = subject_parts(np.repeat([0, 1, 2, 3], 2), [0.5], seed=0, split=0)
+    >>> apart, len(train), len(test)
+    (True, 4, 4)
+    """
+    rng = stream(seed, split, SPLIT_STREAM)
+    counts = np.bincount(codes)
+    able, single = np.flatnonzero(counts > 1), np.flatnonzero(counts == 1)
+    apart = len(able) >= 2 * (len(shares) + 1)
+    taken: list[list[Indices]] = [[] for _ in range(len(shares) + 1)]
+    if apart:
+        for classes, least in ((able, 2), (single, 0)):
+            for part, some in zip(taken, _shared_out(rng.permutation(classes), shares, least)):
+                part.append(np.flatnonzero(np.isin(codes, some)))
+    else:
+        for code in range(len(counts)):
+            # A class that is too small to have two instances in every part is learned from.
+            least = 2 if counts[code] >= 2 * (len(shares) + 1) else 0
+            rows = rng.permutation(np.flatnonzero(codes == code))
+            for part, some in zip(taken, _shared_out(rows, shares if least else [0.0] * len(shares), least)):
+                part.append(some)
+    parts = tuple(np.sort(np.concatenate(part)).astype(np.int64) for part in taken)
+    if any((np.bincount(codes[part]) > 1).sum() < 2 for part in parts):
+        raise ValueError(
+            f"verification needs {len(parts)} parts with pairs of both kinds, each of two classes with two instances "
+            f"each: y has {len(able)} classes of at least two instances, the smallest two of {_smallest(counts)}"
+        )
+    return parts, apart
+
+
+def _shared_out(items: Indices, shares: Sequence[float], least: int) -> list[Indices]:
+    """Items in order: what is left for the first part, and each share of them for another, but so many at least."""
+    sizes = [max(least, round(share * len(items))) for share in shares]
+    while sum(sizes) > len(items) - least and max(sizes) > least:
+        sizes[int(np.argmax(sizes))] -= 1
+    return np.split(items, np.cumsum([len(items) - sum(sizes), *sizes])[:-1])
+
+
+def _smallest(counts: NDArray[np.integer]) -> str:
+    return " and ".join(map(str, sorted(counts[counts > 0].tolist())[:2]))
 
 
 def class_draw(codes: Indices, limit: int, rng: np.random.Generator) -> Indices:

@@ -129,7 +129,7 @@ class RetrievalRequest(RankingRequest):
         from certimetric.deep.retrieval.evaluation import with_positive
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
-        models = _subjects(self.models)
+        models = subjects_of(self.models)
         norm, certify = self.norm, self.certify
         if norm not in NORMS:
             raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
@@ -155,7 +155,7 @@ class RetrievalRequest(RankingRequest):
         images = next(chosen.batches(2)).tensor()
         for subject in models:
             embedded(subject, images)
-        radii, quoted = _radii(tuple(queries.images.shape), norm, self.eps, self.report_eps)
+        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps)
         self._settle(
             queries=chosen,
             gallery=items,
@@ -212,7 +212,7 @@ class RetrievalRequest(RankingRequest):
         return ", ".join([type(attack).__name__, *told])
 
 
-def _subjects(models: Mapping[str, Any]) -> tuple[Subject, ...]:
+def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     """Models with their names; one may be given as a subject, which tells where it came from."""
     from torch import nn
 
@@ -248,7 +248,7 @@ def embedded(subject: Subject, images: Tensor) -> Tensor:
         raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
 
 
-def _radii(
+def radii_for(
     shape: tuple[int, ...], norm: str, eps: Sequence[float] | None, report_eps: float | None
 ) -> tuple[tuple[float, ...], float]:
     """Radii in rising order, and the one that table and verdict quote, which is among them."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from certimetric.auditing.tables.request import Request, Subject
+from certimetric.auditing.tables.request import Request, Subject, TableRequest
 from certimetric.base.arrays import Array
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
@@ -113,7 +113,7 @@ def _measure(request: Request, subject: Subject, split: int, part: Split) -> tup
     return found, metric
 
 
-def in_file_units(request: Request, subject: Subject, split: int, part: Split, learner: Any) -> MahalanobisMetric:
+def in_file_units(request: TableRequest, subject: Subject, split: int, part: Split, learner: Any) -> MahalanobisMetric:
     """The learned metric, for data in original units, with a summary of where it comes from."""
     learned = as_metric(getattr(learner, "metric_", learner))
     training = {

@@ -53,40 +53,32 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Request(AuditRequest):
-    """An audit of metrics on a table, checked; :func:`certimetric.audit` has the same parameters.
+class TableRequest(AuditRequest):
+    """What audits of metrics on a table are asked, whatever they measure.
 
     Parameters
     ----------
     X : array-like or DataFrame of shape (n, d)
         Finite numbers, in any units. The names of a frame's columns are kept.
     y : array-like of shape (n,)
-        Labels, of at least two classes. A class with a single instance is kept for training and never tested.
+        Labels, of at least two classes.
     learners : sequence or mapping
         Specifications such as euclidean or lmnn+pl:tau=2.
 
         They are those of :func:`~certimetric.make_learner`. Unfitted learners are taken too, and a mapping of names to
         either. A learner without a ``random_state`` of its own gets ``seed``.
-    n_neighbors : int
-        Neighbours that vote.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm
         How a perturbation is measured, in standardised units.
 
         A matrix A stands for ``√(δᵀAδ)``.
-    noise : sequence of float
-        Standard deviations of the noise, in standardised units.
-
-        Every learner gets the same noise.
     eps : sequence of float
-        Radii of the certified-accuracy curve, of which table and verdict quote the middle one. None for 41 that suit
-        the results.
+        Radii of the certified curves, of which table and verdict quote the middle one. None for 41 that suit the
+        results.
 
         Of an even number the upper of the two is quoted; of those that suit the results, the largest of 1, 2, 5 × 10^k
         that is not above the median of the learners' median radii.
     repeats : int
         Splits at random.
-    test_size : float
-        Share of every class that is held out, at least one instance.
     n_jobs : int
         Processes; −1 for one per core.
 
@@ -99,25 +91,13 @@ class Request(AuditRequest):
         Where the data came from, for the report.
     imputed : bool array of shape (n, d)
         Cells of X that were missing: each gets the median of its feature in the training part of a split.
-    fail_under : str or sequence of str
-        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
-        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
-        (accuracy under noise), ``certified@EPS`` or ``median_radius``.
-
-    Raises
-    ------
-    ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
     """
 
     options = {
         "learners": "--learner -l SPEC",
-        "n_neighbors": "--neighbors -k K",
         "norm": "--norm",
-        "noise": "--noise SIGMA,…",
         "eps": "--eps EPS,…",
         "repeats": "--repeats N",
-        "test_size": "--test-size SHARE",
         "n_jobs": "--jobs -j N",
     }
 
@@ -125,12 +105,9 @@ class Request(AuditRequest):
     y: Any
     _: KW_ONLY
     learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
-    n_neighbors: int = 3
     norm: Any = "l2"
-    noise: Sequence[float] = (0.25, 0.5, 1.0)
     eps: Sequence[float] | None = None
     repeats: int = 5
-    test_size: float = 0.3
     n_jobs: int = 1
     feature_names: Sequence[str] | None = None
     image_shape: tuple[int, int] | None = None
@@ -145,33 +122,14 @@ class Request(AuditRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from certimetric.runs.splits import held_out_counts
-
         data = self._dataset()
         classes, codes = _labels(data.y)
         subjects = _subjects(self.learners, self.seed)
-        n_neighbors, repeats = whole("n_neighbors", self.n_neighbors, 1), whole("repeats", self.repeats, 1)
-        n_jobs, test_size = self.n_jobs, self.test_size
+        n_jobs = self.n_jobs
         if not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0 or n_jobs < -1:
             raise ValueError(f"n_jobs must be a positive whole number, or -1 for all cores, got {n_jobs!r}")
-        if not isinstance(test_size, Real) or not 0 < test_size < 1:
-            raise ValueError(f"test_size must be a share between 0 and 1, got {test_size!r}")
-        counts = np.bincount(codes, minlength=len(classes))
-        held_out = held_out_counts(counts, float(test_size))
-        tested = [name for name, count in zip(classes, held_out) if count]
-        n_train = len(codes) - int(held_out.sum())
-        if not tested:
-            raise ValueError(
-                f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels "
-                f"are all different, as in an identifier or the target of a regression"
-            )
-        if n_neighbors > n_train:
-            raise ValueError(
-                f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
-                f"got {n_neighbors}"
-            )
-        norm, noise = _norm(self.norm, data.n_features), _sizes("noise", self.noise)
-        eps = None if self.eps is None else _sizes("eps", self.eps)
+        norm = _norm(self.norm, data.n_features)
+        eps = None if self.eps is None else sizes("eps", self.eps)
         if eps == ():
             raise ValueError("eps must hold at least one size, or be None, got none")
         self._settle(
@@ -179,11 +137,8 @@ class Request(AuditRequest):
             y=data.y,
             learners=subjects,
             norm=norm,
-            noise=noise,
             eps=eps,
-            n_neighbors=n_neighbors,
-            repeats=repeats,
-            test_size=float(test_size),
+            repeats=whole("repeats", self.repeats, 1),
             n_jobs=int(n_jobs),
             data=data,
             codes=codes,
@@ -191,7 +146,6 @@ class Request(AuditRequest):
             subjects=subjects,
             norm_name=_norm_name(norm),
         )
-        self._judge_by([subject.spec for subject in subjects], FIGURES, noise=noise, classes=tested)
 
     def _dataset(self) -> Dataset:
         """The table as it is audited."""
@@ -230,6 +184,62 @@ class Request(AuditRequest):
         source = self.source or ("data frame" if frame else "array")
         read = Dataset(str(self.name), source, values, labels, tuple(names), image_shape)
         return replace(read, imputed=self.imputed)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Request(TableRequest):
+    """An audit of metrics on a table, checked; :func:`certimetric.audit` has the same parameters.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Neighbours that vote.
+    noise : sequence of float
+        Standard deviations of the noise, in standardised units.
+
+        Every learner gets the same noise.
+    test_size : float
+        Share of every class that is held out, at least one instance.
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
+        (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
+        (accuracy under noise), ``certified@EPS`` or ``median_radius``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On the first thing that is wrong, in one sentence.
+    """
+
+    options = {"n_neighbors": "--neighbors -k K", "noise": "--noise SIGMA,…", "test_size": "--test-size SHARE"}
+
+    n_neighbors: int = 3
+    noise: Sequence[float] = (0.25, 0.5, 1.0)
+    test_size: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from certimetric.runs.splits import held_out_counts
+
+        codes, classes = self.codes, self.classes
+        n_neighbors, test_size = whole("n_neighbors", self.n_neighbors, 1), checked_share("test_size", self.test_size)
+        counts = np.bincount(codes, minlength=len(classes))
+        held_out = held_out_counts(counts, test_size)
+        tested = [name for name, count in zip(classes, held_out) if count]
+        n_train = len(codes) - int(held_out.sum())
+        if not tested:
+            raise ValueError(
+                f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels "
+                f"are all different, as in an identifier or the target of a regression"
+            )
+        if n_neighbors > n_train:
+            raise ValueError(
+                f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
+                f"got {n_neighbors}"
+            )
+        noise = sizes("noise", self.noise)
+        self._settle(noise=noise, n_neighbors=n_neighbors, test_size=test_size)
+        self._judge_by([subject.spec for subject in self.subjects], FIGURES, noise=noise, classes=tested)
 
     def part(self, split: int) -> Split:
         """One split in standardised units, the same for every learner."""
@@ -307,7 +317,15 @@ def _norm_name(norm: Norm) -> str:
     return repr(norm) if hasattr(norm, "base") else str(getattr(norm, "name", type(norm).__name__))
 
 
-def _sizes(name: str, values: Iterable[float]) -> tuple[float, ...]:
+def checked_share(name: str, value: Any) -> float:
+    """A share between 0 and 1; a ValueError if it is none."""
+    if not isinstance(value, Real) or not 0.0 < float(value) < 1.0:
+        raise ValueError(f"{name} must be a share between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def sizes(name: str, values: Iterable[float]) -> tuple[float, ...]:
+    """Sizes of changes, each once and rising; a ValueError if one is none."""
     given: list[Any] = [values] if isinstance(values, Real) else list(values)
     for value in given:
         if not isinstance(value, Real) or not math.isfinite(value) or value < 0:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
-from certimetric.auditing.tables.request import Request
+from certimetric.auditing.tables.request import Request, TableRequest
 from certimetric.base.arrays import Array
 from certimetric.runs.key import told
 from certimetric.runs.splits import held_out_counts, split_indices
@@ -108,7 +108,7 @@ def interval(values: Sequence[float], *, share: bool = False) -> dict[str, Any]:
     return {"mean": mean, "std": std, "low": max(mean - half, 0.0), "high": min(high, 1.0) if share else high}
 
 
-def choose_eps(request: Request, radii: Sequence[Sequence[Array]]) -> tuple[list[float], float]:
+def choose_eps(request: TableRequest, radii: Sequence[Sequence[Array]]) -> tuple[list[float], float]:
     """Radii of the certified-accuracy curve, and the one that table and verdict quote.
 
     Given radii are taken as they are, and the middle one (of an even number, the upper of the two) is quoted. Without

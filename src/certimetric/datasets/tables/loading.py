@@ -11,7 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from certimetric.base.arrays import Array
-from certimetric.base.wording import did_you_mean
+from certimetric.base.wording import did_you_mean, listing
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.tables.bundled import bundled_names, load_bundled
 from certimetric.datasets.tables.dataset import Dataset
@@ -128,9 +128,64 @@ def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode
     """
     frame, labels, where = read_labelled(path, target, must=True)
     assert labels is not None  # or it was refused
+    return assemble(frame, name=_stem(path), source=os.fspath(path), where=where, target=labels, encode=encode)
+
+
+def load_grouped(
+    name_or_path: str | os.PathLike[str], group: str, *, target: str | None = None, encode: bool = False
+) -> tuple[Dataset, npt.NDArray[Any]]:
+    """Load a file of which one column is a group of each instance, and no feature.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        A file, or the name of one, as in :func:`~certimetric.datasets.load`.
+    group : str
+        The column. A missing cell is the group ``missing``.
+    target, encode
+        As there.
+
+    Returns
+    -------
+    data : Dataset
+    groups : str array of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or it is that of the labels; and for what ``load`` refuses.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "toy.csv"
+    ...     _ = file.write_text("u,site,class\\n1,east,a\\n3,west,b\\n")
+    ...     data, groups = load_grouped(file, "site")
+    >>> data.feature_names, groups.tolist()
+    (('u',), ['east', 'west'])
+    """
+    path: str | os.PathLike[str] | None = name_or_path
+    if isinstance(name_or_path, str) and not _looks_like_path(name_or_path):
+        path = None if name_or_path in bundled_names() else table_file(name_or_path)
+        if path is None:
+            raise ValueError(f"groups are a column of a file, and {name_or_path!r} is none")
+    assert path is not None
+    frame, labels, where = read_labelled(path, target, must=True)
+    assert labels is not None  # or it was refused
+    columns = [str(column) for column in frame.columns if str(column) != labels]
+    if group not in columns:
+        what = "holds the labels" if group == labels else f"is not there{did_you_mean(group, columns)}"
+        raise ValueError(f"the column {group!r} of groups {what}: {where} has {listing(columns, limit=12)}")
+    groups = frame[group].astype("object").where(frame[group].notna(), "missing").astype(str).to_numpy()
+    frame, source = frame.drop(columns=group), os.fspath(path)
+    return assemble(frame, name=_stem(path), source=source, where=where, target=labels, encode=encode), groups
+
+
+def _stem(path: str | os.PathLike[str]) -> str:
+    """The name of a file without its endings."""
     name = Path(os.fspath(path)).name
-    stem = Path(name[: -len(".gz")] if name.lower().endswith(".gz") else name).stem
-    return assemble(frame, name=stem, source=os.fspath(path), where=where, target=labels, encode=encode)
+    return Path(name[: -len(".gz")] if name.lower().endswith(".gz") else name).stem
 
 
 def load_features(

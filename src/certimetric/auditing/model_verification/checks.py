@@ -1,0 +1,99 @@
+"""Reliability checks of audits of verification by models: those of tables that apply, on what is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from certimetric.auditing.checks import Fine, Outcome
+from certimetric.auditing.model_verification.request import ModelVerificationRequest
+from certimetric.auditing.verification.checks import (
+    CHANCE,
+    accepts,
+    certificate_above_attack,
+    enough_impostors,
+    not_collapsed,
+    rate_holds,
+    subjects_apart,
+)
+from certimetric.base.wording import counted
+from certimetric.certify.rates import claimable_far
+
+SCOPE = "model verification"
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What the checks look at."""
+
+    request: ModelVerificationRequest
+    learners: list[dict[str, Any]]  # of the document
+
+
+def _each(observed: Observed) -> Iterator[tuple[str, Any]]:
+    return ((learner["spec"], learner) for learner in observed.learners)
+
+
+def _certified(observed: Observed) -> Iterator[tuple[str, Any]]:
+    for spec, learner in _each(observed):
+        told = learner["certificate"]
+        nothing = Outcome("not applicable", f"Nothing is certified: {told.get('failed')}.")
+        yield spec, nothing if "failed" in told else told
+
+
+@certificate_above_attack.on(SCOPE, each=_certified)
+def certificates_hold(observed: Observed, told: Mapping[str, Any]) -> Outcome | Fine:
+    """Whether an attack turned a decision within its certified radius."""
+    if not told["broken"]:
+        return Fine()
+    return Outcome(
+        "issue",
+        f"{told['broken']} of {told['pairs']} decisions were turned inside their certified radius; this is an error of "
+        "certimetric, please report it.",
+    )
+
+
+@subjects_apart.on(SCOPE)
+def apart(observed: Observed) -> Outcome:
+    """Whether calibration and test have subjects of their own."""
+    if observed.request.parts[2]:
+        return Outcome("passed", "No subject is both calibrated on and tested.")
+    return Outcome("tip", "Calibration and test share their subjects, for 4 with two pictures or more are needed.")
+
+
+@enough_impostors.on(SCOPE)
+def enough(observed: Observed) -> Outcome:
+    """Whether so many impostor pairs show the false accept rate."""
+    fewest = int(min(pairs[1] for pairs in observed.learners[0]["pairs"].values()))
+    least, far = claimable_far(fewest), observed.request.far
+    if far < least:
+        return Outcome("issue", f"A false accept rate of {far:g} cannot be told from {fewest} impostor pairs.")
+    return Outcome("passed", f"{fewest} impostor pairs show false accept rates down to {least:.2g}.")
+
+
+@rate_holds.on(SCOPE, each=_each)
+def holds(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
+    """Whether the false accept rate of the test pairs is that of the calibration."""
+    far, target = learner["summary"]["far"], observed.request.far
+    if far["low"] is None or far["low"] <= target:
+        return Fine()
+    return Outcome("issue", f"It accepts {100 * far['mean']:.3g} % of the impostors, calibrated to {100 * target:g} %.")
+
+
+@not_collapsed.on(SCOPE, each=_each)
+def spread(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
+    """Whether distances tell anything."""
+    filled = sum(a + b > 0 for a, b in zip(learner["histogram"]["genuine"], learner["histogram"]["impostor"]))
+    if filled <= 1:
+        return Outcome("issue", "It has collapsed: all distances are in one bin of the histogram.")
+    auc = learner["summary"]["auc"]["mean"]
+    return Outcome("issue", f"The area under its curve is {auc:.3f}; guessing has 0.5.") if auc < CHANCE else Fine()
+
+
+@accepts.on(SCOPE, each=_each)
+def accepts_some(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
+    """Whether anything is accepted."""
+    if learner["summary"]["tar"]["mean"] == 0:
+        return Outcome("issue", f"It accepts no genuine pair of {counted(int(learner['pairs']['test'][0]), 'pair')}.")
+    return Fine()

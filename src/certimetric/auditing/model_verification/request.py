@@ -1,0 +1,167 @@
+"""What an audit of verification by embedding models is asked to do, checked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from certimetric.auditing.request import AuditRequest, whole
+from certimetric.auditing.retrieval.request import NORMS, Subject, embedded, radii_for, subjects_of
+from certimetric.base.wording import PIXELS
+from certimetric.report.document import printable
+from certimetric.runs.key import digest
+from certimetric.runs.splits import subject_parts
+
+if TYPE_CHECKING:
+    from certimetric.base.arrays import Indices
+    from certimetric.deep import Attack, ImageSet
+
+FIGURES = {"auc": False, "tar": True, "attacked": True, "rejected": True}
+METRICS = ("euclidean", "cosine")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelVerificationRequest(AuditRequest):
+    """An audit of verification by models: what :func:`certimetric.auditing.audit_model_verification` has too.
+
+    Parameters
+    ----------
+    models : mapping of str to Module or callable
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k). One without gradients is attacked by "square" only.
+    images : ImageSet
+        Labels are subjects, which no model was trained on. Pictures of one id or group are no pair.
+    metric : {"euclidean", "cosine"}
+        How embeddings are compared.
+    far : float
+        Thresholds accept this share of the impostor pairs that they are calibrated on.
+
+        Those are pairs of half of the subjects; pairs of the others are tested and attacked.
+    norm : {"linf", "l2"}
+        How the change of a probe is measured, in pixels from 0 to 1.
+    eps : sequence of float
+        Sizes of the change of a probe, such as 0.1 or 8/255. None for five that suit the pictures.
+    report_eps : float
+        The size that table and verdict quote. None for the middle one.
+    attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
+        The worst counts for each pair.
+    n_attacked : int
+        So many pairs of each kind are attacked.
+    certify : {"lipschitz"}
+        How to certify the decisions about the attacked pairs, for l2. None for no certificates.
+    source : str
+        Where the pictures came from, for the report.
+    class_names : sequence of str
+        Names of the labels 0, 1, ….
+    fail_under : str or sequence of str
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``auc``, ``tar@FAR`` (or
+        ``tar@far=1e-3:0.9``), ``attacked@EPS`` (TAR under dodging) or ``rejected@EPS`` (impostors that do not get in).
+
+    Raises
+    ------
+    ValueError, TypeError
+        On the first thing that is wrong, in one sentence.
+    """
+
+    options = {
+        "metric": "--metric",
+        "far": "--far RATE",
+        "norm": "--norm",
+        "eps": "--eps EPS,…",
+        "report_eps": "--report-eps EPS",
+        "attacks": "--attack",
+        "n_attacked": "--attacked N",
+        "certify": "--certify",
+    }
+
+    models: Mapping[str, Any]
+    images: ImageSet
+    _: KW_ONLY
+    metric: str = "euclidean"
+    far: float = 0.01
+    norm: str = "linf"
+    eps: Any = None
+    report_eps: Any = None
+    attacks: Sequence[str] = ("pgd",)
+    n_attacked: int = 200
+    certify: str | None = None
+    source: str = ""
+    class_names: Sequence[str] = ()
+    name: str = "images"
+    subjects: tuple[Subject, ...] = field(init=False)  # derived: the models and raw pixels
+    rates: tuple[float, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from torch import nn
+
+        from certimetric.auditing.verification.request import told_rates
+        from certimetric.base.arguments import chosen
+        from certimetric.certify.rates import check_far
+        from certimetric.deep.attacks import ATTACKS
+
+        models = subjects_of(self.models)
+        chosen("metric", self.metric, METRICS)
+        chosen("norm", self.norm, NORMS)
+        if self.certify is not None:
+            chosen("certify", self.certify, ("lipschitz",))
+            if self.norm != "l2":
+                raise ValueError(
+                    f"certificates by {self.certify} are for the norm l2, and this audit is in {self.norm}"
+                )
+        for attack in self.attacks:
+            chosen("attacks", attack, [*ATTACKS])
+        if not self.attacks:
+            raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got none")
+        first = next(self.images.batches(2)).tensor()
+        for subject in models:
+            embedded(subject, first)
+        radii, quoted = radii_for(tuple(self.images.images.shape), self.norm, self.eps, self.report_eps)
+        self._settle(
+            far=check_far(self.far),
+            eps=radii,
+            report_eps=quoted,
+            attacks=tuple(dict.fromkeys(self.attacks)),
+            n_attacked=whole("n_attacked", self.n_attacked, 1),
+            name=printable(self.name),
+            source=printable(self.source),
+            class_names=tuple(printable(str(told)) for told in self.class_names),
+            subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
+            fail_under=told_rates(self.fail_under),
+        )
+        assert len(self.parts) == 3  # or an error said what is missing
+        self._judge_by([subject.name for subject in self.subjects], FIGURES, at=None)
+        asked = [check_far(threshold.at or 0.0) for threshold in self.thresholds if threshold.figure == "tar"]
+        self._settle(rates=tuple(sorted({0.1, 0.01, 0.001, 0.0001, self.far, *asked}, reverse=True)))
+        for threshold in self.thresholds:
+            if threshold.figure in ("attacked", "rejected") and not np.isclose(threshold.at or 0.0, radii).any():
+                sizes = ", ".join(f"{size:g}" for size in radii)
+                raise ValueError(f"fail_under needs the ε {threshold.at:g}, but those of the audit are {sizes}")
+
+    @cached_property
+    def parts(self) -> tuple[Indices, Indices, bool]:
+        """Rows of the pictures to calibrate on and to test, and whether no subject is in both."""
+        codes = np.unique(np.asarray(self.images.labels.cpu()), return_inverse=True)[1]
+        (calibration, test), apart = subject_parts(codes, [0.5], self.seed, 0)
+        return calibration, test, apart
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Digest of the pictures, for which every one is read, once."""
+
+        def parts() -> Any:
+            yield from (batch.tensor() for batch in self.images.batches(256))
+            yield from (self.images.labels, self.images.ids)
+            if self.images.groups is not None:
+                yield self.images.groups
+
+        return digest(parts())
+
+    def make_attacks(self, eps: float) -> list[Attack]:
+        """The attacks of the audit at one size."""
+        from certimetric.deep.attacks import ATTACKS, ball
+
+        return [ATTACKS[name](ball(self.norm, eps), **ATTACKS[name].in_audits, seed=self.seed) for name in self.attacks]

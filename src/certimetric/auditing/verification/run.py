@@ -1,0 +1,286 @@
+"""The evidence of an audit of verification: cells, attacks on decisions, figures over splits, and the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from certimetric.attacks.pairs import PairAttack
+from certimetric.auditing.run import Evidence, Gathered
+from certimetric.auditing.tables.cells import METRICS, is_whole
+from certimetric.auditing.tables.summary import choose_eps, finished
+from certimetric.auditing.thresholds import Threshold
+from certimetric.auditing.verdict import front_runner, with_interval
+from certimetric.auditing.verification.cells import compute_cell, verification_cell
+from certimetric.auditing.verification.checks import Observed
+from certimetric.auditing.verification.evidence import compute_evidence, evidence_cell, rates_of
+from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
+from certimetric.auditing.verification.summary import (
+    Decided,
+    Estimate,
+    Rates,
+    certified,
+    det,
+    groups,
+    histogram,
+    summarise,
+    tell_split,
+)
+from certimetric.report.document import VERIFICATION_SCHEMA
+from certimetric.report.formatting import NORMS
+from certimetric.runs.key import Record, canonical
+from certimetric.runs.scheduling import in_workers, run_cells
+from certimetric.runs.store import Store, prepare_folder
+
+
+class VerificationEvidence(Evidence):
+    """The evidence of an audit of verification on a table."""
+
+    asked = VerificationRequest
+    scope = "verification"
+    schema = VERIFICATION_SCHEMA
+    with_titles = True
+
+    def options(self) -> dict[str, Any]:
+        request = self.request
+        norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
+        return {
+            "data": request.data.sha256(),
+            "imputed": canonical(request.data.imputed),
+            "classes": list(request.classes),
+            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+            "groups": canonical(request.groups),
+            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+            "far": request.far,
+            "n_pairs": request.limit,
+            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
+            "eps": None if request.eps is None else list(request.eps),
+            "repeats": request.repeats,
+            "test_size": request.test_size,
+            "seed": request.seed,
+        }
+
+    def command(self) -> str:
+        request = self.request
+        learners = ", ".join(repr(subject.spec) for subject in request.subjects)
+        eps = "" if request.eps is None else f", eps={list(request.eps)}"
+        grouped = "" if request.groups is None else ", groups=…"
+        return (
+            f"certimetric.auditing.audit_verification(X, y, learners=[{learners}], far={request.far:g}, "
+            f"n_pairs={request.limit or 'all'!r}, norm={request.norm_name!r}{eps}, repeats={request.repeats}, "
+            f"test_size={request.test_size:g}{grouped}, seed={request.seed})"
+        )
+
+    def gather(self, store: Store, counting: Any) -> Gathered:
+        """Fit, calibrate and certify every learner on every split, and attack the decisions of one."""
+        request: VerificationRequest = self.request
+        if store.folder is not None:
+            prepare_folder(store.folder / METRICS)
+        digest, n = request.data.sha256(), len(request.subjects)
+        # Split by split, so that every learner has figures early.
+        cells = [
+            verification_cell(request, digest, subject, i)
+            for i in range(request.repeats)
+            for subject in request.subjects
+        ]
+        outcome = run_cells(
+            cells,
+            store,
+            in_workers(partial(compute_cell, request, store.folder), request.n_jobs),
+            usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
+            progress=counting,
+        )
+        told = [[_of(record) for record in outcome.records[i::n]] for i in range(n)]
+        parts = [request.part(split) for split in range(request.repeats)]
+        decided = [[Decided(parts[cell["split"]], cell) for cell in finished(cells)] for cells in told]
+        eps, quoted = choose_eps(request, [[each.correctness for each in some] for some in decided])
+        findings = self._examined(store, outcome.records, quoted, counting)
+        rates = Rates(request.codes, parts, request.seed)
+        places = [[cell["split"] for cell in finished(cells)] for cells in told]
+        learners = [
+            self._learner(i, told[i], decided[i], partial(rates.estimate, places[i]), eps, findings[i])
+            for i in range(n)
+        ]
+        return Gathered(
+            data=self._data(parts),
+            protocol={
+                "far": request.far,
+                "rates": list(request.rates),
+                "n_pairs": request.limit,
+                "norm": request.norm_name,
+                "units": "standardised",
+                "test_size": request.test_size,
+                "repeats": request.repeats,
+                "seed": request.seed,
+                "apart": parts[0].apart,
+                "attacks": [repr(PairAttack())],
+                "eps": eps,
+                "report_eps": quoted,
+            },
+            learners=learners,
+            observed=Observed(request, learners, decided, findings, rates),
+            cells=outcome.counts,
+            traces={
+                "metric_files": [
+                    {
+                        "learner": subject.spec,
+                        "split": cell["split"],
+                        "file": cell["metric_file"],
+                        "sha256": cell["metric_sha256"],
+                    }
+                    for subject, cells in zip(request.subjects, told)
+                    for cell in finished(cells)
+                    if "metric_file" in cell
+                ]
+            },
+        )
+
+    def _examined(self, store: Store, records: list[Record], eps: float, counting: Any) -> list[dict[str, Any] | None]:
+        """What attacks found on the first finished split of each learner; None where there is none."""
+        request, fitted = self.request, dict[str, Record]()
+        for record in records:
+            if record.done:
+                fitted.setdefault(record.cell.learner, record)
+        known = {
+            spec: (each.result["components"], each.result["threshold"]) for spec, each in fitted.items() if each.result
+        }
+        outcome = run_cells(
+            [evidence_cell(request, record.cell, eps) for record in fitted.values()],
+            store,
+            in_workers(partial(compute_evidence, request, known, eps), request.n_jobs),
+            usable=lambda record: record.done,
+            progress=counting,
+            name="attacks",
+        )
+        examined = {record.cell.learner: _of(record) for record in outcome.records}
+        return [examined.get(subject.spec) for subject in request.subjects]
+
+    def _data(self, parts: list[VerificationSplit]) -> dict[str, Any]:
+        request, data, first = self.request, self.request.data, parts[0]
+        rows = {"training": first.train, "calibration": first.calibration, "test": first.test}
+        return {
+            "name": data.name,
+            "source": data.source,
+            "n_samples": data.n_samples,
+            "n_features": data.n_features,
+            "classes": list(request.classes),
+            "feature_names": list(data.feature_names),
+            "image_shape": None if data.image_shape is None else list(data.image_shape),
+            "groups": list(request.group_names),
+            "parts": [
+                {"part": name, "subjects": len(np.unique(request.codes[some])), "instances": len(some)}
+                for name, some in rows.items()
+            ],
+            "pairs": [
+                {"part": name, "genuine": int(genuine.sum()), "impostor": int((~genuine).sum())}
+                for name, genuine in (("calibration", first.calibration_genuine), ("test", first.genuine))
+            ],
+            "sha256": data.sha256(),
+        }
+
+    def _learner(
+        self,
+        i: int,
+        cells: list[dict[str, Any]],
+        decided: list[Decided],
+        estimate: Estimate,
+        eps: list[float],
+        found: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        request, subject = self.request, self.request.subjects[i]
+        left = iter(decided)
+        examined = found is not None and "failed" not in found
+        return {
+            "spec": subject.spec,
+            "label": subject.label,
+            "parameters": subject.parameters,
+            "splits": [tell_split(cell, None if "failed" in cell else next(left)) for cell in cells],
+            "summary": summarise(request, estimate, decided, eps),
+            "groups": groups(request, estimate, decided),
+            "det": det(decided),
+            "histogram": histogram(decided[0]) if decided else None,
+            "under_attack": found["det"] if examined and found else None,
+            "brackets": _brackets(found, eps) if examined and found else None,
+            "worst": found["worst"] if examined and found else [],
+        }
+
+    def recommend(self, found: Gathered) -> int | None:
+        """The learner whose decisions are certified best, among those that tell pairs apart well enough.
+
+        Best certified is the largest TAR less FAR at the quoted ε. Well enough is a TAR that is not significantly below
+        the best, with thresholds for the same false accept rate on test pairs.
+        """
+        quoted = found.protocol["eps"].index(found.protocol["report_eps"])
+        able = {i: _ends(each["summary"]["tar_matched"]) for i, each in enumerate(found.learners) if each["summary"]}
+
+        def robustness(i: int) -> tuple[float, ...]:
+            at = found.learners[i]["summary"]["certified"][quoted]
+            return at["tar"]["mean"] - at["far"]["mean"], able[i]["mean"]
+
+        return front_runner(able, robustness)
+
+    def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
+        summary, decided = found.learners[position]["summary"], found.observed.decided[position]
+        if not summary:
+            return None
+        if threshold.figure == "auc":
+            return float(summary["auc"]["mean"])
+        at = threshold.at or 0.0
+        if threshold.figure == "tar":
+            of = next(each for each in summary["operating_points"] if math.isclose(each["target"], at))
+            return float(of["tar"]["mean"])
+        estimate = partial(found.observed.rates.estimate, [each.cell["split"] for each in decided])
+        rates = certified(estimate, decided, at)
+        return rates["tar"]["mean"] if threshold.figure == "certified" else 1.0 - rates["far"]["mean"]
+
+    def say(self, found: Gathered, recommended: int | None) -> list[str]:
+        if recommended is None:
+            return ["No learner could be fitted, so there is nothing to recommend"]
+        protocol, chosen = found.protocol, found.learners[recommended]
+        summary, eps = chosen["summary"], protocol["report_eps"]
+        at = summary["certified"][protocol["eps"].index(eps)]
+        norm = "the ellipsoid norm" if self.request.norm_name == "ellipsoid" else f"{self.request.norm_name} norm"
+        several = " is recommended: it" if len(found.learners) > 1 else ""
+        sentence = (
+            f"{chosen['label']}{several} accepts {with_interval(summary['tar'])} of genuine pairs and "
+            f"{100 * summary['far']['mean']:.2g} % of impostors at the threshold for a false accept rate of "
+            f"{100 * protocol['far']:g} %"
+        )
+        specs = [learner["spec"] for learner in found.learners]
+        baseline = found.learners[specs.index("euclidean")]["summary"] if "euclidean" in specs else None
+        if baseline and specs[recommended] != "euclidean":
+            sentence += f", against {100 * baseline['tar']['mean']:.1f} % of genuine pairs for Euclidean"
+        return [
+            sentence,
+            f"within ε = {eps:g} standard deviations ({norm}) no dodging gets it below "
+            f"{100 * at['tar']['mean']:.1f} % of genuine pairs, and no impersonation above "
+            f"{100 * at['far']['mean']:.2g} % of impostors",
+        ]
+
+
+def _of(record: Record) -> dict[str, Any]:
+    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
+
+
+def _ends(rate: dict[str, Any]) -> dict[str, float]:
+    mean = float(rate["mean"])
+    low, high = (mean if rate[key] is None else float(rate[key]) for key in ("low", "high"))
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _brackets(found: dict[str, Any], eps: list[float]) -> dict[str, Any]:
+    """TAR and FAR of the attacked pairs at the calibrated threshold, against the size of the change."""
+    genuine, accepted = found["genuine"], found["accepted"]
+    told: dict[str, Any] = {"pairs": len(genuine), "eps": eps}
+    for name, turned in (
+        ("attacked", [found["attacks"] <= size for size in eps]),
+        ("certified", [found["radii"] < size for size in eps]),
+    ):
+        tar, far = zip(*(rates_of(genuine, accepted, each) for each in turned))
+        told[name] = {"tar": list(tar), "far": list(far)}
+    return told

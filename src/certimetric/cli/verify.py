@@ -1,0 +1,56 @@
+"""``certimetric verify``: who is accepted as the same, by metrics on a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from certimetric.auditing.verification.request import VerificationRequest
+from certimetric.cli.audits import AuditCommand
+from certimetric.cli.options import Data, Encode, Target
+
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group", metavar="COL", help="Column by whose values rates are told too. It is no feature and may be text."
+    ),
+]
+
+
+def read(
+    data: Data, target: Target = None, encode: Encode = False, group: Group = None
+) -> tuple[Mapping[str, Any], str]:
+    """Compare metrics by whom they accept as the same: calibrated thresholds, attacks, certificates, one HTML report.
+
+    Classes are the subjects. Finished parts are kept in the output folder: a run that was stopped goes on from there.
+    """
+    from certimetric import datasets
+    from certimetric.base.wording import counted
+
+    loaded, groups = (
+        (datasets.load(data, target=target, encode=encode), None)
+        if group is None
+        else datasets.load_grouped(data, group, target=target, encode=encode)
+    )
+    if loaded.imputed is not None and loaded.imputed.any():
+        gaps = counted(int(loaded.imputed.sum()), "missing value")
+        typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
+    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed")
+    fields = {name: getattr(loaded, name) for name in told}
+    return {**fields, "groups": groups}, f"{loaded.name}-verification"
+
+
+COMMAND = AuditCommand(
+    "verify",
+    VerificationRequest,
+    read,
+    """Examples:
+
+`certimetric verify letter.csv --learner euclidean --learner lmnn --far 1e-3`
+
+`certimetric verify faces.csv --target person --group camera --fail-under tar@far=1e-3:0.9 --junit verify.xml`
+
+A metric with its threshold: `certimetric fit --verify`; who it is: `certimetric match`.""",
+)

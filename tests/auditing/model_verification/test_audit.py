@@ -1,0 +1,106 @@
+"""The audit of verification by embedding models: figures against the library's own, attacks, certificates, checks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+
+from certimetric.auditing import audit_model_verification  # noqa: E402
+from certimetric.auditing.checks import run_checks  # noqa: E402
+from certimetric.auditing.model_verification.checks import SCOPE, Observed  # noqa: E402
+from certimetric.deep import ImageSet  # noqa: E402
+from certimetric.deep.verification import evaluate_verification  # noqa: E402
+from certimetric.report import render_audit  # noqa: E402
+
+ASKED = {"far": 0.1, "norm": "l2", "eps": [0.25, 0.5], "report_eps": 0.5, "n_attacked": 30, "certify": "lipschitz"}
+
+
+@pytest.fixture(scope="module")
+def half():
+    """Every second pixel: a model whose Lipschitz constant is known, beside all of them."""
+    kept = torch.nn.Linear(64, 32, bias=False)
+    kept.weight.data = torch.eye(64)[::2].contiguous()
+    return torch.nn.Sequential(torch.nn.Flatten(), kept).eval()
+
+
+@pytest.fixture(scope="module")
+def result(half, digits):
+    return audit_model_verification({"half": half}, digits(8, slice(160)), fail_under="half.auc=0.5", **ASKED)
+
+
+def test_rates_are_those_of_subjects_apart(half, digits, result):
+    images = digits(8, slice(160))
+    rows = {each["part"]: each for each in result.document["data"]["parts"]}
+    assert rows["calibration"]["subjects"] + rows["test"]["subjects"] == 8
+    learner = result.document["learners"][0]
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+
+    calibration, test, apart = ModelVerificationRequest({"half": half}, images, **ASKED).parts
+    assert apart and not set(images.labels[calibration].tolist()) & set(images.labels[test].tolist())
+    sides = [images.select(torch.from_numpy(some)) for some in (calibration, test)]
+    options = {"far": [0.1], "with_pixels": False, "n_resamples": 0}
+    tuned = evaluate_verification(half, sides[0], **options)
+    (point, _) = evaluate_verification(half, sides[1], calibration=tuned, **options).rows
+    assert learner["splits"][0]["threshold"] == point["threshold"]
+    assert learner["summary"]["tar"]["mean"] == pytest.approx(point["tar"], abs=1e-12)
+    assert learner["summary"]["far"]["mean"] == pytest.approx(point["far"], abs=1e-12)
+
+
+def test_attacks_stay_outside_of_what_is_certified(result):
+    for learner in result.document["learners"]:
+        assert "failed" not in learner["certificate"] and learner["certificate"]["broken"] == 0
+        told = learner["brackets"]
+        for key, sign in (("tar", 1), ("far", -1)):
+            sound, proven = (sign * np.array(told[kind][key]) for kind in ("attacked", "certified"))
+            assert (proven <= sound + 1e-12).all()
+            assert (np.diff(sound) <= 0).all()
+        # The model is linear: what the gradient finds is nearly all there is.
+        assert told["attacked"]["tar"][-1] - told["certified"]["tar"][-1] < 0.5
+    assert ("CV201", "passed") in [(entry["code"], entry["severity"]) for entry in result.document["checks"]]
+    assert result.document["thresholds"][0]["passed"]
+
+
+def test_the_page_tells_models(result):
+    html = render_audit(result.document)
+    for name in ("det-attacked", "certified-tar", "bracket-far"):
+        assert f'id="figure-{name}"' in html
+    assert "data:image/png" in html and "1 model beside raw pixels" in html
+    header, _ = result.table()
+    assert header[0] == "Model" and "FAR attacked at ε = 0.5 [%]" in header and "Fit [s]" not in header
+
+
+def test_checks_find_a_broken_certificate_and_a_model_that_knows_nothing(result):
+    request = type("Request", (), {"far": 1e-6, "parts": (None, None, False)})
+    learner = result.document["learners"][0]
+    learner = {**learner, "certificate": {"broken": 1, "pairs": 60}}
+    learner["summary"] = {
+        "auc": {"mean": 0.5},
+        "tar": {"mean": 0.0},
+        "far": {"mean": 0.2, "low": 0.1, "high": 0.3},
+    }
+    found = {entry["code"]: entry["severity"] for entry in run_checks(SCOPE, Observed(request, [learner]))}
+    assert found.pop("CV203") == "tip"
+    assert set(found.values()) == {"issue"} and found.keys() == {"CV201", "CV205", "CV206", "CV207", "CV208"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"norm": "linf"}, "certificates by lipschitz are for the norm l2"),
+        ({"far": 0}, "far must be a rate of false accepts above 0"),
+        ({"metric": "cosin"}, "metric must be one of 'euclidean', 'cosine', got 'cosin' .did you mean"),
+        ({"attacks": ["pdg"]}, "attacks must be one of"),
+        ({"fail_under": "attacked@3=0.1"}, "fail_under needs the ε 3, but those of the audit are 0.25, 0.5"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_work(half, digits, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        audit_model_verification({"half": half}, digits(8, slice(80)), **{**ASKED, **change})
+
+
+def test_one_subject_has_no_impostors(half):
+    images = ImageSet(torch.rand(6, 1, 8, 8), torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(ValueError, match="verification needs 2 parts with pairs of both kinds"):
+        audit_model_verification({"half": half}, images, **ASKED)

@@ -1,0 +1,93 @@
+"""``certimetric verify`` on real files."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from certimetric import AuditResult, datasets
+from certimetric.auditing import audit_verification
+
+QUICK = ["--learner", "euclidean", "--learner", "gmml", "--repeats", "2", "--pairs", "2000"]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Every fourth digit in a file, with a column of text that is no feature."""
+    frame = datasets.load("digits").to_frame()[::4]
+    frame.insert(3, "site", np.where(np.arange(len(frame)) % 3, "east", "west"))
+    frame.to_csv(tmp_path / "digits.csv", index=False)
+    return tmp_path / "digits.csv"
+
+
+def test_a_file_from_end_to_end(run, tmp_path, table):
+    outcome = run("verify", table, "--group", "site", "--far", "0.05", "--eps", "0.5", "--junit", "v.xml", *QUICK)
+    assert (outcome.code, outcome.err) == (0, "")
+    folder = tmp_path / "certimetric-audit" / "digits-verification"
+    document = AuditResult.load(folder).document
+    assert document["data"]["groups"] == ["east", "west"] and "site" not in document["data"]["feature_names"]
+    assert document["protocol"]["report_eps"] == 0.5
+    assert document["verdict"]["sentence"].split(";")[0] in outcome.out.replace("\n", " ")
+    assert document["reproduction"]["command"].startswith("certimetric verify ")
+    assert (folder / "report.html").exists()
+    cases = ElementTree.parse(tmp_path / "v.xml").getroot().iter("testcase")
+    assert len(list(cases)) == len(document["checks"])
+    data, groups = datasets.load_grouped(table, "site")
+    same = audit_verification(
+        data.X,
+        data.y,
+        feature_names=data.feature_names,
+        groups=groups,
+        learners=["euclidean", "gmml"],
+        repeats=2,
+        n_pairs=2000,
+        far=0.05,
+        eps=[0.5],
+    )
+    for mine, theirs in zip(document["learners"], same.document["learners"]):
+        for key in ("tar", "far", "auc", "certified"):
+            assert mine["summary"][key] == theirs["summary"][key]
+        assert mine["groups"] == theirs["groups"]
+
+
+@pytest.mark.parametrize(("asked", "code"), [("tar@far=0.1:0.2", 0), ("tar@far=0.1:0.999", 1), ("auc=0.6", 0)])
+def test_a_threshold_is_the_exit_code(run, tmp_path, asked, code):
+    outcome = run("verify", "digits", "--fail-under", asked, "-o", tmp_path.parent / "judged-verification", *QUICK)
+    assert outcome.code == code
+    assert ("FAIL" in outcome.out) == (code == 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["iris", "--far", "0"], "far must be a rate of false accepts above 0 and at most 1, got 0.0"),
+        (["iris", "--far", "some"], "--far must be a number, got 'some'"),
+        (["iris", "--pairs", "few"], "n_pairs must be a whole number of at least 1, got 'few'"),
+        (["iris", "--group", "site"], "groups are a column of a file, and 'iris' is none"),
+        (["digits.csv", "--group", "sit"], "the column 'sit' of groups is not there (did you mean 'site'?)"),
+        (["digits.csv", "--group", "target"], "the column 'target' of groups holds the labels"),
+        (["iris", "--fail-under", "tar=0.9"], "fail_under must be FIGURE=VALUE"),
+    ],
+)
+def test_bad_input_gets_one_sentence(run, table, words, sentence):
+    outcome = run("verify", *words)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert sentence in outcome.err
+
+
+def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    (tmp_path / "own.py").write_text("import torch\n\ndef net():\n    return torch.nn.Flatten()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["verify-model", "-m", "net=own:net", "--images", "digits", "--far", "0.05", "--eps", "0.1"]
+    outcome = run(*words, "--attack", "fgsm", "--attacked", "20", "--fail-under", "tar@far=0.05:0.999")
+    assert outcome.code == 1, outcome.err
+    document = AuditResult.load(tmp_path / "certimetric-audit" / "digits-verification").document
+    assert [learner["spec"] for learner in document["learners"]] == ["net", "raw pixels"]
+    first, second = (learner["summary"]["tar"] for learner in document["learners"])
+    assert first == second  # the pixels are what the model gives
+    again = run(*words, "--attack", "fgsm", "--attacked", "20", "--fail-under", "auc=0.5")
+    assert again.code == 0 and "0 cells computed, 2 reused" in again.out
