@@ -26,7 +26,9 @@ EPILOG = "Example: `certimetric fit wine.csv --learner lmnn+pl -o wine.safetenso
 
 def fit(
     data: Data,
-    learner: Annotated[str, typer.Option("--learner", "-l", metavar="SPEC", help="Such as lmnn+pl:tau=2.")],
+    learner: Annotated[
+        str, typer.Option("--learner", "-l", metavar="SPEC", help="Such as lmnn+pl:tau=2; auto searches for the best.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Metric file to write.")] = Path(
         "metric.safetensors"
     ),
@@ -62,17 +64,19 @@ def _fitted(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[Maha
     from sklearn.preprocessing import StandardScaler
 
     from certimetric.base.wording import counted
+    from certimetric.certify import MetricSearchCV
+    from certimetric.certify.search import learner_of
     from certimetric.cli.queries import base_rate
     from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import make_learner
 
-    learner = make_learner(spec, random_state=seed)
     if len(data.classes) < 2:
         raise ValueError(f"{data.name!r} must have at least two classes, got 1")
     if not 1 <= n_neighbors < data.n_samples:
         raise ValueError(f"--neighbors must be between 1 and {data.n_samples - 1}, got {n_neighbors}")
+    learner = learner_of(spec, random_state=seed, n_neighbors=n_neighbors)
     scaler = StandardScaler().fit(data.X)
     learned = learner.fit(scaler.transform(data.X), data.y).metric_
+    search = learner.search_told() if isinstance(learner, MetricSearchCV) else None
     training = {
         **learned.training,
         "spec": spec,
@@ -83,6 +87,8 @@ def _fitted(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[Maha
         "mean": scaler.mean_.tolist(),
         "scale": scaler.scale_.tolist(),
     }
+    if search is not None:
+        training["search"] = search
     if data.encoder is not None:
         training["encoding"] = data.encoder.to_dict()
     metric = MahalanobisMetric.from_components(
@@ -90,10 +96,24 @@ def _fitted(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[Maha
     )
     predicted = _leave_one_out(metric, data, n_neighbors)
     return metric, [
+        *([] if search is None else _tell_search(search)),
         f"{spec}: {100 * (predicted != data.y).mean():.1f} % of the training instances are wrong by their "
         f"{counted(n_neighbors, 'neighbour')}",
         base_rate(predicted, data.y, data.y),
     ]
+
+
+def _tell_search(search: dict[str, Any]) -> list[str]:
+    """What a search tried last, the one that was chosen first."""
+    eps = "" if search["eps"] is None else f", ε = {search['eps']:.3g}"
+    lines = [f"Chosen of {len(search['tried'])} candidates by {search['criterion']!r}{eps}: {search['chosen']}"]
+    last = search["tried"][0]["stage"]
+    for each in search["tried"]:
+        if each["stage"] == last and each["score"] is not None:
+            figures = f"score {100 * each['score']:.1f} %, error {100 * each['error']:.1f} %"
+            why = "" if each["admitted"] else " (errs more than the Euclidean distance)"
+            lines.append(f"  {each['learner']}: {figures}{why}")
+    return lines
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,11 @@ class Request(AuditRequest):
 
         They are those of :func:`~certimetric.make_learner`. Unfitted learners are taken too, and a mapping of names to
         either. A learner without a ``random_state`` of its own gets ``seed``.
+    tune : bool
+        Search too for the best learner and its hyper-parameters, on the training part of each split: the learner auto.
+
+        It is a :class:`~certimetric.MetricSearchCV` with ``n_neighbors`` and ``norm`` of the audit, and may be named
+        among the learners instead, with options: ``auto:criterion=error,cv=3,max_rows=1000``.
     n_neighbors : int
         Neighbours that vote.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm
@@ -112,6 +118,7 @@ class Request(AuditRequest):
 
     options = {
         "learners": "--learner -l SPEC",
+        "tune": "--tune",
         "n_neighbors": "--neighbors -k K",
         "norm": "--norm",
         "noise": "--noise SIGMA,…",
@@ -125,6 +132,7 @@ class Request(AuditRequest):
     y: Any
     _: KW_ONLY
     learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
+    tune: bool = False
     n_neighbors: int = 3
     norm: Any = "l2"
     noise: Sequence[float] = (0.25, 0.5, 1.0)
@@ -145,12 +153,19 @@ class Request(AuditRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        from certimetric.certify import MetricSearchCV
+        from certimetric.certify.search import learner_of
+        from certimetric.learners.specs import AUTO_NAME
         from certimetric.runs.splits import held_out_counts
 
         data = self._dataset()
         classes, codes = _labels(data.y)
-        subjects = _subjects(self.learners, self.seed)
-        n_neighbors, repeats = whole("n_neighbors", self.n_neighbors, 1), whole("repeats", self.repeats, 1)
+        n_neighbors, norm = whole("n_neighbors", self.n_neighbors, 1), _norm(self.norm, data.n_features)
+        search = partial(learner_of, random_state=self.seed, n_neighbors=n_neighbors, norm=self.norm)
+        subjects = _subjects(self.learners, search, self.seed)
+        if self.tune and not any(isinstance(subject.estimator, MetricSearchCV) for subject in subjects):
+            subjects = (*subjects, _subject(None, AUTO_NAME, search, self.seed))
+        repeats = whole("repeats", self.repeats, 1)
         n_jobs, test_size = self.n_jobs, self.test_size
         if not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0 or n_jobs < -1:
             raise ValueError(f"n_jobs must be a positive whole number, or -1 for all cores, got {n_jobs!r}")
@@ -170,7 +185,7 @@ class Request(AuditRequest):
                 f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
                 f"got {n_neighbors}"
             )
-        norm, noise = _norm(self.norm, data.n_features), _sizes("noise", self.noise)
+        noise = _sizes("noise", self.noise)
         eps = None if self.eps is None else _sizes("eps", self.eps)
         if eps == ():
             raise ValueError("eps must hold at least one size, or be None, got none")
@@ -253,11 +268,11 @@ def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     return tuple(str(label) for label in found.tolist()), codes.astype(np.int64)
 
 
-def _subjects(learners: Any, seed: int) -> tuple[Subject, ...]:
+def _subjects(learners: Any, make: Callable[[str], Any], seed: int) -> tuple[Subject, ...]:
     if isinstance(learners, str) or hasattr(learners, "fit"):
         learners = (learners,)
     named = learners.items() if isinstance(learners, Mapping) else ((None, learner) for learner in learners)
-    subjects = [_subject(name, learner, seed) for name, learner in named]
+    subjects = [_subject(name, learner, make, seed) for name, learner in named]
     if not subjects:
         raise ValueError("learners must hold at least one learner, got none")
     specs = [subject.spec for subject in subjects]
@@ -266,17 +281,17 @@ def _subjects(learners: Any, seed: int) -> tuple[Subject, ...]:
     return tuple(subjects)
 
 
-def _subject(name: str | None, learner: Any, seed: int) -> Subject:
+def _subject(name: str | None, learner: Any, make: Callable[[str], Any], seed: int) -> Subject:
     from sklearn.base import clone
 
-    from certimetric.learners import Euclidean, make_learner
+    from certimetric.learners import Euclidean
     from certimetric.learners.specs import describe
 
     if isinstance(learner, Subject):
         return learner
     if isinstance(learner, str):
         spec = learner.strip()
-        estimator, label = make_learner(spec, random_state=seed), describe(spec)
+        estimator, label = make(spec), describe(spec)
     elif hasattr(learner, "fit") and hasattr(learner, "get_params") and not isinstance(learner, type):
         spec = "euclidean" if type(learner) is Euclidean else " ".join(repr(learner).split())
         estimator, label = clone(learner), "Euclidean" if type(learner) is Euclidean else spec
