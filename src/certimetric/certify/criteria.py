@@ -15,7 +15,7 @@ from certimetric.base.wording import did_you_mean
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 
 EPS_SHARE = 0.5  # of the Euclidean median radius: the ε that "balanced" quotes
-CAUTION = 1.0  # standard deviations by which "balanced" lets a candidate's wrong rows exceed the Euclidean ones
+CAUTION = 0.5  # standard deviations by which "balanced" lets a candidate's wrong rows exceed the Euclidean ones
 KINDS = {"error": False, "noise": True, "certified": True, "balanced": False}
 """Kinds of criteria, and whether each is taken at a size."""
 

@@ -53,8 +53,8 @@ class MetricSearchCV(ClassifierMixin, MahalanobisLearner):
         What is to be best in the cross-validation: "error"; "noise@SIGMA", the accuracy under Gaussian noise of that
         standard deviation; "certified@EPS", the certified accuracy at EPS; or "balanced": the certified accuracy at
         half of the median certified radius of the Euclidean distance, among the candidates that do not err more than
-        the Euclidean distance does (on the rows where one of both is wrong and the other right, by no more than one
-        standard deviation of the difference that chance makes).
+        the Euclidean distance does (on the rows where one of both is wrong and the other right, by no more than half a
+        standard deviation of what chance makes of the difference).
     n_neighbors : int, default=3
         k of the classifier that candidates are judged by, and that predicts.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"

@@ -13,9 +13,7 @@ AUTO: tuple[str, ...] = (
     "scml+pl",
     "lmnn+pl:weight=0.1",
     "lmnn+pl",
-    "lmnn+pl:weight=4",
     "nca+pl:weight=0.1,max_iter=20",
     "nca+pl",
-    "nca+pl:weight=4",
     "arml",
 )

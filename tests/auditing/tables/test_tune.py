@@ -16,15 +16,15 @@ def of_search(result):
 
 
 def asked(iris, **changed):
-    X, y = iris
+    X, y = iris if isinstance(iris, tuple) else (iris.X, iris.y)
     return {"X": X, "y": y, "learners": {"euclidean": "euclidean", "found": SEARCH}, "repeats": 2, **changed}
 
 
 def test_no_test_row_is_seen(iris):
     """Other test rows, the same search and the same choice, figure for figure; another training row, another."""
-    X, y = iris
+    X, y = iris.X, iris.y
     _, first = of_search(audit(**asked(iris, repeats=1)))
-    train, test = split_indices(y, 0.3, 0, 0)
+    train, test = split_indices(np.unique(y, return_inverse=True)[1], 0.3, 0, 0)
     changed = X.copy()
     changed[test] = np.random.default_rng(0).permuted(X[test], axis=0) + 0.3
     assert of_search(audit(**asked((changed, y), repeats=1)))[1] == first
@@ -44,17 +44,17 @@ def test_cells_are_kept_and_what_was_tried_is_shown(iris, tmp_path):
     page = again.to_html()
     assert "What was searched" in page
     assert page.count("<code>gmml:t=0.1</code>") >= 1
-    assert "What was searched" not in audit(*iris, learners=["euclidean"], repeats=1).to_html()
+    assert "What was searched" not in audit(iris.X, iris.y, learners=["euclidean"], repeats=1).to_html()
     assert learner["summary"]["error"]["mean"] < 0.2
 
 
 def test_tune_adds_the_search_of_the_audit(iris):
     from certimetric.auditing.tables.request import Request
 
-    request = Request(*iris, learners=["euclidean"], tune=True, n_neighbors=5, norm="linf")
+    request = Request(iris.X, iris.y, learners=["euclidean"], tune=True, n_neighbors=5, norm="linf")
     added = request.subjects[-1]
     assert (added.spec, added.label) == ("auto", "Chosen by a search")
     told = added.estimator.get_params()
     assert (told["n_neighbors"], told["norm"], told["random_state"]) == (5, "linf", 0)
-    named = Request(*iris, learners=["auto:criterion=error", "gmml"], tune=True)
+    named = Request(iris.X, iris.y, learners=["auto:criterion=error", "gmml"], tune=True)
     assert [subject.spec for subject in named.subjects] == ["auto:criterion=error", "gmml"]
