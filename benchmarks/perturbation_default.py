@@ -22,9 +22,10 @@ from certimetric import CertifiedKNeighborsClassifier, PerturbationLoss
 from certimetric.bench.datasets import FURTHER, SIXTEEN, find_datasets, load_checked
 from certimetric.bench.statistics import mean_ranks, wilcoxon
 from certimetric.constraints import nearest_triplets
+from certimetric.constraints.labels import class_draw
 from certimetric.datasets.data_root import data_root
 from certimetric.learners.specs import make_learner
-from certimetric.runs.splits import Preparation, class_draw, honest_split
+from certimetric.runs.splits import Preparation, honest_split
 
 BASES = ("lmnn", "scml", "nca")
 BUNDLED = ("iris", "wine", "breast_cancer", "digits")

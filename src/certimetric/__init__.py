@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.auditing import audit as audit
     from certimetric.base.allocation import keep_freed_memory as keep_freed_memory
     from certimetric.certify import CertifiedKNeighborsClassifier as CertifiedKNeighborsClassifier
+    from certimetric.certify import MetricSearchCV as MetricSearchCV
     from certimetric.certify import MinimalPerturbation as MinimalPerturbation
     from certimetric.certify import OpenSetKNeighborsClassifier as OpenSetKNeighborsClassifier
     from certimetric.certify import PairVerifier as PairVerifier
@@ -46,8 +47,8 @@ __all__, __getattr__, __dir__ = lazy_index(
         "attacks": "",
         "auditing": "AuditResult audit",
         "base.allocation": "keep_freed_memory",
-        "certify": "CertifiedKNeighborsClassifier MinimalPerturbation OpenSetKNeighborsClassifier PairVerifier "
-        "certified_radius in_original_units minimal_perturbation",
+        "certify": "CertifiedKNeighborsClassifier MetricSearchCV MinimalPerturbation OpenSetKNeighborsClassifier "
+        "PairVerifier certified_radius in_original_units minimal_perturbation",
         "constraints": "",
         "datasets": "",
         "deep": "",

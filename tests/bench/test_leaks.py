@@ -11,9 +11,10 @@ from certimetric.bench import tabular
 from certimetric.bench.datasets import WINE, NamedSet
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.tuning import BUDGET, CANDIDATES, candidates_of, choose
+from certimetric.constraints.labels import class_draw
 from certimetric.learners.specs import LEARNERS as ALL_LEARNERS
 from certimetric.runs.key import Cell
-from certimetric.runs.splits import Preparation, class_draw, honest_split
+from certimetric.runs.splits import Preparation, honest_split
 
 LEARNERS = (*ALL_LEARNERS, "lmnn+pl")
 

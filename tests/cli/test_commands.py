@@ -171,6 +171,18 @@ def test_filled_gaps_are_told(run, tmp_path):
     assert "u (3): each is the median of its feature in the training part" in result.to_html()
 
 
+def test_fit_searches_and_tells_what_it_chose(run):
+    outcome = run("fit", "iris", "--learner", "auto:cv=2,max_rows=40", "-o", "found.safetensors")
+    assert outcome.code == 0
+    training = MahalanobisMetric.load("found.safetensors").training
+    assert (training["spec"], training["search"]["criterion"]) == ("auto:cv=2,max_rows=40", "balanced")
+    chosen = training["search"]["chosen"]
+    assert f": {chosen}\n  {chosen}: score" in outcome.out
+    wrong = run("fit", "iris", "--learner", "auto:criterion=best")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "certified@EPS" in wrong.err
+
+
 def test_fit_folds_the_scale_into_the_metric(run, tmp_path):
     outcome = run("fit", "wine", "--learner", "lmnn", "-o", "wine.safetensors")
     assert outcome.code == 0

@@ -44,6 +44,14 @@ def test_examples_of_verification_run(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_examples_of_tables_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tables.md").read_text(encoding="utf-8"), flags=re.S)
+    assert len(blocks) >= 2
+    for block in blocks:
+        exec(compile(block, "tables.md", "exec"), {"__name__": "__main__"})
+
+
 def test_quick_start_has_the_two_commands_and_no_other():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     quick = readme.split("## Quick start")[1].split("## ")[0]

@@ -12,13 +12,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certimetric import LMNN, RCA, CertifiedKNeighborsClassifier
+from certimetric import LMNN, RCA, CertifiedKNeighborsClassifier, MetricSearchCV
 from certimetric.learners.specs import REGRESSORS, learner_variants
 
 # Few steps are meant: nothing here asks whether the last one converged.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 LEARNERS = learner_variants(max_iter=50)
-CLASSIFIERS = [CertifiedKNeighborsClassifier(), CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20))]
+CLASSIFIERS = [
+    CertifiedKNeighborsClassifier(),
+    CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20)),
+    MetricSearchCV(["euclidean", "gmml"], cv=2, max_rows=100, random_state=0),
+]
 SUPERVISED = [learner for learner in LEARNERS if learner.__sklearn_tags__().target_tags.required]
 PERTURBED = [
     learner

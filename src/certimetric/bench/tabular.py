@@ -15,10 +15,11 @@ from certimetric.bench.datasets import NamedSet, load_checked
 from certimetric.bench.noise import KINDS, noise
 from certimetric.bench.tuning import candidates_of, choose
 from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.constraints.labels import class_draw
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.learners.specs import make_learner
 from certimetric.runs.key import Cell, told
-from certimetric.runs.splits import Preparation, class_draw, honest_split
+from certimetric.runs.splits import Preparation, honest_split
 
 # What the figures of a tabular cell depend on, besides its data, learner, split and seed.
 SETTINGS: dict[str, Any] = {

@@ -10,9 +10,11 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.certify.criteria import Fold, judge
+from certimetric.constraints.labels import class_draw
+from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.specs import make_learner
-from certimetric.runs.splits import Preparation, class_draw
+from certimetric.runs.splits import Preparation
 
 BUDGET = 6
 # The first is the default: it wins ties. With the perturbation loss four are its own λ and τ, and two its base's.
@@ -130,28 +132,21 @@ def choose(
         return Choice(specs[0], {})
     rows = class_draw(codes, limit, np.random.default_rng([seed, 11]))
     X, codes = X[rows], codes[rows]
-    errors: dict[str, float | None] = {}
-    parts = []
+    folds_of: list[Fold] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes smaller than the number of folds
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         for train, test in splitter.split(X, codes):
             prepared = Preparation.fit(X[train], pca, unit_length)
-            parts.append((prepared(X[train]), codes[train], prepared(X[test]), codes[test]))
-        for spec in specs:
-            try:
-                errors[spec] = float(np.mean([_error(spec, *part, n_neighbors, seed) for part in parts]))
-            except (ValueError, np.linalg.LinAlgError):
-                errors[spec] = None
+            folds_of.append(Fold(prepared(X[train]), codes[train], prepared(X[test]), codes[test]))
+    errors = {spec: _error(make_learner(spec, random_state=seed), folds_of, n_neighbors) for spec in specs}
     usable = [spec for spec in specs if errors[spec] is not None]
     if not usable:
         raise ValueError(f"no candidate of {learner!r} could be fitted in the cross-validation")
     return Choice(min(usable, key=lambda spec: errors[spec] or 0.0), errors)
 
 
-def _error(
-    spec: str, X: Array, codes: Indices, X_test: Array, codes_test: Indices, n_neighbors: int, seed: int
-) -> float:
-    learner = make_learner(spec, random_state=seed).fit(X, codes)
-    classifier = CertifiedKNeighborsClassifier(min(n_neighbors, len(X)), metric=learner).fit(X, codes)
-    return float((classifier.predict(X_test) != codes_test).mean())
+def _error(learner: MahalanobisLearner, folds: Sequence[Fold], n_neighbors: int) -> float | None:
+    """Mean error over folds; None where the learner failed on one."""
+    judged = [judge(learner, fold, n_neighbors) for fold in folds]
+    return None if None in judged else float(np.mean([1.0 - each.right.mean() for each in judged if each]))

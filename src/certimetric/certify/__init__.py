@@ -17,6 +17,7 @@ from certimetric.certify.rates import (
     identification_curve,
     verification_curve,
 )
+from certimetric.certify.search import MetricSearchCV
 from certimetric.certify.units import in_original_units
 from certimetric.certify.verifier import CertifiedRates, PairVerifier
 
@@ -26,6 +27,7 @@ __all__ = [
     "CertifiedRates",
     "ClassCounts",
     "IdentificationCurve",
+    "MetricSearchCV",
     "MinimalPerturbation",
     "OpenSetKNeighborsClassifier",
     "PairVerifier",

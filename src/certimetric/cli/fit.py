@@ -34,7 +34,9 @@ _PAIRS = 100_000  # of each kind, at most, that a threshold is calibrated on
 
 def fit(
     data: Data,
-    learner: Annotated[str, typer.Option("--learner", "-l", metavar="SPEC", help="Such as lmnn+pl:tau=2.")],
+    learner: Annotated[
+        str, typer.Option("--learner", "-l", metavar="SPEC", help="Such as lmnn+pl:tau=2; auto searches for the best.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Metric file to write.")] = Path(
         "metric.safetensors"
     ),
@@ -85,16 +87,18 @@ def _judged(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[Maha
 
     from certimetric.base.wording import counted
     from certimetric.cli.queries import base_rate
-    from certimetric.runs.splits import class_draw
+    from certimetric.constraints.labels import class_draw
 
     if not 1 <= n_neighbors < data.n_samples:
         raise ValueError(f"--neighbors must be between 1 and {data.n_samples - 1}, got {n_neighbors}")
-    metric = _fitted(data, spec, seed, np.arange(data.n_samples))
+    metric = _fitted(data, spec, seed, np.arange(data.n_samples), n_neighbors)
     codes = np.unique(data.y, return_inverse=True)[1]
     rows = class_draw(codes, _JUDGED, np.random.default_rng(seed))
     predicted = _leave_one_out(metric, data, n_neighbors, rows)
     of = "the" if len(rows) == data.n_samples else f"{len(rows)} (drawn) of the {data.n_samples}"
+    search = metric.training.get("search")
     return metric, [
+        *([] if search is None else _tell_search(search)),
         f"{spec}: {100 * (predicted != data.y[rows]).mean():.1f} % of {of} training instances are wrong by their "
         f"{counted(n_neighbors, 'neighbour')}",
         base_rate(predicted, data.y[rows], data.y),
@@ -136,19 +140,22 @@ def _calibrated(data: Dataset, spec: str, seed: int, far: float) -> tuple[Mahala
     if far < claimable_far(curve.n_impostor):
         least = claimable_far(curve.n_impostor)
         lines.append(f"So few impostor pairs show false accept rates down to {least:.2g} only (rule of three)")
-    return metric, lines
+    search = metric.training.get("search")
+    return metric, lines if search is None else [*_tell_search(search), *lines]
 
 
-def _fitted(data: Dataset, spec: str, seed: int, rows: Indices) -> MahalanobisMetric:
+def _fitted(data: Dataset, spec: str, seed: int, rows: Indices, n_neighbors: int = 3) -> MahalanobisMetric:
     """Standardise, fit, and fold the scale into the metric, whose training summary holds the standardisation."""
     from sklearn.preprocessing import StandardScaler
 
+    from certimetric.certify import MetricSearchCV
+    from certimetric.certify.search import learner_of
     from certimetric.geometry import MahalanobisMetric
-    from certimetric.learners import make_learner
 
-    learner = make_learner(spec, random_state=seed)
+    learner = learner_of(spec, random_state=seed, n_neighbors=n_neighbors)
     scaler = StandardScaler().fit(data.X[rows])
     learned = learner.fit(scaler.transform(data.X[rows]), data.y[rows]).metric_
+    search = learner.search_told() if isinstance(learner, MetricSearchCV) else None
     training = {
         **learned.training,
         "spec": spec,
@@ -159,11 +166,26 @@ def _fitted(data: Dataset, spec: str, seed: int, rows: Indices) -> MahalanobisMe
         "mean": scaler.mean_.tolist(),
         "scale": scaler.scale_.tolist(),
     }
+    if search is not None:
+        training["search"] = search
     if data.encoder is not None:
         training["encoding"] = data.encoder.to_dict()
     return MahalanobisMetric.from_components(
         learned.components / scaler.scale_, feature_names=data.feature_names, training=training
     )
+
+
+def _tell_search(search: dict[str, Any]) -> list[str]:
+    """What a search tried last, the one that was chosen first."""
+    eps = "" if search["eps"] is None else f", ε = {search['eps']:.3g}"
+    lines = [f"Chosen of {len(search['tried'])} candidates by {search['criterion']!r}{eps}: {search['chosen']}"]
+    last = search["tried"][0]["stage"]
+    for each in search["tried"]:
+        if each["stage"] == last and each["score"] is not None:
+            figures = f"score {100 * each['score']:.1f} %, error {100 * each['error']:.1f} %"
+            why = "" if each["admitted"] else " (errs more than the Euclidean distance)"
+            lines.append(f"  {each['learner']}: {figures}{why}")
+    return lines
 
 
 @contextmanager

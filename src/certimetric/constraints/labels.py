@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.warnings import warn
 from certimetric.base.wording import counted, shortened
 
@@ -88,6 +89,24 @@ def codes_of_classes(y: Any) -> NDArray[np.int64]:
     if labels.ndim != 1 or not labels.size:
         raise ValueError(f"y must hold one label for each instance, shape (n,), got shape {labels.shape}")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def class_draw(codes: Indices, limit: int, rng: np.random.Generator) -> Indices:
+    """At most ``limit`` rows, of each class its share (but two at least, where it has them); rising.
+
+    Examples
+    --------
+    >>> class_draw(np.array([0] * 8 + [1] * 4), 6, np.random.default_rng(0)).shape
+    (6,)
+    """
+    if len(codes) <= limit:
+        return np.arange(len(codes))
+    rows = []
+    for code in np.unique(codes):
+        own = np.flatnonzero(codes == code)
+        count = min(len(own), max(2, round(limit * len(own) / len(codes))))
+        rows.append(rng.permutation(own)[:count])
+    return np.sort(np.concatenate(rows)).astype(np.int64)
 
 
 def check_number(number: Any, name: str) -> int:

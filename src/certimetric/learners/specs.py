@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 from typing import Any
 
 from certimetric.base.wording import did_you_mean
@@ -44,6 +45,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
 REGRESSORS: dict[str, type[MahalanobisLearner]] = {"mlkr": MLKR}
 """The learners of numbers instead of classes: what audits and benchmarks of classes ask for has no use for them."""
 PERTURBATION_SUFFIX = "+pl"
+AUTO_NAME = "auto"  # of a search over learners, which is none of them: :class:`certimetric.MetricSearchCV`
 
 
 def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLearner:
@@ -87,21 +89,8 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     targets = {key: key for key in names if key not in ("perturbation", "verbose", "random_state")}
     if with_loss:
         targets |= {key: f"perturbation__{key}" for key in PerturbationLoss().get_params()}
-    for option in filter(None, (part.strip() for part in options.split(","))):
-        key, equals, value = (part.strip() for part in option.partition("="))
-        if key not in targets:
-            hint = (
-                "; tau and weight need the perturbation loss, +pl"
-                if key in ("tau", "weight", "norm", "relative")
-                else ""
-            )
-            known = ", ".join(targets) or "none"
-            raise ValueError(
-                f"learner {head!r} has no option {key!r}{did_you_mean(key, targets)}{hint}; its options are {known}"
-            )
-        if not equals or not value:
-            raise ValueError(f"option {key!r} of learner {head!r} needs a value: {key}=…")
-        learner.set_params(**{targets[key]: _value(value)})
+    given = options_of(options, targets, head)
+    learner.set_params(**{targets[key]: value for key, value in given.items()})
     try:
         learner._validate_params()
         if with_loss:
@@ -109,6 +98,38 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     except ValueError as error:
         raise ValueError(f"learner {spec!r}: {error}") from None
     return learner
+
+
+def options_of(text: str, known: Collection[str], head: str) -> dict[str, Any]:
+    """The options of a specification, what stands behind its name ``head`` and a colon.
+
+    Raises
+    ------
+    ValueError
+        If one is not known, or has no value.
+
+    Examples
+    --------
+    >>> options_of("tau=2, init=pca", ("tau", "init"), "lmnn+pl")
+    {'tau': 2, 'init': 'pca'}
+    """
+    found = {}
+    for option in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = (part.strip() for part in option.partition("="))
+        if key not in known:
+            hint = (
+                "; tau and weight need the perturbation loss, +pl"
+                if key in ("tau", "weight", "norm", "relative")
+                else ""
+            )
+            raise ValueError(
+                f"learner {head!r} has no option {key!r}{did_you_mean(key, known)}{hint}; its options are "
+                f"{', '.join(known) or 'none'}"
+            )
+        if not equals or not value:
+            raise ValueError(f"option {key!r} of learner {head!r} needs a value: {key}=…")
+        found[key] = _value(value)
+    return found
 
 
 def learner_variants(**settings: Any) -> list[MahalanobisLearner]:
@@ -149,6 +170,7 @@ def describe(spec: str) -> str:
     name = head.strip().lower()
     base = name.removesuffix(PERTURBATION_SUFFIX)
     label = LEARNERS[base].__name__ if base in LEARNERS else head.strip()[: len(base)]
+    label = "Chosen by a search" if base == AUTO_NAME else label
     if name.endswith(PERTURBATION_SUFFIX):
         label += " + perturbation loss"
     return f"{label} ({options.strip()})" if options.strip() else label

@@ -131,24 +131,6 @@ def _smallest(counts: NDArray[np.integer]) -> str:
     return " and ".join(map(str, sorted(counts[counts > 0].tolist())[:2]))
 
 
-def class_draw(codes: Indices, limit: int, rng: np.random.Generator) -> Indices:
-    """At most ``limit`` rows, of each class its share (but two at least, where it has them); rising.
-
-    Examples
-    --------
-    >>> class_draw(np.array([0] * 8 + [1] * 4), 6, np.random.default_rng(0)).shape
-    (6,)
-    """
-    if len(codes) <= limit:
-        return np.arange(len(codes))
-    rows = []
-    for code in np.unique(codes):
-        own = np.flatnonzero(codes == code)
-        count = min(len(own), max(2, round(limit * len(own) / len(codes))))
-        rows.append(rng.permutation(own)[:count])
-    return np.sort(np.concatenate(rows)).astype(np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Preparation:
     """Standardisation, and principal components or unit length if they are asked for: ``axes`` (k, d).

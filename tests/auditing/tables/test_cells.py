@@ -59,6 +59,8 @@ CHANGES = {
         request(learners=["lmnn+pl"]),
         request(learners=[LMNN(init=np.eye(3))]),
         request(learners=[LMNN(init=2 * np.eye(3))]),
+        request(learners=["auto"]),
+        request(learners=["auto:criterion=error"]),
     ],
     "image_shape": [request(image_shape=(1, 3))],
     "n_neighbors": [request(n_neighbors=1)],
@@ -97,6 +99,7 @@ TOLD_BY = {
     "imputed": "data",
     "y": "codes",
     "learners": "subjects",
+    "tune": "subjects",
     "fail_under": "thresholds",
 }
 

@@ -16,7 +16,7 @@ from certimetric.auditing.tables.request import Request, Subject, TableRequest
 from certimetric.base.arrays import Array
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
-from certimetric.certify import CertifiedKNeighborsClassifier
+from certimetric.certify import CertifiedKNeighborsClassifier, MetricSearchCV
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.runs.key import Cell, Record, canonical
@@ -110,6 +110,8 @@ def _measure(request: Request, subject: Subject, split: int, part: Split) -> tup
         "fit_seconds": seconds,
         "n_iter": None if n_iter is None else int(np.max(n_iter)),
     }
+    if isinstance(learner, MetricSearchCV):
+        found["search"] = learner.search_told()
     return found, metric
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -124,11 +124,11 @@ class TableRequest(AuditRequest):
         super().__post_init__()
         data = self._dataset()
         classes, codes = _labels(data.y)
-        subjects = _subjects(self.learners, self.seed)
+        norm = _norm(self.norm, data.n_features)
+        subjects = self._audited()
         n_jobs = self.n_jobs
         if not isinstance(n_jobs, Integral) or isinstance(n_jobs, bool) or n_jobs == 0 or n_jobs < -1:
             raise ValueError(f"n_jobs must be a positive whole number, or -1 for all cores, got {n_jobs!r}")
-        norm = _norm(self.norm, data.n_features)
         eps = None if self.eps is None else sizes("eps", self.eps)
         if eps == ():
             raise ValueError("eps must hold at least one size, or be None, got none")
@@ -146,6 +146,14 @@ class TableRequest(AuditRequest):
             subjects=subjects,
             norm_name=_norm_name(norm),
         )
+
+    def _audited(self) -> tuple[Subject, ...]:
+        return _subjects(self.learners, self._learner, self.seed)
+
+    def _learner(self, spec: str) -> Any:
+        from certimetric.certify.search import learner_of
+
+        return learner_of(spec, random_state=self.seed, norm=self.norm)
 
     def _dataset(self) -> Dataset:
         """The table as it is audited."""
@@ -192,6 +200,11 @@ class Request(TableRequest):
 
     Parameters
     ----------
+    tune : bool
+        Search too for the best learner and its hyper-parameters, on the training part of each split: the learner auto.
+
+        It is a :class:`~certimetric.MetricSearchCV` with ``n_neighbors`` and ``norm`` of the audit, and may be named
+        among the learners instead, with options: ``auto:criterion=error,cv=3,max_rows=1000``.
     n_neighbors : int
         Neighbours that vote.
     noise : sequence of float
@@ -211,8 +224,14 @@ class Request(TableRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    options = {"n_neighbors": "--neighbors -k K", "noise": "--noise SIGMA,…", "test_size": "--test-size SHARE"}
+    options = {
+        "tune": "--tune",
+        "n_neighbors": "--neighbors -k K",
+        "noise": "--noise SIGMA,…",
+        "test_size": "--test-size SHARE",
+    }
 
+    tune: bool = False
     n_neighbors: int = 3
     noise: Sequence[float] = (0.25, 0.5, 1.0)
     test_size: float = 0.3
@@ -241,6 +260,21 @@ class Request(TableRequest):
         self._settle(noise=noise, n_neighbors=n_neighbors, test_size=test_size)
         self._judge_by([subject.spec for subject in self.subjects], FIGURES, noise=noise, classes=tested)
 
+    def _audited(self) -> tuple[Subject, ...]:
+        from certimetric.certify import MetricSearchCV
+        from certimetric.learners.specs import AUTO_NAME
+
+        subjects = super()._audited()
+        if self.tune and not any(isinstance(subject.estimator, MetricSearchCV) for subject in subjects):
+            subjects = (*subjects, _subject(None, AUTO_NAME, self._learner, self.seed))
+        return subjects
+
+    def _learner(self, spec: str) -> Any:
+        from certimetric.certify.search import learner_of
+
+        n_neighbors = whole("n_neighbors", self.n_neighbors, 1)
+        return learner_of(spec, random_state=self.seed, n_neighbors=n_neighbors, norm=self.norm)
+
     def part(self, split: int) -> Split:
         """One split in standardised units, the same for every learner."""
         from certimetric.runs.splits import make_split
@@ -263,11 +297,11 @@ def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     return tuple(str(label) for label in found.tolist()), codes.astype(np.int64)
 
 
-def _subjects(learners: Any, seed: int) -> tuple[Subject, ...]:
+def _subjects(learners: Any, make: Callable[[str], Any], seed: int) -> tuple[Subject, ...]:
     if isinstance(learners, str) or hasattr(learners, "fit"):
         learners = (learners,)
     named = learners.items() if isinstance(learners, Mapping) else ((None, learner) for learner in learners)
-    subjects = [_subject(name, learner, seed) for name, learner in named]
+    subjects = [_subject(name, learner, make, seed) for name, learner in named]
     if not subjects:
         raise ValueError("learners must hold at least one learner, got none")
     specs = [subject.spec for subject in subjects]
@@ -276,17 +310,17 @@ def _subjects(learners: Any, seed: int) -> tuple[Subject, ...]:
     return tuple(subjects)
 
 
-def _subject(name: str | None, learner: Any, seed: int) -> Subject:
+def _subject(name: str | None, learner: Any, make: Callable[[str], Any], seed: int) -> Subject:
     from sklearn.base import clone
 
-    from certimetric.learners import Euclidean, make_learner
+    from certimetric.learners import Euclidean
     from certimetric.learners.specs import describe
 
     if isinstance(learner, Subject):
         return learner
     if isinstance(learner, str):
         spec = learner.strip()
-        estimator, label = make_learner(spec, random_state=seed), describe(spec)
+        estimator, label = make(spec), describe(spec)
     elif hasattr(learner, "fit") and hasattr(learner, "get_params") and not isinstance(learner, type):
         spec = "euclidean" if type(learner) is Euclidean else " ".join(repr(learner).split())
         estimator, label = clone(learner), "Euclidean" if type(learner) is Euclidean else spec

@@ -154,6 +154,7 @@ def tell_split(request: Request, cell: Cell, radii: Array | None, eps: Sequence[
         "median_radius": told(median_radius(radii)),
         "fit_seconds": cell["fit_seconds"],
         "n_iter": cell["n_iter"],
+        **({"search": cell["search"]} if "search" in cell else {}),
     }
 
 

@@ -16,8 +16,8 @@ from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, 
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
+from certimetric.constraints.labels import class_draw
 from certimetric.runs.key import Cell, Record, told
-from certimetric.runs.splits import class_draw
 
 NEIGHBORS = (1, 11)
 _PAPER = ("dna", "pendigits", "satimage", "usps")

@@ -20,8 +20,8 @@ from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.verification import balanced_pairs, roc, roc_figure, threefold
 from certimetric.certify import ClassCounts, PairVerifier, class_intervals
+from certimetric.constraints.labels import class_draw
 from certimetric.runs.key import Cell, Record
-from certimetric.runs.splits import class_draw
 
 PARTS = ("classes", "instances")  # what training, calibration and test do not share
 FARS = ("0.1", "0.01")  # false accept rates that thresholds are calibrated to

@@ -17,6 +17,7 @@ from certimetric.report.tables.anatomy import anatomy_view
 from certimetric.report.tables.comparison import baseline_row, comparison, confusion_groups, splits_done
 from certimetric.report.tables.figures import curves, robustness_figures
 from certimetric.report.tables.instances import fragile_view
+from certimetric.report.tables.search import search_view
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class TableView(View):
         figures_block("curves", "robustness", "Noise and certificate", curves, empty="No metric has results to draw."),
         figures_block("curves", "brackets", "Attacked, exact, certified", robustness_figures, _BRACKETS),
         Block("comparison", "comparison", "Comparison", _comparison),
+        Block("comparison", "search", "What was searched", of_document(search_view)),
         Block("classes", "classes", "Classes", _classes, heading="Classes, worst first"),
         Block("instances", "fragile", "Fragile instances", of_document(fragile_view)),
         Block("anatomy", "anatomy", "Anatomy of the metrics", of_document(anatomy_view)),
