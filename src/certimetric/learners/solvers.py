@@ -84,8 +84,8 @@ def minimize_components(
     if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
         return _minimize_smooth(value_and_gradient, L, max_iter, tol, convex, callback)
     objective.refresh(L)
-    first, slope = objective.in_components(L)
-    path, start = [first], L
+    slope = objective.in_components(L)[1]
+    path, start = [objective.true_value(L)], L
     n_iter, converged, round_length = 0, False, _STEPS_BETWEEN_REFRESHES
     while n_iter < max_iter and not converged:
         steps = min(round_length, max_iter - n_iter)
@@ -94,8 +94,12 @@ def minimize_components(
         n_iter += max(int(result.nit), 1)
         proposal = result.x.reshape(shape)
         objective.refresh(proposal)
-        value = objective.in_components(proposal)[0]
+        value = objective.true_value(proposal)
+        resolution = objective.resolution(proposal)
         if not value <= path[-1]:
+            if value - path[-1] <= resolution * abs(path[-1]):  # a sample tells no more
+                converged = True
+                break
             if not objective.widen():
                 if round_length == 1:  # where not even a step lowers it, the true objective has a minimum
                     converged = True
@@ -104,7 +108,7 @@ def minimize_components(
             objective.refresh(L)
             continue
         L = proposal
-        converged = _stalled(path[-1], value, tol)
+        converged = _stalled(path[-1], value, max(tol, resolution))
         path.append(value)
         if callback is not None:
             callback(n_iter, value)
