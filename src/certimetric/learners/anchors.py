@@ -165,7 +165,7 @@ def descend_over_neighbors(
     *,
     further_of: Callable[[Array, Indices, list[Term]], Term] | None = None,
     **settings: Any,
-) -> tuple[Solution, int, list[Size], float]:
+) -> tuple[Solution, tuple[int, list[Size], float]]:
     """Learn of neighbours picked by chance, over anchors that see all rows.
 
     Parameters
@@ -183,10 +183,8 @@ def descend_over_neighbors(
     Returns
     -------
     solution : Solution
-    n_anchors : int
-    sizes : list of Size
-    error : float
-        Standard error of the term as an estimate of that over all instances.
+    sample : tuple
+        How many anchors, the sizes, and the standard error of the term as an estimate of that over all instances.
     """
 
     def objective_of(anchors: Anchors) -> MetricObjective:
@@ -221,7 +219,8 @@ def descend_over_neighbors(
 
     reached, anchors, sizes = grow_anchors(X, y, n_anchors, NeighborDescent(start), fit, held_out, **settings)
     assert reached.solution is not None
-    return reached.solution, len(anchors.rows), sizes, standard_error(held_out(anchors)(reached))
+    error = standard_error(held_out(anchors)(reached))
+    return reached.solution, (len(anchors.rows), sizes, error)
 
 
 def standard_error(values: Array) -> float:

@@ -149,7 +149,7 @@ class MLKR(MahalanobisLearner):
                 solution = self._descend(MetricObjective(X, [KernelRegression(numbers, n_jobs)]), L)
                 self._set_anchors(len(X))
             else:
-                solution, *sample = descend_over_neighbors(
+                solution, sample = descend_over_neighbors(
                     X,
                     np.zeros(len(X), dtype=np.int64),
                     self.n_anchors,

@@ -163,21 +163,23 @@ class NCA(MahalanobisLearner):
     ) -> None:
         """The mean over a sample of instances, which see all others."""
         unit: list[float] = []
+        loss = self.perturbation
 
         def margins(points: Array, triplets: Indices, terms: list[Term]) -> Term:
-            return replace(coordinates, X=points).bind_in(unit, self.perturbation, triplets, terms, L)
+            assert loss is not None
+            return replace(coordinates, X=points).bind_in(unit, loss, triplets, terms, L)
 
-        solution, *sample = descend_over_neighbors(
+        solution, sample = descend_over_neighbors(
             coordinates.X,
             codes,
             self.n_anchors,
             L,
             lambda order, m: StochasticNeighbors(codes[order], n_jobs, m),
             self._descend,
-            further_of=None if self.perturbation is None else margins,
+            further_of=None if loss is None else margins,
             rng=rng,
-            n_targets=0 if self.perturbation is None else TARGETS_PER_INSTANCE,
-            n_impostors=0 if self.perturbation is None else IMPOSTORS_PER_INSTANCE,
+            n_targets=0 if loss is None else TARGETS_PER_INSTANCE,
+            n_impostors=0 if loss is None else IMPOSTORS_PER_INSTANCE,
             n_jobs=n_jobs,
             report=self._report_size(),
         )

@@ -207,6 +207,7 @@ class SCML(TripletLearner):
             _, instance, count = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
 
             def values(reached: _Weights) -> Array:
+                assert reached.weights is not None
                 L = compose(reached.weights, basis)
                 squared = hinge.pairs.squared_distances(np.ascontiguousarray(few.X @ L.T))
                 violation = np.maximum(1.0 + squared[hinge.pairs.target] - squared[hinge.pairs.impostor], 0.0)

@@ -150,7 +150,7 @@ class AnchorObjective(MetricObjective):
     def _hinge(self, starts: Indices, candidates: NDArray[np.int32], scale: Array) -> SampledHinge:
         return SampledHinge(self.targets, starts, candidates, scale, self.push_weight / max(self._total, 1e-300))
 
-    def _search(self, L: Array, capacity: int) -> tuple[Array, Indices, Indices]:
+    def _search(self, L: Array, capacity: int) -> tuple[Array, Indices, NDArray[np.int32]]:
         """Of every anchor its push over all rows, how many candidates it has, and the list of those kept."""
         m = len(self.anchors)
         fixed = np.ascontiguousarray(self.X[: len(self._fixed)] @ L.T)
@@ -171,7 +171,7 @@ class AnchorObjective(MetricObjective):
                 )  # fmt: skip
 
         map_chunks(search, chunk_slices(m, 1.0, 2**40, self.n_jobs), self.n_jobs)
-        return push * (self.push_weight / max(self._total, 1e-300)), found, kept
+        return np.asarray(push * (self.push_weight / max(self._total, 1e-300))), found, kept
 
 
 class SampledHinge:
