@@ -1,36 +1,22 @@
-"""The problems of the comparison, and what a learned metric is worth on them.
+"""What a learned metric is worth on a problem of the comparison.
 
 Every method is judged here by the same code, from its components L (k×d) alone: the 3-NN test error, and the objective
-of its family. Methods scale their metric differently (a k-NN prediction does not care), so the objectives of LMNN, SCML
-and GMML are taken at the best global scale of M, which is fair to a method with other units. NCA and ITML mean the same
-units everywhere: their objectives are taken as they come.
+of its family. Methods scale their metric differently (a k-NN prediction does not care), so the objectives of LMNN,
+SCML, GMML and RCA are taken at the best global scale of M, which is fair to a method with other units. NCA and ITML
+mean the same units everywhere: their objectives are taken as they come.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from sklearn.datasets import load_digits, load_wine, make_classification
-from sklearn.model_selection import train_test_split
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 
-PROBLEMS = {
-    "wine": "scikit-learn's wine, 124 x 13 in three classes (54 for testing)",
-    "digits": "scikit-learn's digits, 1,257 x 64 in ten classes (540 for testing)",
-    "spambase": "spambase of CERTIMETRIC_DATA, 3,220 x 57 in two classes (1,381 for testing)",
-    "letter": "letter of CERTIMETRIC_DATA, 14,000 x 16 in 26 classes (6,000 for testing)",
-    "synthetic": "make_classification, 7,000 x 50 in five classes (3,000 for testing): 20 informative "
-    "features, 10 linear combinations of them, 20 of noise; two clusters a class",
-    "numbers": "a number of four of 30 features with noise, 2,000 x 30 (858 for testing); classes are below and above "
-    "its median",
-}
 FAMILIES = {
     "lmnn": "½ pull + ½ hinge over every other-class instance, at the best scale",
     "scml": "mean hinge over 3 x 10 triplets an instance + 1e-5 tr(M), at the best scale",
@@ -40,100 +26,17 @@ FAMILIES = {
     "mmc": "mean squared distance of similar over squared mean distance of dissimilar pairs, the same ones",
     "lsml": "mean squared residual of quadruplets made of those pairs + LogDet divergence from the identity",
     "sdml": "tr(M P) - log det M + 0.01 times the entries off the diagonal, P of those pairs at a balance of 0.1",
+    "rca": "log tr(M C) / d - log det M / d of the scatter C inside of chunklets, over the features that vary",
+    "lfda": "minus the trace of between over within scatters of neighbours, along the leading c - 1 components",
+    "oasis": "share of 100,000 fresh triplets in the wrong order",
     "gmml": "tr(M S) + tr(M⁻¹ D) over all pairs of labels, with GMML's ridge, at the best scale",
 }
 CHUNK_BYTES = 64_000_000
 SCML_BETA = 1e-5  # metric-learn's default weight of the trace
 GMML_RIDGE = 0.01
 SDML_BALANCE, SDML_SPARSITY = 0.1, 0.01  # as peer_worker.py asks for, and the default of both
-BOUND_PERCENTILES = (5, 95)  # of squared distances: ITML's bounds
 
 ValueSlope = Callable[[float], tuple[float, float]]
-
-
-def load_table(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A table of CERTIMETRIC_DATA."""
-    folder = Path(os.environ.get("CERTIMETRIC_DATA", "")) / "tabular"
-    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
-        if path.exists():
-            table = pd.read_csv(path)
-            return table.drop(columns="target").to_numpy(float), pd.factorize(table["target"], sort=True)[0]
-    raise FileNotFoundError(f"CERTIMETRIC_DATA names no folder that holds tabular/{name}.csv[.gz]")
-
-
-def load_problem(name: str, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
-    """The problem's arrays, made once and kept in `folder`, standardised on the training part.
-
-    With them come the pairs of ITML (20 c² similar and as many dissimilar ones) and its bounds, so that everybody
-    solves the same problem.
-    """
-    path = folder / f"{name}.npz"
-    if path.exists():
-        with np.load(path) as arrays:
-            if "pairs" in arrays:
-                return path, dict(arrays)
-    numbers = None
-    if name in ("wine", "digits"):
-        X, y = (load_wine if name == "wine" else load_digits)(return_X_y=True)
-    elif name == "synthetic":
-        X, y = make_classification(
-            n_samples=10_000,
-            n_features=50,
-            n_informative=20,
-            n_redundant=10,
-            n_classes=5,
-            n_clusters_per_class=2,
-            class_sep=1.0,
-            random_state=0,
-        )
-    elif name == "numbers":
-        X, numbers = numbers_to_predict(2858)
-        y = (numbers > np.median(numbers)).astype(int)
-    else:
-        X, y = load_table(name)
-    rows = np.arange(len(X))
-    X_train, X_test, y_train, y_test, rows, _ = train_test_split(X, y, rows, test_size=0.3, stratify=y, random_state=0)
-    scaler = StandardScaler().fit(X_train)
-    X_train = scaler.transform(X_train)
-    pairs, pair_labels, bounds = draw_pairs(X_train, y_train)
-    arrays = {
-        "X_train": X_train,
-        "y_train": y_train,
-        "X_test": scaler.transform(X_test),
-        "y_test": y_test,
-        "pairs": pairs,
-        "pair_labels": pair_labels,
-        "bounds": bounds,
-    }
-    if numbers is not None:
-        arrays["numbers_train"] = numbers[rows]
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays)
-    return path, arrays
-
-
-def numbers_to_predict(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Instances with 30 features, four of which determine a number but for noise."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((n, 30))
-    return X, np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + 0.5 * X[:, 3] + 0.1 * rng.standard_normal(n)
-
-
-def draw_pairs(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random pairs of distinct instances, the similar ones first, their labels ±1, and ITML's bounds."""
-    rng = np.random.default_rng(0)
-    n_each = 20 * len(np.unique(y)) ** 2
-    drawn: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    while any(sum(map(len, kind)) < n_each for kind in drawn.values()):
-        pairs = rng.integers(len(y), size=(10 * n_each, 2))
-        pairs = pairs[((X[pairs[:, 0]] - X[pairs[:, 1]]) ** 2).sum(axis=1) > 0]
-        for same, kind in drawn.items():
-            kind.append(pairs[(y[pairs[:, 0]] == y[pairs[:, 1]]) == same])
-    pairs = np.concatenate([np.concatenate(drawn[True])[:n_each], np.concatenate(drawn[False])[:n_each]])
-    some = rng.integers(len(y), size=(10_000, 2))
-    squared = ((X[some[:, 0]] - X[some[:, 1]]) ** 2).sum(axis=1)
-    bounds = np.percentile(squared[squared > 0], BOUND_PERCENTILES)
-    return pairs, np.repeat([1, -1], n_each), bounds
 
 
 class Judge:
@@ -155,6 +58,7 @@ class Judge:
         self.numbers = problem.get("numbers_train")
         self.gaps = self.X[problem["pairs"][:, 0]] - self.X[problem["pairs"][:, 1]]
         self.similar, self.bounds = problem["pair_labels"] == 1, problem["bounds"]
+        self.chunklets, self.triplets = problem["chunklets_train"], problem.get("triplets_test")
         self.n_neighbors, self.n_impostors = n_neighbors, n_impostors
 
     @cached_property
@@ -199,6 +103,9 @@ class Judge:
             "mmc": self.mmc_objective,
             "lsml": self.lsml_objective,
             "sdml": self.sdml_objective,
+            "rca": self.rca_objective,
+            "lfda": self.lfda_objective,
+            "oasis": self.oasis_objective,
         }[family](L)
 
     def test_error(self, L: np.ndarray) -> float:
@@ -305,6 +212,45 @@ class Judge:
         P += np.eye(len(P))
         return float((M * P).sum() - logdet + SDML_SPARSITY * (np.abs(M).sum() - np.trace(M)))
 
+    def rca_objective(self, L: np.ndarray) -> float:
+        """Logarithm of the mean variance inside of chunklets at det M = 1. A singular M costs infinity."""
+        varying = np.ptp(self.X, axis=0) > 0
+        L = L[:, varying]
+        within = []
+        for chunklet in range(self.chunklets.max() + 1):
+            own = self.X[self.chunklets == chunklet][:, varying]
+            within.append(own - own.mean(axis=0))
+        d = L.shape[1]
+        sign, logdet = np.linalg.slogdet(L.T @ L)
+        if np.linalg.matrix_rank(L) < d or sign <= 0:
+            return math.inf
+        return float(np.log(np.square(np.concatenate(within) @ L.T).sum(axis=1).mean() / d) - logdet / d)
+
+    def lfda_objective(self, L: np.ndarray) -> float:
+        """The quotient that does not depend on how the components are scaled or turned among themselves."""
+        n, d = self.X.shape
+        X = self.X - self.X.mean(axis=0)
+        within, between = np.zeros((d, d)), X.T @ X
+        for label in np.unique(self.y):
+            own = X[self.y == label]
+            squared = euclidean_distances(own, squared=True)
+            scale = np.sqrt(np.sort(squared, axis=1)[:, min(7, len(own) - 1)])
+            product = scale[:, None] * scale
+            affinity = np.exp(-np.divide(squared, product, out=np.zeros_like(squared), where=product > 0))
+            affinity[product <= 0] = 0
+            scatter = (own.T * affinity.sum(axis=1)) @ own - own.T @ affinity @ own
+            centred = own - own.mean(axis=0)
+            within += scatter / len(own)
+            between += scatter / n - scatter / len(own) - len(own) * (centred.T @ centred) / n
+        L = L[: len(np.unique(self.y)) - 1]
+        return -float(np.trace(np.linalg.lstsq(L @ within @ L.T, L @ between @ L.T, rcond=None)[0]))
+
+    def oasis_objective(self, L: np.ndarray) -> float:
+        """The order by distance, not by similarity: all that neighbours see."""
+        assert self.triplets is not None
+        near, far = squared_distances(self.X_test @ L.T, self.triplets[:, 1:], self.triplets[:, 0]).T
+        return float((near >= far).mean())
+
     def nca_objective(self, L: np.ndarray) -> float:
         """One minus the mean chance that an instance picks one of its class, in double precision throughout."""
         Z = (self.X - self.X.mean(axis=0)) @ L.T
@@ -339,9 +285,9 @@ class Judge:
         return float(2.0 * math.sqrt(np.trace(M @ S) * np.trace(np.linalg.solve(M, D))))
 
 
-def squared_distances(Z: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Squared distances (n, k) of each row of Z to its `neighbours` (n, k), by direct differences."""
-    columns = [((Z - Z[neighbours[:, j]]) ** 2).sum(axis=1) for j in range(neighbours.shape[1])]
+def squared_distances(Z: np.ndarray, neighbours: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
+    """Squared distances (n, k) of each of the `rows` of Z to its `neighbours` (n, k), by direct differences."""
+    columns = [((Z[rows] - Z[neighbours[:, j]]) ** 2).sum(axis=1) for j in range(neighbours.shape[1])]
     return np.stack(columns, axis=1)
 
 

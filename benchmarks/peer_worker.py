@@ -24,11 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-Data = dict[str, np.ndarray]  # X, y, pairs (m, 2) of rows, pair_labels ±1, bounds, and numbers where there are any
+# X, y, pairs (m, 2) of rows, pair_labels ±1, bounds, chunklets (−1 for none); numbers or triplets where there are any
+Data = dict[str, np.ndarray]
 Fit = Callable[[Data], np.ndarray]
 WARM_UP_ROWS = 60
+SHORTEST_S, MOST_FITS = 0.5, 200
 SDML_BALANCE = 0.1  # so that its matrix is positive definite on all problems, which metric-learn needs
-PACKAGES = ("certimetric", "metric-learn", "mlpack", "pylmnn", "scikit-learn", "numpy", "scipy", "numba")
+PACKAGES = ("certimetric", "metric-learn", "mlpack", "pylmnn", "pydml", "scikit-learn", "numpy", "scipy", "numba")
 
 
 def certimetric_method(name: str, **settings: object) -> Fit:
@@ -51,13 +53,15 @@ def certimetric_itml() -> Fit:
 
 
 def certimetric_of_tuples(name: str, **settings: object) -> Fit:
-    """Of pairs, or of quadruplets for LSML, as indices of rows."""
+    """Of pairs, of quadruplets for LSML or of triplets for OASIS, as indices of rows."""
     import certimetric
 
     made = getattr(certimetric, name)
 
     def fit(data: Data) -> np.ndarray:
         learner = made(preprocessor=data["X"], **settings)
+        if name == "OASIS":
+            return learner.fit(data["triplets"]).components_
         if name == "LSML":
             return learner.fit(quadruplets_of(data["pairs"], data["pair_labels"])).components_
         return learner.fit(data["pairs"], data["pair_labels"]).components_
@@ -107,12 +111,61 @@ def metric_learn_itml() -> Fit:
     return fit
 
 
-def metric_learn_rca() -> Fit:
-    from metric_learn import RCA_Supervised
+def rca(package: str) -> Fit:
+    learner = importlib.import_module(package).RCA
+    return lambda data: learner().fit(data["X"], data["chunklets"]).components_
+
+
+def on_varying(fit: Fit) -> Fit:
+    """The fit without constant columns, which then count for nothing."""
+
+    def varying_fit(data: Data) -> np.ndarray:
+        varying = np.ptp(data["X"], axis=0) > 0
+        some = fit(data | {"X": data["X"][:, varying]})
+        components = np.zeros((len(some), len(varying)))
+        components[:, varying] = some
+        return components
+
+    return varying_fit
+
+
+def numpy_oasis() -> Fit:
+    """No package has it: the steps of its paper, line by line, at ours' aggressiveness."""
 
     def fit(data: Data) -> np.ndarray:
-        n_chunks = min(100, int((np.unique(data["y"], return_counts=True)[1] // 2).sum()))  # 100, if there are as many
-        return RCA_Supervised(n_chunks=n_chunks, random_state=0).fit(data["X"], data["y"]).components_
+        X = data["X"]
+        W = np.eye(X.shape[1])
+        for a, b, c in data["triplets"]:
+            v = X[b] - X[c]
+            loss = 1.0 - X[a] @ W @ v
+            if loss > 0:
+                W += min(0.1, loss / (X[a] @ X[a] * (v @ v))) * np.outer(X[a], v)
+        values, vectors = np.linalg.eigh((W + W.T) / 2)
+        return np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+
+    return fit
+
+
+def sklearn_lda() -> Fit:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    def fit(data: Data) -> np.ndarray:
+        lda = LinearDiscriminantAnalysis().fit(data["X"], data["y"])
+        return lda.scalings_[:, : len(lda.classes_) - 1].T
+
+    return fit
+
+
+def pydml_method(name: str, **settings: object) -> Fit:
+    vars(np).update(float=float, int=int)  # names that NumPy had in its day
+    import dml
+
+    learner = getattr(dml, name)
+
+    def fit(data: Data) -> np.ndarray:
+        made = learner(**settings)
+        made.fit(data["X"], data["y"])
+        return np.asarray(made.transformer())
 
     return fit
 
@@ -166,12 +219,23 @@ METHODS: dict[str, Callable[[], Fit]] = {
     "metric-learn-mmc": lambda: metric_learn_of_tuples("MMC"),
     "metric-learn-lsml": lambda: metric_learn_of_tuples("LSML"),
     "metric-learn-sdml": metric_learn_sdml,
+    "metric-learn-2022-sdml": metric_learn_sdml,
     "metric-learn-lmnn": lambda: metric_learn_method("LMNN", n_neighbors=3, random_state=0),
     "metric-learn-scml": lambda: metric_learn_method("SCML_Supervised", k_genuine=3, k_impostor=10, random_state=0),
     "metric-learn-itml": metric_learn_itml,
     "metric-learn-nca": lambda: metric_learn_method("NCA", random_state=0),
-    "metric-learn-rca": metric_learn_rca,
+    "certimetric-rca": lambda: rca("certimetric"),
+    "metric-learn-rca": lambda: rca("metric_learn"),
+    "metric-learn-rca-varying": lambda: on_varying(rca("metric_learn")),
+    "certimetric-lfda": lambda: certimetric_method("LFDA"),
     "metric-learn-lfda": lambda: metric_learn_method("LFDA"),
+    "metric-learn-lfda-varying": lambda: on_varying(metric_learn_method("LFDA")),
+    "certimetric-oasis": lambda: certimetric_of_tuples("OASIS"),
+    "numpy-oasis": numpy_oasis,
+    "sklearn-lda": sklearn_lda,
+    "pydml-lmnn": lambda: pydml_method("LMNN", k=3),
+    "pydml-nca": lambda: pydml_method("NCA"),
+    "pydml-mmc": lambda: pydml_method("LSI"),
     "mlpack-lmnn-lbfgs": lambda: mlpack_method("lmnn", k=3, optimizer="lbfgs"),
     # mlpack counts only the k nearest impostors: at its default weight of the hinge, 0.5, the pull can win
     # outright and L-BFGS then ends at L = 0 (it does on the synthetic problem). This weight keeps it away.
@@ -201,7 +265,12 @@ def few_of(data: Data) -> Data:
     labels = np.where(y[pairs[:, 0]] == y[pairs[:, 1]], 1, -1)
     order = np.argsort(-labels, kind="stable")
     few = {"X": X, "y": y, "pairs": pairs[order], "pair_labels": labels[order], "bounds": data["bounds"]}
-    return few | ({"numbers": data["numbers"][rows]} if "numbers" in data else {})
+    few["chunklets"] = np.arange(len(y)) // 2
+    if "numbers" in data:
+        few["numbers"] = data["numbers"][rows]
+    if "triplets" in data:
+        few["triplets"] = np.random.default_rng(0).integers(len(y), size=(60, 3))
+    return few
 
 
 def resident_mb() -> float:
@@ -258,8 +327,12 @@ def main() -> None:
     before_mb = resident_mb()
     cpu, wall = cpu_seconds(), time.perf_counter()
     components = fit(data)
-    wall_s, cpu_s = time.perf_counter() - wall, cpu_seconds() - cpu
-    peak = peak_mb()
+    peak, n_fits = peak_mb(), 1
+    # The clock of a process may tick in hundredths of a second: short fits are measured together.
+    while cpu_seconds() - cpu < SHORTEST_S and n_fits < MOST_FITS:
+        fit(data)
+        n_fits += 1
+    wall_s, cpu_s = (time.perf_counter() - wall) / n_fits, (cpu_seconds() - cpu) / n_fits
 
     np.save(arguments.components, np.asarray(components, dtype=np.float64))
     distributions = importlib.metadata.distributions()

@@ -4,6 +4,7 @@
     python benchmarks/peers.py --problem wine,digits --timeout 120
     python benchmarks/peers.py --problem digits --only certimetric-lmnn,metric-learn-lmnn
     python benchmarks/peers.py --only certimetric-lmnn     # ours again, against the peers' stored figures
+    python benchmarks/peers.py --tables                    # of the stored figures; runs nothing
 
 Environments, problems, components and figures are kept under `.bench/` in the repository root. Figures of
 methods that are not run this time come from the figures file, if they are there, so that a ratio does not
@@ -11,92 +12,56 @@ need the slow side to be timed again; every run carries its time of day and the 
 
 Every fit runs in a fresh process (`peer_worker.py`), after one small warm-up fit of about 60 rows for every
 method alike. Runs are interleaved (a round of all methods, then the next round). The time of a method is its
-*fastest* round: other work on the machine only ever adds. Everybody runs with the threads that their package
-takes by itself and again with one, because two threads slow small matrices down; the ratios hold ours as it
-comes against the better of the peer's two. The metrics are judged by `peer_quality.py`. The goals of the
-project are printed beside what was reached, and where we are slower or worse the table says so.
+*fastest* round, and in a round the mean of as many fits as take half a second: other work on the machine only
+ever adds. It is CPU time, which other work touches least, and so is the limit of a fit. Everybody runs with the
+threads that their package takes by itself and again with one, because two threads slow small matrices down; the
+ratios hold ours as it comes against the better of the peer's two. The metrics are judged by `peer_quality.py`.
+The goals of the project are printed beside what was reached, and where we are slower or worse the table says so;
+a file of the same name as that of the figures, ending in `.md`, has a table for the documentation.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peer_quality import FAMILIES, PROBLEMS, Judge, load_problem
+from peer_problems import PROBLEMS, load_problem
+from peer_quality import Judge
+from peer_tables import METHODS, TOO_LONG, markdown, print_tables
 from rich.console import Console
-from rich.table import Table
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / ".bench"
+_PATIENCE = 20  # wall seconds for a CPU second of the limit
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 ENVIRONMENTS = {
     "certimetric": ["-e", str(ROOT)],
     "metric-learn": ["metric-learn==0.7.0", "scikit-learn==1.5.2"],
+    # Its SDML needs an argument of the graphical lasso that scikit-learn has since dropped.
+    "metric-learn-2022": ["metric-learn==0.7.0", "scikit-learn==1.2.2", "scipy==1.10.1", "numpy==1.26.4"],
     "mlpack": ["mlpack==4.8.0"],
     # Its last release, of 2020, asks for none of these; it fails with a newer SciPy.
     "pylmnn": ["pylmnn==1.6.4", "scikit-learn==1.2.2", "scipy==1.10.1", "numpy==1.26.4", "six"],
     "scikit-learn": ["scikit-learn>=1.6"],
+    "pydml": ["--no-build-isolation", "pyDML==0.1.0", "six"],
 }
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method of `peer_worker.py`: where it lives, the objective it is judged by, and what is asked of ours."""
-
-    environment: str
-    family: str
-    faster: float = 1.0  # ours should be faster by this
-    leaner: float = 1.0  # and need less memory by this
-    goals_on: tuple[str, ...] = tuple(PROBLEMS)  # where the two hold; 1 elsewhere
-    same_problem: bool = True  # False: it does not minimise that objective, which is then no goal
-    always: bool = True  # False: only when asked for with --only
-    of_numbers: bool = False  # True: it predicts a number, and runs on the problem that has one alone
-
-    def goals(self, problem: str) -> tuple[float, float]:
-        return (self.faster, self.leaner) if problem in self.goals_on else (1.0, 1.0)
-
-
-OURS = "certimetric-"
-METHODS = {
-    "certimetric-lmnn": Method("certimetric", "lmnn"),
-    "metric-learn-lmnn": Method("metric-learn", "lmnn", faster=10),
-    "mlpack-lmnn-lbfgs": Method("mlpack", "lmnn", faster=8),
-    "mlpack-lmnn-lbfgs-0.9": Method("mlpack", "lmnn", faster=8),
-    "mlpack-lmnn-amsgrad": Method("mlpack", "lmnn", always=False),
-    "pylmnn-lmnn": Method("pylmnn", "lmnn"),
-    "certimetric-scml": Method("certimetric", "scml"),
-    "metric-learn-scml": Method("metric-learn", "scml", faster=10),
-    "certimetric-itml": Method("certimetric", "itml"),
-    "metric-learn-itml": Method("metric-learn", "itml", faster=10),
-    "certimetric-nca": Method("certimetric", "nca"),
-    "sklearn-nca": Method("scikit-learn", "nca", faster=3, leaner=10, goals_on=("synthetic",)),
-    "metric-learn-nca": Method("metric-learn", "nca"),
-    "mlpack-nca-lbfgs": Method("mlpack", "nca"),
-    "certimetric-mlkr": Method("certimetric", "mlkr", of_numbers=True),
-    "metric-learn-mlkr": Method("metric-learn", "mlkr", faster=20, of_numbers=True),
-    # Ours keeps every direction by default; "published" is the problem that the peer solves.
-    "certimetric-mmc": Method("certimetric", "mmc"),
-    "certimetric-mmc-published": Method("certimetric", "mmc"),
-    "metric-learn-mmc": Method("metric-learn", "mmc", faster=20, same_problem=False),
-    "certimetric-lsml": Method("certimetric", "lsml"),
-    "metric-learn-lsml": Method("metric-learn", "lsml", faster=10),
-    "certimetric-sdml": Method("certimetric", "sdml"),
-    "metric-learn-sdml": Method("metric-learn", "sdml"),
-    # No peer has GMML; these too are closed forms of scatters within and between classes.
-    "certimetric-gmml": Method("certimetric", "gmml"),
-    "metric-learn-rca": Method("metric-learn", "gmml", same_problem=False),
-    "metric-learn-lfda": Method("metric-learn", "gmml", same_problem=False),
-}
+BUILT_WITH = {"pydml": ["cython", "numpy", "scipy", "scikit-learn", "setuptools", "wheel"]}  # which it does not say
 
 
 def environment(name: str, rebuild: bool) -> Path:
@@ -111,10 +76,11 @@ def environment(name: str, rebuild: bool) -> Path:
     if not rebuild and stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return python
     print(f"building the environment {name}: {' '.join(wanted)}", flush=True)
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted],
-    ):
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    commands = [[sys.executable, "-m", "venv", "--clear", str(folder)], [*install, *wanted]]
+    if name in BUILT_WITH:
+        commands.insert(1, [*install, *BUILT_WITH[name]])
+    for command in commands:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"building the environment {name} failed:\n{done.stdout}{done.stderr}")
@@ -131,15 +97,37 @@ def measure(python: Path, method: str, problem: Path, components: Path, threads:
     began = {"when": time.strftime("%Y-%m-%dT%H:%M:%S"), "load": round(os.getloadavg()[0], 2)}
     worker = str(Path(__file__).with_name("peer_worker.py"))
     command = [str(python), "-I", worker, method, str(problem), str(components)]
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(timeout), math.ceil(timeout) + 5))
+
+    # The limit is one of CPU time, so that other work does not count; a process that only waits ends as well.
+    patience = timeout if resource is None else _PATIENCE * timeout
+    used_before = cpu_of_children()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=timeout)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=variables,
+            timeout=patience,
+            preexec_fn=None if resource is None else limited,
+        )
     except subprocess.TimeoutExpired:
-        return began | {"error": f"no result within {timeout:g} s"}
+        used = timeout if resource is None else int(cpu_of_children() - used_before)
+        return began | {"error": f"{TOO_LONG}{used:g} s of CPU time"}
+    if resource is not None and done.returncode == -signal.SIGXCPU:
+        return began | {"error": f"{TOO_LONG}{timeout:g} s of CPU time"}
     for line in done.stdout.splitlines():
         if line.startswith("REPORT "):
             return began | json.loads(line.removeprefix("REPORT "))
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     return began | {"error": last}
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that were waited for."""
+    return 0.0 if resource is None else sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
 
 
 def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -165,7 +153,7 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         fresh: dict[str, dict[str, Any]] = {}
         for repeat in range(arguments.repeats):
             for method in arguments.only:
-                if METHODS[method].of_numbers != ("numbers_train" in arrays):
+                if name not in METHODS[method].runs_on:
                     continue
                 for threads in arguments.threads:
                     key = f"{name}/{method}/{threads}"
@@ -223,105 +211,6 @@ def cpu_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
-def best(row: dict[str, Any] | None, figure: str) -> float | None:
-    """The smallest of a figure over the rounds of a row."""
-    return min((r[figure] for r in row["runs"]), default=None) if row else None
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def objective_text(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.5g}"
-
-
-def verdict(reached: float, goal: float) -> str:
-    """A ratio, the goal and whether it was met."""
-    return f"{reached:.1f} of {goal:g} " + ("met" if reached >= goal else "[bold]NOT met[/]")
-
-
-def print_tables(figures: dict[str, Any], problems: list[str], console: Console) -> None:
-    """Two tables a problem: what every method costs and reaches, and ours against every peer with the goals."""
-    machine = figures["machine"]
-    for name in problems:
-        rows = {tuple(key.split("/")[1:]): row for key, row in figures["rows"].items() if key.startswith(name + "/")}
-        order = sorted(rows, key=lambda k: (list(METHODS).index(k[0]) if k[0] in METHODS else -1, k[1]))
-        table = Table(title=f"{name}: cost of one fit (fastest round), and the metric", title_justify="left")
-        for heading in ("method", "threads"):
-            table.add_column(heading, no_wrap=True)
-        for heading in ("wall s", "CPU s", "peak MB", "growth MB", "3-NN error %", "own objective"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        failures = []
-        for method, threads in order:
-            row = rows[method, threads]
-            if "error" in row and not row["runs"]:
-                failures.append(f"{method} ({threads}) failed: {row['error']}")
-                continue
-            q = row["quality"]
-            if "error" in q:
-                quality = ["unusable", q["error"][:30]]
-            else:
-                family = METHODS[method].family if method in METHODS else ""
-                quality = [number(100 * q["test_error"]), objective_text(q.get(family))]
-            measures = ("wall_s", "cpu_s", "peak_mb", "growth_mb")
-            table.add_row(
-                method, threads, *(number(best(row, m), 2 if m.endswith("_s") else 0) for m in measures), *quality
-            )
-        console.print(f"\n[bold]{name}[/]: {PROBLEMS[name]}", highlight=False)
-        console.print(table)
-        for line in failures:
-            console.print(line, highlight=False, markup=False)
-        print_goals(name, rows, console)
-    console.print(
-        f"\n{machine['cpu']}, {machine['cores']} cores. Every fit follows a warm-up fit of about 60 rows in the same"
-        " process. growth: peak of the fit above the memory held just before it, of at least 1 MB for a ratio.",
-        highlight=False,
-    )
-    for family, text in FAMILIES.items():
-        console.print(f"{family.upper()}: {text}.", highlight=False)
-
-
-def print_goals(problem: str, rows: dict[tuple[str, str], dict[str, Any]], console: Console) -> None:
-    """One row a peer: ours at its defaults against the better of the peer's thread settings."""
-    table = Table(title=f"{problem}: theirs / ours, and the goals", title_justify="left")
-    for heading in ("peer", "wall x", "CPU x", "growth x", "peak x", "objective (theirs)", "error % (theirs)"):
-        table.add_column(heading, no_wrap=True)
-    for method, about in METHODS.items():
-        ours = rows.get((OURS + about.family, "default"))
-        theirs = [row for (name, _), row in rows.items() if name == method and row["runs"]]
-        if method.startswith(OURS) or not ours or not ours["runs"]:
-            continue
-        if not theirs:
-            continue
-
-        def reached(figure: str, theirs=theirs, ours=ours) -> float:
-            floor = 1.0 if figure.endswith("_mb") else 1e-3  # nobody's growth is measured to less than a megabyte
-            return max(min(best(row, figure) or 0.0 for row in theirs), floor) / max(best(ours, figure) or 0.0, floor)
-
-        faster, leaner = about.goals(problem)
-        memory = [verdict(reached("growth_mb"), leaner), verdict(reached("peak_mb"), 1.0)]
-        speed = [verdict(reached("wall_s"), faster), f"{reached('cpu_s'):.1f}"]
-        table.add_row(method, *speed, *memory, *compared_quality(about, ours["quality"], theirs[0]["quality"]))
-    if table.row_count:
-        console.print(table)
-
-
-def compared_quality(about: Method, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Goal and error, ours before theirs, and whether ours are no worse."""
-    if "error" in theirs:
-        return ["theirs unusable", "theirs unusable"]
-    shown = []
-    for figure, factor, tolerance in ((about.family, 1.0, 1e-3), ("test_error", 100.0, 0.0)):
-        a, b = factor * ours[figure], factor * theirs[figure]
-        text = f"{objective_text(a)} ({objective_text(b)})"
-        if figure != about.family or about.same_problem:
-            worse = not a <= b + tolerance * abs(b)
-            text += ": [bold]WORSE[/]" if worse else ": no worse"
-        shown.append(text)
-    return shown
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -337,9 +226,10 @@ def main() -> int:
         default="default,1",
         help="comma-separated BLAS/OpenMP thread settings (default: default,1)",
     )
+    parser.add_argument("--tables", action="store_true", help="run nothing: print the tables of the figures file")
     parser.add_argument("--rebuild", action="store_true", help="build the environments anew")
     parser.add_argument("--ours-python", type=Path, metavar="PATH", help="a Python with certimetric installed")
-    parser.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="seconds for one fit")
+    parser.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="CPU seconds for one fit")
     parser.add_argument("--out", type=Path, default=BENCH / "peers.json", metavar="FILE.json")
     arguments = parser.parse_args()
     only = arguments.only.split(",") if arguments.only else [m for m in METHODS if METHODS[m].always]
@@ -356,8 +246,9 @@ def main() -> int:
         parser.error(f"--problem: no problem called {', '.join(unknown)}; there are {', '.join(PROBLEMS)}")
 
     console = Console(width=max(Console().width, 160))
-    figures = run(arguments, console)
+    figures = json.loads(arguments.out.read_text()) if arguments.tables else run(arguments, console)
     print_tables(figures, arguments.problem, console)
+    arguments.out.with_suffix(".md").write_text(markdown(figures, arguments.problem))
     rows = (figures["rows"].get(f"{p}/{m}/{t}", {}) for p in arguments.problem for m in only for t in arguments.threads)
     return 1 if any("error" in row for row in rows) else 0
 

@@ -11,7 +11,9 @@ is held against
 * what the library's own attacks find, for a sample of the queries;
 * rational arithmetic (`fractions`), for a sample of these points: size, distances and votes without any rounding;
 * `minimal_perturbation`: lower ≤ radius, proven only where they meet, no flip below `lower`, none below a proven
-  radius, witnesses where they are promised.
+  radius, witnesses where they are promised;
+* decisions about pairs (`pair_radii`, `minimal_pair_changes`), at thresholds that are distances of pairs, close to
+  them, or anywhere, and answers of `OpenSetKNeighborsClassifier`: the same points, and some without rounding.
 
 Sizes are measured here, in 80-bit arithmetic rounded up, and not by the library.
 
@@ -31,8 +33,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, certified_radius, in_original_units
+from certimetric import (
+    CertifiedKNeighborsClassifier,
+    MahalanobisMetric,
+    OpenSetKNeighborsClassifier,
+    certified_radius,
+    in_original_units,
+)
 from certimetric.attacks import RegionAttack, SmoothedVoteAttack
+from certimetric.certify import minimal_pair_changes
+from certimetric.certify.pairs import PairCertifier, checked_pairs
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.norms import L1, L2, Ellipsoid, Linf
 
@@ -43,6 +53,7 @@ DTYPES = ("float64", "float64", "float64", "float32", "int64")
 QUERIES, POINTS = 100, 100  # of a problem, of a query
 EXACT, RATIONAL = 12, 8  # queries of a problem
 LEFT_OUT, ATTACKED = 4, 3  # the same
+PAIRS = 40  # of a problem
 WIDE = 30  # features from which programs are so large that few are solved
 SCALERS = (
     StandardScaler,
@@ -277,6 +288,9 @@ def check_problem(seed):
     if problem.kind["behind"] == "nothing":  # scaling rounds what stands for the training instances
         check_rationally(problem, classifier, radii, attacked, rng, counts, wrong)
     check_minimal(problem, classifier, labels, radii, rng, counts, wrong)
+    apart = np.random.default_rng([seed, 1])  # so that the draws above stay what they were
+    check_pairs(problem, metric_of(problem), apart, counts, wrong)
+    check_open_set(problem, apart, counts, wrong)
     return problem.kind, counts, wrong
 
 
@@ -427,6 +441,87 @@ def check_attacks(problem, classifier, labels, sure, rows, rng, counts, wrong):
             wrong.append(f"{method} flips query {i} within its lower bound {sure[i]!r}")
 
 
+def check_pairs(problem, metric, rng, counts, wrong):
+    """Decisions of pairs, each held against those at points within its radius, computed in two ways and exactly."""
+    if np.abs(problem.X.astype(float)).max() > 1e70:
+        return
+    m = PAIRS // 10 if problem.X.shape[1] >= WIDE else PAIRS
+    rows = rng.integers(0, len(problem.Q), m)
+    probes, enrolled = problem.Q[rows].astype(float), problem.X[rng.integers(0, len(problem.X), m)].astype(float)
+    certifier = PairCertifier(metric)
+    distances = certifier.distances(checked_pairs(metric, (probes, enrolled))[0])
+    own = rng.permutation(distances)[0]
+    factor = rng.choice([1.0, 1.0, 1 + 1e-15, 1 - 1e-9, 0.5, rng.uniform(0, 2), 1e-12, 1e6])
+    t = float(rng.choice([own, np.median(distances), 0.0], p=[0.5, 0.45, 0.05]) * factor)
+    accepted, radii = certifier.certify(checked_pairs(metric, (probes, enrolled))[0], t, problem.norm)
+    if np.isnan(radii).any() or (radii < 0).any() or (accepted != (distances <= t)).any():
+        wrong.append("a radius of a pair is no size, or decisions differ from those by distance")
+    counts["pairs"] += m
+    found = minimal_pair_changes(metric, (probes, enrolled), t, norm=problem.norm)
+    meet = ~found.proven | (found.lower >= found.radii * (1 - 2 * WITNESS)) | np.isinf(found.lower)
+    if not ((radii <= found.lower) & (found.lower <= found.radii) & meet).all():
+        counts["broken"] += 1
+        wrong.append("minimal_pair_changes: the certificate, lower and the radius are out of order")
+    sure = found.lower
+    ends, of = [], []
+    for i in np.flatnonzero(sure > 0):
+        slope = (probes[i] - enrolled[i]) @ problem.L.T @ problem.L
+        extra = np.vstack([problem.norm.dual_vector(slope), -problem.norm.dual_vector(slope),
+                           found.witnesses[i] - probes[i]])  # fmt: skip
+        noise = problem.norm.sample(rng, 2 * len(extra), len(slope))
+        weak = np.abs(slope) <= 1e-3 * np.abs(slope).max()
+        steps = np.vstack(
+            [extra, np.where(weak, noise, np.repeat(extra, 2, axis=0)), problem.norm.sample(rng, 20, len(slope))]
+        )
+        size = problem.norm.norm(steps)
+        steps = steps[(size > 0) & np.isfinite(size)] / size[(size > 0) & np.isfinite(size), None]
+        ends.append(steps)
+        of.append(np.full(len(steps), i))
+    if not ends:
+        return
+    of = np.concatenate(of)
+    sizes = sure[of] * rng.choice(SHARES, len(of))
+    far = np.isinf(sizes)
+    sizes[far] = (np.abs(problem.X.astype(float)).max() + 1e-300) * 10.0 ** rng.uniform(-3, 9, far.sum())
+    points, within = points_within(replace(problem, Q=probes), of, np.vstack(ends), sizes)
+    of, points = of[within], points[within]
+    within_reach = np.abs(points).max(axis=1, initial=0.0) < 1e74
+    of, points = of[within_reach], points[within_reach]
+    if not len(of):
+        return
+    now = certifier.distances(checked_pairs(metric, (points, enrolled[of]))[0]) <= t
+    with np.errstate(all="ignore"):
+        flips = (now != accepted[of]) | ((metric.distance(points, enrolled[of]) <= t) != accepted[of])
+    counts["predictions"] += len(of)
+    counts["pair points"] += len(of)
+    counts["flips"] += int(flips.sum())
+    if flips.any():
+        i = of[flips.argmax()]
+        wrong.append(f"{int(flips.sum())} decisions of pairs flip within {sure[i]!r} (t={t!r}, d={distances[i]!r})")
+    if len(problem.X[0]) <= 4 and len(problem.L) <= 6:
+        L = _exact(problem.L)
+        for position in rng.choice(len(of), min(RATIONAL, len(of)), replace=False):
+            z = L @ (_exact(points[position]) - _exact(enrolled[of[position]]))
+            counts["rational"] += 1
+            if ((z * z).sum() <= Fraction(t) ** 2) != accepted[of[position]]:
+                counts["flips"] += 1
+                wrong.append("in rational arithmetic the decision of a pair is lost within its radius")
+
+
+def check_open_set(problem, rng, counts, wrong):
+    """Answers of an open-set classifier, attacked as those of the others are."""
+    metric = metric_of(problem)
+    options = {"metric": metric, "norm": problem.norm, "unknown": -1}
+    classifier = OpenSetKNeighborsClassifier(problem.k, **options).fit(problem.X, problem.y)
+    nearest = classifier.kneighbors(problem.Q, 1)[0][:, 0]
+    classifier.threshold_ = float(rng.permutation(nearest)[0] * rng.choice([1.0, 1.0, 0.5, 1 + 1e-12]))
+    labels, radii = classifier.predict_with_radius(problem.Q)
+    if np.isnan(radii).any() or (radii < 0).any() or (labels != classifier.predict(problem.Q)).any():
+        wrong.append("a radius of an open-set answer is no size, or answers differ from those of predict")
+    rows = np.flatnonzero(radii > 0)
+    attack(problem, classifier, labels, radii, rows, rng, counts, wrong, "open set", count=30)
+
+
 def run(seeds):
     """Some problems in this process, one thread."""
     with threadpool_limits(1):
@@ -461,7 +556,7 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns = (*columns, "forced", "left out", "attacks", "wrong")
+    columns = (*columns, "forced", "left out", "attacks", "pairs", "pair points", "wrong")
     total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.base.allocation import keep_freed_memory as keep_freed_memory
     from certimetric.certify import CertifiedKNeighborsClassifier as CertifiedKNeighborsClassifier
     from certimetric.certify import MinimalPerturbation as MinimalPerturbation
+    from certimetric.certify import OpenSetKNeighborsClassifier as OpenSetKNeighborsClassifier
+    from certimetric.certify import PairVerifier as PairVerifier
     from certimetric.certify import certified_radius as certified_radius
     from certimetric.certify import in_original_units as in_original_units
     from certimetric.certify import minimal_perturbation as minimal_perturbation
@@ -44,8 +46,8 @@ __all__, __getattr__, __dir__ = lazy_index(
         "attacks": "",
         "auditing": "AuditResult audit",
         "base.allocation": "keep_freed_memory",
-        "certify": "CertifiedKNeighborsClassifier MinimalPerturbation certified_radius in_original_units "
-        "minimal_perturbation",
+        "certify": "CertifiedKNeighborsClassifier MinimalPerturbation OpenSetKNeighborsClassifier PairVerifier "
+        "certified_radius in_original_units minimal_perturbation",
         "constraints": "",
         "datasets": "",
         "deep": "",

@@ -16,7 +16,9 @@ from certimetric.bench.convergence import SOLVERS, relative_excess
 from certimetric.bench.datasets import BREAST_CANCER, IRIS, WINE, find_datasets
 from certimetric.bench.sampling_bias import toy_sample
 from certimetric.bench.suites import find_suite
+from certimetric.bench.tuning import UNTUNED
 from certimetric.learners import AML, GMML
+from certimetric.learners.specs import make_learner
 from certimetric.report.bench.figures import bench_figure
 from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.runs.key import Cell, Record
@@ -81,6 +83,13 @@ def test_a_cell_is_a_pure_function(plan, part):
         return value
 
     assert untimed(SUITE.run(cell)) == untimed(SUITE.run(cell))
+
+
+def test_untuned_learners_have_their_defaults_and_no_choice(plan):
+    for part in ("toy", "tabular"):
+        alone = [cell for cell in of(plan, part) if cell.parameters["candidates"] == [""]]
+        assert {cell.learner for cell in alone} - {"euclidean"} == set(UNTUNED)
+    assert [make_learner(spec).get_params() for spec in UNTUNED] == [made.get_params() for made in (GMML(), AML())]
 
 
 def test_learners_are_judged_by_the_same_pairs(plan):

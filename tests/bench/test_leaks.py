@@ -33,6 +33,17 @@ def data():
     return X, codes
 
 
+def test_instances_of_unit_length(data):
+    """Of each part by itself, after scales or components of the training part; the centre stays where it is."""
+    X, _ = data
+    for pca in (0, 3):
+        plain, unit = Preparation.fit(X[:60], pca), Preparation.fit(X[:60], pca, unit_length=True)
+        expected = plain(X) / np.linalg.norm(plain(X), axis=1, keepdims=True)
+        np.testing.assert_allclose(unit(X), expected, rtol=1e-12)
+        np.testing.assert_allclose(unit(X[60:]), unit(X)[60:], rtol=1e-9)
+    assert not Preparation(np.zeros(5), np.ones(5), None, unit_length=True)(np.zeros((1, 5))).any()
+
+
 @pytest.mark.parametrize("pca", [0, 3])
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_fitted_things_do_not_see_the_test_part(data, learner, pca):
@@ -65,9 +76,9 @@ def test_scales_of_the_cross_validation_are_those_of_its_training_folds(data, mo
     seen = []
     original = Preparation.fit.__func__
 
-    def spy(cls, part, pca=0):
+    def spy(cls, part, *how):
         seen.append(len(part))
-        return original(cls, part, pca)
+        return original(cls, part, *how)
 
     monkeypatch.setattr(Preparation, "fit", classmethod(spy))
     choose("gmml", CANDIDATES["gmml"], X, codes, pca=0, n_neighbors=3, folds=3, limit=500, seed=0)

@@ -34,6 +34,15 @@ def test_examples_of_scaling_run(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_examples_of_verification_run(tmp_path):
+    page = (ROOT / "docs" / "verification.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks) >= 6
+    done = run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_quick_start_has_the_two_commands_and_no_other():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     quick = readme.split("## Quick start")[1].split("## ")[0]

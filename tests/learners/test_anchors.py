@@ -24,7 +24,7 @@ def learners(**settings):
     quick = {"max_iter": 10, "random_state": 0, **settings}
     made = [LMNN(**quick), SCML(**quick), NCA(**quick), LMNN(perturbation=PerturbationLoss(), **quick)]
     made += [SCML(perturbation=PerturbationLoss(), **quick), NCA(perturbation=PerturbationLoss(), **quick)]
-    return [*made, MLKR(**quick)]
+    return [*made, MLKR(**quick), LMNN(n_impostors=5, **quick)]
 
 
 def targets_of(learner, X, y):
@@ -40,7 +40,7 @@ def small_tables_grow(monkeypatch):
     monkeypatch.setattr(anchors_module, "_HELD_OUT", 80)
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_all_rows_as_anchors_are_the_fit_without(number):
     # To the last bit: small tables are learned from as they always were.
     X, y = classes_of_clusters(200)
@@ -53,7 +53,7 @@ def test_all_rows_as_anchors_are_the_fit_without(number):
         assert (learner.n_anchors_, learner.objective_error_, learner.anchor_path_) == (len(X), 0.0, [])
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_grown_samples_are_reproducible_and_threads_change_nothing(small_tables_grow, number):
     X, y = classes_of_clusters()
     learner, again = learners()[number], learners(n_jobs=3)[number]
@@ -69,7 +69,7 @@ def test_grown_samples_are_reproducible_and_threads_change_nothing(small_tables_
     assert not np.array_equal(learner.components_, other.components_)
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_a_number_of_anchors_is_taken_as_it_is(number):
     X, y = classes_of_clusters()
     learner = learners(n_anchors=90)[number]

@@ -6,8 +6,9 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 
-from certimetric import ARML, ITML, LMNN, NCA, CertifiedKNeighborsClassifier, Euclidean
+from certimetric import ARML, ITML, LMNN, NCA, CertifiedKNeighborsClassifier, Euclidean, MarginLoss
 from certimetric.datasets import load
+from certimetric.learners.arml import _Batches, _NeighborSearch
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,32 @@ def test_small_classes_take_no_wrong_target_neighbours():
     y = np.array([0] * 37 + [1, 1, 2])
     learner = ARML(n_targets=10, max_iter=5).fit(X, y)
     assert np.isfinite(learner.components_).all()
+
+
+@pytest.mark.parametrize("n_neighbors", [3, 10])
+def test_the_search_of_mini_batches_finds_the_nearest(n_neighbors):
+    # Against the exact search, where no two distances are equal: of classes large, small, of one alone, and far away.
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2, 3, 4], [150, 90, 4, 2, 1])
+    X = rng.standard_normal((len(y), 5)) + 100.0 * (y == 1)[:, None]
+    shuffled = rng.permutation(len(y))
+    search = _NeighborSearch(X[shuffled], y[shuffled], n_neighbors, n_neighbors, 1)
+    L, rows = rng.standard_normal((3, 5)), rng.permutation(len(y))[:200]
+    np.testing.assert_array_equal(search.quick_triplets(L, rows), search.triplets(L, rows))
+
+
+def test_mini_batches_search_less_and_less():
+    # As many steps as came before, from 20 up to 80, and then for other instances.
+    X, y = load_breast_cancer(return_X_y=True)
+    search = _NeighborSearch(X, y, 3, 3, 1)
+    searched = []
+    search.quick_triplets = lambda L, rows: searched.append(rows) or search.triplets(L, rows)
+    batches, after = _Batches(search, MarginLoss(scale=1.0), 10, np.random.RandomState(0)), []
+    for _ in range(300):
+        batches(np.eye(30))
+        after.append(len(searched))
+    assert np.flatnonzero(np.diff(after, prepend=0)).tolist() == [0, 20, 40, 80, 160, 240]
+    assert len({tuple(rows) for rows in searched}) == len(searched)
 
 
 def test_same_seed_same_metric(halves):

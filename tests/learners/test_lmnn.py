@@ -97,6 +97,26 @@ def test_triplets_are_learned_from(iris):
         LMNN().fit_triplets(X[rows][:, :2])
 
 
+@pytest.mark.parametrize("perturbation", [None, PerturbationLoss()])
+def test_fixed_impostors_are_the_nearest_triplets(wine, perturbation):
+    """With as many impostors, labels say what their nearest triplets say: the same objective, the same metric."""
+    X, y = wine
+    settings = {"push_weight": 0.2, "perturbation": perturbation}
+    lmnn = LMNN(n_impostors=5, **settings).fit(X, y)
+    of_triplets = LMNN(preprocessor=X, **settings).fit(nearest_triplets(X, y, 3, 5))
+    assert lmnn.objective_ == pytest.approx(of_triplets.objective_, rel=1e-6)
+    np.testing.assert_allclose(
+        lmnn.get_mahalanobis_matrix(), of_triplets.get_mahalanobis_matrix(), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_all_impostors_fixed_are_all_impostors(iris):
+    X, y = iris
+    lmnn = LMNN(n_impostors=len(X)).fit(X, y)
+    assert lmnn.objective_ == pytest.approx(true_objective(lmnn.components_, X, y), rel=1e-9)
+    assert lmnn.objective_ == pytest.approx(LMNN().fit(X, y).objective_, rel=0.01)
+
+
 def test_too_many_neighbors_are_named(iris):
     with pytest.raises(ValueError, match="less than the number of instances, 150, got 150"):
         LMNN(n_neighbors=150).fit(*iris)

@@ -3,6 +3,7 @@
 from certimetric.attacks.base import Attack, AttackResult
 from certimetric.attacks.best_of import BestOf
 from certimetric.attacks.hop_skip_jump import HopSkipJump
+from certimetric.attacks.pairs import PairAttack
 from certimetric.attacks.region import RegionAttack
 from certimetric.attacks.smoothed_vote import SmoothedVoteAttack
 from certimetric.attacks.threat_models import ThreatModel
@@ -20,6 +21,7 @@ __all__ = [
     "AttackResult",
     "BestOf",
     "HopSkipJump",
+    "PairAttack",
     "RegionAttack",
     "SmoothedVoteAttack",
     "ThreatModel",

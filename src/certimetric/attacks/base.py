@@ -140,7 +140,7 @@ class Search:
         columns: Any = None,
     ):
         self.predictor, self.X, self.threat, self.columns = predictor, X, threat, columns
-        predicted = self.predict(X)
+        predicted = self.decide(np.arange(len(X)), X)
         self.goal = predicted if y is None else np.asarray(y)
         if self.goal.shape != predicted.shape:
             raise ValueError(f"y must hold one label for each of the {len(X)} instances, got shape {self.goal.shape}")
@@ -170,10 +170,14 @@ class Search:
             self.predictor.predict(points if self.columns is None else pd.DataFrame(points, columns=self.columns))
         )
 
+    def decide(self, rows: Indices, points: Array) -> NDArray[Any]:
+        """Labels of points (c, d) that stand for instances (c,): for most predictors it does not matter for which."""
+        return self.predict(points)
+
     def is_adversarial(self, rows: Indices, points: Array) -> NDArray[np.bool_]:
         """Whether points, (c, d) or s for each instance, (c, s, d), leave the label of their instance as they are."""
         flat, of = _each(rows, points)
-        return np.asarray(self.predict(flat) != self.goal[of]).reshape(points.shape[:-1])
+        return np.asarray(self.decide(of, flat) != self.goal[of]).reshape(points.shape[:-1])
 
     def repair(self, rows: Indices, points: Array) -> Array:
         """What the threat model makes of points, (c, d) or (c, s, d)."""
@@ -191,7 +195,7 @@ class Search:
         if not len(rows):
             return np.zeros(0, dtype=bool)
         points = np.clip(self.repair(rows, points), -LARGEST, LARGEST)
-        labels = self.predict(points)
+        labels = self.decide(rows, points)
         adversarial = labels != self.goal[rows]
         sizes = np.where(adversarial, self.threat.size(points - self.X[rows]), np.inf)
         best = smallest_of_each(rows, sizes)

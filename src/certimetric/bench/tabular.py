@@ -68,7 +68,8 @@ class Fitted:
         seed = int(np.random.default_rng([cell.seed, cell.split, 33]).integers(2**31))
         # From here to the fitted metric only the training part is in sight.
         X_train, y_train = X[train], codes[train]
-        self.preparation = Preparation.fit(X_train, how["pca"])
+        unit_length = bool(how.get("unit_length", False))
+        self.preparation = Preparation.fit(X_train, how["pca"], unit_length)
         self.X_train, self.y_train = self.preparation(X_train), y_train
         warm_up(make_learner(cell.learner, random_state=seed), self.X_train, y_train)
         # One thread, so that the time on the processor is that of a quiet machine, whatever else runs on this one.
@@ -83,6 +84,7 @@ class Fitted:
             folds=how["folds"],
             limit=how["tune_rows"],
             seed=seed,
+            unit_length=unit_length,
         )
         self.tune_seconds = time.process_time() - start
         rows = class_draw(y_train, how["fit_rows"], np.random.default_rng([cell.seed, cell.split, 34]))

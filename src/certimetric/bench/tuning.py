@@ -53,9 +53,14 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Default parameters in words, beside the tuned ones: of these learners nothing is chosen.
+UNTUNED = ("gmml:t=0.5", "aml:alpha=10,beta=30")
+
 
 def candidates_of(learner: str) -> list[str]:
     """The candidates of a learner, by its specification or else by its name."""
+    if learner in UNTUNED:
+        return [""]
     return list(CANDIDATES.get(learner) or CANDIDATES.get(learner.partition(":")[0], ("",)))
 
 
@@ -100,6 +105,7 @@ def choose(
     folds: int,
     limit: int,
     seed: int,
+    unit_length: bool = False,
 ) -> Choice:
     """Choose among candidates by cross-validation; ties go to the one that is listed first.
 
@@ -116,6 +122,8 @@ def choose(
     limit : int
         Instances that are used, drawn class by class.
     seed : int
+    unit_length : bool
+        Of the preparation, as ``pca`` is.
     """
     specs = [with_options(learner, options) for options in candidates]
     if len(specs) == 1:
@@ -128,7 +136,7 @@ def choose(
         warnings.simplefilter("ignore")  # classes smaller than the number of folds
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         for train, test in splitter.split(X, codes):
-            prepared = Preparation.fit(X[train], pca)
+            prepared = Preparation.fit(X[train], pca, unit_length)
             parts.append((prepared(X[train]), codes[train], prepared(X[test]), codes[test]))
         for spec in specs:
             try:

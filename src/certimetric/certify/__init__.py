@@ -2,14 +2,42 @@
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.exact.minimal import minimal_perturbation
+from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
+from certimetric.certify.open_set import CertifiedIdentification, OpenSetKNeighborsClassifier
+from certimetric.certify.pairs import pair_radii
 from certimetric.certify.radius import certified_radius
+from certimetric.certify.rates import (
+    ClassCounts,
+    IdentificationCurve,
+    StreamedDistances,
+    VerificationCurve,
+    claimable_far,
+    class_intervals,
+    identification_curve,
+    verification_curve,
+)
 from certimetric.certify.units import in_original_units
+from certimetric.certify.verifier import CertifiedRates, PairVerifier
 
 __all__ = [
+    "CertifiedIdentification",
     "CertifiedKNeighborsClassifier",
+    "CertifiedRates",
+    "ClassCounts",
+    "IdentificationCurve",
     "MinimalPerturbation",
+    "OpenSetKNeighborsClassifier",
+    "PairVerifier",
+    "StreamedDistances",
+    "VerificationCurve",
     "certified_radius",
+    "claimable_far",
+    "class_intervals",
+    "identification_curve",
     "in_original_units",
+    "minimal_pair_changes",
     "minimal_perturbation",
+    "pair_radii",
+    "verification_curve",
 ]

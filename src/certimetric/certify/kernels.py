@@ -21,7 +21,8 @@ from certimetric.geometry.kernels import difference_norm, expansion_error, inser
 
 _AT_ONCE = 4  # rows that are embedded together
 _LEAST_GAP, _LEAST_ROOT = 1e-200, 1e-150  # below which squares of coordinates near 1 may have underflowed
-NEAR = 16  # instances of the predicted class that the second bound of an opponent looks at
+_TILE = 512  # instances whose duals are turned at a time
+_NEAR = 16  # instances of the predicted class that the second bound of an opponent looks at
 
 
 @nb.njit(cache=True, nogil=True)
@@ -62,137 +63,174 @@ def _four_products(rows, b):
 
 
 @nb.njit(cache=True, nogil=True)
-def nearest_rows_of_either(products, points, predicted, exclude, data, near, n_near, first, n_first):
-    """:func:`nearest_of_either` of every query: fills the lists, one a row, and the numbers of their entries."""
-    near_value, first_value = np.empty(near.shape[1]), np.empty(first.shape[1])
-    for i in range(points.shape[0]):
-        q = square_of(points[i])
-        n_near[i], n_first[i] = nearest_of_either(
-            products[i], q, predicted[i], exclude[i], data, near_value, near[i], first_value, first[i]
-        )
-
-
-@nb.njit(cache=True, nogil=True)
-def certify_rows(
-    rows, products, lists, points, errors, predicted, exclude, data, dual_squares, order, stretch, k, radii
-):
-    """Fill ``radii`` of queries.
-
-    ``rows`` holds their expanded squared distances to the training set of ``data``
-    (:meth:`~certimetric.certify.reference.PointSet.kernel_data`), ``lists`` what :func:`nearest_rows_of_either` found,
-    and ``products`` the inner products of the dual coordinates of the nearest instance of the predicted class with
-    those of the training set: Euclidean distances times ``stretch`` bound the dual norms of differences.
-    """
-    train, train_errors, squares, dual, dual_errors, y, growth = data
-    near, n_near, first, n_first = lists
-    n, r = train.shape
+def certify_rows(products, points, errors, predicted, exclude, data, order, k, radii):
+    """Fill ``radii``; ``products`` holds the inner products of the queries with the training set of ``data``
+    (:meth:`~certimetric.certify.reference.PointSet.kernel_data`)."""
+    n, m = len(data[5]), len(points)
     s, a = (k + 1) // 2, k // 2 + 1
-    relative = rounding_of_distances(r)
-    largest, worst, worst_dual = squares.max(), train_errors.max(), dual_errors.max()
-    duals = (dual_squares, dual_squares.max(), worst_dual, dual.shape[1])
-    best, best_opponent = np.empty(s), np.empty(s, dtype=np.int64)
-    bound, left, own = np.empty(n), np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64)
-    for i in range(points.shape[0]):
-        if n_near[i] < a:
-            radii[i] = 0.0
-            continue
-        if n_first[i] < s:
-            radii[i] = np.inf
-            continue
-        row, c, nearest = rows[i], predicted[i], near[i, 0]
-        rounding = (errors[i], growth[0], growth[1], relative)
-        slack = expansion_error(r, square_of(points[i]), largest)
-        query = (points[i], errors[i], rounding, order)
-        class_of = (row, c, exclude[i], y, 4.0 * relative, slack)
-
-        # The s nearest opponents go first: they make the threshold that discards the others.
-        n_own = own_within(class_of, row[first[i, s - 1]], own)
-        count = 0
-        for b in range(s):
-            size, _ = certified_against(query, first[i, b], own[:n_own], a, np.inf, data)
-            count = insert_smallest(best, best_opponent, count, s, size, first[i, b])
-        threshold = best[s - 1]
-        if threshold > 0.0:
-            reach, spread = 0.0, 0.0
-            for b in range(a):
-                reach = max(reach, bounds_of_distance(points[i], near[i, b], errors[i], data)[1])
-                spread = max(spread, np.sqrt(squared_distance(dual[nearest], dual[near[i, b]])))
-            # The a-th nearest of the predicted class bounds every opponent by the triangle inequality.
-            square = distance_beyond(threshold, reach, worst, worst_dual, rounding) ** 2
-            cutoff = square * (1.0 + 4.0 * relative) + slack
-            seen = (threshold, reach, spread, slack, errors[i] + worst)
-            margins(row, products[i], dual_squares[nearest], seen, rounding, duals, stretch, bound)
-            n_left = 0
-            for l in range(n):
-                left[n_left] = l
-                n_left += (not bound[l] >= 0.0) & (not row[l] >= cutoff) & (y[l] != c) & (l != exclude[i])
-            # Bounds from the nearest of the class discard most of these; what is left is held against all of it.
-            helpers = near[i, : n_near[i]].copy()
-            unsure, farthest = 0, 0.0
-            for l in left[:n_left]:
-                known = False
-                for b in range(s):
-                    known = known or first[i, b] == l
-                if known:
-                    continue
-                size, _ = certified_against(query, l, helpers, a, threshold, data)
-                if size < threshold:
-                    left[unsure], bound[unsure] = l, size
-                    farthest = max(farthest, row[l])
-                    unsure += 1
-            if unsure:  # the nearest first, which are the likelier to discard an opponent
-                n_own = own_within(class_of, farthest, own)
-                own[:n_own] = own[:n_own][np.argsort(row[own[:n_own]])]
-            # The least first: they lower the threshold for the others.
-            for position in np.argsort(bound[:unsure]):
-                l = left[position]
-                size, _ = certified_against(query, l, helpers, a, threshold, data)
-                if size >= threshold:
-                    continue
-                size, helper = certified_against(query, l, own[:n_own], a, threshold, data)
-                if size < threshold:
-                    insert_smallest(best, best_opponent, s, s, size, l)
-                    threshold = best[s - 1]
-                    if threshold <= 0.0:
-                        break
-                elif a == 1:  # what was better for one opponent often is for the next
-                    helpers[-1] = helper
-        radii[i] = threshold
+    near = np.empty((m, max(_NEAR, a)), dtype=np.int64)
+    n_near, first = np.empty(m, dtype=np.int64), np.empty((m, s), dtype=np.int64)
+    best, terms = np.empty((m, s)), np.empty((m, 6))
+    work = (np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64), np.empty(n))
+    largest = (data[2].max(), data[1].max(), data[4].max())
+    for i in range(m):
+        query = (products[i], points[i], errors[i], predicted[i], exclude[i], order)
+        n_near[i] = first_bounds(query, a, data, largest, near[i], first[i], best[i], terms[i], work[1])
+    discard(products, predicted, near[:, 0], terms, data, order)
+    for i in range(m):
+        if n_near[i] and best[i, s - 1] > 0.0 and first[i, s - 1] >= 0:
+            query = (products[i], points[i], errors[i], predicted[i], exclude[i], order)
+            least_bound(query, a, data, near[i, : n_near[i]], first[i], best[i], terms[i], work)
+        radii[i] = best[i, s - 1]
 
 
 @nb.njit(cache=True, nogil=True)
-def margins(row, products, dual_square, seen, rounding, duals, stretch, margin):
-    """How far e(l, j) is above the threshold for the a nearest j, as seen from bounds: not below it where positive.
+def first_bounds(query, a, data, largest, near, first, best, terms, own):
+    """List the nearest of the predicted class and the s nearest opponents, whose bounds make the threshold that
+    discards the others: in ``best``, its last entry being the s-th smallest. Gives the number of the former."""
+    row, x, error, c, exclude, order = query
+    train, _, _, dual, _, _, growth = data
+    largest_square, worst, worst_dual = largest
+    s, q, relative = len(first), square_of(x), rounding_of_distances(train.shape[1])
+    near_value, first_value = np.empty(len(near)), np.empty(s)
+    n_near, n_first = nearest_of_either(row, q, c, exclude, data, near_value, near, first_value, first)
+    terms[:] = -np.inf  # discards all
+    if n_near < a or n_first < s:
+        best[:] = 0.0 if n_near < a else np.inf
+        return 0
+    rounding = (error, growth[0], growth[1], relative)
+    slack = expansion_error(train.shape[1], q, largest_square)
+    n_own = own_within(row, first_value[s - 1], c, exclude, slack, data, own)
+    listed = np.empty(s, dtype=np.int64)
+    for b in range(s):
+        size, _ = certified_against(query, first[b], own[:n_own], a, np.inf, data)
+        insert_smallest(best, listed, b, s, size, first[b])
+    threshold = best[s - 1]
+    if threshold > 0.0:
+        # The a-th nearest of the predicted class bounds every opponent: beyond the cutoff by the triangle inequality,
+        # and nearer by what the metric makes of the difference to the nearest of the class.
+        reach, spread = 0.0, 0.0
+        for b in range(a):
+            reach = max(reach, bounds_of_distance(x, near[b], error, data)[1])
+            spread = max(spread, difference_norm(dual[near[0]], dual[near[b]], order))
+        beyond = distance_beyond(threshold, reach, worst, worst_dual, rounding)
+        terms[0] = beyond * beyond * (1.0 + 4.0 * relative) + slack
+        terms[1] = slack
+        terms[2:] = terms_of_margin(threshold, reach, spread, slack, error + worst, worst_dual, dual.shape[1], rounding)
+    return n_near
 
-    They bound ``‖M(x_l − x_j)‖_*`` by its expanded square for the nearest j, and the spread of the others about it.
+
+@nb.njit(cache=True, nogil=True)
+def discard(rows, predicted, nearest, terms, data, order):
+    """Set to infinity the expanded squares of opponents of which :func:`terms_of_margin` says that they decide nothing.
+
+    Duals are read once for all queries, a tile at a time and turned, so that loops are over opponents, in vectors.
     """
-    threshold, reach, spread, slack, error = seen
-    dual_squares, largest_dual, dual_error, p = duals
-    query_error, kappa, growth, relative = rounding
-    # What gap_over_dual asks, gap − 2 ‖·‖_* ρ ≥ c0 + c1 ρ + c2 ρ², at a ρ just above the threshold. With the expanded
-    # square s, the gap is at least (1 − 4R) s − 2 slack − 2 error far − reach², and the rest grows with far and reach.
-    size = threshold * (1.0 + 1e-12)
-    per_norm = 2.0 * size * stretch * (1.0 + 4.0 * (p + 16) * INFLATED_UNIT)
-    rate = 2.0 * query_error + 2.0 * (growth + 2.0 * relative * kappa) * size + 3.0 * error
-    fixed = reach * reach * (1.0 + 4.0 * relative) + rate * reach + 4.0 * relative * (kappa * size) ** 2
-    fixed += 5.0 * dual_error * size + 3.0 * slack + per_norm * spread
-    dual_fixed = dual_square + expansion_error(p, dual_square, largest_dual)
-    gain, stride = 1.0 - 8.0 * relative, 1.0 + 3.0 * relative
-    for l in range(row.shape[0]):  # a vectorised loop: where a square is negative by rounding, NaN discards nothing
-        square = row[l] + slack
-        far = np.sqrt(square) * stride + error
-        norm = np.sqrt(dual_fixed + dual_squares[l] - 2.0 * products[l])
-        margin[l] = square * gain - rate * far - fixed - per_norm * norm
+    dual, y = data[3], data[5]
+    n, p = dual.shape
+    tile, size, margin = np.empty((p, _TILE)), np.empty(_TILE), np.empty(_TILE)
+    for start in range(0, n, _TILE):
+        width, turned = min(_TILE, n - start), False
+        for i in range(rows.shape[0]):
+            cutoff, slack, gain, rate, fixed, per_norm = terms[i]
+            row, classes, c = rows[i, start : start + width], y[start : start + width], predicted[i]
+            undecided = 0
+            for t in range(width):
+                square = row[t] + slack
+                margin[t] = square * gain - rate * np.sqrt(square) - fixed
+                undecided += (row[t] < cutoff) & (classes[t] != c)
+            if not undecided:
+                continue
+            if not turned:
+                tile[:, :width] = dual[start : start + width].T
+                turned = True
+            size[:] = 0.0
+            for u in range(p):
+                center = dual[nearest[i], u]
+                if order == 2.0:
+                    for t in range(width):
+                        size[t] += (tile[u, t] - center) * (tile[u, t] - center)
+                elif order == 1.0:
+                    for t in range(width):
+                        size[t] += abs(tile[u, t] - center)
+                else:
+                    for t in range(width):
+                        size[t] = max(size[t], abs(tile[u, t] - center))
+            for t in range(width):
+                length = np.sqrt(size[t]) if order == 2.0 else size[t]
+                if classes[t] != c and margin[t] >= 0.0 and margin[t] >= per_norm * length:
+                    row[t] = np.inf
 
 
 @nb.njit(cache=True, nogil=True)
-def own_within(class_of, square, own):
-    """List the instances of the predicted class of which one may be nearer than an opponent with this expanded square.
+def least_bound(query, a, data, near, first, best, terms, work):
+    """Keep in ``best`` the s smallest bounds of opponents, those of the ``first`` being there."""
+    row, _, _, c, exclude, _ = query
+    (left, own, least), y, s = work, data[5], len(first)
+    cutoff, slack = terms[0], terms[1]
+    n_left = 0
+    for l in range(len(row)):
+        left[n_left] = l
+        n_left += (not row[l] >= cutoff) & (y[l] != c) & (l != exclude)
+    # What is left is held against the nearest of the class, then against all of it.
+    helpers, unsure, farthest = near.copy(), 0, 0.0
+    for l in left[:n_left]:
+        known = False
+        for b in range(s):
+            known = known or first[b] == l
+        if known:
+            continue
+        size, _ = certified_against(query, l, helpers, a, best[s - 1], data)
+        if size < best[s - 1]:
+            left[unsure], least[unsure] = l, size
+            farthest = max(farthest, row[l])
+            unsure += 1
+    if not unsure:
+        return
+    n_own = own_within(row, farthest, c, exclude, slack, data, own)
+    own = own[:n_own][np.argsort(row[own[:n_own]])]  # the nearest first: they are the likelier to discard an opponent
+    listed = first.copy()
+    for position in np.argsort(least[:unsure]):  # the least first: they lower the threshold for the others
+        l, threshold = left[position], best[s - 1]
+        size, _ = certified_against(query, l, helpers, a, threshold, data)
+        if size >= threshold:
+            continue
+        size, helper = certified_against(query, l, own, a, threshold, data)
+        if size < threshold:
+            insert_smallest(best, listed, s, s, size, l)
+            if best[s - 1] <= 0.0:
+                return
+        elif a == 1:  # what was better for one opponent often is for the next
+            helpers[-1] = helper
+
+
+@nb.njit(cache=True, nogil=True)
+def terms_of_margin(threshold, reach, spread, slack, error, dual_error, p, rounding):
+    """Terms by which e(l, j) is at least the threshold for the a nearest j, seen from bounds.
+
+    It is, where ``gain s − rate √s − fixed ≥ per_norm ‖M(x_l − x_j)‖_*`` for the nearest j, s being the expanded square
+    of x_l and its slack. ``reach`` bounds the distances of these j, and ``spread`` how far their duals are from the
+    nearest one's.
+    """
+    query_error, kappa, growth, relative = rounding
+    # What gap_over_dual asks, gap − 2 ‖·‖_* ρ ≥ c0 + c1 ρ + c2 ρ², at a ρ just above the threshold. The gap is at least
+    # (1 − 4R) s − 2 slack − 2 error far − reach² with far = (1 + 3R) √s + error, and the rest grows with far and reach.
+    size = threshold * (1.0 + 1e-12)
+    per_norm = 2.0 * size * (1.0 + 4.0 * (p + 16) * INFLATED_UNIT)
+    rate = 2.0 * query_error + 2.0 * (growth + 2.0 * relative * kappa) * size + 3.0 * error
+    fixed = reach * reach * (1.0 + 4.0 * relative) + rate * (reach + error) + 4.0 * relative * (kappa * size) ** 2
+    fixed += 5.0 * dual_error * size + 3.0 * slack + per_norm * spread
+    return 1.0 - 8.0 * relative, rate * (1.0 + 4.0 * relative), fixed, per_norm
+
+
+@nb.njit(cache=True, nogil=True)
+def own_within(row, square, c, exclude, slack, data, own):
+    """List the instances of class c of which one may be nearer than an opponent with this expanded square.
 
     Others have no positive e(l, j). Gives their number.
     """
-    row, c, exclude, y, relative, slack = class_of
-    beyond = (square + slack) * (1.0 + relative) + slack
+    y, relative = data[5], rounding_of_distances(data[0].shape[1])
+    beyond = (square + slack) * (1.0 + 4.0 * relative) + slack
     n_own = 0
     for j in range(row.shape[0]):
         own[n_own] = j
@@ -204,8 +242,9 @@ def own_within(class_of, square, own):
 def certified_against(query, l, own, a, enough, data):
     """The a-th largest e(l, j) over instances j of the predicted class; or a bound of it that is ``enough``, and the j
     that made it so."""
-    x, error, rounding, order = query
-    dual, dual_errors = data[3], data[4]
+    _, x, error, _, _, order = query
+    dual, dual_errors, growth = data[3], data[4], data[6]
+    rounding = (error, growth[0], growth[1], rounding_of_distances(len(x)))
     inner, inner_own = np.zeros(a), np.empty(a, dtype=np.int64)  # minus the largest e(l, j)
     low, far = bounds_of_distance(x, l, error, data)
     for j in own:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array
 from certimetric.base.arrays import Array, Indices, check_size
 from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
-from certimetric.certify.kernels import NEAR, certify_rows, nearest_rows_of_either
+from certimetric.certify.kernels import certify_rows
 from certimetric.certify.reference import PointSet, ReferenceSet, power_of_two_times
 from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.features import align_all
@@ -73,19 +73,16 @@ class PredictedQueries:
         predicted = reference.predict(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
         return cls(reference, X, points, rounding + errors, k, predicted, exclude, memory, n_jobs)
 
-    def fill(
-        self, kernel: Callable[..., None], known: tuple[Any, ...], *figures: NDArray[Any], n_blocks: int = 1
-    ) -> None:
+    def fill(self, kernel: Callable[..., None], known: tuple[Any, ...], *figures: NDArray[Any]) -> None:
         """Have a kernel fill the rows of figures, each of length m, in blocks: it gets the inner products of some
-        queries with the training set, what is known of the queries, what else it has to know, and their rows. Memory
-        is for ``n_blocks`` of the size of the products."""
+        queries with the training set, what is known of the queries, what else it has to know, and their rows."""
         train = self.reference.points
 
         def of(rows: slice) -> None:
             queries = self.points[rows], self.errors[rows], self.predicted[rows], self.exclude[rows]
             kernel(self.points[rows] @ train.T, *queries, *known, *(figure[rows] for figure in figures))
 
-        map_chunks(of, chunk_slices(len(self.X), 8.0 * n_blocks * len(train), self.memory, self.n_jobs), self.n_jobs)
+        map_chunks(of, chunk_slices(len(self.X), 8.0 * len(train), self.memory, self.n_jobs), self.n_jobs)
 
 
 def certified_radius(
@@ -216,22 +213,8 @@ def radii_of(queries: PredictedQueries, norm: Norm) -> Array:
     """Certified radii of queries that were predicted."""
     norm, exponent = queries.reference.in_range(norm)
     data, order = queries.reference.kernel_data(norm), float(norm.dual_order)
-    dual = data[3]
-    dual_squares = np.einsum("ij,ij->i", dual, dual)
-    # Between the Euclidean norm, which inner products know, and that of the dual.
-    stretch = np.sqrt(dual.shape[1]) if order == 1 else 1.0
-    n_opponents, n_near = (queries.k + 1) // 2, max(NEAR, queries.k // 2 + 1)
     radii = np.empty(len(queries.X))
-
-    def certify(products: Array, points: Array, *of_queries_and_radii: Any) -> None:
-        m = len(points)
-        near, first = np.zeros((m, n_near), np.int64), np.zeros((m, n_opponents), np.int64)
-        lists = near, np.empty(m, np.int64), first, np.empty(m, np.int64)
-        _, predicted, exclude, *_ = of_queries_and_radii
-        nearest_rows_of_either(products, points, predicted, exclude, data, *lists)
-        certify_rows(products, dual[near[:, 0]] @ dual.T, lists, points, *of_queries_and_radii)
-
-    queries.fill(certify, (data, dual_squares, order, stretch, queries.k), radii, n_blocks=2)
+    queries.fill(certify_rows, (data, order, queries.k), radii)
     return power_of_two_times(radii, exponent)
 
 

@@ -23,7 +23,128 @@ _IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are n
 _LARGEST_EXPONENT = 1022  # of a normal power of two that has a normal inverse
 
 
-class PointSet(ABC):
+class MetricMaps:
+    """What a metric and a norm do to a change of an instance, rounding counted.
+
+    Parameters
+    ----------
+    metric : MahalanobisMetric
+        Its distances, times ``2^exponent``, are the distances.
+    exponent : int, default=0
+    """
+
+    def __init__(self, metric: MahalanobisMetric, exponent: int = 0):
+        self.metric, self.exponent = metric, exponent
+
+    @classmethod
+    def of(cls, metric: MahalanobisMetric) -> MetricMaps:
+        """The maps of a metric, its largest component between 1/2 and 1."""
+        exponent = _exponent(entries(metric))
+        return MetricMaps(_times_power_of_two(metric, -exponent), exponent)
+
+    def gamma(self) -> float:
+        """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
+
+        An inner product of d terms errs by at most γ_d Σ|terms|, a product with a diagonal by one rounding; the
+        subtraction of the center is one rounding more, and so is a step away from x.
+        """
+        terms = 1 if isinstance(self.metric, DiagonalMetric) else self.metric.n_features
+        return (terms + 5) * UNIT_ROUNDOFF
+
+    def dual_map(self, norm: Norm) -> Any:
+        """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order.
+
+        Sparse where metric and norm take each feature for itself.
+        """
+        if (weights := self.diagonal(norm)) is not None:
+            return _at_features(norm, weights)
+        return self._dual_rows(norm)[0]
+
+    def dual_rows(self, norm: Norm) -> tuple[Array, Array]:
+        """:meth:`dual_map` as an array, and bounds on the errors of its rows in the dual norm."""
+        B, errors, _ = self._dual_rows(norm)
+        return B, errors
+
+    def _dual_rows(self, norm: Norm) -> tuple[Array, Array, Array | None]:
+        """The map B, bounds on the errors of its rows in the dual norm, and the rotation Q that shortened them.
+
+        That is, the dual norm of Lᵀw is at most ``‖wB‖ + Σ |w_t| errors_t``.
+        """
+        L, order = self.metric.components, norm.dual_order
+        B = np.ascontiguousarray(norm.dual_coordinates(L))
+        # Entries of B are products of entries of L with those of the norm's own map, summed over d features at most.
+        errors = (self.gamma() + 3.0 * UNIT_ROUNDOFF) * np.linalg.norm(
+            norm.absolute_coordinates(np.abs(L)), order, axis=1
+        )
+        r, p = B.shape
+        if order != 2 or p <= r:
+            return B, errors, None
+        # A rotation makes the rows as short as the rank: ‖wB‖ = ‖wRᵀ‖ with Bᵀ = QR. Unlike a singular value
+        # decomposition it keeps the digits of small rows beside large ones. Its error is measured.
+        Q, R = np.linalg.qr(B.T)
+        left = np.linalg.norm(B - R.T @ Q.T, axis=1)
+        errors += left + (r + 4) * UNIT_ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
+        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * UNIT_ROUNDOFF
+        return np.ascontiguousarray(R.T * (1.0 + skew)), errors, Q
+
+    def per_distance(self, norm: Norm) -> float:
+        """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
+        if (weights := self.diagonal(norm)) is not None:
+            sizes = norm.dual_coordinates(np.abs(weights))
+            bound = np.linalg.norm(sizes) if norm.dual_order == 1 else sizes.max(initial=0.0)
+            return float(bound) * (1.0 + 1e-9)
+        B, row_errors, _ = self._dual_rows(norm)
+        return dual_per_distance(B, norm.dual_order) + float(np.linalg.norm(row_errors))
+
+    def in_range(self, norm: Norm) -> tuple[Norm, int]:
+        """The norm in units in which squares of sizes do not over- or underflow, and the exponent e of these units.
+
+        A size in it, times ``2^e``, is one in the given norm (:func:`power_of_two_times`).
+        """
+        # Coordinates are near 1, so that sizes are near the inverse of the map to them.
+        weights = self.diagonal(norm)
+        exponent = -_exponent(norm.dual_coordinates(self.metric.components if weights is None else weights))
+        if abs(exponent) < _IN_RANGE:
+            return norm, 0
+        exponent = max(-_LARGEST_EXPONENT, min(exponent, _LARGEST_EXPONENT))
+        return norm.in_units(np.full(self.metric.n_features, np.ldexp(1.0, exponent))), exponent
+
+    def growth(self, norm: Norm) -> tuple[float, float]:
+        """How fast the coordinates of an instance, and their rounding error, grow with the size of a change of it.
+
+        Returns
+        -------
+        kappa : float
+            Bound on ``‖Lδ‖₂`` over changes δ of size 1. By duality it is :meth:`per_distance`.
+        growth : float
+            The error of the coordinates of x + δ is at most that at x and ``growth · ‖δ‖``.
+        """
+        kappa = self.per_distance(norm)
+        if self.diagonal(norm) is not None:
+            return kappa, self.gamma() * kappa  # |L| stretches as L does
+        spread = norm.absolute_coordinates(np.abs(self.metric.components))
+        return kappa, self.gamma() * largest_image(spread, norm.dual_order)
+
+    def diagonal(self, norm: Norm) -> Array | None:
+        """Weights of the features, where metric and norm take each for itself, so that no matrix is needed."""
+        return self.metric.weights if norm.diagonal and isinstance(self.metric, DiagonalMetric) else None
+
+    def lift_map(self, norm: Norm) -> Any:
+        """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
+
+        It is sparse where :meth:`dual_map` is.
+
+        The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η``.
+        """
+        d = self.metric.n_features
+        if self.diagonal(norm) is not None:
+            return _at_features(norm, np.ones(d)).T.tocsr()
+        to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
+        _, _, Q = self._dual_rows(norm)
+        return np.ascontiguousarray(to_features.T if Q is None else Q.T @ to_features.T)
+
+
+class PointSet(MetricMaps, ABC):
     """Labelled points that queries are predicted from and certified over, in coordinates of a metric.
 
     A kind of it says how a query gets there (:meth:`embed`).
@@ -42,7 +163,8 @@ class PointSet(ABC):
     """
 
     def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
-        self.metric, self.points, self.point_errors, self.exponent = metric, points, point_errors, exponent
+        super().__init__(metric, exponent)
+        self.points, self.point_errors = points, point_errors
         self.y = np.ascontiguousarray(y)
 
     @abstractmethod
@@ -54,24 +176,15 @@ class PointSet(ABC):
         """Number of class codes."""
         return int(self.y.max()) + 1
 
-    def _gamma(self) -> float:
-        """Bound on the error of a coordinate of an instance x over ``Σ |x − center| |L|``.
-
-        An inner product of d terms errs by at most γ_d Σ|terms|, a product with a diagonal by one rounding; the
-        subtraction of the center is one rounding more, and so is a step away from x.
-        """
-        terms = 1 if isinstance(self.metric, DiagonalMetric) else self.metric.n_features
-        return (terms + 5) * UNIT_ROUNDOFF
-
     def dual_points(self, norm: Norm) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
 
         The dual norm ‖M(x_l − x_j)‖_* is a plain vector norm of a difference of these rows.
         """
-        if (weights := self._diagonal(norm)) is not None:
+        if (weights := self.diagonal(norm)) is not None:
             coordinates = np.ascontiguousarray(norm.dual_coordinates(self.points * weights))
             # A product by a weight, and one by the unit of a feature.
-            errors = (self._gamma() + 3.0 * UNIT_ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
+            errors = (self.gamma() + 3.0 * UNIT_ROUNDOFF) * np.linalg.norm(coordinates, norm.dual_order, axis=1)
             kappa = self.per_distance(norm)
             errors += self.point_errors * kappa
             return coordinates, errors + (_squares_that_underflow(coordinates) if kappa else 0.0)
@@ -87,93 +200,6 @@ class PointSet(ABC):
         dual, dual_errors = self.dual_points(norm)
         squares = np.einsum("ij,ij->i", self.points, self.points)
         return self.points, self.point_errors, squares, dual, dual_errors, self.y, self.growth(norm)
-
-    def dual_map(self, norm: Norm) -> Any:
-        """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order.
-
-        Sparse where metric and norm take each feature for itself.
-        """
-        if (weights := self._diagonal(norm)) is not None:
-            return _at_features(norm, weights)
-        return self._dual_rows(norm)[0]
-
-    def _dual_rows(self, norm: Norm) -> tuple[Array, Array, Array | None]:
-        """The map B, bounds on the errors of its rows in the dual norm, and the rotation Q that shortened them.
-
-        That is, the dual norm of Lᵀw is at most ``‖wB‖ + Σ |w_t| errors_t``.
-        """
-        L, order = self.metric.components, norm.dual_order
-        B = np.ascontiguousarray(norm.dual_coordinates(L))
-        # Entries of B are products of entries of L with those of the norm's own map, summed over d features at most.
-        errors = (self._gamma() + 3.0 * UNIT_ROUNDOFF) * np.linalg.norm(
-            norm.absolute_coordinates(np.abs(L)), order, axis=1
-        )
-        r, p = B.shape
-        if order != 2 or p <= r:
-            return B, errors, None
-        # A rotation makes the rows as short as the rank: ‖wB‖ = ‖wRᵀ‖ with Bᵀ = QR. Unlike a singular value
-        # decomposition it keeps the digits of small rows beside large ones. Its error is measured.
-        Q, R = np.linalg.qr(B.T)
-        left = np.linalg.norm(B - R.T @ Q.T, axis=1)
-        errors += left + (r + 4) * UNIT_ROUNDOFF * (np.abs(R).sum(axis=0) + np.linalg.norm(B, axis=1))
-        skew = np.linalg.norm(Q.T @ Q - np.eye(r)) + r * (p + 4) * UNIT_ROUNDOFF
-        return np.ascontiguousarray(R.T * (1.0 + skew)), errors, Q
-
-    def per_distance(self, norm: Norm) -> float:
-        """Bound on the dual norm of Lᵀw over ‖w‖₂ ≤ 1, for discarding opponents by their distance alone."""
-        if (weights := self._diagonal(norm)) is not None:
-            sizes = norm.dual_coordinates(np.abs(weights))
-            bound = np.linalg.norm(sizes) if norm.dual_order == 1 else sizes.max(initial=0.0)
-            return float(bound) * (1.0 + 1e-9)
-        B, row_errors, _ = self._dual_rows(norm)
-        return dual_per_distance(B, norm.dual_order) + float(np.linalg.norm(row_errors))
-
-    def in_range(self, norm: Norm) -> tuple[Norm, int]:
-        """The norm in units in which squares of sizes do not over- or underflow, and the exponent e of these units.
-
-        A size in it, times ``2^e``, is one in the given norm (:func:`power_of_two_times`).
-        """
-        # Coordinates are near 1, so that sizes are near the inverse of the map to them.
-        weights = self._diagonal(norm)
-        exponent = -_exponent(norm.dual_coordinates(self.metric.components if weights is None else weights))
-        if abs(exponent) < _IN_RANGE:
-            return norm, 0
-        exponent = max(-_LARGEST_EXPONENT, min(exponent, _LARGEST_EXPONENT))
-        return norm.in_units(np.full(self.metric.n_features, np.ldexp(1.0, exponent))), exponent
-
-    def growth(self, norm: Norm) -> tuple[float, float]:
-        """How fast the coordinates of an instance, and their rounding error, grow with the size of a change of it.
-
-        Returns
-        -------
-        kappa : float
-            Bound on ``‖Lδ‖₂`` over changes δ of size 1. By duality it is :meth:`per_distance`.
-        growth : float
-            The error of the coordinates of x + δ is at most that at x and ``growth · ‖δ‖``.
-        """
-        kappa = self.per_distance(norm)
-        if self._diagonal(norm) is not None:
-            return kappa, self._gamma() * kappa  # |L| stretches as L does
-        spread = norm.absolute_coordinates(np.abs(self.metric.components))
-        return kappa, self._gamma() * largest_image(spread, norm.dual_order)
-
-    def _diagonal(self, norm: Norm) -> Array | None:
-        """Weights of the features, where metric and norm take each for itself, so that no matrix is needed."""
-        return self.metric.weights if norm.diagonal and isinstance(self.metric, DiagonalMetric) else None
-
-    def lift_map(self, norm: Norm) -> Any:
-        """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
-
-        It is sparse where :meth:`dual_map` is.
-
-        The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η``.
-        """
-        d = self.metric.n_features
-        if self._diagonal(norm) is not None:
-            return _at_features(norm, np.ones(d)).T.tocsr()
-        to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
-        _, _, Q = self._dual_rows(norm)
-        return np.ascontiguousarray(to_features.T if Q is None else Q.T @ to_features.T)
 
     def neighbors(
         self,
@@ -235,7 +261,7 @@ class ReferenceSet(PointSet):
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
         # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.
-        points, errors = times_components(self.metric, X, self.center, self._gamma(), UNIT_ROUNDOFF)
+        points, errors = times_components(self.metric, X, self.center, self.gamma(), UNIT_ROUNDOFF)
         return points, errors + _UNDERFLOW
 
 
@@ -272,7 +298,7 @@ def dual_per_distance(B: Array, order: float) -> float:
     if order == 2:
         bound = largest
     elif order == 1:
-        bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(B, axis=0).sum()))
+        bound = min(largest * np.sqrt(B.shape[1]), float(np.linalg.norm(np.abs(B).sum(axis=1))))
     else:
         bound = float(np.linalg.norm(B, axis=0).max())
     return bound * (1.0 + 1e-9)
@@ -306,7 +332,7 @@ def _times_power_of_two(metric: MahalanobisMetric, exponent: int) -> Mahalanobis
     return with_entries(metric, values)
 
 
-def power_of_two_times(sizes: Array, exponent: int) -> Array:
+def power_of_two_times(sizes: Array, exponent: int | Indices) -> Array:
     """``2^exponent`` times the sizes, rounded down where that is not exact."""
     with np.errstate(over="ignore"):  # the next line's business
         scaled = np.ldexp(sizes, exponent)

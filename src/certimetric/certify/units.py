@@ -113,9 +113,9 @@ class UnscaledSet(PointSet):
         _, of_scaling = times_components(self.scaled.metric, off, np.zeros(off.shape[1]), 1.0 + 1e-9, 0.0)
         return points, errors + of_scaling
 
-    def _gamma(self) -> float:
+    def gamma(self) -> float:
         # Each scaling rounds twice, and so does its factor in the metric.
-        return super()._gamma() + 4 * len(self.scalings) * UNIT_ROUNDOFF
+        return super().gamma() + 4 * len(self.scalings) * UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,17 +96,20 @@ def neighbors_of_both_kinds(
     if not found.size:
         return found[:, :n_targets], found[:, n_targets:]
     A = np.ascontiguousarray(X[rows])
-    screen = Screen(A)
+    screen, labels = Screen(A), y[rows]
+
+    values = np.full(found.shape, np.inf)
+    counts = np.zeros((len(rows), 2), dtype=np.int64)
 
     def search(part: slice) -> None:
-        values = np.full((part.stop - part.start, n_targets + n_impostors), np.inf)
-        counts = np.zeros((part.stop - part.start, 2), dtype=np.int64)
-        for block in screen.blocks(len(X), part):
-            products = screen.products(part, X[block])
-            _insert(
-                products, screen.offset[part], screen.relative, A[part], X[block], y[rows[part]], y[block], rows[part],
-                block.start, n_targets, values, found[part], counts,
-            )  # fmt: skip
+        for block in screen.blocks(len(X)):
+            P, others = np.ascontiguousarray(X[block]), y[block]
+            prepared = screen.prepared(P)
+            for tile in screen.tiles(part):
+                _insert(
+                    screen.products(tile, prepared), screen.offset[tile], screen.relative, A[tile], P, labels[tile],
+                    others, rows[tile], block.start, n_targets, values[tile], found[tile], counts[tile],
+                )  # fmt: skip
 
     map_chunks(search, chunk_slices(len(rows), 1.0, 2**40, n_jobs), n_jobs)
     return found[:, :n_targets], found[:, n_targets:]

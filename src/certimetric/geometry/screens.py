@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array
-from certimetric.base.chunks import DEFAULT_MEMORY
+from certimetric.base.chunks import chunk_slices
 
 GROUP = 64  # rows that are asked together whether any of them is near: most are not
+_ROWS, _POINTS = 1024, 512  # of a block of products: 2 MiB, which a cache of a core holds
 
 
 class Screen:
@@ -25,11 +24,9 @@ class Screen:
     Parameters
     ----------
     points : array of shape (m, r)
-    memory : int
-        Bytes for a block of products, of all threads together.
     """
 
-    def __init__(self, points: Array, memory: int = DEFAULT_MEMORY):
+    def __init__(self, points: Array):
         m, r = points.shape
         self.center = points.mean(axis=0)
         near = points - self.center
@@ -38,23 +35,29 @@ class Screen:
         # sizes, to first order; here m = r + 1 and the sizes sum to at most ‖a‖² + 2 ‖p‖².
         self.relative = 2.0 * (r + 8) * float(np.finfo(np.float32).eps) / 2
         self.offset = squared * (1.0 - self.relative)
-        self.memory = memory
         with np.errstate(over="ignore"):
             self._left: NDArray[np.float32] = np.column_stack([-2.0 * near, np.ones(m)]).astype(np.float32)
 
-    def blocks(self, n: int, part: slice) -> Iterator[slice]:
-        """Cut n rows so that a block of products with some of the points stays in memory, and mostly in cache."""
-        share = max(part.stop - part.start, 1) / max(len(self._left), 1)
-        step = int(np.clip(self.memory * share / 8 / (4 * max(part.stop - part.start, 1)), GROUP, 8192))
-        return (slice(start, min(start + step, n)) for start in range(0, n, step))
+    def blocks(self, n: int) -> list[slice]:
+        """Cut n rows into blocks."""
+        return chunk_slices(n, 1.0, _ROWS)
 
-    def products(self, part: slice, rows: Array) -> NDArray[np.float32]:
-        """Lower bounds of ``d² − offset`` of some points and a block of rows, shape (points, rows)."""
+    def tiles(self, part: slice) -> list[slice]:
+        """Cut some of the points, so that products with a block stay in cache."""
+        tiles = chunk_slices(part.stop - part.start, 1.0, _POINTS)
+        return [slice(part.start + tile.start, part.start + tile.stop) for tile in tiles]
+
+    def prepared(self, rows: Array) -> NDArray[np.float32]:
+        """A block of rows, as :meth:`products` takes it."""
         near = rows - self.center
         squared = np.einsum("ij,ij->i", near, near) * (1.0 - 2.0 * self.relative)
+        with np.errstate(over="ignore"):
+            return np.column_stack([near, squared]).astype(np.float32)
+
+    def products(self, points: slice, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lower bounds of ``d² − offset`` of some points and a block of rows, shape (points, rows)."""
         with np.errstate(over="ignore", invalid="ignore"):
-            right = np.column_stack([near, squared]).astype(np.float32)
-            return np.asarray(self._left[part] @ right.T)
+            return np.asarray(self._left[points] @ prepared.T)
 
 
 @nb.njit(cache=True, nogil=True, inline="always")

@@ -24,9 +24,9 @@ from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution
 from certimetric.learners.starts import INITS, starting_components
 from certimetric.learners.tuple_learner import TripletLearner
-from certimetric.objectives.anchors import AnchorObjective
+from certimetric.objectives.anchors import AnchorObjective, FixedAnchorObjective
 from certimetric.objectives.gradient import MetricObjective, Term
-from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
+from certimetric.objectives.pairs import ImpostorHinge, Pull, pull_and_push
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 
@@ -37,7 +37,7 @@ class _Descent:
     components: Array
     n_iter: int = 0
     solution: Solution | None = None
-    objective: AnchorObjective | None = None
+    objective: AnchorObjective | FixedAnchorObjective | None = None
 
 
 class LMNN(TripletLearner):
@@ -48,9 +48,10 @@ class LMNN(TripletLearner):
         (1 − μ) mean_ij d²(x_i, x_j)  +  μ mean_ij Σ_l [1 + d²(x_i, x_j) − d²(x_i, x_l)]_+
 
     over target neighbours j of i and *all* instances l of another class: the active impostors are searched again as
-    the metric moves, and the recorded objective is the true one. With a :class:`PerturbationLoss` the adversarial
-    margins of the nearest triplets are enlarged besides. Of given triplets (instance, target neighbour, impostor) the
-    pull takes the targets, and the hinge the triplets themselves.
+    the metric moves, and the recorded objective is the true one. With ``n_impostors`` only that many instances l are
+    pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
+    :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
+    (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves.
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin (and the weight of another loss) are
@@ -63,6 +64,9 @@ class LMNN(TripletLearner):
         Target neighbours of an instance (fewer in classes that are too small).
     push_weight : float, default=0.5
         μ, between 0 and 1.
+    n_impostors : int, default=None
+        Impostors of an instance: its nearest instances of other classes, fixed in advance. None for all, searched
+        again as the metric moves.
     n_components : int, default=None
         Rows of L; None for as many as features.
     init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
@@ -74,7 +78,8 @@ class LMNN(TripletLearner):
     tol : float, default=1e-4
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
-        Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+        Enlarges the adversarial margins of triplets (``n_neighbors`` target neighbours × the ``n_impostors`` nearest
+        impostors, 10 by default).
     n_anchors : int, "auto" or None, default="auto"
         Of labelled instances, how many have a part in the objective: a random sample with its share of every class,
         and at least five members of each, whose targets and impostors are searched in all rows. None for all of them.
@@ -132,6 +137,7 @@ class LMNN(TripletLearner):
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "push_weight": [Interval(Real, 0, 1, closed="both")],
+        "n_impostors": [Interval(Integral, 1, None, closed="left"), None],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -149,6 +155,7 @@ class LMNN(TripletLearner):
         n_neighbors: int = 3,
         *,
         push_weight: float = 0.5,
+        n_impostors: int | None = None,
         n_components: int | None = None,
         init: Any = "auto",
         max_iter: int = 200,
@@ -162,6 +169,7 @@ class LMNN(TripletLearner):
     ):
         self.n_neighbors = n_neighbors
         self.push_weight = push_weight
+        self.n_impostors = n_impostors
         self.n_components = n_components
         self.init = init
         self.max_iter = max_iter
@@ -184,15 +192,20 @@ class LMNN(TripletLearner):
                 self._learn_anchors(coordinates, codes)
                 return
             n_jobs = effective_n_jobs(self.n_jobs)
-            targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
-            i, a = np.nonzero(targets >= 0)
-            terms: list[Term] = [
-                Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
-                ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
-            ]
-            triplets = None
-            if self.perturbation is not None:
-                triplets = nearest_triplets(X, codes, self.n_neighbors, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
+            terms: list[Term]
+            triplets: Indices | None = None
+            if self.n_impostors or self.perturbation is not None:
+                n_impostors = self.n_impostors or IMPOSTORS_PER_INSTANCE
+                triplets = nearest_triplets(X, codes, self.n_neighbors, n_impostors, n_jobs=n_jobs)
+            if self.n_impostors and triplets is not None:
+                terms = self._fixed_terms(triplets)
+            else:
+                targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
+                i, a = np.nonzero(targets >= 0)
+                terms = [
+                    Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
+                    ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
+                ]
             self._minimize(coordinates, terms, triplets, codes)
             self._set_anchors(len(X))
 
@@ -204,15 +217,19 @@ class LMNN(TripletLearner):
         loss = None if self.perturbation is None else coordinates.loss(self.perturbation)
         unit: list[float] = []  # of a relative weight: what pull and push amount to at the start
 
-        def objective_of(anchors: Anchors) -> AnchorObjective:
+        def own_objective(anchors: Anchors, **further: Any) -> AnchorObjective | FixedAnchorObjective:
+            if self.n_impostors:
+                return FixedAnchorObjective(X, anchors.triplets(), self.push_weight, further.get("loss"))
             parts = (X, codes, anchors.rows, anchors.targets, anchors.weights, self.push_weight)
+            return AnchorObjective(*parts, seed=seed, n_jobs=n_jobs, **further)
+
+        def objective_of(anchors: Anchors) -> AnchorObjective | FixedAnchorObjective:
             if loss is None:
-                return AnchorObjective(*parts, seed=seed, n_jobs=n_jobs)
+                return own_objective(anchors)
             if not unit:
-                own = AnchorObjective(*parts, n_jobs=n_jobs).values(start).mean() if loss.relative else 1.0
+                own = own_objective(anchors).values(start).mean() if loss.relative else 1.0
                 unit.append(float(own) if own > 0 else 1.0)
-            triplets, bind = anchors.triplets(), partial(loss.bind, objective=unit[0])
-            return AnchorObjective(*parts, triplets=triplets, loss=bind, seed=seed, n_jobs=n_jobs)
+            return own_objective(anchors, triplets=anchors.triplets(), loss=partial(loss.bind, objective=unit[0]))
 
         def fit(anchors: Anchors, before: _Descent) -> _Descent:
             objective = objective_of(anchors)
@@ -232,7 +249,7 @@ class LMNN(TripletLearner):
             held_out,
             rng=rng,
             n_targets=self.n_neighbors,
-            n_impostors=0 if loss is None else IMPOSTORS_PER_INSTANCE,
+            n_impostors=self.n_impostors or (0 if loss is None else IMPOSTORS_PER_INSTANCE),
             n_jobs=n_jobs,
             report=self._report_size(),
         )
@@ -241,16 +258,14 @@ class LMNN(TripletLearner):
         self._set_anchors(len(anchors.rows), sizes, descent.objective.error(descent.components))
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
-        """Pull over the targets, and hinge over the triplets themselves."""
         tuples = tuples.distinct()
-        index = tuples.index
-        targets = np.unique(index[:, :2], axis=0)
-        # The same balance as with labels: the push counts once a target, not once a triplet.
-        push = self.push_weight * len(index) / len(targets)
-        terms: list[Term] = [Pull(targets, 1.0 - self.push_weight), TripletHinge(index, push)]
         coordinates = self._coordinates(tuples.points)
         with limited_threads(coordinates.X.shape[1]):
-            self._minimize(coordinates, terms, index)
+            self._minimize(coordinates, self._fixed_terms(tuples.index), tuples.index)
+
+    def _fixed_terms(self, triplets: Indices) -> list[Term]:
+        """Pull over the targets of triplets, and hinge over the triplets themselves."""
+        return list(pull_and_push(triplets, self.push_weight))
 
     def _coordinates(self, X: Array) -> Coordinates:
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)

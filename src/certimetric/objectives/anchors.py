@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices, map_chunks
-from certimetric.geometry.kernels import squared_distance
+from certimetric.geometry.kernels import pair_squared_distances, squared_distance
 from certimetric.geometry.screens import GROUP, Screen, any_within
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term, TermValue
-from certimetric.objectives.pairs import Pull, candidate_hinge, margin_reach
+from certimetric.objectives.pairs import Pull, candidate_hinge, margin_reach, pull_and_push
 
-_LISTED_PAIRS = 2**20  # candidates of all anchors together that a search keeps at first
-_MOST_PAIRS = 2**23  # and at most: 32 MiB of row numbers
+_LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps at first
+_MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
 _RESOLUTION = 0.1  # of the standard error
 
 
@@ -89,7 +89,7 @@ class AnchorObjective(MetricObjective):
             self._fixed_terms.append(loss(fixed, self._place[triplets].astype(np.int64)))
         none = np.zeros(len(anchors) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
         super().__init__(fixed, [*self._fixed_terms, self._hinge(*none, weights)])
-        self._push = np.zeros(len(anchors))
+        self._push, self._cut = np.zeros(len(anchors)), False
 
     def refresh(self, L: Array) -> None:
         """Search all rows for the impostors of the anchors at L, and list those that the descent will see."""
@@ -97,6 +97,7 @@ class AnchorObjective(MetricObjective):
         self._push = push
         self._place[self._fixed] = np.arange(len(self._fixed))
         listed = np.minimum(found, self.capacity)
+        self._cut = bool((found > listed).any())
         starts = np.concatenate([[0], np.cumsum(listed)])
         rows = kept[np.arange(self.capacity) < listed[:, None]]
         more = np.unique(rows)
@@ -109,10 +110,11 @@ class AnchorObjective(MetricObjective):
         self.terms = [*self._fixed_terms, self._hinge(starts, candidates, scale)]
 
     def widen(self) -> bool:
-        """Keep candidates from twice as far, and twice as many of them, while memory allows."""
-        if 2 * self.capacity * len(self.anchors) > _MOST_PAIRS:
+        """Keep twice as many candidates while memory allows, or from twice as far where none was left out."""
+        if not self._cut:
+            self.slack = 1.0 + 2.0 * (self.slack - 1.0)
+        elif 2 * self.capacity * len(self.anchors) > _MOST_PAIRS:
             return False
-        self.slack = 1.0 + 2.0 * (self.slack - 1.0)
         self.capacity = min(2 * self.capacity, len(self.all_rows))
         return True
 
@@ -130,9 +132,13 @@ class AnchorObjective(MetricObjective):
         return self._values(L)
 
     def resolution(self, L: Array) -> float:
-        """A tenth of the standard error: to minimise more of a sample's own objective is to learn the sample."""
+        """A tenth of the standard error, or by how much lists that are cut are off.
+
+        To minimise a sample's own objective more closely is to learn the sample.
+        """
         value = self.true_value(L)
-        return _RESOLUTION * self.error(L) / value if value > 0 else 0.0
+        off = abs(self.in_components(L)[0] - value) if self._cut else 0.0
+        return max(_RESOLUTION * self.error(L), off) / value if value > 0 else 0.0
 
     def error(self, L: Array) -> float:
         """Standard error of pull and push as an estimate of those of all instances, at L or near by."""
@@ -158,20 +164,62 @@ class AnchorObjective(MetricObjective):
         margins = margin_reach(fixed, self.targets)
         slack = self.slack if capacity else 1.0
         screen = Screen(A)
-        push, found = np.zeros(m), np.zeros(m, dtype=np.int64)
+        labels, push, found = self.y[self.anchors], np.zeros(m), np.zeros(m, dtype=np.int64)
         kept = np.empty((m, capacity), dtype=np.int32)
 
         def search(part: slice) -> None:
-            for block in screen.blocks(len(self.all_rows), part):
+            for block in screen.blocks(len(self.all_rows)):
                 P = np.ascontiguousarray(self.all_rows[block] @ L.T)
-                products = screen.products(part, P)
-                _impostors(
-                    products, screen.offset[part], screen.relative, part.start, fixed, P, self.targets, margins, slack,
-                    self.y[self.anchors], self.y[block], block.start, self.seed, push, found, kept,
-                )  # fmt: skip
+                prepared, others = screen.prepared(P), self.y[block]
+                for tile in screen.tiles(part):
+                    _impostors(
+                        screen.products(tile, prepared), screen.offset[tile], screen.relative, tile.start, fixed, P,
+                        self.targets, margins, slack, labels, others, block.start, self.seed, push, found, kept,
+                    )  # fmt: skip
 
         map_chunks(search, chunk_slices(m, 1.0, 2**40, self.n_jobs), self.n_jobs)
         return np.asarray(push * (self.push_weight / max(self._total, 1e-300))), found, kept
+
+
+class FixedAnchorObjective(MetricObjective):
+    """Pull and push of LMNN over given triplets of anchors and, besides, a loss on the same triplets.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    triplets : int array of shape (t, 3)
+        Of anchors, each with the same number of target neighbours and impostors (fewer in small classes).
+    push_weight : float
+    loss : callable, optional
+        Makes a term of the rows at work, (p, d), and the triplets among them.
+    """
+
+    def __init__(
+        self, X: Array, triplets: Indices, push_weight: float, loss: Callable[[Array, Indices], Term] | None = None
+    ):
+        rows, place = np.unique(triplets, return_inverse=True)
+        points, triplets = np.ascontiguousarray(X[rows]), place.reshape(-1, 3)
+        self._pull, self._push = pull_and_push(triplets, push_weight)
+        terms: list[Term] = [self._pull, self._push]
+        super().__init__(points, terms if loss is None else [*terms, loss(points, triplets)])
+        self._anchor = triplets[:, 0]
+
+    def values(self, L: Array) -> Array:
+        """Numbers, one of every anchor, whose mean is the objective at L: pull and push of its own, and any loss."""
+        state = MetricState(self.X, L)
+        loss = sum(term.evaluate(state).value for term in self.terms[2:])
+        pull = self._pull.weights * pair_squared_distances(state.Z, self._pull.i, self._pull.j)
+        squared, pairs = self._push.pairs.squared_distances(state.Z), self._push.pairs
+        push = self._push.weight * np.maximum(self._push.margin + squared[pairs.target] - squared[pairs.impostor], 0.0)
+        n = len(self.X)
+        own = np.bincount(self._pull.i, pull, n) + np.bincount(self._anchor, push, n)
+        anchors = np.unique(self._anchor)
+        return np.asarray(own[anchors] * len(anchors) + loss)
+
+    def error(self, L: Array) -> float:
+        """Standard error of pull and push at L as an estimate of those of all instances."""
+        values = self.values(L)
+        return float(values.std() / np.sqrt(max(len(values) - 1, 1)))
 
 
 class SampledHinge:

@@ -55,6 +55,14 @@ class TripletHinge:
         return TermValue(float(active @ violation), self.pairs.i, self.pairs.j, weights)
 
 
+def pull_and_push(triplets: Indices, push_weight: float) -> tuple[Pull, TripletHinge]:
+    """LMNN's terms of given triplets: pull over their targets, and hinge over the triplets themselves."""
+    targets = np.unique(triplets[:, :2], axis=0)
+    # The same balance as with all impostors: the push counts once a target, not once a triplet.
+    push = push_weight * len(triplets) / max(len(targets), 1)
+    return Pull(targets, 1.0 - push_weight), TripletHinge(triplets, push)
+
+
 class TripletPairs:
     """The distinct pairs (i, j) and (i, l) of a set of triplets, so that no distance is computed twice.
 

@@ -53,7 +53,7 @@ class PerturbationLoss(TripletMarginLoss):
 
     References
     ----------
-    Yang, Guo, Wang, Xu: *Metric learning with adversarial margin / perturbation loss*, arXiv 2006.05945, sections on
+    Yang, Guo, Dong, Xue: *Towards certified robustness of distance metric learning*, arXiv 2006.05945, sections on
     the closest adversarial point and the perturbation loss.
 
     Examples

@@ -82,29 +82,36 @@ def class_draw(codes: Indices, limit: int, rng: np.random.Generator) -> Indices:
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """Standardisation, and principal components if they are asked for: ``axes`` (k, d).
+    """Standardisation, and principal components or unit length if they are asked for: ``axes`` (k, d).
 
     These are of the standardised training part, divided so that the largest has variance 1: one number for all, which
-    leaves distances as they are but for their unit.
+    leaves distances as they are but for their unit. With ``unit_length`` every instance is then scaled to length 1 (one
+    of length 0 stays).
     """
 
     mean: Array
     scale: Array
     axes: Array | None
+    unit_length: bool = False
 
     @classmethod
-    def fit(cls, X: Array, pca: int = 0) -> Preparation:
+    def fit(cls, X: Array, pca: int = 0, unit_length: bool = False) -> Preparation:
         """From the training part."""
         scaler = StandardScaler().fit(X)
         mean, scale = scaler.mean_, scaler.scale_
         if not pca or pca >= min(X.shape):
-            return cls(mean, scale, None)
+            return cls(mean, scale, None, unit_length)
         _, values, axes = np.linalg.svd((X - mean) / scale, full_matrices=False)
-        return cls(mean, scale, axes[:pca] * np.sqrt(len(X)) / values[0])
+        return cls(mean, scale, axes[:pca] * np.sqrt(len(X)) / values[0], unit_length)
 
     def __call__(self, X: Array) -> Array:
-        standardised = (X - self.mean) / self.scale
-        return np.ascontiguousarray(standardised if self.axes is None else standardised @ self.axes.T)
+        prepared = (X - self.mean) / self.scale
+        if self.axes is not None:
+            prepared = prepared @ self.axes.T
+        if self.unit_length:
+            lengths = np.linalg.norm(prepared, axis=1, keepdims=True)
+            prepared = np.divide(prepared, lengths, out=prepared, where=lengths > 0)
+        return np.ascontiguousarray(prepared)
 
     def digest(self, *further: Array) -> str:
         """Hash of all that was fitted: it tells whether two fits saw the same data."""

@@ -8,6 +8,7 @@ from certimetric.runs.containment import load_reference
 
 _SUITES = {name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "deep", "defenses")}
 _SUITES["defenses-l2"] = "defenses:SUITE_L2"
+_SUITES["perturbation-authors"] = "perturbation:AUTHORS"
 NAMES = tuple(_SUITES)
 
 

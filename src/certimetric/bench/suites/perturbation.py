@@ -1,16 +1,23 @@
-"""``perturbation``: metrics with and without the perturbation loss on tabular data, arXiv 2006.05945."""
+"""``perturbation``, ``perturbation-authors``: metrics with and without the perturbation loss, arXiv 2006.05945.
+
+The second is the first by the protocol of the authors' own code, on the table that they publish it with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
+import numpy as np
+
+from certimetric.base.arrays import Array
+from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text, p_value
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
 from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tabular import load_cell, measure, settings
+from certimetric.bench.tables import Table
+from certimetric.bench.tabular import Fitted, load_cell, measure, settings
 from certimetric.runs.key import Cell, Record
 
 ERROR = Measure("error", "Error", "%", lambda result: result["error"])
@@ -133,4 +140,133 @@ def _sentence(grid: Grid, first: str, second: str) -> str:
     )
 
 
-SUITE = PerturbationSuite()
+# Of the authors' protocol: target neighbours and impostors of an instance, folds, and random settings in a search.
+TARGETS, IMPOSTORS, FOLDS, DRAWS = 3, 10, 5, 30
+TUNED, TUNED_PL = f"lmnn:n_impostors={IMPOSTORS}", f"lmnn+pl:n_impostors={IMPOSTORS}"
+# What stands beside the two that are tuned has one setting: its defaults, and the same with the fixed impostors.
+FIXED, FIXED_PL = f"{TUNED},push_weight=0.5", f"{TUNED_PL},push_weight=0.5"
+
+
+def authors_options(mu: float, weight: float, tau: float) -> str:
+    """Options of LMNN for ``(1 − μ) mean hinge + μ mean pull + λ mean [τ² − r²]_+`` over fixed nearest triplets.
+
+    LMNN's own push is the sum over the impostors of a target, ten times its mean, and the two weights add up to 1: the
+    objective is divided by what makes them do so, which moves no minimum. Without λ there is no third term.
+
+    Examples
+    --------
+    >>> authors_options(0.5, 0.0, 1.0), authors_options(0.5, 1.1, 0.5)
+    ('push_weight=0.09091', 'push_weight=0.09091,weight=2,tau=0.25,relative=False')
+    """
+    push = (1.0 - mu) / IMPOSTORS
+    options = f"push_weight={push / (mu + push):.4g}"
+    return f"{options},weight={weight / (mu + push):.4g},tau={tau**2:.4g},relative=False" if weight else options
+
+
+def authors_draws(seed: int, split: int) -> Mapping[str, list[str]]:
+    """Random settings of the two learners that are tuned, the same μ for both: other ones in every split."""
+    rng = np.random.default_rng([seed, split, 41])
+    mu, tau = rng.uniform(0.02, 0.98, DRAWS), rng.uniform(0.05, 1.0, DRAWS)
+    weight = 10.0 ** rng.uniform(-1.5, 2.0, DRAWS)
+    return {
+        TUNED: [authors_options(m, 0.0, t) for m, t in zip(mu, tau, strict=True)],
+        TUNED_PL: [authors_options(m, w, t) for m, w, t in zip(mu, weight, tau, strict=True)],
+    }
+
+
+class AuthorsSuite(PerturbationSuite):
+    """LMNN-PL as its authors' code has it: unit length, fixed nearest triplets, a random search in every split."""
+
+    name = "perturbation-authors"
+    title = "LMNN-PL by its authors' protocol"
+    about = (
+        "Accuracy of 3-NN on Australian, every instance scaled to unit length: LMNN with the perturbation loss and "
+        "without, over fixed nearest triplets, parameters by a random search in cross-validation. After the code of "
+        "Yang et al., arXiv 2006.05945."
+    )
+    needs = "the table australian, from --data-root or OpenML"
+    minutes = 10.0
+    splits = 20
+    protocol = "perturbation-authors/1"
+    learners = ("euclidean", "lmnn", "lmnn+pl", FIXED, FIXED_PL, TUNED, TUNED_PL)
+    instance = "AUTHORS"
+
+    def datasets(self) -> Sequence[NamedSet]:
+        return tuple(named for named in SIXTEEN if named.name == "australian")
+
+    def further(self) -> Sequence[NamedSet]:
+        return ()
+
+    def cells_of(self, data: Sequence[Found], seed: int, split: int) -> list[Cell]:
+        drawn = authors_draws(seed, split)
+        return [
+            found.cell(
+                self.name,
+                learner,
+                split,
+                seed,
+                self.protocol,
+                settings(
+                    learner,
+                    found.named,
+                    candidates=drawn.get(learner, [""]),
+                    n_neighbors=TARGETS,
+                    folds=FOLDS,
+                    snr=[],
+                    unit_length=True,
+                ),
+            )
+            for found in data
+            for learner in self.learners
+        ]
+
+    def run(self, cell: Cell) -> Mapping[str, Any]:
+        fitted = Fitted(*load_cell(cell, self.named(cell)), cell)
+        return {**fitted.facts(), "error": fitted.error()}
+
+    def describe(self, records: Sequence[Record]) -> dict[str, Any]:
+        grid = Grid(records, self.learners)
+        tables = [_paired_table(grid, name, TUNED_PL) for name in grid.datasets]
+        tables += [grid.table(TIME, ranked=False)] if grid.datasets else []
+        tables.append(datasets_table(grid, records, self.datasets(), ()))
+        summary = [_authors_sentence(grid, name) for name in grid.datasets]
+        return {"summary": summary, "tables": tables, "figures": [], "learners": grid.told_learners()}
+
+
+def _told(spec: str) -> str:
+    """The short name of a learner of the authors' suite."""
+    return f"{label(spec)}, tuned" if spec in (TUNED, TUNED_PL) else label(spec)
+
+
+def _accuracies(grid: Grid, dataset: str, learner: str) -> Array:
+    return np.array([1.0 - result["error"] for result in grid.results(dataset, learner)])
+
+
+def _paired_table(grid: Grid, dataset: str, judged: str) -> Table:
+    """Accuracy over splits, and on the same splits one learner against each of the others."""
+    ours = _accuracies(grid, dataset, judged)
+    rows = []
+    for spec in grid.learners:
+        theirs = _accuracies(grid, dataset, spec)
+        row = [_told(spec), f"{theirs.mean():.4f}", f"{theirs.std(ddof=1):.4f}" if len(theirs) > 1 else "–"]
+        if spec != judged:
+            wins = " / ".join(map(str, win_tie_loss(ours, theirs, lower_is_better=False)))
+            row += [f"{(ours - theirs).mean():+.4f}", wins, p_value(wilcoxon(ours, theirs))]
+        rows.append([*row, *[""] * (6 - len(row))])
+    header = ["learner", "accuracy", "± over splits", "difference", "win / tie / loss", "Wilcoxon p"]
+    note = (
+        f"{_told(judged)} against each, over {len(ours)} splits. The p-values take splits for independent: those of "
+        "one table are not, and the p-values too small."
+    )
+    return Table(f"accuracy-{dataset}", f"Accuracy on {dataset}", header, rows, note=note)
+
+
+def _authors_sentence(grid: Grid, dataset: str) -> str:
+    means = {spec: _accuracies(grid, dataset, spec).mean() for spec in grid.learners}
+    return (
+        f"On {dataset}, mean accuracy over {grid.splits(dataset)} splits: "
+        f"{', '.join(f'{_told(spec)} {mean:.4f}' for spec, mean in means.items())}."
+    )
+
+
+SUITE, AUTHORS = PerturbationSuite(), AuthorsSuite()
