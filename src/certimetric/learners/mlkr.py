@@ -46,8 +46,8 @@ class MLKR(MahalanobisLearner):
         Stop when ten steps lower the objective by less than this fraction.
     n_anchors : int, "auto" or None, default="auto"
         Instances that the mean is over, each of which sees all others: a random sample. None for all of them. "auto"
-        takes all up to 20,000; of more rows a sample that grows until the objective of another sample, held out, falls
-        by less than one hundredth.
+        takes all up to 20,000; of more rows a sample that grows until three times as many promise to lower the
+        objective of another sample, held out, by less than one fiftieth.
     random_state : int, RandomState or None, default=None
         A random starting point.
     n_jobs : int, default=None

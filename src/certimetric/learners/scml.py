@@ -77,8 +77,8 @@ class SCML(TripletLearner):
     n_anchors : int, "auto" or None, default="auto"
         Of labelled instances, how many have triplets in the objective: a random sample with its share of every class,
         and at least five members of each, whose neighbours are searched in all rows. None for all of them. "auto" takes
-        all up to 20,000; of more rows a sample that grows until the objective of another sample, held out, falls
-        by less than one hundredth.
+        all up to 20,000; of more rows a sample that grows until three times as many promise to lower the objective of
+        another sample, held out, by less than one fiftieth.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
