@@ -190,7 +190,7 @@ def test_accepted_pairs_in_linf_against_all_corners():
     kind=st.sampled_from(METRICS),
     norm=st.sampled_from(["l2", "linf", "l1", "ellipsoid", "l2 restricted", "l1 units"]),
     share=st.sampled_from([0.0, 1e-9, 0.3, 0.999999, 1.0, 1.7]),
-    scale=st.sampled_from([1.0, 1e-8, 1e6, 1e-120, 1e70]),
+    scale=st.sampled_from([1.0, 1e-8, 1e6, 1e-120, 1e60]),
     offset=st.sampled_from([0.0, 1e3]),
 )
 def test_no_change_within_the_radius_flips(seed, kind, norm, share, scale, offset):

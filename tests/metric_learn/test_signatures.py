@@ -84,6 +84,11 @@ def test_the_public_names_are_those_of_metric_learn():
     assert metric_learn.__version__ == "0.7.0"
     for name in MODULES.split():
         importlib.import_module(f"certimetric.metric_learn.{name}")
+    for name in "ITML LSML MMC SCML SDML".split():  # bases that code of its users derives from, or asks for
+        module = importlib.import_module(f"certimetric.metric_learn.{name.lower()}")
+        base = getattr(module, f"_Base{name}")
+        assert issubclass(getattr(module, name), base)
+        assert issubclass(getattr(module, f"{name}_Supervised"), base)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

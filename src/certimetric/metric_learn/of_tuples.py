@@ -27,7 +27,7 @@ _OBJECTIVE = "the diagonal metric is of the same objective as the full one"
 _STEPS = "all triplets are used at every quasi-Newton step, instead of mini-batches"
 
 
-class _ITML(OfPairs):
+class _BaseITML(OfPairs):
     def _solve(self, tuples: Tuples, y: Any, bounds: Any = None) -> Any:
         learner = learners.ITML(
             gamma=self.gamma,
@@ -42,7 +42,7 @@ class _ITML(OfPairs):
 
 
 @dataclass(eq=False, repr=False)
-class ITML(_ITML, _PairsClassifierMixin):
+class ITML(_BaseITML, _PairsClassifierMixin):
     """Information-theoretic metric learning from pairs, by :class:`certimetric.ITML`.
 
     Parameters
@@ -78,7 +78,7 @@ class ITML(_ITML, _PairsClassifierMixin):
 
 
 @dataclass(eq=False, repr=False)
-class ITML_Supervised(DrawnPairs, _ITML):
+class ITML_Supervised(DrawnPairs, _BaseITML):
     """Information-theoretic metric learning from labels, of which pairs are drawn, by :class:`certimetric.ITML`.
 
     Parameters
@@ -110,7 +110,7 @@ class ITML_Supervised(DrawnPairs, _ITML):
         return self._fit_labels(X, y, bounds=bounds)
 
 
-class _LSML(Translated):
+class _BaseLSML(Translated):
     _tuple_size = 4
 
     def _order(self, tuples: Tuples, weights: Any) -> Any:
@@ -125,7 +125,7 @@ class _LSML(Translated):
 
 
 @dataclass(eq=False, repr=False)
-class LSML(_LSML, _QuadrupletsClassifierMixin):
+class LSML(_BaseLSML, _QuadrupletsClassifierMixin):
     """Least squared residual metric learning from quadruplets, by :class:`certimetric.LSML`.
 
     Parameters
@@ -154,7 +154,7 @@ class LSML(_LSML, _QuadrupletsClassifierMixin):
 
 
 @dataclass(eq=False, repr=False)
-class LSML_Supervised(Supervised, _LSML):
+class LSML_Supervised(Supervised, _BaseLSML):
     """Least squared residual metric learning from labels, of which quadruplets are drawn, by :class:`certimetric.LSML`.
 
     Parameters
@@ -184,7 +184,7 @@ class LSML_Supervised(Supervised, _LSML):
         return self._order(Tuples(X, np.stack(drawn, axis=1)), self.weights)
 
 
-class _MMC(OfPairs):
+class _BaseMMC(OfPairs):
     _ignored = {"max_proj": _PROJECTIONS, "diagonal_c": _OBJECTIVE}
 
     def _solve(self, tuples: Tuples, y: Any) -> Any:
@@ -201,7 +201,7 @@ class _MMC(OfPairs):
 
 
 @dataclass(eq=False, repr=False)
-class MMC(_MMC, GivenPairs):
+class MMC(_BaseMMC, GivenPairs):
     """Metric learning with side information from pairs, by :class:`certimetric.MMC`.
 
     Parameters
@@ -233,7 +233,7 @@ class MMC(_MMC, GivenPairs):
 
 
 @dataclass(eq=False, repr=False)
-class MMC_Supervised(DrawnPairs, _MMC):
+class MMC_Supervised(DrawnPairs, _BaseMMC):
     """Metric learning with side information from labels, of which pairs are drawn, by :class:`certimetric.MMC`.
 
     Parameters
@@ -260,7 +260,7 @@ class MMC_Supervised(DrawnPairs, _MMC):
     convergence_threshold: Any = "deprecated"
 
 
-class _SDML(OfPairs):
+class _BaseSDML(OfPairs):
     def _solve(self, tuples: Tuples, y: Any) -> Any:
         learner = learners.SDML(
             self.balance_param * len(tuples),  # of the mean over pairs, where metric-learn takes the sum
@@ -273,7 +273,7 @@ class _SDML(OfPairs):
 
 
 @dataclass(eq=False, repr=False)
-class SDML(_SDML, GivenPairs):
+class SDML(_BaseSDML, GivenPairs):
     """Sparse distance metric learning from pairs, by :class:`certimetric.SDML`.
 
     The attribute ``shift_`` of ``learner_`` tells whether ``balance_param`` was too large for a minimum.
@@ -296,7 +296,7 @@ class SDML(_SDML, GivenPairs):
 
 
 @dataclass(eq=False, repr=False)
-class SDML_Supervised(DrawnPairs, _SDML):
+class SDML_Supervised(DrawnPairs, _BaseSDML):
     """Sparse distance metric learning from labels, of which pairs are drawn, by :class:`certimetric.SDML`.
 
     Parameters
@@ -317,7 +317,7 @@ class SDML_Supervised(DrawnPairs, _SDML):
     num_constraints: Any = "deprecated"
 
 
-class _SCML(Translated):
+class _BaseSCML(Translated):
     _tuple_size = 3
     _ignored = {"gamma": _STEPS, "output_iter": _STEPS, "batch_size": _STEPS}
     _bases: tuple[str, ...] = ("triplet_diffs",)
@@ -343,7 +343,7 @@ class _SCML(Translated):
 
 
 @dataclass(eq=False, repr=False)
-class SCML(_SCML, _TripletsClassifierMixin):
+class SCML(_BaseSCML, _TripletsClassifierMixin):
     """Sparse compositional metric learning from triplets, by :class:`certimetric.SCML`.
 
     Parameters
@@ -382,7 +382,7 @@ class SCML(_SCML, _TripletsClassifierMixin):
 
 
 @dataclass(eq=False, repr=False)
-class SCML_Supervised(Supervised, _SCML):
+class SCML_Supervised(Supervised, _BaseSCML):
     """Sparse compositional metric learning from labels, of which triplets are made, by :class:`certimetric.SCML`.
 
     Parameters
