@@ -15,7 +15,7 @@ from certimetric.constraints.anchors import StratifiedSample, neighbors_of_both_
 from certimetric.constraints.neighbors import combined_triplets
 from certimetric.learners.solvers import Solution
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term
-from certimetric.objectives.neighborhood import NeighborMeans
+from certimetric.objectives.neighborhood import KernelRegression, StochasticNeighbors
 
 N_ANCHORS = [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), None]
 _ALL_ROWS = 20_000  # up to which "auto" takes all rows
@@ -161,7 +161,7 @@ def descend_over_neighbors(
     y: Indices,
     n_anchors: Any,
     start: Array,
-    term_of: Callable[[Indices, int], NeighborMeans],
+    term_of: Callable[[Indices, int], StochasticNeighbors | KernelRegression],
     descend: Callable[[MetricObjective, Array], Solution],
     *,
     further_of: Callable[[Array, Indices, list[Term]], Term] | None = None,

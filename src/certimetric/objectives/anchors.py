@@ -153,8 +153,8 @@ class AnchorObjective(MetricObjective):
         pull = (squared * (self.targets >= 0)).sum(axis=1) * ((1.0 - self.push_weight) / max(self._total, 1e-300))
         return np.asarray((pull + self._push) * self.weights * len(self.anchors) + loss)
 
-    def _hinge(self, starts: Indices, candidates: NDArray[np.int32], scale: Array) -> SampledHinge:
-        return SampledHinge(self.targets, starts, candidates, scale, self.push_weight / max(self._total, 1e-300))
+    def _hinge(self, starts: Indices, candidates: NDArray[np.int32], scale: Array) -> _SampledHinge:
+        return _SampledHinge(self.targets, starts, candidates, scale, self.push_weight / max(self._total, 1e-300))
 
     def _search(self, L: Array, capacity: int) -> tuple[Array, Indices, NDArray[np.int32]]:
         """Of every anchor its push over all rows, how many candidates it has, and the list of those kept."""
@@ -222,7 +222,7 @@ class FixedAnchorObjective(MetricObjective):
         return float(values.std() / np.sqrt(max(len(values) - 1, 1)))
 
 
-class SampledHinge:
+class _SampledHinge:
     """The push over listed candidates, each of which stands for as many as ``scale`` says for its instance."""
 
     def __init__(self, targets: Indices, starts: Indices, candidates: NDArray[np.int32], scale: Array, weight: float):

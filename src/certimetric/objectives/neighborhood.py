@@ -28,7 +28,7 @@ _NEVER = -200.0  # and vectorised exponentials stay on their fast path, which �
 _LARGEST_SLACK = 4.0  # rounding error of d² in single precision that the search for pairs may have
 
 
-class NeighborMeans:
+class _NeighborMeans:
     """Mean over the instances of a loss of ``m_i = Σ_j p_ij t_ij``, what they see of their neighbours.
 
     Instance i picks j ≠ i with probability ``p_ij ∝ exp(−d²_ij)``.
@@ -75,7 +75,7 @@ def _cut(n: int, n_parts: int) -> list[slice]:
     return [slice(n * part // n_parts, n * (part + 1) // n_parts) for part in range(n_parts)]
 
 
-class StochasticNeighbors(NeighborMeans):
+class StochasticNeighbors(_NeighborMeans):
     """One minus the mean probability that an instance picks a neighbour of its own class.
 
     Instance i picks j ≠ i with probability ``p_ij ∝ exp(−d²_ij)``.
@@ -97,7 +97,7 @@ class StochasticNeighbors(NeighborMeans):
     of_classes = True
 
 
-class KernelRegression(NeighborMeans):
+class KernelRegression(_NeighborMeans):
     """Mean squared error of predicting every y_i by the others, weighted by a Gaussian kernel of their distance.
 
     The prediction is ``Σ_j p_ij y_j`` with ``p_ij ∝ exp(−d²_ij)`` over j ≠ i.
