@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
+from certimetric.learners.anchors import Size, print_size
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution, minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective
@@ -121,6 +122,13 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _progress(self) -> Callable[[int, float], None] | None:
         """What a solver calls as the objective falls: it prints, where ``verbose`` says so."""
         return print_progress(type(self).__name__) if self.verbose else None
+
+    def _report_size(self) -> Callable[[Size], None] | None:
+        """What is called as a sample of anchors grows: it prints, where ``verbose`` says so."""
+        return print_size(type(self).__name__) if self.verbose else None
+
+    def _set_anchors(self, n_anchors: int, sizes: Sequence[Size] = (), error: float = 0.0) -> None:
+        self.n_anchors_, self.anchor_path_, self.objective_error_ = n_anchors, list(sizes), error
 
     def _descend(
         self, objective: MetricObjective, L: Array, *, max_iter: int | None = None, convex: bool = False

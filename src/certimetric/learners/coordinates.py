@@ -117,13 +117,21 @@ class Coordinates:
         start : array of shape (k, r)
             Components that the descent starts from.
         """
-        objective = 1.0
-        if loss.relative:
-            own = MetricObjective(self.X, terms)
-            own.refresh(start)
-            objective = own.in_components(start)[0]
-        # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
-        return self.loss(loss).bind(self.X, triplets, objective if objective > 0 else 1.0)
+        return self.bind_in([], loss, triplets, terms, start)
+
+    def bind_in(
+        self, unit: list[float], loss: TripletMarginLoss, triplets: Indices, terms: list[Term], start: Array
+    ) -> Term:
+        """The same, in a unit that the first call puts into the list, and later ones, of more instances, find there."""
+        if not unit:
+            objective = 1.0
+            if loss.relative:
+                own = MetricObjective(self.X, terms)
+                own.refresh(start)
+                objective = own.in_components(start)[0]
+            # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
+            unit.append(objective if objective > 0 else 1.0)
+        return self.loss(loss).bind(self.X, triplets, unit[0])
 
 
 def check_n_components(n_components: int | None, d: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,13 +18,26 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.constraints.tuples import Tuples
+from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, takes_all_rows
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.solvers import Solution
 from certimetric.learners.starts import INITS, starting_components
 from certimetric.learners.tuple_learner import TripletLearner
+from certimetric.objectives.anchors import AnchorObjective, FixedAnchorObjective
 from certimetric.objectives.gradient import MetricObjective, Term
-from certimetric.objectives.pairs import ImpostorHinge, Pull, TripletHinge
+from certimetric.objectives.pairs import ImpostorHinge, Pull, pull_and_push
 from certimetric.objectives.triplet_margin import TripletMarginLoss
+
+
+@dataclass(frozen=True, eq=False)
+class _Descent:
+    """Where the descent over one size of a sample ended."""
+
+    components: Array
+    n_iter: int = 0
+    solution: Solution | None = None
+    objective: AnchorObjective | FixedAnchorObjective | None = None
 
 
 class LMNN(TripletLearner):
@@ -64,11 +80,17 @@ class LMNN(TripletLearner):
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (``n_neighbors`` target neighbours × the ``n_impostors`` nearest
         impostors, 10 by default).
+    n_anchors : int, "auto" or None, default="auto"
+        Of labelled instances, how many have a part in the objective: a random sample with its share of every class,
+        and at least five members of each, whose targets and impostors are searched in all rows. None for all of them.
+        "auto" takes all up to 20,000; of more rows a sample that grows until three times as many promise to lower the
+        objective of another sample, held out, by less than one fiftieth. The cost is then that of a few products of
+        the anchors with the data.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
-        A random starting point.
+        A random starting point, and which instances are anchors.
     n_jobs : int, default=None
         Threads that search for target neighbours and impostors; None for 1, −1 for all cores.
     verbose : bool, default=False
@@ -80,10 +102,18 @@ class LMNN(TripletLearner):
         L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
-        The true objective reached.
+        The true objective reached; of a sample of anchors, that of the sample.
+    objective_error_ : float
+        Its standard error as an estimate of the objective of all instances (of pull and push); 0 where all are anchors.
     objective_path_ : list of float
         The true objective after every round of ten steps or fewer, over all impostors found anew: it never rises, for
-        a round after which more impostors are found than it had gained is undone.
+        a round after which more impostors are found than it had gained is undone. Where the sample of anchors grows,
+        that of the last size.
+    n_anchors_ : int
+        Instances in the objective.
+    anchor_path_ : list of Size
+        Of every size of the sample, ``n_anchors``, the objective of held-out anchors, ``held_out``, and its standard
+        error, ``error``; empty where the sample does not grow.
     n_iter_ : int
     converged_ : bool
         Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
@@ -114,6 +144,7 @@ class LMNN(TripletLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "n_anchors": N_ANCHORS,
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -131,6 +162,7 @@ class LMNN(TripletLearner):
         max_iter: int = 200,
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
+        n_anchors: int | str | None = "auto",
         preprocessor: Any = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -144,6 +176,7 @@ class LMNN(TripletLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.n_anchors = n_anchors
         self.preprocessor = preprocessor
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -156,6 +189,9 @@ class LMNN(TripletLearner):
         coordinates = self._coordinates(X)
         X = coordinates.X
         with limited_threads(X.shape[1]):
+            if not takes_all_rows(self.n_anchors, len(X)):
+                self._learn_anchors(coordinates, codes)
+                return
             n_jobs = effective_n_jobs(self.n_jobs)
             terms: list[Term]
             triplets: Indices | None = None
@@ -172,6 +208,55 @@ class LMNN(TripletLearner):
                     ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
                 ]
             self._minimize(coordinates, terms, triplets, codes)
+            self._set_anchors(len(X))
+
+    def _learn_anchors(self, coordinates: Coordinates, codes: Indices) -> None:
+        """Over a sample of instances, which grows where ``n_anchors`` does not say how many."""
+        X, n_jobs, rng = coordinates.X, effective_n_jobs(self.n_jobs), check_random_state(self.random_state)
+        start = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
+        seed = int(rng.randint(2**31))
+        loss = None if self.perturbation is None else coordinates.loss(self.perturbation)
+        unit: list[float] = []  # of a relative weight: what pull and push amount to at the start
+
+        def own_objective(anchors: Anchors, **further: Any) -> AnchorObjective | FixedAnchorObjective:
+            if self.n_impostors:
+                return FixedAnchorObjective(X, anchors.triplets(), self.push_weight, further.get("loss"))
+            parts = (X, codes, anchors.rows, anchors.targets, anchors.weights, self.push_weight)
+            return AnchorObjective(*parts, seed=seed, n_jobs=n_jobs, **further)
+
+        def objective_of(anchors: Anchors) -> AnchorObjective | FixedAnchorObjective:
+            if loss is None:
+                return own_objective(anchors)
+            if not unit:
+                own = own_objective(anchors).values(start).mean() if loss.relative else 1.0
+                unit.append(float(own) if own > 0 else 1.0)
+            return own_objective(anchors, triplets=anchors.triplets(), loss=partial(loss.bind, objective=unit[0]))
+
+        def fit(anchors: Anchors, before: _Descent) -> _Descent:
+            objective = objective_of(anchors)
+            solution = self._descend(objective, before.components)
+            return _Descent(solution.components, before.n_iter + solution.n_iter, solution, objective)
+
+        def held_out(anchors: Anchors) -> Callable[[_Descent], Array]:
+            objective = objective_of(anchors)
+            return lambda descent: objective.values(descent.components)
+
+        descent, anchors, sizes = grow_anchors(
+            X,
+            codes,
+            self.n_anchors,
+            _Descent(start),
+            fit,
+            held_out,
+            rng=rng,
+            n_targets=self.n_neighbors,
+            n_impostors=self.n_impostors or (0 if loss is None else IMPOSTORS_PER_INSTANCE),
+            n_jobs=n_jobs,
+            report=self._report_size(),
+        )
+        assert descent.solution is not None and descent.objective is not None
+        self._set_solution(replace(descent.solution, n_iter=descent.n_iter), coordinates)
+        self._set_anchors(len(anchors.rows), sizes, descent.objective.error(descent.components))
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         tuples = tuples.distinct()
@@ -181,10 +266,7 @@ class LMNN(TripletLearner):
 
     def _fixed_terms(self, triplets: Indices) -> list[Term]:
         """Pull over the targets of triplets, and hinge over the triplets themselves."""
-        targets = np.unique(triplets[:, :2], axis=0)
-        # The same balance as with all impostors: the push counts once a target, not once a triplet.
-        push = self.push_weight * len(triplets) / max(len(targets), 1)
-        return [Pull(targets, 1.0 - self.push_weight), TripletHinge(triplets, push)]
+        return list(pull_and_push(triplets, self.push_weight))
 
     def _coordinates(self, X: Array) -> Coordinates:
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.threads import limited_threads
+from certimetric.learners.anchors import N_ANCHORS, descend_over_neighbors, takes_all_rows
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import INITS_WITHOUT_CLASSES, starting_components
@@ -43,6 +44,10 @@ class MLKR(MahalanobisLearner):
         Bound on the quasi-Newton steps.
     tol : float, default=1e-3
         Stop when ten steps lower the objective by less than this fraction.
+    n_anchors : int, "auto" or None, default="auto"
+        Instances that the mean is over, each of which sees all others: a random sample. None for all of them. "auto"
+        takes all up to 20,000; of more rows a sample that grows until three times as many promise to lower the
+        objective of another sample, held out, by less than one fiftieth.
     random_state : int, RandomState or None, default=None
         A random starting point.
     n_jobs : int, default=None
@@ -58,6 +63,13 @@ class MLKR(MahalanobisLearner):
     objective_ : float
     objective_path_ : list of float
         The objective at the start and after every ten steps: it never rises.
+    objective_error_ : float
+        Standard error of the mean over a sample as an estimate of that over all instances; 0 where all are in it.
+    n_anchors_ : int
+        Instances that the mean is over.
+    anchor_path_ : list of Size
+        Of every size of the sample, ``n_anchors``, the objective of held-out anchors, ``held_out``, and its standard
+        error, ``error``; empty where the sample does not grow.
     n_iter_ : int
     converged_ : bool
         Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
@@ -85,6 +97,7 @@ class MLKR(MahalanobisLearner):
         "init": [StrOptions(INITS_WITHOUT_CLASSES), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "n_anchors": N_ANCHORS,
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -97,6 +110,7 @@ class MLKR(MahalanobisLearner):
         init: Any = "auto",
         max_iter: int = 100,
         tol: float = 1e-3,
+        n_anchors: int | str | None = "auto",
         random_state: Any = None,
         n_jobs: int | None = None,
         verbose: bool = False,
@@ -105,6 +119,7 @@ class MLKR(MahalanobisLearner):
         self.init = init
         self.max_iter = max_iter
         self.tol = tol
+        self.n_anchors = n_anchors
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -129,8 +144,23 @@ class MLKR(MahalanobisLearner):
         L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng)
         X = coordinates.X
         with limited_threads(X.shape[1]):
-            term = KernelRegression(numbers, n_jobs=effective_n_jobs(self.n_jobs))
-            solution = self._descend(MetricObjective(X, [term]), L)
+            n_jobs = effective_n_jobs(self.n_jobs)
+            if takes_all_rows(self.n_anchors, len(X)):
+                solution = self._descend(MetricObjective(X, [KernelRegression(numbers, n_jobs)]), L)
+                self._set_anchors(len(X))
+            else:
+                solution, sample = descend_over_neighbors(
+                    X,
+                    np.zeros(len(X), dtype=np.int64),
+                    self.n_anchors,
+                    L,
+                    lambda order, m: KernelRegression(numbers[order], n_jobs, m),
+                    self._descend,
+                    rng=rng,
+                    n_jobs=n_jobs,
+                    report=self._report_size(),
+                )
+                self._set_anchors(*sample)
         self._set_solution(solution, coordinates)
         return self
 

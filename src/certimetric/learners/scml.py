@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,16 +21,26 @@ from certimetric.constraints.neighbors import class_members, nearest_triplets
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.spd import check_matrix, factor_psd
+from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, standard_error, takes_all_rows
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import solution_of
+from certimetric.learners.solvers import Solution, solution_of
 from certimetric.learners.starts import discriminant_directions
 from certimetric.learners.tuple_learner import TripletLearner
-from certimetric.objectives.gradient import MetricObjective, Term
+from certimetric.objectives.gradient import MetricObjective, MetricState, Term
 from certimetric.objectives.pairs import TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 _NEIGHBORHOODS = (10, 20, 50)  # instances per class that a local discriminant sees
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """Where the descent over one size of a sample ended; no weights before the first."""
+
+    weights: Array | None
+    n_iter: int = 0
+    solution: Solution | None = None
 
 
 class SCML(TripletLearner):
@@ -63,11 +74,16 @@ class SCML(TripletLearner):
         Stop when a step lowers the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of the same triplets.
+    n_anchors : int, "auto" or None, default="auto"
+        Of labelled instances, how many have triplets in the objective: a random sample with its share of every class,
+        and at least five members of each, whose neighbours are searched in all rows. None for all of them. "auto" takes
+        all up to 20,000; of more rows a sample that grows until three times as many promise to lower the objective of
+        another sample, held out, by less than one fiftieth.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
-        Places of the neighbourhoods.
+        Places of the neighbourhoods, and which instances are anchors.
     n_jobs : int, default=None
         Threads that search labelled instances for neighbours, as in joblib; they change nothing in the result.
     verbose : bool, default=False
@@ -83,7 +99,14 @@ class SCML(TripletLearner):
     objective_ : float
     objective_path_ : list of float
         The objective, over all triplets, at the start and after every step: it never rises (but by rounding), for no
-        mini-batches are drawn.
+        mini-batches are drawn. Where the sample of anchors grows, that of the last size.
+    objective_error_ : float
+        Standard error of the hinge as an estimate of that of all instances; 0 where all are anchors.
+    n_anchors_ : int
+        Instances with triplets in the objective.
+    anchor_path_ : list of Size
+        Of every size of the sample, ``n_anchors``, the objective of held-out anchors (without the price of weights),
+        ``held_out``, and its standard error, ``error``; empty where the sample does not grow.
     n_iter_ : int
     converged_ : bool
         Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
@@ -111,6 +134,7 @@ class SCML(TripletLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "n_anchors": N_ANCHORS,
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -126,6 +150,7 @@ class SCML(TripletLearner):
         max_iter: int = 200,
         tol: float = 1e-5,
         perturbation: TripletMarginLoss | None = None,
+        n_anchors: int | str | None = "auto",
         preprocessor: Any = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -137,6 +162,7 @@ class SCML(TripletLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.n_anchors = n_anchors
         self.preprocessor = preprocessor
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -149,12 +175,66 @@ class SCML(TripletLearner):
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
-            triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
+            all_rows = takes_all_rows(self.n_anchors, len(X))
+            if all_rows:
+                triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
             basis = self._given_basis(coordinates)
             if basis is None:
                 size = self.n_basis or basis_size(X.shape[1])
                 basis = local_discriminants(X, codes, size, rng, n_jobs=n_jobs)
-            self._minimize(coordinates, triplets, basis)
+            if all_rows:
+                self._minimize(coordinates, triplets, basis)
+                self._set_anchors(len(X))
+            else:
+                self._learn_anchors(coordinates, codes, basis, rng, n_jobs)
+
+    def _learn_anchors(
+        self, coordinates: Coordinates, codes: Indices, basis: Array, rng: np.random.RandomState, n_jobs: int
+    ) -> None:
+        """Over the triplets of a sample of instances, which grows where ``n_anchors`` does not say how many."""
+        unit: list[float] = []  # of a relative weight: what the hinge amounts to at the first start
+
+        def problem_of(anchors: Anchors) -> tuple[Coordinates, Indices]:
+            rows, place = np.unique(anchors.triplets(), return_inverse=True)
+            return replace(coordinates, X=np.ascontiguousarray(coordinates.X[rows])), place.reshape(-1, 3)
+
+        def fit(anchors: Anchors, before: _Weights) -> _Weights:
+            return self._solve(*problem_of(anchors), basis, before, unit)
+
+        def held_out(anchors: Anchors) -> Callable[[_Weights], Array]:
+            few, triplets = problem_of(anchors)
+            hinge = TripletHinge(triplets)
+            _, instance, count = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
+
+            def values(reached: _Weights) -> Array:
+                assert reached.weights is not None
+                L = compose(reached.weights, basis)
+                squared = hinge.pairs.squared_distances(np.ascontiguousarray(few.X @ L.T))
+                violation = np.maximum(1.0 + squared[hinge.pairs.target] - squared[hinge.pairs.impostor], 0.0)
+                loss = 0.0
+                if self.perturbation is not None:
+                    term = few.bind_in(unit, self.perturbation, triplets, [hinge], L)
+                    loss = term.evaluate(MetricState(few.X, L)).value
+                own = np.bincount(instance, violation) / count.mean()
+                return np.asarray(own + loss)
+
+            return values
+
+        reached, anchors, sizes = grow_anchors(
+            coordinates.X,
+            codes,
+            self.n_anchors,
+            _Weights(None),
+            fit,
+            held_out,
+            rng=rng,
+            n_targets=TARGETS_PER_INSTANCE,
+            n_impostors=IMPOSTORS_PER_INSTANCE,
+            n_jobs=n_jobs,
+            report=self._report_size(),
+        )
+        self._set_weights(coordinates, basis, reached)
+        self._set_anchors(len(anchors.rows), sizes, standard_error(held_out(anchors)(reached)))
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         """Without labels there are no discriminants: the basis is directions to impostors, whitened by targets."""
@@ -181,11 +261,18 @@ class SCML(TripletLearner):
         return np.ascontiguousarray(basis if coordinates.axes is None else basis @ coordinates.axes.T)
 
     def _minimize(self, coordinates: Coordinates, triplets: Indices, basis: Array) -> SCML:
+        self._set_weights(coordinates, basis, self._solve(coordinates, triplets, basis, _Weights(None), []))
+        return self
+
+    def _solve(
+        self, coordinates: Coordinates, triplets: Indices, basis: Array, before: _Weights, unit: list[float]
+    ) -> _Weights:
+        """Minimise over the weights, from where another fit has ended or from equal ones."""
         X, hinge = coordinates.X, TripletHinge(triplets)
         terms: list[Term] = [hinge]
-        start = self._start(X, hinge, basis)
+        start = self._start(X, hinge, basis) if before.weights is None else before.weights
         if self.perturbation is not None:
-            terms.append(coordinates.bind(self.perturbation, triplets, terms, compose(start, basis)))
+            terms.append(coordinates.bind_in(unit, self.perturbation, triplets, terms, compose(start, basis)))
         objective = MetricObjective(X, terms)
 
         def value_and_gradient(w: Array) -> tuple[float, Array]:
@@ -215,13 +302,17 @@ class SCML(TripletLearner):
                 callback=record,
                 options={"maxiter": self.max_iter, "maxcor": 20, "ftol": self.tol, "gtol": 1e-10},
             )
-        self.basis_ = basis if coordinates.axes is None else basis @ coordinates.axes
-        self.weights_ = result.x / coordinates.unit**2
         n_iter, converged = max(int(result.nit), 1), result.status == 0
         slope = np.zeros_like(slope) if inert else np.minimum(slope, start)
         end = solution_of(start, slope, result.x, [first, *path], n_iter, converged, self.max_iter)
-        self._set_solution(replace(end, components=compose(result.x, basis)), coordinates)
-        return self
+        end = replace(end, components=compose(result.x, basis), n_iter=before.n_iter + n_iter)
+        return _Weights(result.x, end.n_iter, end)
+
+    def _set_weights(self, coordinates: Coordinates, basis: Array, reached: _Weights) -> None:
+        assert reached.weights is not None and reached.solution is not None
+        self.basis_ = basis if coordinates.axes is None else basis @ coordinates.axes
+        self.weights_ = reached.weights / coordinates.unit**2
+        self._set_solution(reached.solution, coordinates)
 
     @staticmethod
     def _start(X: Array, hinge: TripletHinge, basis: Array) -> Array:

@@ -12,6 +12,8 @@ from certimetric.base.arrays import Array
 from certimetric.objectives.gradient import ActiveSetTerm, MetricObjective
 
 _STEPS_BETWEEN_REFRESHES = 10
+_STEPS_BETWEEN_SEARCHES = 30  # of estimates, whose searches cost more than steps
+_STEP_OF_RESOLUTION = 0.05  # the share of what an estimate can tell that a step should gain
 _STEPS_BETWEEN_REPORTS = 20
 _SMALL_STEPS = 3
 _ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
@@ -84,27 +86,37 @@ def minimize_components(
     if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
         return _minimize_smooth(value_and_gradient, L, max_iter, tol, convex, callback)
     objective.refresh(L)
-    first, slope = objective.in_components(L)
-    path, start = [first], L
-    n_iter, converged, round_length = 0, False, _STEPS_BETWEEN_REFRESHES
+    seen, slope = objective.in_components(L)
+    path, start = [objective.true_value(L)], L
+    resolution = objective.resolution(L)
+    n_iter, converged = 0, False
+    round_length = _STEPS_BETWEEN_REFRESHES if resolution == 0 else _STEPS_BETWEEN_SEARCHES
     while n_iter < max_iter and not converged:
         steps = min(round_length, max_iter - n_iter)
-        options = _quasi_newton_options(steps, path[0])
+        options = _quasi_newton_options(steps, path[0], resolution)
         result = minimize(value_and_gradient, L.ravel(), jac=True, method="L-BFGS-B", options=options)
         n_iter += max(int(result.nit), 1)
         proposal = result.x.reshape(shape)
         objective.refresh(proposal)
-        value = objective.in_components(proposal)[0]
+        value = objective.true_value(proposal)
+        resolution = objective.resolution(proposal)
         if not value <= path[-1]:
+            if value - path[-1] <= resolution * abs(path[-1]):  # an estimate tells no more
+                converged = True
+                break
             if not objective.widen():
                 if round_length == 1:  # where not even a step lowers it, the true objective has a minimum
                     converged = True
                     break
                 round_length //= 2
             objective.refresh(L)
+            seen = objective.in_components(L)[0] if resolution else value
             continue
         L = proposal
-        converged = _stalled(path[-1], value, tol)
+        # With nothing left to gain on its lists, and the lists having told the truth, an estimate needs no other round.
+        told = abs((seen - result.fun) - (path[-1] - value)) <= resolution * abs(value)
+        converged = _stalled(path[-1], value, max(tol, resolution)) or (told and resolution > 0 and result.nit < steps)
+        seen = objective.in_components(L)[0] if resolution else value
         path.append(value)
         if callback is not None:
             callback(n_iter, value)
@@ -134,8 +146,9 @@ def solution_of(
     return Solution(L, path, n_iter, converged, reason)
 
 
-def _quasi_newton_options(steps: int, value: float) -> dict[str, float]:
-    return {"maxiter": steps, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-10 * max(abs(value), 1e-12)}
+def _quasi_newton_options(steps: int, value: float, resolution: float = 0.0) -> dict[str, float]:
+    ftol = max(1e-12, _STEP_OF_RESOLUTION * resolution)
+    return {"maxiter": steps, "maxcor": 20, "ftol": ftol, "gtol": 1e-10 * max(abs(value), 1e-12)}
 
 
 def _minimize_smooth(

@@ -119,6 +119,14 @@ class MetricObjective:
         widened = [term.widen() for term in self.terms if isinstance(term, ActiveSetTerm)]
         return any(widened)
 
+    def true_value(self, L: Array) -> float:
+        """The value at L, just after :meth:`refresh` there."""
+        return self.in_components(L)[0]
+
+    def resolution(self, L: Array) -> float:
+        """The share of its value at L, last refreshed there, below which changes say nothing: 0 but for estimates."""
+        return 0.0
+
     def in_components(self, L: Array) -> tuple[float, Array]:
         """Value and gradient with respect to L, shape (k, d)."""
         value, gradient = self._collect(MetricState(self.X, L), lambda matrix: L @ matrix)

@@ -39,25 +39,40 @@ class _NeighborMeans:
         Class codes, or numbers.
     n_jobs : int
         Threads; they change nothing in the result.
+    n_instances : int, optional
+        The mean is over so many first instances, which see all others; over all by default.
     """
 
     of_classes: ClassVar[bool]
 
-    def __init__(self, y: Array | Indices, n_jobs: int = 1):
+    def __init__(self, y: Array | Indices, n_jobs: int = 1, n_instances: int | None = None):
         self.y: Array = np.ascontiguousarray(y, dtype=np.float64)
         self.n_jobs = n_jobs
+        self.n_instances = len(self.y) if n_instances is None else n_instances
+
+    def batch_means(self, state: MetricState, n_batches: int) -> Array:
+        """Mean loss of every so many consecutive instances, of those in the mean; shape (n_batches,)."""
+        n_batches = min(n_batches, self.n_instances)
+        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
+        parts = _cut(self.n_instances, n_batches)
+        total = np.array([share for share, _ in map_chunks(sums.over, parts, self.n_jobs)])
+        return total / np.array([part.stop - part.start for part in parts])
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value, and the Laplacian of the pair weights times the carrier, in blocks of rows."""
-        n = len(self.y)
+        n = self.n_instances
         sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
-        parts = [slice(n * part // _PARTS, n * (part + 1) // _PARTS) for part in range(_PARTS)]
+        parts = _cut(n, _PARTS)
         value, products = 0.0, np.zeros_like(state.carrier)
         for share, share_of_products in map_chunks(sums.over, parts, self.n_jobs):
             value += share
             products += share_of_products
         none = np.zeros(0, dtype=np.int64)
         return TermValue(value / n, none, none, np.zeros(0), products=products / n)
+
+
+def _cut(n: int, n_parts: int) -> list[slice]:
+    return [slice(n * part // n_parts, n * (part + 1) // n_parts) for part in range(n_parts)]
 
 
 class StochasticNeighbors(_NeighborMeans):
@@ -71,6 +86,8 @@ class StochasticNeighbors(_NeighborMeans):
         Class codes.
     n_jobs : int
         Threads; they change nothing in the result.
+    n_instances : int, optional
+        The mean is over so many first instances, which see all others; over all by default.
 
     References
     ----------
@@ -91,6 +108,8 @@ class KernelRegression(_NeighborMeans):
         Numbers; pairs that are left out change a prediction by at most ``2⁻⁵³`` of their range.
     n_jobs : int
         Threads; they change nothing in the result.
+    n_instances : int, optional
+        The mean is over so many first instances, which see all others; over all by default.
 
     References
     ----------

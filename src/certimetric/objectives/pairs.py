@@ -55,6 +55,14 @@ class TripletHinge:
         return TermValue(float(active @ violation), self.pairs.i, self.pairs.j, weights)
 
 
+def pull_and_push(triplets: Indices, push_weight: float) -> tuple[Pull, TripletHinge]:
+    """LMNN's terms of given triplets: pull over their targets, and hinge over the triplets themselves."""
+    targets = np.unique(triplets[:, :2], axis=0)
+    # The same balance as with all impostors: the push counts once a target, not once a triplet.
+    push = push_weight * len(triplets) / max(len(targets), 1)
+    return Pull(targets, 1.0 - push_weight), TripletHinge(triplets, push)
+
+
 class TripletPairs:
     """The distinct pairs (i, j) and (i, l) of a set of triplets, so that no distance is computed twice.
 
@@ -129,12 +137,13 @@ class ImpostorHinge:
         self.weight = weight / max(int((targets >= 0).sum()), 1)
         self.slack, self.memory, self.n_jobs = slack, memory, n_jobs
         self.starts, self.candidates = np.zeros(len(y) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+        self._scale = np.ones(len(self.targets))
 
     def refresh(self, state: MetricState) -> None:
         """Search all pairs for the candidates at the metric of ``state``: exact, in chunks of bounded memory."""
         Z = state.Z - state.Z.mean(axis=0)
         z = np.einsum("ij,ij->i", Z, Z)
-        reach = self.slack * _margin_reach(Z, self.targets)
+        reach = self.slack * margin_reach(Z, self.targets)
         order = np.argsort(self.y, kind="stable")
         rows_sorted, labels = Z[order], self.y[order]
         starts = np.searchsorted(labels, self.y, side="left")
@@ -157,8 +166,27 @@ class ImpostorHinge:
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value over the candidates, and weights on the pairs of active triplets."""
-        value, i, j, weights, n_pairs = _hinge(state.Z, self.targets, self.starts, self.candidates, self.weight)
-        return TermValue(value, i[:n_pairs], j[:n_pairs], weights[:n_pairs])
+        return candidate_hinge(state.Z, self.targets, self.starts, self.candidates, self.weight, self._scale)
+
+
+def candidate_hinge(
+    Z: Array, targets: Indices, starts: Indices, candidates: NDArray[np.int32], weight: float, scale: Array
+) -> TermValue:
+    """``weight · Σ_i scale_i Σ_j Σ_l [1 + d²_ij − d²_il]_+`` over first rows of Z, targets j, candidates l.
+
+    Parameters
+    ----------
+    Z : array of shape (n, k)
+    targets : int array of shape (m, t)
+        Of the first m rows; −1 for none.
+    starts : int array of shape (m + 1,)
+        Where the candidates of each of them begin.
+    candidates : int array
+    weight : float
+    scale : array of shape (m,)
+    """
+    value, i, j, weights, n_pairs = _hinge(Z, targets, starts, candidates, weight, scale)
+    return TermValue(value, i[:n_pairs], j[:n_pairs], weights[:n_pairs])
 
 
 @nb.njit(cache=True, nogil=True)
@@ -173,10 +201,10 @@ def _margins(Z, i, targets, margins):
 
 
 @nb.njit(cache=True, nogil=True)
-def _margin_reach(Z, targets):
-    """Largest ``1 + d²_ij`` over the targets of every instance; 0 without targets."""
-    reach, margins = np.empty(Z.shape[0]), np.empty(targets.shape[1])
-    for i in range(Z.shape[0]):
+def margin_reach(Z, targets):
+    """Largest ``1 + d²_ij`` over the targets of each of the first rows; 0 without targets."""
+    reach, margins = np.empty(targets.shape[0]), np.empty(targets.shape[1])
+    for i in range(targets.shape[0]):
         reach[i] = _margins(Z, i, targets, margins)
     return reach
 
@@ -216,7 +244,7 @@ def _candidates(products, q, p, reach, starts, stops, order, r):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _hinge(Z, targets, starts, candidates, weight):
+def _hinge(Z, targets, starts, candidates, weight, scale):
     n, k = targets.shape
     capacity = n * k + 4096  # grows to the active pairs, which are far fewer than the candidates
     pair_i = np.empty(capacity, dtype=np.int64)
@@ -240,13 +268,13 @@ def _hinge(Z, targets, starts, candidates, weight):
                 count = 0
                 for a in range(k):
                     if margins[a] > squared:
-                        value += margins[a] - squared
+                        value += scale[i] * (margins[a] - squared)
                         active[a] += 1
                         count += 1
-                pair_i[size], pair_j[size], pair_w[size] = i, l, -weight * count
+                pair_i[size], pair_j[size], pair_w[size] = i, l, -weight * count * scale[i]
                 size += 1
         for a in range(k):
             if active[a] > 0:
-                pair_i[size], pair_j[size], pair_w[size] = i, targets[i, a], weight * active[a]
+                pair_i[size], pair_j[size], pair_w[size] = i, targets[i, a], weight * active[a] * scale[i]
                 size += 1
     return weight * value, pair_i, pair_j, pair_w, size
