@@ -18,13 +18,8 @@ from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
-from certimetric.certify.rates import (
-    VerificationCurve,
-    check_far,
-    claimable_far,
-    class_intervals,
-    verification_curve,
-)
+from certimetric.certify.rates import VerificationCurve, check_far, claimable_far, verification_curve
+from certimetric.certify.resampling import class_intervals
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet

@@ -11,13 +11,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.certify.rates import (
-    ClassCounts,
-    StreamedDistances,
-    VerificationCurve,
-    claimable_far,
-    verification_curve,
-)
+from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve
+from certimetric.certify.resampling import ClassCounts
+from certimetric.certify.streams import StreamedDistances
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals import Dodging, Impersonation
 from certimetric.deep.goals.base import Goal
