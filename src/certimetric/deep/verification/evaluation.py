@@ -226,7 +226,7 @@ def evaluate_verification(
         summary.append({"subject": subject, **_summary(index, curve, sampled, n_resamples, seed)})
         thresholds = np.array([point["threshold"] for point in points])
         known = ~np.isnan(thresholds)
-        rates = iter(index.rates(thresholds[known], n_resamples, 0.95, seed))
+        rates = iter(index.rates(thresholds[known], n_resamples, seed))
         told = {"subject": subject, "attack": CLEAN, "norm": None, "eps": None}
         numbers = {"n_genuine": curve.n_genuine, "n_impostor": curve.n_impostor}
         rows += [_row(told, point, next(rates) if given else {}, numbers) for point, given in zip(points, known)]
