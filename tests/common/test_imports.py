@@ -18,6 +18,7 @@ ROOMS = (
     "learners",
     "certify",
     "attacks",
+    "plots",
     "datasets",
     "deep",
     "runs",
