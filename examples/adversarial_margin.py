@@ -38,7 +38,7 @@ for axes, (name, matrix) in zip(figure.subplots(1, 2, sharex=True, sharey=True),
     near, far = metric.distance(adversarial, X[1]), metric.distance(adversarial, X[2])
     print(f"{name}: margin {margin:.3f}; there the distances are {near:.4f} and {far:.4f}")
     axes.set(title=name, aspect="equal", xlim=(-2, 3), ylim=(-3, 2))
-    axes.legend(fontsize=7, loc="upper right")
+    axes.legend(fontsize=7, loc="lower left")
 
 path = sys.argv[1] if len(sys.argv) > 1 else "adversarial_margin.png"
 figure.savefig(path, dpi=110)

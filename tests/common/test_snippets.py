@@ -68,7 +68,15 @@ def embeddings():
 STUBS = {"docs/deep.md": [birds], "docs/training.md": [short_run], "docs/embedding-audit.md": [embeddings]}
 
 # Pages whose Python takes more than a few seconds.
-SLOW = {"README.md", "docs/deep.md", "docs/ers.md", "docs/scaling.md", "docs/training.md", "docs/verification.md"}
+SLOW = {
+    "README.md",
+    "docs/deep.md",
+    "docs/ers.md",
+    "docs/scaling.md",
+    "docs/start.md",
+    "docs/training.md",
+    "docs/verification.md",
+}
 
 # Commands that are not run, by what they contain: their options are read all the same.
 NOT_RUN = {
