@@ -63,7 +63,7 @@ COMMANDS = (
     ["--version"],
     ["--help"],
     ["datasets"],
-    ["audit", "iris", "--splits", "1", "--learner", "euclidean", "--out", "report"],
+    ["audit", "iris", "--repeats", "1", "--learner", "euclidean", "--out", "report"],
     ["fit", "iris", "--learner", "gmml", "-o", "gmml.safetensors"],
 )
 

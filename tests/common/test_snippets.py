@@ -59,6 +59,7 @@ def short_run():
 
 def embeddings():
     """Embeddings of two models."""
+    pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 6
     for name in "ab":
@@ -70,6 +71,7 @@ STUBS = {"docs/deep.md": [birds], "docs/training.md": [short_run], "docs/embeddi
 # Pages whose Python takes more than a few seconds.
 SLOW = {
     "README.md",
+    "docs/attacks.md",
     "docs/deep.md",
     "docs/ers.md",
     "docs/scaling.md",
@@ -84,6 +86,7 @@ NOT_RUN = {
     "--data-root DATA": "needs data sets that are not bundled",
     "openml:": "needs the network",
     "package.module:factory": "needs a model of the reader",
+    "audit digits": "takes minutes, as `make demo` does",
     "bench quick": "takes minutes, as tests/bench does in small",
     "configs/digits-": "takes minutes, as `make demo` does",
     "runs/": "needs runs that take minutes, as tests/cli does in small",
