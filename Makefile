@@ -8,7 +8,7 @@ DEMO_OUT ?= demo-report
 # worker, which makes what its tests share once, and files come in their order: the last ones, of src, are the smallest.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint format docs clean
+.PHONY: demo test test-all lint format docs dist clean
 
 # Two audits of the digits that come with scikit-learn: metrics on their pixels, and embedding models trained on half of
 # them, naturally and robustly. What is finished is kept: the same command goes on from there.
@@ -40,10 +40,19 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(PIP) install -q -e ".[docs]" -c constraints.txt
+	$(BIN)/python tools/gallery.py
 	$(BIN)/mkdocs build --strict
 
+# What could be uploaded: the source and a wheel, checked, and the wheel tried in an environment that has nothing else.
+dist: $(VENV)/.installed-dev
+	$(PIP) install -q -e ".[docs]" -c constraints.txt
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) tools/try_wheel.py dist/*.whl
+
 clean:
-	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache site dist $(DEMO_OUT)
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache site dist docs/gallery $(DEMO_OUT)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,9 @@
 """Adversarial metric learning in two dimensions: the metrics of GMML and AML, and the pairs that the adversary makes.
 
+AML learns a metric against an adversary who moves the two sides of each pair a little so that the pair is told wrong:
+dissimilar pairs are drawn together, at a price for every step. The metric is then learned on the pairs as they are and
+as they were made, which evens out what the sample of pairs had too little of (Chen et al., arXiv 1802.03170).
+
 Run: python examples/adversarial_pairs.py [figure.png]
 """
 

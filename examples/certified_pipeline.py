@@ -1,5 +1,9 @@
 """Certified predictions inside a scikit-learn pipeline, with radii in standardised and in original units.
 
+The classifier fits its metric inside, so that a pipeline and a grid search treat it as any other estimator. Behind a
+scaler its radii are in standard deviations; ``in_original_units`` folds the scaler into the metric, for the same
+predictions with radii in the units of the table.
+
 Run: python examples/certified_pipeline.py [figure.png]
 """
 

@@ -1,8 +1,10 @@
 """Train a small embedding model naturally and robustly on digits, and attack both beside raw pixels.
 
-    python examples/robust_embeddings.py [FIGURE.png]
+Half of the instances of every class train, the other half are queries and gallery. Robust training changes one line of
+the loop: the loss is that of triplets whose anchors were attacked. It gives up little accuracy on clean pictures and
+keeps far more of it under attack; raw pixels show what no learning gives. Takes half a minute on two cores.
 
-Half of the instances of every class train, the other half are queries and gallery. Takes half a minute on two cores.
+Run: python examples/robust_embeddings.py [figure.png]
 """
 
 import sys

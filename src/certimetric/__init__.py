@@ -57,6 +57,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "make_learner",
         "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",
+        "plots": "",
         "report": "",
     },
 )

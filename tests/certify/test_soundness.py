@@ -23,7 +23,7 @@ def soundness():
     del sys.modules[spec.name]
 
 
-@pytest.mark.parametrize("first", [0, 80])
+@pytest.mark.parametrize("first", [0, pytest.param(80, marks=pytest.mark.slow)])
 def test_nothing_flips_inside_a_certificate(soundness, first):
     total, violations = Counter(), []
     for seed, kind, counts, wrong in soundness.run(range(first, first + 80)):

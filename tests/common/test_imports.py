@@ -18,6 +18,7 @@ ROOMS = (
     "learners",
     "certify",
     "attacks",
+    "plots",
     "datasets",
     "deep",
     "runs",
@@ -155,3 +156,10 @@ def test_public_names_exist():
     assert callable(certimetric.audit)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         certimetric.nothing  # noqa: B018
+
+
+def test_without_torch_the_extra_is_named():
+    code = "import sys; sys.modules['torch'] = None; from certimetric.deep import PGD"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    told = 'ImportError: certimetric.deep needs torch: pip install "certimetric[deep]"'
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == told

@@ -29,7 +29,7 @@ class StratifiedSample:
     >>> sample = StratifiedSample(y, np.random.RandomState(0))
     >>> rows = sample.grow(100)
     >>> np.bincount(y[rows]).tolist(), len(sample.grow(200))
-    ([100, 5], 100)
+    ([100, 5], 99)
     """
 
     def __init__(self, y: Indices, rng: np.random.RandomState):

@@ -4,7 +4,7 @@ This is the index of what users need, imported on first use. What else a room of
 as :mod:`certimetric.deep.models`.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from certimetric.base.lazy_index import lazy_index
 
@@ -73,7 +73,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.verification import evaluate_identification as evaluate_identification
     from certimetric.deep.verification import evaluate_verification as evaluate_verification
 
-__all__, __getattr__, __dir__ = lazy_index(
+__all__, _get, __dir__ = lazy_index(
     __name__,
     {
         "attacks": "APGD FGSM PGD Attack CarliniWagner L1Ball L2Ball LinfBall NESAttack SquareAttack",
@@ -111,3 +111,12 @@ __all__, __getattr__, __dir__ = lazy_index(
         },
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return _get(name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "pytorch_metric_learning", "lightning"):
+            raise
+        raise ImportError(f'certimetric.deep needs {error.name}: pip install "certimetric[deep]"') from error

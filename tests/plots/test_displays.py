@@ -1,0 +1,137 @@
+"""Displays show what the estimators say: numbers against the estimators, and what is drawn against the numbers."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from certimetric import GMML, CertifiedKNeighborsClassifier, MahalanobisMetric, PairVerifier
+from certimetric.plots import (
+    CertifiedAccuracyDisplay,
+    DecisionRegionDisplay,
+    MetricDisplay,
+    RadiusDisplay,
+    SandwichDisplay,
+    VerificationDisplay,
+)
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+@pytest.fixture(scope="module")
+def knn(wine):
+    X, y = wine
+    return CertifiedKNeighborsClassifier(1, metric=GMML()).fit(X[::2], y[::2])
+
+
+@pytest.fixture(scope="module")
+def queries(wine):
+    X, y = wine
+    return X[1::6], y[1::6]
+
+
+def test_certified_accuracy_is_that_of_the_classifier(knn, queries, ax):
+    display = CertifiedAccuracyDisplay.from_estimator(knn, *queries, label="GMML", ax=ax)
+    assert len(display.eps) > 50
+    np.testing.assert_array_equal(display.accuracy, knn.certified_accuracy(*queries, display.eps))
+    np.testing.assert_array_equal(display.line_.get_ydata(), display.accuracy)
+    assert display.accuracy[-1] == 0  # the default sizes go beyond the largest radius
+    assert ax.get_legend().get_texts()[0].get_text() == "GMML"
+
+
+def test_sandwich_holds_the_truth(knn, queries, ax):
+    display = SandwichDisplay.from_estimator(knn, *queries, exact=True, ax=ax)
+    assert (display.certified <= display.exact).all()
+    assert (display.exact <= display.attacked + 1e-12).all()
+    assert display.attacked[0] == display.certified[0] == knn.score(*queries)  # without a change there is no bracket
+    np.testing.assert_array_equal(display.certified, knn.certified_accuracy(*queries, display.eps))
+    assert len(display.lines_) == 3
+
+
+def test_an_attack_within_the_certificate_is_refused(ax):
+    with pytest.raises(ValueError, match=r"attacked must not be nearer than what is certified, got 1"):
+        SandwichDisplay.from_predictions([1.0, 2.0], [1.5, 1.0], ax=ax)
+
+
+def test_radii_are_all_counted(knn, queries, ax):
+    display = RadiusDisplay.from_estimator(knn, *queries, ax=ax)
+    tops = [patch.get_y() + patch.get_height() for patch in ax.patches]
+    assert sum(patch.get_height() for patch in ax.patches) == pytest.approx(len(queries[0]))
+    assert display.correct.mean() == knn.score(*queries)
+    assert max(tops) <= len(queries[0])
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1", [[2.0, 0.5], [0.5, 1.0]]])
+def test_no_ball_leaves_its_region(iris, norm, ax):
+    X, y = iris
+    X = X[:, 2:]
+    knn = CertifiedKNeighborsClassifier(metric=GMML(), norm=norm).fit(X[::2], y[::2])
+    display = DecisionRegionDisplay.from_estimator(knn, X[1::8], grid_resolution=30, ax=ax)
+    _, radii = knn.predict_with_radius(X[1::8])
+    drawn = np.isfinite(display.balls).all(axis=(1, 2))
+    np.testing.assert_array_equal(drawn, (radii > 0) & np.isfinite(radii))
+    for ball, point, code in zip(display.balls[drawn], display.points[drawn], display.point_codes[drawn]):
+        inside = point + (ball - point) * (1 - 1e-9)  # the outline is rounded
+        assert set(knn.predict(inside)) == {knn.classes_[code]}
+    expected = knn.predict(np.column_stack([display.xx.ravel(), display.yy.ravel()]))
+    np.testing.assert_array_equal(knn.classes_[display.codes.ravel()], expected)
+
+
+def test_regions_are_of_two_features(knn, queries):
+    with pytest.raises(ValueError, match=r"X must have shape \(m, 2\)"):
+        DecisionRegionDisplay.from_estimator(knn, queries[0])
+
+
+def test_metric_is_shown_by_spectrum_and_features(ax):
+    metric = MahalanobisMetric.from_matrix(np.diag([1.0, 6.0, 3.0]), feature_names=["a", "b", "c"])
+    display = MetricDisplay.from_estimator(metric, kind="features", ax=ax)
+    np.testing.assert_allclose(display.weights, [0.1, 0.6, 0.3])
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [0.1, 0.3, 0.6])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "c", "b"]  # the heaviest on top
+    other = Figure().subplots()
+    display.plot(other)
+    np.testing.assert_allclose(other.lines[0].get_ydata(), [1.0, 0.5, 1 / 6])
+    with pytest.raises(ValueError, match='kind must be "spectrum" or "features"'):
+        display.plot(other, kind="nothing")
+
+
+def test_verification_marks_the_threshold(wine, ax):
+    X, y = wine
+    rows = np.random.default_rng(0).integers(0, len(X), (400, 2))
+    pairs, kinds = (X[rows[:, 0]], X[rows[:, 1]]), np.where(y[rows[:, 0]] == y[rows[:, 1]], 1, -1)
+    verifier = PairVerifier(GMML()).fit(X, y).calibrate(pairs, kinds, criterion="eer")
+    display = VerificationDisplay.from_estimator(verifier, pairs, kinds, ax=ax)
+    far, tar = verifier.curve(pairs, kinds).at(verifier.threshold_)
+    assert ax.lines[-1].get_xydata().tolist() == [[far, 1 - tar]]
+    assert (np.diff(display.line_.get_xdata()) >= 0).all()
+    assert (np.diff(display.line_.get_ydata()) <= 0).all()
+    display.plot(other := Figure().subplots(), kind="roc")
+    assert other.lines[-1].get_xydata().tolist() == [[far, tar]]
+
+
+def test_without_axes_there_is_a_figure():
+    display = RadiusDisplay.from_predictions([1.0, 2.0], [True, True])
+    assert display.figure_ is display.ax_.figure
+    pyplot.close(display.figure_)
+
+
+@pytest.mark.parametrize(
+    ("radii", "correct", "sentence"),
+    [
+        ([-1.0], [True], "radii must hold sizes of at least 0, got -1.0"),
+        ([], [], "radii must have shape"),
+        ([1.0, 2.0], [True], "correct must be a bool for each of the 2 queries"),
+        ([1.0], [1], "correct must be a bool for each"),
+    ],
+)
+@pytest.mark.parametrize("display", [RadiusDisplay, CertifiedAccuracyDisplay])
+def test_wrong_numbers_are_named(display, radii, correct, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        display.from_predictions(radii, correct)
