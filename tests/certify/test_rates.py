@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from certimetric.certify.rates import (
-    ClassCounts,
-    StreamedDistances,
-    claimable_far,
-    class_intervals,
-    verification_curve,
-)
+from certimetric.certify.rates import claimable_far, verification_curve
+from certimetric.certify.resampling import ClassCounts, class_intervals
+from certimetric.certify.streams import StreamedDistances
 
 
 def drawn(seed, m=400, ties=False):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from certimetric.base.arrays import Array
 from certimetric.bench.datasets import NamedSet
 from certimetric.bench.statistics import critical_difference, friedman, groups, mean_ranks, wilcoxon, win_tie_loss
-from certimetric.bench.tables import Table
+from certimetric.bench.tables import Table, best_places
 from certimetric.learners.specs import describe
 from certimetric.runs.key import Record
 
@@ -128,8 +128,7 @@ class Grid:
             if ranked:
                 texts = [_number(value, digits) for value in means[i]]
                 top = _number(means[i].min() if measure.lower_is_better else means[i].max(), digits)
-                if len(set(texts)) > 1:
-                    best += [(i, j + 1) for j, text in enumerate(texts) if text == top]
+                best += [(i, j + 1) for j in best_places(texts, top)]
         if ranked and self.datasets:
             ranks = mean_ranks(self.means(measure), lower_is_better=measure.lower_is_better)
             rows.append(["mean rank", *(f"{rank:.2f}" for rank in ranks)])

@@ -14,6 +14,17 @@ _LATEX = {
 }  # fmt: skip
 
 
+def best_places(texts: Sequence[str], best: str) -> list[int]:
+    """Where the best of some texts stands; nowhere if all are the same, for then none is better than another.
+
+    Examples
+    --------
+    >>> best_places(["1.0", "2.0", "1.0"], "1.0"), best_places(["1.0", "1.0"], "1.0")
+    ([0, 2], [])
+    """
+    return [place for place, text in enumerate(texts) if text == best] if len(set(texts)) > 1 else []
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text, for people; the raw figures are in ``results.csv``.

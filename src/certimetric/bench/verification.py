@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.bench.comparison import Grid
 from certimetric.bench.tabular import Fitted
+from certimetric.certify import verification_curve
 from certimetric.constraints.pairs import pairs_of_classes
 
 # False positive rates at which true positive rates are kept.
@@ -90,10 +90,9 @@ def roc(distances: Array, labels: Indices) -> tuple[float, list[float]]:
     >>> area, curve[0], curve[-1]
     (0.75, 0.5, 1.0)
     """
-    same = labels == 1
-    false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
-    last = np.searchsorted(false, np.asarray(RATES) + 1e-12, side="right") - 1
-    return float(roc_auc_score(same, -distances)), [float(rate) for rate in true[last]]
+    curve = verification_curve(distances, labels)
+    last = np.searchsorted(curve.far, np.asarray(RATES) + 1e-12, side="right") - 1
+    return curve.auc, curve.tar[last].tolist()
 
 
 def verify(fitted: Fitted, limit: int, seed: int | Sequence[int]) -> dict[str, Any]:

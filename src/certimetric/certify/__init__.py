@@ -8,16 +8,15 @@ from certimetric.certify.open_set import CertifiedIdentification, OpenSetKNeighb
 from certimetric.certify.pairs import pair_radii
 from certimetric.certify.radius import certified_radius
 from certimetric.certify.rates import (
-    ClassCounts,
     IdentificationCurve,
-    StreamedDistances,
     VerificationCurve,
     claimable_far,
-    class_intervals,
     identification_curve,
     verification_curve,
 )
+from certimetric.certify.resampling import ClassCounts, class_intervals
 from certimetric.certify.search import MetricSearchCV
+from certimetric.certify.streams import StreamedDistances
 from certimetric.certify.units import in_original_units
 from certimetric.certify.verifier import CertifiedRates, PairVerifier
 

@@ -14,27 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
-from certimetric.certify.pair_kernels import certify_difference_rows
-from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs, separated
-from certimetric.certify.radius import MEMORY_MB, MIB, bound_radii
+from certimetric.certify.open_set_radii import open_set_rows, voted_nearest
+from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs
+from certimetric.certify.radius import MEMORY_MB, MIB
 from certimetric.certify.rates import IdentificationCurve, identification_curve
-from certimetric.certify.reference import PointSet, power_of_two_times, votes
+from certimetric.certify.reference import PointSet
 from certimetric.certify.verifier import checked_sizes, warn_of_rate
 from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import nearest_neighbors
-from certimetric.geometry.norms import Norm, resolve_norm
+from certimetric.geometry.norms import resolve_norm
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_FIRST = 16  # nearest enrolled instances that are looked at, and four times as many where these do not decide
 _WITNESSES = 4  # nearest enrolled instances whose balls are tried for a smallest change
-_FARTHEST = 2.0**300  # thresholds beyond it, in units of the coordinates, are taken for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +246,7 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         """What the vote of each query is, and how far its nearest enrolled instance."""
         options = {"memory": self.memory_mb * MIB, "n_jobs": effective_n_jobs(self.n_jobs)}
         k = min(self.n_neighbors, len(self.X_) - (exclude is not None))
-        return _voted(self.reference_, points, k, exclude, **options)
+        return voted_nearest(self.reference_, points, k, exclude, **options)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels of the queries, or ``unknown_``: (m, d) to (m,)."""
@@ -401,105 +398,3 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         if hasattr(codes, "map_blocks"):
             return codes.map_blocks(partial(np.take, answers), dtype=answers.dtype)
         return answers[codes]
-
-
-def open_set_rows(
-    reference: PointSet,
-    k: int,
-    threshold: float,
-    norm: Norm | None,
-    X: Array,
-    *,
-    exclude: Indices | None = None,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
-) -> Array:
-    """Class codes, −1 for unknown, and certified radii (NaN without a norm) side by side, shape (m, 2)."""
-    points, errors = reference.embed(X)
-    options: dict[str, Any] = {"memory": memory, "n_jobs": n_jobs}
-    codes, distances = _voted(reference, points, k, exclude, **options)
-    accepted = distances <= threshold
-    codes = np.where(accepted, codes, -1)
-    radii = np.full(len(X), np.nan)
-    if norm is None:
-        return np.column_stack([codes, radii])
-    rows = np.flatnonzero(accepted)
-    if len(rows):
-        left_out = None if exclude is None else exclude[rows]
-        _, radii[rows] = bound_radii(reference, X[rows], k, norm, exclude=left_out, **options)
-    certificates = _Certificates(reference, points, errors, threshold, norm, exclude, options)
-    if threshold < np.inf:
-        radii[rows] = np.minimum(radii[rows], certificates.of_accepted(rows))
-    rest = np.flatnonzero(~accepted)
-    radii[rest] = certificates.of_rejected(rest) if threshold >= 0.0 else np.inf
-    return np.column_stack([codes, radii])
-
-
-class _Certificates:
-    """How far queries may move before they leave the balls of enrolled instances, or enter one."""
-
-    def __init__(
-        self,
-        reference: PointSet,
-        points: Array,
-        errors: Array,
-        threshold: float,
-        norm: Norm,
-        exclude: Indices | None,
-        options: dict[str, Any],
-    ):
-        self.reference, self.points, self.errors, self.options = reference, points, errors, options
-        self.exclude = exclude
-        self.data, self.exponent = separated(reference, norm)
-        self.threshold = min(float(np.ldexp(threshold, -reference.exponent)), _FARTHEST)
-        self.available = len(reference.y) - (exclude is not None)
-
-    def of_accepted(self, rows: Indices) -> Array:
-        """Radii within which one of the nearest instances stays within the threshold."""
-        if not len(rows):
-            return np.zeros(0)
-        nearest, distances = self._nearest(rows, min(_FIRST, self.available))
-        within = distances <= self.threshold
-        radii = self._certified(rows, nearest, within)
-        return power_of_two_times(np.where(within, radii, 0.0).max(axis=1), self.exponent)
-
-    def of_rejected(self, rows: Indices) -> Array:
-        """Radii within which no instance comes within the threshold."""
-        radii = np.full(len(self.points), np.inf)
-        constants = self.data[6]
-        rate = (constants[0] + constants[1]) * (1.0 + 1e-6)  # by which a distance falls with the size, at most
-        left, seen, count = rows, 0, min(_FIRST, self.available)
-        while len(left):
-            nearest, distances = self._nearest(left, count)
-            new = self._certified(left, nearest[:, seen:], np.zeros((len(left), count - seen), dtype=bool))
-            radii[left] = np.minimum(radii[left], new.min(axis=1))
-            if count == self.available or rate == 0.0:  # all are seen, or nothing moves
-                break
-            # No farther instance can be entered by less than the last one, by the triangle inequality.
-            slack = 2.0 * (self.errors[left] + self.reference.point_errors.max())
-            beyond = distances[:, -1] * (1.0 - 1e-9) - self.threshold * (1.0 + 1e-9) - 2.0 * slack
-            left = left[radii[left] >= beyond / rate]
-            seen, count = count, min(4 * count, self.available)
-        return power_of_two_times(radii[rows], self.exponent)
-
-    def _nearest(self, rows: Indices, count: int) -> tuple[Indices, Array]:
-        left_out = None if self.exclude is None else self.exclude[rows]
-        nearest, squared = self.reference.neighbors(self.points[rows], count, exclude=left_out, **self.options)
-        return nearest, np.sqrt(squared)
-
-    def _certified(self, rows: Indices, nearest: Indices, accepted: NDArray[np.bool_]) -> Array:
-        index = np.column_stack([np.repeat(rows, nearest.shape[1]), nearest.ravel()])
-        radii = np.empty(len(index))
-        places = self.reference.points, self.errors, self.reference.point_errors
-        flags = np.ascontiguousarray(accepted).ravel()
-        certify_difference_rows(self.points, *places, index, self.threshold, self.data, flags, radii)
-        return radii.reshape(nearest.shape)
-
-
-def _voted(
-    reference: PointSet, points: Array, k: int, exclude: Indices | None, **options: Any
-) -> tuple[Indices, Array]:
-    """Class codes that the k nearest vote for, and distances of the nearest."""
-    nearest, squared = reference.neighbors(points, k, exclude=exclude, **options)
-    codes = votes(reference.y[nearest], reference.n_classes).argmax(axis=1)
-    return codes, np.ldexp(np.sqrt(squared[:, 0]), reference.exponent)

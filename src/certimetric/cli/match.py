@@ -67,7 +67,7 @@ def _threshold(metric: MahalanobisMetric, file: Path) -> float:
 def _matched(rows: Rows, threshold: float, unknown: str, norm: str) -> tuple[dict[str, Any], list[str]]:
     """Answers, distances and radii. A query that is an enrolled row does not find itself."""
     from certimetric.certify import OpenSetKNeighborsClassifier
-    from certimetric.certify.open_set import open_set_rows
+    from certimetric.certify.open_set_radii import open_set_rows
 
     same = rows.same
     if len(rows.X) == 1 and (same >= 0).any():

@@ -161,7 +161,7 @@ def unknown_labels(
     return UnknownLabels(sentence, unknown, len(rows), len(rows) == len(labels))
 
 
-def compare_labels(known: Any, y: Any, known_name: str = "the training data", name: str = "y") -> NDArray[Any]:
+def compare_labels(known: Any, y: Any, known_name: str = "the training data") -> NDArray[Any]:
     """Labels of a second sample as an array, after they were held against the classes of the first.
 
     A label that the first sample lacks is legitimate, and no prediction of it can be right: a warning says so. Where no
@@ -178,8 +178,8 @@ def compare_labels(known: Any, y: Any, known_name: str = "the training data", na
     ValueError
         If no label is known, or for what :func:`checked_labels` refuses.
     """
-    labels = checked_labels(y, name)
-    found = unknown_labels(np.asarray(known), labels, known_name, name)
+    labels = checked_labels(y)
+    found = unknown_labels(np.asarray(known), labels, known_name, "y")
     if found is None:
         return labels
     if found.none_known:

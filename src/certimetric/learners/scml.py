@@ -11,27 +11,23 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeResult, minimize
-from sklearn.cluster import KMeans
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.neighbors import class_members, nearest_triplets
+from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.constraints.tuples import Tuples
-from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.spd import check_matrix, factor_psd
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, standard_error, takes_all_rows
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.directions import basis_size, local_discriminants, triplet_directions
 from certimetric.learners.solvers import Solution, solution_of
-from certimetric.learners.starts import discriminant_directions
 from certimetric.learners.tuple_learner import TripletLearner
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term
 from certimetric.objectives.pairs import TripletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
-
-_NEIGHBORHOODS = (10, 20, 50)  # instances per class that a local discriminant sees
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,11 +321,6 @@ class SCML(TripletLearner):
         return equal / gap if gap > 0 else equal
 
 
-def basis_size(d: int) -> int:
-    """How many directions a basis for d features has by default."""
-    return int(np.clip(10 * d, 100, 1000))
-
-
 def compose(w: Array, basis: Array) -> Array:
     """Components of ``Σ w_b z_b z_bᵀ``: the weighted basis itself, or d rows where that is shorter."""
     used = w > 0
@@ -337,71 +328,3 @@ def compose(w: Array, basis: Array) -> Array:
     if len(L) == 0:
         return np.zeros((1, basis.shape[1]))
     return factor_psd(L.T @ L) if len(L) > basis.shape[1] else L
-
-
-def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.RandomState, *, n_jobs: int = 1) -> Array:
-    """Unit directions that separate the classes in neighbourhoods spread over the data.
-
-    Parameters
-    ----------
-    X : array of shape (n, d)
-    y : int array of shape (n,)
-    n_basis : int
-    rng : RandomState
-    n_jobs : int
-        Threads.
-
-    Returns
-    -------
-    basis : array of shape (n_basis, d)
-    """
-    members = class_members(y)
-    n_directions = min(len(members) - 1, X.shape[1])
-    n_regions = max(1, -(-n_basis // (n_directions * len(_NEIGHBORHOODS))))
-    if n_regions < len(X):
-        # A few thousand instances place the regions as well as all of them.
-        sample = X if len(X) <= 3000 else X[rng.choice(len(X), 3000, replace=False)]
-        seed = rng.randint(np.iinfo(np.int32).max)
-        centers = KMeans(min(n_regions, len(np.unique(sample, axis=0))), n_init=1, max_iter=20, random_state=seed)
-        anchors = centers.fit(sample).cluster_centers_
-    else:
-        anchors = X
-    directions = []
-    for size in _NEIGHBORHOODS:
-        # (regions, size) of every class, so that each neighbourhood sees all classes.
-        near = [own[nearest_neighbors(anchors, X[own], min(size, len(own)), n_jobs=n_jobs)[0]] for own in members]
-        for region in range(len(anchors)):
-            rows = [indices[region] for indices in near]
-            directions.append(_discriminants(X, rows, n_directions))
-    basis = np.concatenate(directions)
-    length = np.linalg.norm(basis, axis=1)
-    basis = basis[length > 0] / length[length > 0, None]
-    if len(basis) < n_basis:  # small data: the axes are always worth having
-        basis = np.concatenate([basis, np.eye(X.shape[1])])
-    keep = rng.permutation(len(basis))[:n_basis]
-    return np.ascontiguousarray(basis[np.sort(keep)])
-
-
-def _discriminants(X: Array, rows: list[Indices], n_directions: int) -> Array:
-    """Leading directions of between-class against within-class scatter, shape (n_directions, d)."""
-    means = np.stack([X[some].mean(axis=0) for some in rows])
-    within = np.concatenate([X[some] - mean for some, mean in zip(rows, means)])
-    between = means - means.mean(axis=0)
-    d = X.shape[1]
-    S = within.T @ within / len(within)
-    # Few instances a neighbourhood: shrink towards a multiple of the identity.
-    S = 0.9 * S + 0.1 * max(np.trace(S) / d, 1e-12) * np.eye(d)
-    return discriminant_directions(S, between, n_directions)
-
-
-def triplet_directions(X: Array, triplets: Indices, n_basis: int, rng: np.random.RandomState) -> Array:
-    """Unit directions from instances to impostors, in the whitened space of the target pairs."""
-    i, _, l = triplets[rng.permutation(len(triplets))[:n_basis]].T
-    pull = X[triplets[:, 0]] - X[triplets[:, 1]]
-    d = X.shape[1]
-    S = pull.T @ pull / len(pull)
-    S = 0.9 * S + 0.1 * max(np.trace(S) / d, 1e-12) * np.eye(d)
-    basis = np.linalg.solve(S, (X[l] - X[i]).T).T
-    basis = np.concatenate([basis, np.eye(d)])
-    length = np.linalg.norm(basis, axis=1)
-    return np.ascontiguousarray(basis[length > 0] / length[length > 0, None])

@@ -124,7 +124,7 @@ def discriminant_directions(S: Array, between: Array, k: int) -> Array:
     return np.ascontiguousarray(scipy.linalg.solve_triangular(C, U[:, :k], lower=True, trans="T").T)
 
 
-def prior_components(prior: Any, X: Array, n_features: int, rng: np.random.RandomState, name: str = "prior") -> Array:
+def prior_components(prior: Any, X: Array, n_features: int, rng: np.random.RandomState) -> Array:
     """Components of a positive definite prior for instances X.
 
     Parameters
@@ -137,8 +137,6 @@ def prior_components(prior: Any, X: Array, n_features: int, rng: np.random.Rando
         How many features the data have.
     rng : RandomState
         Of a random prior.
-    name : str
-        What the parameter is called.
 
     Raises
     ------
@@ -147,9 +145,9 @@ def prior_components(prior: Any, X: Array, n_features: int, rng: np.random.Rando
     """
     d = X.shape[1]
     if not isinstance(prior, str):
-        matrix = check_spd(prior, name)
+        matrix = check_spd(prior, "prior")
         if matrix.shape != (d, d):
-            raise ValueError(f"{name} must have shape ({d}, {d}), got {matrix.shape}")
+            raise ValueError(f"prior must have shape ({d}, {d}), got {matrix.shape}")
         return factor_psd(matrix)
     if prior == "identity":
         return np.eye(d)

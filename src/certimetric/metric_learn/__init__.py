@@ -16,18 +16,8 @@ import sys
 
 from certimetric.metric_learn.constraints import Constraints
 from certimetric.metric_learn.of_labels import LFDA, LMNN, MLKR, NCA, RCA, Covariance, RCA_Supervised
-from certimetric.metric_learn.of_tuples import (
-    ITML,
-    LSML,
-    MMC,
-    SCML,
-    SDML,
-    ITML_Supervised,
-    LSML_Supervised,
-    MMC_Supervised,
-    SCML_Supervised,
-    SDML_Supervised,
-)
+from certimetric.metric_learn.of_pairs import ITML, MMC, SDML, ITML_Supervised, MMC_Supervised, SDML_Supervised
+from certimetric.metric_learn.of_tuples import LSML, SCML, LSML_Supervised, SCML_Supervised
 
 __version__ = "0.7.0"  # whose names and signatures these are
 

@@ -126,10 +126,10 @@ def moment(stamp: str | None) -> str:
     return f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
-def decimals_for(values: Sequence[float | None], digits: int = 3) -> int:
-    """Decimals that give the largest of the values so many significant digits."""
+def decimals_for(values: Sequence[float | None]) -> int:
+    """Decimals that give the largest of the values three significant digits."""
     finite = [abs(v) for v in values if v is not None and math.isfinite(v) and v != 0]
-    return min(4, max(0, digits - 1 - math.floor(math.log10(max(finite))))) if finite else digits - 1
+    return min(4, max(0, 2 - math.floor(math.log10(max(finite))))) if finite else 2
 
 
 def norm_name(document: Mapping[str, Any]) -> str:

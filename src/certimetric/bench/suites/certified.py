@@ -14,7 +14,7 @@ from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid, label, line
 from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, WINE, Found, NamedSet
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tables import Table
+from certimetric.bench.tables import Table, best_places
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.constraints.labels import class_draw
 from certimetric.runs.key import Cell, Record, told
@@ -137,8 +137,7 @@ def _table(grid: Grid, k: str) -> Table:
             ]
             texts = [f"{certified:.1f}" for certified in found[0]]
             top = f"{min(found[0]):.1f}"
-            if len(set(texts)) > 1:
-                best += [(len(rows), j + 2) for j, text in enumerate(texts) if text == top]
+            best += [(len(rows), j + 2) for j in best_places(texts, top)]
             shown = texts if not fraction else [f"{text} / {attacked:.1f}" for text, attacked in zip(texts, found[1])]
             rows.append([dataset, f"{eps:.3g}", *shown])
     note = (

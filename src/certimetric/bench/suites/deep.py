@@ -14,7 +14,7 @@ from certimetric.bench.datasets import Found
 from certimetric.bench.image_cells import CLEAN, attack, measure, settings
 from certimetric.bench.image_sets import CARS196, CUB, DIGITS, OMNIGLOT, SOP, NamedImages
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tables import Table
+from certimetric.bench.tables import Table, best_places
 from certimetric.runs.key import Cell, Record
 from certimetric.training.sections import LOSSES
 
@@ -217,9 +217,7 @@ def _table(grid: Grid, key: str, name: str, title: str, note: str) -> Table:
             rows.append([sizes, learner, *(mean + plus_minus(value) for mean, value in zip(means[-1], values))])
         for column in range(len(NAMES)):
             texts = [row[column] for row in means]
-            if len(set(texts)) > 1:
-                most = max(texts, key=float)
-                best += [(top + i, column + 2) for i, text in enumerate(texts) if text == most]
+            best += [(top + i, column + 2) for i in best_places(texts, max(texts, key=float))]
     words = "Mean ± standard deviation over splits: other weights, batches and queries, the same classes."
     return Table(name, title, ["data set", "learner", *NAMES], rows, best, f"{note} {words}".strip())
 

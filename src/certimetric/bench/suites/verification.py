@@ -16,7 +16,7 @@ from certimetric.bench.comparison import Grid, Measure, label, plus_minus
 from certimetric.bench.datasets import DIGITS, FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.statistics import mean_ranks
 from certimetric.bench.suites.base import Suite
-from certimetric.bench.tables import Table
+from certimetric.bench.tables import Table, best_places
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.verification import balanced_pairs, roc, roc_figure, threefold
 from certimetric.certify import ClassCounts, PairVerifier, class_intervals
@@ -216,8 +216,7 @@ def _table(grid: Grid, part: str, far: str, shown: Sequence[Measure]) -> Table:
             means = 100.0 * grid.means(measure)[i]
             texts = [f"{mean:.1f}" for mean in means]
             top = f"{means.min() if measure.lower_is_better else means.max():.1f}"
-            if len(set(texts)) > 1:
-                best += [(len(rows), j + 2) for j, text in enumerate(texts) if text == top]
+            best += [(len(rows), j + 2) for j in best_places(texts, top)]
             rows.append([name, measure.title, *(t + plus_minus(v) for t, v in zip(texts, values))])
     for measure in shown:
         ranks = mean_ranks(grid.means(measure), lower_is_better=measure.lower_is_better)

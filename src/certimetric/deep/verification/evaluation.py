@@ -18,13 +18,8 @@ from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
-from certimetric.certify.rates import (
-    VerificationCurve,
-    check_far,
-    claimable_far,
-    class_intervals,
-    verification_curve,
-)
+from certimetric.certify.rates import VerificationCurve, check_far, claimable_far, verification_curve
+from certimetric.certify.resampling import class_intervals
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
@@ -231,7 +226,7 @@ def evaluate_verification(
         summary.append({"subject": subject, **_summary(index, curve, sampled, n_resamples, seed)})
         thresholds = np.array([point["threshold"] for point in points])
         known = ~np.isnan(thresholds)
-        rates = iter(index.rates(thresholds[known], n_resamples, 0.95, seed))
+        rates = iter(index.rates(thresholds[known], n_resamples, seed))
         told = {"subject": subject, "attack": CLEAN, "norm": None, "eps": None}
         numbers = {"n_genuine": curve.n_genuine, "n_impostor": curve.n_impostor}
         rows += [_row(told, point, next(rates) if given else {}, numbers) for point, given in zip(points, known)]

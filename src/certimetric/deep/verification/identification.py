@@ -17,13 +17,8 @@ from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
 from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
-from certimetric.certify.rates import (
-    IdentificationCurve,
-    check_far,
-    claimable_far,
-    drawn_classes,
-    identification_curve,
-)
+from certimetric.certify.rates import IdentificationCurve, check_far, claimable_far, identification_curve
+from certimetric.certify.resampling import drawn_classes
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.goals.identification import TEMPLATES, FalseIdentification, MissedIdentification, Templates

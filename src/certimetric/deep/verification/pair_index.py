@@ -11,13 +11,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.certify.rates import (
-    ClassCounts,
-    StreamedDistances,
-    VerificationCurve,
-    claimable_far,
-    verification_curve,
-)
+from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve
+from certimetric.certify.resampling import ClassCounts
+from certimetric.certify.streams import StreamedDistances
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals import Dodging, Impersonation
 from certimetric.deep.goals.base import Goal
@@ -80,8 +76,8 @@ class PairIndex:
             return verification_curve(*(np.concatenate(part) for part in zip(*parts))), worst
         return stream.curve(), worst
 
-    def rates(self, thresholds: Array, n_resamples: int, confidence: float, seed: int) -> list[dict[str, float]]:
-        """FAR and TAR of all pairs at each threshold, with intervals by resampling subjects.
+    def rates(self, thresholds: Array, n_resamples: int, seed: int) -> list[dict[str, float]]:
+        """FAR and TAR of all pairs at each threshold, with 95 % intervals by resampling subjects.
 
         Of more than 256 subjects random groups are resampled, each as a whole: impostor pairs within a group, one in
         256, then have no part in the interval.
@@ -101,7 +97,7 @@ class PairIndex:
             counts.add(distances[kept], groups[0][kept], groups[1][kept])
         found = [{"far": float(far), "tar": float(tar)} for far, tar in (accepted / total).T]
         if n_resamples:
-            told = counts.intervals(confidence=confidence, n_resamples=n_resamples, random_state=seed)
+            told = counts.intervals(n_resamples=n_resamples, random_state=seed)
             for name, intervals in told.items():
                 for rates, interval in zip(found, intervals):
                     rates |= ends(name, rates[name], interval, float(total[int(name == "tar"), 0]))
