@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.request import whole
 from certimetric.auditing.tables.request import TableRequest, checked_share
+from certimetric.auditing.verification.given import GivenPairs, names_file
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.wording import counted
 from certimetric.runs.splits import Split, subject_parts
 
 if TYPE_CHECKING:
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 FIGURES = {"auc": False, "tar": True, "certified": True, "rejected": True}
 DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "gmml", "itml", "arml")
 PAIR_STREAM = 3
+MAX_BYTES = 4 * 2**30
+"""Pairs whose figures would need more are refused."""
+
+# Held at once: of a pair its rows and kind; of a test pair of each learner distances, radii and what is made of them.
+_PAIR_BYTES, _DECIDED_BYTES = 24, 72
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +64,19 @@ class VerificationRequest(TableRequest):
         False accept rate that thresholds are calibrated to.
 
         Attacks and certificates are about the decisions of these thresholds.
-    n_pairs : int or "all"
-        So many pairs of each kind, genuine and impostor, are drawn of a part where it has more.
+    pairs : int, "all", path, DataFrame or array-like of shape (m, 2) or (m, 3)
+        So many pairs of each kind, genuine and impostor, are drawn of a part where it has more; or a CSV or Parquet
+        file of the pairs to test: two columns of row numbers from 0 (or ids), probe and enrolled, and as a third, if
+        the labels do not tell it, 1 for genuine and 0 for impostor.
+
+        Given pairs are tested in every split; learners and thresholds see none of their rows.
+    ids : array-like of shape (n,)
+        What given pairs call each row. None for row numbers.
     test_size : float
         Share of the subjects whose pairs are tested; on as many others thresholds are calibrated.
 
         Where the classes are too few for subjects of its own in every part, the instances of each class are shared out.
+        Where pairs are given, it is the share that thresholds are calibrated on of the subjects that are left.
     groups : array-like of shape (n,)
         A group of each instance, by which rates are told too. None for none.
     fail_under : str or sequence of str
@@ -76,14 +91,16 @@ class VerificationRequest(TableRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    options = {"far": "--far RATE", "n_pairs": "--pairs [N|all]", "test_size": "--test-size SHARE"}
+    options = {"far": "--far RATE", "pairs": "--pairs [N|all|FILE]", "test_size": "--test-size SHARE"}
 
     learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
     far: float = 0.01
-    n_pairs: Any = 30_000
+    pairs: Any = 30_000
+    ids: Any = None
     test_size: float = 0.3
     groups: Any = None
     limit: int | None = field(init=False)  # derived: of pairs of each kind; None for all
+    given: GivenPairs | None = field(init=False)
     group_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,10 +110,13 @@ class VerificationRequest(TableRequest):
         size = checked_share("test_size", self.test_size)
         if size >= 0.5:
             raise ValueError(f"test_size must leave something to learn from: below 0.5, got {size:g}")
-        limit = None if self.n_pairs == "all" else whole("n_pairs", _counted(self.n_pairs), 1)
+        limit, given = self._pairs()
         groups, names = self._groups()
-        self._settle(far=check_far(self.far), test_size=size, limit=limit, groups=groups, group_names=names)
-        subject_parts(self.codes, self._shares, self.seed, 0)  # says what is missing
+        self._settle(
+            far=check_far(self.far), test_size=size, limit=limit, given=given, groups=groups, group_names=names
+        )
+        self._parts(0)  # says what is missing
+        self._check_memory()
         specs = [subject.spec for subject in self.subjects]
         self._settle(fail_under=told_rates(self.fail_under))
         self._judge_by(specs, FIGURES)
@@ -104,9 +124,59 @@ class VerificationRequest(TableRequest):
             if threshold.figure == "tar":
                 check_far(threshold.at or 0.0)
 
-    @property
-    def _shares(self) -> list[float]:
-        return [self.test_size, self.test_size]
+    def _pairs(self) -> tuple[int | None, GivenPairs | None]:
+        """The most pairs of a kind that are drawn, and those that are given."""
+        pairs = self.pairs
+        if names_file(pairs) or not isinstance(pairs, str | Integral):
+            default = type(self).pairs
+            return default, GivenPairs.read(pairs, self.codes, self.ids)
+        if self.ids is not None:
+            raise ValueError(f"ids are what given pairs call the rows, and pairs is {pairs!r}")
+        if pairs == "all":
+            return None, None
+        if isinstance(pairs, str) and not pairs.strip().isdigit():
+            raise ValueError(
+                f"pairs must be a whole number of at least 1, all, or a CSV or Parquet file, got {pairs!r}"
+            )
+        return whole("pairs", int(pairs) if isinstance(pairs, str) else pairs, 1), None
+
+    def _parts(self, split: int) -> tuple[tuple[Indices, ...], bool]:
+        """Rows to learn from, to calibrate on and to test, and whether no subject is in two of them."""
+        if self.given is None:
+            return subject_parts(self.codes, [self.test_size, self.test_size], self.seed, split)
+        left, test = self.given.others(len(self.codes)), np.unique(self.given.rows)
+        own = self.codes[left]
+        try:
+            (train, calibration), apart = subject_parts(own, [self.test_size], self.seed, split)
+        except ValueError:
+            able = int((np.bincount(own, minlength=1) > 1).sum())
+            raise ValueError(
+                f"pairs leave {len(left)} of {counted(len(self.codes), 'row')}, {able} of their subjects with two "
+                f"instances or more, which are too few to learn from some and to calibrate on others: give pairs of "
+                f"fewer rows"
+            ) from None
+        return (left[train], left[calibration], test), apart and not np.isin(self.codes[test], own).any()
+
+    def _check_memory(self) -> None:
+        """Refuse what would not fit: figures of all pairs of all splits are held at once, for intervals over them."""
+        (_, calibration, test), _ = self._parts(0)
+        tuned = self._number_of_pairs(calibration)
+        tested = self._number_of_pairs(test) if self.given is None else len(self.given.rows)
+        each = _PAIR_BYTES * (tuned + tested) + _DECIDED_BYTES * len(self.subjects) * (tuned + tested)
+        if (size := self.repeats * each) > MAX_BYTES:
+            most = MAX_BYTES // (4 * self.repeats * (_PAIR_BYTES + _DECIDED_BYTES * len(self.subjects)))
+            fewer = "fewer pairs" if self.given else f"at most {10 ** (len(str(most)) - 1)} pairs of a kind"
+            raise ValueError(
+                f"{tuned + tested} pairs a split are about {size / 2**30:.0f} GiB for "
+                f"{counted(len(self.subjects), 'learner')} and {counted(self.repeats, 'split')}, more than "
+                f"{MAX_BYTES / 2**30:.0f} GiB: take {fewer}, fewer learners or fewer repeats"
+            )
+
+    def _number_of_pairs(self, rows: Indices) -> int:
+        sizes = np.bincount(self.codes[rows])
+        genuine = int((sizes * (sizes - 1) // 2).sum())
+        impostor = len(rows) * (len(rows) - 1) // 2 - genuine
+        return sum(count if self.limit is None else min(self.limit, count) for count in (genuine, impostor))
 
     def _groups(self) -> tuple[Indices | None, tuple[str, ...]]:
         if self.groups is None:
@@ -134,15 +204,18 @@ class VerificationRequest(TableRequest):
         from certimetric.runs.splits import Preparation, stream
 
         X, codes = self.data.X, self.codes
-        (train, calibration, test), apart = subject_parts(codes, self._shares, self.seed, split)
+        (train, calibration, test), apart = self._parts(split)
         if self.data.imputed is not None:
             X = fill_gaps(X, self.data.imputed, train)
         standardise = Preparation.fit(X[train])
         scaled = standardise(X)
         rng = stream(self.seed, split, PAIR_STREAM)
-        (tuned, tuned_genuine), (tested, genuine) = (
-            all_pairs(codes[rows], self.limit, rng) for rows in (calibration, test)
-        )
+        tuned, tuned_genuine = all_pairs(codes[calibration], self.limit, rng)
+        if self.given is None:
+            tested, genuine = all_pairs(codes[test], self.limit, rng)
+            pairs = test[tested]
+        else:
+            pairs, genuine = self.given.rows, self.given.genuine
         return VerificationSplit(
             train,
             test,
@@ -155,7 +228,7 @@ class VerificationRequest(TableRequest):
             apart=apart,
             calibration_pairs=calibration[tuned],
             calibration_genuine=tuned_genuine,
-            pairs=test[tested],
+            pairs=pairs,
             genuine=genuine,
             standardised=scaled,
         )
@@ -164,8 +237,3 @@ class VerificationRequest(TableRequest):
 def told_rates(texts: Iterable[str]) -> tuple[str, ...]:
     """Thresholds with ``tar@far=1e-3:0.9`` as ``tar@1e-3=0.9``."""
     return tuple(re.sub(r"\btar@far\s*=\s*([^:=]+):\s*", r"tar@\1=", text) for text in texts)
-
-
-def _counted(value: Any) -> Any:
-    """What an option says as text, as a number."""
-    return int(value) if isinstance(value, str) and value.strip().isdigit() else value

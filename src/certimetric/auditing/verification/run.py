@@ -16,7 +16,7 @@ from certimetric.auditing.tables.cells import METRICS, is_whole
 from certimetric.auditing.tables.summary import choose_eps, finished
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
-from certimetric.auditing.verification.cells import compute_cell, verification_cell
+from certimetric.auditing.verification.cells import compute_cell, told_pairs, verification_cell
 from certimetric.auditing.verification.checks import Observed
 from certimetric.auditing.verification.evidence import compute_evidence, evidence_cell, rates_of
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
@@ -58,6 +58,7 @@ class VerificationEvidence(Evidence):
             "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
             "far": request.far,
             "n_pairs": request.limit,
+            "given": told_pairs(request),
             "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
             "eps": None if request.eps is None else list(request.eps),
             "repeats": request.repeats,
@@ -70,9 +71,12 @@ class VerificationEvidence(Evidence):
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
         grouped = "" if request.groups is None else ", groups=…"
+        given = request.given
+        pairs = repr(request.limit or "all") if given is None else "…" if given.source is None else repr(given.source)
+        pairs += "" if request.ids is None else ", ids=…"
         return (
             f"certimetric.auditing.audit_verification(X, y, learners=[{learners}], far={request.far:g}, "
-            f"n_pairs={request.limit or 'all'!r}, norm={request.norm_name!r}{eps}, repeats={request.repeats}, "
+            f"pairs={pairs}, norm={request.norm_name!r}{eps}, repeats={request.repeats}, "
             f"test_size={request.test_size:g}{grouped}, seed={request.seed})"
         )
 
@@ -112,6 +116,7 @@ class VerificationEvidence(Evidence):
                 "far": request.far,
                 "rates": list(request.rates),
                 "n_pairs": request.limit,
+                "given": request.given is not None,
                 "norm": request.norm_name,
                 "units": "standardised",
                 "test_size": request.test_size,
