@@ -88,6 +88,10 @@ def test_a_threshold_is_the_exit_code(run, tmp_path, asked, code):
         (["iris", "--group", "site"], "groups are a column of a file, and 'iris' is none"),
         (["digits.csv", "--group", "sit"], "the column 'sit' of groups is not there (did you mean 'site'?)"),
         (["digits.csv", "--group", "target"], "the column 'target' of groups holds the labels"),
+        (["iris", "--threat", "l2:immutable=petal"], "immutable names the unknown feature 'petal'; known are sepal"),
+        (["iris", "--threat", "l2:eps=1"], "threat takes no eps, got 1: the sizes of changes are those of eps"),
+        (["iris", "--threat", "linf", "--norm", "l1"], "norm and threat name different norms"),
+        (["iris", "--threat", "l2:bounds=0..1"], "which the threat model's bounds, integer or one_hot features do not"),
         (["iris", "--fail-under", "tar=0.9"], "fail_under must be FIGURE=VALUE"),
     ],
 )

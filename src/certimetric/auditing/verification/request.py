@@ -15,10 +15,11 @@ from certimetric.auditing.request import whole
 from certimetric.auditing.tables.request import TableRequest, checked_share
 from certimetric.auditing.verification.given import GivenPairs, names_file
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.wording import counted
+from certimetric.base.wording import counted, listing
 from certimetric.runs.splits import Split, subject_parts
 
 if TYPE_CHECKING:
+    from certimetric.attacks.threat_models import BoundThreat, ThreatModel
     from certimetric.constraints.tuples import Tuples
 
 # What thresholds may ask for, and whether it is taken at a size: a false accept rate, or an ε.
@@ -77,6 +78,12 @@ class VerificationRequest(TableRequest):
 
         Where the classes are too few for subjects of its own in every part, the instances of each class are shared out.
         Where pairs are given, it is the share that thresholds are calibrated on of the subjects that are left.
+    threat : str or ThreatModel
+        What an attacker may change: l2, linf or l1, and of bounds=LOW..HIGH, immutable=A+B, integer=A+B and
+        one_hot=A+B/C+D those that hold. None for any change in the norm.
+
+        It is meant in original units, and sizes of changes in standardised ones. Attacks keep to all of it.
+        Certificates know which features cannot change; they allow for values beyond bounds and between whole numbers.
     groups : array-like of shape (n,)
         A group of each instance, by which rates are told too. None for none.
     fail_under : str or sequence of str
@@ -91,22 +98,35 @@ class VerificationRequest(TableRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    options = {"far": "--far RATE", "pairs": "--pairs [N|all|FILE]", "test_size": "--test-size SHARE"}
+    options = {
+        "far": "--far RATE",
+        "pairs": "--pairs [N|all|FILE]",
+        "test_size": "--test-size SHARE",
+        "threat": "--threat NORM[:OPTION=…,…]",
+    }
 
     learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
     far: float = 0.01
     pairs: Any = 30_000
     ids: Any = None
     test_size: float = 0.3
+    threat: Any = None
     groups: Any = None
     limit: int | None = field(init=False)  # derived: of pairs of each kind; None for all
     given: GivenPairs | None = field(init=False)
+    bound: BoundThreat | None = field(init=False)  # the threat model for these features
     group_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        threat = self._threat()
         super().__post_init__()
         from certimetric.certify.rates import check_far
 
+        bound = None if threat is None else threat.bind(self.data.n_features, self.data.feature_names)
+        if bound is not None:
+            bound.check_instances(self.data.X)
+            self._settle(norm=bound.norm.restrict(bound.mutable), norm_name=bound.norm.name)
+        self._settle(threat=threat, bound=bound)
         size = checked_share("test_size", self.test_size)
         if size >= 0.5:
             raise ValueError(f"test_size must leave something to learn from: below 0.5, got {size:g}")
@@ -123,6 +143,21 @@ class VerificationRequest(TableRequest):
         for threshold in self.thresholds:
             if threshold.figure == "tar":
                 check_far(threshold.at or 0.0)
+
+    def _threat(self) -> ThreatModel | None:
+        """The threat model, whose norm is that of the audit."""
+        if self.threat is None:
+            return None
+        from certimetric.attacks.threat_models import resolve_threat
+
+        threat = resolve_threat(self.threat)
+        if threat.eps is not None:
+            raise ValueError(f"threat takes no eps, got {threat.eps:g}: the sizes of changes are those of eps")
+        texts = isinstance(self.norm, str), isinstance(threat.norm, str)
+        if not (texts[0] and (self.norm == type(self).norm or (texts[1] and self.norm == threat.norm))):
+            raise ValueError("norm and threat name different norms: say it in threat alone")
+        self._settle(norm=threat.norm)
+        return threat
 
     def _pairs(self) -> tuple[int | None, GivenPairs | None]:
         """The most pairs of a kind that are drawn, and those that are given."""
@@ -190,6 +225,20 @@ class VerificationRequest(TableRequest):
         if len(names) < 2:
             raise ValueError(f"groups must hold at least two groups, got {str(names[0])!r} only")
         return codes.astype(np.int64), tuple(names.tolist())
+
+    @property
+    def limits(self) -> list[str]:
+        """What the threat model does not let an attacker do, for people."""
+        if (bound := self.bound) is None:
+            return []
+        names = np.array(self.data.feature_names, dtype=object)
+        told = [f"{listing(names[~bound.mutable])} cannot change"] if not bound.mutable.all() else []
+        if bound.boxed:
+            low, high = np.unique(bound.low), np.unique(bound.high)
+            one = len(low) == len(high) == 1
+            told.append(f"values stay between {low[0]:g} and {high[0]:g}" if one else "values stay within their bounds")
+        told += [f"{listing(names[bound.integer])} stay whole"] if bound.integer.any() else []
+        return told + [f"one of {listing(names[group])} is 1" for group in bound.one_hot]
 
     @property
     def rates(self) -> tuple[float, ...]:
