@@ -29,8 +29,8 @@ PAIR_STREAM = 3
 MAX_BYTES = 4 * 2**30
 """Pairs whose figures would need more are refused."""
 
-# Held at once: of a pair its rows and kind; of a test pair of each learner distances, radii and what is made of them.
-_PAIR_BYTES, _DECIDED_BYTES = 24, 72
+# Held at once, as measured: of a pair its rows and kind; of each learner its distances, radii and what is made of them.
+_PAIR_BYTES, _DECIDED_BYTES = 32, 80
 
 
 @dataclass(frozen=True, eq=False)
