@@ -235,8 +235,10 @@ class VerificationRequest(TableRequest):
         told = [f"{listing(names[~bound.mutable])} cannot change"] if not bound.mutable.all() else []
         if bound.boxed:
             low, high = np.unique(bound.low), np.unique(bound.high)
+            told_ends = ((f"at least {low[0]:g}", low[0]), (f"at most {high[0]:g}", high[0]))
+            ends = [text for text, end in told_ends if np.isfinite(end)]
             one = len(low) == len(high) == 1
-            told.append(f"values stay between {low[0]:g} and {high[0]:g}" if one else "values stay within their bounds")
+            told.append(f"values stay {' and '.join(ends)}" if one else "values stay within their bounds")
         told += [f"{listing(names[bound.integer])} stay whole"] if bound.integer.any() else []
         return told + [f"one of {listing(names[group])} is 1" for group in bound.one_hot]
 
