@@ -28,6 +28,7 @@ WITHOUT_OPTION = {"command", "progress", "name"} | {
     "source",
     "imputed",
     "groups",
+    "ids",
 }
 WITHOUT_OPTION |= {"models", "images", "queries", "gallery", "class_names"}
 

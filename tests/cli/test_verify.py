@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from certimetric import AuditResult, datasets
@@ -42,7 +43,7 @@ def test_a_file_from_end_to_end(run, tmp_path, table):
         groups=groups,
         learners=["euclidean", "gmml"],
         repeats=2,
-        n_pairs=2000,
+        pairs=2000,
         far=0.05,
         eps=[0.5],
     )
@@ -50,6 +51,22 @@ def test_a_file_from_end_to_end(run, tmp_path, table):
         for key in ("tar", "far", "auc", "certified"):
             assert mine["summary"][key] == theirs["summary"][key]
         assert mine["groups"] == theirs["groups"]
+
+
+def test_a_file_of_pairs_by_ids(run, tmp_path, table):
+    """The column of ids is no feature, and the pairs of the file are those that are tested."""
+    frame = pd.read_csv(table)
+    frame.insert(0, "file", [f"d{row:03d}" for row in range(len(frame))])
+    frame.to_csv(table, index=False)
+    own = frame.iloc[::5]
+    pairs = [*zip(own["file"], own["file"][1:]), *zip(own["file"], own["file"][10:])]
+    pd.DataFrame(pairs, columns=["probe", "enrolled"]).to_parquet(tmp_path / "pairs.parquet")
+    asked = ["--group", "site", "--id", "file", "--pairs", "pairs.parquet", "--repeats", "1"]
+    outcome = run("verify", table, *asked, *QUICK[:2])
+    assert (outcome.code, outcome.err) == (0, "")
+    document = AuditResult.load(tmp_path / "certimetric-audit" / "digits-verification").document
+    assert document["protocol"]["given"] and document["data"]["n_features"] == 64
+    assert sum(document["data"]["pairs"][1][kind] for kind in ("genuine", "impostor")) == len(pairs)
 
 
 @pytest.mark.parametrize(("asked", "code"), [("tar@far=0.1:0.2", 0), ("tar@far=0.1:0.999", 1), ("auc=0.6", 0)])
@@ -64,10 +81,17 @@ def test_a_threshold_is_the_exit_code(run, tmp_path, asked, code):
     [
         (["iris", "--far", "0"], "far must be a rate of false accepts above 0 and at most 1, got 0.0"),
         (["iris", "--far", "some"], "--far must be a number, got 'some'"),
-        (["iris", "--pairs", "few"], "n_pairs must be a whole number of at least 1, got 'few'"),
+        (
+            ["iris", "--pairs", "few"],
+            "pairs must be a whole number of at least 1, all, or a CSV or Parquet file, got 'few'",
+        ),
         (["iris", "--group", "site"], "groups are a column of a file, and 'iris' is none"),
         (["digits.csv", "--group", "sit"], "the column 'sit' of groups is not there (did you mean 'site'?)"),
         (["digits.csv", "--group", "target"], "the column 'target' of groups holds the labels"),
+        (["iris", "--threat", "l2:immutable=petal"], "immutable names the unknown feature 'petal'; known are sepal"),
+        (["iris", "--threat", "l2:eps=1"], "threat takes no eps, got 1: the sizes of changes are those of eps"),
+        (["iris", "--threat", "linf", "--norm", "l1"], "norm and threat name different norms"),
+        (["iris", "--threat", "l2:bounds=0..1"], "which the threat model's bounds, integer or one_hot features do not"),
         (["iris", "--fail-under", "tar=0.9"], "fail_under must be FIGURE=VALUE"),
     ],
 )

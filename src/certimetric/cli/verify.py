@@ -18,9 +18,16 @@ Group = Annotated[
     ),
 ]
 
+Id = Annotated[
+    str | None,
+    typer.Option(
+        "--id", metavar="COL", help="Column by whose values a file of pairs calls the rows. It is no feature either."
+    ),
+]
+
 
 def read(
-    data: Data, target: Target = None, encode: Encode = False, group: Group = None
+    data: Data, target: Target = None, encode: Encode = False, group: Group = None, id: Id = None
 ) -> tuple[Mapping[str, Any], str]:
     """Compare metrics by whom they accept as the same: calibrated thresholds, attacks, certificates, one HTML report.
 
@@ -28,18 +35,22 @@ def read(
     """
     from certimetric import datasets
     from certimetric.base.wording import counted
+    from certimetric.datasets.tables.loading import load_beside
 
-    loaded, groups = (
-        (datasets.load(data, target=target, encode=encode), None)
-        if group is None
-        else datasets.load_grouped(data, group, target=target, encode=encode)
-    )
+    columns = {role: column for role, column in (("groups", group), ("ids", id)) if column is not None}
+    if columns:
+        loaded, beside = load_beside(data, columns, target=target, encode=encode)
+    else:
+        loaded, beside = datasets.load(data, target=target, encode=encode), {}
     if loaded.imputed is not None and loaded.imputed.any():
         gaps = counted(int(loaded.imputed.sum()), "missing value")
         typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
     told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed")
     fields = {name: getattr(loaded, name) for name in told}
-    return {**fields, "groups": groups}, f"{loaded.name}-verification"
+    groups = beside.get("groups")
+    if groups is not None:
+        fields["groups"] = groups.where(groups.notna(), "missing").astype(str).to_numpy()
+    return {**fields, "ids": beside.get("ids")}, f"{loaded.name}-verification"
 
 
 COMMAND = AuditCommand(
@@ -51,6 +62,8 @@ COMMAND = AuditCommand(
 `certimetric verify letter.csv --learner euclidean --learner lmnn --far 1e-3`
 
 `certimetric verify faces.csv --target person --group camera --fail-under tar@far=1e-3:0.9 --junit verify.xml`
+
+`certimetric verify faces.csv --target person --id file --pairs pairs.csv`
 
 A metric with its threshold: `certimetric fit --verify`; who it is: `certimetric match`.""",
 )

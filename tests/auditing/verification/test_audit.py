@@ -15,7 +15,7 @@ from certimetric.auditing.verification.request import VerificationRequest
 from certimetric.auditing.verification.summary import Decided, Rates
 from certimetric.certify import verification_curve
 
-QUICK = {"learners": ["euclidean", "gmml"], "repeats": 2, "n_pairs": 3000}
+QUICK = {"learners": ["euclidean", "gmml"], "repeats": 2, "pairs": 3000}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_few_classes_share_their_subjects_and_it_is_said():
         ({"far": np.nan}, "far must be a rate of false accepts above 0"),
         ({"y": np.zeros(12)}, "y must have at least two classes"),
         ({"y": np.arange(12)}, "verification needs 3 parts with pairs of both kinds"),
-        ({"n_pairs": "some"}, "n_pairs must be a whole number of at least 1"),
+        ({"pairs": "some"}, "pairs must be a whole number of at least 1"),
         ({"test_size": 0.7}, "test_size must leave something to learn from"),
         ({"fail_under": "tar@far=0:0.5"}, "far must be a rate of false accepts above 0"),
         ({"fail_under": "tar@far=0.1"}, "with the FIGURE auc, tar@FAR, certified@EPS or rejected@EPS"),

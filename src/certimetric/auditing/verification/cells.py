@@ -39,10 +39,16 @@ def verification_cell(request: VerificationRequest, digest: str, subject: Subjec
             "classes": list(request.classes),
             "test_size": request.test_size,
             "n_pairs": request.limit,
+            "given": told_pairs(request),
             "far": request.far,
             "norm": canonical(request.norm),
         },
     )
+
+
+def told_pairs(request: VerificationRequest) -> Any:
+    """Given pairs as JSON values, None without any."""
+    return None if request.given is None else canonical([request.given.rows, request.given.genuine])
 
 
 def compute_cell(request: VerificationRequest, folder: Path | None, cell: Cell) -> dict[str, Any]:

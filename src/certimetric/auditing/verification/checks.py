@@ -108,6 +108,18 @@ def subjects_apart(observed: Observed) -> Outcome:
     if part.apart:
         told = "{} subjects to learn from, {} to calibrate on and {} to test: none is in two parts."
         return Outcome("passed", told.format(*n_classes))
+    if request.given is not None:
+        seen, tested = (np.unique(request.codes[rows]) for rows in (np.append(part.train, part.calibration), part.test))
+        shared = int(np.isin(tested, seen).sum())
+        if shared:
+            return Outcome(
+                "tip",
+                f"No row of the pairs that were given is learned from or calibrated on, but {shared} of their "
+                f"{counted(len(tested), 'subject')} have other rows that are: what is told holds for known subjects.",
+            )
+        return Outcome(
+            "tip", f"The subjects of the pairs are apart, but training and calibration share {n_classes[1]} subjects."
+        )
     return Outcome(
         "tip",
         f"Training, calibration and test share their {counted(n_classes[2], 'subject')}, for 6 with two instances or "
@@ -280,3 +292,22 @@ def every_fit_finished(observed: Observed, learner: dict[str, Any]) -> Outcome |
         return Fine()
     told = f"{len(failed)} of {counted(len(learner['splits']), 'split')} failed: {failed[0]['failed']}"
     return Outcome("issue", told)
+
+
+@check("CV212", "Given pairs agree with the labels", "verification")
+def agree_with_labels(observed: Observed) -> Outcome:
+    """Metrics are learned and thresholds calibrated by the labels. Where a file of pairs calls two rows of one label
+    impostors, or two of different labels genuine, the figures are of another question than was learned."""
+    given, codes = observed.request.given, observed.request.codes
+    if given is None or not given.told:
+        return Outcome("not applicable", "The labels tell which pairs are genuine.")
+    odd = np.flatnonzero(given.genuine != (codes[given.rows[:, 0]] == codes[given.rows[:, 1]]))
+    if not len(odd):
+        return Outcome("passed", f"All {len(given.rows)} pairs are of the kind that the labels tell.")
+    first, second = given.rows[odd[0]]
+    kind = "genuine" if given.genuine[odd[0]] else "impostor"
+    return Outcome(
+        "issue",
+        f"{len(odd)} of {counted(len(given.rows), 'pair')} are of another kind than the labels tell (rows {first} and "
+        f"{second} are called {kind}).",
+    )

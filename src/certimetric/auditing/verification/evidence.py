@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.attacks.base import AttackResult
 from certimetric.attacks.pairs import PairAttack
+from certimetric.attacks.threat_models import ThreatModel
 from certimetric.auditing.verification.cells import verifier_of
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import single_threaded
 from certimetric.certify.rates import verification_curve
 from certimetric.certify.verifier import PairVerifier
+from certimetric.constraints.tuples import Tuples
 from certimetric.geometry import MahalanobisMetric
-from certimetric.runs.key import Cell, told
+from certimetric.runs.key import Cell, canonical, told
 from certimetric.runs.splits import ATTACK_STREAM, stream
 
 PROTOCOL = "verification-evidence/1"
-# Pairs of each kind, and thresholds of the DET curve. Under l1 and l∞ every change is a convex program.
+# Pairs of each kind, and thresholds of the DET curve. Under l1 and l∞ every change is a convex program, and within
+# limits of values a search of seconds.
 N_ATTACKED, N_ATTACKED_PROGRAM = 200, 80
-N_THRESHOLDS, N_THRESHOLDS_PROGRAM = 24, 12
+N_THRESHOLDS, N_THRESHOLDS_PROGRAM, N_THRESHOLDS_SEARCH = 24, 12, 6
 N_PERTURBATIONS = 20
 N_SHOWN = 4  # pairs of each kind that the page shows
 N_CHANGES = 6
@@ -34,7 +38,12 @@ TOLERANCE = 1e-9  # covers the last digits of a distance alone
 def evidence_cell(request: VerificationRequest, cell: Cell, eps: float) -> Cell:
     """What is examined of the metric of a cell: a cell too."""
     shape = request.data.image_shape
-    further = {"cell": cell.key, "eps": eps, "image_shape": None if shape is None else list(shape)}
+    further = {
+        "cell": cell.key,
+        "eps": eps,
+        "image_shape": None if shape is None else list(shape),
+        "threat": told_threat(request),
+    }
     return replace(cell, suite="verification evidence", protocol=PROTOCOL, parameters=further)
 
 
@@ -52,21 +61,84 @@ def compute_evidence(
         warnings.simplefilter("ignore")
         part = request.part(cell.split)
         components, threshold = fitted[cell.learner]
-        verifier = verifier_of(
-            request, MahalanobisMetric.from_components(components), part, -np.inf if threshold is None else threshold
+        metric = MahalanobisMetric.from_components(components)
+        verifier = verifier_of(request, metric, part, -np.inf if threshold is None else threshold)
+        return _examine(request, verifier, part, eps, cell.split, Attacker(request, part, metric))
+
+
+def told_threat(request: VerificationRequest) -> Any:
+    """The threat model as JSON values, None without one; its norm is told with the audit."""
+    if (bound := request.bound) is None:
+        return None
+    return canonical([bound.low, bound.high, bound.mutable, bound.integer, *bound.one_hot])
+
+
+@dataclass(frozen=True, eq=False)
+class Attacker:
+    """Attacks on decisions about pairs of a split, within the threat model of the audit.
+
+    Parameters
+    ----------
+    request : VerificationRequest
+    part : VerificationSplit
+    metric : MahalanobisMetric
+        In original units.
+    """
+
+    request: VerificationRequest
+    part: VerificationSplit
+    metric: MahalanobisMetric
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Pairs of each kind to attack, and thresholds of the DET curve."""
+        bound = self.request.bound
+        if bound is not None and (bound.boxed or bound.discrete):
+            return N_ATTACKED_PROGRAM, N_THRESHOLDS_SEARCH
+        if self.request.norm.dual_order == 2:
+            return N_ATTACKED, N_THRESHOLDS
+        return N_ATTACKED_PROGRAM, N_THRESHOLDS_PROGRAM
+
+    def __call__(self, verifier: PairVerifier, pairs: Indices) -> AttackResult:
+        """Attack decisions of a verifier in standardised units about pairs of rows (m, 2); so are the results."""
+        bound, part = self.request.bound, self.part
+        if bound is None or not np.isfinite(verifier.threshold_):  # where none is accepted there is nothing to find
+            return PairAttack()(verifier, part.tuples(pairs), threat=self.request.norm)
+        threat = ThreatModel(
+            bound.norm,
+            bounds=((bound.low - part.mean) / part.scale, (bound.high - part.mean) / part.scale),
+            immutable=np.flatnonzero(~bound.mutable).tolist(),
         )
-        return _examine(request, verifier, part, eps, cell.split)
+        if not bound.discrete:
+            return PairAttack()(verifier, part.tuples(pairs), threat=threat)
+        # Whole numbers are whole in the units of the file alone; the size of changes stays what it was.
+        norm = bound.norm.in_units(part.scale)
+        threat = replace(
+            threat,
+            norm=norm,
+            bounds=(bound.low, bound.high),
+            integer=np.flatnonzero(bound.integer).tolist(),
+            one_hot=[group.tolist() for group in bound.one_hot],
+        )
+        original = PairVerifier(self.metric, verifier.threshold_, norm=norm).fit()
+        found = PairAttack()(original, Tuples(part.original, pairs), threat=threat)
+        return replace(found, adversarial=(found.adversarial - part.mean) / part.scale)
 
 
 def _examine(
-    request: VerificationRequest, verifier: PairVerifier, part: VerificationSplit, eps: float, split: int
+    request: VerificationRequest,
+    verifier: PairVerifier,
+    part: VerificationSplit,
+    eps: float,
+    split: int,
+    attacker: Attacker,
 ) -> dict[str, Any]:
     rng = stream(request.seed, split, ATTACK_STREAM)
-    n = N_ATTACKED if request.norm.dual_order == 2 else N_ATTACKED_PROGRAM
+    n = attacker.sizes[0]
     rows = np.concatenate([rng.permutation(np.flatnonzero(kind))[:n] for kind in (part.genuine, ~part.genuine)])
     genuine, pairs = part.genuine[rows], part.tuples(part.pairs[rows])
     decisions, radii = verifier.predict_with_radius(pairs)
-    result = PairAttack()(verifier, pairs, threat=request.norm)
+    result = attacker(verifier, part.pairs[rows])
     inside = np.flatnonzero(np.isfinite(result.distances) & (result.distances < radii * (1 - TOLERANCE)))
     finite = np.isfinite(radii)
     return {
@@ -85,8 +157,8 @@ def _examine(
             ],
         },
         "random": _perturb(request, verifier, part, part.pairs[rows], decisions, radii, rng),
-        "det": _under_attack(request, verifier, part, rows, eps),
-        "worst": [*_worst(request, verifier, part)],
+        "det": _under_attack(attacker, verifier, rows, eps),
+        "worst": [*_worst(attacker, verifier)],
         "genuine": genuine,
         "accepted": decisions == 1,
         "radii": radii,
@@ -114,26 +186,25 @@ def _perturb(
     return {"perturbations": len(probes) * N_PERTURBATIONS, "flipped": pairs[some][sorted(flipped)].tolist()}
 
 
-def _under_attack(
-    request: VerificationRequest, verifier: PairVerifier, part: VerificationSplit, rows: Indices, eps: float
-) -> dict[str, Any]:
+def _under_attack(attacker: Attacker, verifier: PairVerifier, rows: Indices, eps: float) -> dict[str, Any]:
     """Operating points of some pairs, clean, under the changes up to ε that attacks found, and certified against all.
 
     Of each threshold, dodging lowers TAR and impersonation raises FAR, both at once.
     """
+    part = attacker.part
     genuine, pairs = part.genuine[rows], part.tuples(part.pairs[rows])
     curve = verification_curve(verifier.pair_distance(pairs), genuine)
-    n = N_THRESHOLDS if request.norm.dual_order == 2 else N_THRESHOLDS_PROGRAM
+    n = attacker.sizes[1]
     chosen = np.searchsorted(curve.thresholds, curve.thinned(n).thresholds)
     # Between two distances: a pair that lies on a threshold has no smallest change.
     following = np.append(curve.thresholds[1:], 2.0 * curve.thresholds[-1])[chosen]
     thresholds = np.maximum(curve.thresholds[chosen], 0.0) / 2.0 + following / 2.0
     points: dict[str, Any] = {name: {"far": [], "tar": []} for name in ("clean", "attacked", "certified")}
     for threshold in thresholds:
-        at = PairVerifier(verifier.metric_, float(threshold), norm=request.norm).fit()
+        at = PairVerifier(verifier.metric_, float(threshold), norm=attacker.request.norm).fit()
         decisions, radii = at.predict_with_radius(pairs)
         accepted = decisions == 1
-        found = PairAttack()(at, pairs, threat=request.norm).distances
+        found = attacker(at, part.pairs[rows]).distances
         for name, turned in (
             ("clean", np.zeros(len(rows), dtype=bool)),
             ("attacked", found <= eps),
@@ -150,9 +221,10 @@ def rates_of(genuine: NDArray[np.bool_], accepted: NDArray[np.bool_], turned: ND
     return float((accepted & ~turned)[genuine].mean()), float((accepted | turned)[~genuine].mean())
 
 
-def _worst(request: VerificationRequest, verifier: PairVerifier, part: VerificationSplit) -> Sequence[dict[str, Any]]:
+def _worst(attacker: Attacker, verifier: PairVerifier) -> Sequence[dict[str, Any]]:
     """The genuine pairs that are farthest from each other and the impostor pairs that are nearest; and of those that
     are decided right, the ones that give way to the smallest change."""
+    request, part = attacker.request, attacker.part
     pairs = part.tuples(part.pairs)
     distances = verifier.pair_distance(pairs)
     decisions, radii = verifier.predict_with_radius(pairs)
@@ -165,7 +237,7 @@ def _worst(request: VerificationRequest, verifier: PairVerifier, part: Verificat
         held = held[np.argsort(radii[held], kind="stable")]
         held = held[~np.isin(held, list(told_already))][:N_SHOWN]
         for why, rows in (("extreme", extreme), ("fragile", held)):
-            attack = PairAttack()(verifier, part.tuples(part.pairs[rows]), threat=request.norm) if len(rows) else None
+            attack = attacker(verifier, part.pairs[rows]) if len(rows) else None
             for i, row in enumerate(rows):
                 assert attack is not None
                 moved = attack.adversarial[i] if attack.success[i] else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +13,24 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.request import whole
 from certimetric.auditing.tables.request import TableRequest, checked_share
+from certimetric.auditing.verification.given import GivenPairs, names_file
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.wording import counted, listing
 from certimetric.runs.splits import Split, subject_parts
 
 if TYPE_CHECKING:
+    from certimetric.attacks.threat_models import BoundThreat, ThreatModel
     from certimetric.constraints.tuples import Tuples
 
 # What thresholds may ask for, and whether it is taken at a size: a false accept rate, or an ε.
 FIGURES = {"auc": False, "tar": True, "certified": True, "rejected": True}
 DEFAULT_LEARNERS = ("euclidean", "lmnn", "lmnn+pl", "gmml", "itml", "arml")
 PAIR_STREAM = 3
+MAX_BYTES = 4 * 2**30
+"""Pairs whose figures would need more are refused."""
+
+# Held at once, as measured: of a pair its rows and kind; of each learner its distances, radii and what is made of them.
+_PAIR_BYTES, _DECIDED_BYTES = 32, 80
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +65,25 @@ class VerificationRequest(TableRequest):
         False accept rate that thresholds are calibrated to.
 
         Attacks and certificates are about the decisions of these thresholds.
-    n_pairs : int or "all"
-        So many pairs of each kind, genuine and impostor, are drawn of a part where it has more.
+    pairs : int, "all", path, DataFrame or array-like of shape (m, 2) or (m, 3)
+        So many pairs of each kind, genuine and impostor, are drawn of a part where it has more; or a CSV or Parquet
+        file of the pairs to test: two columns of row numbers from 0 (or ids), probe and enrolled, and as a third, if
+        the labels do not tell it, 1 for genuine and 0 for impostor.
+
+        Given pairs are tested in every split; learners and thresholds see none of their rows.
+    ids : array-like of shape (n,)
+        What given pairs call each row. None for row numbers.
     test_size : float
         Share of the subjects whose pairs are tested; on as many others thresholds are calibrated.
 
         Where the classes are too few for subjects of its own in every part, the instances of each class are shared out.
+        Where pairs are given, it is the share that thresholds are calibrated on of the subjects that are left.
+    threat : str or ThreatModel
+        What an attacker may change: l2, linf or l1, and of bounds=LOW..HIGH, immutable=A+B, integer=A+B and
+        one_hot=A+B/C+D those that hold. None for any change in the norm.
+
+        It is meant in original units, and sizes of changes in standardised ones. Attacks keep to all of it.
+        Certificates know which features cannot change; they allow for values beyond bounds and between whole numbers.
     groups : array-like of shape (n,)
         A group of each instance, by which rates are told too. None for none.
     fail_under : str or sequence of str
@@ -76,27 +98,45 @@ class VerificationRequest(TableRequest):
         On the first thing that is wrong, in one sentence.
     """
 
-    options = {"far": "--far RATE", "n_pairs": "--pairs [N|all]", "test_size": "--test-size SHARE"}
+    options = {
+        "far": "--far RATE",
+        "pairs": "--pairs [N|all|FILE]",
+        "test_size": "--test-size SHARE",
+        "threat": "--threat NORM[:OPTION=…,…]",
+    }
 
     learners: str | Iterable[Any] | Mapping[str, Any] = DEFAULT_LEARNERS
     far: float = 0.01
-    n_pairs: Any = 30_000
+    pairs: Any = 30_000
+    ids: Any = None
     test_size: float = 0.3
+    threat: Any = None
     groups: Any = None
     limit: int | None = field(init=False)  # derived: of pairs of each kind; None for all
+    given: GivenPairs | None = field(init=False)
+    bound: BoundThreat | None = field(init=False)  # the threat model for these features
     group_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        threat = self._threat()
         super().__post_init__()
         from certimetric.certify.rates import check_far
 
+        bound = None if threat is None else threat.bind(self.data.n_features, self.data.feature_names)
+        if bound is not None:
+            bound.check_instances(self.data.X)
+            self._settle(norm=bound.norm.restrict(bound.mutable), norm_name=bound.norm.name)
+        self._settle(threat=threat, bound=bound)
         size = checked_share("test_size", self.test_size)
         if size >= 0.5:
             raise ValueError(f"test_size must leave something to learn from: below 0.5, got {size:g}")
-        limit = None if self.n_pairs == "all" else whole("n_pairs", _counted(self.n_pairs), 1)
+        limit, given = self._pairs()
         groups, names = self._groups()
-        self._settle(far=check_far(self.far), test_size=size, limit=limit, groups=groups, group_names=names)
-        subject_parts(self.codes, self._shares, self.seed, 0)  # says what is missing
+        self._settle(
+            far=check_far(self.far), test_size=size, limit=limit, given=given, groups=groups, group_names=names
+        )
+        self._parts(0)  # says what is missing
+        self._check_memory()
         specs = [subject.spec for subject in self.subjects]
         self._settle(fail_under=told_rates(self.fail_under))
         self._judge_by(specs, FIGURES)
@@ -104,9 +144,74 @@ class VerificationRequest(TableRequest):
             if threshold.figure == "tar":
                 check_far(threshold.at or 0.0)
 
-    @property
-    def _shares(self) -> list[float]:
-        return [self.test_size, self.test_size]
+    def _threat(self) -> ThreatModel | None:
+        """The threat model, whose norm is that of the audit."""
+        if self.threat is None:
+            return None
+        from certimetric.attacks.threat_models import resolve_threat
+
+        threat = resolve_threat(self.threat)
+        if threat.eps is not None:
+            raise ValueError(f"threat takes no eps, got {threat.eps:g}: the sizes of changes are those of eps")
+        texts = isinstance(self.norm, str), isinstance(threat.norm, str)
+        if not (texts[0] and (self.norm == type(self).norm or (texts[1] and self.norm == threat.norm))):
+            raise ValueError("norm and threat name different norms: say it in threat alone")
+        self._settle(norm=threat.norm)
+        return threat
+
+    def _pairs(self) -> tuple[int | None, GivenPairs | None]:
+        """The most pairs of a kind that are drawn, and those that are given."""
+        pairs = self.pairs
+        if names_file(pairs) or not isinstance(pairs, str | Integral):
+            default = type(self).pairs
+            return default, GivenPairs.read(pairs, self.codes, self.ids)
+        if self.ids is not None:
+            raise ValueError(f"ids are what given pairs call the rows, and pairs is {pairs!r}")
+        if pairs == "all":
+            return None, None
+        if isinstance(pairs, str) and not pairs.strip().isdigit():
+            raise ValueError(
+                f"pairs must be a whole number of at least 1, all, or a CSV or Parquet file, got {pairs!r}"
+            )
+        return whole("pairs", int(pairs) if isinstance(pairs, str) else pairs, 1), None
+
+    def _parts(self, split: int) -> tuple[tuple[Indices, ...], bool]:
+        """Rows to learn from, to calibrate on and to test, and whether no subject is in two of them."""
+        if self.given is None:
+            return subject_parts(self.codes, [self.test_size, self.test_size], self.seed, split)
+        left, test = self.given.others(len(self.codes)), np.unique(self.given.rows)
+        own = self.codes[left]
+        try:
+            (train, calibration), apart = subject_parts(own, [self.test_size], self.seed, split)
+        except ValueError:
+            able = int((np.bincount(own, minlength=1) > 1).sum())
+            raise ValueError(
+                f"pairs leave {len(left)} of {counted(len(self.codes), 'row')}, {able} of their subjects with two "
+                f"instances or more, which are too few to learn from some and to calibrate on others: give pairs of "
+                f"fewer rows"
+            ) from None
+        return (left[train], left[calibration], test), apart and not np.isin(self.codes[test], own).any()
+
+    def _check_memory(self) -> None:
+        """Refuse what would not fit: figures of all pairs of all splits are held at once, for intervals over them."""
+        (_, calibration, test), _ = self._parts(0)
+        tuned = self._number_of_pairs(calibration)
+        tested = self._number_of_pairs(test) if self.given is None else len(self.given.rows)
+        each = _PAIR_BYTES * (tuned + tested) + _DECIDED_BYTES * len(self.subjects) * (tuned + tested)
+        if (size := self.repeats * each) > MAX_BYTES:
+            most = MAX_BYTES // (4 * self.repeats * (_PAIR_BYTES + _DECIDED_BYTES * len(self.subjects)))
+            fewer = "fewer pairs" if self.given else f"at most {10 ** (len(str(most)) - 1)} pairs of a kind"
+            raise ValueError(
+                f"{tuned + tested} pairs a split are about {size / 2**30:.0f} GiB for "
+                f"{counted(len(self.subjects), 'learner')} and {counted(self.repeats, 'split')}, more than "
+                f"{MAX_BYTES / 2**30:.0f} GiB: take {fewer}, fewer learners or fewer repeats"
+            )
+
+    def _number_of_pairs(self, rows: Indices) -> int:
+        sizes = np.bincount(self.codes[rows])
+        genuine = int((sizes * (sizes - 1) // 2).sum())
+        impostor = len(rows) * (len(rows) - 1) // 2 - genuine
+        return sum(count if self.limit is None else min(self.limit, count) for count in (genuine, impostor))
 
     def _groups(self) -> tuple[Indices | None, tuple[str, ...]]:
         if self.groups is None:
@@ -122,6 +227,22 @@ class VerificationRequest(TableRequest):
         return codes.astype(np.int64), tuple(names.tolist())
 
     @property
+    def limits(self) -> list[str]:
+        """What the threat model does not let an attacker do, for people."""
+        if (bound := self.bound) is None:
+            return []
+        names = np.array(self.data.feature_names, dtype=object)
+        told = [f"{listing(names[~bound.mutable])} cannot change"] if not bound.mutable.all() else []
+        if bound.boxed:
+            low, high = np.unique(bound.low), np.unique(bound.high)
+            told_ends = ((f"at least {low[0]:g}", low[0]), (f"at most {high[0]:g}", high[0]))
+            ends = [text for text, end in told_ends if np.isfinite(end)]
+            one = len(low) == len(high) == 1
+            told.append(f"values stay {' and '.join(ends)}" if one else "values stay within their bounds")
+        told += [f"{listing(names[bound.integer])} stay whole"] if bound.integer.any() else []
+        return told + [f"one of {listing(names[group])} is 1" for group in bound.one_hot]
+
+    @property
     def rates(self) -> tuple[float, ...]:
         """False accept rates of the table of operating points."""
         asked = [threshold.at or 0.0 for threshold in self.thresholds if threshold.figure == "tar"]
@@ -134,15 +255,18 @@ class VerificationRequest(TableRequest):
         from certimetric.runs.splits import Preparation, stream
 
         X, codes = self.data.X, self.codes
-        (train, calibration, test), apart = subject_parts(codes, self._shares, self.seed, split)
+        (train, calibration, test), apart = self._parts(split)
         if self.data.imputed is not None:
             X = fill_gaps(X, self.data.imputed, train)
         standardise = Preparation.fit(X[train])
         scaled = standardise(X)
         rng = stream(self.seed, split, PAIR_STREAM)
-        (tuned, tuned_genuine), (tested, genuine) = (
-            all_pairs(codes[rows], self.limit, rng) for rows in (calibration, test)
-        )
+        tuned, tuned_genuine = all_pairs(codes[calibration], self.limit, rng)
+        if self.given is None:
+            tested, genuine = all_pairs(codes[test], self.limit, rng)
+            pairs = test[tested]
+        else:
+            pairs, genuine = self.given.rows, self.given.genuine
         return VerificationSplit(
             train,
             test,
@@ -155,7 +279,7 @@ class VerificationRequest(TableRequest):
             apart=apart,
             calibration_pairs=calibration[tuned],
             calibration_genuine=tuned_genuine,
-            pairs=test[tested],
+            pairs=pairs,
             genuine=genuine,
             standardised=scaled,
         )
@@ -164,8 +288,3 @@ class VerificationRequest(TableRequest):
 def told_rates(texts: Iterable[str]) -> tuple[str, ...]:
     """Thresholds with ``tar@far=1e-3:0.9`` as ``tar@1e-3=0.9``."""
     return tuple(re.sub(r"\btar@far\s*=\s*([^:=]+):\s*", r"tar@\1=", text) for text in texts)
-
-
-def _counted(value: Any) -> Any:
-    """What an option says as text, as a number."""
-    return int(value) if isinstance(value, str) and value.strip().isdigit() else value

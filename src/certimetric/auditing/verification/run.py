@@ -16,9 +16,9 @@ from certimetric.auditing.tables.cells import METRICS, is_whole
 from certimetric.auditing.tables.summary import choose_eps, finished
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
-from certimetric.auditing.verification.cells import compute_cell, verification_cell
+from certimetric.auditing.verification.cells import compute_cell, told_pairs, verification_cell
 from certimetric.auditing.verification.checks import Observed
-from certimetric.auditing.verification.evidence import compute_evidence, evidence_cell, rates_of
+from certimetric.auditing.verification.evidence import compute_evidence, evidence_cell, rates_of, told_threat
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
 from certimetric.auditing.verification.summary import (
     Decided,
@@ -48,7 +48,8 @@ class VerificationEvidence(Evidence):
 
     def options(self) -> dict[str, Any]:
         request = self.request
-        norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
+        base = request.norm if request.bound is None else request.bound.norm
+        norm = hashlib.sha256(json.dumps(canonical(base)).encode()).hexdigest()[:12]
         return {
             "data": request.data.sha256(),
             "imputed": canonical(request.data.imputed),
@@ -58,7 +59,9 @@ class VerificationEvidence(Evidence):
             "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
             "far": request.far,
             "n_pairs": request.limit,
+            "given": told_pairs(request),
             "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
+            "threat": told_threat(request),
             "eps": None if request.eps is None else list(request.eps),
             "repeats": request.repeats,
             "test_size": request.test_size,
@@ -70,9 +73,13 @@ class VerificationEvidence(Evidence):
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
         grouped = "" if request.groups is None else ", groups=…"
+        threat = "" if request.threat is None else f", threat={request.threat!r}"
+        given = request.given
+        pairs = repr(request.limit or "all") if given is None else "…" if given.source is None else repr(given.source)
+        pairs += "" if request.ids is None else ", ids=…"
         return (
             f"certimetric.auditing.audit_verification(X, y, learners=[{learners}], far={request.far:g}, "
-            f"n_pairs={request.limit or 'all'!r}, norm={request.norm_name!r}{eps}, repeats={request.repeats}, "
+            f"pairs={pairs}, norm={request.norm_name!r}{eps}{threat}, repeats={request.repeats}, "
             f"test_size={request.test_size:g}{grouped}, seed={request.seed})"
         )
 
@@ -112,6 +119,7 @@ class VerificationEvidence(Evidence):
                 "far": request.far,
                 "rates": list(request.rates),
                 "n_pairs": request.limit,
+                "given": request.given is not None,
                 "norm": request.norm_name,
                 "units": "standardised",
                 "test_size": request.test_size,
@@ -119,6 +127,7 @@ class VerificationEvidence(Evidence):
                 "seed": request.seed,
                 "apart": parts[0].apart,
                 "attacks": [repr(PairAttack())],
+                "limits": request.limits,
                 "eps": eps,
                 "report_eps": quoted,
             },
@@ -244,6 +253,7 @@ class VerificationEvidence(Evidence):
         protocol, chosen = found.protocol, found.learners[recommended]
         summary, eps = chosen["summary"], protocol["report_eps"]
         at = summary["certified"][protocol["eps"].index(eps)]
+        limits = "".join(f"; {limit}" for limit in protocol["limits"])
         norm = "the ellipsoid norm" if self.request.norm_name == "ellipsoid" else f"{self.request.norm_name} norm"
         several = " is recommended: it" if len(found.learners) > 1 else ""
         sentence = (
@@ -257,7 +267,7 @@ class VerificationEvidence(Evidence):
             sentence += f", against {100 * baseline['tar']['mean']:.1f} % of genuine pairs for Euclidean"
         return [
             sentence,
-            f"within ε = {eps:g} standard deviations ({norm}) no dodging gets it below "
+            f"within ε = {eps:g} standard deviations ({norm}{limits}) no dodging gets it below "
             f"{100 * at['tar']['mean']:.1f} % of genuine pairs, and no impersonation above "
             f"{100 * at['far']['mean']:.2g} % of impostors",
         ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -19,6 +19,9 @@ from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
 from certimetric.datasets.tables.files import FILE_TYPES, assemble, read_labelled
 from certimetric.datasets.tables.openml import PREFIX, load_openml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
@@ -165,21 +168,32 @@ def load_grouped(
     >>> data.feature_names, groups.tolist()
     (('u',), ['east', 'west'])
     """
+    data, beside = load_beside(name_or_path, {"groups": group}, target=target, encode=encode)
+    groups = beside["groups"]
+    return data, groups.where(groups.notna(), "missing").astype(str).to_numpy()
+
+
+def load_beside(
+    name_or_path: str | os.PathLike[str], columns: Mapping[str, str], *, target: str | None = None, encode: bool = False
+) -> tuple[Dataset, dict[str, pd.Series]]:
+    """Load a file of which some columns are no features, and these columns; ``columns`` holds them by what they are."""
     path: str | os.PathLike[str] | None = name_or_path
+    what = " and ".join(columns)
     if isinstance(name_or_path, str) and not _looks_like_path(name_or_path):
         path = None if name_or_path in bundled_names() else table_file(name_or_path)
         if path is None:
-            raise ValueError(f"groups are a column of a file, and {name_or_path!r} is none")
+            raise ValueError(f"{what} are a column of a file, and {name_or_path!r} is none")
     assert path is not None
     frame, labels, where = read_labelled(path, target, must=True)
     assert labels is not None  # or it was refused
-    columns = [str(column) for column in frame.columns if str(column) != labels]
-    if group not in columns:
-        what = "holds the labels" if group == labels else f"is not there{did_you_mean(group, columns)}"
-        raise ValueError(f"the column {group!r} of groups {what}: {where} has {listing(columns, limit=12)}")
-    groups = frame[group].astype("object").where(frame[group].notna(), "missing").astype(str).to_numpy()
-    frame, source = frame.drop(columns=group), os.fspath(path)
-    return assemble(frame, name=_stem(path), source=source, where=where, target=labels, encode=encode), groups
+    known = [str(column) for column in frame.columns if str(column) != labels]
+    for role, column in columns.items():
+        if column not in known:
+            fault = "holds the labels" if column == labels else f"is not there{did_you_mean(column, known)}"
+            raise ValueError(f"the column {column!r} of {role} {fault}: {where} has {listing(known, limit=12)}")
+    found = {role: frame[column].astype("object") for role, column in columns.items()}
+    frame, source = frame.drop(columns=list(set(columns.values()))), os.fspath(path)
+    return assemble(frame, name=_stem(path), source=source, where=where, target=labels, encode=encode), found
 
 
 def _stem(path: str | os.PathLike[str]) -> str:

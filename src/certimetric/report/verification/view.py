@@ -193,7 +193,9 @@ class VerificationView(View):
     def facts(self) -> list[tuple[str, str]]:
         """Parts, pairs and protocol."""
         data, protocol = self.document["data"], self.document["protocol"]
-        apart = "no subject in two of them" if protocol["apart"] else "with the same subjects in all of them"
+        given = protocol.get("given", False)
+        shared = "no row in two of them, but some subjects" if given else "with the same subjects in all of them"
+        apart = "no subject in two of them" if protocol["apart"] else shared
         drawn = f", at most {protocol['n_pairs']} of a kind, drawn" if protocol["n_pairs"] else ", all there are"
         return [
             (
@@ -208,10 +210,15 @@ class VerificationView(View):
                 "; ".join(
                     f"{each['part']}: {each['genuine']} genuine, {each['impostor']} impostor" for each in data["pairs"]
                 )
-                + drawn,
+                + drawn
+                + ("; those that are tested were given" if given else ""),
             ),
             ("Calibrated to", f"a false accept rate of {100 * float(protocol['far']):g} %"),
-            ("Splits", f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} of the subjects tested"),
+            (
+                "Splits",
+                f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} of the subjects "
+                + ("that are left calibrated on" if given else "tested"),
+            ),
             ("Seed", str(protocol["seed"])),
         ]
 
