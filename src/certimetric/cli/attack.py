@@ -62,7 +62,7 @@ def attack(
     if unknown := [name for name in kinds if name not in ATTACKS]:
         raise ValueError(f"--attack must be one of {', '.join(ATTACKS)}, got {unknown[0]!r}")
     model = ThreatModel.from_string(threat)
-    writable("--out", out)
+    writable("--out", out, metric, train, queries)
     read = read_queries(metric, train, queries, target, neighbors, model.norm, units)
     tell(out, "Changed queries", *_attacked(read, model, kinds))
 

@@ -44,7 +44,7 @@ def certify(
 
     if not time_limit > 0:
         raise ValueError(f"--time-limit must be a positive number of seconds, got {time_limit:g}")
-    writable("--out", out)
+    writable("--out", out, metric, train, queries)
     read = read_queries(metric, train, queries, target, neighbors, norm, units)
     tell(out, "Radii", *_certified(read, time_limit if exact else None))
 

@@ -57,7 +57,7 @@ def fit(
     from certimetric.certify.rates import check_far
 
     rate = check_far(number("--far", far))
-    writable("--out", out)
+    writable("--out", out, data)
     loaded = datasets.load(data, target=target, encode=encode)
     if len(loaded.classes) < 2:
         raise ValueError(f"{loaded.name!r} must have at least two classes, got 1")

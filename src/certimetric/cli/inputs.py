@@ -83,8 +83,11 @@ def labelled_rows(
     return Features(X, names, data.y.astype(str), data.told_gaps)
 
 
-def writable(option: str, path: Path) -> Path:
-    """See that a file can be written before work starts; an OSError if not."""
+def writable(option: str, path: Path, *read: str | Path) -> Path:
+    """See that a file can be written before work starts, and is none of those that are read; an OSError if not."""
+    for given in map(Path, read):
+        if path.exists() and given.exists() and path.samefile(given):
+            raise OSError(f"{option}: {str(path)!r} is a file that is read here, and would be overwritten")
     if path.is_dir():
         raise OSError(f"{option}: {str(path)!r} is a folder, not a file")
     try:

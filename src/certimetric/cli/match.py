@@ -42,7 +42,7 @@ def match(
     """
     from certimetric.cli.queries import read_rows, tell
 
-    writable("--out", out)
+    writable("--out", out, metric, enrolled, queries)
     rows = read_rows(metric, enrolled, queries, target, units)
     limit = _threshold(rows.metric, metric) if threshold is None else threshold
     if not limit >= 0:
