@@ -62,6 +62,26 @@ def test_attacks_stay_outside_of_what_is_certified(result):
     assert result.document["thresholds"][0]["passed"]
 
 
+def test_the_gallery_shows_decisions_that_attacks_turn(half, digits, result):
+    learner = result.document["learners"][0]
+    images = digits(8, slice(160))
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+
+    test = images.select(torch.from_numpy(ModelVerificationRequest({"half": half}, images, **ASKED).parts[1]))
+    places = half(test.images).double().detach()
+    assert {card["kind"] for card in learner["gallery"]} == {"genuine", "impostor"}
+    for card in learner["gallery"]:
+        away = 1 if card["kind"] == "genuine" else -1
+        probe, enrolled = card["pair"]
+        assert card["distance"] == pytest.approx(float((places[probe] - places[enrolled]).norm()), rel=1e-5)
+        assert away * card["distance"] <= away * card["threshold"]  # decided rightly
+        # Pixels as they are: a change of l2 moves the distance by ε and no more, by less where black and white end it.
+        assert 0.1 < away * (card["attacked_distance"] - card["distance"]) <= 0.5 + 1e-5
+        assert card["broken"] == (away * card["attacked_distance"] > away * card["threshold"])
+    html = render_audit(result.document)
+    assert html.count(">attacked probe<") == sum(len(each["gallery"]) for each in result.document["learners"])
+
+
 def test_the_page_tells_models(result):
     html = render_audit(result.document)
     for name in ("det-attacked", "certified-tar", "bracket-far"):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from certimetric.auditing.model_verification.checks import SCOPE, Observed
+from certimetric.auditing.model_verification.galleries import attacked_pairs, extreme_pairs
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
 from certimetric.auditing.retrieval.request import Subject
@@ -27,9 +28,8 @@ from certimetric.runs.key import Cell
 from certimetric.runs.scheduling import InTurn, progress_bar
 from certimetric.runs.store import Store
 
-PROTOCOL = "model-verification-cell/1"
+PROTOCOL = "model-verification-cell/2"
 N_POINTS = 60  # of curves in the document
-N_SHOWN = 4
 
 
 class ModelVerificationEvidence(Evidence):
@@ -207,7 +207,8 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
         before, now = worst[-1], after[size].distances
         worst.append(np.where(genuine, np.maximum(before, now), np.minimum(before, now)))
     rates = [_rates(distances, genuine, threshold) for distances in worst]
-    quoted = worst[1 + sizes.index(min(sizes, key=lambda size: abs(size - request.report_eps)))]
+    quoted_size = min(sizes, key=lambda size: abs(size - request.report_eps))
+    quoted = worst[1 + sizes.index(quoted_size)]
     certificate = _certificate(request, subject, sides[1], threshold, after)
     proven = certificate.pop("told", {})
     points = [row for row in found.rows if row["attack"] == "clean" and row["target_far"] is not None]
@@ -249,7 +250,8 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
             "attacked": {"tar": [tar for tar, _ in rates], "far": [far for _, far in rates]},
             **({"certified": proven["rates"]} if proven else {}),
         },
-        "worst": [*_worst(request, sides[1], found.worst, threshold)],
+        "worst": [*extreme_pairs(request, sides[1], found.worst, threshold)],
+        "gallery": [*attacked_pairs(request, subject.model, sides[1], after[quoted_size], threshold)],
     }
 
 
@@ -345,33 +347,3 @@ def _histogram(distances: Any, genuine: Any, threshold: float) -> dict[str, Any]
         for name, kind in (("genuine", genuine), ("impostor", ~genuine))
     }
     return {"edges": edges.tolist(), "threshold": _finite(threshold), **shares}
-
-
-def _worst(
-    request: ModelVerificationRequest, images: Any, found: Mapping[str, Any], threshold: float
-) -> Iterator[dict[str, Any]]:
-    """The genuine pairs that are farthest apart and the impostor pairs that are nearest, with their pictures."""
-    import torch
-
-    names = request.class_names
-
-    def name(row: int) -> str:
-        label = int(images.labels[row])
-        return names[label] if 0 <= label < len(names) else str(label)
-
-    for kind, pairs in found.items():
-        for distance, *rows in pairs[:N_SHOWN]:
-            batch = next(images.select(torch.tensor(rows)).batches(2)).tensor()
-            pictures = [image.mean(dim=0) if len(image) != 3 else image.permute(1, 2, 0) for image in batch.double()]
-            yield {
-                "kind": kind,
-                "why": "extreme",
-                "distance": distance,
-                "accepted": distance <= threshold,
-                "radius": None,
-                "attack_distance": None,
-                "pair": rows,
-                "subjects": [name(row) for row in rows],
-                "features": [],
-                "pictures": {side: image.tolist() for side, image in zip(("probe", "enrolled"), pictures)},
-            }
