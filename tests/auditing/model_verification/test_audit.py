@@ -82,6 +82,38 @@ def test_the_gallery_shows_decisions_that_attacks_turn(half, digits, result):
     assert html.count(">attacked probe<") == sum(len(each["gallery"]) for each in result.document["learners"])
 
 
+def test_smoothed_decisions_are_certified_of_any_model(digits):
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+    from certimetric.deep import SmoothingCertifier
+    from certimetric.deep.verification import certify_verification
+
+    class Unknown(torch.nn.Module):  # no layer that a Lipschitz bound is known for
+        def forward(self, x):
+            return x.flatten(1)[:, ::2]
+
+    asked = {**ASKED, "n_attacked": 10, "report_eps": 0.25, "certify": "smoothing"}
+    images = digits(8, slice(160))
+    found = audit_model_verification({"any": Unknown()}, images, **asked)
+    learner, pixels = found.document["learners"]
+    test = images.select(torch.from_numpy(ModelVerificationRequest({"any": Unknown()}, images, **asked).parts[1]))
+    made = certify_verification(
+        Unknown(),
+        test,
+        threshold=learner["splits"][0]["threshold"],
+        method=SmoothingCertifier(sigma=0.25),
+        n_pairs=10,
+    )
+    rates = made.certified_rates([0, 0.25, 0.5])
+    for key in ("tar", "far"):
+        assert [point[key]["mean"] for point in learner["summary"]["certified"]] == getattr(rates, key).tolist()
+    assert pixels["certificate"]["method"] == "lipschitz" and "certified" in pixels["brackets"]
+    # The smoothed decision is not the one that was attacked: they are in no bracket, and no check sets them apart.
+    assert "certified" not in learner["brackets"] and "certified" not in learner["under_attack"]
+    told = {(each["code"], each["learner"]): each["severity"] for each in found.document["checks"]}
+    assert told["CV201", "any"] == "not applicable"
+    assert "under Gaussian noise of deviation 0.25, each with a confidence of 99.9 %" in render_audit(found.document)
+
+
 def test_the_page_tells_models(result):
     html = render_audit(result.document)
     for name in ("det-attacked", "certified-tar", "bracket-far"):

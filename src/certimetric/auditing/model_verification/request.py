@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FIGURES = {"auc": False, "tar": True, "attacked": True, "rejected": True}
 METRICS = ("euclidean", "cosine")
+CERTIFY = ("lipschitz", "smoothing")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,8 +51,11 @@ class ModelVerificationRequest(AuditRequest):
         The worst counts for each pair.
     n_attacked : int
         So many pairs of each kind are attacked.
-    certify : {"lipschitz"}
+    certify : {"lipschitz", "smoothing"}
         How to certify the decisions about the attacked pairs, for l2. None for no certificates.
+
+        "smoothing" is for any model, and about the majority of its decisions under Gaussian noise: as much as the model
+        was trained with, or else as the quoted ε. Raw pixels are certified by their Lipschitz constant, which is 1.
     source : str
         Where the pictures came from, for the report.
     class_names : sequence of str
@@ -107,7 +111,7 @@ class ModelVerificationRequest(AuditRequest):
         chosen("metric", self.metric, METRICS)
         chosen("norm", self.norm, NORMS)
         if self.certify is not None:
-            chosen("certify", self.certify, ("lipschitz",))
+            chosen("certify", self.certify, CERTIFY)
             if self.norm != "l2":
                 raise ValueError(
                     f"certificates by {self.certify} are for the norm l2, and this audit is in {self.norm}"

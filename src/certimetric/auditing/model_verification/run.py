@@ -165,8 +165,11 @@ class ModelVerificationEvidence(Evidence):
         ]
         if certified := chosen["summary"]["certified"]:
             at = certified[protocol["eps"].index(protocol["report_eps"])]
+            smoothed = chosen["certificate"]["method"] == "smoothing"
             parts.append(
-                f"no such change gets it below {100 * at['tar']['mean']:.1f} % or above {100 * at['far']['mean']:.1f} %"
+                f"{'of its decisions smoothed by noise ' if smoothed else ''}no such change gets it below "
+                f"{100 * at['tar']['mean']:.1f} % or above {100 * at['far']['mean']:.1f} %"
+                f"{', each with its confidence' if smoothed else ''}"
             )
         return parts
 
@@ -211,6 +214,8 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
     quoted = worst[1 + sizes.index(quoted_size)]
     certificate = _certificate(request, subject, sides[1], threshold, after)
     proven = certificate.pop("told", {})
+    # Attacks are on the model as it is: what is certified of another decision, a smoothed one, is no bound for them.
+    bounding = {} if certificate.get("method") == "smoothing" else proven
     points = [row for row in found.rows if row["attack"] == "clean" and row["target_far"] is not None]
     operating = [_point(row, chosen_on, curve) for row in points]
     at = next(each for each in operating if math.isclose(each["target"], request.far))
@@ -242,13 +247,13 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
             "pairs": len(genuine),
             "clean": _curve(worst[0], genuine),
             "attacked": _curve(quoted, genuine),
-            **({"certified": proven["curve"]} if proven else {}),
+            **({"certified": bounding["curve"]} if bounding else {}),
         },
         "brackets": {
             "pairs": len(genuine),
             "eps": [0.0, *sizes],
             "attacked": {"tar": [tar for tar, _ in rates], "far": [far for _, far in rates]},
-            **({"certified": proven["rates"]} if proven else {}),
+            **({"certified": bounding["rates"]} if bounding else {}),
         },
         "worst": [*extreme_pairs(request, sides[1], found.worst, threshold)],
         "gallery": [*attacked_pairs(request, subject.model, sides[1], after[quoted_size], threshold)],
@@ -260,19 +265,24 @@ def _certificate(
 ) -> dict[str, Any]:
     """What is certified of the attacked pairs; ``failed`` says why nothing is, ``broken`` counts decisions that attacks
     turned all the same."""
+    from certimetric.auditing.retrieval.certificates import deviation
+    from certimetric.deep import SmoothingCertifier
     from certimetric.deep.verification import certify_verification
 
     if request.certify is None:
         return {"failed": "no certificate was asked for"}
     if not math.isfinite(threshold):
         return {"failed": "nothing is accepted"}
+    method: Any = "lipschitz"
+    if request.certify == "smoothing" and subject.name != PIXELS:
+        method = SmoothingCertifier.for_audit(deviation(subject, request.report_eps), request.seed)
     try:
         made = certify_verification(
             subject.model,
             images,
             threshold=threshold,
             metric=request.metric,
-            method=request.certify,
+            method=method,
             n_pairs=request.n_attacked,
             seed=request.seed,
         )
@@ -280,22 +290,24 @@ def _certificate(
         return {"failed": " ".join(str(error).split())}
     sizes = [0.0, *request.eps]
     rates, curve = made.certified_rates(sizes), made.curve(request.report_eps)
-    assert curve is not None  # Lipschitz certificates have one
     told = {key: getattr(rates, key).tolist() for key in ("tar", "far")}
     points = [
         {"eps": eps, "tar": {"mean": tar}, "far": {"mean": far}}
         for eps, tar, far in zip(sizes, told["tar"], told["far"])
     ]
-    thinned = curve.thinned(N_POINTS)
+    thinned = None if curve is None else curve.thinned(N_POINTS)
     return {
         "method": made.method,
+        "settings": made.settings,
         "constant": made.constant,
+        "confidence": made.confidence,
         "pairs": len(made.pairs),
+        "abstained": int(made.abstained.sum()),
         "broken": int(sum(len(made.broken_by(pairs, eps)) for eps, pairs in after.items())),
         "told": {
             "rates": told,
             "points": points,
-            "curve": {"far": thinned.far.tolist(), "tar": thinned.tar.tolist()},
+            "curve": thinned and {"far": thinned.far.tolist(), "tar": thinned.tar.tolist()},
         },
     }
 

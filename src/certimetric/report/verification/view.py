@@ -29,7 +29,12 @@ _KINDS = {
 
 def _threat(view: VerificationView) -> dict[str, Any] | None:
     told = threat_view(view)
-    return told and told | {"unit": unit_name(view.document)}
+    smoothed = [
+        (learner["label"], plain(certificate["settings"]["sigma"]), percent(certificate["confidence"]))
+        for learner in view.learners
+        if (certificate := learner.get("certificate") or {}).get("method") == "smoothing"
+    ]
+    return told and told | {"unit": unit_name(view.document), "smoothed": smoothed}
 
 
 def _comparison(view: VerificationView) -> dict[str, Any]:
