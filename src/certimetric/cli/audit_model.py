@@ -118,19 +118,24 @@ def _groups(images: Any, pattern: str) -> list[str]:
 def _subjects(named: dict[str, str], asked: tuple[str, int | None], load: Callable[[str], Images]) -> Iterator[Subject]:
     """Models with what is known of their training; ``load`` gives a side of the images that are asked for."""
     from certimetric.auditing.retrieval.request import Subject
-    from certimetric.training import load_run
 
     digests = cache(partial(_training_digests, load))  # of several runs the same
     for name, told in named.items():
-        if Path(told).is_dir():
-            model, run = load_run(told)
-            key = run["config"]["data"]["name"], run["config"]["data"].get("size")
-            # Only a run on this very set tells what it was trained on, as the queries here see it.
-            yield Subject(name, model, told, run, digests() if key == asked else None)
-        elif ":" in told:
-            yield Subject(name, _made(told), told)
-        else:
-            raise FileNotFoundError(f"--model {told!r} is neither the folder of a run nor package.module:factory")
+        model, run = model_of(told, "--model")
+        data = {} if run is None else run["config"]["data"]
+        # Only a run on this very set tells what it was trained on, as the queries here see it.
+        yield Subject(name, model, told, run, digests() if (data.get("name"), data.get("size")) == asked else None)
+
+
+def model_of(told: str, option: str) -> tuple[Any, dict[str, Any] | None]:
+    """A model by the folder of its run, with what ``run.json`` says, or by a factory."""
+    from certimetric.training import load_run
+
+    if Path(told).is_dir():
+        return load_run(told)
+    if ":" in told:
+        return _made(told), None
+    raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor package.module:factory")
 
 
 def _training_digests(load: Callable[[str], Images]) -> frozenset[str] | None:

@@ -114,6 +114,26 @@ def test_smoothed_decisions_are_certified_of_any_model(digits):
     assert "under Gaussian noise of deviation 0.25, each with a confidence of 99.9 %" in render_audit(found.document)
 
 
+def test_attacks_are_those_on_a_surrogate(half, digits, result):
+    class Others(torch.nn.Module):  # sees no pixel that the model sees
+        def forward(self, x):
+            return x.flatten(1)[:, 1::2]
+
+    images, asked = digits(8, slice(160)), {**ASKED, "certify": None}
+    own = audit_model_verification({"half": half}, images, surrogate=half, **asked).document
+    blind = audit_model_verification({"half": half}, images, surrogate=Others(), **asked).document
+    known, same, other = (told["learners"][0] for told in (result.document, own, blind))
+    # Who computes attacks on the very model knows it.
+    assert same["brackets"]["attacked"] == known["brackets"]["attacked"] and same["gallery"] == known["gallery"]
+    # Who knows only pixels that it does not look at changes hardly a decision, and is told to have been there.
+    for key, sign in (("tar", 1), ("far", -1)):
+        mine, theirs = (sign * np.array(told["brackets"]["attacked"][key]) for told in (known, other))
+        assert theirs[-1] - mine[-1] > 0.2 and theirs[0] - theirs[-1] < 0.1
+    assert blind["protocol"]["surrogate"] == "Others" and "<b>Others</b>: attacks are computed on it" in render_audit(
+        blind
+    )
+
+
 def test_the_page_tells_models(result):
     html = render_audit(result.document)
     for name in ("det-attacked", "certified-tar", "bracket-far"):

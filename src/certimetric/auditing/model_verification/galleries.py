@@ -17,6 +17,7 @@ from certimetric.report.pictures import pictures
 
 if TYPE_CHECKING:
     from certimetric.base.arrays import Indices
+    from certimetric.certify.rates import VerificationCurve
     from certimetric.deep import ImageSet
     from certimetric.deep.verification import AttackedPairs
 
@@ -45,16 +46,23 @@ def extreme_pairs(
 
 
 def attacked_pairs(
-    request: ModelVerificationRequest, model: Any, images: ImageSet, after: AttackedPairs, threshold: float
+    request: ModelVerificationRequest,
+    model: Any,
+    images: ImageSet,
+    after: AttackedPairs,
+    curve: VerificationCurve,
+    threshold: float,
 ) -> Iterator[dict[str, Any]]:
     """What attacks at the quoted ε make of the probes of pairs that are decided rightly; of each the worst attack.
 
     ``after`` are the pairs of the audit after those attacks: the ones that were carried farthest are attacked again,
-    for their pictures. Nothing is shown where no distance is accepted.
+    for their pictures. ``curve`` has all clean pairs. Nothing is shown where no distance is accepted.
     """
     if not math.isfinite(threshold):
         return
-    from certimetric.deep.verification import attack_pairs
+    from certimetric.deep.verification.evaluation import thresholds_of
+    from certimetric.deep.verification.pair_index import PairIndex
+    from certimetric.deep.verification.pairs import Pairs
 
     chosen = _farthest(after, threshold)
     if not len(chosen):
@@ -63,11 +71,16 @@ def attacked_pairs(
     rows, places = np.unique(listed, return_inverse=True)
     some, pairs = images.select(torch.from_numpy(rows)), places.reshape(listed.shape)
     originals = some.tensor()
+    index = attacker = PairIndex(model, Pairs(some), request.metric)
+    seen = threshold
+    if request.surrogate is not None:
+        attacker = PairIndex(request.surrogate.model, Pairs(some), request.metric)
+        seen = thresholds_of(PairIndex(request.surrogate.model, Pairs(images), request.metric), curve, [threshold])[0]
     # What is no worse stays as it is: the attacker need not change the probe.
     tried = [("", originals[torch.from_numpy(pairs[:, 0])], clean)]
     for attack in request.make_attacks(request.report_eps):
-        moved = attack_pairs(model, some, None, pairs, attack, threshold, metric=request.metric)
-        tried.append((type(attack).__name__, *moved))
+        moved = attacker.attacked(pairs, attack, seen)
+        tried.append((type(attack).__name__, moved, index.distances(pairs, index.placed(moved))))
     reached = np.stack([distances for _, _, distances in tried])
     worst = np.where(genuine, reached, -reached).argmax(axis=0)
     for i, (pair, (probe, enrolled)) in enumerate(zip(listed.tolist(), pairs)):

@@ -56,6 +56,10 @@ class ModelVerificationRequest(AuditRequest):
 
         "smoothing" is for any model, and about the majority of its decisions under Gaussian noise: as much as the model
         was trained with, or else as the quoted ε. Raw pixels are certified by their Lipschitz constant, which is 1.
+    surrogate : Module or callable
+        Attacks are computed on this model, at its own threshold for the same rate, and tried on the others.
+
+        None for attackers who know the model itself.
     source : str
         Where the pictures came from, for the report.
     class_names : sequence of str
@@ -92,6 +96,7 @@ class ModelVerificationRequest(AuditRequest):
     attacks: Sequence[str] = ("pgd",)
     n_attacked: int = 200
     certify: str | None = None
+    surrogate: Any = None  # a Subject, once it is checked
     source: str = ""
     class_names: Sequence[str] = ()
     name: str = "images"
@@ -121,7 +126,8 @@ class ModelVerificationRequest(AuditRequest):
         if not self.attacks:
             raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got none")
         first = next(self.images.batches(2)).tensor()
-        for subject in models:
+        surrogate = None if self.surrogate is None else subjects_of({"surrogate": self.surrogate})[0]
+        for subject in (*models, *([] if surrogate is None else [surrogate])):
             embedded(subject, first)
         radii, quoted = radii_for(tuple(self.images.images.shape), self.norm, self.eps, self.report_eps)
         self._settle(
@@ -130,6 +136,7 @@ class ModelVerificationRequest(AuditRequest):
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
             n_attacked=whole("n_attacked", self.n_attacked, 1),
+            surrogate=surrogate,
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in self.class_names),

@@ -50,6 +50,7 @@ class ModelVerificationEvidence(Evidence):
                 key: getattr(request, key)
                 for key in ("metric", "far", "norm", "report_eps", "n_attacked", "certify", "seed")
             },
+            "surrogate": None if request.surrogate is None else model_hash(request.surrogate),
             "eps": list(request.eps),
             "attacks": list(request.attacks),
             "rates": list(request.rates),
@@ -58,11 +59,12 @@ class ModelVerificationEvidence(Evidence):
     def command(self) -> str:
         request = self.request
         models = ", ".join(f"{subject.name!r}: …" for subject in request.subjects if subject.name != PIXELS)
+        surrogate = "" if request.surrogate is None else "surrogate=…, "
         return (
             f"certimetric.auditing.audit_model_verification({{{models}}}, images, metric={request.metric!r}, "
             f"far={request.far:g}, norm={request.norm!r}, eps={list(request.eps)}, report_eps={request.report_eps}, "
             f"attacks={list(request.attacks)}, n_attacked={request.n_attacked}, certify={request.certify!r}, "
-            f"seed={request.seed})"
+            f"{surrogate}seed={request.seed})"
         )
 
     @contextmanager
@@ -116,6 +118,7 @@ class ModelVerificationEvidence(Evidence):
                 "seed": request.seed,
                 "apart": apart,
                 "attacks": [type(attack).__name__ for attack in request.make_attacks(request.report_eps)],
+                "surrogate": None if request.surrogate is None else request.surrogate.source,
                 "eps": [0.0, *request.eps],
                 "report_eps": request.report_eps,
             },
@@ -194,7 +197,13 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
     tuned = evaluate_verification(subject.model, sides[0], n_resamples=0, **common)
     attacks = [attack for eps in request.eps for attack in request.make_attacks(eps)]
     found = evaluate_verification(
-        subject.model, sides[1], calibration=tuned, attacks=attacks, n_attacked=request.n_attacked, **common
+        subject.model,
+        sides[1],
+        calibration=tuned,
+        attacks=attacks,
+        n_attacked=request.n_attacked,
+        surrogate=None if request.surrogate is None else request.surrogate.model,
+        **common,
     )
     curve, chosen_on = found.curves[MODEL], tuned.curves[MODEL]
     threshold = chosen_on.threshold_at(request.far)
@@ -256,7 +265,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
             **({"certified": bounding["rates"]} if bounding else {}),
         },
         "worst": [*extreme_pairs(request, sides[1], found.worst, threshold)],
-        "gallery": [*attacked_pairs(request, subject.model, sides[1], after[quoted_size], threshold)],
+        "gallery": [*attacked_pairs(request, subject.model, sides[1], after[quoted_size], curve, threshold)],
     }
 
 

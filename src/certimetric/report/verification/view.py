@@ -34,7 +34,11 @@ def _threat(view: VerificationView) -> dict[str, Any] | None:
         for learner in view.learners
         if (certificate := learner.get("certificate") or {}).get("method") == "smoothing"
     ]
-    return told and told | {"unit": unit_name(view.document), "smoothed": smoothed}
+    return told and told | {
+        "unit": unit_name(view.document),
+        "smoothed": smoothed,
+        "surrogate": view.document["protocol"].get("surrogate"),
+    }
 
 
 def _comparison(view: VerificationView) -> dict[str, Any]:
