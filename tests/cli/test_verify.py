@@ -96,6 +96,7 @@ def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
     other = AuditResult.load(tmp_path / "transferred").document
     assert other["protocol"]["surrogate"] == "own:net"
     assert other["learners"][0]["brackets"] == document["learners"][0]["brackets"]  # from the same model to itself
+    assert "--group is for pictures in files" in run(*words, "--group", "x").err
     wrong = run(*words, "--surrogate", "nowhere")
     assert wrong.code == 2
     assert "--surrogate 'nowhere' is neither the folder of a run nor package.module:factory" in wrong.err

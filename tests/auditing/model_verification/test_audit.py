@@ -134,6 +134,30 @@ def test_attacks_are_those_on_a_surrogate(half, digits, result):
     )
 
 
+def test_rates_by_group_are_those_of_its_probes(half, digits):
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+
+    images, asked = digits(8, slice(160)), {**ASKED, "certify": None, "attacks": ["fgsm"], "n_attacked": 5}
+    groups = np.where(np.arange(len(images)) % 3 == 0, "left", "right")
+    found = audit_model_verification({"half": half}, images, groups=groups, **asked)
+    learner = found.document["learners"][0]
+    rows = ModelVerificationRequest({"half": half}, images, **asked).parts[1]
+    places, labels, of = half(images.images)[rows].double().detach(), images.labels[rows].numpy(), groups[rows]
+    near = (places[:, None] - places).norm(dim=2).numpy() <= learner["splits"][0]["threshold"]
+    same, other = labels[:, None] == labels, ~np.eye(len(rows), dtype=bool)
+    assert {row["group"] for row in learner["groups"]} == {"left", "right"}
+    for row in learner["groups"]:
+        own = of == row["group"]
+        kinds = {"tar": same & other, "far": ~same, "far_within": ~same & own}
+        for key, pairs in kinds.items():
+            chosen = pairs & own[:, None]
+            assert row[f"n_{key}"] == chosen.sum()
+            assert row[key]["mean"] == pytest.approx(near[chosen].mean(), abs=1e-12)
+            assert row[key]["low"] <= row[key]["mean"] <= row[key]["high"]
+    assert found.per_class()["group"].tolist()[:2] == [row["group"] for row in learner["groups"]]
+    assert "Groups, the least accepted first" in render_audit(found.document)
+
+
 def test_the_page_tells_models(result):
     html = render_audit(result.document)
     for name in ("det-attacked", "certified-tar", "bracket-far"):

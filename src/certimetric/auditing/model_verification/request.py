@@ -56,6 +56,9 @@ class ModelVerificationRequest(AuditRequest):
 
         "smoothing" is for any model, and about the majority of its decisions under Gaussian noise: as much as the model
         was trained with, or else as the quoted ε. Raw pixels are certified by their Lipschitz constant, which is 1.
+    groups : array-like of shape (n,)
+        A name for each picture, such as its camera: rates are told by the group of the probe too. Unlike groups of the
+        ImageSet, within which there are no pairs, these leave all pairs as they are.
     surrogate : Module or callable
         Attacks are computed on this model, at its own threshold for the same rate, and tried on the others.
 
@@ -96,12 +99,14 @@ class ModelVerificationRequest(AuditRequest):
     attacks: Sequence[str] = ("pgd",)
     n_attacked: int = 200
     certify: str | None = None
+    groups: Any = None
     surrogate: Any = None  # a Subject, once it is checked
     source: str = ""
     class_names: Sequence[str] = ()
     name: str = "images"
     subjects: tuple[Subject, ...] = field(init=False)  # derived: the models and raw pixels
     rates: tuple[float, ...] = field(init=False)
+    group_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,6 +142,7 @@ class ModelVerificationRequest(AuditRequest):
             attacks=tuple(dict.fromkeys(self.attacks)),
             n_attacked=whole("n_attacked", self.n_attacked, 1),
             surrogate=surrogate,
+            **self._grouped(),
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in self.class_names),
@@ -151,6 +157,18 @@ class ModelVerificationRequest(AuditRequest):
             if threshold.figure in ("attacked", "rejected") and not np.isclose(threshold.at or 0.0, radii).any():
                 sizes = ", ".join(f"{size:g}" for size in radii)
                 raise ValueError(f"fail_under needs the ε {threshold.at:g}, but those of the audit are {sizes}")
+
+    def _grouped(self) -> dict[str, Any]:
+        """Codes of the groups, and their names."""
+        if self.groups is None:
+            return {"group_names": ()}
+        given = np.asarray(self.groups)
+        if given.shape != (len(self.images),):
+            raise ValueError(f"groups must hold one for each of the {len(self.images)} pictures, got {given.shape}")
+        names, codes = np.unique(given.astype(str), return_inverse=True)
+        if len(names) < 2:
+            raise ValueError(f"groups must hold at least two groups, got {names[0]!r} only")
+        return {"groups": codes, "group_names": tuple(printable(str(name)) for name in names)}
 
     @cached_property
     def parts(self) -> tuple[Indices, Indices, bool]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from certimetric.auditing.model_verification.checks import SCOPE, Observed
 from certimetric.auditing.model_verification.galleries import attacked_pairs, extreme_pairs
+from certimetric.auditing.model_verification.groups import rates_by_group
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
 from certimetric.auditing.retrieval.request import Subject
@@ -51,6 +52,7 @@ class ModelVerificationEvidence(Evidence):
                 for key in ("metric", "far", "norm", "report_eps", "n_attacked", "certify", "seed")
             },
             "surrogate": None if request.surrogate is None else model_hash(request.surrogate),
+            "groups": None if request.groups is None else [list(request.group_names), request.groups.tolist()],
             "eps": list(request.eps),
             "attacks": list(request.attacks),
             "rates": list(request.rates),
@@ -59,12 +61,13 @@ class ModelVerificationEvidence(Evidence):
     def command(self) -> str:
         request = self.request
         models = ", ".join(f"{subject.name!r}: …" for subject in request.subjects if subject.name != PIXELS)
-        surrogate = "" if request.surrogate is None else "surrogate=…, "
+        given = [key for key in ("groups", "surrogate") if getattr(request, key) is not None]
+        also = "".join(f"{key}=…, " for key in given)
         return (
             f"certimetric.auditing.audit_model_verification({{{models}}}, images, metric={request.metric!r}, "
             f"far={request.far:g}, norm={request.norm!r}, eps={list(request.eps)}, report_eps={request.report_eps}, "
             f"attacks={list(request.attacks)}, n_attacked={request.n_attacked}, certify={request.certify!r}, "
-            f"{surrogate}seed={request.seed})"
+            f"{also}seed={request.seed})"
         )
 
     @contextmanager
@@ -95,7 +98,7 @@ class ModelVerificationEvidence(Evidence):
                 "n_features": math.prod(request.images.images.shape[1:]),
                 "classes": [str(label) for label in np.unique(labels)],
                 "image_shape": list(request.images.images.shape[1:]),
-                "groups": [],
+                "groups": list(request.group_names),
                 "parts": [
                     {"part": name, "subjects": len(np.unique(labels[rows])), "instances": len(rows)}
                     for name, rows in parts.items()
@@ -248,7 +251,9 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
             "certified": proven.get("points", []),
         },
         "certificate": certificate,
-        "groups": [],
+        "groups": []
+        if request.groups is None
+        else rates_by_group(request, subject.model, sides[1], request.groups[test], threshold),
         "det": _det(curve),
         "histogram": _histogram(worst[0], genuine, threshold),
         "under_attack": {
