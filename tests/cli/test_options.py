@@ -30,7 +30,7 @@ WITHOUT_OPTION = {"command", "progress", "name"} | {
     "groups",
     "ids",
 }
-WITHOUT_OPTION |= {"models", "images", "queries", "gallery", "class_names"}
+WITHOUT_OPTION |= {"models", "surrogate", "images", "queries", "gallery", "class_names"}
 
 
 def options(audit):

@@ -115,3 +115,12 @@ def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
     assert first == second  # the pixels are what the model gives
     again = run(*words, "--attack", "fgsm", "--attacked", "20", "--fail-under", "auc=0.5")
     assert again.code == 0 and "0 cells computed, 2 reused" in again.out
+    transferred = run(*words, "--attack", "fgsm", "--attacked", "20", "--surrogate", "own:net", "-o", "transferred")
+    assert transferred.code == 0, transferred.err
+    other = AuditResult.load(tmp_path / "transferred").document
+    assert other["protocol"]["surrogate"] == "own:net"
+    assert other["learners"][0]["brackets"] == document["learners"][0]["brackets"]  # from the same model to itself
+    assert "--group is for pictures in files" in run(*words, "--group", "x").err
+    wrong = run(*words, "--surrogate", "nowhere")
+    assert wrong.code == 2
+    assert "--surrogate 'nowhere' is neither the folder of a run nor package.module:factory" in wrong.err

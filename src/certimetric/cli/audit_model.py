@@ -86,7 +86,7 @@ def read(
     source = f"{images}, test side" if data_root is None else f"{images} in {data_root}, test side"
     # A folder of pictures goes by its own name.
     name = data.name if data.name != "folder" else Path(data_root or images).resolve().name or data.name
-    known: Any = data.groups if groups is None else _groups(data.images, groups)
+    known: Any = data.groups if groups is None else groups_by_path(data.images, groups, "--groups")
     ids: Any = data.ids
     fields = {
         "models": {each.name: each for each in _subjects(models, (images, size), load)},
@@ -98,19 +98,19 @@ def read(
     return fields, name
 
 
-def _groups(images: Any, pattern: str) -> list[str]:
+def groups_by_path(images: Any, pattern: str, option: str) -> list[str]:
     """What a regular expression finds in the path of each picture: its groups, or else all of the match."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"--groups must be a regular expression, got {pattern!r}: {error}") from None
+        raise ValueError(f"{option} must be a regular expression, got {pattern!r}: {error}") from None
     if not hasattr(images, "paths"):
-        raise ValueError("--groups is for pictures in files, whose paths it looks at")
+        raise ValueError(f"{option} is for pictures in files, whose paths it looks at")
     found = []
     for path in images.paths:
         match = expression.search(Path(path).as_posix())
         if match is None:
-            raise ValueError(f"--groups {pattern!r} finds nothing in the path {str(path)!r}")
+            raise ValueError(f"{option} {pattern!r} finds nothing in the path {str(path)!r}")
         found.append("\n".join(part or "" for part in match.groups() or [match[0]]))
     return found
 
@@ -118,19 +118,24 @@ def _groups(images: Any, pattern: str) -> list[str]:
 def _subjects(named: dict[str, str], asked: tuple[str, int | None], load: Callable[[str], Images]) -> Iterator[Subject]:
     """Models with what is known of their training; ``load`` gives a side of the images that are asked for."""
     from certimetric.auditing.retrieval.request import Subject
-    from certimetric.training import load_run
 
     digests = cache(partial(_training_digests, load))  # of several runs the same
     for name, told in named.items():
-        if Path(told).is_dir():
-            model, run = load_run(told)
-            key = run["config"]["data"]["name"], run["config"]["data"].get("size")
-            # Only a run on this very set tells what it was trained on, as the queries here see it.
-            yield Subject(name, model, told, run, digests() if key == asked else None)
-        elif ":" in told:
-            yield Subject(name, _made(told), told)
-        else:
-            raise FileNotFoundError(f"--model {told!r} is neither the folder of a run nor package.module:factory")
+        model, run = model_of(told, "--model")
+        data = {} if run is None else run["config"]["data"]
+        # Only a run on this very set tells what it was trained on, as the queries here see it.
+        yield Subject(name, model, told, run, digests() if (data.get("name"), data.get("size")) == asked else None)
+
+
+def model_of(told: str, option: str) -> tuple[Any, dict[str, Any] | None]:
+    """A model by the folder of its run, with what ``run.json`` says, or by a factory."""
+    from certimetric.training import load_run
+
+    if Path(told).is_dir():
+        return load_run(told)
+    if ":" in told:
+        return _made(told), None
+    raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor package.module:factory")
 
 
 def _training_digests(load: Callable[[str], Images]) -> frozenset[str] | None:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.cli import audit_model
 from certimetric.cli.audit_model import Groups, ImagesOption, Models, Size, SkipCorrupt
 from certimetric.cli.audits import AuditCommand
 from certimetric.cli.options import DataRoot
+
+Surrogate = Annotated[
+    str | None,
+    typer.Option(
+        "--surrogate",
+        metavar="MODEL",
+        help="Model that attacks are computed on, and tried on the others: a folder of a run, or module:factory.",
+    ),
+]
+
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="REGEX",
+        help="What it finds in the path of a picture is its group, by which rates are told; pairs stay as they are.",
+    ),
+]
 
 
 def read(
@@ -19,13 +39,21 @@ def read(
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
     groups: Groups = None,
+    group: Group = None,
+    surrogate: Surrogate = None,
 ) -> tuple[Mapping[str, Any], str]:
     """Compare embedding models by whom they accept as the same: calibrated thresholds, dodging, impersonation.
 
     Finished parts are kept in the output folder: a run that was stopped goes on from there.
     """
+    from certimetric.auditing.retrieval.request import Subject
+
     fields, name = audit_model.read(model, images, data_root, size, skip_corrupt, groups)
     given = dict(fields)
+    if group is not None:
+        given["groups"] = audit_model.groups_by_path(given["queries"].images, group, "--group")
+    if surrogate is not None:
+        given["surrogate"] = Subject("surrogate", audit_model.model_of(surrogate, "--surrogate")[0], surrogate)
     return {"images": given.pop("queries"), **given}, f"{name}-verification"
 
 

@@ -62,6 +62,102 @@ def test_attacks_stay_outside_of_what_is_certified(result):
     assert result.document["thresholds"][0]["passed"]
 
 
+def test_the_gallery_shows_decisions_that_attacks_turn(half, digits, result):
+    learner = result.document["learners"][0]
+    images = digits(8, slice(160))
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+
+    test = images.select(torch.from_numpy(ModelVerificationRequest({"half": half}, images, **ASKED).parts[1]))
+    places = half(test.images).double().detach()
+    assert {card["kind"] for card in learner["gallery"]} == {"genuine", "impostor"}
+    for card in learner["gallery"]:
+        away = 1 if card["kind"] == "genuine" else -1
+        probe, enrolled = card["pair"]
+        assert card["distance"] == pytest.approx(float((places[probe] - places[enrolled]).norm()), rel=1e-5)
+        assert away * card["distance"] <= away * card["threshold"]  # decided rightly
+        # Pixels as they are: a change of l2 moves the distance by ε and no more, by less where black and white end it.
+        assert 0.1 < away * (card["attacked_distance"] - card["distance"]) <= 0.5 + 1e-5
+        assert card["broken"] == (away * card["attacked_distance"] > away * card["threshold"])
+    html = render_audit(result.document)
+    assert html.count(">attacked probe<") == sum(len(each["gallery"]) for each in result.document["learners"])
+
+
+def test_smoothed_decisions_are_certified_of_any_model(digits):
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+    from certimetric.deep import SmoothingCertifier
+    from certimetric.deep.verification import certify_verification
+
+    class Unknown(torch.nn.Module):  # no layer that a Lipschitz bound is known for
+        def forward(self, x):
+            return x.flatten(1)[:, ::2]
+
+    asked = {**ASKED, "n_attacked": 10, "report_eps": 0.25, "certify": "smoothing"}
+    images = digits(8, slice(160))
+    found = audit_model_verification({"any": Unknown()}, images, **asked)
+    learner, pixels = found.document["learners"]
+    test = images.select(torch.from_numpy(ModelVerificationRequest({"any": Unknown()}, images, **asked).parts[1]))
+    made = certify_verification(
+        Unknown(),
+        test,
+        threshold=learner["splits"][0]["threshold"],
+        method=SmoothingCertifier(sigma=0.25),
+        n_pairs=10,
+    )
+    rates = made.certified_rates([0, 0.25, 0.5])
+    for key in ("tar", "far"):
+        assert [point[key]["mean"] for point in learner["summary"]["certified"]] == getattr(rates, key).tolist()
+    assert pixels["certificate"]["method"] == "lipschitz" and "certified" in pixels["brackets"]
+    # The smoothed decision is not the one that was attacked: they are in no bracket, and no check sets them apart.
+    assert "certified" not in learner["brackets"] and "certified" not in learner["under_attack"]
+    told = {(each["code"], each["learner"]): each["severity"] for each in found.document["checks"]}
+    assert told["CV201", "any"] == "not applicable"
+    assert "under Gaussian noise of deviation 0.25, each with a confidence of 99.9 %" in render_audit(found.document)
+
+
+def test_attacks_are_those_on_a_surrogate(half, digits, result):
+    class Others(torch.nn.Module):  # sees no pixel that the model sees
+        def forward(self, x):
+            return x.flatten(1)[:, 1::2]
+
+    images, asked = digits(8, slice(160)), {**ASKED, "certify": None}
+    own = audit_model_verification({"half": half}, images, surrogate=half, **asked).document
+    blind = audit_model_verification({"half": half}, images, surrogate=Others(), **asked).document
+    known, same, other = (told["learners"][0] for told in (result.document, own, blind))
+    # Who computes attacks on the very model knows it.
+    assert same["brackets"]["attacked"] == known["brackets"]["attacked"] and same["gallery"] == known["gallery"]
+    # Who knows only pixels that it does not look at changes hardly a decision, and is told to have been there.
+    for key, sign in (("tar", 1), ("far", -1)):
+        mine, theirs = (sign * np.array(told["brackets"]["attacked"][key]) for told in (known, other))
+        assert theirs[-1] - mine[-1] > 0.2 and theirs[0] - theirs[-1] < 0.1
+    assert blind["protocol"]["surrogate"] == "Others" and "<b>Others</b>: attacks are computed on it" in render_audit(
+        blind
+    )
+
+
+def test_rates_by_group_are_those_of_its_probes(half, digits):
+    from certimetric.auditing.model_verification.request import ModelVerificationRequest
+
+    images, asked = digits(8, slice(160)), {**ASKED, "certify": None, "attacks": ["fgsm"], "n_attacked": 5}
+    groups = np.where(np.arange(len(images)) % 3 == 0, "left", "right")
+    found = audit_model_verification({"half": half}, images, groups=groups, **asked)
+    learner = found.document["learners"][0]
+    rows = ModelVerificationRequest({"half": half}, images, **asked).parts[1]
+    places, labels, of = half(images.images)[rows].double().detach(), images.labels[rows].numpy(), groups[rows]
+    near = (places[:, None] - places).norm(dim=2).numpy() <= learner["splits"][0]["threshold"]
+    same, other = labels[:, None] == labels, ~np.eye(len(rows), dtype=bool)
+    assert {row["group"] for row in learner["groups"]} == {"left", "right"}
+    for row in learner["groups"]:
+        own = of == row["group"]
+        kinds = {"tar": same & other, "far": ~same, "far_within": ~same & own}
+        for key, pairs in kinds.items():
+            chosen = pairs & own[:, None]
+            assert row[f"n_{key}"] == chosen.sum()
+            assert row[key]["mean"] == pytest.approx(near[chosen].mean(), abs=1e-12)
+            assert row[key]["low"] <= row[key]["mean"] <= row[key]["high"]
+    assert found.per_class()["group"].tolist()[:2] == [row["group"] for row in learner["groups"]]
+    assert "Groups, the least accepted first" in render_audit(found.document)
+
+
 def test_the_page_tells_models(result):
     html = render_audit(result.document)
     for name in ("det-attacked", "certified-tar", "bracket-far"):

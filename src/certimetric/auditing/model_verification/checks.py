@@ -45,6 +45,10 @@ def _certified(observed: Observed) -> Iterator[tuple[str, Any]]:
 @certificate_above_attack.on(SCOPE, each=_certified)
 def certificates_hold(observed: Observed, told: Mapping[str, Any]) -> Outcome | Fine:
     """Whether an attack turned a decision within its certified radius."""
+    if told.get("method") == "smoothing":
+        return Outcome(
+            "not applicable", "Certified is the majority of decisions under noise; attacked is the model without it."
+        )
     if not told["broken"]:
         return Fine()
     return Outcome(

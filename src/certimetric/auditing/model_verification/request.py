@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FIGURES = {"auc": False, "tar": True, "attacked": True, "rejected": True}
 METRICS = ("euclidean", "cosine")
+CERTIFY = ("lipschitz", "smoothing")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,8 +51,18 @@ class ModelVerificationRequest(AuditRequest):
         The worst counts for each pair.
     n_attacked : int
         So many pairs of each kind are attacked.
-    certify : {"lipschitz"}
+    certify : {"lipschitz", "smoothing"}
         How to certify the decisions about the attacked pairs, for l2. None for no certificates.
+
+        "smoothing" is for any model, and about the majority of its decisions under Gaussian noise: as much as the model
+        was trained with, or else as the quoted ε. Raw pixels are certified by their Lipschitz constant, which is 1.
+    groups : array-like of shape (n,)
+        A name for each picture, such as its camera: rates are told by the group of the probe too. Unlike groups of the
+        ImageSet, within which there are no pairs, these leave all pairs as they are.
+    surrogate : Module or callable
+        Attacks are computed on this model, at its own threshold for the same rate, and tried on the others.
+
+        None for attackers who know the model itself.
     source : str
         Where the pictures came from, for the report.
     class_names : sequence of str
@@ -88,11 +99,14 @@ class ModelVerificationRequest(AuditRequest):
     attacks: Sequence[str] = ("pgd",)
     n_attacked: int = 200
     certify: str | None = None
+    groups: Any = None
+    surrogate: Any = None  # a Subject, once it is checked
     source: str = ""
     class_names: Sequence[str] = ()
     name: str = "images"
     subjects: tuple[Subject, ...] = field(init=False)  # derived: the models and raw pixels
     rates: tuple[float, ...] = field(init=False)
+    group_names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +121,7 @@ class ModelVerificationRequest(AuditRequest):
         chosen("metric", self.metric, METRICS)
         chosen("norm", self.norm, NORMS)
         if self.certify is not None:
-            chosen("certify", self.certify, ("lipschitz",))
+            chosen("certify", self.certify, CERTIFY)
             if self.norm != "l2":
                 raise ValueError(
                     f"certificates by {self.certify} are for the norm l2, and this audit is in {self.norm}"
@@ -117,7 +131,8 @@ class ModelVerificationRequest(AuditRequest):
         if not self.attacks:
             raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got none")
         first = next(self.images.batches(2)).tensor()
-        for subject in models:
+        surrogate = None if self.surrogate is None else subjects_of({"surrogate": self.surrogate})[0]
+        for subject in (*models, *([] if surrogate is None else [surrogate])):
             embedded(subject, first)
         radii, quoted = radii_for(tuple(self.images.images.shape), self.norm, self.eps, self.report_eps)
         self._settle(
@@ -126,6 +141,8 @@ class ModelVerificationRequest(AuditRequest):
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
             n_attacked=whole("n_attacked", self.n_attacked, 1),
+            surrogate=surrogate,
+            **self._grouped(),
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in self.class_names),
@@ -140,6 +157,18 @@ class ModelVerificationRequest(AuditRequest):
             if threshold.figure in ("attacked", "rejected") and not np.isclose(threshold.at or 0.0, radii).any():
                 sizes = ", ".join(f"{size:g}" for size in radii)
                 raise ValueError(f"fail_under needs the ε {threshold.at:g}, but those of the audit are {sizes}")
+
+    def _grouped(self) -> dict[str, Any]:
+        """Codes of the groups, and their names."""
+        if self.groups is None:
+            return {"group_names": ()}
+        given = np.asarray(self.groups)
+        if given.shape != (len(self.images),):
+            raise ValueError(f"groups must hold one for each of the {len(self.images)} pictures, got {given.shape}")
+        names, codes = np.unique(given.astype(str), return_inverse=True)
+        if len(names) < 2:
+            raise ValueError(f"groups must hold at least two groups, got {names[0]!r} only")
+        return {"groups": codes, "group_names": tuple(printable(str(name)) for name in names)}
 
     @cached_property
     def parts(self) -> tuple[Indices, Indices, bool]:

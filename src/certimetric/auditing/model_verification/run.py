@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from certimetric.auditing.model_verification.checks import SCOPE, Observed
+from certimetric.auditing.model_verification.galleries import attacked_pairs, extreme_pairs
+from certimetric.auditing.model_verification.groups import rates_by_group
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
 from certimetric.auditing.retrieval.request import Subject
@@ -27,9 +29,8 @@ from certimetric.runs.key import Cell
 from certimetric.runs.scheduling import InTurn, progress_bar
 from certimetric.runs.store import Store
 
-PROTOCOL = "model-verification-cell/1"
+PROTOCOL = "model-verification-cell/2"
 N_POINTS = 60  # of curves in the document
-N_SHOWN = 4
 
 
 class ModelVerificationEvidence(Evidence):
@@ -50,6 +51,8 @@ class ModelVerificationEvidence(Evidence):
                 key: getattr(request, key)
                 for key in ("metric", "far", "norm", "report_eps", "n_attacked", "certify", "seed")
             },
+            "surrogate": None if request.surrogate is None else model_hash(request.surrogate),
+            "groups": None if request.groups is None else [list(request.group_names), request.groups.tolist()],
             "eps": list(request.eps),
             "attacks": list(request.attacks),
             "rates": list(request.rates),
@@ -58,11 +61,13 @@ class ModelVerificationEvidence(Evidence):
     def command(self) -> str:
         request = self.request
         models = ", ".join(f"{subject.name!r}: …" for subject in request.subjects if subject.name != PIXELS)
+        given = [key for key in ("groups", "surrogate") if getattr(request, key) is not None]
+        also = "".join(f"{key}=…, " for key in given)
         return (
             f"certimetric.auditing.audit_model_verification({{{models}}}, images, metric={request.metric!r}, "
             f"far={request.far:g}, norm={request.norm!r}, eps={list(request.eps)}, report_eps={request.report_eps}, "
             f"attacks={list(request.attacks)}, n_attacked={request.n_attacked}, certify={request.certify!r}, "
-            f"seed={request.seed})"
+            f"{also}seed={request.seed})"
         )
 
     @contextmanager
@@ -93,7 +98,7 @@ class ModelVerificationEvidence(Evidence):
                 "n_features": math.prod(request.images.images.shape[1:]),
                 "classes": [str(label) for label in np.unique(labels)],
                 "image_shape": list(request.images.images.shape[1:]),
-                "groups": [],
+                "groups": list(request.group_names),
                 "parts": [
                     {"part": name, "subjects": len(np.unique(labels[rows])), "instances": len(rows)}
                     for name, rows in parts.items()
@@ -116,6 +121,7 @@ class ModelVerificationEvidence(Evidence):
                 "seed": request.seed,
                 "apart": apart,
                 "attacks": [type(attack).__name__ for attack in request.make_attacks(request.report_eps)],
+                "surrogate": None if request.surrogate is None else request.surrogate.source,
                 "eps": [0.0, *request.eps],
                 "report_eps": request.report_eps,
             },
@@ -165,8 +171,11 @@ class ModelVerificationEvidence(Evidence):
         ]
         if certified := chosen["summary"]["certified"]:
             at = certified[protocol["eps"].index(protocol["report_eps"])]
+            smoothed = chosen["certificate"]["method"] == "smoothing"
             parts.append(
-                f"no such change gets it below {100 * at['tar']['mean']:.1f} % or above {100 * at['far']['mean']:.1f} %"
+                f"{'of its decisions smoothed by noise ' if smoothed else ''}no such change gets it below "
+                f"{100 * at['tar']['mean']:.1f} % or above {100 * at['far']['mean']:.1f} %"
+                f"{', each with its confidence' if smoothed else ''}"
             )
         return parts
 
@@ -191,7 +200,13 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
     tuned = evaluate_verification(subject.model, sides[0], n_resamples=0, **common)
     attacks = [attack for eps in request.eps for attack in request.make_attacks(eps)]
     found = evaluate_verification(
-        subject.model, sides[1], calibration=tuned, attacks=attacks, n_attacked=request.n_attacked, **common
+        subject.model,
+        sides[1],
+        calibration=tuned,
+        attacks=attacks,
+        n_attacked=request.n_attacked,
+        surrogate=None if request.surrogate is None else request.surrogate.model,
+        **common,
     )
     curve, chosen_on = found.curves[MODEL], tuned.curves[MODEL]
     threshold = chosen_on.threshold_at(request.far)
@@ -207,9 +222,12 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
         before, now = worst[-1], after[size].distances
         worst.append(np.where(genuine, np.maximum(before, now), np.minimum(before, now)))
     rates = [_rates(distances, genuine, threshold) for distances in worst]
-    quoted = worst[1 + sizes.index(min(sizes, key=lambda size: abs(size - request.report_eps)))]
+    quoted_size = min(sizes, key=lambda size: abs(size - request.report_eps))
+    quoted = worst[1 + sizes.index(quoted_size)]
     certificate = _certificate(request, subject, sides[1], threshold, after)
     proven = certificate.pop("told", {})
+    # Attacks are on the model as it is: what is certified of another decision, a smoothed one, is no bound for them.
+    bounding = {} if certificate.get("method") == "smoothing" else proven
     points = [row for row in found.rows if row["attack"] == "clean" and row["target_far"] is not None]
     operating = [_point(row, chosen_on, curve) for row in points]
     at = next(each for each in operating if math.isclose(each["target"], request.far))
@@ -233,7 +251,9 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
             "certified": proven.get("points", []),
         },
         "certificate": certificate,
-        "groups": [],
+        "groups": []
+        if request.groups is None
+        else rates_by_group(request, subject.model, sides[1], request.groups[test], threshold),
         "det": _det(curve),
         "histogram": _histogram(worst[0], genuine, threshold),
         "under_attack": {
@@ -241,15 +261,16 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
             "pairs": len(genuine),
             "clean": _curve(worst[0], genuine),
             "attacked": _curve(quoted, genuine),
-            **({"certified": proven["curve"]} if proven else {}),
+            **({"certified": bounding["curve"]} if bounding else {}),
         },
         "brackets": {
             "pairs": len(genuine),
             "eps": [0.0, *sizes],
             "attacked": {"tar": [tar for tar, _ in rates], "far": [far for _, far in rates]},
-            **({"certified": proven["rates"]} if proven else {}),
+            **({"certified": bounding["rates"]} if bounding else {}),
         },
-        "worst": [*_worst(request, sides[1], found.worst, threshold)],
+        "worst": [*extreme_pairs(request, sides[1], found.worst, threshold)],
+        "gallery": [*attacked_pairs(request, subject.model, sides[1], after[quoted_size], curve, threshold)],
     }
 
 
@@ -258,19 +279,24 @@ def _certificate(
 ) -> dict[str, Any]:
     """What is certified of the attacked pairs; ``failed`` says why nothing is, ``broken`` counts decisions that attacks
     turned all the same."""
+    from certimetric.auditing.retrieval.certificates import deviation
+    from certimetric.deep import SmoothingCertifier
     from certimetric.deep.verification import certify_verification
 
     if request.certify is None:
         return {"failed": "no certificate was asked for"}
     if not math.isfinite(threshold):
         return {"failed": "nothing is accepted"}
+    method: Any = "lipschitz"
+    if request.certify == "smoothing" and subject.name != PIXELS:
+        method = SmoothingCertifier.for_audit(deviation(subject, request.report_eps), request.seed)
     try:
         made = certify_verification(
             subject.model,
             images,
             threshold=threshold,
             metric=request.metric,
-            method=request.certify,
+            method=method,
             n_pairs=request.n_attacked,
             seed=request.seed,
         )
@@ -278,22 +304,24 @@ def _certificate(
         return {"failed": " ".join(str(error).split())}
     sizes = [0.0, *request.eps]
     rates, curve = made.certified_rates(sizes), made.curve(request.report_eps)
-    assert curve is not None  # Lipschitz certificates have one
     told = {key: getattr(rates, key).tolist() for key in ("tar", "far")}
     points = [
         {"eps": eps, "tar": {"mean": tar}, "far": {"mean": far}}
         for eps, tar, far in zip(sizes, told["tar"], told["far"])
     ]
-    thinned = curve.thinned(N_POINTS)
+    thinned = None if curve is None else curve.thinned(N_POINTS)
     return {
         "method": made.method,
+        "settings": made.settings,
         "constant": made.constant,
+        "confidence": made.confidence,
         "pairs": len(made.pairs),
+        "abstained": int(made.abstained.sum()),
         "broken": int(sum(len(made.broken_by(pairs, eps)) for eps, pairs in after.items())),
         "told": {
             "rates": told,
             "points": points,
-            "curve": {"far": thinned.far.tolist(), "tar": thinned.tar.tolist()},
+            "curve": thinned and {"far": thinned.far.tolist(), "tar": thinned.tar.tolist()},
         },
     }
 
@@ -345,33 +373,3 @@ def _histogram(distances: Any, genuine: Any, threshold: float) -> dict[str, Any]
         for name, kind in (("genuine", genuine), ("impostor", ~genuine))
     }
     return {"edges": edges.tolist(), "threshold": _finite(threshold), **shares}
-
-
-def _worst(
-    request: ModelVerificationRequest, images: Any, found: Mapping[str, Any], threshold: float
-) -> Iterator[dict[str, Any]]:
-    """The genuine pairs that are farthest apart and the impostor pairs that are nearest, with their pictures."""
-    import torch
-
-    names = request.class_names
-
-    def name(row: int) -> str:
-        label = int(images.labels[row])
-        return names[label] if 0 <= label < len(names) else str(label)
-
-    for kind, pairs in found.items():
-        for distance, *rows in pairs[:N_SHOWN]:
-            batch = next(images.select(torch.tensor(rows)).batches(2)).tensor()
-            pictures = [image.mean(dim=0) if len(image) != 3 else image.permute(1, 2, 0) for image in batch.double()]
-            yield {
-                "kind": kind,
-                "why": "extreme",
-                "distance": distance,
-                "accepted": distance <= threshold,
-                "radius": None,
-                "attack_distance": None,
-                "pair": rows,
-                "subjects": [name(row) for row in rows],
-                "features": [],
-                "pictures": {side: image.tolist() for side, image in zip(("probe", "enrolled"), pictures)},
-            }

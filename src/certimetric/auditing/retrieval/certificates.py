@@ -64,7 +64,7 @@ def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     if subject.name == PIXELS:
         return [PixelCertifier(request.norm)]
     names = certifiers_of(request.norm) if request.certify == "auto" else [request.certify]
-    return [certifier_class(name).for_audit(_deviation(request, subject), request.seed) for name in names]
+    return [certifier_class(name).for_audit(deviation(subject, request.report_eps), request.seed) for name in names]
 
 
 def futile_certificates(request: RetrievalRequest) -> list[str]:
@@ -75,7 +75,7 @@ def futile_certificates(request: RetrievalRequest) -> list[str]:
         return []
     told = []
     for subject in request.with_model:
-        certifier = SmoothingCertifier.for_audit(_deviation(request, subject), request.seed)
+        certifier = SmoothingCertifier.for_audit(deviation(subject, request.report_eps), request.seed)
         if (largest := certifier.largest_radius()) < request.report_eps:
             told.append(
                 f"smoothing of {subject.name!r} with sigma = {certifier.sigma:g} certifies no radius beyond "
@@ -84,10 +84,10 @@ def futile_certificates(request: RetrievalRequest) -> list[str]:
     return told
 
 
-def _deviation(request: RetrievalRequest, subject: Subject) -> float:
+def deviation(subject: Subject, report_eps: float) -> float:
     """The noise that the model was trained with; where it was not, as much as the quoted ε."""
     defense = ((subject.run or {}).get("config") or {}).get("defense") or {}
-    return float(defense["sigma"]) if defense.get("kind") == "noise" else request.report_eps
+    return float(defense["sigma"]) if defense.get("kind") == "noise" else report_eps
 
 
 def tell(request: RetrievalRequest, told: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     found = []
     for i in np.argsort(~broken, kind="stable")[:N_EXAMPLES]:
         label = int(chosen.labels[i])
-        original, changed = (_pixels(x[i]) for x in (originals, attacked.cpu()))
+        original, changed = (shown_pixels(x[i]) for x in (originals, attacked.cpu()))
         told = pictures({"original": original, "adversarial": changed})
         assert told is not None
         found.append(
@@ -77,11 +77,11 @@ def _spread(rows: NDArray[np.int64], labels: NDArray[np.int64], limit: int) -> N
 
 def _result(request: RetrievalRequest, row: int, label: int) -> dict[str, Any]:
     own = int(request.gallery.labels[row])
-    pixels = _pixels(request.gallery.select(torch.tensor([row])).tensor()[0], _RESULT)
+    pixels = shown_pixels(request.gallery.select(torch.tensor([row])).tensor()[0], _RESULT)
     return {"picture": png(_levels(pixels)), "label": class_name(request.class_names, own), "right": own == label}
 
 
-def _pixels(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
+def shown_pixels(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
     """(c, h, w) as (h, w, 3) in colour, else as (h, w), the mean of the channels; thinned where it is large."""
     pixels = np.asarray(image.detach().cpu().double())
     step = max(1, -(-max(pixels.shape[1:]) // largest))

@@ -105,7 +105,8 @@ class VerificationEvidence(Evidence):
         told = [[_of(record) for record in outcome.records[i::n]] for i in range(n)]
         parts = [request.part(split) for split in range(request.repeats)]
         decided = [[Decided(parts[cell["split"]], cell) for cell in finished(cells)] for cells in told]
-        eps, quoted = choose_eps(request, [[each.correctness for each in some] for some in decided])
+        # Most pairs are impostors that are far off: sizes that suit them would leave no genuine pair certified.
+        eps, quoted = choose_eps(request, [[each.dodged for each in some if len(each.dodged)] for some in decided])
         findings = self._examined(store, outcome.records, quoted, counting)
         rates = Rates(request.codes, parts, request.seed)
         places = [[cell["split"] for cell in finished(cells)] for cells in told]

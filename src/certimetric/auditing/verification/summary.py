@@ -50,9 +50,9 @@ class Decided:
         return np.asarray(self.cell["radii"])
 
     @cached_property
-    def correctness(self) -> Array:
-        """Certified radii of right decisions; −1 where the decision is wrong."""
-        return np.where(self.accepted == self.genuine, self.radii, -1.0)
+    def dodged(self) -> Array:
+        """How far dodging has to go for each genuine pair that is accepted, at least."""
+        return self.radii[self.accepted & self.genuine]
 
     @cached_property
     def curve(self) -> VerificationCurve:

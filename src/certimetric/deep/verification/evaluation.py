@@ -237,7 +237,7 @@ def evaluate_verification(
         if subject == MODEL:
             warn_of_attacks(_asked(index, attacker, listed, finite[0]), compared.probes.select(
                 torch.from_numpy(listed[:, 0])), attacks)  # fmt: skip
-        seen = finite if surrogate is None else _thresholds_of(attacker, curve, finite)
+        seen = finite if surrogate is None else thresholds_of(attacker, curve, finite)
         found = {
             (subject, name, attack.ball.name, attack.ball.eps): _attacked(index, attacker, listed, attack, seen)
             for name, attack in zip(attack_names(attacks), attacks)
@@ -305,7 +305,7 @@ def _asked(index: PairIndex, attacker: PairIndex, listed: Indices, threshold: fl
     return Attackable(index.model, attacker.model, attacker.device, index.batch_size, goal)
 
 
-def _thresholds_of(surrogate: PairIndex, curve: VerificationCurve, thresholds: list[float]) -> list[float]:
+def thresholds_of(surrogate: PairIndex, curve: VerificationCurve, thresholds: list[float]) -> list[float]:
     """Thresholds of a surrogate at which it accepts as many impostor pairs as the model does at its own."""
     own, _ = surrogate.curve()
     rates = [max(curve.at(threshold)[0], claimable_far(curve.n_impostor) / 3) for threshold in thresholds]

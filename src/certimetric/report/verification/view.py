@@ -29,7 +29,16 @@ _KINDS = {
 
 def _threat(view: VerificationView) -> dict[str, Any] | None:
     told = threat_view(view)
-    return told and told | {"unit": unit_name(view.document)}
+    smoothed = [
+        (learner["label"], plain(certificate["settings"]["sigma"]), percent(certificate["confidence"]))
+        for learner in view.learners
+        if (certificate := learner.get("certificate") or {}).get("method") == "smoothing"
+    ]
+    return told and told | {
+        "unit": unit_name(view.document),
+        "smoothed": smoothed,
+        "surrogate": view.document["protocol"].get("surrogate"),
+    }
 
 
 def _comparison(view: VerificationView) -> dict[str, Any]:
@@ -94,6 +103,27 @@ def _pairs(view: VerificationView) -> dict[str, Any] | None:
     return {"groups": groups} if groups else None
 
 
+def _galleries(view: VerificationView) -> dict[str, Any] | None:
+    """What attacks made of probes that were decided rightly, for each model by what they attempt."""
+    first, groups = shown(view.document), []
+    for look, learner in zip(view.looks, view.learners):
+        if gallery := learner.get("gallery"):
+            kinds = [
+                {"title": title, "cards": [_attacked_card(each) for each in gallery if each["kind"] == kind]}
+                for kind, title in (("genuine", "Dodging"), ("impostor", "Impersonation"))
+            ]
+            opened = first is not None and learner["spec"] == first["spec"]
+            groups.append({"look": look, "kinds": [kind for kind in kinds if kind["cards"]], "open": opened})
+    return {"groups": groups, "eps": plain(number(view.document["protocol"]["report_eps"]))} if groups else None
+
+
+def _attacked_card(entry: Mapping[str, Any]) -> dict[str, Any]:
+    before, after = ("accepted", "rejected") if entry["kind"] == "genuine" else ("rejected", "accepted")
+    told = {key: plain(number(entry[key]), 4) for key in ("distance", "attacked_distance", "threshold")}
+    # A difference of nothing is magnified by no number.
+    return {**entry, **told, "before": before, "after": after, "magnified": plain(number(entry["magnified"]))}
+
+
 def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
     found = number(entry["attack_distance"])
     right = entry["accepted"] == (entry["kind"] == "genuine")
@@ -118,7 +148,7 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class VerificationView(View):
-    """Verdict, DET curves, certificates, distances, operating points, groups and worst pairs."""
+    """Verdict, DET curves, certificates, distances, operating points, groups, worst and attacked pairs."""
 
     schema, folder = VERIFICATION_SCHEMA, "verification"
     corner = "Metric"
@@ -132,6 +162,7 @@ class VerificationView(View):
         Block("comparison", "comparison", "Comparison", _comparison),
         Block("classes", "groups", "Groups", _groups, heading="Groups, the least accepted first"),
         Block("instances", "pairs", "Worst pairs", _pairs),
+        Block("instances", "galleries", "Attacked pairs", _galleries),
     )
 
     def __init__(self, document: Mapping[str, Any]) -> None:
