@@ -230,3 +230,23 @@ def test_bad_time_limit(run, tmp_path):
     assert run("fit", "data.csv", "--learner", "euclidean").code == 0
     refused = run("certify", "metric.safetensors", "data.csv", "data.csv", "--exact", "--time-limit", "0")
     assert_refused(refused, "--time-limit")
+
+
+def test_no_command_writes_over_what_it_reads(run, tmp_path):
+    data = tmp_path / "data.csv"
+    data.write_text(GOOD)
+    assert run("fit", "data.csv", "--learner", "euclidean").code == 0
+    rows = ["metric.safetensors", "data.csv", "data.csv"]
+    for command in (
+        ["fit", "data.csv", "--learner", "euclidean"],
+        ["certify", *rows],
+        ["attack", *rows],
+        ["match", *rows, "--threshold", "1"],
+    ):
+        assert_refused(run(*command, "-o", tmp_path / "data.csv"), "overwritten")
+    assert data.read_text() == GOOD
+
+
+def test_a_rate_of_false_accepts_needs_a_threshold(run, tmp_path):
+    (tmp_path / "data.csv").write_text(GOOD)
+    assert_refused(run("fit", "data.csv", "--learner", "euclidean", "--far", "0.1"), "--verify")

@@ -57,6 +57,8 @@ def fit(
     from certimetric.certify.rates import check_far
 
     rate = check_far(number("--far", far))
+    if not verify and far != str(VerificationRequest.far):
+        raise ValueError("--far is the rate of a threshold: it needs --verify")
     writable("--out", out, data)
     loaded = datasets.load(data, target=target, encode=encode)
     if len(loaded.classes) < 2:
