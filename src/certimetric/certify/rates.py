@@ -299,8 +299,8 @@ def check_far(far: float, name: str = "far") -> float:
         Unless it is above 0 and at most 1: no number of pairs shows a rate of 0.
     """
     holds = isinstance(far, Real) and 0.0 < far <= 1.0
-    what = "a rate of false accepts" if name == "far" else "a false-positive identification rate"
-    require(bool(holds), name, f"must be {what} above 0 and at most 1", far)
+    what = "false accepts" if name == "far" else "false positive identifications"
+    require(bool(holds), name, f"must be a rate of {what} above 0 and at most 1", far)
     return float(far)
 
 
