@@ -206,7 +206,7 @@ def test_dask_gives_the_same():
     ("call", "sentence"),
     [
         (lambda knn, X, y: OpenSetKNeighborsClassifier(threshold=np.nan).fit(X, y), "threshold must be a distance"),
-        (lambda knn, X, y: knn.calibrate(X, y, fpir=0.0), "fpir must be a rate of false positive identifications above 0"),
+        (lambda knn, X, y: knn.calibrate(X, y, fpir=0.0), "fpir must be a rate of false positive ident"),
         (lambda knn, X, y: knn.calibrate(X, np.zeros(50, int), fpir=0.1), "an unknown one lacks"),
         (lambda knn, X, y: knn.calibrate(X, np.full(50, 9), fpir=0.1), "a known one lacks"),
         (lambda knn, X, y: knn.calibrate(X, y[:9], fpir=0.1), "y must hold one label for each of the 50 queries"),
