@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from certimetric.auditing.tables.request import Request, Subject, TableRequest
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MetricSearchCV
@@ -66,13 +67,24 @@ def compute_cell(request: Request, folder: Path | None, cell: Cell) -> dict[str,
         warnings.simplefilter("always")
         part = request.part(cell.split)
         found, metric = _measure(request, subject, cell.split, part)
+    return found | outcome_of(metric, subject, cell.split, caught, folder)
+
+
+def outcome_of(
+    metric: MahalanobisMetric,
+    subject: Subject,
+    split: int,
+    caught: Iterable[warnings.WarningMessage],
+    folder: Path | None,
+) -> dict[str, Any]:
+    """What cells of all audits of learners hold beside their figures; with a folder, save the metric there."""
     said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
-    found |= {"warnings": sorted(said), "components": metric.components}
+    told: dict[str, Any] = {"warnings": sorted(said), "components": metric.components}
     if folder is not None:
-        file = f"{METRICS}/{subject.file_stem}-{cell.split}.safetensors"
+        file = f"{METRICS}/{subject.file_stem}-{split}.safetensors"
         metric.save(folder / file)
-        found |= {"metric_file": file, "metric_sha256": file_hash(folder / file)}
-    return found
+        told |= {"metric_file": file, "metric_sha256": _file_hash(folder / file)}
+    return told
 
 
 def is_whole(record: Record, folder: Path | None) -> bool:
@@ -80,46 +92,59 @@ def is_whole(record: Record, folder: Path | None) -> bool:
     if not record.done or record.result is None:
         return False
     try:
-        return folder is None or file_hash(folder / record.result["metric_file"]) == record.result["metric_sha256"]
+        return folder is None or _file_hash(folder / record.result["metric_file"]) == record.result["metric_sha256"]
     except OSError:
         return False
 
 
 def _measure(request: Request, subject: Subject, split: int, part: Split) -> tuple[dict[str, Any], MahalanobisMetric]:
-    y_train, y_test = request.codes[part.train], request.codes[part.test]
-    warm_up(subject.estimator, part.X_train, y_train)
-    learner = clone(subject.estimator)
-    start = time.perf_counter()
-    learner.fit(part.X_train, y_train)
-    seconds = time.perf_counter() - start
-    metric = in_file_units(request, subject, split, part, learner)
+    y_test = request.codes[part.test]
+    metric, fitted = learned(request, subject, split, part)
     # What is audited is what the file holds: a metric read again from the disk gives the same figures.
     classifier = fitted_classifier(request, metric, part)
     predicted, radii = classifier.predict_with_radius(part.X_test)
     noise = unit_noise(part.X_test.shape, request.seed, split)
     noisy = [classifier.predict(part.X_test + level * noise) for level in request.noise]
-    n_iter = getattr(learner, "n_iter_", None)
     found = {
-        "split": split,
-        "n_train": len(part.train),
+        **fitted,
         "n_test": len(part.test),
         "predicted": predicted,
         "radii": radii,
         "error": float((predicted != y_test).mean()),
         "noise_error": [float((labels != y_test).mean()) for labels in noisy],
-        "fit_seconds": seconds,
-        "n_iter": None if n_iter is None else int(np.max(n_iter)),
     }
-    if isinstance(learner, MetricSearchCV):
-        found["search"] = learner.search_told()
     return found, metric
 
 
-def in_file_units(request: TableRequest, subject: Subject, split: int, part: Split, learner: Any) -> MahalanobisMetric:
-    """The learned metric, for data in original units, with a summary of where it comes from."""
-    learned = as_metric(getattr(learner, "metric_", learner))
+class Learned(Protocol):
+    """What is learned from: the training part of a split of any audit of learners, in standardised units."""
+
+    @property
+    def train(self) -> Indices: ...
+
+    @property
+    def X_train(self) -> Array: ...
+
+    @property
+    def mean(self) -> Array: ...
+
+    @property
+    def scale(self) -> Array: ...
+
+
+def learned(
+    request: TableRequest, subject: Subject, split: int, part: Learned
+) -> tuple[MahalanobisMetric, dict[str, Any]]:
+    """A metric for data in original units, with a summary of where it comes from; and what is told of the fit."""
+    y_train = request.codes[part.train]
+    warm_up(subject.estimator, part.X_train, y_train)
+    learner = clone(subject.estimator)
+    start = time.perf_counter()
+    learner.fit(part.X_train, y_train)
+    seconds = time.perf_counter() - start
+    metric = as_metric(getattr(learner, "metric_", learner))
     training = {
-        **learned.training,
+        **metric.training,
         "spec": subject.spec,
         "data": request.data.name,
         "seed": request.seed,
@@ -129,9 +154,19 @@ def in_file_units(request: TableRequest, subject: Subject, split: int, part: Spl
         "mean": part.mean.tolist(),
         "scale": part.scale.tolist(),
     }
-    return MahalanobisMetric.from_components(
-        learned.components / part.scale, feature_names=request.data.feature_names, training=training
+    n_iter = getattr(learner, "n_iter_", None)
+    told: dict[str, Any] = {
+        "split": split,
+        "n_train": len(part.train),
+        "fit_seconds": seconds,
+        "n_iter": None if n_iter is None else int(np.max(n_iter)),
+    }
+    if isinstance(learner, MetricSearchCV):
+        told["search"] = learner.search_told()
+    in_units = MahalanobisMetric.from_components(
+        metric.components / part.scale, feature_names=request.data.feature_names, training=training
     )
+    return in_units, told
 
 
 def fitted_classifier(request: Request, metric: MahalanobisMetric, part: Split) -> CertifiedKNeighborsClassifier:
@@ -161,6 +196,6 @@ def warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
             raise KeyboardInterrupt from error
 
 
-def file_hash(path: Path) -> str:
+def _file_hash(path: Path) -> str:
     """SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from certimetric.auditing.checks import Fine, Outcome, check, passed
+from certimetric.auditing.learner_checks import ALL_FITTED, attacked, beside_euclidean, fits_finished, learners
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import finished
 from certimetric.base.arrays import Array
@@ -30,11 +31,6 @@ class Observed:
     ] = ()  # correctness radii for each and finished split: thresholds may be about any ε
 
 
-def learners(observed: Observed) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each learner, as the document has it."""
-    return ((learner["spec"], learner) for learner in observed.learners)
-
-
 def fitted(part: str) -> Callable[[Observed], Iterator[tuple[str, Any]]]:
     """A part of each learner in the document, or that it was never fitted."""
 
@@ -43,16 +39,6 @@ def fitted(part: str) -> Callable[[Observed], Iterator[tuple[str, Any]]]:
         return ((spec, learner[part] or nothing) for spec, learner in learners(observed))
 
     return each
-
-
-def attacked(observed: Observed) -> Iterator[tuple[str, Any]]:
-    """What attacks found on each learner, or why there is nothing."""
-    for (spec, _), found in zip(learners(observed), observed.findings):
-        if found is None or "failed" in found:
-            reason = "no split could be fitted" if found is None else f"the attack did not finish: {found['failed']}"
-            yield spec, Outcome("skipped", f"Not checked: {reason}.")
-        else:
-            yield spec, found
 
 
 @check(
@@ -175,21 +161,12 @@ def condition(observed: Observed, metric: dict[str, Any]) -> Outcome | Fine:
     return Fine()
 
 
-def _beside_euclidean(observed: Observed) -> Iterator[tuple[str | None, Any]]:
-    able = {spec: learner["summary"] for spec, learner in learners(observed) if learner["summary"]}
-    baseline = able.pop("euclidean", None)
-    if baseline is None or not able:
-        yield None, Outcome("not applicable", "It needs the Euclidean distance and a learned metric side by side.")
-        return
-    yield from ((spec, (spec, summary, baseline)) for spec, summary in able.items())
-
-
 @check(
     "CM010",
     "Better than Euclidean",
     "table",
     severity="tip",
-    each=_beside_euclidean,
+    each=beside_euclidean,
     together=passed("Better than the Euclidean distance in error or certified accuracy: {found}."),
 )
 def better_than_euclidean(observed: Observed, both: tuple[str, dict[str, Any], dict[str, Any]]) -> Outcome | Fine:
@@ -217,20 +194,7 @@ def enough_repeats(observed: Observed) -> Outcome:
     return Outcome("passed", f"The intervals rest on {repeats} splits.")
 
 
-@check(
-    "CM012",
-    "Every fit finished",
-    "table",
-    each=learners,
-    together=passed("Every learner was fitted on every split.", of_all=True),
-)
-def every_fit_finished(observed: Observed, learner: dict[str, Any]) -> Outcome | Fine:
-    """A learner that failed on some splits is compared on the others only."""
-    failed = [split for split in learner["splits"] if "failed" in split]
-    if not failed:
-        return Fine()
-    told = f"{len(failed)} of {counted(len(learner['splits']), 'split')} failed: {failed[0]['failed']}"
-    return Outcome("issue", told)
+every_fit_finished = check("CM012", "Every fit finished", "table", each=learners, together=ALL_FITTED)(fits_finished)
 
 
 @check(

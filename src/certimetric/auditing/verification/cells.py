@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
-from certimetric.auditing.tables.cells import METRICS, file_hash, in_file_units, warm_up
+from certimetric.auditing.tables.cells import learned, outcome_of
 from certimetric.auditing.tables.request import Subject
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
 from certimetric.base.threads import single_threaded
@@ -64,13 +62,7 @@ def compute_cell(request: VerificationRequest, folder: Path | None, cell: Cell) 
     with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         part = request.part(cell.split)
-        y_train = request.codes[part.train]
-        warm_up(subject.estimator, part.X_train, y_train)
-        learner = clone(subject.estimator)
-        start = time.perf_counter()
-        learner.fit(part.X_train, y_train)
-        seconds = time.perf_counter() - start
-        metric = in_file_units(request, subject, cell.split, part, learner)
+        metric, fitted = learned(request, subject, cell.split, part)
         verifier = verifier_of(request, metric, part, 0.0)
         calibration = verifier.pair_distance(part.tuples(part.calibration_pairs))
         threshold = verification_curve(calibration, part.calibration_genuine).threshold_at(request.far)
@@ -78,28 +70,18 @@ def compute_cell(request: VerificationRequest, folder: Path | None, cell: Cell) 
         pairs = part.tuples(part.pairs)
         distances = verifier.pair_distance(pairs)
         _, radii = verifier.predict_with_radius(pairs)
-    said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
-    n_iter = getattr(learner, "n_iter_", None)
     accepts = bool(np.isfinite(threshold))
-    found: dict[str, Any] = {
-        "split": cell.split,
-        "n_train": len(part.train),
+    calibrated = {"threshold": threshold, "far": request.far} if accepts else {}
+    training = {**metric.training, "verification": calibrated}
+    kept = MahalanobisMetric(metric.components, metric.feature_names, training)
+    return {
+        **fitted,
+        **outcome_of(kept, subject, cell.split, caught, folder),
         "threshold": float(threshold) if accepts else None,
-        "fit_seconds": seconds,
-        "n_iter": None if n_iter is None else int(np.max(n_iter)),
-        "warnings": sorted(said),
         "calibration": calibration,
         "distances": distances,
         "radii": radii,
-        "components": metric.components,
     }
-    if folder is not None:
-        file = f"{METRICS}/{subject.file_stem}-{cell.split}.safetensors"
-        calibrated = {"threshold": threshold, "far": request.far} if accepts else {}
-        training = {**metric.training, "verification": calibrated}
-        MahalanobisMetric(metric.components, metric.feature_names, training).save(folder / file)
-        found |= {"metric_file": file, "metric_sha256": file_hash(folder / file)}
-    return found
 
 
 def verifier_of(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from certimetric.auditing.checks import Fine, Outcome, check, passed
+from certimetric.auditing.learner_checks import ALL_FITTED, attacked, beside_euclidean, fits_finished, learners
 from certimetric.auditing.verification.request import VerificationRequest
 from certimetric.auditing.verification.summary import Decided, Rates
 from certimetric.base.wording import counted
@@ -30,26 +31,11 @@ class Observed:
     rates: Rates
 
 
-def learners(observed: Observed) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each learner, as the document has it."""
-    return ((learner["spec"], learner) for learner in observed.learners)
-
-
 def fitted(observed: Observed) -> Iterator[tuple[str, Any]]:
     """The finished splits of each learner, with its part of the document."""
     nothing = Outcome("skipped", "Not checked: no split could be fitted.")
     for (spec, learner), decided in zip(learners(observed), observed.decided):
         yield spec, (learner, decided) if decided else nothing
-
-
-def attacked(observed: Observed) -> Iterator[tuple[str, Any]]:
-    """What attacks found on each learner, or why there is nothing."""
-    for (spec, _), found in zip(learners(observed), observed.findings):
-        if found is None or "failed" in found:
-            reason = "no split could be fitted" if found is None else f"the attack did not finish: {found['failed']}"
-            yield spec, Outcome("skipped", f"Not checked: {reason}.")
-        else:
-            yield spec, found
 
 
 @check(
@@ -248,21 +234,12 @@ def fair_to_groups(observed: Observed, found: tuple[dict[str, Any], Any]) -> Ite
     yield Outcome("issue", f"More than twice the errors: {'; '.join(worse)}.") if worse else Fine()
 
 
-def _beside_euclidean(observed: Observed) -> Iterator[tuple[str | None, Any]]:
-    able = {spec: learner["summary"] for spec, learner in learners(observed) if learner["summary"]}
-    baseline = able.pop("euclidean", None)
-    if baseline is None or not able:
-        yield None, Outcome("not applicable", "It needs the Euclidean distance and a learned metric side by side.")
-        return
-    yield from ((spec, (spec, summary, baseline)) for spec, summary in able.items())
-
-
 @check(
     "CV210",
     "Better than Euclidean",
     "verification",
     severity="tip",
-    each=_beside_euclidean,
+    each=beside_euclidean,
     together=passed("Better than the Euclidean distance in TAR or in area under the curve: {found}."),
 )
 def better_than_euclidean(observed: Observed, both: tuple[str, dict[str, Any], dict[str, Any]]) -> Outcome | Fine:
@@ -278,20 +255,9 @@ def better_than_euclidean(observed: Observed, both: tuple[str, dict[str, Any], d
     )
 
 
-@check(
-    "CV211",
-    "Every fit finished",
-    "verification",
-    each=learners,
-    together=passed("Every learner was fitted on every split.", of_all=True),
+every_fit_finished = check("CV211", "Every fit finished", "verification", each=learners, together=ALL_FITTED)(
+    fits_finished
 )
-def every_fit_finished(observed: Observed, learner: dict[str, Any]) -> Outcome | Fine:
-    """A learner that failed on some splits is compared on the others only."""
-    failed = [split for split in learner["splits"] if "failed" in split]
-    if not failed:
-        return Fine()
-    told = f"{len(failed)} of {counted(len(learner['splits']), 'split')} failed: {failed[0]['failed']}"
-    return Outcome("issue", told)
 
 
 @check("CV212", "Given pairs agree with the labels", "verification")
