@@ -6,7 +6,8 @@ import pytest
 import certimetric.learners.anchors as anchors_module
 from certimetric import LMNN, MLKR, NCA, SCML, CertifiedKNeighborsClassifier, PerturbationLoss
 from certimetric.constraints import nearest_of_other_classes, nearest_triplets, target_neighbors
-from certimetric.constraints.anchors import StratifiedSample, neighbors_of_both_kinds
+from certimetric.constraints.anchors import StratifiedSample
+from certimetric.constraints.neighbors import neighbors_of_both_kinds
 from certimetric.objectives import ImpostorHinge, MetricObjective, Pull
 from certimetric.objectives.anchors import AnchorObjective
 

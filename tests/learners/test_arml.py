@@ -7,6 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import MinMaxScaler
 
 from certimetric import ARML, ITML, LMNN, NCA, CertifiedKNeighborsClassifier, Euclidean, MarginLoss
+from certimetric.constraints.neighbors import combined_triplets, nearest_of_other_classes, target_neighbors
 from certimetric.datasets import load
 from certimetric.learners.arml import _Batches, _NeighborSearch
 
@@ -105,7 +106,9 @@ def test_the_search_of_mini_batches_finds_the_nearest(n_neighbors):
     shuffled = rng.permutation(len(y))
     search = _NeighborSearch(X[shuffled], y[shuffled], n_neighbors, n_neighbors, 1)
     L, rows = rng.standard_normal((3, 5)), rng.permutation(len(y))[:200]
-    np.testing.assert_array_equal(search.quick_triplets(L, rows), search.triplets(L, rows))
+    Z, y = search.X @ L.T, search.y
+    both = (find(Z, y, n_neighbors, rows=rows) for find in (target_neighbors, nearest_of_other_classes))
+    np.testing.assert_array_equal(search.triplets(L, rows), combined_triplets(rows, *both))
 
 
 def test_mini_batches_search_less_and_less():
@@ -113,7 +116,8 @@ def test_mini_batches_search_less_and_less():
     X, y = load_breast_cancer(return_X_y=True)
     search = _NeighborSearch(X, y, 3, 3, 1)
     searched = []
-    search.quick_triplets = lambda L, rows: searched.append(rows) or search.triplets(L, rows)
+    exact = search.triplets
+    search.triplets = lambda L, rows: searched.append(rows) or exact(L, rows)
     batches, after = _Batches(search, MarginLoss(scale=1.0), 10, np.random.RandomState(0)), []
     for _ in range(300):
         batches(np.eye(30))

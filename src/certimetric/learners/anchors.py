@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.constraints.anchors import StratifiedSample, neighbors_of_both_kinds
-from certimetric.constraints.neighbors import combined_triplets
+from certimetric.constraints.anchors import StratifiedSample
+from certimetric.constraints.neighbors import combined_triplets, neighbors_of_both_kinds
 from certimetric.learners.solvers import Solution
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term
 from certimetric.objectives.neighborhood import KernelRegression, StochasticNeighbors

@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-import numba as nb
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
@@ -14,10 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.neighbors import combined_triplets, nearest_triplets
-from certimetric.geometry.kernels import insert_smallest
+from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_stochastic
@@ -32,8 +29,6 @@ _FEW, _MANY = 1_024, 5_120  # instances whose margins give the scale: of mini-ba
 _FULL_STEPS, _STOCHASTIC_STEPS = 50, 400
 # Of mini-batches. Searching at every step costs ten times as much and gains nothing.
 _STEPS_BETWEEN_SEARCHES, _MOST_STEPS_BETWEEN_SEARCHES = 20, 80
-_SEARCH_BYTES = 16 * 2**20  # of squared distances at a time
-_BLOCK = 64  # entries that are looked at together: few blocks hold one of the smallest
 
 
 class ARML(MahalanobisLearner):
@@ -220,33 +215,9 @@ class _NeighborSearch:
     def __init__(self, X: Array, y: Indices, n_targets: int, n_impostors: int, n_jobs: int):
         self.X, self.y = np.ascontiguousarray(X), y
         self.n_targets, self.n_impostors, self.n_jobs = n_targets, n_impostors, n_jobs
-        self.order = np.argsort(y, kind="stable")
-        self.place = np.empty(len(y), dtype=np.int64)  # of every instance in that order
-        self.place[self.order] = np.arange(len(y))
-        labels = y[self.order]
-        self.starts, self.stops = np.searchsorted(labels, y), np.searchsorted(labels, y, side="right")
 
     def triplets(self, L: Array, rows: Indices | None = None) -> Indices:
         return nearest_triplets(self.X @ L.T, self.y, self.n_targets, self.n_impostors, rows=rows, n_jobs=self.n_jobs)
-
-    def quick_triplets(self, L: Array, rows: Indices) -> Indices:
-        """The same but for ties to rounding, which no descent notices, in half the time."""
-        Z = self.X @ L.T
-        P = np.column_stack([Z, np.square(Z).sum(axis=1)])[self.order]
-        Q = np.column_stack([-2.0 * Z[rows], np.ones(len(rows))])
-        n_targets = min(self.n_targets, int((self.stops - self.starts).max()) - 1)
-        targets = np.empty((len(rows), max(n_targets, 1)), dtype=np.int64)
-        impostors = np.empty((len(rows), min(self.n_impostors, len(Z))), dtype=np.int64)
-
-        def search(part: slice) -> None:
-            some = rows[part]
-            ends = self.starts[some], self.stops[some], self.place[some]
-            _nearest_of_both(Q[part] @ P.T, *ends, targets[part], impostors[part])
-
-        map_chunks(search, chunk_slices(len(rows), 8.0 * len(Z), _SEARCH_BYTES, self.n_jobs), self.n_jobs)
-        for found in (targets, impostors):
-            found[found >= 0] = self.order[found[found >= 0]]
-        return combined_triplets(rows, targets, impostors)
 
 
 class _NearestMargins:
@@ -294,7 +265,7 @@ class _Batches:
         """The instances of every batch, with their neighbours, and its term."""
         n = len(self.search.X)
         rows = self.rng.permutation(n)[: self.size * _STEPS_BETWEEN_SEARCHES]
-        triplets = self.search.quick_triplets(L, rows)  # in the order of the rows
+        triplets = self.search.triplets(L, rows)  # in the order of the rows
         place = np.empty(n, dtype=np.int64)
         place[rows] = np.arange(len(rows))
         cuts = np.arange(self.size, len(rows), self.size)
@@ -303,38 +274,3 @@ class _Batches:
             used, some = np.unique(some, return_inverse=True)
             batches.append((used, self.loss.bind(self.search.X[used], some.reshape(-1, 3))))
         return batches
-
-
-@nb.njit(cache=True, nogil=True)
-def _nearest_of_both(values, starts, stops, itself, targets, impostors):
-    """Positions of the smallest values of every row: of [start, stop) but for the row itself, and of all others.
-
-    −1 where there are fewer.
-    """
-    n = values.shape[1]
-    best = np.empty(max(targets.shape[1], impostors.shape[1]))
-    for i in range(values.shape[0]):
-        values[i, itself[i]] = np.inf
-        _smallest(values[i], starts[i], stops[i], best, targets[i], 0)
-        count = _smallest(values[i], 0, starts[i], best, impostors[i], 0)
-        _smallest(values[i], stops[i], n, best, impostors[i], count)
-
-
-@nb.njit(cache=True, nogil=True)
-def _smallest(row, start, stop, best, found, count):
-    """Go on looking for the smallest entries of a row, from start to stop; how many there are so far."""
-    k = found.shape[0]
-    if count == 0:
-        found[:] = -1
-    for first in range(start, stop, _BLOCK):
-        last = min(first + _BLOCK, stop)
-        if count == k:
-            limit, below = best[k - 1], 0
-            for j in range(first, last):
-                below += row[j] < limit
-            if below == 0:
-                continue
-        for j in range(first, last):
-            if row[j] < np.inf:
-                count = insert_smallest(best, found, count, k, row[j], j)
-    return count
