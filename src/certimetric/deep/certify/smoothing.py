@@ -117,9 +117,9 @@ class SmoothingCertifier(Certifier):
         """How often each class has the majority in n draws for each query, (m, n_classes)."""
         n_classes = int(codes.max()) + 1
         counts = torch.zeros((len(queries), n_classes), dtype=torch.long, device=index.device)
+        keys = index.keys_of(queries)
         for which, embedded in self.draws(index, queries, n, generator):
-            keys = index.keys_of(queries)[which]
-            found = codes[nearest(embedded, keys, index.embeddings, index.ids, self.n_neighbors)]
+            found = codes[nearest(embedded, keys[which], index.embeddings, index.ids, self.n_neighbors)]
             votes = torch.zeros((len(which), n_classes), dtype=torch.long, device=index.device)
             winners = votes.scatter_add_(1, found, torch.ones_like(found)).argmax(dim=1)
             counts.index_put_((which, winners), torch.ones_like(winners), accumulate=True)
