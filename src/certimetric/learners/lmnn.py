@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
+from certimetric.constraints.neighbors import combined_triplets, neighbors_of_both_kinds, target_neighbors
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, takes_all_rows
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
@@ -193,15 +193,18 @@ class LMNN(TripletLearner):
                 self._learn_anchors(coordinates, codes)
                 return
             n_jobs = effective_n_jobs(self.n_jobs)
+            n_impostors = self.n_impostors or (0 if self.perturbation is None else IMPOSTORS_PER_INSTANCE)
             terms: list[Term]
             triplets: Indices | None = None
-            if self.n_impostors or self.perturbation is not None:
-                n_impostors = self.n_impostors or IMPOSTORS_PER_INSTANCE
-                triplets = nearest_triplets(X, codes, self.n_neighbors, n_impostors, n_jobs=n_jobs)
+            if n_impostors:
+                rows = np.arange(len(X))
+                found = neighbors_of_both_kinds(X, codes, rows, self.n_neighbors, n_impostors, n_jobs=n_jobs)
+                targets, triplets = found[0], combined_triplets(rows, *found)
+            else:  # which need not look at other classes
+                targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
             if self.n_impostors and triplets is not None:
                 terms = self._fixed_terms(triplets)
             else:
-                targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
                 i, a = np.nonzero(targets >= 0)
                 terms = [
                     Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
