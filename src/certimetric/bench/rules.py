@@ -22,7 +22,31 @@ from certimetric.learners.specs import make_learner
 from certimetric.runs.splits import Preparation
 
 WRONG = -1.0  # radius of an instance that is predicted wrongly
-_MOST__SIZES = ((3, 3.0), (3, 1.5), (1, 3.0), (1, 1.5), (8, 3.0), (8, 1.5), (20, 1.5))
+_MOST_PROTOTYPES = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to make a rule of a training set: a family, with numbers that are chosen by cross-validation.
+
+    ``radius`` and ``scale`` are in units of half the Euclidean median radius.
+    """
+
+    family: str
+    n_neighbors: int = 1
+    radius: float = 0.0
+    n_prototypes: int = 0
+    scale: float = 0.0
+
+
+_RADII = (0.5, 1.0, 2.0, 4.0)
+CHOICES = (
+    *(Choice("all", n_neighbors=k) for k in (1, 3, 11)),
+    *(Choice("pruned", radius=radius) for radius in _RADII),
+    *(Choice("edited", n_neighbors=k) for k in (3, 11)),
+    *(Choice("condensed", radius=radius) for radius in _RADII),
+)
+_SIZES = ((3, 3.0), (3, 1.5), (1, 3.0), (1, 1.5), (8, 3.0), (8, 1.5), (20, 1.5))
 PROTOTYPES = tuple(Choice("prototypes", n_prototypes=n, scale=scale) for n, scale in _SIZES)
 FAMILIES = ("all", "pruned", "edited", "condensed")
 
@@ -81,6 +105,12 @@ def half_median_radius(X: Array, y: Indices) -> float:
     return float(np.median(radii)) / 2.0 if len(radii) else 1.0
 
 
+def radii_of_right(rule: CertifiedKNeighborsClassifier, X: Array, y: Indices) -> Array:
+    """Certified radii of right predictions, and a negative number for wrong ones (of classes that were pruned, too)."""
+    labels, radii = rule.predict_with_radius(X)
+    return np.where(labels == y, radii, WRONG)
+
+
 def certified_share(radii: Array, eps: float) -> float:
     """Share of instances that are right and certified up to ε."""
     return float((radii >= eps).mean())
@@ -99,8 +129,8 @@ def choose_rules(whole: Part, X: Array, y: Indices, *, folds: int, pca: int) -> 
         preparation = Preparation.fit(X[train], pca)
         part = Part(whole.learner, preparation(X[train]), y[train], whole.seed, whole.unit)
         for choice in scores:
-            radii = part.rule(choice).correctness_radius(preparation(X[test]), y[test])
-            scores[choice].append(certified_share(np.where(radii > 0, radii, WRONG), whole.unit))
+            radii = radii_of_right(part.rule(choice), preparation(X[test]), y[test])
+            scores[choice].append(certified_share(radii, whole.unit))
     best: dict[str, tuple[Choice, float]] = {}
     for choice, values in scores.items():
         score = float(np.mean(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -194,7 +196,10 @@ def _cluster_means(X: Array, Z: Array, y: Indices, n: int, rng: np.random.Random
     means, labels = [], []
     for rows in class_members(y):
         k = min(n, len(np.unique(Z[rows], axis=0)))
-        cluster = KMeans(k, n_init=1, random_state=rng).fit_predict(Z[rows]) if k > 1 else np.zeros(len(rows))
-        means += [X[rows[cluster == c]].mean(axis=0) for c in range(k)]
-        labels += [y[rows[0]]] * k
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # rows that differ by rounding make fewer clusters
+            cluster = KMeans(k, n_init=1, random_state=rng).fit_predict(Z[rows]) if k > 1 else np.zeros(len(rows))
+        found = np.unique(cluster)
+        means += [X[rows[cluster == c]].mean(axis=0) for c in found]
+        labels += [y[rows[0]]] * len(found)
     return np.stack(means), np.array(labels, dtype=np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid, label, line
 from certimetric.bench.datasets import BREAST_CANCER, FURTHER, IRIS, SIXTEEN, WINE, Found, NamedSet
-from certimetric.bench.rules import FAMILIES, WRONG, Part, certified_share, choose_rules, told_choice
+from certimetric.bench.rules import FAMILIES, Part, certified_share, choose_rules, radii_of_right, told_choice
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table, best_places
 from certimetric.bench.tabular import load_cell
@@ -63,9 +63,8 @@ class FrontierSuite(Suite):
         rules = {}
         for family, (choice, score) in chosen.items():
             rule = part.rule(choice)
-            labels, radii = rule.predict_with_radius(X_test)
             rules[family] = {
-                "radii": [told(radius) for radius in np.where(labels == y_test, radii, WRONG)],
+                "radii": [told(radius) for radius in radii_of_right(rule, X_test, y_test)],
                 "rows": len(rule.X_),
                 "chosen": told_choice(choice),
                 "validated": score,
@@ -154,7 +153,7 @@ class _Results:
     def summary(self) -> list[str]:
         chosen, envelope = self.ratios()
         counted = ", ".join(
-            f"{_rule_label(rule)} on {count}"
+            f"{rule_label(rule)} on {count}"
             for rule, count in sorted(
                 ((rule, sum(rule in self.chosen(name) for name in self.grid.datasets)) for rule in self.rules),
                 key=lambda pair: -pair[1],
@@ -162,7 +161,7 @@ class _Results:
             if count
         )
         return [
-            f"Certified accuracy at half the Euclidean median radius, over that of {_rule_label(REFERENCE)}, in the "
+            f"Certified accuracy at half the Euclidean median radius, over that of {rule_label(REFERENCE)}, in the "
             f"median over {len(self.grid.datasets)} data sets: {np.median(chosen):.3f} with the rule chosen by "
             f"cross-validation, {np.median(envelope):.3f} with the best rule in hindsight (the upper envelope).",
             f"Chosen: {counted}.",
@@ -178,7 +177,7 @@ class _Results:
             values.append(max(self.mean(name, rule, "certified")[GOAL] for rule in reduced))
             texts = [f"{100 * value:.1f}" for value in values]
             best += [(len(rows), j + 2) for j in best_places(texts, f"{100 * max(values):.1f}")]
-            which = ", ".join(dict.fromkeys(map(_rule_label, self.chosen(name))))
+            which = ", ".join(dict.fromkeys(map(rule_label, self.chosen(name))))
             rows.append(
                 [
                     name,
@@ -195,7 +194,7 @@ class _Results:
         header = [
             "data set",
             "ε",
-            *map(_rule_label, shown),
+            *map(rule_label, shown),
             "best reduced",
             "chosen",
             "which",
@@ -205,7 +204,7 @@ class _Results:
         note = (
             "Per cent at ε, half the Euclidean median radius of the training part. “Best reduced”: the best of pruned, "
             "edited and condensed rows under any metric, in hindsight. “Chosen”: the rule, of all, with the highest "
-            f"cross-validated figure. Ratios are to {_rule_label(REFERENCE)} over all rows, its k chosen likewise."
+            f"cross-validated figure. Ratios are to {rule_label(REFERENCE)} over all rows, its k chosen likewise."
         )
         return Table(
             "certified-accuracy", "Certified accuracy at half the Euclidean median radius", header, rows, best, note
@@ -217,7 +216,7 @@ class _Results:
         figures.append(np.mean([self.of_chosen(name) for name in names], axis=0))
         for rule, values in zip((*self.rules, None), figures):
             cost = "" if rule is None else f"{np.median([self.mean(name, rule, 'rows') for name in names]):.0f}"
-            rows.append(["chosen" if rule is None else _rule_label(rule), cost, *(f"{100 * v:.1f}" for v in values)])
+            rows.append(["chosen" if rule is None else rule_label(rule), cost, *(f"{100 * v:.1f}" for v in values)])
         best = []
         for j in range(2, len(FRACTIONS) + 2):
             column = [row[j] for row in rows]
@@ -233,7 +232,7 @@ class _Results:
         shown = [rule for rule in self.rules if rule[1] in ("all", "prototypes")]
         for family in FAMILIES[1:]:
             shown.append(max((r for r in self.rules if r[1] == family), key=lambda r: self._overall(r)[GOAL]))
-        lines = [line(_spec(rule), _rule_label(rule), self._overall(rule)) for rule in shown]
+        lines = [line(spec_of(rule), rule_label(rule), self._overall(rule)) for rule in shown]
         lines.append(line("chosen", "chosen", np.mean([self.of_chosen(name) for name in self.grid.datasets], axis=0)))
         return {
             "kind": "curves",
@@ -277,18 +276,18 @@ class _Results:
         return np.mean([self.mean(name, rule, "certified") for name in self.grid.datasets], axis=0)
 
     def _look(self, rule: tuple[str, str]) -> dict[str, str]:
-        return {"spec": _spec(rule), "label": _rule_label(rule)}
+        return {"spec": spec_of(rule), "label": rule_label(rule)}
 
     def told_rules(self) -> list[dict[str, str]]:
         return [self._look(rule) for rule in self.rules]
 
 
-def _spec(rule: tuple[str, str]) -> str:
+def spec_of(rule: tuple[str, str]) -> str:
     learner, family = rule
     return learner if family in ("all", "prototypes") else f"{learner} {family}"
 
 
-def _rule_label(rule: tuple[str, str]) -> str:
+def rule_label(rule: tuple[str, str]) -> str:
     learner, family = rule
     return label(learner) if family in ("all", "prototypes") else f"{label(learner)}, {family}"
 
