@@ -89,7 +89,8 @@ def installed(wheel: Path, home: Path, asked: str | None) -> Path | None:
         return binaries if tried("pip install, the core alone", pip, home) else None
     version, _, resolution = asked.partition(":")
     install = ["uv", "pip", "install", "-q", "--python", str(binaries / "python")]
-    oldest = ["--resolution", "lowest-direct"] if resolution else []
+    # Of the oldest releases those that have a wheel for that Python: others were never tried with it.
+    oldest = ["--resolution", "lowest-direct", "--only-binary", ":all:"] if resolution else []
     steps = {
         "environment": ["uv", "venv", "-q", "--python", version, str(home / "venv")],
         "dependencies": [*install, *oldest, "-r", str(ROOT / "pyproject.toml")],
