@@ -40,7 +40,7 @@ SECTIONS = {
         "from_metric_learn",
         "own_learner",
     ),
-    "Verification and embedding models": ("verification_det", "robust_embeddings"),
+    "Verification and embedding models": ("verification_det", "robust_embeddings", "robustness_score"),
 }
 
 
