@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -54,6 +55,9 @@ class GMLVQ(MahalanobisLearner):
         Euclidean metric.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of the instances of each class in the mean; "balanced" lets every class count alike, however many
+        instances it has.
     n_components : int, default=None
         Rows of L; None for as many as features.
     init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
@@ -112,6 +116,7 @@ class GMLVQ(MahalanobisLearner):
         "loss": [StrOptions(set(KINDS))],
         "scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "norm": "no_validation",
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -127,6 +132,7 @@ class GMLVQ(MahalanobisLearner):
         loss: str = "hinge",
         scale: float | str = "auto",
         norm: Any = "l2",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_components: int | None = None,
         init: Any = "auto",
         max_iter: int = 200,
@@ -138,6 +144,7 @@ class GMLVQ(MahalanobisLearner):
         self.loss = loss
         self.scale = scale
         self.norm = norm
+        self.class_weight = class_weight
         self.n_components = n_components
         self.init = init
         self.max_iter = max_iter
@@ -163,9 +170,10 @@ class GMLVQ(MahalanobisLearner):
         Raises
         ------
         ValueError
-            On NaN or infinity, a single class, or a norm of another number of features.
+            On NaN or infinity, a single class, a weight that is missing, or a norm of another number of features.
         """
         X, codes = self._validate_labelled(X, y)
+        shares = self._class_shares(codes)
         norm = MarginLoss(self.loss, norm=self.norm).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
@@ -177,7 +185,7 @@ class GMLVQ(MahalanobisLearner):
         with limited_threads(X.shape[1]):
             scale = self._typical_scale(points, codes, norm) if self.scale == "auto" else self.scale / unit
             W, labels = _cluster_means(points, points @ L.T, codes, self.n_prototypes, rng)
-            objective = PrototypeMargins(points, codes, labels, self.loss, scale, norm)
+            objective = PrototypeMargins(points, codes, labels, self.loss, scale, norm, shares)
             solution = self._descend(objective, objective.stacked(L, W))
         L, W = objective.split(solution.components)
         self._set_solution(replace(solution, components=L), coordinates)

@@ -36,6 +36,8 @@ class PrototypeMargins(MetricObjective):
         Unit of the radii, in units of X.
     norm : Norm
         How a perturbation is measured.
+    shares : list of (int array, float)
+        Rows of X, those of a class or all, and what the mean over them counts for.
     memory : int
         Bytes for blocks of margins.
     """
@@ -48,11 +50,15 @@ class PrototypeMargins(MetricObjective):
         kind: str,
         scale: float,
         norm: Norm,
+        shares: list[tuple[Indices, float]],
         memory: int = DEFAULT_MEMORY,
     ):
         super().__init__(X, [])
         self.labels, self.kind, self.scale, self.norm, self.memory = labels, kind, scale, norm, memory
-        self.members = [(rows, labels == y[rows[0]]) for rows in class_members(y)]
+        weights = np.zeros(len(X))
+        for rows, share in shares:
+            weights[rows] = share / len(rows)
+        self.members = [(rows, labels == y[rows[0]], float(weights[rows[0]])) for rows in class_members(y)]
         self.first, self.second = np.nonzero(np.triu(labels[:, None] != labels))
 
     def stacked(self, L: Array, W: Array) -> Array:
@@ -91,12 +97,11 @@ class PrototypeMargins(MetricObjective):
 
     def _margins(self, squared: Array, dual: Array) -> tuple[float, Array, Array]:
         """The mean loss, and its derivatives in squared distances, (n, p), and dual norms of (w_l, w_j), (p, p)."""
-        n = len(squared)
         value, on_squared, on_dual = 0.0, np.zeros_like(squared), np.zeros_like(dual)
         # Prototypes that the metric cannot tell apart have a margin of 0 that nothing changes.
         distinct = dual**2 > INDISTINCT * np.square(dual).max(initial=0.0)
         inverse = np.divide(0.5, self.scale * dual, out=np.zeros_like(dual), where=distinct)
-        for members, own in self.members:
+        for members, own, weight in self.members:
             to_own, to_other = np.flatnonzero(own), np.flatnonzero(~own)
             factor = inverse[np.ix_(to_other, to_own)]
             for part in chunk_slices(len(members), 40.0 * factor.size, self.memory):
@@ -106,11 +111,11 @@ class PrototypeMargins(MetricObjective):
                 opponents = np.arange(0, r.size, len(to_own))
                 bounds, share = soft_certificate(r.ravel(), opponents, np.arange(0, r.size, factor.size), SMOOTHING)
                 loss, slope = loss_of_margins(bounds, self.kind)
-                value += loss
-                on_margin = share.reshape(r.shape) * slope[:, None, None]
+                value += weight * loss
+                on_margin = weight * share.reshape(r.shape) * slope[:, None, None]
                 on_gap = on_margin * factor
                 on_squared[np.ix_(rows, to_other)] += on_gap.sum(axis=2)
                 on_squared[np.ix_(rows, to_own)] -= on_gap.sum(axis=1)
                 # ∂r/∂b = −r/b, and 1/b is 2 · scale · inverse.
                 on_dual[np.ix_(to_other, to_own)] -= 2.0 * self.scale * factor * (on_margin * r).sum(axis=0)
-        return value / n, on_squared / n, on_dual / n
+        return value, on_squared, on_dual
