@@ -36,7 +36,7 @@ class FrontierSuite(Suite):
         "al., arXiv 1906.03310, prototypes after Saralajew et al., NeurIPS 2020."
     )
     needs = "3 bundled sets; 22 further ones are used where --data-root has them"
-    minutes = 15.0
+    minutes = 6.0
     splits = 1
     protocol = "frontier/1"
     learners = ("euclidean", "lmnn+pl", "arml", "gmlvq")
