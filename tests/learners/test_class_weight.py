@@ -58,7 +58,7 @@ def test_balanced_weights_find_the_rare_class(learner, rng):
     X, y = rare(rng)
     scores = {}
     for weights in (None, "balanced"):
-        fitted = clone(learner).set_params(class_weight=weights, max_iter=30, random_state=0).fit(X[:1020], y[:1020])
+        fitted = clone(learner).set_params(class_weight=weights, max_iter=20, random_state=0).fit(X[:1020], y[:1020])
         rows = (fitted.prototypes_, fitted.prototype_labels_) if isinstance(fitted, GMLVQ) else (X[:1020], y[:1020])
         rule = CertifiedKNeighborsClassifier(1, metric=fitted).fit(*rows)
         scores[weights] = balanced_accuracy_score(y[1020:], rule.predict(X[1020:]))

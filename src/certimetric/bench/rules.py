@@ -140,6 +140,7 @@ def choose_rules(whole: Part, X: Array, y: Indices, *, folds: int, pca: int) -> 
 
 
 def told_choice(choice: Choice) -> str:
+    """What was chosen, in words: of each family the numbers that it has."""
     parts = {"k": choice.n_neighbors, "radius": choice.radius, "prototypes": choice.n_prototypes, "scale": choice.scale}
     shown = {
         "all": ("k",),

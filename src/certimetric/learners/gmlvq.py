@@ -183,7 +183,7 @@ class GMLVQ(MahalanobisLearner):
         rng = check_random_state(self.random_state)
         L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
         with limited_threads(X.shape[1]):
-            scale = self._typical_scale(points, codes, norm) if self.scale == "auto" else self.scale / unit
+            scale = self._typical_scale(points, codes, norm) if self.scale == "auto" else float(self.scale) / unit
             W, labels = _cluster_means(points, points @ L.T, codes, self.n_prototypes, rng)
             objective = PrototypeMargins(points, codes, labels, self.loss, scale, norm, shares)
             solution = self._descend(objective, objective.stacked(L, W))

@@ -60,7 +60,7 @@ class FrontierSuite(Suite):
         part = Part(cell.learner, preparation(X[train]), codes[train], seed)
         chosen = choose_rules(part, X[train], codes[train], folds=how["folds"], pca=how["pca"])
         X_test, y_test = preparation(X[test]), codes[test]
-        rules = {}
+        rules: dict[str, dict[str, Any]] = {}
         for family, (choice, score) in chosen.items():
             rule = part.rule(choice)
             rules[family] = {
@@ -168,7 +168,8 @@ class _Results:
         ]
 
     def goal_table(self) -> Table:
-        rows, best = [], []
+        rows: list[list[str]] = []
+        best: list[tuple[int, int]] = []
         reduced = [rule for rule in self.rules if rule[1] not in ("all", "prototypes")]
         shown = [rule for rule in self.rules if rule not in reduced]
         for name, chosen, envelope in zip(self.grid.datasets, *self.ratios()):
@@ -211,13 +212,13 @@ class _Results:
         )
 
     def mean_table(self) -> Table:
-        names, rows = self.grid.datasets, []
+        names, rows = self.grid.datasets, list[list[str]]()
         figures = [np.mean([self.mean(name, rule, "certified") for name in names], axis=0) for rule in self.rules]
         figures.append(np.mean([self.of_chosen(name) for name in names], axis=0))
         for rule, values in zip((*self.rules, None), figures):
             cost = "" if rule is None else f"{np.median([self.mean(name, rule, 'rows') for name in names]):.0f}"
             rows.append(["chosen" if rule is None else rule_label(rule), cost, *(f"{100 * v:.1f}" for v in values)])
-        best = []
+        best: list[tuple[int, int]] = []
         for j in range(2, len(FRACTIONS) + 2):
             column = [row[j] for row in rows]
             best += [(i, j) for i in best_places(column, max(column, key=float))]
