@@ -14,7 +14,7 @@ WEIGHTED = [GMLVQ(random_state=0), ARML(), ARML(batch_size=64)]
 each_learner = pytest.mark.parametrize("learner", WEIGHTED, ids=repr)
 
 
-def rare(rng, n=5100):
+def rare(rng, n=3060):
     """One in 51 is of class 1, which lies beside the other and has less of one direction."""
     y = (np.arange(n) % 51 == 0).astype(int)
     X = rng.standard_normal((n, 3)) * [1.0, 1.0, 3.0]

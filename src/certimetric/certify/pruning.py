@@ -53,7 +53,7 @@ def adversarial_pruning(
 
     In the Euclidean distance and l2 that is ``‖x − z‖ < 2 radius``; in general it is never more than half of the size
     of x − z in the norm, so that differently labelled rows are at least two radii apart. As a query, every row that is
-    kept has a certified radius of ``radius`` in the 1-NN rule over the rows that are kept.
+    kept has a certified radius of ``radius``, up to rounding, in the 1-NN rule over the rows that are kept.
 
     With two classes, the rows that are kept are as many as can be (a minimum vertex cover of the bipartite graph of
     conflicts, König's theorem). With more, the linear relaxation says of some rows that a best solution keeps, or

@@ -37,9 +37,9 @@ class GMLVQ(MahalanobisLearner):
 
         r = min_l max_j [d²(x, w_l) − d²(x, w_j)] / (2 ‖M (w_l − w_j)‖_*)
 
-    is the certified radius of that prediction, and minus a distance to a right one where it is wrong. The fit minimises
-    the mean of ``φ(r / scale)`` over the metric and all prototypes (smooth in minimum and maximum), which does not
-    depend on the scale of M. The prototypes are a training set of a few rows for any nearest-neighbour rule::
+    is the certified radius of that prediction, and negative where it is wrong. The fit minimises the mean of
+    ``φ(r / scale)`` over the metric and all prototypes (smooth in minimum and maximum), which does not depend on the
+    scale of M. The prototypes are a training set of a few rows for any nearest-neighbour rule::
 
         CertifiedKNeighborsClassifier(1, metric=gmlvq).fit(gmlvq.prototypes_, gmlvq.prototype_labels_)
 
