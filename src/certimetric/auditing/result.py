@@ -114,6 +114,22 @@ class AuditResult:
         """
         return view_of(self.document).confusion_matrix(learner)
 
+    def trust(self) -> pd.DataFrame:
+        """How well scores of predictions tell the wrong ones, for the recommended metric on a table.
+
+        Returns
+        -------
+        frame : DataFrame
+            A row for each score, with the columns of :class:`certimetric.certify.selective.ScoreFigures`; the last is
+            "chance".
+
+        Raises
+        ------
+        ValueError
+            If nothing was recommended, the audit is not of a table, or of a version that did not measure it.
+        """
+        return view_of(self.document).trust()
+
     def to_html(self, *, title: str | None = None) -> str:
         """The report: one HTML page that needs no network."""
         return render_audit(self.document, title=title)

@@ -1,6 +1,7 @@
 """Certified nearest neighbours: predictions with the size of perturbation that they withstand."""
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.confidence import PredictionScores, conformal_sets, prediction_scores
 from certimetric.certify.exact.minimal import minimal_perturbation
 from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -16,6 +17,12 @@ from certimetric.certify.rates import (
 )
 from certimetric.certify.resampling import ClassCounts, class_intervals
 from certimetric.certify.search import MetricSearchCV
+from certimetric.certify.selective import (
+    RiskCoverageCurve,
+    ScoreComparison,
+    compare_scores,
+    risk_coverage_curve,
+)
 from certimetric.certify.streams import StreamedDistances
 from certimetric.certify.units import in_original_units
 from certimetric.certify.verifier import CertifiedRates, PairVerifier
@@ -30,15 +37,22 @@ __all__ = [
     "MinimalPerturbation",
     "OpenSetKNeighborsClassifier",
     "PairVerifier",
+    "PredictionScores",
+    "RiskCoverageCurve",
+    "ScoreComparison",
     "StreamedDistances",
     "VerificationCurve",
     "certified_radius",
     "claimable_far",
     "class_intervals",
+    "compare_scores",
+    "conformal_sets",
     "identification_curve",
     "in_original_units",
     "minimal_pair_changes",
     "minimal_perturbation",
     "pair_radii",
+    "prediction_scores",
+    "risk_coverage_curve",
     "verification_curve",
 ]

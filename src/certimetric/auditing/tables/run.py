@@ -31,6 +31,7 @@ from certimetric.auditing.tables.summary import (
     summarise,
     tell_split,
 )
+from certimetric.auditing.tables.trust import compute_trust, tell_trust, trust_cell
 from certimetric.auditing.tables.verdict import observe, recommend, say
 from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
@@ -84,6 +85,9 @@ class TableEvidence(Evidence):
         eps, quoted = choose_eps(request, radii)
         learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
         warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
+        also: dict[str, Any] = {"baseline": majority_baseline(request)}
+        if (best := recommend(learners, eps.index(quoted))) is not None:
+            also["trust"] = _trust(request, store, counting, learners[best], found, best)
         return Gathered(
             data={
                 "name": data.name,
@@ -113,7 +117,7 @@ class TableEvidence(Evidence):
             learners=learners,
             observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
             cells=found.counts,
-            also={"baseline": majority_baseline(request)},
+            also=also,
             traces={
                 "metric_files": [
                     {
@@ -184,6 +188,27 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
         [examined.get(subject.spec) for subject in request.subjects],
         outcome.counts,
     )
+
+
+def _trust(
+    request: Request, store: Store, progress: bool, learner: dict[str, Any], found: Findings, best: int
+) -> dict[str, Any] | None:
+    """Which predictions of the recommended learner to trust; None where that failed in some split."""
+    done = finished(found.cells[best])
+    digest, subject = request.data.sha256(), request.subjects[best]
+    cells = [trust_cell(request, audit_cell(request, digest, subject, cell["split"])) for cell in done]
+    components = {cell["split"]: cell["components"] for cell in done}
+    outcome = run_cells(
+        cells,
+        store,
+        in_workers(partial(compute_trust, request, components), request.n_jobs),
+        usable=lambda record: record.done,
+        progress=progress,
+        name="trust",
+    )
+    if not all(record.done for record in outcome.records):
+        return None
+    return tell_trust(request, learner, done, [record.result or {} for record in outcome.records])
 
 
 def _of(record: Record) -> Cell:
