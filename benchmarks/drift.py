@@ -1,10 +1,10 @@
 """How often `certimetric check` raises an alarm: on rows like those of training, and on shifted ones.
 
     python benchmarks/drift.py                        # as on the page docs/check.md
-    python benchmarks/drift.py --learner lmnn iris sonar
+    python benchmarks/drift.py --learner lmnn iris wine ionosphere parkinsons sonar
 
-Of each table 60 % of the rows are training, the metric is learned on them, and the others are new: as they are, with one
-feature moved by a standard deviation, and with all features moved by half of one in a random direction.
+Of each table 60 % of the rows are training, the metric is learned on them, and the others are new: as they are, with
+one feature moved by a standard deviation, and with all features moved by half of one in a random direction.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="*", default=TABLES)
     parser.add_argument("--learner", default="gmml")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--rows", type=int, default=600)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     began = time.process_time()

@@ -89,7 +89,8 @@ class AuditResult:
         -------
         frame : DataFrame
             Of a table the columns ``learner``, ``class``, ``count``, ``recall``, ``precision`` (NaN where no instance
-            was told to be of the class) and ``median_radius``, over all splits, the worst class first. Of embedding
+            was told to be of the class), ``certified`` (share certified right at the quoted ε) and ``median_radius``,
+            over all splits, the worst class first. Of embedding
             models ``model``, ``class``, ``count``, ``recall`` (R@1) and ``attacked`` (R@1 at the quoted ε).
         """
         return view_of(self.document).per_class()

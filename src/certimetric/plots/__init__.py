@@ -8,6 +8,7 @@ from certimetric.plots.accuracy import CertifiedAccuracyDisplay, SandwichDisplay
 from certimetric.plots.metric import MetricDisplay
 from certimetric.plots.radii import RadiusDisplay
 from certimetric.plots.regions import DecisionRegionDisplay
+from certimetric.plots.selective import RiskCoverageDisplay
 from certimetric.plots.verification import VerificationDisplay
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DecisionRegionDisplay",
     "MetricDisplay",
     "RadiusDisplay",
+    "RiskCoverageDisplay",
     "SandwichDisplay",
     "VerificationDisplay",
 ]

@@ -25,6 +25,7 @@ from certimetric.auditing.tables.summary import (
     confusions,
     correctness_radii,
     finished,
+    is_imbalanced,
     majority_baseline,
     per_class,
     radius_quantiles,
@@ -83,10 +84,10 @@ class TableEvidence(Evidence):
         found = find(request, store, progress=counting)
         radii = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
         eps, quoted = choose_eps(request, radii)
-        learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
+        learners = [_learner(request, found, i, radii[i], eps, quoted) for i in range(len(request.subjects))]
         warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
         also: dict[str, Any] = {"baseline": majority_baseline(request)}
-        if (best := recommend(learners, eps.index(quoted))) is not None:
+        if (best := recommend(learners, eps.index(quoted), balanced=is_imbalanced(request))) is not None:
             also["trust"] = _trust(request, store, counting, learners[best], found, best)
         return Gathered(
             data={
@@ -113,6 +114,7 @@ class TableEvidence(Evidence):
                 "attacks": [repr(attack) for attack in ATTACKS],
                 "eps": eps,
                 "report_eps": quoted,
+                "judged_by": "balanced" if is_imbalanced(request) else "all",
             },
             learners=learners,
             observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
@@ -134,7 +136,7 @@ class TableEvidence(Evidence):
         )
 
     def recommend(self, found: Gathered) -> int | None:
-        return recommend(found.learners, found.observed.quoted)
+        return recommend(found.learners, found.observed.quoted, balanced=is_imbalanced(self.request))
 
     def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
         value = observe(self.request, threshold, found.learners[position], found.observed.radii[position])
@@ -221,7 +223,9 @@ def _imputed(data: Dataset) -> dict[str, int]:
     return {name: count for name, count in zip(data.feature_names, counts) if count}
 
 
-def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps: list[float]) -> dict[str, Any]:
+def _learner(
+    request: Request, found: Findings, i: int, radii: list[Array], eps: list[float], quoted: float
+) -> dict[str, Any]:
     subject, cells = request.subjects[i], found.cells[i]
     done = finished(cells)
     left = iter(radii)
@@ -234,7 +238,7 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "splits": splits,
         "summary": summarise(splits),
         "radius_quantiles": radius_quantiles(radii),
-        "per_class": per_class(request, done, radii),
+        "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0]) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),

@@ -74,10 +74,10 @@ def _value(value: Any) -> str:
 
 
 def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Error of a class, its recall as text, and its precision and median radius."""
+    """Error of a class, its recall as text, and its precision, certified share and median radius."""
     error = number(row["error"]) or 0.0
-    precision, radius = percent(number(row.get("precision"))), plain(number(row["median_radius"]), 2)
-    return error, percent(1.0 - error), f"{precision} · {radius}"
+    precision, certified = (percent(number(row.get(key))) for key in ("precision", "certified"))
+    return error, percent(1.0 - error), f"{precision} · {certified} · {plain(number(row['median_radius']), 2)}"
 
 
 def _gaps(imputed: Mapping[str, int] | None) -> str:
@@ -199,8 +199,8 @@ class TableView(View):
         return pd.DataFrame(rows)
 
     def per_class(self) -> pd.DataFrame:
-        """Recall, precision and median radius of each class, over all splits, the worst class first."""
-        columns = ["learner", "class", "count", "recall", "precision", "median_radius"]
+        """Recall, precision, certified share and median radius of each class, over all splits, the worst first."""
+        columns = ["learner", "class", "count", "recall", "precision", "certified", "median_radius"]
         return super().per_class().reindex(columns=columns).astype(dict.fromkeys(columns[3:], float))
 
     def trust(self) -> pd.DataFrame:
