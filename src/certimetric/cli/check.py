@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -62,14 +63,15 @@ def check(
     standards = [(text, parse_threshold(text, [], figures=FIGURES)) for text in fail_under or []]
     learned = MahalanobisMetric.load(metric)
     scale = scale_of(learned, metric, units)
-    rows, labels = _table(train, target, learned)
+    rows, labels = _table(train, target, learned.feature_names)
     if labels is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
-    asked, labels_new = _table(new, labels if target is None else target, learned)
+    features = rows.drop(columns=labels)
+    asked, labels_new = _table(new, labels, [str(column) for column in features.columns])
     original = units == "original" or bool((scale == 1).all())
     found = check_drift(
         learned,
-        rows.drop(columns=labels),
+        features,
         encode_labels(rows[labels], where=repr(train)),
         asked if labels_new is None else asked.drop(columns=labels_new),
         n_neighbors=neighbors,
@@ -89,8 +91,11 @@ def check(
         raise typer.Exit(1)
 
 
-def _table(source: str, target: str | None, metric: Any) -> tuple[pd.DataFrame, str | None]:
-    """The rows of a source as they came, and the name of their column of labels, if they have one."""
+def _table(source: str, target: str | None, wanted: Sequence[str] | None) -> tuple[pd.DataFrame, str | None]:
+    """The rows of a source as they came, and the name of their column of labels, if they have one.
+
+    No column that is ``wanted`` as a feature is taken for the labels.
+    """
     import pandas as pd
 
     from certimetric import datasets
@@ -102,7 +107,6 @@ def _table(source: str, target: str | None, metric: Any) -> tuple[pd.DataFrame, 
         frame = pd.DataFrame(data.X, columns=list(data.feature_names))
         return frame.assign(**{_LABELS: data.y}), _LABELS
     path = source if Path(source).exists() else table_file(source) or source
-    wanted = [] if metric.feature_names is None else metric.feature_names
     frame, labels, _ = read_labelled(path, target, wanted=wanted)
     return frame, labels
 

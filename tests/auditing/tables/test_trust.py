@@ -63,9 +63,13 @@ def test_the_sentence_says_who_is_better():
     wrong = rng.random(900) > 0.4 + 0.6 * sure
     values = {name: rng.random(900) for name in LABELS} | {"chance": np.zeros(900)}
     risk = {"radius": np.linspace(0.1, 0.2, 20)}
-    told = _sentence("LMNN", compare_scores(wrong, values | {"radius": sure}), risk)
+    told = _sentence("LMNN", compare_scores(wrong, values | {"radius": sure}, n_resamples=100), risk)
     assert "better than share of votes, distance ratio, calibrated probability and size of the conformal set" in told
-    told = _sentence("LMNN", compare_scores(wrong, values | {"radius": sure, "probability": wrong < 0.5}), risk)
+    told = _sentence(
+        "LMNN", compare_scores(wrong, values | {"radius": sure, "probability": wrong < 0.5}, n_resamples=100), risk
+    )
     assert "worse than calibrated probability;" in told
-    assert "is no better than no score" in _sentence("LMNN", compare_scores(wrong, values), risk)
-    assert "no score can tell wrong ones" in _sentence("LMNN", compare_scores(np.zeros(900), values), risk)
+    assert "is no better than no score" in _sentence("LMNN", compare_scores(wrong, values, n_resamples=100), risk)
+    assert "no score can tell wrong ones" in _sentence(
+        "LMNN", compare_scores(np.zeros(900), values, n_resamples=9), risk
+    )

@@ -20,6 +20,7 @@ from certimetric.certify.open_set_radii import open_set_rows
 from certimetric.certify.radius import bound_radii, check_n_neighbors, prepare_reference
 from certimetric.certify.reference import PointSet
 from certimetric.datasets import TableEncoder
+from certimetric.datasets.tables.columns import kind_of
 from certimetric.datasets.tables.encoding import encode_features, encode_like
 from certimetric.geometry import Norm, resolve_norm
 from certimetric.geometry.diagonal import DiagonalMetric
@@ -217,8 +218,8 @@ def check_drift(
     level = alpha / (2 * len(needed) + 3)
     found, comparable = compare_columns(train[needed], new, level)
     if encoder is None:  # what a gap would have been filled with is not known
-        present = [name for name in needed if name in new.columns]
-        comparable &= ~np.asarray(new[present].isna().any(axis=1), dtype=bool)
+        numbers = [name for name in needed if name in new.columns and kind_of(train[name]) != "text"]
+        comparable &= ~np.asarray(new[numbers].isna().any(axis=1), dtype=bool)
     rows = np.flatnonzero(comparable)
     X = _encoded(new.iloc[rows], names, encoder, "new", like=needed) if len(rows) else X_train[:0]
     rng = np.random.default_rng(random_state)

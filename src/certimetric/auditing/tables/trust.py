@@ -120,14 +120,11 @@ def tell_trust(
     """What the document has of the scores of a learner: ``cells`` are its finished ones, ``scored`` their scores."""
     wrong, parts, instances, values = _pooled(request, cells, scored)
     compared = compare_scores(wrong, values, parts=parts, instances=instances, random_state=request.seed)
-    risks = {
-        name: [
-            [risk_coverage_curve(wrong[parts == part], score[parts == part]).risk_at(c) for c in _COVERAGES]
-            for part in np.unique(parts)
-        ]
-        for name, score in values.items()
-    }
-    risk = {name: np.mean(of_parts, axis=0).tolist() for name, of_parts in risks.items()}
+    rows_of = [parts == part for part in np.unique(parts)]
+    risk = {}
+    for name, score in values.items():
+        curves = [risk_coverage_curve(wrong[rows], score[rows]) for rows in rows_of]
+        risk[name] = [float(np.mean([curve.risk_at(share) for curve in curves])) for share in _COVERAGES]
     sizes = np.concatenate([each["set_size"] for each in scored])
     figures = [asdict(each) | {"label": LABELS[each.score]} for each in compared.figures]
     for row in figures:
