@@ -39,7 +39,9 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     began = time.process_time()
-    table = Table("table", "new rows", "false alarms", "only in the metric", "one feature +1 sd", "all features 0.5 sd")
+    table = Table(
+        "table", "new rows", "false alarms", "learned metric alone", "one feature +1 sd", "all features 0.5 sd"
+    )
     totals = np.zeros(4)
     for name in arguments.tables:
         data = datasets.load(name)

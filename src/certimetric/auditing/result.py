@@ -121,7 +121,7 @@ class AuditResult:
         Returns
         -------
         frame : DataFrame
-            A row for each score, with the columns of :class:`certimetric.certify.selective.ScoreFigures`; the last is
+            A row for each score, with the columns of :class:`certimetric.certify.ScoreFigures`; the last is
             "chance".
 
         Raises

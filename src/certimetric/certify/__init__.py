@@ -20,6 +20,7 @@ from certimetric.certify.search import MetricSearchCV
 from certimetric.certify.selective import (
     RiskCoverageCurve,
     ScoreComparison,
+    ScoreFigures,
     compare_scores,
     risk_coverage_curve,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "PredictionScores",
     "RiskCoverageCurve",
     "ScoreComparison",
+    "ScoreFigures",
     "StreamedDistances",
     "VerificationCurve",
     "certified_radius",

@@ -114,7 +114,7 @@ class DriftCheck:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a finding, with the columns of :class:`certimetric.auditing.drift.columns.Finding`."""
+        """One row a finding, with the columns of :class:`certimetric.auditing.Finding`."""
         import pandas as pd
 
         return pd.DataFrame([asdict(each) for each in self.findings], columns=[f.name for f in fields(Finding)])
