@@ -335,7 +335,8 @@ def _framed(rows: Any, names: Sequence[str] | None, argument: str) -> pd.DataFra
     import pandas as pd
 
     if isinstance(rows, pd.DataFrame):
-        return rows
+        require(len(rows) > 0, argument, "must have at least one row", rows.shape)
+        return rows.rename(columns=str)
     values = np.asarray(rows)
     require(values.ndim == 2 and len(values) > 0, argument, "must have shape (n, d), n at least 1", values.shape)
     if names is not None and len(names) == values.shape[1]:
