@@ -57,7 +57,7 @@ def stability_index(expected: Sequence[int] | NDArray[Any], observed: Sequence[i
     Examples
     --------
     >>> round(stability_index([50, 50], [50, 50]), 3), round(stability_index([50, 50], [90, 10]), 3)
-    (0.0, 0.857)
+    (0.0, 0.853)
     """
     shares = [(np.asarray(counts) + 0.5) / (np.sum(counts) + 0.5 * len(counts)) for counts in (expected, observed)]
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
