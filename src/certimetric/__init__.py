@@ -11,6 +11,7 @@ from certimetric.base.version import __version__ as __version__
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.auditing import AuditResult as AuditResult
     from certimetric.auditing import audit as audit
+    from certimetric.auditing import check_drift as check_drift
     from certimetric.base.allocation import keep_freed_memory as keep_freed_memory
     from certimetric.certify import CertifiedKNeighborsClassifier as CertifiedKNeighborsClassifier
     from certimetric.certify import MetricSearchCV as MetricSearchCV
@@ -46,7 +47,7 @@ __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
         "attacks": "",
-        "auditing": "AuditResult audit",
+        "auditing": "AuditResult audit check_drift",
         "base.allocation": "keep_freed_memory",
         "certify": "CertifiedKNeighborsClassifier MetricSearchCV MinimalPerturbation OpenSetKNeighborsClassifier "
         "PairVerifier certified_radius in_original_units minimal_perturbation",

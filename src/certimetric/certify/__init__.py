@@ -1,6 +1,7 @@
 """Certified nearest neighbours: predictions with the size of perturbation that they withstand."""
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.confidence import PredictionScores, conformal_sets, prediction_scores
 from certimetric.certify.exact.minimal import minimal_perturbation
 from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -17,6 +18,13 @@ from certimetric.certify.rates import (
 )
 from certimetric.certify.resampling import ClassCounts, class_intervals
 from certimetric.certify.search import MetricSearchCV
+from certimetric.certify.selective import (
+    RiskCoverageCurve,
+    ScoreComparison,
+    ScoreFigures,
+    compare_scores,
+    risk_coverage_curve,
+)
 from certimetric.certify.streams import StreamedDistances
 from certimetric.certify.units import in_original_units
 from certimetric.certify.verifier import CertifiedRates, PairVerifier
@@ -31,19 +39,27 @@ __all__ = [
     "MinimalPerturbation",
     "OpenSetKNeighborsClassifier",
     "PairVerifier",
+    "PredictionScores",
     "PrunedSet",
+    "RiskCoverageCurve",
+    "ScoreComparison",
+    "ScoreFigures",
     "StreamedDistances",
     "VerificationCurve",
     "adversarial_pruning",
     "certified_radius",
     "claimable_far",
     "class_intervals",
+    "compare_scores",
     "condensed_neighbors",
+    "conformal_sets",
     "edited_neighbors",
     "identification_curve",
     "in_original_units",
     "minimal_pair_changes",
     "minimal_perturbation",
     "pair_radii",
+    "prediction_scores",
+    "risk_coverage_curve",
     "verification_curve",
 ]
