@@ -50,7 +50,7 @@ class AuditRequest:
     command : str
         How to repeat the audit, for the report. None for the call in Python.
     progress : bool
-        Show a progress bar on stderr.
+        Tell on stderr how far the work is: by a bar on a terminal, else by a line every ten seconds.
     name : str
         Name of the data in the report.
     """
