@@ -128,6 +128,26 @@ def whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def seconds_of(name: str, value: Any) -> float:
+    """A span of time in seconds: a number of them, or text such as 90s, 10m or 2h.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> seconds_of("budget", "1.5m"), seconds_of("budget", 30)
+    (90.0, 30.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh]?)", str(value).strip().lower())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if isinstance(value, bool) or not 0.0 < seconds < float("inf"):
+        raise ValueError(f"{name} must be a span of time such as 90s, 10m or 2h, got {value!r}")
+    return seconds
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A field of a request: type and shape, what help and docstring say, what only the docstring says, its option."""

@@ -85,8 +85,14 @@ class Lines:
     def tell_until(self, ended: Callable[[], bool], stream: TextIO) -> None:
         """Write a line every time that ``ended``, which waits, says that the work has not."""
         while not ended():
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: no reason to end the work
-                print(f"certimetric: {self.line()}", file=stream, flush=True)
+            say(True, self.line(), stream)
+
+
+def say(shown: bool, text: str, stream: TextIO | None = None) -> None:
+    """Tell a line, on stderr by default, if it is to be shown."""
+    if shown:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: no reason to end the work
+            print(f"certimetric: {text}", file=sys.stderr if stream is None else stream, flush=True)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,6 @@ N_HEAVIEST = 10
 # Of the search for the exact change of each fragile instance, with more than one neighbour: not seconds, because the
 # same seed shall give the same figures on a busy machine. Under l1 and l∞ every node is a linear programme.
 FRAGILE_NODES, FRAGILE_NODES_LP = 1000, 100
-N_ATTACKED = 100
 N_PERTURBATIONS = 20
 # Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
 TOLERANCE = 1e-9
@@ -42,6 +41,7 @@ def evidence_cell(request: Request, cell: Cell) -> Cell:
         "cell": cell.key,
         "image_shape": None if shape is None else list(shape),
         "classes": list(request.classes),
+        "attacked": request.sizes.attacked,
     }
     return replace(cell, suite="audit evidence", protocol=PROTOCOL, parameters=further)
 
@@ -54,17 +54,18 @@ def compute_evidence(request: Request, components: Mapping[str, Array], cell: Ce
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        part = request.part(cell.split)
         metric = MahalanobisMetric.from_components(components[cell.learner])
-        return _examine(request, fitted_classifier(request, metric, part), part, cell.split)
+        return examine(request, metric, request.part(cell.split), cell.split)
 
 
-def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:
+def examine(request: Request, metric: MahalanobisMetric, part: Split, split: int) -> dict[str, Any]:
+    """The same of a metric in original units, on a split."""
+    classifier = fitted_classifier(request, metric, part)
     predicted, radii = classifier.predict_with_radius(part.X_test)
     candidates = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
     fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
     rng = stream(request.seed, split, ATTACK_STREAM)
-    drawn = rng.permutation(len(part.test))[:N_ATTACKED]
+    drawn = rng.permutation(len(part.test))[: request.sizes.attacked]
     rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
     X = part.X_test[rows]
     found = attack(request, classifier, X), exact(classifier, X)
@@ -215,9 +216,8 @@ def _neighbours(attacked: Attacked, x: Array) -> list[str]:
     return [request.classes[code] for code in request.codes[attacked.part.train][nearest[0]]]
 
 
-def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
-    """Anatomy of the metric of a cell in standardised units: of the features that vary in training."""
-    part = request.part(cell["split"])
+def describe_metric(request: Request, cell: dict[str, Any], part: Split) -> dict[str, Any]:
+    """Anatomy of the metric of a cell in standardised units: of the features that vary in the training part."""
     # A feature that never varied in training says nothing about the metric: learners leave its weight as it was.
     varies = np.flatnonzero(np.ptp(part.X_train, axis=0) > 0)
     if not len(varies):
