@@ -13,10 +13,10 @@ from sklearn.base import clone
 from certimetric.auditing.tables.cells import audit_cell, learned, tested
 from certimetric.auditing.tables.evidence import evidence_cell, examine
 from certimetric.auditing.tables.request import Request, Subject
-from certimetric.auditing.tables.sizes import Costs, Sizes, expected, largest_within
+from certimetric.auditing.tables.sizes import FRAGILE, Costs, Sizes, expected, largest_within
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
-from certimetric.base.wording import span
+from certimetric.base.wording import counted, span
 from certimetric.learners import Euclidean
 from certimetric.runs.store import Store
 
@@ -44,6 +44,7 @@ def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
         return
     clock, processes = time.perf_counter(), effective_n_jobs(request.n_jobs)
     before = float(known["spent"])
+    say("a pilot is timed, on a few thousand rows")
     costs = pilot(request)
 
     def cost(sizes: Sizes) -> float:
@@ -52,7 +53,7 @@ def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
     def left() -> float:
         return float("inf") if request.budget is None else request.budget - before - (time.perf_counter() - clock)
 
-    whole = f"plan: {len(request.subjects)} learners, all of it about {span(cost(request.sizes))}"
+    whole = f"plan: {counted(len(request.subjects), 'learner')}, all of it about {span(cost(request.sizes))}"
     say(whole if request.budget is None else f"{whole}, budget {span(request.budget)}")
     begun = [Sizes(**sizes) for sizes in known["stages"]]
     sizes = begun[0] if begun else largest_within(rungs, cost, min(FIRST_LOOK, left())) or rungs[0]
@@ -106,13 +107,12 @@ def pilot(request: Request) -> dict[str, Costs]:
             metric, _ = learned(few, plain, 0, part)
             seconds = []
             for work in (tested, examine):
-                work(few, metric, part, 0) if train == min(_PILOT_TESTS) else None  # compiles
                 start = time.perf_counter()
                 work(few, metric, part, 0)
                 seconds.append(time.perf_counter() - start)
             for cost in costs.values():
                 cost.test.points[train] = seconds[0] / len(part.test)
-                cost.attack.points[train] = seconds[1] / min(few.sizes.attacked, len(part.test))
+                cost.attack.points[train] = seconds[1] / (few.sizes.attacked + FRAGILE)
     return costs
 
 
@@ -126,7 +126,7 @@ def measure(stage: Request, store: Store, costs: dict[str, Costs]) -> None:
             cost.fit.points[train] = done.result["fit_seconds"]
             cost.test.points[train] = (done.seconds - done.result["fit_seconds"]) / done.result["n_test"]
         if examined is not None and examined.result is not None:
-            cost.attack.points[train] = examined.seconds / stage.sizes.attacked
+            cost.attack.points[train] = examined.seconds / (stage.sizes.attacked + FRAGILE)
 
 
 def _few(request: Request, train: int) -> Request:
