@@ -55,6 +55,9 @@ class LMNN(TripletLearner):
     :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
     (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves.
 
+    Labelled instances may be a Dask array: labels, anchors and what is near to them are gathered, and the searches are
+    on its workers, block by block.
+
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin (and the weight of another loss) are
     meant for the features divided by the power of ten nearest to it; with a relative perturbation loss, by that root

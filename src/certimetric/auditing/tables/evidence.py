@@ -14,7 +14,6 @@ from certimetric.auditing.tables.cells import fitted_classifier
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import Attacked, attack, exact, measure_robustness
-from certimetric.auditing.tables.sizes import FRAGILE
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
@@ -24,6 +23,7 @@ from certimetric.runs.key import Cell, told
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 
 PROTOCOL = "audit-evidence/5"
+N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
 # Of the search for the exact change of each fragile instance, with more than one neighbour: not seconds, because the
@@ -64,7 +64,7 @@ def examine(request: Request, metric: MahalanobisMetric, part: Split, split: int
     classifier = fitted_classifier(request, metric, part)
     predicted, radii = classifier.predict_with_radius(part.X_test)
     candidates = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
-    fragile = candidates[np.argsort(radii[candidates], kind="stable")][:FRAGILE]
+    fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
     rng = stream(request.seed, split, ATTACK_STREAM)
     drawn = rng.permutation(len(part.test))[: request.sizes.attacked]
     rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
@@ -72,7 +72,9 @@ def examine(request: Request, metric: MahalanobisMetric, part: Split, split: int
     found = attack(classifier, X, request.norm), exact(classifier, X)
     attacked = Attacked(request, classifier, part, rows, predicted[rows], radii[rows], *found)
     nodes = FRAGILE_NODES if request.norm.dual_order == 2 else FRAGILE_NODES_LP
-    nodes = max(nodes * _SEARCHED // max(len(part.train), _SEARCHED), 10)  # each looks at all training instances
+    # Each looks at all training instances; and an audit that attacks few instances is a quick one.
+    share = request.sizes.attacked / request.everything.attacked * _SEARCHED / max(len(part.train), _SEARCHED)
+    nodes = max(int(nodes * share), 10)
     nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=np.inf, node_limit=nodes)
     kept = _keeping_kinds(request, classifier, part, fragile)
     random = _perturb(attacked, rng)

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from certimetric.auditing.tables.cells import audit_cell, learned, tested
 from certimetric.auditing.tables.evidence import evidence_cell, examine
 from certimetric.auditing.tables.request import Request, Subject
-from certimetric.auditing.tables.sizes import FRAGILE, Costs, Sizes, expected, largest_within
+from certimetric.auditing.tables.sizes import Costs, Sizes, expected, largest_within
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
 from certimetric.base.wording import counted, span
@@ -112,7 +112,7 @@ def pilot(request: Request) -> dict[str, Costs]:
                 seconds.append(time.perf_counter() - start)
             for cost in costs.values():
                 cost.test.points[train] = seconds[0] / len(part.test)
-                cost.attack.points[train] = seconds[1] / (few.sizes.attacked + FRAGILE)
+                cost.attack.points[train] = seconds[1] / few.sizes.attacked
     return costs
 
 
@@ -126,7 +126,7 @@ def measure(stage: Request, store: Store, costs: dict[str, Costs]) -> None:
             cost.fit.points[train] = done.result["fit_seconds"]
             cost.test.points[train] = (done.seconds - done.result["fit_seconds"]) / done.result["n_test"]
         if examined is not None and examined.result is not None:
-            cost.attack.points[train] = examined.seconds / (stage.sizes.attacked + FRAGILE)
+            cost.attack.points[train] = examined.seconds / stage.sizes.attacked
 
 
 def _few(request: Request, train: int) -> Request:
