@@ -28,7 +28,9 @@ _PILOT_FITS, _PILOT_TESTS = (1000, 4000), (4000, 32_000)  # training rows
 _PILOT_TESTED, _PILOT_ATTACKED = 50, 4
 
 Say = Callable[[str], None]
-_PLAN = "plan"  # what the store is told: sizes of the stages begun, seconds spent, and whether no more is to come
+_PLAN = (
+    "plan"  # what the store is told: of what, sizes of the stages begun, seconds spent, and whether no more is to come
+)
 
 
 def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
@@ -38,7 +40,10 @@ def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
     it finds there, and plans only what comes after them; what they took counts.
     """
     rungs, full = request.sizes.ladder(), request.everything
-    known = store.about(_PLAN) or {"stages": [], "spent": 0.0, "finished": False}
+    about = [request.digest, request.budget, asdict(request.sizes), [subject.spec for subject in request.subjects]]
+    known: dict[str, Any] = store.about(_PLAN) or {}
+    if known.get("about") != about:  # none, or one of another audit that was begun here and has no report
+        known = {"about": about, "stages": [], "spent": 0.0, "finished": False}
     if known["finished"]:
         yield request.sized(Sizes(**known["stages"][-1]))
         return
