@@ -29,6 +29,12 @@ def iris():
     return standardised(X), y
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """What commands in this process say does not depend on how long they take: lines of progress never come."""
+    monkeypatch.setattr("certimetric.runs.progress.EVERY", 1e6)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

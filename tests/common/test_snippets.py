@@ -85,6 +85,7 @@ NOT_RUN = {
     "omniglot": "needs a data set that is not bundled",
     "--data-root DATA": "needs data sets that are not bundled",
     "openml:": "needs the network",
+    "transactions.parquet": "needs a large table of the reader, and minutes",
     "package.module:factory": "needs a model of the reader",
     "audit digits": "takes minutes, as `make demo` does",
     "bench quick": "takes minutes, as tests/bench does in small",

@@ -50,7 +50,7 @@ class AuditRequest:
     command : str
         How to repeat the audit, for the report. None for the call in Python.
     progress : bool
-        Show a progress bar on stderr.
+        Tell on stderr how far the work is: by a bar on a terminal, else by a line every ten seconds.
     name : str
         Name of the data in the report.
     """
@@ -126,6 +126,26 @@ def whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     return int(value)
+
+
+def seconds_of(name: str, value: Any) -> float:
+    """A span of time in seconds: a number of them, or text such as 90s, 10m or 2h.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> seconds_of("budget", "1.5m"), seconds_of("budget", 30)
+    (90.0, 30.0)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh]?)", str(value).strip().lower())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if isinstance(value, bool) or not 0.0 < seconds < float("inf"):
+        raise ValueError(f"{name} must be a span of time such as 90s, 10m or 2h, got {value!r}")
+    return seconds
 
 
 @dataclass(frozen=True)

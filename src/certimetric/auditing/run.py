@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +19,7 @@ from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import conclude, judge_thresholds
 from certimetric.base.warnings import warn
 from certimetric.runs.environment import environment
+from certimetric.runs.progress import say
 from certimetric.runs.store import Store, claimed
 
 
@@ -65,6 +68,13 @@ class Evidence(ABC):
         """What surrounds the work and its checks, such as a progress bar; gives what :meth:`gather` counts with."""
         return nullcontext(progress)
 
+    def stages(self, store: Store, say: Callable[[str], None]) -> Iterator[Evidence]:
+        """This audit; of large data before it smaller ones, each of which ends with a report that the next replaces.
+
+        What is planned is told to ``say``. The next stage is asked for when the one before has its report.
+        """
+        yield self
+
     @abstractmethod
     def gather(self, store: Store, counting: Any) -> Gathered:
         """Do the work that is not in the store; what is finished is kept there."""
@@ -106,38 +116,46 @@ def run(
         warn(remark)
     if folder is not None:
         refuse_other_report(folder, options)
+    asked = {"command": command or evidence.command(), "options": options}
     with claimed(folder, "an audit") as store:
-        with evidence.working(progress) as counting:
-            found = evidence.gather(store, counting)
-            checks = run_checks(evidence.scope, found.observed)
-        recommended = evidence.recommend(found)
-        specs = [learner["spec"] for learner in found.learners]
-        thresholds = judge_thresholds(
-            evidence.request.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
-        )
-        said, chosen = evidence.say(found, recommended), None if recommended is None else specs[recommended]
-        around = environment()
-        document = {
-            "schema": evidence.schema,
-            "data": found.data,
-            "protocol": found.protocol,
-            **found.also,
-            "learners": found.learners,
-            "checks": checks,
-            "thresholds": thresholds,
-            "verdict": conclude(said, checks, thresholds, chosen, with_titles=evidence.with_titles),
-            "reproduction": {
-                "command": command or evidence.command(),
-                "options": options,
+        for stage in evidence.stages(store, partial(say, progress)):
+            document = _document(stage, store, progress)
+            document["reproduction"] |= asked | {
                 "started": started.isoformat(timespec="seconds"),
                 "wall_seconds": time.perf_counter() - clock,
-                **around,
-                "machine": around["machine"] | found.machine,
-                "cells": found.cells,
-                **found.traces,
-            },
-        }
-        result = AuditResult(document)
-        if folder is not None:
-            result.save(folder, title=title)
+            }
+            result = AuditResult(document)
+            if folder is not None:
+                result.save(folder, title=title)
     return result
+
+
+def _document(evidence: Evidence, store: Store, progress: bool) -> dict[str, Any]:
+    with evidence.working(progress) as counting:
+        found = evidence.gather(store, counting)
+        checks = run_checks(evidence.scope, found.observed)
+    recommended = evidence.recommend(found)
+    specs = [learner["spec"] for learner in found.learners]
+    thresholds = judge_thresholds(
+        evidence.request.thresholds, specs, recommended, lambda threshold, i: evidence.observe(found, threshold, i)
+    )
+    said, chosen = evidence.say(found, recommended), None if recommended is None else specs[recommended]
+    around = environment()
+    return {
+        "schema": evidence.schema,
+        "data": found.data,
+        "protocol": found.protocol,
+        **found.also,
+        "learners": found.learners,
+        "checks": checks,
+        "thresholds": thresholds,
+        "verdict": conclude(said, checks, thresholds, chosen, with_titles=evidence.with_titles),
+        "reproduction": {
+            # What asked for it is told here by its caller.
+            **dict.fromkeys(("command", "options", "started", "wall_seconds")),
+            **around,
+            "machine": around["machine"] | found.machine,
+            "cells": found.cells,
+            **found.traces,
+        },
+    }

@@ -71,3 +71,17 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def span(seconds: float) -> str:
+    """A span of time to the second, or where it is longer than an hour to the minute.
+
+    Examples
+    --------
+    >>> span(12.3), span(125), span(7261)
+    ('12 s', '2 min 5 s', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

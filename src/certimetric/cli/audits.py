@@ -72,7 +72,7 @@ class AuditCommand:
         try:
             values = values_of(self.request, given)
             fields, name = self.read(**asked)
-            told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": sys.stderr.isatty()}
+            told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": True}
             request = self.request(**fields, **values, **told)
             evidence = evidence_of(request)
             folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))

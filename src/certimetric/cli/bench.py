@@ -77,7 +77,7 @@ def bench(
     command = shlex.join(["certimetric", *(context.obj or sys.argv[1:])])
     try:
         outcome, missing = run_benchmark(
-            asked, command=command, progress=sys.stderr.isatty(), say=lambda text: typer.echo(text, err=True)
+            asked, command=command, progress=True, say=lambda text: typer.echo(text, err=True)
         )
     except KeyboardInterrupt:
         typer.echo(f"certimetric: interrupted; finished cells are in {folder}, go on with --resume", err=True)

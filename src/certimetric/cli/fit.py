@@ -55,6 +55,7 @@ def fit(
     """
     from certimetric import datasets
     from certimetric.certify.rates import check_far
+    from certimetric.runs.progress import progress_bar
 
     rate = check_far(number("--far", far))
     if not verify and far != str(VerificationRequest.far):
@@ -63,7 +64,7 @@ def fit(
     loaded = datasets.load(data, target=target, encode=encode)
     if len(loaded.classes) < 2:
         raise ValueError(f"{loaded.name!r} must have at least two classes, got 1")
-    with _convergence_told():
+    with _convergence_told(), progress_bar(True, None, name=f"fit {learner}"):
         metric, told = _calibrated(loaded, learner, seed, rate) if verify else _judged(loaded, learner, neighbors, seed)
     metric.save(out)
     if loaded.told_gaps:

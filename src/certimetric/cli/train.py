@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +38,7 @@ def train(
     """
     needs_deep()
     see_own_modules()
+    from certimetric.runs.progress import progress_bar
     from certimetric.training import TrainingConfig
     from certimetric.training import train as run_training
 
@@ -45,8 +48,11 @@ def train(
         told["training"]["epochs"] = epochs
         read = TrainingConfig.from_mapping(told, "--epochs")
     folder = out or Path("runs") / config.stem
+    # On a terminal the line of every epoch is enough; of several processes the first one tells.
+    silent = sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
     try:
-        run = run_training(read, folder, resume=resume, root=data_root, tell=typer.echo)
+        with progress_bar(not silent, None, name="train"):
+            run = run_training(read, folder, resume=resume, root=data_root, tell=typer.echo)
     except FileExistsError:
         raise FileExistsError(f"{str(folder)!r} holds a run already: add --resume, or choose another --out") from None
     except KeyboardInterrupt:

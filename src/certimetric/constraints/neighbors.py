@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numba as nb
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices, map_chunks
+from certimetric.base.lazy_rows import LazyRows
 from certimetric.geometry.kernels import insert_smallest, squared_distance
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.screens import GROUP, Screen, any_within
@@ -102,7 +105,7 @@ def nearest_triplets(
 
 
 def neighbors_of_both_kinds(
-    X: Array, y: Indices, rows: Indices, n_targets: int, n_impostors: int = 0, *, n_jobs: int = 1
+    X: Array | LazyRows, y: Indices, rows: Indices, n_targets: int, n_impostors: int = 0, *, n_jobs: int = 1
 ) -> tuple[Indices, Indices]:
     """Target neighbours and nearest impostors of some rows, of one pass over all rows.
 
@@ -111,7 +114,8 @@ def neighbors_of_both_kinds(
 
     Parameters
     ----------
-    X : array of shape (n, d)
+    X : array of shape (n, d) or LazyRows
+        Rows in a Dask array are searched block by block on its workers, with the same result.
     y : int array of shape (n,)
         Class codes.
     rows : int array of shape (m,)
@@ -125,14 +129,32 @@ def neighbors_of_both_kinds(
     impostors : int array of shape (m, n_impostors)
         Row numbers by distance, ties by number; −1 where there are fewer.
     """
-    found = np.full((len(rows), n_targets + n_impostors), -1, dtype=np.int64)
-    if not found.size:
-        return found[:, :n_targets], found[:, n_targets:]
-    A = np.ascontiguousarray(X[rows])
-    screen, labels = Screen(A), y[rows]
+    asked = (np.ascontiguousarray(X[rows]), y[rows], rows, n_targets, n_impostors)
+    if isinstance(X, LazyRows):
+        found, _ = X.reduce(partial(_search, *asked), partial(_nearest_of_parts, n_targets), y)
+    else:
+        found, _ = _search(*asked, X, y, 0, n_jobs=n_jobs)
+    return found[:, :n_targets], found[:, n_targets:]
 
+
+def _search(
+    A: Array,
+    labels: Indices,
+    rows: Indices,
+    n_targets: int,
+    n_impostors: int,
+    X: Array,
+    y: Indices,
+    first: int,
+    *,
+    n_jobs: int = 1,
+) -> tuple[Indices, Array]:
+    """Neighbours among some rows, numbered from ``first``, of the instances A, and their squared distances."""
+    found = np.full((len(rows), n_targets + n_impostors), -1, dtype=np.int64)
     values = np.full(found.shape, np.inf)
-    counts = np.zeros((len(rows), 2), dtype=np.int64)
+    if not found.size:
+        return found, values
+    screen, counts = Screen(A), np.zeros((len(rows), 2), dtype=np.int64)
 
     def search(part: slice) -> None:
         for block in screen.blocks(len(X)):
@@ -141,11 +163,23 @@ def neighbors_of_both_kinds(
             for tile in screen.tiles(part):
                 _insert(
                     screen.products(tile, prepared), screen.offset[tile], screen.relative, A[tile], P, labels[tile],
-                    others, rows[tile], block.start, n_targets, values[tile], found[tile], counts[tile],
+                    others, rows[tile], first + block.start, n_targets, values[tile], found[tile], counts[tile],
                 )  # fmt: skip
 
     map_chunks(search, chunk_slices(len(rows), 1.0, 2**40, n_jobs), n_jobs)
-    return found[:, :n_targets], found[:, n_targets:]
+    return found, values
+
+
+def _nearest_of_parts(n_targets: int, parts: list[tuple[Indices, Array]]) -> tuple[Indices, Array]:
+    """The nearest of what was found in several parts of the rows: exact, for each part told its own nearest."""
+    found = [part[0] for part in parts]
+    values = [part[1] for part in parts]
+    kept = []
+    for half in (slice(None, n_targets), slice(n_targets, None)):
+        numbers, squared = (np.concatenate([part[:, half] for part in each], axis=1) for each in (found, values))
+        order = np.lexsort((numbers, squared), axis=1)[:, : found[0][:, half].shape[1]]
+        kept.append([np.take_along_axis(each, order, axis=1) for each in (numbers, squared)])
+    return np.hstack([kept[0][0], kept[1][0]]), np.hstack([kept[0][1], kept[1][1]])
 
 
 def combined_triplets(rows: Indices, targets: Indices, impostors: Indices) -> Indices:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.lazy_rows import LazyRows
 from certimetric.constraints.anchors import StratifiedSample
 from certimetric.constraints.neighbors import combined_triplets, neighbors_of_both_kinds
 from certimetric.learners.solvers import Solution
@@ -68,7 +69,7 @@ class Anchors:
 
 
 def grow_anchors(
-    X: Array,
+    X: Array | LazyRows,
     y: Indices,
     n_anchors: Any,
     start: State,
@@ -89,7 +90,8 @@ def grow_anchors(
 
     Parameters
     ----------
-    X : array of shape (n, d)
+    X : array of shape (n, d) or LazyRows
+        Rows in a Dask array are searched on its workers; anchors and their neighbours alone are gathered.
     y : int array of shape (n,)
         Class codes.
     n_anchors : int or "auto"

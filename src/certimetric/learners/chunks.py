@@ -75,7 +75,7 @@ def scatter_of_blocks(X: Any, y: Any) -> ClassScatter:
     import dask.array as da
     from dask import delayed
 
-    X, y = _aligned(X, y)
+    X, y = aligned_blocks(X, y)
     # One array of one graph, so that a source of both X and y (a file, a generator) is read once for both.
     sums = da.blockwise(
         _scatter_of_block,
@@ -131,7 +131,7 @@ def _merge(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return result
 
 
-def _aligned(X: Any, y: Any) -> tuple[Any, Any]:
+def aligned_blocks(X: Any, y: Any) -> tuple[Any, Any]:
     """Both as Dask arrays in the same blocks of rows."""
     import dask.array as da
 

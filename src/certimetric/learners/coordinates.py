@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.lazy_rows import LazyRows
+from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.geometry.norms import L2, Norm
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.triplet_margin import TripletMarginLoss
@@ -34,14 +36,14 @@ class Coordinates:
 
     Parameters
     ----------
-    X : array of shape (n, r)
+    X : array of shape (n, r), or LazyRows
     unit : float
         What the data were divided by.
     axes : array of shape (r, d) or None
         V: orthonormal principal axes, by decreasing variance; None where nothing was reduced.
     """
 
-    X: Array
+    X: Any
     unit: float = 1.0
     axes: Array | None = None
 
@@ -90,6 +92,27 @@ class Coordinates:
         """
         inside = isinstance(init, str) and (init != "identity" or n_components in (None, X.shape[1]))
         return cls.of(X, rescale=rescale, reduce=inside, perturbation=perturbation)
+
+    @classmethod
+    def of_blocks(cls, X: Any, scatter: ClassScatter, *, perturbation: TripletMarginLoss | None = None) -> Coordinates:
+        """The same for rows in a Dask array, which are counted by class already: its ``X`` are LazyRows.
+
+        To rounding these are the coordinates of the rows in memory. Nothing is reduced to a span.
+        """
+        import dask
+
+        n = int(scatter.counts.sum())
+        pairs = scatter.pairs()
+        variance = np.diag(pairs.similar_sum + pairs.dissimilar_sum) / n**2
+        varies = variance > 0
+        deviation = float(np.sqrt(variance[varies].mean())) if varies.any() else 1.0
+        relative = perturbation is not None and perturbation.relative
+        unit = deviation if relative else usual_unit(deviation)
+        if unit != 1.0:
+            X = (X - scatter.counts @ (scatter.means + scatter.rests) / n) / unit
+        if relative:
+            X = X.map_blocks(rounded_to, grid_of(dask.compute(abs(X).max(axis=0))[0]), dtype=np.float64)
+        return cls(LazyRows(X), unit)
 
     def lift(self, L: Array) -> Array:
         """Components for the data, shape (k, d), of components in these coordinates, shape (k, r)."""
@@ -153,13 +176,26 @@ def on_grid(X: Array) -> Array:
 
     (Measurements with few digits have many equal distances, and which neighbour is a target depends on such a tie.)
     """
-    grid = np.ldexp(1.0, np.frexp(np.abs(X).max(axis=0))[1] - 30)
+    return rounded_to(X, grid_of(np.abs(X).max(axis=0)))
+
+
+def grid_of(largest: Array) -> Array:
+    """The grid of features of these largest sizes."""
+    return np.asarray(np.ldexp(1.0, np.frexp(largest)[1] - 30))
+
+
+def rounded_to(X: Array, grid: Array) -> Array:
+    """Every feature as multiples of its grid."""
     return np.ascontiguousarray(np.round(X / grid) * grid)
 
 
 def unit_of(X: Array) -> float:
     """Power of ten nearest to the root mean square standard deviation of the features that vary; 1 for usual ones."""
-    deviation = deviation_of(X)
+    return usual_unit(deviation_of(X))
+
+
+def usual_unit(deviation: float) -> float:
+    """The same of a deviation."""
     low, high = _USUAL_SIZES
     return 1.0 if low <= deviation <= high else float(10.0 ** np.clip(np.round(np.log10(deviation)), -300, 300))
 

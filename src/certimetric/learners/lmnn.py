@@ -15,11 +15,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import combined_triplets, neighbors_of_both_kinds, target_neighbors
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, takes_all_rows
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
+from certimetric.learners.chunks import aligned_blocks, scatter_of_blocks
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution
 from certimetric.learners.starts import INITS, starting_components
@@ -52,6 +54,9 @@ class LMNN(TripletLearner):
     pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
     :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
     (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves.
+
+    Labelled instances may be a Dask array: labels, anchors and what is near to them are gathered, and the searches are
+    on its workers, block by block.
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin (and the weight of another loss) are
@@ -183,9 +188,11 @@ class LMNN(TripletLearner):
         self.verbose = verbose
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
+        if is_lazy(X):
+            self._learn_blocks(X, y)
+            return
         X, codes = self._validate_labelled(X, y)
-        if self.n_neighbors >= len(X):
-            raise ValueError(f"n_neighbors must be less than the number of instances, {len(X)}, got {self.n_neighbors}")
+        self._check_n_neighbors(len(X))
         coordinates = self._coordinates(X)
         X = coordinates.X
         with limited_threads(X.shape[1]):
@@ -212,6 +219,33 @@ class LMNN(TripletLearner):
                 ]
             self._minimize(coordinates, terms, triplets, codes)
             self._set_anchors(len(X))
+
+    def _learn_blocks(self, X: Any, y: Any) -> None:
+        """Rows in a Dask array: those that anchors need are gathered, and the searches are on the workers."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        X, y = aligned_blocks(X, y)
+        scatter = scatter_of_blocks(X, y)
+        n, d = int(scatter.counts.sum()), scatter.means.shape[1]
+        self._check_n_neighbors(n)
+        if takes_all_rows(self.n_anchors, n):
+            self._learn_labels(np.asarray(X.compute()), np.asarray(y.compute()))
+            return
+        if isinstance(self.init, str) and (
+            self.init in ("pca", "lda") or (self.init == "auto" and self.n_components not in (None, d))
+        ):
+            raise ValueError(
+                f"init must be the identity, 'random' or an array for rows in a Dask array, which are not gathered, "
+                f"got {self.init!r} with n_components={self.n_components}"
+            )
+        self._check_width(d, reset=True)
+        self._set_classes(scatter.labels, n)
+        codes = np.searchsorted(scatter.labels, np.asarray(y.compute())).astype(np.int64)
+        self._learn_anchors(Coordinates.of_blocks(X.astype(np.float64), scatter, perturbation=self.perturbation), codes)
+
+    def _check_n_neighbors(self, n: int) -> None:
+        if self.n_neighbors >= n:
+            raise ValueError(f"n_neighbors must be less than the number of instances, {n}, got {self.n_neighbors}")
 
     def _learn_anchors(self, coordinates: Coordinates, codes: Indices) -> None:
         """Over a sample of instances, which grows where ``n_anchors`` does not say how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices, map_chunks
+from certimetric.base.lazy_rows import LazyRows
 from certimetric.geometry.kernels import pair_squared_distances, squared_distance
 from certimetric.geometry.screens import GROUP, Screen, any_within
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term, TermValue
@@ -18,6 +20,9 @@ from certimetric.objectives.pairs import Pull, candidate_hinge, margin_reach, pu
 _LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps at first
 _MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
 _RESOLUTION = 0.1  # of the standard error
+
+# Push and number of candidates of every anchor; anchor and row of those kept, in order.
+_Listed = tuple[Array, Indices, Indices, NDArray[np.int32]]
 
 
 class AnchorObjective(MetricObjective):
@@ -31,7 +36,8 @@ class AnchorObjective(MetricObjective):
 
     Parameters
     ----------
-    X : array of shape (n, d)
+    X : array of shape (n, d) or LazyRows
+        Rows in a Dask array are searched on its workers.
     y : int array of shape (n,)
         Class codes.
     anchors : int array of shape (m,)
@@ -55,7 +61,7 @@ class AnchorObjective(MetricObjective):
 
     def __init__(
         self,
-        X: Array,
+        X: Array | LazyRows,
         y: Indices,
         anchors: Indices,
         targets: Indices,
@@ -160,25 +166,80 @@ class AnchorObjective(MetricObjective):
         """Of every anchor its push over all rows, how many candidates it has, and the list of those kept."""
         m = len(self.anchors)
         fixed = np.ascontiguousarray(self.X[: len(self._fixed)] @ L.T)
-        A = fixed[:m]
-        margins = margin_reach(fixed, self.targets)
-        slack = self.slack if capacity else 1.0
-        screen = Screen(A)
-        labels, push, found = self.y[self.anchors], np.zeros(m), np.zeros(m, dtype=np.int64)
-        kept = np.empty((m, capacity), dtype=np.int32)
+        asked = _Search(
+            L,
+            fixed,
+            self.targets,
+            margin_reach(fixed, self.targets),
+            self.slack if capacity else 1.0,
+            self.y[self.anchors],
+            self.seed,
+            capacity,
+        )
+        if isinstance(self.all_rows, LazyRows):
+            push, found, anchor, row = self.all_rows.reduce(asked.listed, asked.merged, self.y)
+            kept = np.empty((m, capacity), dtype=np.int32)
+            place = np.arange(len(anchor)) - np.searchsorted(anchor, anchor)
+            kept[anchor, place] = row
+        else:
+            push, found, kept = asked(self.all_rows, self.y, 0, n_jobs=self.n_jobs)
+        return np.asarray(push * (self.push_weight / max(self._total, 1e-300))), found, kept
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """A search for the impostors of anchors, whose coordinates are the first of ``fixed``, at the components L."""
+
+    L: Array
+    fixed: Array
+    targets: Indices
+    margins: Array
+    slack: float
+    labels: Indices
+    seed: int
+    capacity: int
+
+    def __call__(
+        self, rows: Array, y: Indices, first: int, *, n_jobs: int = 1
+    ) -> tuple[Array, Indices, NDArray[np.int32]]:
+        """Push, number of candidates, and list of those kept, of some rows, numbered from ``first``."""
+        m = len(self.labels)
+        screen = Screen(self.fixed[:m])
+        push, found = np.zeros(m), np.zeros(m, dtype=np.int64)
+        kept = np.empty((m, self.capacity), dtype=np.int32)
 
         def search(part: slice) -> None:
-            for block in screen.blocks(len(self.all_rows)):
-                P = np.ascontiguousarray(self.all_rows[block] @ L.T)
-                prepared, others = screen.prepared(P), self.y[block]
+            for block in screen.blocks(len(rows)):
+                P = np.ascontiguousarray(rows[block] @ self.L.T)
+                prepared, others = screen.prepared(P), y[block]
                 for tile in screen.tiles(part):
                     _impostors(
-                        screen.products(tile, prepared), screen.offset[tile], screen.relative, tile.start, fixed, P,
-                        self.targets, margins, slack, labels, others, block.start, self.seed, push, found, kept,
+                        screen.products(tile, prepared), screen.offset[tile], screen.relative, tile.start, self.fixed,
+                        P, self.targets, self.margins, self.slack, self.labels, others, first + block.start, self.seed,
+                        push, found, kept,
                     )  # fmt: skip
 
-        map_chunks(search, chunk_slices(m, 1.0, 2**40, self.n_jobs), self.n_jobs)
-        return np.asarray(push * (self.push_weight / max(self._total, 1e-300))), found, kept
+        map_chunks(search, chunk_slices(m, 1.0, 2**40, n_jobs), n_jobs)
+        return push, found, kept
+
+    def listed(self, rows: Array, y: Indices, first: int) -> _Listed:
+        """The same with the lists one after the other: the anchor and the row of every candidate that was kept."""
+        push, found, kept = self(rows, y, first)
+        there = np.arange(self.capacity) < np.minimum(found, self.capacity)[:, None]
+        return push, found, np.nonzero(there)[0], kept[there]
+
+    def merged(self, parts: list[_Listed]) -> _Listed:
+        """Several parts of the rows as one; where a list is too long, candidates drawn by what each stands for."""
+        push, found = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
+        anchor, row = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+        stands_for = np.concatenate([(n / np.maximum(np.bincount(i, minlength=len(n)), 1))[i] for _, n, i, _ in parts])
+        # The largest of u^(1/w) are a sample by weights w (Efraimidis & Spirakis, 2006); lists that fit are kept whole.
+        draws = np.log(np.random.default_rng([self.seed, len(row)]).random(len(row))) / stands_for
+        order = np.lexsort((-draws, anchor))
+        place = np.arange(len(order)) - np.searchsorted(anchor[order], anchor[order])
+        order = order[place < self.capacity]
+        order = order[np.lexsort((row[order], anchor[order]))]
+        return push, found, anchor[order], row[order]
 
 
 class FixedAnchorObjective(MetricObjective):
@@ -195,7 +256,11 @@ class FixedAnchorObjective(MetricObjective):
     """
 
     def __init__(
-        self, X: Array, triplets: Indices, push_weight: float, loss: Callable[[Array, Indices], Term] | None = None
+        self,
+        X: Array | LazyRows,
+        triplets: Indices,
+        push_weight: float,
+        loss: Callable[[Array, Indices], Term] | None = None,
     ):
         rows, place = np.unique(triplets, return_inverse=True)
         points, triplets = np.ascontiguousarray(X[rows]), place.reshape(-1, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
 from certimetric.base.interrupts import is_interrupt
 from certimetric.runs.key import Cell, Record
+from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store, pack
 
 Compute = Callable[[Cell], Mapping[str, Any]]
@@ -51,7 +51,7 @@ def run_cells(
     progress: bool = False,
     name: str = "audit",
 ) -> Outcome:
-    """Run the cells that the store does not have, with a progress bar on stderr, if wanted, behind a ``name``.
+    """Run the cells that the store does not have, with their progress on stderr, if wanted, behind a ``name``.
 
     ``execute`` says how cells are computed: here with :func:`in_workers`, or as :mod:`certimetric.runs.containment`
     does it. ``usable`` says whether a record of an earlier run stands, or its cell is run again; by default each
@@ -138,35 +138,3 @@ def in_workers(compute: Compute, n_jobs: int) -> Execute:
                 yield keep(Record(cell, "failed", None, told, 0.0))
 
     return execute
-
-
-@contextlib.contextmanager
-def progress_bar(shown: bool, total: int, done: int = 0, *, name: str = "audit") -> Iterator[Callable[[bool], None]]:
-    """A progress bar on stderr; gives a function that counts one task, failed or not."""
-    if not shown:
-        yield lambda failed: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    counts = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]}"))
-    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    failures = 0
-    with Progress(
-        TextColumn("{task.description}"), *counts, *times, console=Console(stderr=True), transient=True
-    ) as bar:
-        task = bar.add_task(name, total=total, completed=done, failed="")
-
-        def advance(failed: bool) -> None:
-            nonlocal failures
-            failures += failed
-            bar.update(task, advance=1, failed=f"[red]{failures} failed[/red]" if failures else "")
-
-        yield advance

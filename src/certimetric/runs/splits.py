@@ -14,6 +14,7 @@ from certimetric.datasets import fill_gaps
 
 # Streams of random numbers of one split: what draws from one does not disturb the others.
 SPLIT_STREAM, NOISE_STREAM, ATTACK_STREAM, TRUST_STREAM = 0, 1, 2, 3
+_FEWEST_OF_A_CLASS = 5  # in a sample of a training part
 
 
 def stream(seed: int, split: int, which: int) -> np.random.Generator:
@@ -35,8 +36,19 @@ def held_out_counts(class_counts: NDArray[np.integer], test_size: float) -> Indi
     return np.where(class_counts > 1, np.clip(share, 1, np.maximum(class_counts - 1, 1)), 0)
 
 
-def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tuple[Indices, Indices]:
+def split_indices(
+    codes: Indices,
+    test_size: float,
+    seed: int,
+    split: int,
+    *,
+    train_rows: int | None = None,
+    test_rows: int | None = None,
+) -> tuple[Indices, Indices]:
     """Rows of the training part and of the test part, each rising, of class codes (n,); see :func:`held_out_counts`.
+
+    With ``train_rows`` or ``test_rows`` a part is a random sample of it that has about so many rows, of every class its
+    share (see :func:`shares_of`); a larger sample holds the smaller one.
 
     Examples
     --------
@@ -45,10 +57,31 @@ def split_indices(codes: Indices, test_size: float, seed: int, split: int) -> tu
     (5, 2, True)
     """
     rng = stream(seed, split, SPLIT_STREAM)
-    counts = held_out_counts(np.bincount(codes), test_size)
-    held_out = [rng.permutation(np.flatnonzero(codes == code))[:count] for code, count in enumerate(counts)]
-    test = np.sort(np.concatenate(held_out)).astype(np.int64)
-    return np.setdiff1d(np.arange(len(codes)), test), test
+    counts = np.bincount(codes)
+    held_out = held_out_counts(counts, test_size)
+    drawn = [rng.permutation(np.flatnonzero(codes == code)) for code in range(len(counts))]
+    tested = shares_of(held_out, test_rows, 1)
+    test = np.sort(np.concatenate([rows[:count] for rows, count in zip(drawn, tested)])).astype(np.int64)
+    if train_rows is not None:
+        ends = held_out + shares_of(counts - held_out, train_rows, _FEWEST_OF_A_CLASS)
+        return np.sort(np.concatenate([rows[i:j] for rows, i, j in zip(drawn, held_out, ends)])).astype(np.int64), test
+    apart = np.ones(len(codes), dtype=bool)
+    apart[np.concatenate([rows[:count] for rows, count in zip(drawn, held_out)])] = False
+    return np.flatnonzero(apart), test
+
+
+def shares_of(counts: NDArray[np.integer], size: int | None, least: int) -> Indices:
+    """How many of each class are in a sample of about ``size``: its share, rounded, but ``least`` where it has them.
+
+    Examples
+    --------
+    >>> shares_of(np.array([900, 90, 3, 0]), 100, 5)
+    array([91,  9,  3,  0])
+    """
+    if size is None or size >= counts.sum():
+        return counts.astype(np.int64)
+    share = np.rint(size * (counts / counts.sum())).astype(np.int64)
+    return np.minimum(np.maximum(share, least), counts).astype(np.int64)
 
 
 def honest_split(X: Array, codes: Indices, test_size: float, seed: int, split: int) -> tuple[Indices, Indices]:
@@ -191,10 +224,19 @@ class Split:
 
 
 def make_split(
-    X: Array, codes: Indices, test_size: float, seed: int, split: int, imputed: NDArray[np.bool_] | None = None
+    X: Array,
+    codes: Indices,
+    test_size: float,
+    seed: int,
+    split: int,
+    imputed: NDArray[np.bool_] | None = None,
+    **sample: int | None,
 ) -> Split:
-    """Split, fill gaps and standardise; nothing of the test part enters the medians and the scale."""
-    train, test = split_indices(codes, test_size, seed, split)
+    """Split, fill gaps and standardise; nothing of the test part enters the medians and the scale.
+
+    ``sample`` is what :func:`split_indices` is told of the rows that are taken.
+    """
+    train, test = split_indices(codes, test_size, seed, split, **sample)
     if imputed is not None:
         X = fill_gaps(X, imputed, train)
     standardise = Preparation.fit(X[train])

@@ -76,6 +76,7 @@ CHANGES = {
     ],
     "noise": [request(noise=[0.5]), request(noise=[0.25, 0.5])],
     "test_size": [request(test_size=0.4)],
+    "test_rows": [request(test_rows=3)],
     "seed": [request(seed=1)],
 }
 # These say what is told of the figures, how many there are, or how they are computed.
@@ -84,6 +85,7 @@ WITHOUT_EFFECT = {
     "eps": [request(eps=[0.1])],
     "repeats": [request(repeats=5)],
     "n_jobs": [request(n_jobs=2)],
+    "budget": [request(budget="10m")],
     "thresholds": [request(fail_under="accuracy=0.5")],
     "name": [request(name="other")],
     "source": [request(source="elsewhere")],
@@ -100,6 +102,8 @@ TOLD_BY = {
     "y": "codes",
     "learners": "subjects",
     "tune": "subjects",
+    "sizes": "test_rows",
+    "everything": "test_size",
     "fail_under": "thresholds",
 }
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from certimetric import audit
+from certimetric import CertifiedKNeighborsClassifier, audit
+from certimetric.auditing.tables import robustness
 
 
 @pytest.fixture(scope="module", params=[1, 3])
@@ -46,3 +47,25 @@ def test_fragile_instances_have_their_exact_change(learners):
             assert exact is not None  # a small table: branch and bound comes to its end
             assert entry["radius"] <= exact * (1 + 1e-9) + 1e-12
             assert exact <= entry["attack_distance"] * (1 + 1e-6)
+
+
+@pytest.mark.usefixtures("light_attacks")
+@pytest.mark.parametrize("near", [8, 80])
+def test_attacks_that_look_at_the_nearest_are_held_against_all(near, monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 200)
+    X = rng.standard_normal((400, 3)) + 3.0 * y[:, None]  # far inside of a class all that is near is of it
+    knn = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2])
+    queries = X[1::40]
+    wanted = robustness.attack(knn, queries, "l2")
+    monkeypatch.setattr(robustness, "NEAR", near)
+    found = robustness.attack(knn, queries, "l2")
+    before, radii = knn.predict_with_radius(queries)
+    assert (knn.predict(found.adversarial) == found.labels).all()
+    assert ((found.labels != before) == found.success).all()
+    sizes = np.linalg.norm(found.adversarial - queries, axis=1)
+    np.testing.assert_allclose(found.distances, np.where(found.success, sizes, np.inf))
+    assert (sizes[~found.success] == 0).all() and (found.distances >= radii * (1 - 1e-9)).all()
+    if near == 80:  # little is lost
+        assert wanted.success.all() and found.success.mean() >= 0.9
+        assert np.median(found.distances / wanted.distances) < 1.05

@@ -25,7 +25,8 @@ from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.runs.key import Cell, canonical
-from certimetric.runs.scheduling import InTurn, progress_bar
+from certimetric.runs.progress import progress_bar
+from certimetric.runs.scheduling import InTurn
 from certimetric.runs.store import Store
 
 if TYPE_CHECKING:

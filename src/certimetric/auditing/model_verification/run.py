@@ -25,7 +25,8 @@ from certimetric.certify.rates import VerificationCurve, claimable_far, verifica
 from certimetric.report.document import VERIFICATION_SCHEMA
 from certimetric.report.formatting import size_name
 from certimetric.runs.key import Cell
-from certimetric.runs.scheduling import InTurn, progress_bar
+from certimetric.runs.progress import progress_bar
+from certimetric.runs.scheduling import InTurn
 from certimetric.runs.store import Store
 
 PROTOCOL = "model-verification-cell/2"

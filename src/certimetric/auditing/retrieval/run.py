@@ -17,7 +17,7 @@ from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
-from certimetric.runs.scheduling import progress_bar
+from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
 
 if TYPE_CHECKING:

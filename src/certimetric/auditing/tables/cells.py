@@ -49,6 +49,7 @@ def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> C
             "n_neighbors": request.n_neighbors,
             "norm": canonical(request.norm),
             "noise": list(request.noise),
+            "rows": [request.sizes.train, request.sizes.test],
         },
     )
 
@@ -66,7 +67,8 @@ def compute_cell(request: Request, folder: Path | None, cell: Cell) -> dict[str,
     with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         part = request.part(cell.split)
-        found, metric = _measure(request, subject, cell.split, part)
+        metric, fitted = learned(request, subject, cell.split, part)
+        found = fitted | tested(request, metric, part, cell.split)
     return found | outcome_of(metric, subject, cell.split, caught, folder)
 
 
@@ -97,23 +99,21 @@ def is_whole(record: Record, folder: Path | None) -> bool:
         return False
 
 
-def _measure(request: Request, subject: Subject, split: int, part: Split) -> tuple[dict[str, Any], MahalanobisMetric]:
+def tested(request: Request, metric: MahalanobisMetric, part: Split, split: int) -> dict[str, Any]:
+    """Figures of a metric on the test part of a split."""
     y_test = request.codes[part.test]
-    metric, fitted = learned(request, subject, split, part)
     # What is audited is what the file holds: a metric read again from the disk gives the same figures.
     classifier = fitted_classifier(request, metric, part)
     predicted, radii = classifier.predict_with_radius(part.X_test)
     noise = unit_noise(part.X_test.shape, request.seed, split)
     noisy = [classifier.predict(part.X_test + level * noise) for level in request.noise]
-    found = {
-        **fitted,
+    return {
         "n_test": len(part.test),
         "predicted": predicted,
         "radii": radii,
         "error": float((predicted != y_test).mean()),
         "noise_error": [float((labels != y_test).mean()) for labels in noisy],
     }
-    return found, metric
 
 
 class Learned(Protocol):

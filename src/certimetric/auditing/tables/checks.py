@@ -186,8 +186,13 @@ def better_than_euclidean(observed: Observed, both: tuple[str, dict[str, Any], d
 
 @check("CM011", "Enough repeats for intervals", "table", severity="tip")
 def enough_repeats(observed: Observed) -> Outcome:
-    """Intervals over one or two splits are missing or too wide to tell learners apart."""
-    repeats = observed.request.repeats
+    """Intervals over one or two splits are missing or too wide to tell learners apart. Of a sample of a large table
+    one split is enough: the interval tells what the sample leaves open, and what another training part would change is
+    less."""
+    repeats, sizes = observed.request.repeats, observed.request.sizes
+    if repeats == 1 and observed.request.is_sample:
+        told = f"{sizes.test} of {observed.request.everything.test} test instances, in proportion to the classes"
+        return Outcome("passed", f"The intervals are those of a sample of {told}.")
     if repeats < FEW_REPEATS:
         what = "There are no intervals" if repeats == 1 else "Intervals are very wide"
         return Outcome("tip", f"{what} with repeats={repeats}: take 5 or more.")

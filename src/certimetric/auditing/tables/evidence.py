@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from certimetric.attacks import AttackResult, BestOf
+from certimetric.attacks import AttackResult
 from certimetric.auditing.tables.cells import fitted_classifier
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.robustness import ATTACKS, Attacked, attack, exact, measure_robustness
+from certimetric.auditing.tables.robustness import Attacked, attack, exact, measure_robustness
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
@@ -22,14 +22,14 @@ from certimetric.geometry import MahalanobisMetric
 from certimetric.runs.key import Cell, told
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 
-PROTOCOL = "audit-evidence/4"
+PROTOCOL = "audit-evidence/5"
 N_FRAGILE = 6
 N_CHANGES = 8
 N_HEAVIEST = 10
 # Of the search for the exact change of each fragile instance, with more than one neighbour: not seconds, because the
 # same seed shall give the same figures on a busy machine. Under l1 and l∞ every node is a linear programme.
 FRAGILE_NODES, FRAGILE_NODES_LP = 1000, 100
-N_ATTACKED = 100
+_SEARCHED = 4000  # training instances, of more of which there are fewer nodes
 N_PERTURBATIONS = 20
 # Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
 TOLERANCE = 1e-9
@@ -42,6 +42,7 @@ def evidence_cell(request: Request, cell: Cell) -> Cell:
         "cell": cell.key,
         "image_shape": None if shape is None else list(shape),
         "classes": list(request.classes),
+        "attacked": request.sizes.attacked,
     }
     return replace(cell, suite="audit evidence", protocol=PROTOCOL, parameters=further)
 
@@ -54,22 +55,26 @@ def compute_evidence(request: Request, components: Mapping[str, Array], cell: Ce
     """
     with single_threaded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        part = request.part(cell.split)
         metric = MahalanobisMetric.from_components(components[cell.learner])
-        return _examine(request, fitted_classifier(request, metric, part), part, cell.split)
+        return examine(request, metric, request.part(cell.split), cell.split)
 
 
-def _examine(request: Request, classifier: CertifiedKNeighborsClassifier, part: Split, split: int) -> dict[str, Any]:
+def examine(request: Request, metric: MahalanobisMetric, part: Split, split: int) -> dict[str, Any]:
+    """The same of a metric in original units, on a split."""
+    classifier = fitted_classifier(request, metric, part)
     predicted, radii = classifier.predict_with_radius(part.X_test)
     candidates = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
     fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
     rng = stream(request.seed, split, ATTACK_STREAM)
-    drawn = rng.permutation(len(part.test))[:N_ATTACKED]
+    drawn = rng.permutation(len(part.test))[: request.sizes.attacked]
     rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
     X = part.X_test[rows]
-    found = attack(request, classifier, X), exact(classifier, X)
+    found = attack(classifier, X, request.norm), exact(classifier, X)
     attacked = Attacked(request, classifier, part, rows, predicted[rows], radii[rows], *found)
     nodes = FRAGILE_NODES if request.norm.dual_order == 2 else FRAGILE_NODES_LP
+    # Each looks at all training instances; and an audit that attacks few instances is a quick one.
+    share = request.sizes.attacked / request.everything.attacked * _SEARCHED / max(len(part.train), _SEARCHED)
+    nodes = max(int(nodes * share), 10)
     nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=np.inf, node_limit=nodes)
     kept = _keeping_kinds(request, classifier, part, fragile)
     random = _perturb(attacked, rng)
@@ -107,7 +112,7 @@ def _keeping_kinds(
     except ValueError:  # nothing that varies may change
         return result
     if able.any():
-        found = BestOf(ATTACKS)(unscaled, X[able], threat=threat)
+        found = attack(unscaled, X[able], threat)
         for field in fields(result):
             getattr(result, field.name)[able] = getattr(found, field.name)
     return result
@@ -215,9 +220,8 @@ def _neighbours(attacked: Attacked, x: Array) -> list[str]:
     return [request.classes[code] for code in request.codes[attacked.part.train][nearest[0]]]
 
 
-def describe_metric(request: Request, cell: dict[str, Any]) -> dict[str, Any]:
-    """Anatomy of the metric of a cell in standardised units: of the features that vary in training."""
-    part = request.part(cell["split"])
+def describe_metric(request: Request, cell: dict[str, Any], part: Split) -> dict[str, Any]:
+    """Anatomy of the metric of a cell in standardised units: of the features that vary in the training part."""
     # A feature that never varied in training says nothing about the metric: learners leave its weight as it was.
     varies = np.flatnonzero(np.ptp(part.X_train, axis=0) > 0)
     if not len(varies):

@@ -13,6 +13,7 @@ from certimetric.attacks import ThreatModel
 from certimetric.auditing.tables.request import Request
 from certimetric.base.arrays import Array, Indices
 from certimetric.geometry import Norm
+from certimetric.runs.splits import Split
 
 LEAST_ROWS = 10  # of fewer, whole numbers say nothing about the kind of a feature
 NUMBER, WHOLE, BINARY, GROUPED, CONSTANT = "number", "whole number", "0 or 1", "one of a group", "constant"
@@ -86,14 +87,13 @@ def _groups(X: Array, names: Sequence[str], kinds: Sequence[str]) -> list[Indice
     return [np.array(group) for group in stems.values() if len(group) > 1 and (X[:, group].sum(axis=1) == 1).all()]
 
 
-def describe_features(request: Request) -> list[dict[str, Any]]:
+def describe_features(request: Request, part: Split) -> list[dict[str, Any]]:
     """Of every feature its kind, its least and largest value, and one standard deviation in its own unit.
 
-    The standard deviation is that of the training part of the first split; None for a feature that is constant there,
-    which keeps its own unit.
+    The standard deviation is that of the training part of the first split, ``part``; None for a feature that is
+    constant there, which keeps its own unit.
     """
     kinds = find_kinds(request.data.X, request.data.feature_names, request.data.imputed)
-    part = request.part(0)
     varies = np.ptp(part.X_train, axis=0) > 0
     return [
         {

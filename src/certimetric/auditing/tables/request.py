@@ -7,14 +7,17 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.request import AuditRequest, whole
+from certimetric.auditing.request import AuditRequest, seconds_of, whole
+from certimetric.auditing.tables.sizes import ATTACKED, TEST_ROWS, Sizes
 
 if TYPE_CHECKING:
     from certimetric.datasets import Dataset
@@ -213,6 +216,16 @@ class Request(TableRequest):
         Every learner gets the same noise.
     test_size : float
         Share of every class that is held out, at least one instance.
+    test_rows : int
+        At most so many instances of the test part of a split are tested, of every class its share.
+
+        They are a random sample, one for all learners. With one split the intervals tell what the sample leaves open.
+    budget : str
+        Time that the audit may take, such as 90s, 10m or 2h: as much of the table is looked at as that allows.
+
+        A pilot is timed, the plan is told, a first report is there after about a minute, and larger ones replace it.
+        How much was looked at is told in the report; on a faster machine it is more. Seconds are taken as a number
+        too. Reading the data does not count.
     fail_under : str or sequence of str
         Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
         (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
@@ -229,12 +242,19 @@ class Request(TableRequest):
         "n_neighbors": "--neighbors -k K",
         "noise": "--noise SIGMA,…",
         "test_size": "--test-size SHARE",
+        "test_rows": "--test-rows N",
+        "budget": "--budget TIME",
     }
 
     tune: bool = False
     n_neighbors: int = 3
     noise: Sequence[float] = (0.25, 0.5, 1.0)
     test_size: float = 0.3
+    test_rows: int = TEST_ROWS
+    budget: Any = None
+    # Derived: how much of the table is looked at, of how much.
+    sizes: Sizes = field(init=False)
+    everything: Sizes = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -256,8 +276,17 @@ class Request(TableRequest):
                 f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
                 f"got {n_neighbors}"
             )
-        noise = sizes("noise", self.noise)
-        self._settle(noise=noise, n_neighbors=n_neighbors, test_size=test_size)
+        noise, test_rows = sizes("noise", self.noise), whole("test_rows", self.test_rows, 1)
+        everything = Sizes(n_train, int(held_out.sum()), min(ATTACKED, int(held_out.sum())), self.repeats)
+        self._settle(
+            noise=noise,
+            n_neighbors=n_neighbors,
+            test_size=test_size,
+            test_rows=test_rows,
+            budget=None if self.budget is None else seconds_of("budget", self.budget),
+            everything=everything,
+            sizes=replace(everything, test=min(test_rows, everything.test)),
+        )
         self._judge_by([subject.spec for subject in self.subjects], FIGURES, noise=noise, classes=tested)
 
     def _audited(self) -> tuple[Subject, ...]:
@@ -275,11 +304,42 @@ class Request(TableRequest):
         n_neighbors = whole("n_neighbors", self.n_neighbors, 1)
         return learner_of(spec, random_state=self.seed, n_neighbors=n_neighbors, norm=self.norm)
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the data."""
+        return self.data.sha256()
+
+    def sized(self, sizes: Sizes) -> Request:
+        """The same request for another part of the table."""
+        other = copy(self)
+        other._settle(sizes=sizes, repeats=sizes.repeats)
+        return other
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether only some of the training or test rows of a split are looked at."""
+        return (self.sizes.train, self.sizes.test) != (self.everything.train, self.everything.test)
+
+    @property
+    def _sample(self) -> dict[str, int | None]:
+        sizes, everything = self.sizes, self.everything
+        return {
+            "train_rows": sizes.train if sizes.train < everything.train else None,
+            "test_rows": sizes.test if sizes.test < everything.test else None,
+        }
+
+    def rows(self, split: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the data that are learned from, and that are tested, in one split."""
+        from certimetric.runs.splits import split_indices
+
+        return split_indices(self.codes, self.test_size, self.seed, split, **self._sample)
+
     def part(self, split: int) -> Split:
         """One split in standardised units, the same for every learner."""
         from certimetric.runs.splits import make_split
 
-        return make_split(self.data.X, self.codes, self.test_size, self.seed, split, self.data.imputed)
+        data = self.data
+        return make_split(data.X, self.codes, self.test_size, self.seed, split, data.imputed, **self._sample)
 
 
 def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:

@@ -12,18 +12,68 @@ from certimetric.attacks import AttackResult, BestOf, RegionAttack, SmoothedVote
 from certimetric.auditing.tables.request import Request
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
+from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.runs.key import told
 from certimetric.runs.splits import Split
 
 ATTACKS = (RegionAttack(), SmoothedVoteAttack())
+NEAR = 2000  # training instances that attacks look at, where there are more
+_ROUNDS = 8  # in which more of them are looked at, where what was found does not hold
 N_SIZES = 31
 N_DIRECTIONS = 10
 _SHOWN = 0.9  # quantile of the attack's distances up to which curves are drawn
 
 
-def attack(request: Request, classifier: CertifiedKNeighborsClassifier, X: Array) -> AttackResult:
-    """The nearest change of each instance that several attacks find."""
-    return BestOf(ATTACKS)(classifier, X, threat=request.norm)
+def attack(classifier: CertifiedKNeighborsClassifier, X: Array, threat: Any) -> AttackResult:
+    """The nearest change of each instance that several attacks find.
+
+    Of many training instances attacks look at the nearest to each instance and at the nearest of other classes than the
+    predicted one. What they find is held against all: where it does not hold, what surrounds it is looked at too, and
+    the attack is repeated. A change that never holds is none.
+    """
+    look = BestOf(ATTACKS)
+    if len(classifier.X_) <= NEAR or not len(X):
+        return look(classifier, X, threat=threat)
+    before, y = classifier.predict(X), classifier.y_
+    result = AttackResult(X.copy(), np.zeros(len(X), dtype=bool), np.full(len(X), np.inf), before.copy())
+    near = [_nearest(classifier, X, NEAR // 2)]
+    for label in np.unique(before):
+        others = np.flatnonzero(y != label)
+        found = _nearest(classifier, X, NEAR // 4, others)
+        near.append(np.where(before[:, None] == label, found, near[0][:, :1]))
+    rows = [np.unique(some) for some in np.hstack(near)]
+    left = np.arange(len(X))
+    for _ in range(_ROUNDS):
+        tried = [look(_among(classifier, rows[i]), X[i : i + 1], threat=threat) for i in left]
+        left = left[[bool(one.success[0]) for one in tried]]
+        tried = [one for one in tried if one.success[0]]
+        if not tried:
+            break
+        points = np.concatenate([one.adversarial for one in tried])
+        labels = classifier.predict(points)
+        holds = labels != before[left]
+        kept = left[holds]
+        result.adversarial[kept], result.success[kept], result.labels[kept] = points[holds], True, labels[holds]
+        result.distances[kept] = np.concatenate([one.distances for one in tried])[holds]
+        left = left[~holds]
+        for i, around in zip(left, _nearest(classifier, points[~holds], NEAR // 8)):
+            rows[i] = np.union1d(rows[i], around)
+    return result
+
+
+def _nearest(classifier: CertifiedKNeighborsClassifier, X: Array, count: int, among: Indices | None = None) -> Indices:
+    """Training instances that are nearest to each instance, of some of them or of all, shape (m, count)."""
+    points = classifier.reference_.points
+    queries, _ = classifier.reference_.embed(X)
+    if among is None:
+        return nearest_neighbors(queries, points, min(count, len(points)))[0]
+    return among[nearest_neighbors(queries, points[among], min(count, len(among)))[0]]
+
+
+def _among(classifier: CertifiedKNeighborsClassifier, rows: Indices) -> CertifiedKNeighborsClassifier:
+    """The classifier of some of its training instances."""
+    few = CertifiedKNeighborsClassifier(classifier.n_neighbors, metric=classifier.metric_, norm=classifier.norm)
+    return few.fit(classifier.X_[rows], classifier.y_[rows])
 
 
 def exact(classifier: CertifiedKNeighborsClassifier, X: Array) -> MinimalPerturbation | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell,
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import compute_evidence, describe_metric, evidence_cell
 from certimetric.auditing.tables.feature_kinds import describe_features
+from certimetric.auditing.tables.intervals import sampling_intervals
+from certimetric.auditing.tables.plan import LARGE, stages, told_sizes
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import ATTACKS
 from certimetric.auditing.tables.summary import (
@@ -40,6 +43,7 @@ from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
 from certimetric.runs.key import Record, canonical, told
 from certimetric.runs.scheduling import in_workers, run_cells
+from certimetric.runs.splits import Split
 from certimetric.runs.store import Store, prepare_folder
 
 
@@ -54,7 +58,7 @@ class TableEvidence(Evidence):
         request = self.request
         norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
         return {
-            "data": request.data.sha256(),
+            "data": request.digest,
             "imputed": canonical(request.data.imputed),
             "classes": list(request.classes),
             "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
@@ -65,6 +69,8 @@ class TableEvidence(Evidence):
             "eps": None if request.eps is None else list(request.eps),
             "repeats": request.repeats,
             "test_size": request.test_size,
+            "test_rows": request.test_rows,
+            "budget": request.budget,
             "seed": request.seed,
         }
 
@@ -72,19 +78,28 @@ class TableEvidence(Evidence):
         request = self.request
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
+        budget = "" if request.budget is None else f", budget={request.budget:g}"
         return (
             f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
             f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
-            f"test_size={request.test_size:g}, seed={request.seed})"
+            f"test_size={request.test_size:g}, test_rows={request.test_rows}{budget}, seed={request.seed})"
         )
+
+    def stages(self, store: Store, say: Callable[[str], None]) -> Iterator[TableEvidence]:
+        request = self.request
+        if request.budget is None and request.data.n_samples <= LARGE:
+            yield self
+        else:
+            yield from map(TableEvidence, stages(request, store, say))
 
     def gather(self, store: Store, counting: Any) -> Gathered:
         """Fit and certify every learner on every split, and attack the certificates of one."""
         request, data = self.request, self.request.data
         found = find(request, store, progress=counting)
+        part = lru_cache(maxsize=1)(request.part)
         radii = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
         eps, quoted = choose_eps(request, radii)
-        learners = [_learner(request, found, i, radii[i], eps, quoted) for i in range(len(request.subjects))]
+        learners = [_learner(request, found, i, radii[i], eps, quoted, part) for i in range(len(request.subjects))]
         warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
         also: dict[str, Any] = {"baseline": majority_baseline(request)}
         if (best := recommend(learners, eps.index(quoted), balanced=is_imbalanced(request))) is not None:
@@ -99,9 +114,9 @@ class TableEvidence(Evidence):
                 "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
                 "feature_names": list(data.feature_names),
                 "image_shape": None if data.image_shape is None else list(data.image_shape),
-                "features": describe_features(request),
+                "features": describe_features(request, part(0)),
                 "imputed": _imputed(data),
-                "sha256": data.sha256(),
+                "sha256": request.digest,
             },
             protocol={
                 "n_neighbors": request.n_neighbors,
@@ -109,6 +124,7 @@ class TableEvidence(Evidence):
                 "test_size": request.test_size,
                 "repeats": request.repeats,
                 "seed": request.seed,
+                "sizes": told_sizes(request),
                 "units": "standardised",
                 "noise": list(request.noise),
                 "attacks": [repr(attack) for attack in ATTACKS],
@@ -160,7 +176,7 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     """Compute every (learner, split) cell that is not in the store, then the evidence about each learner."""
     if store.folder is not None:
         prepare_folder(store.folder / METRICS)
-    digest, n = request.data.sha256(), len(request.subjects)
+    digest, n = request.digest, len(request.subjects)
     # Split by split, so that every learner has figures early.
     cells = [audit_cell(request, digest, subject, i) for i in range(request.repeats) for subject in request.subjects]
     compute = partial(compute_cell, request, store.folder)
@@ -224,7 +240,13 @@ def _imputed(data: Dataset) -> dict[str, int]:
 
 
 def _learner(
-    request: Request, found: Findings, i: int, radii: list[Array], eps: list[float], quoted: float
+    request: Request,
+    found: Findings,
+    i: int,
+    radii: list[Array],
+    eps: list[float],
+    quoted: float,
+    part: Callable[[int], Split],
 ) -> dict[str, Any]:
     subject, cells = request.subjects[i], found.cells[i]
     done = finished(cells)
@@ -236,11 +258,11 @@ def _learner(
         "label": subject.label,
         "parameters": subject.parameters,
         "splits": splits,
-        "summary": summarise(splits),
+        "summary": summarise(splits, sampling_intervals(request, done, radii, eps)),
         "radius_quantiles": radius_quantiles(radii),
         "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),
-        "metric": describe_metric(request, done[0]) if done else None,
+        "metric": describe_metric(request, done[0], part(done[0]["split"])) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),
         "robustness": None if evidence is None else evidence.get("robustness"),
     }

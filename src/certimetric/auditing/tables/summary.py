@@ -13,7 +13,7 @@ from scipy.stats import t
 from certimetric.auditing.tables.request import Request, TableRequest
 from certimetric.base.arrays import Array
 from certimetric.runs.key import told
-from certimetric.runs.splits import held_out_counts, split_indices
+from certimetric.runs.splits import held_out_counts
 
 Cell = dict[str, Any]
 
@@ -29,8 +29,7 @@ def finished(cells: Sequence[Cell]) -> list[Cell]:
 
 def true_codes(request: Request, cell: Cell) -> NDArray[np.int64]:
     """Class codes of the test instances of a cell."""
-    _, test = split_indices(request.codes, request.test_size, request.seed, cell["split"])
-    return request.codes[test]
+    return request.codes[request.rows(cell["split"])[1]]
 
 
 def correctness_radii(request: Request, cell: Cell) -> Array:
@@ -165,8 +164,11 @@ def tell_split(request: Request, cell: Cell, radii: Array | None, eps: Sequence[
     }
 
 
-def summarise(splits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Figures over the splits that finished; None if there are none."""
+def summarise(splits: Sequence[dict[str, Any]], within: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    """Figures over the splits that finished; None if there are none.
+
+    ``within`` holds the ends of the intervals of a single one, where the test instances are a sample.
+    """
     done = finished(splits)
     if not done:
         return None
@@ -176,7 +178,10 @@ def summarise(splits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     for key in ("noise_error", "certified_accuracy", "balanced_certified"):
         shares[key] = [interval(values, share=True) for values in zip(*(split[key] for split in done))]
     others = {key: interval([float(split[key]) for split in done]) for key in ("median_radius", "fit_seconds")}
-    return shares | others
+    found = shares | others
+    for key, ends in (within or {}).items():
+        found[key] = [a | b for a, b in zip(found[key], ends)] if isinstance(ends, list) else found[key] | ends
+    return found
 
 
 def radius_quantiles(radii: Sequence[Array]) -> list[float | str] | None:

@@ -19,7 +19,7 @@ from certimetric.certify.confidence import class_distances, conformal_sets, dist
 from certimetric.certify.selective import ScoreComparison, compare_scores, risk_coverage_curve
 from certimetric.geometry import MahalanobisMetric
 from certimetric.runs.key import Cell
-from certimetric.runs.splits import TRUST_STREAM, Split, split_indices, stream
+from certimetric.runs.splits import TRUST_STREAM, Split, stream
 
 PROTOCOL = "audit-trust/1"
 ALPHA = 0.1
@@ -150,7 +150,7 @@ def _pooled(
 ) -> tuple[NDArray[np.bool_], Indices, Indices, dict[str, Array]]:
     """Which predictions are wrong, their splits, their rows of the data, and their scores, of all splits."""
     wrong = [np.array(cell["predicted"]) != true_codes(request, dict(cell)) for cell in cells]
-    tested = [split_indices(request.codes, request.test_size, request.seed, cell["split"])[1] for cell in cells]
+    tested = [request.rows(cell["split"])[1] for cell in cells]
     parts = np.repeat([cell["split"] for cell in cells], [len(rows) for rows in tested])
     values = {
         name: np.concatenate([np.array(each[name], dtype=float) for each in scored]) for name in list(LABELS)[1:-1]

@@ -95,9 +95,11 @@ def say(
     if recommended is None:
         return ["No learner could be fitted, so there is nothing to recommend"]
     balanced = learners[recommended]["summary"]["balanced_accuracy"]
+    sample = [f"of this table {request.sizes.told(request.everything)}"] if request.is_sample else []
     return [
         _recommendation(request, learners, recommended, quoted, eps),
         *_imbalance(request, learners[recommended], quoted),
+        *sample,
         f"always answering {baseline['class']!r}, the most frequent class, is wrong on "
         f"{100 * baseline['error']:.1f} %, and its balanced accuracy is {100 * baseline['balanced_accuracy']:.1f} % "
         f"where that of {learners[recommended]['label']} is {with_interval(balanced)}",

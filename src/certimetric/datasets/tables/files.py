@@ -17,6 +17,7 @@ from certimetric.datasets.tables.csv_files import check_names, header_hint, open
 from certimetric.datasets.tables.dataset import TARGET_NAMES, Dataset, image_shape_of
 from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels
+from certimetric.datasets.tables.parquet_files import PARQUET_TYPES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -270,7 +271,7 @@ def _padded(frame: pd.DataFrame, wanted: Sequence[str], where: str) -> pd.DataFr
 
 _READERS = {
     **dict.fromkeys((".csv", ".tsv"), read_csv),
-    **dict.fromkeys((".parquet", ".pq"), _read_parquet),
+    **dict.fromkeys(PARQUET_TYPES, _read_parquet),
     **dict.fromkeys((".libsvm", ".svmlight", ".svm"), _read_libsvm),
 }
 FILE_TYPES = tuple(_READERS)

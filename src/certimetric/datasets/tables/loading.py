@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from certimetric.base.arrays import Array
 from certimetric.base.wording import did_you_mean, listing
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.tables.bundled import bundled_names, load_bundled
-from certimetric.datasets.tables.dataset import Dataset
+from certimetric.datasets.tables.dataset import Dataset, image_shape_of
 from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
-from certimetric.datasets.tables.files import FILE_TYPES, assemble, read_labelled
+from certimetric.datasets.tables.files import FILE_TYPES, assemble, existing_file, file_type, read_labelled
 from certimetric.datasets.tables.openml import PREFIX, load_openml
+from certimetric.datasets.tables.parquet_files import PARQUET_TYPES, stream_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,9 +131,15 @@ def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode
     array([[1., 2.],
            [3., 4.]])
     """
+    found, source, where = existing_file(path), os.fspath(path), repr(os.fspath(path))
+    if not encode and file_type(found) in PARQUET_TYPES and (streamed := stream_parquet(found, target)) is not None:
+        X, names, column = streamed
+        y = encode_labels(column, where=where)
+        if len(np.unique(y)) > 1:
+            return Dataset(_stem(path), source, X, y, names, image_shape_of(names))
     frame, labels, where = read_labelled(path, target, must=True)
     assert labels is not None  # or it was refused
-    return assemble(frame, name=_stem(path), source=os.fspath(path), where=where, target=labels, encode=encode)
+    return assemble(frame, name=_stem(path), source=source, where=where, target=labels, encode=encode)
 
 
 def load_grouped(

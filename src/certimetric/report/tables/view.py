@@ -12,7 +12,7 @@ import numpy as np
 from certimetric.report.blocks import classes_view, threat_view
 from certimetric.report.comparison import Column
 from certimetric.report.document import AUDIT_SCHEMA, BASELINE, number, quoted_eps
-from certimetric.report.formatting import MISSING, percent, plain, unit_name
+from certimetric.report.formatting import MISSING, duration, percent, plain, unit_name
 from certimetric.report.tables.anatomy import anatomy_view
 from certimetric.report.tables.comparison import baseline_row, comparison, confusion_groups, splits_done
 from certimetric.report.tables.figures import curves, robustness_figures
@@ -52,7 +52,26 @@ def _threat(view: TableView) -> dict[str, Any] | None:
         for each in features[:_FEATURES]
     ]
     more = max(len(features) - _FEATURES, 0)
-    return told | {"note": note, "noise": noise, "features": {"rows": rows, "more": more} if rows else None}
+    sample = _sample(protocol.get("sizes") or {})
+    return told | {
+        "note": note,
+        "noise": noise,
+        "sample": sample,
+        "features": {"rows": rows, "more": more} if rows else None,
+    }
+
+
+def _sample(sizes: Mapping[str, Any]) -> str:
+    """Which part of the rows of a split was looked at, and how it was drawn; "" for all of them, or where unknown."""
+    if not sizes or (sizes["train"], sizes["test"]) == (sizes["of_train"], sizes["of_test"]):
+        return ""
+    budget = sizes["budget_seconds"]
+    why = f" They are what a budget of {duration(budget)} allowed." if budget else ""
+    return (
+        f"{sizes['train']:,} of {sizes['of_train']:,} training rows are learned from and vote; {sizes['test']:,} of "
+        f"{sizes['of_test']:,} test rows are predicted and certified, {sizes['attacked']} attacked. Both are drawn at "
+        f"random, of every class its share; intervals of a single split are those of such a sample.{why}"
+    )
 
 
 def _learner(learner: Mapping[str, Any]) -> dict[str, Any]:

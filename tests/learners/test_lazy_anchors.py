@@ -1,0 +1,147 @@
+"""Learners of anchors on Dask arrays: what they learn of the same rows in memory, whatever the blocks."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from certimetric import LMNN, PerturbationLoss
+from certimetric.base.lazy_rows import LazyRows
+from certimetric.constraints.neighbors import neighbors_of_both_kinds
+from certimetric.objectives import anchors as objective_of_anchors
+from certimetric.objectives.anchors import AnchorObjective
+
+da = pytest.importorskip("dask.array")
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
+NAMES = np.array(["ash", "birch", "elm"])
+
+
+def sample(n=600, d=4):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, n)
+    return rng.standard_normal((n, d)) + 1.5 * rng.standard_normal((3, d))[y], y
+
+
+@pytest.mark.parametrize("blocks", [600, (1, 0, 400, 199), 40])
+def test_neighbours_of_blocks_are_those_of_all_rows(blocks):
+    X, y = sample()
+    X[300:310] = X[5]  # ties, that numbers decide
+    rows = np.array([5, 17, 301, 599])
+    lazy = LazyRows(da.from_array(X, chunks=(blocks, 4)))
+    for wanted, found in zip(neighbors_of_both_kinds(X, y, rows, 3, 7), neighbors_of_both_kinds(lazy, y, rows, 3, 7)):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(lazy[rows[::-1]], X[rows[::-1]])
+
+
+@pytest.mark.parametrize("capacity", [0, 5, 600])
+def test_impostors_of_blocks_are_those_of_all_rows(capacity, monkeypatch):
+    """The objective and the number of candidates are those of all rows; so are the lists, where they are not cut."""
+    X, y = sample()
+    anchors = np.arange(0, 600, 20)
+    targets, _ = neighbors_of_both_kinds(X, y, anchors, 3)
+    made = [
+        AnchorObjective(rows, y, anchors, targets, np.ones(len(anchors)), 0.5, seed=3)
+        for rows in (X, LazyRows(da.from_array(X, chunks=(70, 4))))
+    ]
+    L = np.eye(4) * 0.5
+    (push, found, kept), (lazy_push, lazy_found, lazy_kept) = (each._search(L, capacity) for each in made)
+    np.testing.assert_allclose(lazy_push, push, rtol=1e-12)
+    np.testing.assert_array_equal(lazy_found, found)
+    listed = np.minimum(found, capacity)
+    for i, count in enumerate(listed):
+        rows = lazy_kept[i, :count].tolist()
+        assert len(set(rows)) == count and rows == sorted(rows)
+        if found[i] <= capacity:
+            assert rows == kept[i, :count].tolist()
+        else:
+            d = np.linalg.norm((X - X[anchors[i]]) @ L.T, axis=1)
+            reach = np.sqrt(made[0].slack * (1 + max(d[targets[i]] ** 2)))
+            assert all(y[row] != y[anchors[i]] and d[row] < reach for row in rows)
+
+
+def test_cut_lists_are_drawn_from_all_blocks_alike():
+    search = objective_of_anchors._Search(*([None] * 6), 0, 10)
+    parts = [(np.zeros(1), np.array([n]), np.zeros(10, dtype=np.int64), first + np.arange(10, dtype=np.int32))
+             for first, n in ((0, 1000), (100, 10))]  # fmt: skip
+    shares = []
+    for seed in range(200):
+        object.__setattr__(search, "seed", seed)
+        _, found, anchor, row = search.merged(parts)
+        assert found[0] == 1010 and len(row) == len(anchor) == 10
+        shares.append((row >= 100).sum())
+    assert 0.02 < np.mean(shares) < 0.35  # a hundredth of the candidates, in lists of ten: 0.1 of each list
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [LMNN(n_anchors=80), LMNN(n_anchors=80, n_impostors=5), LMNN(n_anchors=80, perturbation=PerturbationLoss())],
+    ids=["lmnn", "fixed impostors", "perturbation"],
+)
+def test_the_metric_is_that_of_the_rows_in_memory(learner):
+    X, y = sample()
+    learner.set_params(max_iter=20, random_state=0)
+    wanted = clone(learner).fit(X, NAMES[y])
+    found = clone(learner).fit(da.from_array(X, chunks=(170, 2)), da.from_array(NAMES[y], chunks=99))
+    np.testing.assert_allclose(found.get_mahalanobis_matrix(), wanted.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-9)
+    assert found.n_anchors_ == wanted.n_anchors_ and found.classes_.tolist() == wanted.classes_.tolist()
+    assert found.objective_ == pytest.approx(wanted.objective_) and found.n_features_in_ == 4
+    assert found.metric_.training["n_samples"] == 600
+
+
+def test_units_are_those_of_the_rows_in_memory():
+    X, y = sample()
+    for learner in (LMNN(n_anchors=80), LMNN(n_anchors=80, perturbation=PerturbationLoss())):
+        learner.set_params(max_iter=10, random_state=0)
+        wanted = clone(learner).fit(1000 * X + 7, y).get_mahalanobis_matrix()
+        found = clone(learner).fit(da.from_array(1000 * X + 7, chunks=(200, 4)), y).get_mahalanobis_matrix()
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6 * abs(wanted).max())
+
+
+def test_few_rows_are_learned_in_memory():
+    X, y = sample(200)
+    wanted = LMNN(max_iter=5).fit(X, y)
+    found = LMNN(max_iter=5).fit(da.from_array(X, chunks=(70, 4)), y)
+    np.testing.assert_array_equal(found.components_, wanted.components_)
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "message"),
+    [
+        ({"init": "lda"}, {}, "init must be the identity, 'random' or an array for rows in a Dask array"),
+        ({"n_components": 2}, {}, "got 'auto' with n_components=2"),
+        ({"n_neighbors": 600}, {}, "n_neighbors must be less than the number of instances, 600, got 600"),
+        ({}, {"nan": True}, "NaN"),
+        ({}, {"y": None}, "requires y"),
+        ({}, {"one": True}, "only 1 class"),
+    ],
+)
+def test_bad_input_is_refused(settings, change, message):
+    X, y = sample()
+    if change.get("nan"):
+        X[400, 1] = np.nan
+    y = None if "y" in change else y * 0 if change.get("one") else y
+    with pytest.raises(ValueError, match=message):
+        LMNN(n_anchors=50, **settings).fit(da.from_array(X, chunks=(170, 4)), y)
+
+
+def die_once(block, folder):
+    """The rows as they are; but whoever first gets those in the middle dies."""
+    if len(block) and block[0, 0] > 0 and not os.path.exists(folder / "died"):
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return block
+
+
+@pytest.mark.slow
+def test_a_worker_may_die(cluster, tmp_path):
+    X, y = sample()
+    learner = LMNN(n_anchors=80, max_iter=10, random_state=0)
+    wanted = clone(learner).fit(X, y)
+    lazy = da.from_array(X, chunks=(100, 4)).map_blocks(die_once, tmp_path, dtype=float, meta=np.empty((0, 4)))
+    found = clone(learner).fit(lazy, y)
+    assert (tmp_path / "died").exists()
+    np.testing.assert_allclose(found.get_mahalanobis_matrix(), wanted.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-9)
