@@ -363,7 +363,10 @@ WRONG = {
     "a norm": (["audit-model", "--model", "tiny", "--images", "digits", "--norm", "l1"], "l1"),
     "eps": (["audit-model", "--model", "tiny", "--images", "digits", "--eps", "8/0"], "'8/0'"),
     "eps in steps": (["audit-model", "--model", "tiny", "--images", "digits", "--eps", "8"], "at most 1"),
-    "queries": (["audit-model", "--model", "tiny", "--images", "digits", "--queries", "0"], "n_queries"),
+    "queries": (
+        ["audit-model", "--model", "tiny", "--images", "digits", "--queries", "0"],
+        "--queries must be a whole",
+    ),
     "a threshold of tables": (
         ["audit-model", "--model", "tiny", "--images", "digits", "--fail-under", "accuracy=0.9"],
         "accuracy",

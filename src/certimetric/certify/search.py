@@ -317,7 +317,7 @@ def learner_of(spec: str, *, random_state: int | None = None, n_neighbors: int =
     """
     head, _, options = spec.partition(":")
     if head.strip().lower() != AUTO_NAME:
-        return make_learner(spec, random_state=random_state)
+        return make_learner(spec, random_state=random_state, also=(AUTO_NAME,))
     given = options_of(options, ("criterion", "cv", "max_rows"), head)
     search = MetricSearchCV(n_neighbors=n_neighbors, norm=norm, random_state=random_state, **given)
     try:

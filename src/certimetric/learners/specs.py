@@ -48,7 +48,7 @@ PERTURBATION_SUFFIX = "+pl"
 AUTO_NAME = "auto"  # of a search over learners, which is none of them: :class:`certimetric.MetricSearchCV`
 
 
-def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLearner:
+def make_learner(spec: str, *, random_state: int | None = None, also: Collection[str] = ()) -> MahalanobisLearner:
     """Make the learner that a specification names.
 
     Parameters
@@ -58,6 +58,8 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
         parameters of the learner, or ``weight``, ``tau``, ``norm`` and ``relative`` of the perturbation loss.
     random_state : int, optional
         Given to learners that draw at random.
+    also : collection of str
+        Further names that the caller knows, for the message about an unknown one.
 
     Raises
     ------
@@ -76,7 +78,8 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     if base in REGRESSORS:
         raise ValueError(f"{base} learns to predict numbers, not classes: use certimetric.{REGRESSORS[base].__name__}")
     if base not in LEARNERS:
-        raise ValueError(f"unknown learner {head!r}{did_you_mean(base, LEARNERS)}; known are {', '.join(LEARNERS)}")
+        known = [*LEARNERS, *also]
+        raise ValueError(f"unknown learner {head!r}{did_you_mean(base, known)}; known are {', '.join(known)}")
     learner = LEARNERS[base]()
     names = learner.get_params(deep=False)
     if with_loss:

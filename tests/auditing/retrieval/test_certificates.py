@@ -15,8 +15,8 @@ from torch import nn  # noqa: E402
 from certimetric.auditing import AuditResult, audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.cells import Cells  # noqa: E402
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against  # noqa: E402
-from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: E402
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
+from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: E402
 from certimetric.base.wording import PIXELS  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     ImageSet,

@@ -65,8 +65,8 @@ def _smoothed(trial: Mapping[str, Any]) -> Outcome:
     if not trial["checked"]:
         return Outcome("skipped", f"No decision under noise is certified beyond ε = {trial['eps']:.4g}.")
     message = (
-        f"Of {trial['checked']} decisions under noise that are certified beyond ε = {trial['eps']:.4g}, {trial['turned']} "
-        "are turned once the probes are attacked"
+        f"Of {trial['checked']} decisions under noise that are certified beyond ε = {trial['eps']:.4g}, "
+        f"{trial['turned']} are turned once the probes are attacked"
     )
     if trial["broken"]:
         return Outcome("issue", f"{message}: this is an error of certimetric, please report it.")

@@ -150,7 +150,7 @@ def attack_smoothed(
     >>> certificate = certify_verification(nn.Flatten(), images, threshold=0.4, method="smoothing", sigma=0.1)
     >>> trial = attack_smoothed(certificate, nn.Flatten(), images, attack=PGD(L2Ball(0.1)))
     >>> len(trial.rows), trial.broken
-    (4, False)
+    (3, False)
     """
     from scipy.stats import binom
 
