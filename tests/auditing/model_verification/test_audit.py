@@ -203,7 +203,7 @@ def test_smoothed_decisions_that_turn_are_an_error_where_chance_does_not_account
 
 
 def test_progress_counts_every_part_once(half, digits):
-    asked = {**ASKED, "n_attacked": 5, "certify": "smoothing", "draws": 20, "report_eps": 0.25, "attacks": ["fgsm"]}
+    asked = {**ASKED, "n_attacked": 5, "certify": "smoothing", "draws": 50, "report_eps": 0.25, "attacks": ["fgsm"]}
     evidence = ModelVerificationEvidence(ModelVerificationRequest({"half": half}, digits(8, slice(80)), **asked))
     counts = []
     with claimed(None, "an audit") as store:
@@ -216,6 +216,11 @@ def test_progress_counts_every_part_once(half, digits):
             evidence.gather(store, counting)
     # Of each subject two attacks and the rest, and the tenths of the draws of the one that is smoothed.
     assert counts == [2 * 3 + 10] * 2
+    # Ten draws that agree certify .003 σ: at the quoted ε nothing, which is said before the work.
+    assert evidence.remarks() == []
+    few = ModelVerificationRequest({"half": half}, digits(8, slice(80)), **{**asked, "draws": 10})
+    (told,) = ModelVerificationEvidence(few).remarks()
+    assert told.startswith("smoothing of 'half' with sigma = 0.25 certifies no radius beyond")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class ModelVerificationRequest(AuditRequest):
     attacks: Sequence[str] = ("pgd",)
     n_attacked: int = 200
     certify: str | None = None
-    draws: int = 300
+    draws: int = 320
     groups: Any = None
     surrogate: Any = None  # a Subject, once it is checked
     source: str = ""
