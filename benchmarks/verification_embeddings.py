@@ -28,9 +28,9 @@ def halves(test: Images) -> tuple[ImageSet, ImageSet]:
     return ImageSet(images[first], labels[first]), ImageSet(images[~first], labels[~first])
 
 
-def tell(folder: str, calibration: ImageSet, test: ImageSet) -> None:
-    """Print the figures of a run."""
-    attacks = [PGD(LinfBall(EPS), steps=20), APGD(LinfBall(EPS), steps=20)]
+def tell(folder: str, calibration: ImageSet, test: ImageSet, eps: float = EPS) -> None:
+    """Print the figures of a run, under attacks of size ε in l∞."""
+    attacks = [PGD(LinfBall(eps), steps=20), APGD(LinfBall(eps), steps=20)]
     model, _ = load_run(folder)
     calibrated = evaluate_verification(model, calibration, n_resamples=0, with_pixels=False)
     settings = {"calibration": calibrated, "attacks": attacks, "n_attacked": ATTACKED, "with_pixels": False}

@@ -23,7 +23,7 @@ from verification_embeddings import halves, tell
 from certimetric.datasets.images.sets import load_images
 from certimetric.training import TrainingConfig, train
 
-BRANDS, PAGES, SIZE, EPS = 80, 4, 16, 0.1
+BRANDS, PAGES, SIZE, EPS = 80, 4, 16, 8 / 255
 
 
 def make_pages(root: Path) -> None:
@@ -65,7 +65,7 @@ def main() -> None:
             run = folder / f"{name}-{seed}"
             if not (run / "run.json").exists():
                 train(configuration(folder / "pages", seed, defense), run)
-            tell(str(run), *sides)
+            tell(str(run), *sides, EPS)
 
 
 if __name__ == "__main__":

@@ -58,8 +58,6 @@ def make_learner(spec: str, *, random_state: int | None = None, also: Collection
         parameters of the learner, or ``weight``, ``tau``, ``norm`` and ``relative`` of the perturbation loss.
     random_state : int, optional
         Given to learners that draw at random.
-    also : collection of str
-        Further names that the caller knows, for the message about an unknown one.
 
     Raises
     ------
@@ -78,8 +76,7 @@ def make_learner(spec: str, *, random_state: int | None = None, also: Collection
     if base in REGRESSORS:
         raise ValueError(f"{base} learns to predict numbers, not classes: use certimetric.{REGRESSORS[base].__name__}")
     if base not in LEARNERS:
-        known = [*LEARNERS, *also]
-        raise ValueError(f"unknown learner {head!r}{did_you_mean(base, known)}; known are {', '.join(known)}")
+        raise unknown_learner(head, LEARNERS)
     learner = LEARNERS[base]()
     names = learner.get_params(deep=False)
     if with_loss:
@@ -101,6 +98,12 @@ def make_learner(spec: str, *, random_state: int | None = None, also: Collection
     except ValueError as error:
         raise ValueError(f"learner {spec!r}: {error}") from None
     return learner
+
+
+def unknown_learner(name: str, known: Collection[str]) -> ValueError:
+    """The error about a name that is none of those known."""
+    near = did_you_mean(name.strip().lower().removesuffix(PERTURBATION_SUFFIX), [*known])
+    return ValueError(f"unknown learner {name!r}{near}; known are {', '.join(known)}")
 
 
 def options_of(text: str, known: Collection[str], head: str) -> dict[str, Any]:
