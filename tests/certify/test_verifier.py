@@ -81,6 +81,13 @@ def test_thresholds_are_the_best_of_all(euclidean, labelled_pairs):
     )
 
 
+def test_a_name_is_no_learner_and_it_is_said_what_is(labelled_pairs):
+    with pytest.raises(
+        TypeError, match=r"got 'gmml'; a learner by its name is made by certimetric.make_learner\('gmml'\)"
+    ):
+        PairVerifier("gmml").fit(*labelled_pairs)
+
+
 def test_rates_that_cannot_be_claimed_are_told(euclidean, labelled_pairs):
     pairs, labels = labelled_pairs
     with pytest.warns(UserWarning, match=r"0.005 cannot be told from \d+ impostor pairs: they show no less than 0.01"):
