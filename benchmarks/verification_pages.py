@@ -5,8 +5,7 @@ noise; imitations more. Models are trained on half of the brands, naturally and 
 thresholds come from a quarter, figures from the rest. The pages are made up: the set shows the road from folders of
 screenshots to figures, not how phishing looks.
 
-``python benchmarks/verification_pages.py [FOLDER] [--seeds N]``; runs are kept in the folder. Two minutes of one core
-for each seed.
+``python benchmarks/verification_pages.py [FOLDER] [--seeds N]``; runs are kept in the folder.
 """
 
 from __future__ import annotations

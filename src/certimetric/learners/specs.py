@@ -48,7 +48,7 @@ PERTURBATION_SUFFIX = "+pl"
 AUTO_NAME = "auto"  # of a search over learners, which is none of them: :class:`certimetric.MetricSearchCV`
 
 
-def make_learner(spec: str, *, random_state: int | None = None, also: Collection[str] = ()) -> MahalanobisLearner:
+def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLearner:
     """Make the learner that a specification names.
 
     Parameters
