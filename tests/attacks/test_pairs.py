@@ -29,7 +29,7 @@ def norm_of(name, d=4):
 @pytest.mark.parametrize("rank", [4, 2])
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1", "ellipsoid"])
 def test_attacks_meet_or_exceed_the_certificate(norm, rank):
-    for seed in range(3):
+    for seed in range(2):
         verifier, pairs = drawn(seed, rank=rank)
         result = PairAttack()(verifier, pairs, threat=norm_of(norm))
         radii = pair_radii(verifier.metric_, pairs, verifier.threshold_, norm=norm_of(norm))
@@ -69,7 +69,7 @@ def legal_pairs(pairs, threat):
 @pytest.mark.parametrize("name", THREATS)
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_keeps_to_the_threat_model(name, norm):
-    verifier, pairs = drawn(4)
+    verifier, pairs = drawn(4, m=8)
     threat = ThreatModel(norm, **THREATS[name])
     pairs, bound = legal_pairs(pairs, threat)
     result = PairAttack(steps=10, restarts=1)(verifier, pairs, threat=threat)
@@ -116,7 +116,7 @@ def _in_box(pair, M, t, sign, rng):
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_whole_features_are_used_well(norm):
     # Every grid point of a small box, by hand.
-    verifier, pairs = drawn(6, d=3, m=10)
+    verifier, pairs = drawn(6, d=3, m=6)
     pairs = np.round(pairs * 6) - 3
     distances = verifier.metric_.distance(pairs[:, 0], pairs[:, 1])
     verifier = PairVerifier(verifier.metric_, threshold=float(np.median(distances)) * 0.9).fit()

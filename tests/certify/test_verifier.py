@@ -81,12 +81,19 @@ def test_thresholds_are_the_best_of_all(euclidean, labelled_pairs):
     )
 
 
+def test_a_name_is_no_learner_and_it_is_said_what_is(labelled_pairs):
+    with pytest.raises(
+        TypeError, match=r"got 'gmml'; a learner by its name is made by certimetric.make_learner\('gmml'\)"
+    ):
+        PairVerifier("gmml").fit(*labelled_pairs)
+
+
 def test_rates_that_cannot_be_claimed_are_told(euclidean, labelled_pairs):
     pairs, labels = labelled_pairs
     with pytest.warns(UserWarning, match=r"0.005 cannot be told from \d+ impostor pairs: they show no less than 0.01"):
         euclidean.calibrate(pairs, labels, criterion="far", value=0.005)
     same = np.zeros((4, 2, 4))
-    with pytest.warns(UserWarning, match="nothing is accepted"):
+    with pytest.warns(UserWarning, match="threshold_ is -inf, and nothing is accepted"):
         strict = PairVerifier().fit(pairs, labels).calibrate(same, [1, 1, -1, -1], criterion="far", value=0.1)
     assert (strict.predict(same) == -1).all() and np.isinf(strict.predict_with_radius(same)[1]).all()
 

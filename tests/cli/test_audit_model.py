@@ -363,7 +363,10 @@ WRONG = {
     "a norm": (["audit-model", "--model", "tiny", "--images", "digits", "--norm", "l1"], "l1"),
     "eps": (["audit-model", "--model", "tiny", "--images", "digits", "--eps", "8/0"], "'8/0'"),
     "eps in steps": (["audit-model", "--model", "tiny", "--images", "digits", "--eps", "8"], "at most 1"),
-    "queries": (["audit-model", "--model", "tiny", "--images", "digits", "--queries", "0"], "n_queries"),
+    "queries": (
+        ["audit-model", "--model", "tiny", "--images", "digits", "--queries", "0"],
+        "--queries must be a whole",
+    ),
     "a threshold of tables": (
         ["audit-model", "--model", "tiny", "--images", "digits", "--fail-under", "accuracy=0.9"],
         "accuracy",
@@ -464,8 +467,8 @@ def test_certificates_of_a_run_and_a_factory(run, here):
     "arguments, message",
     [
         (["audit-model", "-m", "own=mine:small", *QUICK, "--certify", "lipschitz"], "for the norm l2"),
-        (["audit-model", "-m", "own=mine:small", *QUICK, "--certify", "magic"], "certify must be one of"),
-        (["audit-model", "-m", "own=mine:small", *QUICK, "--fail-under", "certified@8/255=1"], "fail_under must be"),
+        (["audit-model", "-m", "own=mine:small", *QUICK, "--certify", "magic"], "--certify must be one of"),
+        (["audit-model", "-m", "own=mine:small", *QUICK, "--fail-under", "certified@8/255=1"], "--fail-under must be"),
         (["audit-embeddings", "vectors.npz", "--certify", "auto"], "no option --certify: see certimetric audit-model"),
         (["audit", "iris", "--certify", "auto"], "no option --certify: see certimetric audit-model"),
     ],

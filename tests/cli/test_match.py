@@ -87,13 +87,21 @@ def test_bad_input_gets_one_sentence(run, tables):
         (["match", "plain.safetensors", "enrolled.csv", "queries.csv", "--threshold", "nan"], "--threshold must be"),
         (
             ["match", "plain.safetensors", "enrolled.csv", "queries.csv", "--threshold", "1", "--unknown", "3"],
-            "unknown",
+            "--unknown must be no label of the enrolled instances, but '3' is one",
         ),
+        (
+            ["match", "plain.safetensors", "enrolled.csv", "queries.csv", "--threshold", "1", "--unknown", ""],
+            "--unknown must be a word, got ''",
+        ),
+        (["fit", "enrolled.csv", "-l", "gmm"], "unknown learner 'gmm' (did you mean 'gmml'?); known are euclidean"),
         (["fit", "enrolled.csv", "-l", "euclidean", "--verify", "--far", "0"], "far must be a rate of false accepts"),
     ):
         outcome = run(*words)
         assert outcome.code == 2 and outcome.err.count("\n") == 1, words
         assert sentence in outcome.err
+    told = ["match", "plain.safetensors", "enrolled.csv", "queries.csv", "--threshold"]
+    assert "300 of 300 queries match one of 8 enrolled subjects, at any distance;" in run(*told, "inf").out
+    assert "0 of 300 queries match one of 8 enrolled subjects, at distance 0;" in run(*told, "0").out
     few = datasets.load("iris").to_frame()[::20]
     few.to_csv(tables / "few.csv", index=False)
     outcome = run("fit", "few.csv", "-l", "euclidean", "--verify", "--far", "1e-9")

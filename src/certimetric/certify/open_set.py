@@ -246,7 +246,7 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         """What the vote of each query is, and how far its nearest enrolled instance."""
         options = {"memory": self.memory_mb * MIB, "n_jobs": effective_n_jobs(self.n_jobs)}
         k = min(self.n_neighbors, len(self.X_) - (exclude is not None))
-        return voted_nearest(self.reference_, points, k, exclude, **options)
+        return voted_nearest(self.reference_, points, k, exclude, **options)[:2]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels of the queries, or ``unknown_``: (m, d) to (m,)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,16 @@ _FIRST = 16  # nearest enrolled instances that are looked at, and four times as 
 _FARTHEST = 2.0**300  # thresholds beyond it, in units of the coordinates, are taken for it
 
 
-def open_set_rows(
+class Answers(NamedTuple):
+    """Of each query: class code, −1 for unknown; certified radius, NaN without a norm; nearest enrolled instance."""
+
+    codes: Indices
+    radii: Array
+    nearest: Indices
+    distances: Array
+
+
+def open_set_answers(
     reference: PointSet,
     k: int,
     threshold: float,
@@ -29,16 +38,16 @@ def open_set_rows(
     exclude: Indices | None = None,
     memory: int = DEFAULT_MEMORY,
     n_jobs: int = 1,
-) -> Array:
-    """Class codes, −1 for unknown, and certified radii (NaN without a norm) side by side, shape (m, 2)."""
+) -> Answers:
+    """Who the queries are, how far each may move, and which instance is the nearest at what distance; shapes (m,)."""
     points, errors = reference.embed(X)
     options: dict[str, Any] = {"memory": memory, "n_jobs": n_jobs}
-    codes, distances = voted_nearest(reference, points, k, exclude, **options)
+    codes, distances, nearest = voted_nearest(reference, points, k, exclude, **options)
     accepted = distances <= threshold
     codes = np.where(accepted, codes, -1)
     radii = np.full(len(X), np.nan)
     if norm is None:
-        return np.column_stack([codes, radii])
+        return Answers(codes, radii, nearest, distances)
     rows = np.flatnonzero(accepted)
     if len(rows):
         left_out = None if exclude is None else exclude[rows]
@@ -48,7 +57,13 @@ def open_set_rows(
         radii[rows] = np.minimum(radii[rows], certificates.of_accepted(rows))
     rest = np.flatnonzero(~accepted)
     radii[rest] = certificates.of_rejected(rest) if threshold >= 0.0 else np.inf
-    return np.column_stack([codes, radii])
+    return Answers(codes, radii, nearest, distances)
+
+
+def open_set_rows(*arguments: Any, **options: Any) -> Array:
+    """Codes and radii of :func:`open_set_answers` side by side, shape (m, 2)."""
+    found = open_set_answers(*arguments, **options)
+    return np.column_stack([found.codes, found.radii])
 
 
 class _Certificates:
@@ -114,8 +129,8 @@ class _Certificates:
 
 def voted_nearest(
     reference: PointSet, points: Array, k: int, exclude: Indices | None, **options: Any
-) -> tuple[Indices, Array]:
-    """Class codes that the k nearest vote for, and distances of the nearest."""
+) -> tuple[Indices, Array, Indices]:
+    """Class codes that the k nearest vote for; distances of the nearest, and which it is."""
     nearest, squared = reference.neighbors(points, k, exclude=exclude, **options)
     codes = votes(reference.y[nearest], reference.n_classes).argmax(axis=1)
-    return codes, np.ldexp(np.sqrt(squared[:, 0]), reference.exponent)
+    return codes, np.ldexp(np.sqrt(squared[:, 0]), reference.exponent), nearest[:, 0]

@@ -21,7 +21,15 @@ from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.candidates import AUTO, REFERENCE
-from certimetric.learners.specs import AUTO_NAME, make_learner, options_of
+from certimetric.learners.specs import (
+    AUTO_NAME,
+    LEARNERS,
+    PERTURBATION_SUFFIX,
+    REGRESSORS,
+    make_learner,
+    options_of,
+    unknown_learner,
+)
 
 
 class MetricSearchCV(ClassifierMixin, MahalanobisLearner):
@@ -317,6 +325,8 @@ def learner_of(spec: str, *, random_state: int | None = None, n_neighbors: int =
     """
     head, _, options = spec.partition(":")
     if head.strip().lower() != AUTO_NAME:
+        if head.strip().lower().removesuffix(PERTURBATION_SUFFIX) not in {*LEARNERS, *REGRESSORS}:
+            raise unknown_learner(head, [*LEARNERS, AUTO_NAME])
         return make_learner(spec, random_state=random_state)
     given = options_of(options, ("criterion", "cv", "max_rows"), head)
     search = MetricSearchCV(n_neighbors=n_neighbors, norm=norm, random_state=random_state, **given)

@@ -349,7 +349,10 @@ class PairVerifier(ClassifierMixin, BaseEstimator):
 def warn_of_rate(far: float, n_impostor: float, threshold: float, what: str = "impostor pairs") -> None:
     """Warn where so many impostor pairs cannot show such a false accept rate, or a threshold accepts nothing."""
     if np.isneginf(threshold):
-        warn(f"no threshold has a false accept rate of {far:g} on these {n_impostor:g} {what}: nothing is accepted")
+        warn(
+            f"no threshold has a false accept rate of {far:g} on these {n_impostor:g} {what}: threshold_ is "
+            "-inf, and nothing is accepted"
+        )
     elif far < claimable_far(n_impostor):
         warn(
             f"a false accept rate of {far:g} cannot be told from {n_impostor:g} {what}: they show no less than "

@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from certimetric.auditing.request import AuditRequest
+from certimetric.auditing.request import AuditRequest, parameters
 from certimetric.cli.inputs import writable
 from certimetric.cli.options import REPORT, parameters_of_command, values_of
 
@@ -73,7 +74,8 @@ class AuditCommand:
             values = values_of(self.request, given)
             fields, name = self.read(**asked)
             told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": True}
-            request = self.request(**fields, **values, **told)
+            with self._named_by_options():
+                request = self.request(**fields, **values, **told)
             evidence = evidence_of(request)
             folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))
             for remark in evidence.remarks():
@@ -92,6 +94,18 @@ class AuditCommand:
         if not result.passed:
             raise typer.Exit(1)
 
+    @contextmanager
+    def _named_by_options(self) -> Iterator[None]:
+        """A sentence on what is wrong with a field is about its option here."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            name, _, rest = str(error).partition(" ")
+            flags = {each.name: each.flags[0] for each in parameters(self.request) if each.flags}
+            if name not in flags:
+                raise
+            raise ValueError(f"{flags[name]} {rest}") from error
+
 
 def _show(result: AuditResult) -> None:
     """Table, issues and verdict of an audit."""
@@ -99,9 +113,11 @@ def _show(result: AuditResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from certimetric.report.views import view_of
+
     document = result.document
     header, rows = result.table()
-    table = Table(title=escape(f"Audit of {document['data']['name']}"), title_justify="left")
+    table = Table(title=escape(view_of(document).title), title_justify="left")
     for i, column in enumerate(header):
         table.add_column(escape(column), justify="right" if i else "left", overflow="fold")
     for row in rows:

@@ -47,6 +47,10 @@ def match(
     limit = _threshold(rows.metric, metric) if threshold is None else threshold
     if not limit >= 0:
         raise ValueError(f"--threshold must be a distance of at least 0, got {limit:g}")
+    if not unknown.strip():
+        raise ValueError(f"--unknown must be a word, got {unknown!r}")
+    if unknown in rows.y:
+        raise ValueError(f"--unknown must be no label of the enrolled instances, but {unknown!r} is one")
     tell(out, "Matches", *_matched(rows, limit, unknown, norm))
 
 
@@ -67,7 +71,7 @@ def _threshold(metric: MahalanobisMetric, file: Path) -> float:
 def _matched(rows: Rows, threshold: float, unknown: str, norm: str) -> tuple[dict[str, Any], list[str]]:
     """Answers, distances and radii. A query that is an enrolled row does not find itself."""
     from certimetric.certify import OpenSetKNeighborsClassifier
-    from certimetric.certify.open_set_radii import open_set_rows
+    from certimetric.certify.open_set_radii import open_set_answers
 
     same = rows.same
     if len(rows.X) == 1 and (same >= 0).any():
@@ -78,22 +82,21 @@ def _matched(rows: Rows, threshold: float, unknown: str, norm: str) -> tuple[dic
     reference = knn.reference_
     queries = np.ascontiguousarray(rows.queries)
     exclude = same if (same >= 0).any() else None
-    found = open_set_rows(reference, 1, threshold, measure, queries, exclude=exclude)
-    nearest, squared = reference.neighbors(reference.embed(queries)[0], 1, exclude=exclude)
-    distances = np.ldexp(np.sqrt(squared[:, 0]), reference.exponent)
-    accepted = found[:, 0] >= 0
-    answers = np.where(accepted, knn.classes_[np.maximum(found[:, 0], 0).astype(np.int64)], unknown)
+    found = open_set_answers(reference, 1, threshold, measure, queries, exclude=exclude)
+    accepted = found.codes >= 0
+    answers = np.where(accepted, knn.classes_[np.maximum(found.codes, 0)], unknown)
     columns: dict[str, Any] = {"match": answers}
     if rows.labels is not None:
         columns["label"] = rows.labels
-    columns |= {"distance": distances, "radius": found[:, 1], "enrolled_row": nearest[:, 0]}
-    return columns, [*rows.told, *_lines(rows, answers, accepted, found[:, 1], threshold, f"{rows.unit}, {norm} norm")]
+    columns |= {"distance": found.distances, "radius": found.radii, "enrolled_row": found.nearest}
+    return columns, [*rows.told, *_lines(rows, answers, accepted, found.radii, threshold, f"{rows.unit}, {norm} norm")]
 
 
 def _lines(rows: Rows, answers: Any, accepted: Any, radii: Array, threshold: float, unit: str) -> list[str]:
+    within = "at any distance" if math.isinf(threshold) else f"at most {threshold:.4g} from it"
     lines = [
-        f"{int(accepted.sum())} of {len(answers)} queries match one of {len(set(rows.y))} enrolled subjects, at most "
-        f"{threshold:.4g} from it; median certified radius {float(np.median(radii)):.3g} ({unit})"
+        f"{int(accepted.sum())} of {len(answers)} queries match one of {len(set(rows.y))} enrolled subjects, "
+        f"{within if threshold else 'at distance 0'}; median certified radius {float(np.median(radii)):.3g} ({unit})"
     ]
     if rows.labels is not None:
         labels = np.array(rows.labels)

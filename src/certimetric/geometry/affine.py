@@ -42,6 +42,8 @@ def affine_components(transformer: Any) -> Array:
     d = getattr(transformer, "n_features_in_", None if claimed is None else claimed.shape[1])
     if not callable(getattr(transformer, "transform", None)) or not isinstance(d, (int, np.integer)):
         hint = "" if claimed is None else "; if its components_ are all, give MahalanobisMetric.from_components(them)"
+        if isinstance(transformer, str):
+            hint = f"; a learner by its name is made by certimetric.make_learner({transformer!r})"
         expected = "a MahalanobisMetric or a fitted learner or transformer"
         raise TypeError(f"metric must be {expected}, got {transformer!r}{hint}")
     compute = _function_of(transformer, int(d))

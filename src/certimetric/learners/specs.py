@@ -78,7 +78,7 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     if base in REGRESSORS:
         raise ValueError(f"{base} learns to predict numbers, not classes: use certimetric.{REGRESSORS[base].__name__}")
     if base not in LEARNERS:
-        raise ValueError(f"unknown learner {head!r}{did_you_mean(base, LEARNERS)}; known are {', '.join(LEARNERS)}")
+        raise unknown_learner(head, LEARNERS)
     learner = LEARNERS[base]()
     names = learner.get_params(deep=False)
     if with_loss:
@@ -100,6 +100,12 @@ def make_learner(spec: str, *, random_state: int | None = None) -> MahalanobisLe
     except ValueError as error:
         raise ValueError(f"learner {spec!r}: {error}") from None
     return learner
+
+
+def unknown_learner(name: str, known: Collection[str]) -> ValueError:
+    """The error about a name that is none of those known."""
+    near = did_you_mean(name.strip().lower().removesuffix(PERTURBATION_SUFFIX), [*known])
+    return ValueError(f"unknown learner {name!r}{near}; known are {', '.join(known)}")
 
 
 def options_of(text: str, known: Collection[str], head: str) -> dict[str, Any]:

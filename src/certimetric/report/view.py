@@ -66,6 +66,11 @@ class View(ABC):
     def columns(self) -> list[Column]:
         """The comparison, the best of each column marked."""
 
+    @property
+    def title(self) -> str:
+        """The heading of the page, where the caller gives none."""
+        return f"Audit of {self.document['data']['name']}"
+
     def trouble(self, learner: Mapping[str, Any]) -> str:
         """What keeps figures of a learner from being whole, beside its name."""
         return ""

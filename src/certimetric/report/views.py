@@ -74,7 +74,7 @@ def render_audit(document: Mapping[str, Any], *, title: str | None = None) -> st
             for block in shown
         ],
     }
-    heading = printable(title) or f"Audit of {view.document['data']['name']}"
+    heading = printable(title) or view.title
     return render_page("templates/audit.html.j2", document, page, heading)
 
 

@@ -40,6 +40,8 @@ COMMIT;"""
 
 def prepare_folder(out: Path) -> None:
     """Make a folder, and see that files can be written there; an OSError if not."""
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"out must be a folder, but {str(out)!r} is a file")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):

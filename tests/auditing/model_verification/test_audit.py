@@ -8,11 +8,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.auditing import audit_model_verification  # noqa: E402
-from certimetric.auditing.checks import run_checks  # noqa: E402
+from certimetric.auditing.checks import checks_of, run_checks  # noqa: E402
 from certimetric.auditing.model_verification.checks import SCOPE, Observed  # noqa: E402
-from certimetric.deep import ImageSet  # noqa: E402
-from certimetric.deep.verification import evaluate_verification  # noqa: E402
+from certimetric.auditing.model_verification.request import ModelVerificationRequest  # noqa: E402
+from certimetric.auditing.model_verification.run import ModelVerificationEvidence  # noqa: E402
+from certimetric.auditing.retrieval.request import Subject  # noqa: E402
+from certimetric.deep import ImageSet, SmoothingCertifier  # noqa: E402
+from certimetric.deep.retrieval.same_pictures import digests  # noqa: E402
+from certimetric.deep.verification import certify_verification, evaluate_verification  # noqa: E402
 from certimetric.report import render_audit  # noqa: E402
+from certimetric.runs.store import claimed  # noqa: E402
 
 ASKED = {"far": 0.1, "norm": "l2", "eps": [0.25, 0.5], "report_eps": 0.5, "n_attacked": 30, "certify": "lipschitz"}
 
@@ -35,8 +40,6 @@ def test_rates_are_those_of_subjects_apart(half, digits, result):
     rows = {each["part"]: each for each in result.document["data"]["parts"]}
     assert rows["calibration"]["subjects"] + rows["test"]["subjects"] == 8
     learner = result.document["learners"][0]
-    from certimetric.auditing.model_verification.request import ModelVerificationRequest
-
     calibration, test, apart = ModelVerificationRequest({"half": half}, images, **ASKED).parts
     assert apart and not set(images.labels[calibration].tolist()) & set(images.labels[test].tolist())
     sides = [images.select(torch.from_numpy(some)) for some in (calibration, test)]
@@ -65,8 +68,6 @@ def test_attacks_stay_outside_of_what_is_certified(result):
 def test_the_gallery_shows_decisions_that_attacks_turn(half, digits, result):
     learner = result.document["learners"][0]
     images = digits(8, slice(160))
-    from certimetric.auditing.model_verification.request import ModelVerificationRequest
-
     test = images.select(torch.from_numpy(ModelVerificationRequest({"half": half}, images, **ASKED).parts[1]))
     places = half(test.images).double().detach()
     assert {card["kind"] for card in learner["gallery"]} == {"genuine", "impostor"}
@@ -83,15 +84,11 @@ def test_the_gallery_shows_decisions_that_attacks_turn(half, digits, result):
 
 
 def test_smoothed_decisions_are_certified_of_any_model(digits):
-    from certimetric.auditing.model_verification.request import ModelVerificationRequest
-    from certimetric.deep import SmoothingCertifier
-    from certimetric.deep.verification import certify_verification
-
     class Unknown(torch.nn.Module):  # no layer that a Lipschitz bound is known for
         def forward(self, x):
             return x.flatten(1)[:, ::2]
 
-    asked = {**ASKED, "n_attacked": 10, "report_eps": 0.25, "certify": "smoothing"}
+    asked = {**ASKED, "n_attacked": 10, "report_eps": 0.25, "certify": "smoothing", "draws": 100}
     images = digits(8, slice(160))
     found = audit_model_verification({"any": Unknown()}, images, **asked)
     learner, pixels = found.document["learners"]
@@ -100,17 +97,19 @@ def test_smoothed_decisions_are_certified_of_any_model(digits):
         Unknown(),
         test,
         threshold=learner["splits"][0]["threshold"],
-        method=SmoothingCertifier(sigma=0.25),
+        method=SmoothingCertifier(sigma=0.25, n_samples=100, n_selection=10),
         n_pairs=10,
     )
     rates = made.certified_rates([0, 0.25, 0.5])
     for key in ("tar", "far"):
         assert [point[key]["mean"] for point in learner["summary"]["certified"]] == getattr(rates, key).tolist()
     assert pixels["certificate"]["method"] == "lipschitz" and "certified" in pixels["brackets"]
-    # The smoothed decision is not the one that was attacked: they are in no bracket, and no check sets them apart.
+    # The smoothed decision is not the one that was attacked: they are in no bracket. It was attacked for itself.
     assert "certified" not in learner["brackets"] and "certified" not in learner["under_attack"]
     told = {(each["code"], each["learner"]): each["severity"] for each in found.document["checks"]}
-    assert told["CV201", "any"] == "not applicable"
+    assert told["CV201", "any"] == "passed"
+    trial = learner["certificate"]["trial"]
+    assert trial["checked"] > 0 and trial["turned"] <= trial["allowed"] < trial["checked"] / 2
     assert "under Gaussian noise of deviation 0.25, each with a confidence of 99.9 %" in render_audit(found.document)
 
 
@@ -135,8 +134,6 @@ def test_attacks_are_those_on_a_surrogate(half, digits, result):
 
 
 def test_rates_by_group_are_those_of_its_probes(half, digits):
-    from certimetric.auditing.model_verification.request import ModelVerificationRequest
-
     images, asked = digits(8, slice(160)), {**ASKED, "certify": None, "attacks": ["fgsm"], "n_attacked": 5}
     groups = np.where(np.arange(len(images)) % 3 == 0, "left", "right")
     found = audit_model_verification({"half": half}, images, groups=groups, **asked)
@@ -168,17 +165,62 @@ def test_the_page_tells_models(result):
 
 
 def test_checks_find_a_broken_certificate_and_a_model_that_knows_nothing(result):
-    request = type("Request", (), {"far": 1e-6, "parts": (None, None, False)})
+    twice = ImageSet(torch.ones(4, 1, 2, 2), torch.tensor([0, 0, 1, 1]))
+    seen = Subject("seen", torch.nn.Flatten(), trained_on=frozenset(digests(twice)))
+    parts = (np.array([0, 2]), np.array([1, 3]), False)
+    request = type("Request", (), {"far": 1e-6, "parts": parts, "images": twice, "subjects": (seen,)})
     learner = result.document["learners"][0]
     learner = {**learner, "certificate": {"broken": 1, "pairs": 60}}
+    learner["groups"] = [{"group": "left", "far": {"mean": 0.5, "low": 0.45}, "tar": {"mean": 0.0, "low": None}}]
     learner["summary"] = {
         "auc": {"mean": 0.5},
         "tar": {"mean": 0.0},
         "far": {"mean": 0.2, "low": 0.1, "high": 0.3},
     }
-    found = {entry["code"]: entry["severity"] for entry in run_checks(SCOPE, Observed(request, [learner]))}
+    told = {entry["code"]: entry for entry in run_checks(SCOPE, Observed(request, [learner]))}
+    found = {code: entry["severity"] for code, entry in told.items()}
     assert found.pop("CV203") == "tip"
-    assert set(found.values()) == {"issue"} and found.keys() == {"CV201", "CV205", "CV206", "CV207", "CV208"}
+    assert set(found.values()) == {"issue"}
+    assert found.keys() == {"CV201", "CV204", "CV205", "CV206", "CV207", "CV208", "CV209"}
+    assert "2 of them the threshold was calibrated on, 2 of them 'seen' was trained on" in told["CV204"]["message"]
+    assert "false accepts of 'left' 50 % against 20 % of all" in told["CV209"]["message"]
+
+
+def test_smoothed_decisions_that_turn_are_an_error_where_chance_does_not_account_for_them(result):
+    def told(**trial):
+        certificate = {"method": "smoothing", "trial": {"eps": 0.5, "checked": 20, "allowed": 1, **trial}}
+        observed = Observed(None, [{**result.document["learners"][0], "certificate": certificate}])
+        return next(certificate_above_attack_of(observed))
+
+    def certificate_above_attack_of(observed):
+        (check,) = (each for each in checks_of(SCOPE) if each.code == "CV201")
+        return ((entry["severity"], entry["message"]) for entry in check.carry_out(observed))
+
+    assert told(turned=1, broken=False)[0] == "passed"
+    severity, message = told(turned=2, broken=True)
+    assert severity == "issue" and "2 are turned once the probes are attacked: this is an error" in message
+    assert told(checked=0, turned=0, broken=False)[0] == "skipped"
+
+
+def test_progress_counts_every_part_once(half, digits):
+    asked = {**ASKED, "n_attacked": 5, "certify": "smoothing", "draws": 50, "report_eps": 0.25, "attacks": ["fgsm"]}
+    evidence = ModelVerificationEvidence(ModelVerificationRequest({"half": half}, digits(8, slice(80)), **asked))
+    counts = []
+    with claimed(None, "an audit") as store:
+        for _ in range(2):  # the second time all is in the store
+            counts.append(0)
+
+            def counting(failed):
+                counts[-1] += 1
+
+            evidence.gather(store, counting)
+    # Of each subject two attacks and the rest, and the tenths of the draws of the one that is smoothed.
+    assert counts == [2 * 3 + 10] * 2
+    # Ten draws that agree certify .003 σ: at the quoted ε nothing, which is said before the work.
+    assert evidence.remarks() == []
+    few = ModelVerificationRequest({"half": half}, digits(8, slice(80)), **{**asked, "draws": 10})
+    (told,) = ModelVerificationEvidence(few).remarks()
+    assert told.startswith("smoothing of 'half' with sigma = 0.25 certifies no radius beyond")
 
 
 @pytest.mark.parametrize(

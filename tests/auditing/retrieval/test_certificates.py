@@ -14,8 +14,9 @@ from torch import nn  # noqa: E402
 
 from certimetric.auditing import AuditResult, audit_retrieval  # noqa: E402
 from certimetric.auditing.retrieval.cells import Cells  # noqa: E402
-from certimetric.auditing.retrieval.certificates import futile_certificates, held_against, smoothed_against  # noqa: E402
+from certimetric.auditing.retrieval.certificates import held_against, smoothed_against  # noqa: E402
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject  # noqa: E402
+from certimetric.auditing.retrieval.run import RetrievalEvidence  # noqa: E402
 from certimetric.base.wording import PIXELS  # noqa: E402
 from certimetric.deep import (  # noqa: E402
     ImageSet,
@@ -149,9 +150,9 @@ def test_smoothing_that_can_certify_nothing_is_told_before_the_work(data):
         "n_checked": 0,
         "n_queries": 10,
     }
-    (told,) = futile_certificates(RetrievalRequest(certify="smoothing", **asked))
+    (told,) = RetrievalEvidence(RetrievalRequest(certify="smoothing", **asked)).remarks()
     assert told.startswith("smoothing of 'noisy' with sigma = 0.01 certifies no radius beyond 0.0246, and so nothing")
-    assert not futile_certificates(RetrievalRequest(certify="lipschitz", **asked))
+    assert not RetrievalEvidence(RetrievalRequest(certify="lipschitz", **asked)).remarks()
     with pytest.warns(UserWarning, match="smoothing of 'noisy'") as caught:
         audit = audit_retrieval(certify="smoothing", **asked)
     (warning,) = (each for each in caught if "certifies no radius" in str(each.message))

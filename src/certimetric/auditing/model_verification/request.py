@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -56,6 +57,8 @@ class ModelVerificationRequest(AuditRequest):
 
         "smoothing" is for any model, and about the majority of its decisions under Gaussian noise: as much as the model
         was trained with, or else as the quoted ε. Raw pixels are certified by their Lipschitz constant, which is 1.
+    draws : int
+        Smoothing shows a model so many noisy copies of each attacked probe, and a tenth as many to guess from.
     groups : array-like of shape (n,)
         A name for each picture, such as its camera: rates are told by the group of the probe too. Unlike groups of the
         ImageSet, within which there are no pairs, these leave all pairs as they are.
@@ -86,6 +89,7 @@ class ModelVerificationRequest(AuditRequest):
         "attacks": "--attack",
         "n_attacked": "--attacked N",
         "certify": "--certify",
+        "draws": "--draws N",
     }
 
     models: Mapping[str, Any]
@@ -99,6 +103,7 @@ class ModelVerificationRequest(AuditRequest):
     attacks: Sequence[str] = ("pgd",)
     n_attacked: int = 200
     certify: str | None = None
+    draws: int = 320
     groups: Any = None
     surrogate: Any = None  # a Subject, once it is checked
     source: str = ""
@@ -141,6 +146,7 @@ class ModelVerificationRequest(AuditRequest):
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
             n_attacked=whole("n_attacked", self.n_attacked, 1),
+            draws=self._enough_draws(),
             surrogate=surrogate,
             **self._grouped(),
             name=printable(self.name),
@@ -157,6 +163,23 @@ class ModelVerificationRequest(AuditRequest):
             if threshold.figure in ("attacked", "rejected") and not np.isclose(threshold.at or 0.0, radii).any():
                 sizes = ", ".join(f"{size:g}" for size in radii)
                 raise ValueError(f"fail_under needs the ε {threshold.at:g}, but those of the audit are {sizes}")
+
+    def _enough_draws(self) -> int:
+        from certimetric.deep.certify.smoothing import ALPHA, least_samples
+
+        return whole("draws", self.draws, least_samples(ALPHA))
+
+    def certifier(self, subject: Subject) -> Any:
+        """How the decisions of a model are certified."""
+        from certimetric.auditing.retrieval.certificates import deviation
+        from certimetric.deep import SmoothingCertifier
+
+        if self.certify != "smoothing" or subject.name == PIXELS:
+            return "lipschitz"
+        sigma = deviation(subject, self.report_eps)
+        return SmoothingCertifier(
+            sigma=sigma, n_samples=self.draws, n_selection=math.ceil(self.draws / 10), seed=self.seed
+        )
 
     def _grouped(self) -> dict[str, Any]:
         """Codes of the groups, and their names."""

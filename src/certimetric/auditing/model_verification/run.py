@@ -14,6 +14,7 @@ from certimetric.auditing.model_verification.checks import SCOPE, Observed
 from certimetric.auditing.model_verification.groups import rates_by_group
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
+from certimetric.auditing.retrieval.certificates import futile_certificates
 from certimetric.auditing.retrieval.request import Subject
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
@@ -29,7 +30,7 @@ from certimetric.runs.progress import progress_bar
 from certimetric.runs.scheduling import InTurn
 from certimetric.runs.store import Store
 
-PROTOCOL = "model-verification-cell/2"
+PROTOCOL = "model-verification-cell/3"
 N_POINTS = 60  # of curves in the document
 
 
@@ -49,7 +50,7 @@ class ModelVerificationEvidence(Evidence):
             "models": [[subject.name, model_hash(subject)] for subject in request.subjects],
             **{
                 key: getattr(request, key)
-                for key in ("metric", "far", "norm", "report_eps", "n_attacked", "certify", "seed")
+                for key in ("metric", "far", "norm", "report_eps", "n_attacked", "certify", "draws", "seed")
             },
             "surrogate": None if request.surrogate is None else model_hash(request.surrogate),
             "groups": None if request.groups is None else [list(request.group_names), request.groups.tolist()],
@@ -67,15 +68,23 @@ class ModelVerificationEvidence(Evidence):
             f"certimetric.auditing.audit_model_verification({{{models}}}, images, metric={request.metric!r}, "
             f"far={request.far:g}, norm={request.norm!r}, eps={list(request.eps)}, report_eps={request.report_eps}, "
             f"attacks={list(request.attacks)}, n_attacked={request.n_attacked}, certify={request.certify!r}, "
-            f"{also}seed={request.seed})"
+            f"draws={request.draws}, {also}seed={request.seed})"
         )
+
+    def remarks(self) -> list[str]:
+        request = self.request
+        if request.certify != "smoothing":
+            return []
+        named = {each.name: request.certifier(each) for each in request.subjects if each.name != PIXELS}
+        return futile_certificates(named, request.report_eps)
 
     @contextmanager
     def working(self, progress: bool) -> Iterator[Callable[[bool], None]]:
         from certimetric.deep.models.calling import seeded
 
         threads = threads_for_pictures(self.request.images.images.shape[1:])
-        with threads, seeded(self.request.seed), progress_bar(progress, len(self.request.subjects)) as advance:
+        parts = sum(_parts(self.request, subject) for subject in self.request.subjects)
+        with threads, seeded(self.request.seed), progress_bar(progress, parts) as advance:
             yield advance
 
     def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
@@ -85,8 +94,15 @@ class ModelVerificationEvidence(Evidence):
             known = {key: value for key, value in self.options().items() if key not in ("models", "class_names")}
             known |= {"model": model_hash(subject), "spec": subject.name}
             cell = Cell(SCOPE, request.name, request.data_sha256, "", subject.name, 0, request.seed, PROTOCOL, known)
-            learners.append(cells.result(cell, partial(_measured, request, subject)))
-            counting(False)
+            left = iter(range(_parts(request, subject)))
+
+            def advance(left: Iterator[int] = left) -> None:
+                if next(left, None) is not None:
+                    counting(False)
+
+            learners.append(cells.result(cell, partial(_measured, request, subject, advance)))
+            for _ in left:  # what was there already, and what nothing could be certified of
+                counting(False)
         calibration, test, apart = request.parts
         labels = np.asarray(request.images.labels.cpu())
         parts = {"calibration": calibration, "test": test}
@@ -186,7 +202,14 @@ def _at(learner: Mapping[str, Any], eps: float) -> tuple[float, float]:
     return float(told["attacked"]["tar"][place]), float(told["attacked"]["far"][place])
 
 
-def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, Any]:
+def _parts(request: ModelVerificationRequest, subject: Subject) -> int:
+    """Of the work on a model, which progress counts: attacks, smoothing by tenths of its draws, and all the rest."""
+    from certimetric.deep.verification.smoothed import STEPS
+
+    return 1 + len(request.eps) * len(request.attacks) + STEPS * (request.certifier(subject) != "lipschitz")
+
+
+def _measured(request: ModelVerificationRequest, subject: Subject, advance: Callable[[], None]) -> dict[str, Any]:
     """A model as the document has it."""
     import torch
 
@@ -207,6 +230,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
         attacks=attacks,
         n_attacked=request.n_attacked,
         surrogate=None if request.surrogate is None else request.surrogate.model,
+        advance=advance,
         **common,
     )
     curve, chosen_on = found.curves[MODEL], tuned.curves[MODEL]
@@ -225,7 +249,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
     rates = [_rates(distances, genuine, threshold) for distances in worst]
     quoted_size = min(sizes, key=lambda size: abs(size - request.report_eps))
     quoted = worst[1 + sizes.index(quoted_size)]
-    certificate = _certificate(request, subject, sides[1], threshold, after)
+    certificate = _certificate(request, subject, sides[1], threshold, after, advance)
     proven = certificate.pop("told", {})
     # Attacks are on the model as it is: what is certified of another decision, a smoothed one, is no bound for them.
     bounding = {} if certificate.get("method") == "smoothing" else proven
@@ -276,30 +300,31 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
 
 
 def _certificate(
-    request: ModelVerificationRequest, subject: Subject, images: Any, threshold: float, after: Mapping[float, Any]
+    request: ModelVerificationRequest,
+    subject: Subject,
+    images: Any,
+    threshold: float,
+    after: Mapping[float, Any],
+    advance: Callable[[], None],
 ) -> dict[str, Any]:
     """What is certified of the attacked pairs; ``failed`` says why nothing is, ``broken`` counts decisions that attacks
-    turned all the same."""
-    from certimetric.auditing.retrieval.certificates import deviation
-    from certimetric.deep import SmoothingCertifier
-    from certimetric.deep.verification import certify_verification
+    turned all the same, and ``trial`` tells what became of smoothed ones under attack."""
+    from certimetric.deep.verification import attack_smoothed, certify_verification
 
     if request.certify is None:
         return {"failed": "no certificate was asked for"}
     if not math.isfinite(threshold):
         return {"failed": "nothing is accepted"}
-    method: Any = "lipschitz"
-    if request.certify == "smoothing" and subject.name != PIXELS:
-        method = SmoothingCertifier.for_audit(deviation(subject, request.report_eps), request.seed)
     try:
         made = certify_verification(
             subject.model,
             images,
             threshold=threshold,
             metric=request.metric,
-            method=method,
+            method=request.certifier(subject),
             n_pairs=request.n_attacked,
             seed=request.seed,
+            advance=advance,
         )
     except ValueError as error:
         return {"failed": " ".join(str(error).split())}
@@ -311,6 +336,12 @@ def _certificate(
         for eps, tar, far in zip(sizes, told["tar"], told["far"])
     ]
     thinned = None if curve is None else curve.thinned(N_POINTS)
+    trial = None
+    if made.method == "smoothing":
+        attack = request.make_attacks(request.eps[0])[0]
+        found = attack_smoothed(made, subject.model, images, attack=attack)
+        trial = {"eps": found.eps, "checked": len(found.rows), "allowed": found.allowed, "broken": found.broken}
+        trial["turned"] = int(found.turned.sum())
     return {
         "method": made.method,
         "settings": made.settings,
@@ -319,6 +350,7 @@ def _certificate(
         "pairs": len(made.pairs),
         "abstained": int(made.abstained.sum()),
         "broken": int(sum(len(made.broken_by(pairs, eps)) for eps, pairs in after.items())),
+        "trial": trial,
         "told": {
             "rates": told,
             "points": points,

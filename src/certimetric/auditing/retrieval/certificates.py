@@ -67,19 +67,14 @@ def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     return [certifier_class(name).for_audit(deviation(subject, request.report_eps), request.seed) for name in names]
 
 
-def futile_certificates(request: RetrievalRequest) -> list[str]:
+def futile_certificates(named: Mapping[str, Certifier], eps: float) -> list[str]:
     """What is to be said before the work: of each model whose smoothing can certify nothing at the quoted ε."""
-    from certimetric.deep import SmoothingCertifier
-
-    if request.certify != "smoothing":
-        return []
     told = []
-    for subject in request.with_model:
-        certifier = SmoothingCertifier.for_audit(deviation(subject, request.report_eps), request.seed)
-        if (largest := certifier.largest_radius()) < request.report_eps:
+    for name, certifier in named.items():
+        if certifier.name == "smoothing" and (largest := certifier.largest_radius()) < eps:
             told.append(
-                f"smoothing of {subject.name!r} with sigma = {certifier.sigma:g} certifies no radius beyond "
-                f"{largest:.3g}, and so nothing at the quoted ε = {request.report_eps:g}, even if every draw agrees"
+                f"smoothing of {name!r} with sigma = {certifier.settings()['sigma']:g} certifies no radius beyond "
+                f"{largest:.3g}, and so nothing at the quoted ε = {eps:g}, even if every draw agrees"
             )
     return told
 

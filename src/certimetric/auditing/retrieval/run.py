@@ -51,7 +51,11 @@ class RetrievalEvidence(RankedEvidence):
         }
 
     def remarks(self) -> list[str]:
-        return futile_certificates(self.request)
+        request = self.request
+        if request.certify != "smoothing":
+            return []
+        named = {subject.name: certifiers(request, subject)[0] for subject in request.with_model}
+        return futile_certificates(named, request.report_eps)
 
     def command(self) -> str:
         request = self.request

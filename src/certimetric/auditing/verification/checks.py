@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,13 +214,16 @@ def accepts(observed: Observed, found: tuple[dict[str, Any], Sequence[Decided]])
     each=fitted,
     together=passed("No group of {learners} has significantly more than twice the errors of all.", of_all=True),
 )
-def fair_to_groups(observed: Observed, found: tuple[dict[str, Any], Any]) -> Iterator[Outcome | Fine]:
+def fair_to_groups(observed: Observed, found: tuple[dict[str, Any], Any]) -> Outcome | Fine:
     """A threshold that is right on average may let in many more impostors of one group, or turn away many more of its
     genuine probes: significantly more than twice as many as of all."""
-    learner = found[0]
+    return groups_beside_all(found[0])
+
+
+def groups_beside_all(learner: Mapping[str, Any]) -> Outcome | Fine:
+    """What is said of the groups of a learner of the document."""
     if not learner["groups"]:
-        yield Outcome("not applicable", "No groups were named.")
-        return
+        return Outcome("not applicable", "No groups were named.")
     worse = []
     for row in learner["groups"]:
         for key, name, sign in (("far", "false accepts", 1.0), ("tar", "false rejects", -1.0)):
@@ -231,7 +234,7 @@ def fair_to_groups(observed: Observed, found: tuple[dict[str, Any], Any]) -> Ite
             if error > GROUP_FACTOR * of_all:
                 at = own["mean"] if sign > 0 else 1.0 - own["mean"]
                 worse.append(f"{name} of {row['group']!r} {100 * at:.3g} % against {100 * of_all:.3g} % of all")
-    yield Outcome("issue", f"More than twice the errors: {'; '.join(worse)}.") if worse else Fine()
+    return Outcome("issue", f"More than twice the errors: {'; '.join(worse)}.") if worse else Fine()
 
 
 @check(

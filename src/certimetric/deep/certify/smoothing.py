@@ -19,6 +19,7 @@ from certimetric.deep.ranking.ranks import nearest
 from certimetric.deep.retrieval.index import Index
 
 _PIECE = 16  # copies that noise is drawn for together
+ALPHA = 0.001  # share of wrong certificates that chance is allowed, unless another is asked for
 
 
 class Embedder(Protocol):
@@ -74,7 +75,7 @@ class SmoothingCertifier(Certifier):
         sigma: float = 0.25,
         n_samples: int = 1000,
         n_selection: int = 100,
-        alpha: float = 0.001,
+        alpha: float = ALPHA,
         n_neighbors: int = 1,
         seed: int = 0,
     ):

@@ -8,3 +8,5 @@ from certimetric.deep.verification.evaluation import evaluate_verification as ev
 from certimetric.deep.verification.identification import IdentificationResult as IdentificationResult
 from certimetric.deep.verification.identification import evaluate_identification as evaluate_identification
 from certimetric.deep.verification.pair_index import attack_pairs as attack_pairs
+from certimetric.deep.verification.trials import SmoothedTrial as SmoothedTrial
+from certimetric.deep.verification.trials import attack_smoothed as attack_smoothed

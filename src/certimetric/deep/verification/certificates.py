@@ -25,13 +25,14 @@ from certimetric.deep.certify.lipschitz import LipschitzCertifier, embedded_with
 from certimetric.deep.certify.lipschitz_constant import OnSphere, layer_bounds, plain_layers, total_constant
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.certify.registry import make_certifier
-from certimetric.deep.certify.smoothing import SmoothingCertifier, vote_radii
-from certimetric.deep.models.calling import as_module, device_of, frozen, seeded
+from certimetric.deep.certify.smoothing import SmoothingCertifier
+from certimetric.deep.models.calling import as_module, device_of, seeded
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.distances import EmbeddingMetric, unit
 from certimetric.deep.verification.evaluation import AttackedPairs
 from certimetric.deep.verification.pair_index import PairIndex
 from certimetric.deep.verification.pairs import Pairs
+from certimetric.deep.verification.smoothed import smoothed_decisions
 
 METHODS = ("lipschitz", "smoothing")
 _SINGLE = 1e-4  # share by which an attack in single precision may miss a radius
@@ -153,7 +154,8 @@ class VerificationCertificate(Framed):
     def broken_by(self, attacked: AttackedPairs, eps: float) -> Indices:
         """Rows of these pairs whose decision an attack of size ε changed within the radius: an error in the library.
 
-        Of a smoothed decision nothing can be said: it is not the one that was attacked.
+        None where decisions are smoothed: they are not the ones that were attacked here. What can be held against them
+        is told by :func:`attack_smoothed`.
 
         Raises
         ------
@@ -196,6 +198,7 @@ def certify_verification(
     n_pairs: int | None = 500,
     batch_size: int = 256,
     seed: int = 0,
+    advance: Callable[[], None] | None = None,
     **settings: Any,
 ) -> VerificationCertificate:
     """Certify how far the probe of each pair may be moved before the threshold decides otherwise.
@@ -213,9 +216,12 @@ def certify_verification(
         "lipschitz" (l2) divides what is left of the distance by the computed Lipschitz constant C of the model:
         ``|d − t| / C``. Where embeddings are compared on the unit sphere, the way to the threshold is that to the
         surface of a cone, in the space before scaling. "smoothing" (l2) certifies what the majority of the model's
-        decisions under Gaussian noise says, of any model, with a confidence.
+        decisions under Gaussian noise says, of any model, with a confidence: for each probe, whatever the number of
+        its pairs, the model sees 1,100 noisy copies, or ``n_selection + n_samples``.
     n_pairs : int or None, default=500
     seed : int, default=0
+    advance : callable, optional
+        Is called, without arguments, at each tenth of the draws of smoothing, to show progress.
     **settings
         Of the method: those of its class.
 
@@ -263,9 +269,8 @@ def certify_verification(
     if not isinstance(certifier, SmoothingCertifier) or certifier.statistic != "vote":
         raise ArgumentError("method", "must be 'lipschitz' or 'smoothing' by vote", certifier)
     index = PairIndex(model, compared, metric, batch_size)
-    return VerificationCertificate(
-        **told, **_smoothed(certifier, index, listed, threshold), confidence=1.0 - certifier.alpha
-    )
+    decided = smoothed_decisions(certifier, index, compared.probes, listed, float(threshold), advance)
+    return VerificationCertificate(**told, **decided, confidence=1.0 - certifier.alpha)
 
 
 def as_given(model: nn.Module | Callable[[Tensor], Any]) -> nn.Module:
@@ -298,34 +303,3 @@ def _reach(model: nn.Module, compared: Pairs, listed: Indices, metric: str, batc
         # Of distances and thresholds up to the sizes of embeddings.
         off = off + 8 * rounding(a.shape[1]) * (np.linalg.norm(a, axis=1) + np.linalg.norm(b, axis=1))
     return Reach(places, lengths, off, total_constant(bounds), EmbeddingMetric(metric))
-
-
-def _smoothed(certifier: SmoothingCertifier, index: PairIndex, listed: Indices, threshold: float) -> dict[str, Any]:
-    """What the majority of the decisions under noise is, guessed on some draws and counted on others."""
-    order = np.argsort(listed[:, 0], kind="stable")
-    rows, first, count = np.unique(listed[order, 0], return_index=True, return_counts=True)
-    probes = index.pairs.probes.select(torch.from_numpy(rows))
-    partners = index.enrolled[torch.from_numpy(listed[order, 1])]
-    starts, sizes = (torch.from_numpy(part).to(index.device) for part in (first, count))
-    generator = torch.Generator(device=index.device).manual_seed(certifier.seed)
-
-    def accepted(n: int) -> NDArray[np.int64]:
-        """How often each pair, in this order, is accepted in n draws."""
-        hits = torch.zeros(len(listed), dtype=torch.long, device=index.device)
-        for which, embedded in certifier.draws(index, probes, n, generator):
-            copies = torch.arange(len(which), device=index.device).repeat_interleave(sizes[which])
-            ends = sizes[which].cumsum(0)
-            places = torch.arange(len(copies), device=index.device) - (ends - sizes[which])[copies]
-            of_pair = starts[which][copies] + places
-            near = index.metric.paired(index.metric.place(embedded)[copies], partners[of_pair]) <= threshold
-            hits.index_add_(0, of_pair, near.long())
-        return np.asarray(hits.cpu())
-
-    with torch.no_grad(), frozen(index.model):
-        guess = 2 * accepted(certifier.n_selection) > certifier.n_selection
-        hits = accepted(certifier.n_samples)
-    agreeing = np.where(guess, hits, certifier.n_samples - hits)
-    radii = vote_radii(agreeing, certifier.n_samples, certifier.sigma, certifier.alpha)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return {"accepted": guess[back], "radii": radii[back], "abstained": (radii <= 0)[back]}

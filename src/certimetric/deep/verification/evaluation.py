@@ -138,6 +138,7 @@ def evaluate_verification(
     with_pixels: bool = True,
     n_resamples: int = 1000,
     seed: int = 0,
+    advance: Callable[[], None] | None = None,
 ) -> VerificationResult:
     """Decide by a threshold on the distance of embeddings whether two pictures show one subject, clean and attacked.
 
@@ -176,6 +177,8 @@ def evaluate_verification(
     n_resamples : int, default=1000
         Of the subjects, for intervals; 0 for none.
     seed : int, default=0
+    advance : callable, optional
+        Is called, without arguments, after each attack on the model and on raw pixels, to show progress.
 
     Returns
     -------
@@ -238,10 +241,12 @@ def evaluate_verification(
             warn_of_attacks(_asked(index, attacker, listed, finite[0]), compared.probes.select(
                 torch.from_numpy(listed[:, 0])), attacks)  # fmt: skip
         seen = finite if surrogate is None else thresholds_of(attacker, curve, finite)
-        found = {
-            (subject, name, attack.ball.name, attack.ball.eps): _attacked(index, attacker, listed, attack, seen)
-            for name, attack in zip(attack_names(attacks), attacks)
-        }
+        found: dict[Key, AttackedPairs] = {}
+        for name, attack in zip(attack_names(attacks), attacks):
+            key = (subject, name, attack.ball.name, attack.ball.eps)
+            found[key] = _attacked(index, attacker, listed, attack, seen)
+            if advance is not None:
+                advance()
         found |= _worst(found)
         for key, after in found.items():
             told = dict(zip(KEYS, key))

@@ -171,6 +171,11 @@ class VerificationView(View):
             self.noun, self.corner, self.baseline = "model", "Model", PIXELS  # type: ignore[misc]
 
     @property
+    def title(self) -> str:
+        """The heading of the page, where the caller gives none."""
+        return f"Verification on {self.document['data']['name']}"
+
+    @property
     def of_models(self) -> bool:
         """Whether models on pictures were audited, and not metrics on a table."""
         return str(self.document["protocol"]["units"]) == "pixels"
