@@ -142,10 +142,13 @@ def check_n_components(n_components: int | None, d: int) -> None:
 
 def deviation_of(X: Array) -> float:
     """Root mean square standard deviation of the features that vary; 1 where none does."""
-    centred = X[:, np.ptp(X, axis=0) > 0]
-    centred = centred - centred.mean(axis=0)
-    size = np.abs(centred).max(initial=0.0)
-    return float(size * np.sqrt(np.square(centred / size).mean())) if size > 0 else 1.0
+    ranges = np.ptp(X, axis=0)
+    size = float(ranges.max(initial=0.0))
+    if not size > 0:
+        return 1.0
+    centred = (X - X.mean(axis=0)) * (ranges > 0)  # a constant feature differs from its mean by rounding
+    centred /= size
+    return size * float(np.sqrt(np.vdot(centred, centred) / (len(X) * np.count_nonzero(ranges))))
 
 
 def on_grid(X: Array) -> Array:
