@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.warnings import warn
-from certimetric.constraints.tuples import Tuples, dimensions
+from certimetric.constraints.tuples import Tuples, dimensions, numbered
 from certimetric.learners.calibration import STRATEGIES, calibrated_threshold
 from certimetric.metric_learn import wording
 from certimetric.metric_learn._util import ArrayIndexer as ArrayIndexer
@@ -102,11 +102,11 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
         if dimensions(data) == 2 and self.preprocessor_ is not None:
             raw = np.asarray(data)
             if raw.shape[1] == size and len(raw):
-                distinct, index = np.unique(raw, return_inverse=True)
+                distinct, index = numbered(raw)
                 formed = preprocess_points(distinct, self.preprocessor_)
                 if np.ndim(formed) == 2:
                     points = check_input(formed, estimator=self, dtype=np.float64)
-                    return self._of_fitted_width(Tuples(points, index.reshape(raw.shape).astype(np.int64)))
+                    return self._of_fitted_width(Tuples(points, index))
         tuples = check_input(
             data, type_of_inputs="tuples", preprocessor=self.preprocessor_, estimator=self, dtype=np.float64
         )

@@ -17,7 +17,6 @@ import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 
-
 _LARGEST_ROOM = 16 * 2**20  # bytes of an array that is kept from step to step
 
 

@@ -63,6 +63,9 @@ def pull_and_push(triplets: Indices, push_weight: float) -> tuple[Pull, TripletH
     return Pull(targets, 1.0 - push_weight), TripletHinge(triplets, push)
 
 
+_ROWS_AT_ONCE = 64  # instances whose distances to all others are held: more make no product faster
+
+
 class TripletPairs:
     """The distinct pairs (i, j) and (i, l) of a set of triplets, so that no distance is computed twice.
 
@@ -153,7 +156,8 @@ class ImpostorHinge:
             products = Z[rows] @ rows_sorted.T
             return _candidates(products, z[rows], z[order], reach[rows], starts[rows], stops[rows], order, Z.shape[1])
 
-        slices = chunk_slices(len(Z), 8.0 * len(Z), self.memory, self.n_jobs)
+        width = 8.0 * len(Z)
+        slices = chunk_slices(len(Z), width, int(min(self.memory, _ROWS_AT_ONCE * width)), self.n_jobs)
         found = map_chunks(search, slices, self.n_jobs)
         counts = np.concatenate([count for count, _ in found])
         self.starts = np.concatenate([[0], np.cumsum(counts)])
