@@ -11,6 +11,8 @@ from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.kernels import expansion_error, pair_squared_distances, squared_distance
 from certimetric.objectives.gradient import MetricState, TermValue
 
+_ROWS_AT_ONCE = 64  # instances whose distances to all others are held: enough for a product to be fast
+
 
 class Pull:
     """Mean squared distance over pairs, times ``weight``.
@@ -61,9 +63,6 @@ def pull_and_push(triplets: Indices, push_weight: float) -> tuple[Pull, TripletH
     # The same balance as with all impostors: the push counts once a target, not once a triplet.
     push = push_weight * len(triplets) / max(len(targets), 1)
     return Pull(targets, 1.0 - push_weight), TripletHinge(triplets, push)
-
-
-_ROWS_AT_ONCE = 64  # instances whose distances to all others are held: more make no product faster
 
 
 class TripletPairs:
