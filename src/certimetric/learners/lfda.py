@@ -189,7 +189,7 @@ def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
         share: Array = X[part].T @ (affinity @ X)
         return share
 
-    scatter = -sum(map_chunks(share_of, parts, n_jobs), np.zeros((d, d)))
+    scatter: Array = -sum(map_chunks(share_of, parts, n_jobs), np.zeros((d, d)))
     return (scatter + scatter.T) / 2
 
 

@@ -44,7 +44,8 @@ class MetricState:
     @cached_property
     def Z(self) -> Array:
         """Instances in the space of the metric, ``X Lᵀ``: shape (n, k)."""
-        return np.matmul(self.X, self.L.T, out=self._room)
+        Z: Array = np.matmul(self.X, self.L.T, out=self._room)
+        return Z
 
     @cached_property
     def Y(self) -> Array:
