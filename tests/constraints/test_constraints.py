@@ -7,6 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from certimetric.constraints import PairScatter, nearest_of_other_classes, nearest_triplets, target_neighbors
+from certimetric.constraints.tuples import numbered
 
 
 def test_target_neighbors_against_scikit_learn(rng):
@@ -65,3 +66,22 @@ def test_merged_parts_are_the_whole(rng, parts):
         assert (other.n_similar, other.n_dissimilar) == (whole.n_similar, whole.n_dissimilar)
         np.testing.assert_allclose(other.similar_sum, whole.similar_sum, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(other.dissimilar_sum, whole.dissimilar_sum, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "indicators",
+    [
+        np.array([[0, 2], [1, 0]]),  # all rows up to the last
+        np.array([[5, 2], [9, 5]]),
+        np.array([[10**6, 2], [9, 5]]),  # so few that they are sorted
+        np.array([[-1, 2], [9, -1]]),
+        np.array([["b", "a"], ["c", "b"]]),
+        np.array([[3, 1]], dtype=np.uint8),
+    ],
+)
+def test_numbered_indicators_are_those_given(indicators):
+    distinct, index = numbered(indicators)
+    np.testing.assert_array_equal(distinct, np.unique(indicators))
+    np.testing.assert_array_equal(distinct[index], indicators)
+    assert distinct.dtype == indicators.dtype
+    assert index.dtype == np.int64

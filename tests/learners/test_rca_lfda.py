@@ -112,3 +112,20 @@ def test_discriminants_are_eigenvectors_of_the_scatters_of_pairs():
 def test_threads_change_nothing_in_lfda():
     X, y = sample(n=4000, d=4, classes=2)  # classes of several blocks of affinities
     np.testing.assert_array_equal(*(LFDA(n_jobs=n_jobs).fit(X, y).components_ for n_jobs in (None, 3)))
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 4])
+def test_scales_of_neighbours_that_lie_close_together_far_from_the_mean(n_neighbors):
+    """There the expanded square of a distance is rounding: direct differences must tell it, and 0 of duplicates."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([1e5 + 1e-4 * rng.standard_normal((9, 3)), -1e5 + rng.standard_normal((12, 3))])
+    X = np.concatenate([X, X[-2:], X[-2:], X[-2:], X[-2:]])
+    differences = X[:, None] - X
+    squared = (differences**2).sum(axis=-1)
+    scale = np.sqrt(np.sort(squared + np.diag(np.full(len(X), np.inf)), axis=1)[:, n_neighbors - 1])
+    product = np.outer(scale, scale)
+    assert (product == 0).any()
+    affinity = np.where(product > 0, np.exp(-squared / np.where(product > 0, product, 1.0)), 0.0)
+    # Affinities of instances 1e-4 apart are lost to rounding 1e5 away from the mean; those of the others are not.
+    wanted = 0.5 * np.einsum("ij,ijk,ijl->kl", affinity, differences, differences)
+    np.testing.assert_allclose(local_scatter(X, n_neighbors), wanted, rtol=1e-3, atol=1e-4)

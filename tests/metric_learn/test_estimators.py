@@ -100,7 +100,7 @@ def test_tuples_may_be_indices(name):
         np.testing.assert_array_equal(by_row.score_pairs(PAIRS), by_row.pair_distance(PAIRS))
     with pytest.raises(ValueError, match="preprocessor"):
         by_point.predict(index)
-    with pytest.raises(ValueError, match=f"tuples of {index.shape[1]} instances"):
+    with pytest.raises(ValueError, match=f"Tuples of {index.shape[1]} "):
         by_row.predict(np.zeros((2, 6), dtype=int))
 
 

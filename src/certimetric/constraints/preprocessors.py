@@ -80,4 +80,6 @@ def _rows(rows: Array, indicators: ArrayLike) -> Array:
     if len(indices) and not (-len(rows) <= indices.min() and indices.max() < len(rows)):
         wrong = indices[(indices < -len(rows)) | (indices >= len(rows))][0]
         raise IndexError(f"there is no row {wrong} among {len(rows)} points")
-    return rows[indices]
+    everything = len(indices) == len(rows) and np.array_equal(indices, np.arange(len(rows)))
+    taken: Array = rows if everything else rows[indices]  # points are read only: all of them need no copy
+    return taken

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.constraints.preprocessors import points_of
 
+_SPARSEST = 16  # rows up to the last for each indicator, above which sorting these is cheaper
 TUPLE_NAMES = {2: "pairs", 3: "triplets", 4: "quadruplets"}
 
 
@@ -73,9 +74,9 @@ class Tuples:
                 raise ValueError(f"indices of {name} must have shape (n, {size}), got {raw.shape}")
             if len(raw) < least:
                 raise ValueError(f"{len(raw)} {name} were given, but at least {least} are needed")
-            distinct, index = np.unique(raw, return_inverse=True)
+            distinct, index = numbered(raw)
             points = check_array(points_of(distinct, preprocessor), dtype=np.float64, order="C", input_name=name)
-            return cls(check_size(points, name, limit=MODEST), index.reshape(raw.shape).astype(np.int64))
+            return cls(check_size(points, name, limit=MODEST), index)
         array = check_array(
             tuples, dtype=np.float64, allow_nd=True, ensure_2d=False, input_name=name, ensure_min_samples=least
         )
@@ -101,6 +102,30 @@ class Tuples:
     def differences(self, first: int = 0, second: int = 1, rows: slice | Indices = slice(None)) -> Array:
         """Member ``first`` minus member ``second`` of each tuple, shape (m, d)."""
         return self.points[self.index[rows, first]] - self.points[self.index[rows, second]]
+
+
+def numbered(indicators: NDArray[Any]) -> tuple[NDArray[Any], Indices]:
+    """The distinct indicators in their order, and which of them each is, in the shape of what is given.
+
+    Row numbers need no sorting, and are what they are where every row up to the last occurs: nothing is copied then.
+
+    Examples
+    --------
+    >>> numbered(np.array([[7, 3], [3, 9]]))
+    (array([3, 7, 9]), array([[1, 0],
+           [0, 2]]))
+    """
+    if indicators.dtype.kind in "iu" and indicators.size and indicators.min() >= 0:
+        last = int(indicators.max())
+        if last < _SPARSEST * indicators.size:
+            seen = np.zeros(last + 1, dtype=bool)
+            seen[indicators.ravel()] = True
+            distinct = np.flatnonzero(seen).astype(indicators.dtype, copy=False)
+            if len(distinct) == last + 1:
+                return distinct, indicators.astype(np.int64, copy=False)
+            return distinct, (np.cumsum(seen) - 1)[indicators]
+    distinct, index = np.unique(indicators, return_inverse=True)
+    return distinct, index.reshape(indicators.shape).astype(np.int64)
 
 
 def is_tuples(X: Any, with_preprocessor: bool) -> bool:

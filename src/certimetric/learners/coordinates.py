@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import chunk_slices
 from certimetric.base.lazy_rows import LazyRows
 from certimetric.constraints.class_scatter import ClassScatter
 from certimetric.geometry.norms import L2, Norm
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
+_MEMORY = 2**20  # bytes of centred instances at a time
 _USUAL_SIZES = (0.1, 10.0**0.5)  # between these, margins and steps of size 1 work on the data as they are
 
 
@@ -165,10 +167,16 @@ def check_n_components(n_components: int | None, d: int) -> None:
 
 def deviation_of(X: Array) -> float:
     """Root mean square standard deviation of the features that vary; 1 where none does."""
-    centred = X[:, np.ptp(X, axis=0) > 0]
-    centred = centred - centred.mean(axis=0)
-    size = np.abs(centred).max(initial=0.0)
-    return float(size * np.sqrt(np.square(centred / size).mean())) if size > 0 else 1.0
+    ranges = np.ptp(X, axis=0)
+    size = float(ranges.max(initial=0.0))
+    if not size > 0:
+        return 1.0
+    mean, varies = X.mean(axis=0), ranges > 0  # a constant feature differs from its mean by rounding only
+    total = 0.0
+    for rows in chunk_slices(len(X), 8.0 * X.shape[1], _MEMORY):
+        centred = (X[rows] - mean) / size * varies
+        total += float(np.vdot(centred, centred))
+    return size * float(np.sqrt(total / (len(X) * np.count_nonzero(varies))))
 
 
 def on_grid(X: Array) -> Array:

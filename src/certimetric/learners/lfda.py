@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+import numba as nb
 import numpy as np
 import scipy.linalg
 from joblib import effective_n_jobs
@@ -16,13 +17,15 @@ from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members
+from certimetric.geometry.kernels import expansion_error, insert_smallest
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
 from certimetric.learners.gmml import ridged
 
 _MEMORY = 64 * 2**20  # bytes of affinities at a time,
-_CHUNKS_AT_ONCE = 4  # in chunks that as many threads may work on
+_CHUNKS_AT_ONCE = 4  # in chunks that as many threads may work on,
+_SMALL_CLASS = 512  # but in one where a class has fewer instances
 
 
 class LFDA(MahalanobisLearner):
@@ -117,15 +120,18 @@ class LFDA(MahalanobisLearner):
         n, r = X.shape
         k = min(self.n_components or r, r)
         with limited_threads(r):
-            within, between = np.zeros((r, r)), X.T @ X
+            within, between = np.zeros((r, r)), np.zeros((r, r))
+            n_jobs = effective_n_jobs(self.n_jobs)
             for rows in class_members(codes):
-                scatter = local_scatter(X[rows], self.n_neighbors or 7, effective_n_jobs(self.n_jobs))
-                within += scatter / len(rows)
+                own, share = X[rows], len(rows) / n
+                mean = own.mean(axis=0)
+                own -= mean
+                scatter = local_scatter(own, self.n_neighbors or 7, n_jobs) / len(rows)
+                within += scatter
                 # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
-                centred = X[rows] - X[rows].mean(axis=0)
-                between += scatter / n - scatter / len(rows) - len(rows) * (centred.T @ centred) / n
+                between += (1.0 - share) * (own.T @ own - scatter) + np.outer(len(rows) * mean, mean)
             # What the sums lost to rounding, where few instances lie far from all others.
-            lost = 8.0 * n * UNIT_ROUNDOFF * np.square(X).sum()
+            lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, X)
             within = ridged(within, self.reg, self.n_features_in_) + lost * np.eye(r)
             values, vectors = scipy.linalg.eigh((between + between.T) / 2, within, subset_by_index=(r - k, r - 1))
         values, L = values[::-1], vectors.T[::-1]
@@ -147,23 +153,62 @@ def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
     if n < 2:
         return np.zeros((d, d))
     k = min(n_neighbors, n - 1)
-    _, squared = nearest_neighbors(X, X, k, exclude=np.arange(n), n_jobs=n_jobs)
-    scale = np.sqrt(squared[:, -1])
-    sums = np.zeros(n)
-    sizes = np.square(X).sum(axis=1)
+    sizes, kth = np.einsum("ij,ij->i", X, X), np.empty(n)
+    # The cuts do not depend on the number of threads, and shares are added in their order.
+    parts = chunk_slices(n, 24 * n, _MEMORY, 1 if n < _SMALL_CLASS else _CHUNKS_AT_ONCE)
+
+    def squares_of(part: slice) -> Array:
+        squares = X[part] @ X.T
+        _to_squared_distances(squares, part.start, sizes)
+        return squares
+
+    def scales_of(part: slice) -> Array | None:
+        squares = squares_of(part)
+        _kth_of_others(squares, part.start, k, kth)
+        return squares if len(parts) == 1 else None
+
+    made = map_chunks(scales_of, parts, n_jobs)
+    # Where the expanded square has lost more than four digits, direct differences tell, which are 0 of duplicates.
+    largest = sizes.max()
+    lost = np.flatnonzero(kth <= 1e4 * expansion_error(d, largest, largest))
+    if len(lost):
+        kth[lost] = nearest_neighbors(X[lost], X, k, exclude=lost, n_jobs=n_jobs)[1][:, -1]
+    alone = kth <= 0
+    inverse = 1.0 / np.sqrt(np.where(alone, 1.0, kth))
 
     def share_of(part: slice) -> Array:
-        affinity = np.maximum(sizes[part, None] + sizes - 2.0 * X[part] @ X.T, 0.0)
-        product = scale[part, None] * scale
-        np.divide(affinity, product, out=affinity, where=product > 0)
-        np.exp(-affinity, out=affinity)
-        affinity[product <= 0] = 0.0
-        np.fill_diagonal(affinity[:, part], 0.0)  # no difference, and nothing to cancel
-        sums[part] = affinity.sum(axis=1)
+        affinity = squares_of(part) if made[0] is None else made[0]
+        affinity *= -inverse[part, None]
+        affinity *= inverse
+        np.exp(affinity, out=affinity)
+        if alone.any():
+            affinity[alone[part]] = affinity[:, alone] = 0.0
+        itself = slice(part.start, None, n + 1)  # no difference, and nothing to cancel
+        affinity.flat[itself] = 0.0
+        affinity.flat[itself] = -affinity.sum(axis=1)
         share: Array = X[part].T @ (affinity @ X)
         return share
 
-    # The cuts do not depend on the number of threads, and shares are added in their order.
-    total = sum(map_chunks(share_of, chunk_slices(n, 24 * n, _MEMORY, _CHUNKS_AT_ONCE), n_jobs), np.zeros((d, d)))
-    scatter: Array = (X.T * sums) @ X - total
+    scatter: Array = -sum(map_chunks(share_of, parts, n_jobs), np.zeros((d, d)))
     return (scatter + scatter.T) / 2
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def _to_squared_distances(products, first, sizes):
+    """Products of rows from ``first`` with all rows, to expanded squares of their distances, in place."""
+    for i in range(products.shape[0]):
+        row, own = products[i], sizes[first + i]
+        for j in range(row.shape[0]):
+            row[j] = max(own + sizes[j] - 2.0 * row[j], 0.0)
+
+
+@nb.njit(cache=True, nogil=True)
+def _kth_of_others(squares, first, k, kth):
+    """The k-th smallest of every row but for the instance itself."""
+    smallest, places = np.empty(k), np.empty(k, dtype=np.int64)
+    for i in range(squares.shape[0]):
+        row, count = squares[i], 0
+        for j in range(row.shape[0]):
+            if (count < k or row[j] < smallest[k - 1]) and j != first + i:
+                count = insert_smallest(smallest, places, count, k, row[j], j)
+        kth[first + i] = smallest[k - 1]

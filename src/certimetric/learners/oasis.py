@@ -238,7 +238,7 @@ class OASIS(TripletLearner):
         self._set_components(L if self._axes is None else L @ self._axes)
 
     def _coordinates(self, points: Array) -> Array:
-        Z = points / self._unit
+        Z = points if self._unit == 1.0 else points / self._unit
         return np.ascontiguousarray(Z if self._axes is None else Z @ self._axes.T)
 
     @property

@@ -15,8 +15,6 @@ from sklearn.utils.validation import check_array, check_X_y
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
 from certimetric.learners.starts import (
-    INITS,
-    INITS_WITHOUT_CLASSES,
     PRIORS,
     discriminants,
     principal_axes,
@@ -131,7 +129,7 @@ def preprocess_tuples(tuples: NDArray[Any], preprocessor: Preprocessor) -> NDArr
     try:
         return np.stack(columns, axis=1)
     except Exception as error:
-        raise PreprocessorError(error) from error
+        raise PreprocessorError(wording.PREPROCESSOR_FAILED.format(error=error)) from error
 
 
 def preprocess_points(points: NDArray[Any], preprocessor: Preprocessor) -> Any:
@@ -139,7 +137,7 @@ def preprocess_points(points: NDArray[Any], preprocessor: Preprocessor) -> Any:
     try:
         return preprocessor(points)
     except Exception as error:
-        raise PreprocessorError(f"the preprocessor failed: {error!r}") from error
+        raise PreprocessorError(wording.PREPROCESSOR_FAILED.format(error=error)) from error
 
 
 def make_context(estimator: Any) -> str:
@@ -158,7 +156,7 @@ def check_tuple_size(tuples: NDArray[Any], tuple_size: int | None, context: str)
     if tuple_size is not None and tuples.shape[1] != tuple_size:
         raise ValueError(
             wording.WRONG_TUPLE_SIZE.format(
-                wanted=tuple_size, context=context, size=tuples.shape[1], shape=tuples.shape
+                wanted=tuple_size, context=context, size=tuples.shape[1], shape=tuples.shape, data=tuples
             )
         )
 
@@ -241,7 +239,7 @@ def checked_init(
 ) -> Any:
     """A starting point as learners take it: "identity", "pca", or an array of shape (n_components, d)."""
     n, d = X.shape
-    allowed = tuple(sorted(INITS if has_classes else INITS_WITHOUT_CLASSES))
+    allowed = ("auto", "pca", "identity", "random", "lda")[: 5 if has_classes else 4]
     if isinstance(init, np.ndarray):
         init = check_array(init, dtype=np.float64, copy=True)
         if init.shape[1] != d:
@@ -252,7 +250,7 @@ def checked_init(
             raise ValueError(wording.INIT_AGAINST_N_COMPONENTS.format(n_components=n_components, height=init.shape[0]))
         return init
     if not isinstance(init, str) or init not in allowed:
-        raise ValueError(wording.wrong_init(allowed))
+        raise ValueError(wording.WRONG_INIT.format(allowed="', '".join(allowed)))
     if init == "auto":
         init = _auto_select_init(has_classes, d, n, n_components, len(np.unique(y)) if has_classes else 0)
     if init == "random":

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.warnings import warn
-from certimetric.constraints.tuples import Tuples, dimensions
+from certimetric.constraints.tuples import Tuples, dimensions, numbered
 from certimetric.learners.calibration import STRATEGIES, calibrated_threshold
 from certimetric.metric_learn import wording
 from certimetric.metric_learn._util import ArrayIndexer as ArrayIndexer
@@ -78,7 +78,7 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
         elif hasattr(given, "__len__") or hasattr(given, "shape") or hasattr(given, "__array__"):
             self.preprocessor_ = ArrayIndexer(given)
         else:
-            raise ValueError(wording.WRONG_PREPROCESSOR.format(kind=type(given).__name__))
+            raise ValueError(wording.WRONG_PREPROCESSOR.format(kind=type(given)))
 
     def _prepare_inputs(self, X: Any, y: Any = None, type_of_inputs: str = "classic", **kwargs: Any) -> Any:
         """Checked and formed input of a ``fit``; see :func:`~certimetric.metric_learn._util.check_input`."""
@@ -102,11 +102,11 @@ class BaseMetricLearner(BaseEstimator, metaclass=ABCMeta):
         if dimensions(data) == 2 and self.preprocessor_ is not None:
             raw = np.asarray(data)
             if raw.shape[1] == size and len(raw):
-                distinct, index = np.unique(raw, return_inverse=True)
+                distinct, index = numbered(raw)
                 formed = preprocess_points(distinct, self.preprocessor_)
                 if np.ndim(formed) == 2:
                     points = check_input(formed, estimator=self, dtype=np.float64)
-                    return self._of_fitted_width(Tuples(points, index.reshape(raw.shape).astype(np.int64)))
+                    return self._of_fitted_width(Tuples(points, index))
         tuples = check_input(
             data, type_of_inputs="tuples", preprocessor=self.preprocessor_, estimator=self, dtype=np.float64
         )
@@ -239,7 +239,7 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         try:
             self.threshold_ = float(threshold)
         except (TypeError, ValueError):
-            raise ValueError(wording.WRONG_THRESHOLD.format(threshold=threshold)) from None
+            raise ValueError(wording.WRONG_THRESHOLD.format(kind=type(threshold))) from None
         return self
 
     def calibrate_threshold(
@@ -275,7 +275,7 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
         if strategy in ("max_tpr", "max_tnr") and not (isinstance(min_rate, (int, float)) and 0 <= min_rate <= 1):
             raise ValueError(wording.WRONG_MIN_RATE.format(min_rate=min_rate))
         if strategy == "f_beta" and not isinstance(beta, (int, float)):
-            raise ValueError(wording.WRONG_BETA.format(beta=beta))
+            raise ValueError(wording.WRONG_BETA.format(kind=type(beta)))
 
 
 class _ComparisonsMixin(ClassifierMixin, BaseMetricLearner):

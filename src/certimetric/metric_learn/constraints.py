@@ -91,7 +91,7 @@ class Constraints:
         sizes = np.bincount(codes)
         for label, size in zip(np.unique(self.partial_labels[known]), sizes):
             if size <= k_genuine:
-                warn(wording.FEW_TARGETS.format(label=label, size=size, wanted=k_genuine, given=size - 1))
+                warn(wording.FEW_TARGETS.format(label=label, size=size, wanted=k_genuine + 1, given=size - 1))
             if len(known) - size < k_impostor:
                 warn(wording.FEW_IMPOSTORS.format(label=label, others=len(known) - size, wanted=k_impostor))
         points = np.ascontiguousarray(np.asarray(X, dtype=np.float64)[known])

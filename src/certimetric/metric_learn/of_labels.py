@@ -47,7 +47,7 @@ class LFDA(Supervised, Translated):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Any:
         """Learn from X, (n, d) or (n,) of indicators, and class labels."""
         if self.embedding_type not in _EMBEDDINGS:
-            raise ValueError(wording.wrong_embedding(tuple(_EMBEDDINGS), self.embedding_type))
+            raise ValueError(wording.WRONG_EMBEDDING.format(given=self.embedding_type))
         X, y = self._labelled(X, y)
         n_components = _check_n_components(X.shape[1], self.n_components)
         classes = [X[y == label] for label in np.unique(y)]

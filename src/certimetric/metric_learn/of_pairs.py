@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric import learners
 from certimetric.constraints.tuples import Tuples
+from certimetric.metric_learn import wording
 from certimetric.metric_learn._translation import DrawnPairs, GivenPairs, OfPairs
 from certimetric.metric_learn._util import components_from_metric
 from certimetric.metric_learn.base_metric import _PairsClassifierMixin
@@ -19,6 +21,8 @@ _OBJECTIVE = "the diagonal metric is of the same objective as the full one"
 
 class _BaseITML(OfPairs):
     def _solve(self, tuples: Tuples, y: Any, bounds: Any = None) -> Any:
+        if bounds is not None and np.shape(bounds) != (2,):
+            raise ValueError(wording.WRONG_BOUNDS)
         learner = learners.ITML(
             gamma=self.gamma,
             bounds=bounds,

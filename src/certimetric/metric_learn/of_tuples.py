@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,8 @@ class _BaseSCML(Translated):
     _bases: tuple[str, ...] = ("triplet_diffs",)
 
     def _compose(self, tuples: Tuples, basis: Any) -> Any:
+        if isinstance(basis, np.ndarray) and basis.shape[1] != tuples.n_features:
+            raise ValueError(wording.WRONG_BASIS_WIDTH.format(width=basis.shape[1], n_features=tuples.n_features))
         learner = learners.SCML(
             self.n_basis,
             l1=self.beta,
@@ -112,11 +115,15 @@ class _BaseSCML(Translated):
 
     def _given_basis(self) -> Any:
         """The parameter ``basis`` where it is an array, None where it is the name of one."""
+        for name in ("max_iter", "output_iter", "batch_size", "n_basis", "k_genuine", "k_impostor"):
+            given = getattr(self, name, None)
+            if given is not None and not isinstance(given, Integral):
+                raise ValueError(wording.NOT_AN_INTEGER.format(name=name, kind=type(given)))
         if isinstance(self.basis, str) and self.basis in self._bases:
             return None
         if isinstance(self.basis, str) or np.ndim(self.basis) != 2:
-            raise ValueError(wording.wrong_basis(self._bases))
-        return self.basis
+            raise ValueError(wording.WRONG_BASIS.format(allowed="', '".join(self._bases)))
+        return np.asarray(self.basis)
 
 
 @dataclass(eq=False, repr=False)

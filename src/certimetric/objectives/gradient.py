@@ -17,6 +17,8 @@ import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 
+_LARGEST_ROOM = 16 * 2**20  # bytes of an array that is kept from step to step
+
 
 class MetricState:
     """The metric at one step of a solver, with what the terms need of it.
@@ -27,10 +29,12 @@ class MetricState:
     L : array of shape (k, d)
     in_components : bool
         Whether the gradient is wanted in L (Laplacians are applied to Z) or in M (to X).
+    room : array of shape (n, k), optional
+        Where Z may be written, by one who looks at one state after another.
     """
 
-    def __init__(self, X: Array, L: Array, in_components: bool = True):
-        self.X, self.L, self._in_components = X, L, in_components
+    def __init__(self, X: Array, L: Array, in_components: bool = True, room: Array | None = None):
+        self.X, self.L, self._in_components, self._room = X, L, in_components, room
 
     @property
     def carrier(self) -> Array:
@@ -40,7 +44,8 @@ class MetricState:
     @cached_property
     def Z(self) -> Array:
         """Instances in the space of the metric, ``X Lᵀ``: shape (n, k)."""
-        return np.ascontiguousarray(self.X @ self.L.T)
+        Z: Array = np.matmul(self.X, self.L.T, out=self._room)
+        return Z
 
     @cached_property
     def Y(self) -> Array:
@@ -106,6 +111,7 @@ class MetricObjective:
     def __init__(self, X: Array, terms: Sequence[Term]):
         self.X = np.ascontiguousarray(X, dtype=float)
         self.terms = list(terms)
+        self._rooms: dict[str, Array] = {}
 
     def refresh(self, L: Array) -> None:
         """Let every term bring its active set up to date with L."""
@@ -129,7 +135,8 @@ class MetricObjective:
 
     def in_components(self, L: Array) -> tuple[float, Array]:
         """Value and gradient with respect to L, shape (k, d)."""
-        value, gradient = self._collect(MetricState(self.X, L), lambda matrix: L @ matrix)
+        state = MetricState(self.X, L, room=self._room("Z", len(L)))
+        value, gradient = self._collect(state, lambda matrix: L @ matrix)
         return value, 2.0 * gradient
 
     def in_matrix(self, L: Array) -> tuple[float, Array]:
@@ -140,17 +147,33 @@ class MetricObjective:
     def _collect(self, state: MetricState, carried: Callable[[Array], Array]) -> tuple[float, Array]:
         """Sum over the terms: value, and ``(Laplacian(W) carrier)ᵀ X`` with what is given in M itself, ``carried``."""
         value, matrix_gradient = 0.0, None
-        products = np.zeros_like(state.carrier)
+        carrier = state.carrier
+        products = self._room("products", carrier.shape[1])
+        products = np.empty_like(carrier) if products is None else products
+        products.fill(0.0)
         for term in self.terms:
             part = term.evaluate(state)
             value += part.value
-            add_laplacian_product(part.i, part.j, part.weights, state.carrier, products)
+            add_laplacian_product(part.i, part.j, part.weights, carrier, products)
             if part.products is not None:
                 products += part.products
             if part.matrix_gradient is not None:
                 matrix_gradient = part.matrix_gradient + (0.0 if matrix_gradient is None else matrix_gradient)
         gradient = products.T @ self.X
         return value, gradient if matrix_gradient is None else gradient + carried(matrix_gradient)
+
+    def _room(self, name: str, columns: int) -> Array | None:
+        """An array of a row for each instance that every step writes into; None where it would be large.
+
+        Fresh memory costs as much as what is computed in it. Large arrays are let go all the same: between steps
+        neighbours are searched, which need theirs.
+        """
+        shape = (len(self.X), columns)
+        if 8 * shape[0] * shape[1] > _LARGEST_ROOM:
+            return None
+        if name not in self._rooms or self._rooms[name].shape != shape:
+            self._rooms[name] = np.empty(shape)
+        return self._rooms[name]
 
 
 class TransformedObjective(MetricObjective):

@@ -11,6 +11,8 @@ from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.geometry.kernels import expansion_error, pair_squared_distances, squared_distance
 from certimetric.objectives.gradient import MetricState, TermValue
 
+_ROWS_AT_ONCE = 64  # instances whose distances to all others are held: enough for a product to be fast
+
 
 class Pull:
     """Mean squared distance over pairs, times ``weight``.
@@ -153,7 +155,8 @@ class ImpostorHinge:
             products = Z[rows] @ rows_sorted.T
             return _candidates(products, z[rows], z[order], reach[rows], starts[rows], stops[rows], order, Z.shape[1])
 
-        slices = chunk_slices(len(Z), 8.0 * len(Z), self.memory, self.n_jobs)
+        width = 8.0 * len(Z)
+        slices = chunk_slices(len(Z), width, int(min(self.memory, _ROWS_AT_ONCE * width)), self.n_jobs)
         found = map_chunks(search, slices, self.n_jobs)
         counts = np.concatenate([count for count, _ in found])
         self.starts = np.concatenate([[0], np.cumsum(counts)])
