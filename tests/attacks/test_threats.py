@@ -5,8 +5,8 @@ import pytest
 
 from certimetric import CertifiedKNeighborsClassifier
 from certimetric.attacks import RegionAttack, SmoothedVoteAttack
-from certimetric.attacks.threat_models import ThreatModel, resolve_threat
 from certimetric.geometry import resolve_norm
+from certimetric.geometry.threat_models import ThreatModel, resolve_threat
 
 NAMES = ["age", "size", "red", "green", "blue"]
 

@@ -1,6 +1,7 @@
 """Certified nearest neighbours: predictions with the size of perturbation that they withstand."""
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.counterfactuals import Counterfactuals, counterfactuals
 from certimetric.certify.exact.minimal import minimal_perturbation
 from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -25,6 +26,7 @@ __all__ = [
     "CertifiedKNeighborsClassifier",
     "CertifiedRates",
     "ClassCounts",
+    "Counterfactuals",
     "IdentificationCurve",
     "MetricSearchCV",
     "MinimalPerturbation",
@@ -35,6 +37,7 @@ __all__ = [
     "certified_radius",
     "claimable_far",
     "class_intervals",
+    "counterfactuals",
     "identification_curve",
     "in_original_units",
     "minimal_pair_changes",
