@@ -259,7 +259,8 @@ def changes_of(
                 entries.append(entry)
                 if reached and (entry.point != X[row]).any():
                     left[row] = (*kept, *_most(threat, entry.point - X[row]))
-    entries.sort(key=lambda entry: entry.row)  # of each query in the order in which they were found
+    # Where time ran out, one that leaves more alone may be smaller than one before it.
+    entries.sort(key=lambda entry: (entry.row, not entry.found, float(measure.norm(entry.point - X[entry.row]))))
     rows = np.array([entry.row for entry in entries])
     points, found = np.array([entry.point for entry in entries]), np.array([entry.found for entry in entries])
     labels = classes[queries.take(rows).at(points)]

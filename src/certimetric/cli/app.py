@@ -15,6 +15,7 @@ from certimetric.cli import (
     bench,
     certify,
     datasets,
+    explain,
     fit,
     match,
     report,
@@ -58,6 +59,7 @@ app.command(epilog=bench.EPILOG)(bench.bench)
 app.command(epilog=fit.EPILOG)(fit.fit)
 app.command(epilog=certify.EPILOG)(certify.certify)
 app.command(epilog=attack.EPILOG)(attack.attack)
+app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=match.EPILOG)(match.match)
 app.command()(report.report)
 app.command()(datasets.datasets)
