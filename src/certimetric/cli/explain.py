@@ -79,9 +79,7 @@ def _explained(
 
     knn, names = queries.classifier, list(queries.X.columns)
     bound = replace(threat, norm=queries.norm).bind(len(names), names)
-    asked = PredictedQueries.of(
-        knn.reference_, np.ascontiguousarray(queries.X), knn.n_neighbors, exclude=queries.same
-    )
+    asked = PredictedQueries.of(knn.reference_, np.ascontiguousarray(queries.X), knn.n_neighbors, exclude=queries.same)
     found = changes_of(asked, knn.classes_, bound, names, wanted, n, time_limit)
     radii = radii_of(asked, bound.norm.restrict(bound.mutable))
     lines: list[str] = []
