@@ -1,4 +1,4 @@
-"""Counterfactuals of DiCE for a nearest-neighbour classifier, in an environment of its own (`counterfactuals.py` asks)."""
+"""Counterfactuals of DiCE for a nearest-neighbour classifier, in an environment of its own."""
 
 from __future__ import annotations
 
