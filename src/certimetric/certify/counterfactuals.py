@@ -235,7 +235,8 @@ def changes_of(
     names = tuple(f"x{j}" for j in range(d)) if names is None else tuple(map(str, names))
     measure, strict = threat.norm, wanted is not None or threat.limited
     entries: list[_Entry] = []
-    left = dict.fromkeys(range(len(X)), ())  # queries that get a further entry, and what it must not change
+    # Queries that get a further entry, and what it must not change.
+    left: dict[int, tuple[int, ...]] = dict.fromkeys(range(len(X)), ())
     for _ in range(n):
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, kept in left.items():
@@ -247,18 +248,18 @@ def changes_of(
                 continue
             rows = np.array(together)
             asked = queries.take(rows)
-            limits = {"threat": allowed, "time_limit": time_limit, "node_limit": node_limit}
-            found = smallest_changes(asked, measure, wanted=aims[rows] if strict else None, **limits)
-            if not found.verified[np.isfinite(found.radii)].all():  # a tie is no answer to what would change it
-                found = smallest_changes(asked, measure, wanted=aims[rows], **limits)
+            limits: dict[str, Any] = {"threat": allowed, "time_limit": time_limit, "node_limit": node_limit}
+            changed = smallest_changes(asked, measure, wanted=aims[rows] if strict else None, **limits)
+            if not changed.verified[np.isfinite(changed.radii)].all():  # a tie is no answer to what would change it
+                changed = smallest_changes(asked, measure, wanted=aims[rows], **limits)
             for place, row in enumerate(together):
-                reached = bool(found.verified[place])
+                reached = bool(changed.verified[place])
                 # Nothing found is proven to be so by an infinite bound alone.
-                proven = bool(found.proven[place]) and reached == bool(np.isfinite(found.radii[place]))
-                entry = _Entry(row, kept, found.witnesses[place], reached, float(found.lower[place]), proven)
-                entries.append(entry)
-                if reached and (entry.point != X[row]).any():
-                    left[row] = (*kept, *_most(threat, entry.point - X[row]))
+                proven = bool(changed.proven[place]) and reached == bool(np.isfinite(changed.radii[place]))
+                point = changed.witnesses[place] if reached else X[row]
+                entries.append(_Entry(row, kept, point, reached, float(changed.lower[place]), proven))
+                if (point != X[row]).any():
+                    left[row] = (*kept, *_most(threat, point - X[row]))
     # Where time ran out, one that leaves more alone may be smaller than one before it.
     entries.sort(key=lambda entry: (entry.row, not entry.found, float(measure.norm(entry.point - X[entry.row]))))
     rows = np.array([entry.row for entry in entries])

@@ -156,11 +156,8 @@ class _Search:
             out |= present
         out[inside] = False
         if len(inside):
-            if (
-                regions.program.order != 2
-                and (bound := regions.least(inside, np.flatnonzero(out), self.radius)) > lower
-            ):
-                lower = bound
+            if regions.program.order != 2:
+                lower = max(lower, regions.least(inside, np.flatnonzero(out), self.radius))
                 if lower >= self.radius:
                     return self._settle(lower)
             solved = regions.step_into(inside, np.flatnonzero(out), self.radius)
@@ -231,9 +228,11 @@ class _Search:
         taken = self._round(neighbors, values, limits)
         if broken is not None:
             parts = limits.tightened(*broken)
-        elif taken or (left := limits.undecided) is None:
-            # Of whole features alone the one point that is left was asked, or is no nearer than another.
-            return self._settle(max(lower, self.radius * _BELOW) if limits.all_whole else lower)
+        elif (left := limits.undecided) is None and limits.all_whole:
+            # The one point that is left was asked, or is no nearer than another.
+            return self._settle(max(lower, self.radius * _BELOW))
+        elif taken or left is None:
+            return self._settle(lower)
         else:  # the end of the step is a tie, or another one that does not reach the goal: look around it
             parts = limits.around(left, values[left])
         return [(lower, replace(node, limits=part)) for part in parts]
