@@ -95,9 +95,11 @@ def minimal_perturbation(
     >>> radii.round(9), witnesses.round(4)
     (array([1. , 0.5]), array([[2.], [2.]]))
     """
+    if threat is not None and not (isinstance(norm, str) and norm == "l2"):
+        raise ValueError("a change is measured by norm or by the norm of threat: give one of them, got both")
     norm = resolve_norm(norm)
     queries = prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
-    limits = {"time_limit": time_limit, "node_limit": node_limit}
+    limits: dict[str, Any] = {"time_limit": time_limit, "node_limit": node_limit}
     if threat is None:
         return smallest_changes(queries, norm, **limits)
     names = names_of(metric) or feature_names(X_train)

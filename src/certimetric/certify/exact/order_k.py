@@ -62,13 +62,14 @@ def nearest_flips_of_votes(
     done = queries.predicted == aims
     radii[done] = lower[done] = 0.0
     for i in np.flatnonzero(np.isfinite(lower) & ~done).tolist():
-        search = _Search(Regions.of(program, queries, i, limits[i], int(aims[i])), goal if strict else None, i, eps)
+        within = limits[i]
+        search = _Search(Regions.of(program, queries, i, within, int(aims[i])), goal if strict else None, i, eps)
         lower[i] = max(lower[i], search.run(time_limit, node_limit))
         if search.best is not None:
             step = search.best if strict else search.measured()
             radii[i], steps[i] = max(step.size, lower[i]), step.eta
             ends[i] = search.end, search.neighbors
-        elif limits[i] is not None and lower[i] > limits[i].reach(norm):
+        elif within is not None and lower[i] > within.reach(norm):
             lower[i] = np.inf  # nothing is as far away as that
 
     def inside(i: int) -> tuple[Array, float]:

@@ -97,7 +97,7 @@ class Goal:
     threat: BoundThreat | None = None
     wanted: Indices | None = None
 
-    def reached(self, of: Indices, points: Array, limit: Array) -> tuple[Array, NDArray[np.bool_]]:
+    def reached(self, of: Indices, points: Array, limit: Array | float) -> tuple[Array, NDArray[np.bool_]]:
         """Points (c, d) for queries (c,), as near as the threat model allows, and which are of the right label and no
         farther off than a limit, (c,)."""
         queries = self.queries
