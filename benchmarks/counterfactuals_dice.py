@@ -38,7 +38,7 @@ def main(method: str, file: str) -> None:
         dataframe=table,
         continuous_features=names,
         outcome_name="class",
-        continuous_features_precision=dict.fromkeys(names, 6),
+        continuous_features_precision=dict.fromkeys(names, 3),
     )
     dice = dice_ml.Dice(data, dice_ml.Model(model=model, backend="sklearn"), method=method)
     ranges = {n: [float(a), float(b)] for n, a, b in zip(names, problem["low"], problem["high"])}
@@ -50,7 +50,12 @@ def main(method: str, file: str) -> None:
         classes = ["opposite"] if wanted else [int(c) for c in model.classes_ if c != now]
         best, least = np.full(len(names), np.nan), np.inf
         for aim in classes:
-            options: dict = {"features_to_vary": names[1:], "permitted_range": ranges, "desired_class": aim}
+            options: dict = {
+                "features_to_vary": names[1:],
+                "permitted_range": ranges,
+                "desired_class": aim,
+                "posthoc_sparsity_algorithm": "binary",
+            }
             if method == "genetic":
                 options["feature_weights"] = dict(zip(names, (1.0 / problem["scale"]).tolist()))
             elif method == "random":
