@@ -194,10 +194,10 @@ def counterfactuals(
     >>> from certimetric.attacks import ThreatModel
     >>> X = pd.DataFrame({"age": [30.0, 40.0, 50.0], "lines": [1.0, 5.0, 3.0]})
     >>> knn = CertifiedKNeighborsClassifier(n_neighbors=1).fit(X, ["no", "no", "yes"])
-    >>> can = ThreatModel("l1", integer=["age", "lines"], direction={"age": "increase"}, cost={"age": 5.0})
-    >>> found = counterfactuals(knn, X[:1], wanted="yes", constraints=can)
+    >>> can = ThreatModel("l1", bounds=(0, None), integer=["age", "lines"], direction={"age": "increase"})
+    >>> found = counterfactuals(knn, X[:1], wanted="yes", constraints=can, time_limit=60)
     >>> found.in_words(0), found.distances[0].item(), found.proven[0].item()
-    ('age 30 → 41', 55.0, True)
+    ('age 30 → 45', 15.0, True)
     """
     if isinstance(classifier, Pipeline):
         classifier = in_original_units(classifier, None if constraints is None else "l2")
