@@ -11,6 +11,7 @@ from certimetric.base.version import __version__ as __version__
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.auditing import AuditResult as AuditResult
     from certimetric.auditing import audit as audit
+    from certimetric.auditing import check_drift as check_drift
     from certimetric.base.allocation import keep_freed_memory as keep_freed_memory
     from certimetric.certify import CertifiedKNeighborsClassifier as CertifiedKNeighborsClassifier
     from certimetric.certify import MetricSearchCV as MetricSearchCV
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.geometry import MahalanobisMetric as MahalanobisMetric
     from certimetric.learners import AML as AML
     from certimetric.learners import ARML as ARML
+    from certimetric.learners import GMLVQ as GMLVQ
     from certimetric.learners import GMML as GMML
     from certimetric.learners import ITML as ITML
     from certimetric.learners import LFDA as LFDA
@@ -46,7 +48,7 @@ __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
         "attacks": "",
-        "auditing": "AuditResult audit",
+        "auditing": "AuditResult audit check_drift",
         "base.allocation": "keep_freed_memory",
         "certify": "CertifiedKNeighborsClassifier MetricSearchCV MinimalPerturbation OpenSetKNeighborsClassifier "
         "PairVerifier certified_radius counterfactuals in_original_units minimal_perturbation",
@@ -54,7 +56,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
+        "learners": "AML ARML GMLVQ GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
         "make_learner",
         "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",

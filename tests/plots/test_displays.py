@@ -15,6 +15,7 @@ from certimetric.plots import (
     DecisionRegionDisplay,
     MetricDisplay,
     RadiusDisplay,
+    RiskCoverageDisplay,
     RobustnessScoreDisplay,
     SandwichDisplay,
     VerificationDisplay,
@@ -67,6 +68,13 @@ def test_radii_are_all_counted(knn, queries, ax):
     assert sum(patch.get_height() for patch in ax.patches) == pytest.approx(len(queries[0]))
     assert display.correct.mean() == knn.score(*queries)
     assert max(tops) <= len(queries[0])
+
+
+def test_risk_ends_with_the_error(knn, queries, ax):
+    display = RiskCoverageDisplay.from_estimator(knn, *queries, label="radius", ax=ax)
+    assert display.curve.risk[-1] == pytest.approx(1 - knn.score(*queries))
+    np.testing.assert_array_equal(display.line_.get_ydata(), display.curve.risk)
+    assert f"AURC {display.curve.aurc:.3g}" in ax.get_legend().get_texts()[0].get_text()
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1", [[2.0, 0.5], [0.5, 1.0]]])

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from certimetric.auditing.api import audit_model_verification as audit_model_verification
     from certimetric.auditing.api import audit_retrieval as audit_retrieval
     from certimetric.auditing.api import audit_verification as audit_verification
+    from certimetric.auditing.drift.check import DriftCheck as DriftCheck
+    from certimetric.auditing.drift.check import Outlier as Outlier
+    from certimetric.auditing.drift.check import check_drift as check_drift
+    from certimetric.auditing.drift.columns import Finding as Finding
     from certimetric.auditing.kinds import CHECKS as CHECKS
     from certimetric.auditing.kinds import KINDS as KINDS
     from certimetric.auditing.result import AuditResult as AuditResult
@@ -22,6 +26,8 @@ __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
         "api": "audit audit_embeddings audit_model_verification audit_retrieval audit_verification",
+        "drift.check": "DriftCheck Outlier check_drift",
+        "drift.columns": "Finding",
         "kinds": "CHECKS KINDS",
         "result": "AuditResult",
         "tables.request": "DEFAULT_LEARNERS",

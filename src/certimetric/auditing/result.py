@@ -89,7 +89,8 @@ class AuditResult:
         -------
         frame : DataFrame
             Of a table the columns ``learner``, ``class``, ``count``, ``recall``, ``precision`` (NaN where no instance
-            was told to be of the class) and ``median_radius``, over all splits, the worst class first. Of embedding
+            was told to be of the class), ``certified`` (share certified right at the quoted ε) and ``median_radius``,
+            over all splits, the worst class first. Of embedding
             models ``model``, ``class``, ``count``, ``recall`` (R@1) and ``attacked`` (R@1 at the quoted ε).
         """
         return view_of(self.document).per_class()
@@ -113,6 +114,22 @@ class AuditResult:
             If there is no such learner, none is recommended, or the audit is not of a table.
         """
         return view_of(self.document).confusion_matrix(learner)
+
+    def trust(self) -> pd.DataFrame:
+        """How well scores of predictions tell the wrong ones, for the recommended metric on a table.
+
+        Returns
+        -------
+        frame : DataFrame
+            A row for each score, with the columns of :class:`certimetric.certify.ScoreFigures`; the last is
+            "chance".
+
+        Raises
+        ------
+        ValueError
+            If nothing was recommended, the audit is not of a table, or of a version that did not measure it.
+        """
+        return view_of(self.document).trust()
 
     def to_html(self, *, title: str | None = None) -> str:
         """The report: one HTML page that needs no network."""

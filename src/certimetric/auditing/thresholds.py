@@ -73,9 +73,9 @@ def parse_threshold(
     if match is None:
         known = [f"{name}@{_SIZES.get(name, 'EPS')}" if sized else name for name, sized in figures.items()]
         known += [] if classes is None else ["recall@CLASS"]
+        forms = "FIGURE=VALUE or LEARNER.FIGURE=VALUE" if specs else "FIGURE=VALUE"
         raise ValueError(
-            f"fail_under must be FIGURE=VALUE or LEARNER.FIGURE=VALUE, with the FIGURE {', '.join(known[:-1])} "
-            f"or {known[-1]}, got {text!r}"
+            f"fail_under must be {forms}, with the FIGURE {', '.join(known[:-1])} or {known[-1]}, got {text!r}"
         )
     learner, figure = match["learner"], match["figure"].partition("@")[0]
     if learner is not None and learner not in specs:

@@ -14,6 +14,7 @@ from certimetric.cli import (
     audit_model,
     bench,
     certify,
+    check,
     datasets,
     explain,
     fit,
@@ -58,6 +59,7 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=bench.EPILOG)(bench.bench)
 app.command(epilog=fit.EPILOG)(fit.fit)
 app.command(epilog=certify.EPILOG)(certify.certify)
+app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=attack.EPILOG)(attack.attack)
 app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=match.EPILOG)(match.match)

@@ -79,7 +79,7 @@ def read_rows(file: Path, train: str, queries: str, target: str | None, units: s
     if units not in (None, *UNITS):
         raise ValueError(f"--units must be one of {', '.join(UNITS)}, got {units!r}")
     metric = MahalanobisMetric.load(file)
-    scale = _scale(metric, file, units)
+    scale = scale_of(metric, file, units)
     encoder = _encoder(metric, file)
     rows = labelled_rows(train, metric.feature_names, target, encoder)
     if rows.y is None:
@@ -145,7 +145,8 @@ def _same_rows(X: Array, y: list[str], Q: Array, labels: list[str] | None) -> ND
     return np.array([places.get((row.tobytes(), label), -1) for row, label in zip(Q + 0.0, labels)], dtype=np.int64)
 
 
-def _scale(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
+def scale_of(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
+    """The scale of the unit in which changes are measured, of the metric in a file; ones for original units."""
     known = metric.training.get("scale")
     if units == "original" or (known is None and units is None):
         return np.ones(metric.n_features)

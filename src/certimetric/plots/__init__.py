@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from certimetric.plots.radar import RobustnessScoreDisplay as RobustnessScoreDisplay
     from certimetric.plots.radii import RadiusDisplay as RadiusDisplay
     from certimetric.plots.regions import DecisionRegionDisplay as DecisionRegionDisplay
+    from certimetric.plots.selective import RiskCoverageDisplay as RiskCoverageDisplay
     from certimetric.plots.verification import VerificationDisplay as VerificationDisplay
 
 __all__, __getattr__, __dir__ = lazy_index(
@@ -26,6 +27,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "radar": "RobustnessScoreDisplay",
         "radii": "RadiusDisplay",
         "regions": "DecisionRegionDisplay",
+        "selective": "RiskCoverageDisplay",
         "verification": "VerificationDisplay",
     },
 )

@@ -124,6 +124,10 @@ class View(ABC):
         ]
         return pd.DataFrame(rows)
 
+    def trust(self) -> pd.DataFrame:
+        """How well scores of predictions tell the wrong ones."""
+        raise ValueError("an audit of this kind does not tell which predictions to trust")
+
     def confusion_matrix(self, learner: str | None = None) -> pd.DataFrame:
         """How often each class was told as each class."""
         raise ValueError("an audit of this kind does not tell which class is told as which")

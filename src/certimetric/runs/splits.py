@@ -13,7 +13,7 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.datasets import fill_gaps
 
 # Streams of random numbers of one split: what draws from one does not disturb the others.
-SPLIT_STREAM, NOISE_STREAM, ATTACK_STREAM = 0, 1, 2
+SPLIT_STREAM, NOISE_STREAM, ATTACK_STREAM, TRUST_STREAM = 0, 1, 2, 3
 
 
 def stream(seed: int, split: int, which: int) -> np.random.Generator:

@@ -150,6 +150,27 @@ def test_the_base_rate_is_known():
     assert "told 1" in result.to_html()  # the column of the confusion matrix
 
 
+@light
+def test_of_a_rare_class_balanced_figures_decide():
+    """One of 500: the verdict says so, and recommends who finds the rare class, not who answers the other always."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(1002, 3)), np.zeros(1002, dtype=int)
+    y[:2], X[:2, 1] = 1, 8.0
+    learners = {"blind": Blind(), "euclidean": "euclidean"}
+    result = audit(X, y, learners=learners, n_neighbors=1, repeats=1, test_size=0.5)
+    document = result.document
+    assert document["protocol"]["judged_by"] == "balanced"
+    assert document["verdict"]["recommended"] == "euclidean"
+    assert (
+        "99.8 % of the instances are of the class '0', so that balanced figures decide"
+        in document["verdict"]["sentence"]
+    )
+    rows = result.per_class().set_index(["learner", "class"])
+    assert rows.loc[("euclidean", "1"), "recall"] == 1.0 and rows.loc[("blind", "1"), "recall"] == 0.0
+    assert (rows["certified"] <= rows["recall"]).all()
+    assert "Balanced certified" in " ".join(result.table()[0])
+
+
 def test_document_is_json_without_infinity_and_nan(iris_audit):
     text = iris_audit.to_json()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == iris_audit.document
@@ -224,7 +245,9 @@ def test_same_seed_same_figures_whatever_the_processes(iris, figures):
 def test_a_finished_run_computes_nothing_again(iris, tmp_path, figures, kept):
     first = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path)
     before, times = kept(tmp_path), {path: path.stat().st_mtime_ns for path in tmp_path.glob("metrics/*")}
-    assert sorted(suite for suite, *_ in before.values()) == ["audit"] * 4 + ["audit evidence"] * 2
+    assert (
+        sorted(suite for suite, *_ in before.values()) == ["audit"] * 4 + ["audit evidence"] * 2 + ["audit trust"] * 2
+    )
     assert len(times) == 4
     again = audit(iris.X, iris.y, learners=QUICK, repeats=2, out=tmp_path)
     assert again.document["reproduction"]["cells"] == {"computed": 0, "reused": 4, "failed": 0}

@@ -39,6 +39,15 @@ def test_one_split_has_the_interval_of_a_share():
     assert recommend([best, near, far], 0) == 1
 
 
+def test_balanced_figures_decide_where_they_shall():
+    blind, able = learner("a", [0.01, 0.011], 0.9), learner("b", [0.011, 0.012], 0.5)
+    for each, accuracy, certified in ((blind, [0.5, 0.51], 0.5), (able, [0.9, 0.91], 0.7)):
+        each["summary"]["balanced_accuracy"] = interval(accuracy, share=True)
+        each["summary"]["balanced_certified"] = [interval([certified] * 2)]
+    assert recommend([blind, able], 0) == 0
+    assert recommend([blind, able], 0, balanced=True) == 1
+
+
 def test_nobody_is_recommended_where_nothing_was_fitted():
     failed = {"spec": "a", "label": "A", "splits": [{"split": 0, "failed": "E"}], "summary": None}
     assert recommend([failed], 0) is None

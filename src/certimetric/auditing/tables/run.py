@@ -25,12 +25,14 @@ from certimetric.auditing.tables.summary import (
     confusions,
     correctness_radii,
     finished,
+    is_imbalanced,
     majority_baseline,
     per_class,
     radius_quantiles,
     summarise,
     tell_split,
 )
+from certimetric.auditing.tables.trust import compute_trust, tell_trust, trust_cell
 from certimetric.auditing.tables.verdict import observe, recommend, say
 from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
@@ -82,8 +84,11 @@ class TableEvidence(Evidence):
         found = find(request, store, progress=counting)
         radii = [[correctness_radii(request, cell) for cell in finished(cells)] for cells in found.cells]
         eps, quoted = choose_eps(request, radii)
-        learners = [_learner(request, found, i, radii[i], eps) for i in range(len(request.subjects))]
+        learners = [_learner(request, found, i, radii[i], eps, quoted) for i in range(len(request.subjects))]
         warnings = [sorted({text for cell in finished(cells) for text in cell["warnings"]}) for cells in found.cells]
+        also: dict[str, Any] = {"baseline": majority_baseline(request)}
+        if (best := recommend(learners, eps.index(quoted), balanced=is_imbalanced(request))) is not None:
+            also["trust"] = _trust(request, store, counting, learners[best], found, best)
         return Gathered(
             data={
                 "name": data.name,
@@ -109,11 +114,12 @@ class TableEvidence(Evidence):
                 "attacks": [repr(attack) for attack in ATTACKS],
                 "eps": eps,
                 "report_eps": quoted,
+                "judged_by": "balanced" if is_imbalanced(request) else "all",
             },
             learners=learners,
             observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
             cells=found.counts,
-            also={"baseline": majority_baseline(request)},
+            also=also,
             traces={
                 "metric_files": [
                     {
@@ -130,7 +136,7 @@ class TableEvidence(Evidence):
         )
 
     def recommend(self, found: Gathered) -> int | None:
-        return recommend(found.learners, found.observed.quoted)
+        return recommend(found.learners, found.observed.quoted, balanced=is_imbalanced(self.request))
 
     def observe(self, found: Gathered, threshold: Threshold, position: int) -> float | str | None:
         value = observe(self.request, threshold, found.learners[position], found.observed.radii[position])
@@ -186,6 +192,27 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     )
 
 
+def _trust(
+    request: Request, store: Store, progress: bool, learner: dict[str, Any], found: Findings, best: int
+) -> dict[str, Any] | None:
+    """Which predictions of the recommended learner to trust; None where that failed in some split."""
+    done = finished(found.cells[best])
+    digest, subject = request.data.sha256(), request.subjects[best]
+    cells = [trust_cell(request, audit_cell(request, digest, subject, cell["split"])) for cell in done]
+    components = {cell["split"]: cell["components"] for cell in done}
+    outcome = run_cells(
+        cells,
+        store,
+        in_workers(partial(compute_trust, request, components), request.n_jobs),
+        usable=lambda record: record.done,
+        progress=progress,
+        name="trust",
+    )
+    if not all(record.done for record in outcome.records):
+        return None
+    return tell_trust(request, learner, done, [record.result or {} for record in outcome.records])
+
+
 def _of(record: Record) -> Cell:
     return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
 
@@ -196,7 +223,9 @@ def _imputed(data: Dataset) -> dict[str, int]:
     return {name: count for name, count in zip(data.feature_names, counts) if count}
 
 
-def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps: list[float]) -> dict[str, Any]:
+def _learner(
+    request: Request, found: Findings, i: int, radii: list[Array], eps: list[float], quoted: float
+) -> dict[str, Any]:
     subject, cells = request.subjects[i], found.cells[i]
     done = finished(cells)
     left = iter(radii)
@@ -209,7 +238,7 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "splits": splits,
         "summary": summarise(splits),
         "radius_quantiles": radius_quantiles(radii),
-        "per_class": per_class(request, done, radii),
+        "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0]) if done else None,
         "fragile": [] if evidence is None else evidence.get("fragile", []),

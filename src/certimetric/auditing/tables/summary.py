@@ -18,6 +18,7 @@ from certimetric.runs.splits import held_out_counts, split_indices
 Cell = dict[str, Any]
 
 N_EPS = 41
+LARGEST_SHARE = 0.8
 _ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
@@ -61,6 +62,11 @@ def balanced_accuracy(codes: NDArray[np.int64], right: NDArray[np.bool_]) -> flo
     counts = np.bincount(codes)
     found = np.bincount(codes, weights=right)
     return float((found[counts > 0] / counts[counts > 0]).mean())
+
+
+def is_imbalanced(request: Request) -> bool:
+    """Whether more than 80 % of the instances are of one class: an error then says little about the others."""
+    return bool(np.bincount(request.codes).max() > LARGEST_SHARE * len(request.codes))
 
 
 def majority_baseline(request: Request) -> dict[str, Any]:
@@ -151,6 +157,7 @@ def tell_split(request: Request, cell: Cell, radii: Array | None, eps: Sequence[
         **{key: cell[key] for key in ("split", "n_train", "n_test", "error", "noise_error")},
         "balanced_accuracy": balanced_accuracy(true_codes(request, cell), radii >= 0),
         "certified_accuracy": [certified_accuracy(radii, size) for size in eps],
+        "balanced_certified": [balanced_accuracy(true_codes(request, cell), radii >= size) for size in eps],
         "median_radius": told(median_radius(radii)),
         "fit_seconds": cell["fit_seconds"],
         "n_iter": cell["n_iter"],
@@ -166,7 +173,7 @@ def summarise(splits: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     shares: dict[str, Any] = {
         key: interval([split[key] for split in done], share=True) for key in ("error", "balanced_accuracy")
     }
-    for key in ("noise_error", "certified_accuracy"):
+    for key in ("noise_error", "certified_accuracy", "balanced_certified"):
         shares[key] = [interval(values, share=True) for values in zip(*(split[key] for split in done))]
     others = {key: interval([float(split[key]) for split in done]) for key in ("median_radius", "fit_seconds")}
     return shares | others
@@ -182,11 +189,12 @@ def radius_quantiles(radii: Sequence[Array]) -> list[float | str] | None:
     return [told(value) for value in np.asarray(quantiles)]
 
 
-def per_class(request: Request, cells: Sequence[Cell], radii: Sequence[Array]) -> list[dict[str, Any]]:
+def per_class(request: Request, cells: Sequence[Cell], radii: Sequence[Array], eps: float) -> list[dict[str, Any]]:
     """Figures of every class that was tested, over all splits, the worst first.
 
     ``error`` and ``recall`` are the shares of its instances that are told wrong and right, ``precision`` the share of
-    the instances told to be of it that are (None where none is), ``predicted`` how many are.
+    the instances told to be of it that are (None where none is), ``predicted`` how many are. ``certified`` is the share
+    of its instances that is told right and stays so within ``eps``.
     """
     if not cells:
         return []
@@ -205,6 +213,7 @@ def per_class(request: Request, cells: Sequence[Cell], radii: Sequence[Array]) -
                     "recall": right / count,
                     "precision": right / int(predicted[code]) if predicted[code] else None,
                     "predicted": int(predicted[code]),
+                    "certified": sum(int((some >= eps).sum()) for some in own) / count,
                     "median_radius": told(mean_median_radius(own)),
                 }
             )

@@ -9,22 +9,32 @@ from typing import Any
 import numpy as np
 
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.summary import Array, Cell, certified_accuracy, finished, mean_median_radius
+from certimetric.auditing.tables.summary import (
+    Array,
+    Cell,
+    certified_accuracy,
+    finished,
+    is_imbalanced,
+    mean_median_radius,
+)
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
 
 Learner = dict[str, Any]
 
 
-def recommend(learners: Sequence[Learner], quoted: int) -> int | None:
+def recommend(learners: Sequence[Learner], quoted: int, *, balanced: bool = False) -> int | None:
     """The learner with the highest certified accuracy at the quoted ε among those that are accurate enough.
 
     Accurate enough is a learner whose error is not significantly above the lowest: the 95 % intervals overlap. Where
     there is one split only, the interval is that of the share of wrong test instances. None if none could be fitted;
-    ``quoted`` is the position of the quoted ε on the curve.
+    ``quoted`` is the position of the quoted ε on the curve. Where figures shall be ``balanced``, for one class is most
+    of the data, both are means over classes.
     """
-    able = {i: _less_error(learner) for i, learner in enumerate(learners) if learner["summary"]}
-    certified = {i: float(learners[i]["summary"]["certified_accuracy"][quoted]["mean"]) for i in able}
+    accuracy = _balanced if balanced else _less_error
+    able = {i: accuracy(learner) for i, learner in enumerate(learners) if learner["summary"]}
+    figure = "balanced_certified" if balanced else "certified_accuracy"
+    certified = {i: float(learners[i]["summary"][figure][quoted]["mean"]) for i in able}
     return front_runner(able, lambda i: (certified[i], able[i]["mean"]))
 
 
@@ -37,6 +47,17 @@ def _less_error(learner: Learner) -> dict[str, float]:
         half = 1.96 * math.sqrt(error["mean"] * (1 - error["mean"]) / n)
         low, high = error["mean"] - half, error["mean"] + half
     return {"mean": -error["mean"], "low": -high, "high": -low}
+
+
+def _balanced(learner: Learner) -> dict[str, float]:
+    """Balanced accuracy with its interval; of one split that of recalls, two of either kind added."""
+    found = learner["summary"]["balanced_accuracy"]
+    mean, low, high = found["mean"], found["low"], found["high"]
+    if low is None:
+        rows = [((row["count"] * row["recall"] + 2) / (row["count"] + 4), row["count"]) for row in learner["per_class"]]
+        half = 1.96 * math.sqrt(sum(share * (1 - share) / (n + 4) for share, n in rows)) / len(rows)
+        low, high = mean - half, mean + half
+    return {"mean": mean, "low": low, "high": high}
 
 
 def observe(request: Request, threshold: Threshold, learner: Learner, radii: Sequence[Array]) -> float | None:
@@ -76,9 +97,24 @@ def say(
     balanced = learners[recommended]["summary"]["balanced_accuracy"]
     return [
         _recommendation(request, learners, recommended, quoted, eps),
+        *_imbalance(request, learners[recommended], quoted),
         f"always answering {baseline['class']!r}, the most frequent class, is wrong on "
         f"{100 * baseline['error']:.1f} %, and its balanced accuracy is {100 * baseline['balanced_accuracy']:.1f} % "
         f"where that of {learners[recommended]['label']} is {with_interval(balanced)}",
+    ]
+
+
+def _imbalance(request: Request, chosen: Learner, quoted: int) -> list[str]:
+    """Where one class is most of the data: that balanced figures decide, and how the class told worst fares."""
+    if not is_imbalanced(request):
+        return []
+    counts, worst = np.bincount(request.codes), chosen["per_class"][0]
+    certified = chosen["summary"]["balanced_certified"][quoted]
+    return [
+        f"{100 * counts.max() / counts.sum():.1f} % of the instances are of the class "
+        f"{request.classes[counts.argmax()]!r}, so that balanced figures decide: certified correct, the mean over "
+        f"classes, are {with_interval(certified)}, and of the class {worst['class']!r} {100 * worst['recall']:.1f} % "
+        f"are found and {100 * worst['certified']:.1f} % certified"
     ]
 
 

@@ -49,6 +49,8 @@ def comparison(document: Mapping[str, Any]) -> list[Column]:
     if (eps := quoted_eps(document)) is not None:
         told = f"ε = {plain(number(protocol['eps'][eps]))}"
         columns.append(column("certified_accuracy", "Certified accuracy", "%", "higher", eps, told))
+        if protocol.get("judged_by") == "balanced":
+            columns.append(column("balanced_certified", "Balanced certified", "%", "higher", eps, told))
     columns.append(column("median_radius", "Median radius", unit_name(document), "higher"))
     columns.append(column("fit_seconds", "Fit", "s", ""))
     return columns
@@ -68,6 +70,7 @@ def baseline_row(document: Mapping[str, Any], columns: Sequence[Column]) -> dict
         "balanced_accuracy": float(told["balanced_accuracy"]),
         "noise_error": error,
         "certified_accuracy": 1.0 - error,
+        "balanced_certified": float(told["balanced_accuracy"]),
     }
     cells = []
     for column in columns:

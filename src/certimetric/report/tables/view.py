@@ -18,6 +18,7 @@ from certimetric.report.tables.comparison import baseline_row, comparison, confu
 from certimetric.report.tables.figures import curves, robustness_figures
 from certimetric.report.tables.instances import fragile_view
 from certimetric.report.tables.search import search_view
+from certimetric.report.tables.trust import trust_view
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ def _value(value: Any) -> str:
 
 
 def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
-    """Error of a class, its recall as text, and its precision and median radius."""
+    """Error of a class, its recall as text, and its precision, certified share and median radius."""
     error = number(row["error"]) or 0.0
-    precision, radius = percent(number(row.get("precision"))), plain(number(row["median_radius"]), 2)
-    return error, percent(1.0 - error), f"{precision} · {radius}"
+    precision, certified = (percent(number(row.get(key))) for key in ("precision", "certified"))
+    return error, percent(1.0 - error), f"{precision} · {certified} · {plain(number(row['median_radius']), 2)}"
 
 
 def _gaps(imputed: Mapping[str, int] | None) -> str:
@@ -112,6 +113,7 @@ class TableView(View):
         Block("comparison", "comparison", "Comparison", _comparison),
         Block("comparison", "search", "What was searched", of_document(search_view)),
         Block("classes", "classes", "Classes", _classes, heading="Classes, worst first"),
+        Block("classes", "trust", "Which predictions to trust", of_document(trust_view)),
         Block("instances", "fragile", "Fragile instances", of_document(fragile_view)),
         Block("anatomy", "anatomy", "Anatomy of the metrics", of_document(anatomy_view)),
     )
@@ -197,9 +199,17 @@ class TableView(View):
         return pd.DataFrame(rows)
 
     def per_class(self) -> pd.DataFrame:
-        """Recall, precision and median radius of each class, over all splits, the worst class first."""
-        columns = ["learner", "class", "count", "recall", "precision", "median_radius"]
+        """Recall, precision, certified share and median radius of each class, over all splits, the worst first."""
+        columns = ["learner", "class", "count", "recall", "precision", "certified", "median_radius"]
         return super().per_class().reindex(columns=columns).astype(dict.fromkeys(columns[3:], float))
+
+    def trust(self) -> pd.DataFrame:
+        """How well scores of predictions tell the wrong ones; see :meth:`certimetric.AuditResult.trust`."""
+        import pandas as pd
+
+        if not (told := self.document.get("trust")):
+            raise ValueError("the document of this audit does not tell which predictions to trust")
+        return pd.DataFrame(told["scores"]).drop(columns="label").astype({"excess_share": float})
 
     def confusion_matrix(self, learner: str | None = None) -> pd.DataFrame:
         """How often each class was told as each class; see :meth:`certimetric.AuditResult.confusion_matrix`."""
