@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.certify import OpenSetKNeighborsClassifier as OpenSetKNeighborsClassifier
     from certimetric.certify import PairVerifier as PairVerifier
     from certimetric.certify import certified_radius as certified_radius
+    from certimetric.certify import counterfactuals as counterfactuals
     from certimetric.certify import in_original_units as in_original_units
     from certimetric.certify import minimal_perturbation as minimal_perturbation
     from certimetric.geometry import MahalanobisMetric as MahalanobisMetric
@@ -50,7 +51,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "auditing": "AuditResult audit check_drift",
         "base.allocation": "keep_freed_memory",
         "certify": "CertifiedKNeighborsClassifier MetricSearchCV MinimalPerturbation OpenSetKNeighborsClassifier "
-        "PairVerifier certified_radius in_original_units minimal_perturbation",
+        "PairVerifier certified_radius counterfactuals in_original_units minimal_perturbation",
         "constraints": "",
         "datasets": "",
         "deep": "",

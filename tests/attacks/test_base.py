@@ -8,7 +8,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from certimetric.attacks.base import Attack
-from certimetric.attacks.threat_models import ThreatModel
+from certimetric.geometry.threat_models import ThreatModel
 
 
 class Jump(Attack):

@@ -13,8 +13,8 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from certimetric.attacks import HopSkipJump
-from certimetric.attacks.threat_models import ThreatModel
 from certimetric.geometry import resolve_norm
+from certimetric.geometry.threat_models import ThreatModel
 
 NORMS = ("l2", "linf", "l1", "ellipsoid")
 

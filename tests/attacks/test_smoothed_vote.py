@@ -12,8 +12,8 @@ from certimetric import LMNN, CertifiedKNeighborsClassifier, MahalanobisMetric, 
 from certimetric.attacks import SmoothedVoteAttack
 from certimetric.attacks.predictors import nearest_neighbor_classifier
 from certimetric.attacks.smoothed_vote import _SmoothedVote
-from certimetric.attacks.threat_models import ThreatModel
 from certimetric.datasets import load
+from certimetric.geometry.threat_models import ThreatModel
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 
 from certimetric import CertifiedKNeighborsClassifier
 from certimetric.attacks import RegionAttack, SmoothedVoteAttack
-from certimetric.attacks.threat_models import ThreatModel, resolve_threat
 from certimetric.geometry import resolve_norm
+from certimetric.geometry.threat_models import ThreatModel, resolve_threat
 
 NAMES = ["age", "size", "red", "green", "blue"]
 
@@ -40,12 +40,38 @@ NAMES = ["age", "size", "red", "green", "blue"]
         ({"one_hot": [[2]]}, "at least two features"),
         ({"one_hot": [[2, 3], [3, 4]]}, "in one one_hot group only"),
         ({"one_hot": [[2, 3]], "immutable": [2]}, "all immutable or none of them"),
+        ({"direction": ["age"]}, r"direction must be a mapping of features, got \['age'\]"),
+        ({"direction": {"weight": "increase"}}, "direction names the unknown feature 'weight'"),
+        ({"direction": {"age": "up"}}, "direction must be 'increase' or 'decrease', got 'up' for 'age'"),
+        ({"direction": {"red": "increase"}, "one_hot": [[2, 3]]}, "direction names 'red', which is in a one_hot group"),
+        ({"direction": {"age": "increase", 0: "decrease"}}, "direction names a feature twice"),
+        ({"cost": {"age": 0.0}}, "cost must be positive numbers, got 0.0 for 'age'"),
+        ({"cost": {"age": np.inf}}, "cost must be positive numbers, got inf for 'age'"),
+        ({"cost": 2.0}, "cost must be a mapping of features, got 2.0"),
     ],
 )
 def test_nonsense_has_one_message(settings, message):
     with pytest.raises(ValueError, match=message) as error:
         ThreatModel(**settings).bind(5, NAMES)
     assert "\n" not in str(error.value)
+
+
+def test_directions_and_costs():
+    threat = ThreatModel(
+        "l1", bounds=(0, 9), integer=["size"], direction={"age": "increase", "size": "decrease"}, cost={"age": 2.0}
+    ).bind(5, NAMES)
+    told = ThreatModel.from_string("l1:bounds=0..9,integer=size,increase=age,decrease=size,cost=age:2").bind(5, NAMES)
+    X = np.array([[3.5, 4.0, 0.0, 0.0, 0.0], [8.0, 1.0, 1.0, 1.0, 1.0]])
+    aims = np.array([[1.0, 6.2, 1.0, -1.0, 0.0], [9.5, 0.4, 1.0, 1.0, 12.0]])
+    for bound in (threat, told):
+        assert bound.boxed
+        # What may not grow stays where it is, what may goes as far as its bound.
+        expected = [[3.5, 4.0, 1.0, 0.0, 0.0], [9.0, 0.0, 1.0, 1.0, 9.0]]
+        np.testing.assert_array_equal(bound.repair(X, aims), expected)
+        bound.check_instances(X)
+        assert bound.size(np.array([1.0, 1.0, 0.0, 0.0, 0.0])) == 3.0
+    np.testing.assert_array_equal(threat.limits(X)[0][:, :2], [[3.5, 0.0], [8.0, 0.0]])
+    np.testing.assert_array_equal(threat.limits(X)[1][:, :2], [[9.0, 4.0], [9.0, 1.0]])
 
 
 def test_features_by_name_and_by_position_are_the_same():

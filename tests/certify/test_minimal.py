@@ -285,6 +285,8 @@ def test_result_as_frame_and_json():
         ({"n_neighbors": 3}, "n_neighbors must be between 1 and n_samples=2"),
         ({"norm": "l3"}, "norm must be one of"),
         ({"time_limit": 0}, "time_limit must be a positive number"),
+        ({"norm": "l1", "threat": "l1:bounds=0..9"}, "give one of them, got both"),
+        ({"threat": "l1:bounds=2..9"}, "instance 0 has the value 1 in feature 0"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

@@ -225,6 +225,24 @@ def test_bad_threats(run, tmp_path, what):
     assert not (tmp_path / "attack.csv").exists()
 
 
+EXPLAINED = {
+    "unknown class": (["--wanted", "maybe"], "--wanted must be one of"),
+    "unknown feature": (["--threat", "l1:increase=w"], "'w'"),
+    "a cost without a number": (["--threat", "l1:cost=u"], "'cost'"),
+    "no change at all": (["-n", "0"], "-n must be at least 1"),
+    "no time": (["--time-limit", "0"], "--time-limit"),
+}
+
+
+@pytest.mark.parametrize("what", EXPLAINED)
+def test_bad_questions(run, tmp_path, what):
+    options, culprit = EXPLAINED[what]
+    (tmp_path / "data.csv").write_text(GOOD)
+    assert run("fit", "data.csv", "--learner", "euclidean").code == 0
+    assert_refused(run("explain", "metric.safetensors", "data.csv", "data.csv", *options), culprit)
+    assert not (tmp_path / "changes.csv").exists()
+
+
 def test_bad_time_limit(run, tmp_path):
     (tmp_path / "data.csv").write_text(GOOD)
     assert run("fit", "data.csv", "--learner", "euclidean").code == 0
@@ -241,6 +259,7 @@ def test_no_command_writes_over_what_it_reads(run, tmp_path):
         ["fit", "data.csv", "--learner", "euclidean"],
         ["certify", *rows],
         ["attack", *rows],
+        ["explain", *rows],
         ["match", *rows, "--threshold", "1"],
     ):
         assert_refused(run(*command, "-o", tmp_path / "data.csv"), "overwritten")

@@ -335,6 +335,38 @@ def test_attack(run, wine_files):
     np.testing.assert_allclose(sizes, table["distance"][success], rtol=1e-6, atol=1e-9)
 
 
+def test_explain(run, wine_files):
+    pd.read_csv("unlabelled.csv")[::5].round().to_csv("unlabelled.csv", index=False)
+    words = ("m.safetensors", "train.csv", "unlabelled.csv", "--wanted", "class_1", "-k", "1", "--units", "original")
+    words = (*words, "--threat", "l2:increase=alcohol,immutable=ash,integer=proline", "--time-limit", "60")
+    outcome = run("explain", *words, "-n", "2")
+    assert outcome.code == 0
+    table, asked = pd.read_csv(wine_files / "changes.csv"), pd.read_csv("unlabelled.csv")
+    for query, rows in table.groupby("query"):
+        assert f"Query {query}: {rows['predicted'].iloc[0]}, certified up to" in outcome.out
+        assert all(f"class_1 by {change}" in outcome.out for change in rows["change"])
+    wine = datasets.load("wine")
+    names = list(wine.feature_names)
+    before, after = asked[names].to_numpy()[table["query"]], table[names].to_numpy()
+    assert table["found"].all()
+    assert table["proven"].all()
+    assert (table["lower"] <= table["distance"]).all()
+    np.testing.assert_allclose(np.linalg.norm(after - before, axis=1), table["distance"])
+    assert (table["alcohol"] >= before[:, names.index("alcohol")]).all()
+    assert (table["ash"] == before[:, names.index("ash")]).all()
+    assert (table["proline"] % 1 == 0).all()
+    # What the table says is what a classifier in Python finds at these points.
+    metric = MahalanobisMetric.load(wine_files / "m.safetensors")
+    knn = CertifiedKNeighborsClassifier(1, metric=metric).fit(wine.X[::2], wine.y[::2])
+    assert (knn.predict(after) == table["label"]).all()
+    again = run("explain", *words, "-o", "changes.json")
+    assert again.code == 0
+    told = json.loads((wine_files / "changes.json").read_text())
+    first = table[table["rank"] == 1]
+    assert [entry["change"] for entry in told] == first["change"].tolist()
+    assert [entry["distance"] for entry in told] == pytest.approx(first["distance"].tolist())
+
+
 def test_attack_within_a_budget_and_in_standard_deviations(run, wine_files):
     pd.read_csv("unlabelled.csv")[::4].to_csv("unlabelled.csv", index=False)
     few = run("attack", "m.safetensors", "train.csv", "unlabelled.csv", "--threat", "linf:eps=0.1")

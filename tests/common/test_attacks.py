@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
 from certimetric.attacks import BestOf, HopSkipJump, RegionAttack, SmoothedVoteAttack
-from certimetric.attacks.threat_models import ThreatModel
 from certimetric.geometry import resolve_norm
+from certimetric.geometry.threat_models import ThreatModel
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

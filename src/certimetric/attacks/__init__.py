@@ -6,7 +6,7 @@ from certimetric.attacks.hop_skip_jump import HopSkipJump
 from certimetric.attacks.pairs import PairAttack
 from certimetric.attacks.region import RegionAttack
 from certimetric.attacks.smoothed_vote import SmoothedVoteAttack
-from certimetric.attacks.threat_models import ThreatModel
+from certimetric.geometry.threat_models import ThreatModel
 
 ATTACKS: dict[str, type[Attack]] = {
     "region": RegionAttack,

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
 from certimetric.attacks.predictors import known_features
-from certimetric.attacks.threat_models import BoundThreat, resolve_threat
 from certimetric.base.arrays import LARGEST, MODEST, Array, Indices, check_size
 from certimetric.base.results import Framed, arrays_to_json
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import align, feature_names
+from certimetric.geometry.threat_models import BoundThreat, resolve_threat
 
 _BISECTIONS = 40
 _BEYOND = 1e-9  # of the way to a boundary, so that a prediction does not hang on the last digit

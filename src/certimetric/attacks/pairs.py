@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.attacks.base import AttackResult, Search
-from certimetric.attacks.threat_models import BoundThreat, resolve_threat
 from certimetric.base.arguments import require
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.certify.exact.pairs import smallest_pair_changes
@@ -19,6 +18,7 @@ from certimetric.certify.pairs import PairCertifier, checked_pairs
 from certimetric.certify.verifier import PairVerifier
 from certimetric.constraints.tuples import Tuples, check_pair_labels
 from certimetric.geometry.norms import Norm
+from certimetric.geometry.threat_models import BoundThreat, resolve_threat
 
 _OVERSHOOT = (1e-9, 1e-7, 1e-5)  # of a change, so that the decision does not hang on the last digit
 _REACHES = 2.0 ** np.arange(0, 24, 2)  # of the change that a linear function asks for, tried in turn
@@ -161,8 +161,7 @@ class PairAttack:
         if not len(rows):
             return
         X, threat, maps = search.X[rows], search.threat, search.certifier.maps
-        low = np.where(threat.mutable, threat.low - X, 0.0)
-        high = np.where(threat.mutable, threat.high - X, 0.0)
+        low, high = (np.where(threat.mutable, limit - X, 0.0) for limit in threat.limits(X))
         steepest = float(np.linalg.norm(maps.metric.components, 2)) ** 2
         difference, change = X - search.enrolled[rows], np.zeros_like(X)
 
@@ -308,7 +307,7 @@ def nearest_of_plane(threat: BoundThreat, X: Array, planes: Array, levels: Array
 
     Of l2, l∞ and l1 the smallest, but for integer features; of other norms clipped multiples of their steepest change.
     """
-    low, high = threat.low - X, threat.high - X
+    low, high = (limit - X for limit in threat.limits(X))
 
     def clipped(change: Array) -> Array:
         return np.clip(change, low, high)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
 from certimetric.attacks.base import Attack, Search
 from certimetric.attacks.predictors import nearest_neighbor_classifier
 from certimetric.base.arrays import Array
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.exact.dual_program import DualProgram
+from certimetric.certify.exact.limits import Limits
 from certimetric.certify.exact.regions import Regions
 from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.neighbors import nearest_neighbors
@@ -82,8 +82,9 @@ class RegionAttack(Attack):
         self, search: Search, classifier: CertifiedKNeighborsClassifier, starts: Array, mutable: NDArray[np.bool_]
     ) -> Array:
         """Offer the nearest points of regions to ``starts``, by changes of the mutable features; gives the nearest."""
-        threat = search.threat
-        program = DualProgram(classifier.reference_, threat.norm.restrict(mutable))
+        threat = replace(search.threat, mutable=mutable)
+        program = DualProgram(classifier.reference_, threat.norm.restrict(mutable), threat.limited)
+        limits = Limits.of(program, threat, starts) if threat.limited else [None] * len(starts)
         queries = PredictedQueries.of(classifier.reference_, starts, classifier.n_neighbors)
         rows: list[int] = []
         steps: list[Array] = []
@@ -91,8 +92,7 @@ class RegionAttack(Attack):
         for i in search.open:
             if classifier.classes_[queries.predicted[i]] != search.goal[i]:
                 continue
-            box = _box(program.lift, threat.low, threat.high, starts[i], mutable)
-            regions = Regions.of(program, queries, i, box)
+            regions = Regions.of(program, queries, i, limits[i])
             found = regions.search(self.n_opponents)
             for step, neighbors in found:
                 inner = regions.inward(step, neighbors, _MARGIN)
@@ -122,15 +122,3 @@ class RegionAttack(Attack):
                 for rank in range(n_found):
                     found[rank][rows] = classifier.X_[others[indices[:, rank]]]
         return found
-
-
-def _box(lift: Any, low: Array, high: Array, x: Array, mutable: NDArray[np.bool_]) -> tuple[Array, Array] | None:
-    """``A η ≥ b`` for ``low ≤ x + η @ lift ≤ high``; None where nothing is bounded."""
-    below, above = np.isfinite(low) & mutable, np.isfinite(high) & mutable
-    if not (below.any() or above.any()):
-        return None
-    rows = lift.T.toarray() if issparse(lift) else lift.T
-    A = np.vstack([rows[below], -rows[above]])
-    b = np.concatenate([(low - x)[below], (x - high)[above]])
-    felt = np.abs(A).max(axis=1) > 0
-    return A[felt], b[felt]

@@ -109,6 +109,7 @@ class SmoothedVoteAttack(Attack):
     ) -> tuple[NDArray[np.bool_], Array]:
         """One restart: which rows, (c,), met adversarial points, and the nearest of each."""
         X, threat, norm = search.X[rows], search.threat, search.threat.norm
+        low, high = threat.limits(X)
         delta = np.where(threat.mutable, search.within(starts) - X, 0.0)
         smallest, budget, nearest = np.full(len(rows), np.inf), np.zeros(len(rows)), X.copy()
         for step, temperature in enumerate(temperatures):
@@ -116,7 +117,7 @@ class SmoothedVoteAttack(Attack):
             flips = search.offer(rows, points)
             gap, gradient = vote.gap(points, temperature)
             # A feature at its bound cannot be pushed on: the steepest direction is sought among the others.
-            stuck = ((points >= threat.high) & (gradient > 0)) | ((points <= threat.low) & (gradient < 0))
+            stuck = ((points >= high) & (gradient > 0)) | ((points <= low) & (gradient < 0))
             gradient[stuck | ~threat.mutable] = 0.0
             slope, size = norm.dual_norm(gradient), norm.norm(delta)
             missing = np.divide(np.maximum(-gap, 0.0), slope, out=np.zeros_like(gap), where=slope > 0)

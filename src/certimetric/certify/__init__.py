@@ -2,6 +2,7 @@
 
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.confidence import PredictionScores, conformal_sets, prediction_scores
+from certimetric.certify.counterfactuals import Counterfactuals, counterfactuals
 from certimetric.certify.exact.minimal import minimal_perturbation
 from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -34,6 +35,7 @@ __all__ = [
     "CertifiedKNeighborsClassifier",
     "CertifiedRates",
     "ClassCounts",
+    "Counterfactuals",
     "IdentificationCurve",
     "MetricSearchCV",
     "MinimalPerturbation",
@@ -53,6 +55,7 @@ __all__ = [
     "compare_scores",
     "condensed_neighbors",
     "conformal_sets",
+    "counterfactuals",
     "edited_neighbors",
     "identification_curve",
     "in_original_units",

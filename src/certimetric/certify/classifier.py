@@ -24,9 +24,10 @@ from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows, 
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
-from certimetric.geometry.features import align, names_of
+from certimetric.geometry.features import align, feature_names, names_of
 from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
+from certimetric.geometry.threat_models import ThreatModel, resolve_threat
 
 
 class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
@@ -250,17 +251,24 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         return np.where(right, radii, 0.0)
 
     def minimal_perturbation(
-        self, X: ArrayLike, *, time_limit: float = TIME_LIMIT, node_limit: float = np.inf
+        self,
+        X: ArrayLike,
+        *,
+        threat: ThreatModel | str | None = None,
+        time_limit: float = TIME_LIMIT,
+        node_limit: float = np.inf,
     ) -> MinimalPerturbation:
-        """Smallest change of each query that changes its label, in the norm of the classifier.
+        """Smallest change of each query that changes its label, in the norm of the classifier or under a threat model.
 
         Exact for ``n_neighbors=1``; otherwise a bracket, closed wherever the search ends within the time limit.
 
         Parameters
         ----------
         X : array-like of shape (m, d)
+        threat : ThreatModel or str, default=None
+            What may change, and in what norm: bounds, directions, whole and one-hot features are kept to exactly.
         time_limit : float, default=1.0
-            Seconds for each query where ``n_neighbors`` > 1.
+            Seconds for each query where ``n_neighbors`` > 1, or where a threat model limits features.
         node_limit : int, default=inf
             Nodes of the search likewise: unlike seconds, it gives the same answer on every machine.
 
@@ -269,10 +277,13 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         result : MinimalPerturbation
             Unpacks as ``radii, witnesses`` (see :func:`certimetric.minimal_perturbation`).
         """
+        names = names_of(self) or names_of(self.metric) or feature_names(X)
         X, norm = self._validate(X), resolve_norm(self.norm)
+        bound = None if threat is None else resolve_threat(threat).bind(X.shape[1], names)
+        norm = norm if bound is None else bound.norm
         options = {"memory": self.memory_mb * MIB, "n_jobs": effective_n_jobs(self.n_jobs)}
         queries = PredictedQueries.of(self.reference_, X, self.n_neighbors, **options)
-        return smallest_changes(queries, norm, time_limit=time_limit, node_limit=node_limit)
+        return smallest_changes(queries, norm, threat=bound, time_limit=time_limit, node_limit=node_limit)
 
     def certified_accuracy(self, X: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Array:
         """Share of queries that are right and stay so under every perturbation of size at most ε.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -72,6 +72,18 @@ class PredictedQueries:
         exclude = np.full(len(X), -1, dtype=np.int64) if exclude is None else exclude
         predicted = reference.predict(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
         return cls(reference, X, points, rounding + errors, k, predicted, exclude, memory, n_jobs)
+
+    def take(self, rows: Indices) -> PredictedQueries:
+        """Some of the queries."""
+        parts = self.X[rows], self.points[rows], self.errors[rows], self.predicted[rows], self.exclude[rows]
+        X, points, errors, predicted, exclude = parts
+        return replace(self, X=X, points=points, errors=errors, predicted=predicted, exclude=exclude)
+
+    def at(self, points: Array) -> Indices:
+        """Class codes predicted at other points, (m, d), in the place of the queries."""
+        return self.reference.predict(
+            self.reference.embed(points)[0], self.k, exclude=self.exclude, memory=self.memory, n_jobs=self.n_jobs
+        )
 
     def fill(self, kernel: Callable[..., None], known: tuple[Any, ...], *figures: NDArray[Any]) -> None:
         """Have a kernel fill the rows of figures, each of length m, in blocks: it gets the inner products of some

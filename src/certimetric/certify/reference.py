@@ -51,21 +51,22 @@ class MetricMaps:
         terms = 1 if isinstance(self.metric, DiagonalMetric) else self.metric.n_features
         return (terms + 5) * UNIT_ROUNDOFF
 
-    def dual_map(self, norm: Norm) -> Any:
+    def dual_map(self, norm: Norm, whole: bool = False) -> Any:
         """B of shape (r, p) with ``dual norm of Lᵀw = ‖wB‖`` of the norm's dual order.
 
-        Sparse where metric and norm take each feature for itself.
+        Sparse where metric and norm take each feature for itself. With ``whole`` there is a coordinate for each feature
+        that can change: without it those of l2 are as few as the rank of the metric, without what it does not see.
         """
         if (weights := self.diagonal(norm)) is not None:
             return _at_features(norm, weights)
-        return self._dual_rows(norm)[0]
+        return self._dual_rows(norm, whole)[0]
 
     def dual_rows(self, norm: Norm) -> tuple[Array, Array]:
         """:meth:`dual_map` as an array, and bounds on the errors of its rows in the dual norm."""
         B, errors, _ = self._dual_rows(norm)
         return B, errors
 
-    def _dual_rows(self, norm: Norm) -> tuple[Array, Array, Array | None]:
+    def _dual_rows(self, norm: Norm, whole: bool = False) -> tuple[Array, Array, Array | None]:
         """The map B, bounds on the errors of its rows in the dual norm, and the rotation Q that shortened them.
 
         That is, the dual norm of Lᵀw is at most ``‖wB‖ + Σ |w_t| errors_t``.
@@ -77,7 +78,7 @@ class MetricMaps:
             norm.absolute_coordinates(np.abs(L)), order, axis=1
         )
         r, p = B.shape
-        if order != 2 or p <= r:
+        if order != 2 or p <= r or whole:
             return B, errors, None
         # A rotation makes the rows as short as the rank: ‖wB‖ = ‖wRᵀ‖ with Bᵀ = QR. Unlike a singular value
         # decomposition it keeps the digits of small rows beside large ones. Its error is measured.
@@ -129,18 +130,19 @@ class MetricMaps:
         """Weights of the features, where metric and norm take each for itself, so that no matrix is needed."""
         return self.metric.weights if norm.diagonal and isinstance(self.metric, DiagonalMetric) else None
 
-    def lift_map(self, norm: Norm) -> Any:
+    def lift_map(self, norm: Norm, whole: bool = False) -> Any:
         """Matrix of shape (p, d) that takes a vector η in the dual coordinates to the perturbation ``η @ lift``.
 
         It is sparse where :meth:`dual_map` is.
 
-        The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η``.
+        The perturbation has the size of η in the norm's own order, and moves a query by ``dual_map(norm) @ η`` (both
+        ``whole``, or none).
         """
         d = self.metric.n_features
         if self.diagonal(norm) is not None:
             return _at_features(norm, np.ones(d)).T.tocsr()
         to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
-        _, _, Q = self._dual_rows(norm)
+        _, _, Q = self._dual_rows(norm, whole)
         return np.ascontiguousarray(to_features.T if Q is None else Q.T @ to_features.T)
 
 
@@ -176,7 +178,7 @@ class PointSet(MetricMaps, ABC):
         """Number of class codes."""
         return int(self.y.max()) + 1
 
-    def dual_points(self, norm: Norm) -> tuple[Array, Array]:
+    def dual_points(self, norm: Norm, whole: bool = False) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
 
         The dual norm ‖M(x_l − x_j)‖_* is a plain vector norm of a difference of these rows.
@@ -188,16 +190,16 @@ class PointSet(MetricMaps, ABC):
             kappa = self.per_distance(norm)
             errors += self.point_errors * kappa
             return coordinates, errors + (_squares_that_underflow(coordinates) if kappa else 0.0)
-        map_, row_errors, _ = self._dual_rows(norm)
+        map_, row_errors, _ = self._dual_rows(norm, whole)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)
         errors = (len(map_) + 4) * UNIT_ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
         errors += sizes @ row_errors + self.point_errors * self.per_distance(norm)
         return coordinates, errors + (_squares_that_underflow(coordinates) if map_.any() else 0.0)
 
-    def kernel_data(self, norm: Norm) -> tuple[Any, ...]:
+    def kernel_data(self, norm: Norm, whole: bool = False) -> tuple[Any, ...]:
         """What compiled kernels read: points and their errors and squares, dual points and theirs, classes, growth."""
-        dual, dual_errors = self.dual_points(norm)
+        dual, dual_errors = self.dual_points(norm, whole)
         squares = np.einsum("ij,ij->i", self.points, self.points)
         return self.points, self.point_errors, squares, dual, dual_errors, self.y, self.growth(norm)
 

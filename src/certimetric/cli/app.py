@@ -16,6 +16,7 @@ from certimetric.cli import (
     certify,
     check,
     datasets,
+    explain,
     fit,
     match,
     report,
@@ -60,6 +61,7 @@ app.command(epilog=fit.EPILOG)(fit.fit)
 app.command(epilog=certify.EPILOG)(certify.certify)
 app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=attack.EPILOG)(attack.attack)
+app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=match.EPILOG)(match.match)
 app.command()(report.report)
 app.command()(datasets.datasets)

@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from certimetric.cli.inputs import words, writable
-from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, Train, UnitsOption
+from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, ThreatOption, Train, UnitsOption
 
 if TYPE_CHECKING:
     from certimetric.attacks import AttackResult, ThreatModel
@@ -32,15 +32,7 @@ def attack(
     metric: Metric,
     train: Train,
     queries: Queries,
-    threat: Annotated[
-        str,
-        typer.Option(
-            "--threat",
-            metavar="NORM[:OPTION=…,…]",
-            help="l2, linf or l1, with eps=SIZE (without it: the smallest change), bounds=LOW..HIGH, immutable=A+B, "
-            "integer=A+B, one_hot=A+B/C+D. Features are meant in original units, eps in those of --units.",
-        ),
-    ] = "l2",
+    threat: ThreatOption = "l2",
     kind: Annotated[
         list[str] | None,
         typer.Option(

@@ -103,6 +103,16 @@ Jobs = Annotated[int, option_of(Request, "n_jobs")]
 NormOption = Annotated[
     str, typer.Option("--norm", metavar="[l2|linf|l1]", help="How the size of a change is measured.")
 ]
+ThreatOption = Annotated[
+    str,
+    typer.Option(
+        "--threat",
+        metavar="NORM[:OPTION=…,…]",
+        help="l2, linf or l1, with eps=SIZE (without it: the smallest change), bounds=LOW..HIGH, immutable=A+B, "
+        "integer=A+B, one_hot=A+B/C+D, increase=A+B, decrease=A+B, cost=A:2+B:0.5. Features are meant in original "
+        "units, eps in those of --units.",
+    ),
+]
 UnitsOption = Annotated[
     str | None,
     typer.Option(

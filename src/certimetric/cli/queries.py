@@ -1,4 +1,5 @@
-"""What ``certify`` and ``attack`` read: a metric of a file, training data, and queries; and what they write of them."""
+"""What ``certify``, ``attack`` and ``explain`` read, a metric of a file, training data and queries; and what they
+write."""
 
 from __future__ import annotations
 

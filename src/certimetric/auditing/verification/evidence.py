@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from certimetric.attacks.base import AttackResult
 from certimetric.attacks.pairs import PairAttack
-from certimetric.attacks.threat_models import ThreatModel
 from certimetric.auditing.verification.cells import verifier_of
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
 from certimetric.base.arrays import Array, Indices
@@ -21,6 +20,7 @@ from certimetric.certify.rates import verification_curve
 from certimetric.certify.verifier import PairVerifier
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry import MahalanobisMetric
+from certimetric.geometry.threat_models import ThreatModel
 from certimetric.runs.key import Cell, canonical, told
 from certimetric.runs.splits import ATTACK_STREAM, stream
 

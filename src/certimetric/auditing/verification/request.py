@@ -19,8 +19,8 @@ from certimetric.base.wording import counted, listing
 from certimetric.runs.splits import Split, subject_parts
 
 if TYPE_CHECKING:
-    from certimetric.attacks.threat_models import BoundThreat, ThreatModel
     from certimetric.constraints.tuples import Tuples
+    from certimetric.geometry.threat_models import BoundThreat, ThreatModel
 
 # What thresholds may ask for, and whether it is taken at a size: a false accept rate, or an ε.
 FIGURES = {"auc": False, "tar": True, "certified": True, "rejected": True}
@@ -148,7 +148,7 @@ class VerificationRequest(TableRequest):
         """The threat model, whose norm is that of the audit."""
         if self.threat is None:
             return None
-        from certimetric.attacks.threat_models import resolve_threat
+        from certimetric.geometry.threat_models import resolve_threat
 
         threat = resolve_threat(self.threat)
         if threat.eps is not None:

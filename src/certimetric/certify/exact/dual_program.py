@@ -17,6 +17,8 @@ class DualProgram:
     ----------
     reference : PointSet
     norm : Norm
+    whole : bool, default=False
+        Whether steps have a coordinate for each feature that can change, as limits of features need it.
 
     Attributes
     ----------
@@ -30,10 +32,10 @@ class DualProgram:
         What the compiled kernels read.
     """
 
-    def __init__(self, reference: PointSet, norm: Norm):
+    def __init__(self, reference: PointSet, norm: Norm, whole: bool = False):
         self.reference, self.order = reference, float(norm.dual_order)
-        self.map, self.lift = reference.dual_map(norm), reference.lift_map(norm)
-        self.data = reference.kernel_data(norm)
+        self.map, self.lift = reference.dual_map(norm, whole), reference.lift_map(norm, whole)
+        self.data = reference.kernel_data(norm, whole)
         self.dual = self.data[3]
 
     def steps_of(self, moves: Array) -> Array:

@@ -256,25 +256,29 @@ def dual_certificate(l, own_of_row, u, active, q, error, data, order, space):
     for k in range(q):
         inside[k], outside[k] = l, own_of_row[active[k]]
         weights[k] = u[k] / (2.0 * difference_norm(dual[l], dual[outside[k]], order))
-    return certified_combination(inside, outside, weights, distance, error, data, order)
+    free = np.zeros(data[3].shape[1]), 0.0, 0.0, 0.0, 0
+    return certified_combination(inside, outside, weights, distance, error, data, order, free)
 
 
 @nb.njit(cache=True, nogil=True)
-def certified_combination(inside, outside, weights, distance, error, data, order):
+def certified_combination(inside, outside, weights, distance, error, data, order, limits):
     """Size below which no change brings every instance of ``inside`` as near as that of ``outside`` beside it.
 
     For weights λ ≥ 0 of these pairs, ``λᵀb ≤ λᵀAη ≤ ‖Aᵀλ‖_* ‖η‖`` for every such change η: the quotient
     ``λᵀb / ‖Aᵀλ‖_*`` is a bound whatever the weights are. It is lowered by what rounding can do to the weighted pairs,
     here and in the predictor at any point that near (:func:`certimetric.certify.kernels.certified_size`).
+
+    ``limits`` joins the rows of what may change, ``Vη ≥ h`` with multipliers μ: ``μᵀV`` and ``μᵀh``, then ``μᵀ|h|``,
+    the sum of μ, each times its share of the rounding of V, and how many they are.
     """
     train, train_errors, _, dual, dual_errors, _, growth = data
-    p, q = dual.shape[1], weights.shape[0]
+    p, q = dual.shape[1], weights.shape[0] + limits[4]
     relative = rounding_of_distances(train.shape[1])
     rounding = (error, growth[0], growth[1], relative)
-    value, magnitude, slack, pull = 0.0, 0.0, 0.0, 0.0
+    value, magnitude, pull, slack = limits[1], limits[2], limits[3], 0.0
     c0, c1, c2 = 0.0, 0.0, 0.0
-    total = np.zeros(p)
-    for k in range(q):
+    total = limits[0].copy()
+    for k in range(weights.shape[0]):
         l, j, weight = inside[k], outside[k], weights[k]
         if not weight > 0.0:
             continue

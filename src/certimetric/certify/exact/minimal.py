@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from certimetric.base.arrays import Indices
 from certimetric.certify.exact.nearest_flip import nearest_flips
 from certimetric.certify.exact.order_k import nearest_flips_of_votes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
 from certimetric.certify.radius import MEMORY_MB, PredictedQueries, prepare_queries
 from certimetric.certify.reference import power_of_two_times
+from certimetric.geometry.features import feature_names, names_of
 from certimetric.geometry.norms import Norm, resolve_norm
+from certimetric.geometry.threat_models import BoundThreat, ThreatModel, resolve_threat
 
 TIME_LIMIT = 1.0  # seconds a query, k > 1
 
@@ -26,6 +29,7 @@ def minimal_perturbation(
     norm: Any = "l2",
     *,
     n_neighbors: int = 1,
+    threat: ThreatModel | str | None = None,
     time_limit: float = TIME_LIMIT,
     node_limit: float = np.inf,
     memory_mb: int = MEMORY_MB,
@@ -54,10 +58,13 @@ def minimal_perturbation(
         features unchanged.
     n_neighbors : int, default=1
         k.
+    threat : ThreatModel or str, default=None
+        What may change, in place of ``norm``: bounded, one-directional, whole and one-hot features are searched exactly
+        by branch and bound, for k = 1 too. Of changes beyond its ``eps`` nothing is said.
     time_limit : float, default=1.0
-        Seconds for each query where k > 1.
+        Seconds for each query where k > 1, or where a threat model limits features.
     node_limit : int, default=inf
-        Nodes of the search for each query where k > 1: unlike seconds, it gives the same answer on every machine.
+        Nodes of the search likewise: unlike seconds, it gives the same answer on every machine.
     memory_mb : int, default=64
         MiB for blocks of distances.
     n_jobs : int, default=None
@@ -72,8 +79,8 @@ def minimal_perturbation(
     Raises
     ------
     ValueError
-        If ``n_neighbors`` exceeds the number of training instances, the features do not match, or the time limit is
-        not positive.
+        If ``n_neighbors`` exceeds the number of training instances, the features do not match, the time limit is
+        not positive, or a query is outside of what the threat model allows.
 
     References
     ----------
@@ -88,21 +95,43 @@ def minimal_perturbation(
     >>> radii.round(9), witnesses.round(4)
     (array([1. , 0.5]), array([[2.], [2.]]))
     """
+    if threat is not None and not (isinstance(norm, str) and norm == "l2"):
+        raise ValueError("a change is measured by norm or by the norm of threat: give one of them, got both")
     norm = resolve_norm(norm)
     queries = prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
-    return smallest_changes(queries, norm, time_limit=time_limit, node_limit=node_limit)
+    limits: dict[str, Any] = {"time_limit": time_limit, "node_limit": node_limit}
+    if threat is None:
+        return smallest_changes(queries, norm, **limits)
+    names = names_of(metric) or feature_names(X_train)
+    bound = resolve_threat(threat).bind(queries.X.shape[1], names)
+    return smallest_changes(queries, bound.norm, threat=bound, **limits)
 
 
 def smallest_changes(
-    queries: PredictedQueries, norm: Norm, *, time_limit: float = TIME_LIMIT, node_limit: float = np.inf
+    queries: PredictedQueries,
+    norm: Norm,
+    *,
+    threat: BoundThreat | None = None,
+    wanted: Indices | None = None,
+    time_limit: float = TIME_LIMIT,
+    node_limit: float = np.inf,
 ) -> MinimalPerturbation:
-    """The same for queries that were predicted (see :func:`minimal_perturbation`)."""
+    """The same for queries that were predicted (see :func:`minimal_perturbation`).
+
+    With ``wanted``, class codes or −1 for any, shape (m,), a change has to lead to these; then, and under a threat
+    model of whole features, ties do not count as changes, and every witness is verified.
+    """
     if not time_limit > 0:
         raise ValueError(f"time_limit must be a positive number of seconds, got {time_limit!r}")
     if not node_limit >= 0:
         raise ValueError(f"node_limit must not be negative, got {node_limit!r}")
+    if threat is not None:
+        threat.check_instances(queries.X)
+        norm = norm.restrict(threat.mutable)
     norm, exponent = queries.reference.in_range(norm)
-    if queries.k == 1:
+    if wanted is not None or (threat is not None and (threat.limited or threat.eps is not None)):
+        found = nearest_flips_of_votes(queries, norm, time_limit, node_limit, threat, wanted, exponent)
+    elif queries.k == 1:
         found = nearest_flips(queries, norm)
     else:
         found = nearest_flips_of_votes(queries, norm, time_limit, node_limit)

@@ -1,55 +1,82 @@
-"""Exact minimal perturbation of k-NN predictions, k > 1: branch and bound over the sets of k nearest neighbours."""
+"""Exact minimal perturbation of k-NN predictions: branch and bound over the sets of k nearest neighbours, and over the
+values of whole features."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba as nb
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify.exact.dual_program import DualProgram
+from certimetric.certify.exact.kernels import primal_order
+from certimetric.certify.exact.limits import Limits
 from certimetric.certify.exact.regions import Regions, Step
-from certimetric.certify.exact.witnesses import MinimalPerturbation, find_witnesses
+from certimetric.certify.exact.witnesses import Goal, MinimalPerturbation, find_witnesses
 from certimetric.certify.kernels import gap_over_dual, rounding_of_distances, widened
 from certimetric.certify.radius import PredictedQueries, radii_of
 from certimetric.geometry.kernels import insert_smallest
 from certimetric.geometry.norms import Norm
+from certimetric.geometry.threat_models import BoundThreat
 
+_BELOW = 1.0 - 1e-12  # times a size that is computed, so that the size itself is not less
 N_OPPONENTS = 8  # opponents from which the first upper bound is looked for
 
 
 @dataclass(frozen=True, eq=False)
 class _Node:
-    """All sets of k neighbours that contain ``inside`` and avoid ``outside``."""
+    """All sets of k neighbours that contain ``inside`` and avoid ``outside``, after changes within ``limits``."""
 
     inside: tuple[int, ...]
     outside: tuple[int, ...]
+    limits: Limits | None
 
 
 def nearest_flips_of_votes(
-    queries: PredictedQueries, norm: Norm, time_limit: float, node_limit: float = np.inf
+    queries: PredictedQueries,
+    norm: Norm,
+    time_limit: float,
+    node_limit: float = np.inf,
+    threat: BoundThreat | None = None,
+    wanted: Indices | None = None,
+    exponent: int = 0,
 ) -> MinimalPerturbation:
-    """Minimal perturbation of the k-NN predictions of queries, each within so many seconds and nodes."""
-    program = DualProgram(queries.reference, norm)
+    """Minimal perturbation of the k-NN predictions of queries, each within so many seconds and nodes.
+
+    The budget of the threat model is in units of ``2^exponent`` of the norm. See
+    :func:`certimetric.certify.exact.minimal.smallest_changes` for the others.
+    """
+    limited = threat is not None and threat.limited
+    program = DualProgram(queries.reference, norm, limited)
+    limits = Limits.of(program, threat, queries.X) if threat is not None and limited else [None] * len(queries.X)
+    aims = np.full(len(queries.X), -1) if wanted is None else wanted
+    eps = np.inf if threat is None or threat.eps is None else float(np.ldexp(threat.eps, -exponent))
+    goal = Goal(program, queries, norm, threat, wanted)
+    strict = wanted is not None or (threat is not None and threat.discrete)
     lower = radii_of(queries, norm)
     radii, steps, ends = np.full(len(lower), np.inf), np.zeros((len(lower), program.dual.shape[1])), {}
-    for i in np.flatnonzero(np.isfinite(lower)).tolist():
-        search = _Search(Regions.of(program, queries, i))
+    done = queries.predicted == aims
+    radii[done] = lower[done] = 0.0
+    for i in np.flatnonzero(np.isfinite(lower) & ~done).tolist():
+        within = limits[i]
+        search = _Search(Regions.of(program, queries, i, within, int(aims[i])), goal if strict else None, i, eps)
         lower[i] = max(lower[i], search.run(time_limit, node_limit))
         if search.best is not None:
-            step = search.measured()
+            step = search.best if strict else search.measured()
             radii[i], steps[i] = max(step.size, lower[i]), step.eta
-            ends[i] = search.regions, search.neighbors
+            ends[i] = search.end, search.neighbors
+        elif within is not None and lower[i] > within.reach(norm):
+            lower[i] = np.inf  # nothing is as far away as that
 
     def inside(i: int) -> tuple[Array, float]:
         regions, neighbors = ends[i]
         return regions.inner_steps(neighbors, regions.rest(neighbors), float(radii[i]))
 
-    return find_witnesses(program, queries, norm, steps, radii, lower, inside)
+    return find_witnesses(program, queries, norm, steps, radii, lower, inside, goal)
 
 
 class _Search:
@@ -58,19 +85,22 @@ class _Search:
     A node is relaxed to "every instance of ``inside`` is at least as near as every one of ``outside``". Where the
     solution's own k nearest agree with the node and outvote the predicted class, the relaxation is the minimum of
     the node. Where they do not agree, the nearest instance in the way is put inside or outside; where the predicted
-    class still wins, one more opponent has to come in.
+    class still wins, one more opponent has to come in. Where a whole feature is none after the step, it is so below or
+    above. With a ``goal``, what is found has to reach it as the i-th query.
     """
 
-    def __init__(self, regions: Regions):
+    def __init__(self, regions: Regions, goal: Goal | None = None, i: int = 0, limit: float = np.inf):
         self.regions, self.k, self.y = regions, regions.k, regions.y
+        self.goal, self.i, self.limit, self.end = goal, i, limit, regions
         self.best: Step | None = None
         self.settled = np.inf  # least proven bound of the nodes that need not be looked into any further
         self.neighbors = np.array([], dtype=np.int64)  # the k nearest that the best step leads to
+        self.n_rivals = len(np.unique(self.y[regions.own]))
 
     @property
     def radius(self) -> float:
-        """Size of the smallest step found."""
-        return self.best.size if self.best is not None else np.inf
+        """Size of the smallest step found; the largest that counts where there is none."""
+        return self.best.size if self.best is not None else self.limit
 
     def run(self, time_limit: float, node_limit: float) -> float:
         """Search; gives the proven lower bound: the least over all nodes that were settled, given up or not reached.
@@ -80,21 +110,23 @@ class _Search:
         """
         end = time.monotonic() + time_limit
         for step, neighbors in self.regions.search(N_OPPONENTS):
-            if self.regions.flips(neighbors):
-                self._accept(step, neighbors)
+            if self.regions.flips(neighbors) and step.size < self.radius:
+                self._complete(_Node((), (), self.regions.limits), step, neighbors, 0.0)
         regions = self.regions
+        self.settled = np.inf
+        none = np.array([], dtype=np.int64)
         self.bounds = _opponent_bounds(
             regions.distance,
             regions.error,
             regions.own,
             regions.present,
-            self.k // 2 + 1,
+            self._spare(none, self.k) + 1,
             self.radius,
             regions.program.data,
             regions.program.order,
         )
         ticket = itertools.count()
-        heap: list[tuple[float, int, _Node]] = [(0.0, next(ticket), _Node((), ()))]
+        heap: list[tuple[float, int, _Node]] = [(0.0, next(ticket), _Node((), (), regions.limits))]
         for visited in itertools.count():
             if not heap:
                 break
@@ -110,7 +142,9 @@ class _Search:
 
     def _branch(self, node: _Node, lower: float) -> list[tuple[float, _Node]]:
         """Solve the relaxation of a node; give the bounds of its children and the children, none if it is settled."""
-        regions, own, present = self.regions, self.regions.own, self.regions.present
+        regions, own, present = self.regions.within(node.limits), self.regions.own, self.regions.present
+        if node.limits is not None and node.limits.empty:
+            return []
         inside, free = np.array(node.inside, dtype=np.int64), self.k - len(node.inside)
         out = np.zeros(len(self.y), dtype=bool)
         out[list(node.outside)] = True
@@ -119,10 +153,14 @@ class _Search:
             return []
         if spare == 0:
             out |= own
-        if free == 0:
+        if free == 0 and self.k > 1:  # of one neighbour it does not matter which of the others is the next
             out |= present
         out[inside] = False
         if len(inside):
+            if regions.program.order != 2:
+                lower = max(lower, regions.least(inside, np.flatnonzero(out), self.radius))
+                if lower >= self.radius:
+                    return self._settle(lower)
             solved = regions.step_into(inside, np.flatnonzero(out), self.radius)
             if isinstance(solved, float):
                 # Beyond the best step, or so says the solver: what is proven is said by the bound.
@@ -137,8 +175,7 @@ class _Search:
         agrees = regions.agrees(neighbors, step.eta)
         actual = neighbors if agrees else regions.neighbors(step.eta, inside[:0])
         if regions.flips(actual):
-            self._accept(step, actual)
-            return self._settle(lower)
+            return self._complete(node, step, actual, lower)
         open_ = present & ~out
         open_[inside] = False
         if not agrees:
@@ -146,9 +183,7 @@ class _Search:
             # first; or else the nearest that fills a place although something outside comes before it.
             if free == 0:
                 # All neighbours are given, and still the end of the step is not told to have them: rounding.
-                if regions.flips(inside):
-                    self._accept(step, inside)
-                return self._settle(lower)
+                return self._complete(node, step, inside, lower) if regions.flips(inside) else self._settle(lower)
             scores, rounding = regions.scores(step.eta), regions.rounding(step.eta)
             before = open_ & (scores + rounding < (scores[inside] - rounding[inside]).max(initial=-np.inf))
             before = np.flatnonzero(before)
@@ -159,24 +194,79 @@ class _Search:
                 first = scores[present & out].min(initial=np.inf)
                 filling = neighbors[len(inside) :]
                 j = int(next((u for u in filling if scores[u] > first), filling[0]))
-            return [
-                (lower, _Node(node.inside, (*node.outside, j))),
-                (lower, _Node((*node.inside, j), node.outside)),
-            ]
-        # The predicted class still wins: a change needs an opponent that is not among these neighbours.
+            return self._in_or_out(node, j, lower)
         candidates = np.flatnonzero(open_ & ~own & (self.bounds < self.radius))
-        candidates = candidates[~np.isin(candidates, neighbors)]
+        if regions.wanted < 0 or self.n_rivals == 1:
+            # The predicted class still wins: a change needs an opponent that is not among these neighbours.
+            candidates = candidates[~np.isin(candidates, neighbors)]
+        elif (self.y[inside] == regions.wanted).sum() >= self.k - self._spare(inside[:0], self.k):
+            # Enough for some vote of the others, but not for this one: one of these stays or goes.
+            loose = neighbors[len(inside) :]
+            return self._in_or_out(node, int((loose[own[loose]] if own[loose].any() else loose)[0]), lower)
         candidates = candidates[np.argsort(self.bounds[candidates], kind="stable")]
         children = []
         for position, l in enumerate(candidates):
-            outside = (*node.outside, *(int(c) for c in candidates[:position]))
-            children.append((max(lower, float(self.bounds[l])), _Node((*node.inside, int(l)), outside)))
+            before = candidates[:position].tolist() if self.k > 1 else []
+            child = _Node((*node.inside, int(l)), (*node.outside, *before), node.limits)
+            children.append((max(lower, float(self.bounds[l])), child))
         return children
 
+    def _in_or_out(self, node: _Node, j: int, lower: float) -> list[tuple[float, _Node]]:
+        inside, outside = (*node.inside, j), (*node.outside, j)
+        return [
+            (lower, _Node(node.inside, outside, node.limits)),
+            (lower, _Node(inside, node.outside, node.limits)),
+        ]
+
+    def _complete(self, node: _Node, step: Step, neighbors: Indices, lower: float) -> list[tuple[float, _Node]]:
+        """Take a step whose end has these neighbours; where whole features are none there, round them, and branch."""
+        limits = node.limits
+        if limits is None or not len(limits.whole):
+            self._accept(step, neighbors, limits)
+            return self._settle(lower)
+        values = limits.values(step.eta)
+        broken = limits.broken(values)
+        taken = self._round(neighbors, values, limits)
+        if broken is not None:
+            parts = limits.tightened(*broken)
+        elif (left := limits.undecided) is None and limits.all_whole:
+            # The one point that is left was asked, or is no nearer than another.
+            return self._settle(max(lower, self.radius * _BELOW))
+        elif taken or left is None:
+            return self._settle(lower)
+        else:  # the end of the step is a tie, or another one that does not reach the goal: look around it
+            parts = limits.around(left, values[left])
+        return [(lower, replace(node, limits=part)) for part in parts]
+
+    def _round(self, neighbors: Indices, values: Array, limits: Limits) -> bool:
+        """Take the smallest step to whole features as near as that to some values, if it leads to the goal; whether it
+        does."""
+        assert self.goal is not None and self.goal.threat is not None
+        values = self.goal.threat.repair(limits.x[None], values[None])[0]
+        fixed = limits.fixed(values)
+        if limits.all_whole:
+            eta = limits.step_to(values)
+            size = float(np.linalg.norm(eta, primal_order(self.regions.program.order)))
+            step: Step | float = Step(eta, size, 0.0, np.empty((0, 2), dtype=np.int64))
+        else:
+            regions = self.regions.within(fixed)
+            step = regions.step_into(neighbors, regions.rest(neighbors), self.radius)
+        if isinstance(step, float):
+            return False
+        return self._accept(step, self.regions.changed_neighbors(step.eta, neighbors[:0]), fixed)
+
     def _spare(self, inside: Indices, free: int) -> int:
-        """How many more of the predicted class the k nearest may hold while another one wins; −1 for no way."""
-        predicted = self.regions.predicted
+        """How many more of the classes that must lose the k nearest may hold while another one wins; −1 for no way."""
+        predicted, wanted = self.regions.predicted, self.regions.wanted
         counts = np.bincount(self.y[inside], minlength=self.regions.n_classes)
+        if wanted >= 0:
+            for extra in range(free, -1, -1):
+                # Each of the others has room for what the wanted class has, less one where it stands before it.
+                most = counts[wanted] + free - extra - (np.arange(len(counts)) < wanted)
+                room = np.delete(most - counts, wanted)
+                if (room >= 0).all() and room.sum() >= extra:
+                    return extra
+            return -1
         own = counts[predicted]
         for extra in range(free, -1, -1):
             reachable = counts + (free - extra)
@@ -192,12 +282,29 @@ class _Search:
     def measured(self) -> Step:
         """The best step, measured against all instances at once: its own program may have left out some that tie."""
         assert self.best is not None
-        whole = self.regions.step_into(self.neighbors, self.regions.rest(self.neighbors))
-        return whole if isinstance(whole, Step) else self.best
+        return self._whole(self.end, self.best, self.neighbors)
 
-    def _accept(self, step: Step, neighbors: Indices) -> None:
-        if step.size < self.radius:
-            self.best, self.neighbors = step, neighbors
+    def _whole(self, end: Regions, step: Step, neighbors: Indices) -> Step:
+        whole = end.step_into(neighbors, end.rest(neighbors))
+        return whole if isinstance(whole, Step) else step
+
+    def _accept(self, step: Step, neighbors: Indices, limits: Limits | None) -> bool:
+        if not step.size < self.radius:
+            return False
+        end = self.regions.within(limits)
+        if self.goal is not None:
+            one_point = limits is not None and limits.all_whole
+            step = step if one_point else self._whole(end, step, neighbors)
+
+            def inside() -> tuple[Array, float]:
+                if one_point:
+                    return np.empty((0, len(step.eta))), 0.0
+                return end.inner_steps(neighbors, end.rest(neighbors), step.size)
+
+            if not (step.size < self.radius and self.goal.is_reached(self.i, step.eta, step.size, inside)):
+                return False
+        self.best, self.neighbors, self.end = step, neighbors, end
+        return True
 
 
 @nb.njit(cache=True, nogil=True)

@@ -7,6 +7,7 @@ search (:mod:`certimetric.certify.exact.order_k`) are nearest points of larger r
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numba as nb
@@ -17,6 +18,7 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.kernels import certified_combination, pair_row, primal_order
 from certimetric.certify.exact.least_norm import solve_rows
+from certimetric.certify.exact.limits import Limits
 from certimetric.certify.kernels import rounding_of_distances
 from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.kernels import squared_distance
@@ -65,8 +67,10 @@ class Regions:
         Bound on the rounding error of ``point``.
     exclude : int
         Instance that the query does not see; −1 for none.
-    box : pair (array of shape (b, p), array of shape (b,)), optional
-        Further constraints ``A η ≥ b``, each row of dual norm 1: bounds of the features.
+    limits : Limits, optional
+        What may change of the query.
+    wanted : int, default=-1
+        The class that is to win the vote; −1 for any but the predicted one.
     """
 
     def __init__(
@@ -77,23 +81,35 @@ class Regions:
         k: int,
         error: float,
         exclude: int,
-        box: tuple[Array, Array] | None = None,
+        limits: Limits | None = None,
+        wanted: int = -1,
     ):
-        self.program, self.predicted, self.k, self.error, self.box = program, predicted, k, error, box
+        self.program, self.predicted, self.k, self.error, self.limits = program, predicted, k, error, limits
         self.points, self.dual, self.y = program.data[0], program.dual, program.data[5]
         self.point, self.squared = point, _squared_distances(self.points, point)
         self.distance, self.offsets = np.sqrt(self.squared), self.points - point
         self.n_classes = program.reference.n_classes
         self.present = np.arange(len(self.y)) != exclude
-        self.own = (self.y == predicted) & self.present
+        # Of the classes that must lose: the predicted one, or all but the wanted one; and the least of their codes.
+        self.wanted = wanted
+        self.own = (self.y == predicted if wanted < 0 else self.y != wanted) & self.present
+        self.rival = predicted if wanted < 0 else int(wanted == 0)
 
     @classmethod
     def of(
-        cls, program: DualProgram, queries: PredictedQueries, i: int, box: tuple[Array, Array] | None = None
+        cls, program: DualProgram, queries: PredictedQueries, i: int, limits: Limits | None = None, wanted: int = -1
     ) -> Regions:
         """Regions around the i-th of some queries."""
         known = int(queries.predicted[i]), queries.k, queries.errors[i], int(queries.exclude[i])
-        return cls(program, queries.points[i], *known, box)
+        return cls(program, queries.points[i], *known, limits, wanted)
+
+    def within(self, limits: Limits | None) -> Regions:
+        """The same under other limits."""
+        if limits is self.limits:
+            return self
+        other = copy(self)
+        other.limits = limits
+        return other
 
     def scores(self, eta: Array) -> Array:
         """Squared distances of the moved query to all instances, up to a common constant."""
@@ -130,7 +146,7 @@ class Regions:
             # This class first, the predicted one last.
             order = np.lexsort((scores[tied], self.own[tied], self.y[tied] != label))
             chosen = np.concatenate([sure, tied[order]])[: self.k]
-            if label != self.predicted and self.flips(chosen):
+            if self.flips(chosen):
                 return chosen
         return neighbors
 
@@ -149,8 +165,10 @@ class Regions:
         return True
 
     def flips(self, neighbors: Indices) -> bool:
-        """Whether another class wins the vote of these instances, the first one where votes are equal."""
-        return int(np.bincount(self.y[neighbors], minlength=self.n_classes).argmax()) != self.predicted
+        """Whether another class wins the vote of these instances, the first one where votes are equal; or the wanted
+        one does."""
+        winner = int(np.bincount(self.y[neighbors], minlength=self.n_classes).argmax())
+        return winner != self.predicted if self.wanted < 0 else winner == self.wanted
 
     def step_into(
         self,
@@ -163,8 +181,8 @@ class Regions:
     ) -> Step | float:
         """Smallest step after which all of ``inside`` are at least as near as all of ``outside``.
 
-        With a ``margin``, every change of at most that size leaves it so. ``order=2`` asks for the smallest step in l2,
-        which is found much sooner, whatever the norm is that steps are measured in.
+        With a ``margin``, every change of at most that size leaves it so, limits aside. ``order=2`` asks for the
+        smallest step in l2, which is found much sooner, whatever the norm is that steps are measured in.
 
         Returns
         -------
@@ -176,7 +194,7 @@ class Regions:
         rows = self._rows(inside, outside, reach, order)
         if rows is None:
             return self._never(inside, outside)
-        eta, active, u = solve_rows(rows.N, rows.h + margin, rows.tolerance, order, limit)
+        eta, active, u = solve_rows(rows.N, rows.h + margin * rows.of_pairs, rows.tolerance, order, limit)
         bound = self._proven(rows, active, u) if order == self.program.order and not margin else 0.0
         size = np.inf if eta is None else float(np.linalg.norm(eta, primal_order(self.program.order)))
         if eta is None or size >= limit:
@@ -202,55 +220,69 @@ class Regions:
         eta, active, u = solve_rows(rows.N, rows.h, rows.tolerance, order, np.inf)
         if eta is None:
             return np.empty((0, p)), 0.0
-        binds = rows.h - rows.N @ eta >= -rows.tolerance - 1e-9 * size
+        binds = rows.of_pairs & (rows.h - rows.N @ eta >= -rows.tolerance - 1e-9 * size)
         blur = _BLUR * float(rows.tolerance[binds].max(initial=0.0))
         # A margin of every boundary lengthens the step by the margin times the sum of the multipliers.
         pull = float(np.linalg.norm(rows.N[active].T @ u, order)) if len(u) else 0.0
         margin = _INSIDE * size * pull / float(u.sum()) if pull > 0 else 0.0
         steps = []
+        # Limits are not given away: a feature at its bound stays there.
+        allowed = np.where(rows.of_pairs, 0.0, rows.tolerance)
         for margins in (margin + np.zeros(len(rows.h)), 2.0 * rows.tolerance, 0.25 * rows.tolerance):
-            inner, _, _ = solve_rows(rows.N, rows.h + margins, np.zeros(len(rows.h)), order, np.inf)
+            inner, _, _ = solve_rows(rows.N, rows.h + margins * rows.of_pairs, allowed, order, np.inf)
             if inner is not None:
                 steps.append(inner)
         return np.array(steps).reshape(-1, p), blur
 
     def _rows(self, inside: Indices, outside: Indices, limit: float, order: float) -> _Rows | None:
-        """Constraints of a region, and of the box, that can bind within ``limit``; None where one cannot be met."""
+        """Constraints of a region, and of the limits, that can bind within ``limit``; None where one cannot be met."""
         N, h, tolerance, sizes, pairs, count = _pair_rows(
             self.point, self.error, self.distance, inside, outside, limit, self.program.data, order
         )
         if count < 0:
             return None
         rows = _Rows(N[:count], h[:count], tolerance[:count], sizes[:count], pairs[:count])
-        if self.box is None:
+        if self.limits is None:
             return rows
-        sizes = np.linalg.norm(self.box[0], order, axis=1)
-        bounds = self.box[1] / sizes
+        N, h, spread = self.limits.rows(order, limit)
         return _Rows(
-            np.vstack([rows.N, self.box[0] / sizes[:, None]]),
-            np.append(rows.h, bounds),
-            np.append(rows.tolerance, np.full(len(sizes), 1e-13 * np.abs(bounds).max(initial=0.0))),
-            np.append(rows.sizes, sizes),
-            np.vstack([rows.pairs, np.full((len(sizes), 2), -1)]),
+            np.vstack([rows.N, N]),
+            np.append(rows.h, h),
+            np.append(rows.tolerance, np.full(len(h), 1e-13 * np.abs(h).max(initial=0.0))),
+            np.append(rows.sizes, spread),
+            np.vstack([rows.pairs, np.full((len(h), 2), -1)]),
         )
 
     def _proven(self, rows: _Rows, active: Indices, u: Array) -> float:
         """Lower bound on the size of a step into a region from multipliers of its rows, rounded down."""
-        pairs = rows.pairs[active]
-        # Without the box, which only keeps steps from getting smaller, the bound holds as well.
-        of = pairs[:, 0] >= 0
-        weights = u[of] / rows.sizes[active][of]
-        return self._certified(pairs[of], weights)
+        of, u = rows.of_pairs[active], np.maximum(u, 0.0)
+        pairs, limits, mu = active[of], active[~of], u[~of]
+        h = rows.h[limits]
+        joined = mu @ rows.N[limits], float(mu @ h), float(mu @ np.abs(h)), float(mu @ rows.sizes[limits]), len(mu)
+        return self._certified(rows.pairs[pairs], u[of] / rows.sizes[pairs], joined)
 
     def _never(self, inside: Indices, outside: Indices) -> float:
         """The same for a pair that no step brings together as far as rounding can tell: the best such pair."""
         bounds = [self._certified(np.array([[l, j]]), np.ones(1)) for l in inside for j in outside]
         return max(bounds, default=0.0)
 
-    def _certified(self, pairs: Indices, weights: Array) -> float:
+    def _certified(
+        self, pairs: Indices, weights: Array, limits: tuple[Array, float, float, float, int] | None = None
+    ) -> float:
         data, order = self.program.data, self.program.order
         inside, outside = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-        return float(certified_combination(inside, outside, weights, self.distance, self.error, data, order))
+        limits = (np.zeros(self.dual.shape[1]), 0.0, 0.0, 0.0, 0) if limits is None else limits
+        return float(certified_combination(inside, outside, weights, self.distance, self.error, data, order, limits))
+
+    def least(self, inside: Indices, outside: Indices, limit: float) -> float:
+        """A proven lower bound on the size of a step into a region within ``limit``, from the program in l2: its
+        multipliers are multipliers of the same constraints in any norm, and are found much sooner."""
+        rows = self._rows(inside, outside, limit, self.program.order)
+        if rows is None:
+            return self._never(inside, outside)
+        sizes = np.linalg.norm(rows.N, axis=1)
+        _, active, u = solve_rows(rows.N / sizes[:, None], rows.h / sizes, rows.tolerance / sizes, 2, np.inf)
+        return self._proven(rows, active, u / sizes[active])
 
     def search(self, n_opponents: int) -> list[tuple[Step, Indices]]:
         """Steps after which the prediction is another one, smallest first, and the k nearest that each leads to.
@@ -346,7 +378,7 @@ class Regions:
     def _stay(self, order: Indices, group: Indices) -> Indices:
         """The first of ``order`` that may be neighbours beside the group: too few of the predicted class to win."""
         places, label = self.k - len(group), self.y[group[0]]
-        allowed = len(group) if label < self.predicted else len(group) - 1
+        allowed = len(group) if label < self.rival else len(group) - 1
         order = order[self.present[order]][: 4 * self.k]
         order = order[~np.isin(order, group)]
         return order[~self.own[order] | (np.cumsum(self.own[order]) <= allowed)][:places]
@@ -378,13 +410,21 @@ class Regions:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Constraints ``N η ≥ h`` with rows of dual norm 1: what each may be violated by, its norm before, its pair."""
+    """Constraints ``N η ≥ h`` with rows of dual norm 1: what each may be violated by, its norm before, its pair.
+
+    Of limits the pair is (−1, −1), and in place of the norm there is the share of the row in what rounding does to it.
+    """
 
     N: Array
     h: Array
     tolerance: Array
     sizes: Array
     pairs: Indices
+
+    @property
+    def of_pairs(self) -> NDArray[np.bool_]:
+        """Which are no limits."""
+        return self.pairs[:, 0] >= 0
 
 
 @nb.njit(cache=True, nogil=True)

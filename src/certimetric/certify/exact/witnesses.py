@@ -14,6 +14,7 @@ from certimetric.base.results import Framed, arrays_to_json
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.norms import Norm
+from certimetric.geometry.threat_models import BoundThreat
 
 PROVEN = 1e-6  # relative difference of radius and proven lower bound up to which a radius counts as proven
 # Of a step, tried in turn until the prediction changes: the first is enough that it does not hang on the last digit.
@@ -40,7 +41,7 @@ class MinimalPerturbation(Framed):
         Whether ``lower`` equals the radius up to 1e-6 of it, an infinite one included. So it is for 1-NN, unless
         rounding weighs more than that: very near the boundary, or in metrics that are ill-conditioned.
     verified : bool array of shape (m,)
-        Whether ``predict`` gives another label at the witness, which is no farther off than
+        Whether ``predict`` gives another label (the wanted one) at the witness, which is no farther off than
         ``radii · (1 + 1e-6) + tolerance``. False where the change is a tie that no such push breaks: instances of two
         classes at the same place, say.
     tolerance : array of shape (m,)
@@ -75,6 +76,55 @@ def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:
     return lower >= np.where(np.isinf(radii), radii, radii * (1.0 - PROVEN))
 
 
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """Where a change of a query has to lead: to another label, or to a wanted one, by changes that can be made.
+
+    Parameters
+    ----------
+    program : DualProgram
+    queries : PredictedQueries
+    norm : Norm
+    threat : BoundThreat, optional
+        What can be changed.
+    wanted : int array of shape (m,), optional
+        Class codes; −1 for any but the predicted one.
+    """
+
+    program: DualProgram
+    queries: PredictedQueries
+    norm: Norm
+    threat: BoundThreat | None = None
+    wanted: Indices | None = None
+
+    def reached(self, of: Indices, points: Array, limit: Array | float) -> tuple[Array, NDArray[np.bool_]]:
+        """Points (c, d) for queries (c,), as near as the threat model allows, and which are of the right label and no
+        farther off than a limit, (c,)."""
+        queries = self.queries
+        if self.threat is not None:
+            points = self.threat.repair(queries.X[of], points)
+        labels = queries.take(of).at(points)
+        aims = np.full(len(of), -1) if self.wanted is None else self.wanted[of]
+        right = np.where(aims < 0, labels != queries.predicted[of], labels == aims)
+        return points, right & (self.norm.norm(points - queries.X[of]) <= limit)
+
+    def grid(self, point: Array) -> float:
+        """No witness is nearer to a point than the next number that a feature can hold."""
+        felt = np.abs(self.program.lift).sum(axis=0) > 0
+        return float(self.norm.norm(np.spacing(np.abs(point)) * felt))
+
+    def is_reached(self, i: int, eta: Array, size: float, inside: Callable[[], tuple[Array, float]]) -> bool:
+        """Whether a step of a query, of this size, or one a hair beyond it leads there."""
+        x, change = self.queries.X[i], eta @ self.program.lift
+        points = x + change * (1.0 + np.array((0.0, *_OVERSHOOT))[:, None])
+        if self.reached(np.full(len(points), i), points, size * (1.0 + PROVEN))[1].any():
+            return True
+        inner, blur = inside()
+        limit = size * (1.0 + PROVEN) + blur + self.grid(x + change)
+        of = np.full(len(inner), i)
+        return bool(len(inner) and self.reached(of, x + inner @ self.program.lift, limit)[1].any())
+
+
 def find_witnesses(
     program: DualProgram,
     queries: PredictedQueries,
@@ -83,6 +133,7 @@ def find_witnesses(
     radii: Array,
     lower: Array,
     inside: Callable[[int], tuple[Array, float]],
+    goal: Goal | None = None,
 ) -> MinimalPerturbation:
     """The result of a search: queries changed a little beyond the boundary, where ``predict`` gives another label.
 
@@ -99,16 +150,17 @@ def find_witnesses(
         Gives, for a query, steps into the inside of the new region, shape (c, p), and how far beyond the radius
         rounding may force a witness to lie: asked only where a step that goes on straight does not change the
         prediction, because it ends at a corner, or on a boundary that rounding blurs.
+    goal : Goal, optional
+        Where a change has to lead; to another label, by any change, without it.
     """
+    goal = Goal(program, queries, norm) if goal is None else goal
     X, lift, rows = queries.X, program.lift, np.flatnonzero(np.isfinite(radii))
     witnesses, verified, tolerance = X.copy(), np.zeros(len(X), dtype=bool), np.zeros(len(X))
     changes = steps @ lift
     witnesses[rows] += changes[rows]
 
     def offer(of: Indices, points: Array) -> None:
-        labels = program.reference.predict(program.reference.embed(points)[0], queries.k, exclude=queries.exclude[of])
-        sizes = norm.norm(points - X[of])
-        good = (labels != queries.predicted[of]) & (sizes <= radii[of] * (1.0 + PROVEN) + tolerance[of])
+        points, good = goal.reached(of, points, radii[of] * (1.0 + PROVEN) + tolerance[of])
         # The first of several that are good for a query counts.
         found, first = np.unique(of[good], return_index=True)
         witnesses[found], verified[found] = points[good][first], True
@@ -119,9 +171,7 @@ def find_witnesses(
             offer(left, X[left] + changes[left] * (1.0 + overshoot))
     for i in rows[~verified[rows]]:
         inner, blur = inside(i)
-        # No witness is nearer than the next number that a feature can hold.
-        grid = np.spacing(np.abs(witnesses[i])) * (np.abs(lift).sum(axis=0) > 0)
-        tolerance[i] = blur + float(norm.norm(grid))
+        tolerance[i] = blur + goal.grid(witnesses[i])
         if len(inner):
             offer(np.full(len(inner), i), X[i] + inner @ lift)
     return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)

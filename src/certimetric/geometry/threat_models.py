@@ -1,9 +1,14 @@
-"""Threat models: what an attacker may change, within what limits, and how the change is measured."""
+"""Threat models: what may change of an instance, within what limits, and how the change is measured.
+
+By whom does not matter: of an attacker it is what he can do, of whoever asks what would have to be different, what can
+be acted upon.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -14,13 +19,14 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import Norm, resolve_norm
 
 Feature = int | str
+DIRECTIONS = ("increase", "decrease")
 
 _WHOLE = 1e-6  # distance from a whole number (or from 0 and 1) that still counts as one
 
 
 @dataclass(frozen=True, eq=False)
 class ThreatModel:
-    """What an attacker may do to an instance.
+    """What an attacker may do to an instance, or whoever looks for a change that can be made.
 
     Parameters
     ----------
@@ -37,6 +43,10 @@ class ThreatModel:
         Features that stay whole numbers.
     one_hot : sequence of sequences of int or str, default=()
         Groups of features of which exactly one is 1 and the others are 0.
+    direction : mapping of int or str to {"increase", "decrease"}, default={}
+        Features that change in one direction only: an age that grows.
+    cost : mapping of int or str to float, default={}
+        What the norm counts a change of one unit of a feature as, 1 for those that are not named.
 
     Notes
     -----
@@ -57,6 +67,8 @@ class ThreatModel:
     immutable: Sequence[Feature] = ()
     integer: Sequence[Feature] = ()
     one_hot: Sequence[Sequence[Feature]] = ()
+    direction: Mapping[Feature, str] = field(default_factory=dict)
+    cost: Mapping[Feature, float] = field(default_factory=dict)
 
     def bind(self, n_features: int, feature_names: Sequence[str] | None = None) -> BoundThreat:
         """The threat model for data of ``n_features`` columns.
@@ -64,7 +76,8 @@ class ThreatModel:
         Raises
         ------
         ValueError
-            If a feature is unknown, a bound, a group or the budget makes no sense, or the norm is unknown.
+            If a feature is unknown, a bound, a group, a direction, a cost or the budget makes no sense, or the norm is
+            unknown.
         """
         eps = None
         if self.eps is not None:
@@ -90,22 +103,42 @@ class ThreatModel:
         for group in groups:
             if len(group) < 2 or len(np.unique(mutable[group])) > 1:
                 raise ValueError("a one_hot group needs at least two features, all immutable or none of them")
+        sense = np.zeros(n_features, dtype=np.int64)
+        for name, position in _by_feature(self.direction, "direction", n_features, names).items():
+            if self.direction[name] not in DIRECTIONS:
+                raise ValueError(
+                    f"direction must be 'increase' or 'decrease', got {self.direction[name]!r} for {name!r}"
+                )
+            if position in members:
+                raise ValueError(f"direction names {name!r}, which is in a one_hot group and changes both ways")
+            sense[position] = 1 if self.direction[name] == "increase" else -1
+        price = np.ones(n_features)
+        for name, position in _by_feature(self.cost, "cost", n_features, names).items():
+            if not isinstance(self.cost[name], Real) or not (self.cost[name] > 0 and isfinite(self.cost[name])):
+                raise ValueError(f"cost must be positive numbers, got {self.cost[name]!r} for {name!r}")
+            price[position] = self.cost[name]
+        if (price != 1.0).any():
+            norm = norm.in_units(1.0 / price)
         low, high = _limits(self.bounds, n_features)
         if (empty := integer & mutable & (np.ceil(low) > np.floor(high))).any():
             raise ValueError(f"the bounds of the integer feature {int(empty.argmax())} leave no whole number")
         if (mutable[members] & ((low[members] > 0) | (high[members] < 1))).any():
             raise ValueError("the bounds of one_hot features must let them be 0 and 1")
-        return BoundThreat(norm, eps, low, high, mutable, integer, groups)
+        return BoundThreat(norm, eps, low, high, mutable, integer, groups, sense)
 
     @classmethod
     def from_string(cls, text: str) -> ThreatModel:
         """Read ``NORM[:option=value,…]`` with the options eps, bounds (``LOW..HIGH``), immutable and integer (features
-        joined by ``+``) and one_hot (features joined by ``+``, groups by ``/``).
+        joined by ``+``), one_hot (features joined by ``+``, groups by ``/``), increase and decrease (features joined by
+        ``+`` that change in this direction only) and cost (``FEATURE:COST`` joined by ``+``).
 
         Examples
         --------
         >>> ThreatModel.from_string("linf:eps=0.2,bounds=0..1,immutable=age+sex")
-        ThreatModel(norm='linf', eps=0.2, bounds=(0.0, 1.0), immutable=['age', 'sex'], integer=(), one_hot=())
+        ThreatModel(norm='linf', eps=0.2, bounds=(0.0, 1.0), immutable=['age', 'sex'], integer=(), one_hot=(), ...)
+        >>> told = ThreatModel.from_string("l1:increase=age,decrease=debt+rate,cost=age:2+debt:0.01")
+        >>> told.direction, told.cost
+        ({'age': 'increase', 'debt': 'decrease', 'rate': 'decrease'}, {'age': 2.0, 'debt': 0.01})
         """
         norm, _, options = text.partition(":")
         resolve_norm(norm.strip())
@@ -117,9 +150,13 @@ class ThreatModel:
             if not value:
                 raise ValueError(f"option {key!r} of threat model {text!r} needs a value: {key}=…")
             try:
-                settings[key] = _READERS[key](value)
+                read = _READERS[key](value)
             except ValueError:
                 raise ValueError(f"option {key!r} of threat model {text!r} cannot be read from {value!r}") from None
+            if key in DIRECTIONS:
+                settings.setdefault("direction", {}).update(dict.fromkeys(read, key))
+            else:
+                settings[key] = read
         return cls(norm.strip(), **settings)
 
 
@@ -135,6 +172,8 @@ class BoundThreat:
         Infinite where there is no bound.
     mutable, integer : bool array of shape (d,)
     one_hot : list of int arrays
+    sense : int array of shape (d,)
+        1 where a feature may only increase, −1 where it may only decrease, 0 else.
     """
 
     norm: Norm
@@ -144,6 +183,7 @@ class BoundThreat:
     mutable: NDArray[np.bool_]
     integer: NDArray[np.bool_]
     one_hot: list[Indices]
+    sense: Indices
 
     @property
     def discrete(self) -> bool:
@@ -152,8 +192,33 @@ class BoundThreat:
 
     @property
     def boxed(self) -> bool:
-        """Whether some feature has a bound."""
-        return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
+        """Whether some feature has a bound, or changes in one direction only."""
+        return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any() or self.sense.any())
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is more to say than how a change is measured, and which features can change."""
+        return self.boxed or self.discrete
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Features that can change and take separate values only, (d,)."""
+        whole = self.integer.copy()
+        for group in self.one_hot:
+            whole[group] = True
+        return whole & self.mutable
+
+    def limits(self, X: Array) -> tuple[Array, Array]:
+        """Smallest and largest values of the features of each instance, (m, d) both: bounds and directions."""
+        low, high = (np.broadcast_to(bound, X.shape) for bound in (self.low, self.high))
+        X = np.where(self.integer, np.round(X), X)  # a whole number but for rounding
+        return np.where(self.sense > 0, np.maximum(low, X), low), np.where(self.sense < 0, np.minimum(high, X), high)
+
+    def keeping(self, features: Indices) -> BoundThreat:
+        """The same with some more features that cannot be changed."""
+        mutable = self.mutable.copy()
+        mutable[features] = False
+        return replace(self, mutable=mutable)
 
     def size(self, delta: Array) -> Array:
         """Size of changes, (…, d) to (…)."""
@@ -164,10 +229,10 @@ class BoundThreat:
 
         The budget is not looked at: a repaired point may be larger than ``eps``.
         """
-        repaired = np.clip(adversarial, self.low, self.high)
+        low, high = self.limits(X)
+        repaired = np.clip(adversarial, low, high)
         whole = np.round(repaired[:, self.integer])
-        low, high = np.ceil(self.low[self.integer]), np.floor(self.high[self.integer])
-        repaired[:, self.integer] = np.clip(whole, low, high)
+        repaired[:, self.integer] = np.clip(whole, np.ceil(low[:, self.integer]), np.floor(high[:, self.integer]))
         for group in self.one_hot:
             hot = repaired[:, group].argmax(axis=1)
             repaired[:, group] = 0.0
@@ -220,6 +285,16 @@ def _positions(features: Sequence[Feature], option: str, d: int, names: list[str
     return np.array(positions, dtype=np.int64)
 
 
+def _by_feature(told: Mapping[Feature, Any], option: str, d: int, names: list[str] | None) -> dict[Feature, int]:
+    """Positions of the features that a mapping names, by their names in it."""
+    if not isinstance(told, Mapping):
+        raise ValueError(f"{option} must be a mapping of features, got {told!r}")
+    positions = _positions(list(told), option, d, names).tolist()
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"{option} names a feature twice, by name and by position")
+    return dict(zip(told, positions))
+
+
 def _is_position(feature: Feature) -> bool:
     if isinstance(feature, str):
         return feature.isdigit()
@@ -266,10 +341,18 @@ def _read_groups(text: str) -> list[list[str]]:
     return [_read_features(group) for group in text.split("/")]
 
 
+def _read_costs(text: str) -> dict[str, float]:
+    parts = (part.rpartition(":") for part in _read_features(text))
+    return {name.strip(): float(cost) for name, _, cost in parts}
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "eps": float,
     "bounds": _read_bounds,
     "immutable": _read_features,
     "integer": _read_features,
     "one_hot": _read_groups,
+    "increase": _read_features,
+    "decrease": _read_features,
+    "cost": _read_costs,
 }
