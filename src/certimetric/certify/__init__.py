@@ -6,6 +6,7 @@ from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.open_set import CertifiedIdentification, OpenSetKNeighborsClassifier
 from certimetric.certify.pairs import pair_radii
+from certimetric.certify.per_class import CertifiedClasses
 from certimetric.certify.radius import certified_radius
 from certimetric.certify.rates import (
     IdentificationCurve,
@@ -21,6 +22,7 @@ from certimetric.certify.units import in_original_units
 from certimetric.certify.verifier import CertifiedRates, PairVerifier
 
 __all__ = [
+    "CertifiedClasses",
     "CertifiedIdentification",
     "CertifiedKNeighborsClassifier",
     "CertifiedRates",

@@ -91,7 +91,7 @@ def certify_rows(products, points, errors, predicted, exclude, data, order, k, r
 def first_bounds(query, a, data, largest, near, binding, best, terms, own):
     """List the nearest of the predicted class and the s nearest opponents, whose bounds make the threshold that
     discards the others: in ``best``, its last entry being the s-th smallest. Gives the number of the former."""
-    row, x, error, c, exclude, order = query
+    row, x, _, c, exclude, _ = query
     train = data[0]
     s, q = len(binding), square_of(x)
     near_value, first_value, first = np.empty(len(near)), np.empty(s), np.full(s, -1)

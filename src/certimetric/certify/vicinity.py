@@ -24,10 +24,11 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.certify.kernels import NEAR, certify_rows, square_of, terms_of_threshold
 from certimetric.geometry.cells import Cells, fits_single
-from certimetric.geometry.kernels import difference_norm, insert_smallest, squared_distance
+from certimetric.geometry.kernels import insert_smallest, squared_distance
 from certimetric.geometry.neighbors import select_nearest
 from certimetric.geometry.screens import GROUP, any_within
 
+_NO_CLASS = -2
 _BATCH = 256  # queries that visit a cell together
 _CELLS = 6  # near ones that a guess is made from
 _FEW = 48  # rows of these
@@ -93,8 +94,9 @@ class Vicinity:
     def __init__(self, points: Array, y: Indices):
         self.points, self.y, self.n_classes = points, y, int(y.max()) + 1
         self.cells = Cells(points)
+        self.classes = [y[rows] for rows in self.cells.rows]
         # The class of cells of one class; −1 of others.
-        self.single = np.array([y[rows[0]] if (y[rows] == y[rows[0]]).all() else -1 for rows in self.cells.rows])
+        self.single = np.array([of[0] if (of == of[0]).all() else -1 for of in self.classes])
 
     def neighbors(self, points: Array, k: int, exclude: Indices, memory: int, n_jobs: int) -> tuple[Indices, Array]:
         """The k nearest rows of embedded queries, and their squared distances; rows −1 where these are not known."""
@@ -166,7 +168,7 @@ class _Batch:
         """Add some of the nearest rows to the hits: of all classes, or of all but one for each query."""
         wide, gaps = _FEW + 2 * k, self.gaps[some]
         if not_of is None:
-            not_of = np.full(len(self.points), -1)
+            not_of = np.full(len(self.points), _NO_CLASS)
         gaps = np.where(self.vicinity.single == not_of[some, None], np.inf, gaps)
         n_cells = min(_CELLS + wide // 256, gaps.shape[1])
         nearest = np.argpartition(gaps, n_cells - 1, axis=1)[:, :n_cells]
@@ -175,7 +177,7 @@ class _Batch:
         values, found = np.full((len(self.points), wide), np.inf), np.full((len(self.points), wide), -1)
         for visit in self.vicinity.cells.visit(self.points, wanted):
             rows = self.vicinity.cells.rows[visit.cell]
-            _keep_smallest(*visit[1:], rows, self.vicinity.y[rows], not_of, values, found)
+            _keep_smallest(*visit[1:], rows, self.vicinity.classes[visit.cell], not_of, values, found)
         _append(found, self.counts, self.hits)
 
     def collect(self, some: Indices, outcome: _Outcome, normed: Normed | None = None) -> None:
@@ -192,12 +194,12 @@ class _Batch:
             duals, order = from_near, 2.0
         self.counts[some] = 0
         for visit in vicinity.cells.visit(self.points, wanted):
-            rows = vicinity.cells.rows[visit.cell]
+            rows, of = vicinity.cells.rows[visit.cell], vicinity.classes[visit.cell]
             if normed is not None:
                 from_near, off = normed.from_instances(outcome.near[visit.points, 0], visit.cell)
                 duals, order = normed.duals[visit.cell], normed.order
             under_norm = from_near, off, duals, order
-            _collect(*visit[1:], rows, vicinity.y, limits, outcome.terms, classes, *under_norm, self.counts, self.hits)
+            _collect(*visit[1:], rows, of, limits, outcome.terms, classes, *under_norm, self.counts, self.hits)
 
     def certify(self, normed: Normed, errors: Array, k: int, codes: Indices, radii: Array) -> None:
         """Fill codes and radii where they are proven."""
@@ -222,7 +224,7 @@ class _Batch:
 
 
 @nb.njit(cache=True, nogil=True)
-def _keep_smallest(points, offset, products, rows, y, not_of, values, found):
+def _keep_smallest(points, offset, products, rows, classes, not_of, values, found):
     """Let the rows of a cell into the sorted lists of the points, but for those of a class that each does not want."""
     wide = values.shape[1]
     for i in range(len(points)):
@@ -232,7 +234,7 @@ def _keep_smallest(points, offset, products, rows, y, not_of, values, found):
             if not any_within(row[start:stop], values[q, wide - 1] - offset[i]):
                 continue
             for t in range(start, stop):
-                if y[rows[t]] != not_of[q]:
+                if classes[t] != not_of[q]:
                     insert_smallest(values[q], found[q], wide, wide, row[t] + offset[i], rows[t])
 
 
@@ -246,7 +248,9 @@ def _append(found, counts, hits):
 
 
 @nb.njit(cache=True, nogil=True)
-def _collect(points, offset, products, rows, y, limits, terms, not_of, from_near, off, duals, order, counts, hits):
+def _collect(
+    points, offset, products, rows, classes, limits, terms, not_of, from_near, off, duals, order, counts, hits
+):
     """Append to the hits of some points the rows of a cell of which the screen does not prove that they are beyond the
     limit, and of those that are, rows of other classes than ``not_of`` that the terms do not rule out.
 
@@ -264,17 +268,35 @@ def _collect(points, offset, products, rows, y, limits, terms, not_of, from_near
             if not any_within(row[start:stop], single):
                 continue
             for t in range(start, stop):
-                square, l = max(row[t] + offset[i] - _TINY, 0.0), rows[t]  # at most the squared distance
+                square = max(row[t] + offset[i] - _TINY, 0.0)  # at most the squared distance
                 if square > limits[q]:
-                    if not square < cutoff or y[l] == not_of[q]:
+                    if not square < cutoff or classes[t] == not_of[q]:
                         continue
                     # The margin grows with the distance, where it is not negative.
                     margin = square * gain - rate * np.sqrt(square) - fixed
-                    if margin >= 0.0 and margin >= up * (difference_norm(from_near[i], duals[t], order) + off[i]):
+                    if margin >= 0.0 and margin >= up * (_single_norm(from_near[i], duals[t], order) + off[i]):
                         continue
                 if counts[q] < hits.shape[1]:
-                    hits[q, counts[q]] = l
+                    hits[q, counts[q]] = rows[t]
                 counts[q] += 1
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _single_norm(a, b, order):
+    """:func:`~certimetric.geometry.kernels.difference_norm` in single precision: most of the work, where classes are
+    far apart."""
+    norm = np.float32(0.0)
+    if order == 2.0:
+        for t in range(a.shape[0]):
+            norm += (a[t] - b[t]) * (a[t] - b[t])
+        norm = np.sqrt(norm)
+    elif order == 1.0:
+        for t in range(a.shape[0]):
+            norm += abs(a[t] - b[t])
+    else:
+        for t in range(a.shape[0]):
+            norm = max(norm, abs(a[t] - b[t]))
+    return norm
 
 
 @nb.njit(cache=True, nogil=True)
@@ -328,7 +350,11 @@ def _judge(
     _, point_errors, squares, dual, dual_errors, y, growth = data
     s, a, nobody = (k + 1) // 2, k // 2 + 1, np.full(1, -1)
     indices, squared, predicted = np.empty((1, k), dtype=np.int64), np.empty((1, k)), np.empty(1, dtype=np.int64)
-    radius, binding, nearest = np.empty(1), np.empty((1, s), dtype=np.int64), np.empty((1, max(NEAR, a)), dtype=np.int64)
+    radius, binding, nearest = (
+        np.empty(1),
+        np.empty((1, s), dtype=np.int64),
+        np.empty((1, max(NEAR, a)), dtype=np.int64),
+    )
     for i in some:
         rows = _found(hits[i, : counts[i]], exclude[i])
         limits[i], terms[i] = np.inf, -np.inf
