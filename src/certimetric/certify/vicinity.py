@@ -68,11 +68,13 @@ class Normed(NamedTuple):
     @classmethod
     def of(cls, cells: Cells, data: tuple[Any, ...], order: float) -> Normed:
         _, errors, squares, dual, dual_errors, _, _ = data
-        centers = np.array([dual[rows].mean(axis=0) for rows in cells.rows])
-        duals = [(dual[rows] - center).astype(np.float32) for rows, center in zip(cells.rows, centers)]
+        in_single = fits_single(dual)
+        members = cells.rows if in_single else []
+        centers = np.array([dual[rows].mean(axis=0) for rows in members])
+        duals = [(dual[rows] - center).astype(np.float32) for rows, center in zip(members, centers)]
         radii = [np.linalg.norm(part.astype(np.float64), order, axis=1).max() for part in duals]
         largest = squares.max(), errors.max(), dual_errors.max()
-        return cls(data, order, largest, centers, np.array(radii) * (1.0 + 1e-5), duals, fits_single(dual))
+        return cls(data, order, largest, centers, np.array(radii) * (1.0 + 1e-5), duals, in_single)
 
     def from_instances(self, rows: Indices, cell: int) -> tuple[Any, Array]:
         """Duals of instances about the center of a cell, and what single precision does to differences with its."""
