@@ -148,6 +148,14 @@ def test_import_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_help_is_light():
+    """What a command needs is loaded when it is carried out: help and wrong options are answered at once."""
+    code = "import sys, certimetric.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    heavy = ("torch", "matplotlib.pyplot", "sklearn", "scipy.stats", "numba", "pandas", "jinja2")
+    done = subprocess.run([sys.executable, "-c", code.format(heavy=heavy)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_public_names_exist():
     import certimetric
 
@@ -163,3 +171,17 @@ def test_without_torch_the_extra_is_named():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     told = 'ImportError: certimetric.deep needs torch: pip install "certimetric[deep]"'
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == told
+
+
+def test_tables_are_audited_without_torch():
+    """The kinds of audits are listed with those of models, whose modules load torch when one is carried out."""
+    code = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError('torch is not here')\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "from certimetric.auditing.kinds import KINDS; print(len(KINDS))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and int(done.stdout) >= 5, done.stderr
