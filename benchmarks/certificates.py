@@ -69,7 +69,7 @@ def main() -> None:
     for n in map(int, arguments.rows):
         for kind in arguments.kinds:
             X, y = problem(kind, n + m, d)
-            for rows in (20_000, n):  # the first compiles
+            for rows in (50_000, n):  # the first compiles
                 embed, reference = cpu_seconds(prepare_reference, metric, X[:rows], y[:rows])
                 norm, _ = reference.in_range(resolve_norm(arguments.norm))
                 queries, exclude = reference.embed(X[n:]), np.full(m, -1, dtype=np.int64)

@@ -25,7 +25,7 @@ from certimetric.geometry.norms import Norm
 _UNDERFLOW = 1e-150
 _IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are normal numbers
 _LARGEST_EXPONENT = 1022  # of a normal power of two that has a normal inverse
-_MANY_ROWS, _MANY_QUERIES = 20_000, 64  # from which on cells are worth their making
+_MANY_ROWS, _MANY_QUERIES = 50_000, 128  # from which on cells are worth their making
 _FEW_NEIGHBORS = 128
 _making = Lock()
 

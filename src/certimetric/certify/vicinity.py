@@ -32,6 +32,7 @@ _NO_CLASS = -2
 _BATCH = 256  # queries that visit a cell together
 _CELLS = 6  # near ones that a guess is made from
 _FEW = 48  # rows of these
+_LARGEST_SHARE = 0.1  # of the rows, which may be within the distance where opponents can be told to decide nothing
 _ROUNDS = 4  # guesses before everything is searched
 _AHEAD = 1.05  # guessed radius over the one of the guess before
 _UP = 1.0 + 1e-9  # more than squared distances err
@@ -210,6 +211,8 @@ class _Batch:
         for not_of in (None, found.classes):
             self.guess(some, k, not_of)
             _judge(*self.of(some), *known, *found)
+        # Where no distance sets most opponents apart, all rows at once are the faster search.
+        some = some[self.vicinity.cells.shares(self.gaps, found.terms[:, 0]) <= _LARGEST_SHARE]
         for _ in range(_ROUNDS):
             some = some[np.isfinite(found.limits[some])]
             if not len(some):
@@ -352,11 +355,8 @@ def _judge(
     _, point_errors, squares, dual, dual_errors, y, growth = data
     s, a, nobody = (k + 1) // 2, k // 2 + 1, np.full(1, -1)
     indices, squared, predicted = np.empty((1, k), dtype=np.int64), np.empty((1, k)), np.empty(1, dtype=np.int64)
-    radius, binding, nearest = (
-        np.empty(1),
-        np.empty((1, s), dtype=np.int64),
-        np.empty((1, max(NEAR, a)), dtype=np.int64),
-    )
+    radius, binding = np.empty(1), np.empty((1, s), dtype=np.int64)
+    nearest = np.empty((1, max(NEAR, a)), dtype=np.int64)
     for i in some:
         rows = _found(hits[i, : counts[i]], exclude[i])
         limits[i], terms[i] = np.inf, -np.inf

@@ -47,6 +47,9 @@ class Cells:
     rows : list of int arrays
         Of each cell, increasing.
     centers, radii : arrays of shape (c, r) and (c,)
+    spreads : array of shape (c,)
+        Mean squared distance of the rows from the center.
+    sizes : int array of shape (c,)
 
     Notes
     -----
@@ -62,15 +65,24 @@ class Cells:
     def __init__(self, points: Array):
         self.rows = [np.sort(rows) for rows in _cut(points)]
         self.centers = np.array([points[rows].mean(axis=0) for rows in self.rows])
-        self.radii, self._prepared = np.empty(len(self.rows)), []
+        self.sizes = np.array([len(rows) for rows in self.rows])
+        self.radii, self.spreads, self._prepared = np.empty(len(self.rows)), np.empty(len(self.rows)), []
         for cell, rows in enumerate(self.rows):
             members, center = points[rows], self.centers[cell]
-            self.radii[cell] = cdist(members, center[None]).max() * _UP
+            distances = cdist(members, center[None])
+            self.radii[cell], self.spreads[cell] = distances.max() * _UP, (distances**2).mean()
             self._prepared.append(prepared_rows(members, center))
 
     def gaps(self, points: Array) -> Array:
         """Distances that rows of each cell keep from points at least, (m, r) to (m, c); below 0 inside the ball."""
         return cdist(points, self.centers) * (2.0 - _UP) - self.radii
+
+    def shares(self, gaps: Array, squares: Array) -> Array:
+        """About which share of the rows is within squared distances, (m,), of points with these gaps: no bound.
+
+        All rows of a cell are taken to be as far as they are in the mean, which they are about in many dimensions.
+        """
+        return np.asarray(((gaps + self.radii) ** 2 + self.spreads <= squares[:, None]) @ self.sizes / self.sizes.sum())
 
     def visit(self, points: Array, wanted: NDArray[np.bool_]) -> Iterator[Visit]:
         """Screen points, (m, r), over the cells that are ``wanted`` for them, (m, c)."""
