@@ -109,10 +109,10 @@ class Vicinity:
             batch = _Batch(self, points[rows], exclude[rows], k, memory // n_jobs)
             every, found = np.arange(len(batch.points)), (indices[rows], squared[rows])
             batch.guess(every, k)
-            _select(*batch.of(every), *found)
+            _select(*batch.of(every, *found))
             limits = np.where(found[0][:, -1] < 0, -np.inf, found[1][:, -1])
             batch.collect(every, _Outcome.empty(len(every), k)._replace(limits=limits))
-            _select(*batch.of(every), *found)
+            _select(*batch.of(every, *found))
 
         map_chunks(search, chunk_slices(len(points), 1.0, _BATCH * n_jobs, n_jobs), n_jobs)
         return indices, squared
@@ -151,6 +151,10 @@ class _Outcome(NamedTuple):
         near = np.full((m, k // 2 + 1), -1)
         return cls(np.full(m, -1), np.zeros(m), np.full(m, -np.inf), np.full((m, 6), -np.inf), near)
 
+    def copied(self) -> _Outcome:
+        copies: list[Any] = [figure.copy() for figure in self]
+        return _Outcome(*copies)
+
 
 class _Batch:
     """Queries and what they found: ``hits`` of each, as many as ``counts`` says; if more than fit, not all."""
@@ -163,9 +167,9 @@ class _Batch:
         self.hits = np.empty((len(points), capacity), dtype=np.int32)
         self.counts = np.zeros(len(points), dtype=np.int64)
 
-    def of(self, some: Indices) -> tuple[Any, ...]:
-        """What kernels read of some of the queries."""
-        return some, self.points, self.exclude, self.counts, self.hits, self.vicinity.points
+    def of(self, some: Indices, *more: Any) -> tuple[Any, ...]:
+        """What kernels read of some of the queries, and more."""
+        return some, self.points, self.exclude, self.counts, self.hits, self.vicinity.points, *more
 
     def guess(self, some: Indices, k: int, not_of: Indices | None = None) -> None:
         """Add some of the nearest rows to the hits: of all classes, or of all but one for each query."""
@@ -210,17 +214,17 @@ class _Batch:
         known = errors, normed.data, normed.order, normed.largest, k, self.vicinity.n_classes
         for not_of in (None, found.classes):
             self.guess(some, k, not_of)
-            _judge(*self.of(some), *known, *found)
+            _judge(*self.of(some, *known, *found))
         # Where no distance sets most opponents apart, all rows at once are the faster search.
         some = some[self.vicinity.cells.shares(self.gaps, found.terms[:, 0]) <= _LARGEST_SHARE]
         for _ in range(_ROUNDS):
             some = some[np.isfinite(found.limits[some])]
             if not len(some):
                 return
-            guess = _Outcome(*(figure.copy() for figure in found))
+            guess = found.copied()
             self.collect(some, guess, normed)
             some = some[self.counts[some] <= self.hits.shape[1]]
-            _judge(*self.of(some), *known, *found)
+            _judge(*self.of(some, *known, *found))
             proven = (found.classes == guess.classes) & (found.limits <= guess.limits)
             proven &= found.radii <= _AHEAD * guess.radii
             done = some[proven[some]]
