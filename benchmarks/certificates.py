@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=KINDS)
     arguments = parser.parse_args()
     table = Table("rows", "data", "embed s", "cells s", "query ms", "whole search ms", "times", "left %", "peer ms")
-    d, k, m = arguments.features, arguments.neighbors, arguments.queries
+    d, k, m = arguments.features, arguments.neighbors, max(arguments.queries, 128)  # fewer make no cells
     metric = MahalanobisMetric.from_components(np.eye(d) + 0.1 * np.random.default_rng(1).standard_normal((d, d)))
     for n in map(int, arguments.rows):
         for kind in arguments.kinds:
