@@ -148,3 +148,49 @@ def test_bad_settings_are_named(wine):
         CertifiedKNeighborsClassifier().fit(X, y).predict(X[:, :4])
     with pytest.raises(NotFittedError):
         CertifiedKNeighborsClassifier().predict_with_radius(X)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_abstaining_never_gives_two_labels_within_the_threshold(wine, k):
+    X, y = StandardScaler().fit_transform(wine[0]), wine[1]
+    rng, eps = np.random.default_rng(0), 0.4
+    plain = CertifiedKNeighborsClassifier(k).fit(X[::2], y[::2])
+    labels, radii = plain.predict_with_radius(X[1::2])
+    knn = clone(plain).set_params(abstain_below=eps).fit(X[::2], y[::2])
+    answers, kept = knn.predict_with_radius(X[1::2])
+    np.testing.assert_array_equal(kept, radii)
+    assert knn.unknown_ == -1 and 0 < (answers == -1).sum() < len(answers)
+    np.testing.assert_array_equal(answers, np.where(radii < eps, -1, labels))
+    np.testing.assert_array_equal(knn.predict(X[1::2]), answers)
+    for _ in range(10):
+        step = rng.standard_normal(X[1::2].shape)
+        moved = knn.predict(X[1::2] + eps * step / np.linalg.norm(step, axis=1, keepdims=True))
+        assert ((moved == answers) | (moved == -1) | (answers == -1)).all()
+    # A fitted one begins to abstain, and stops.
+    np.testing.assert_array_equal(plain.set_params(abstain_below=eps).predict(X[1::2]), answers)
+    np.testing.assert_array_equal(plain.set_params(abstain_below=None).predict(X[1::2]), labels)
+
+
+def test_what_is_answered_below_the_threshold_and_bad_values(wine):
+    X, y = [[0.0], [4.0]], ["a", "b"]
+    knn = CertifiedKNeighborsClassifier(1, abstain_below=1.0).fit(X, y)
+    assert knn.predict([[0.0], [1.9]]).tolist() == ["a", "unknown"]
+    assert knn.certified_accuracy([[0.0], [1.9]], ["a", "a"], 0.0) == 0.5
+    assert knn.set_params(unknown="none").predict([[1.9]]).tolist() == ["none"]
+    for unknown, message in (("a", "no label of the training set, but 'a' is one"), (3, "must be text")):
+        with pytest.raises(ValueError, match=message):
+            CertifiedKNeighborsClassifier(1, unknown=unknown).fit(X, y)
+    with pytest.raises(ValueError, match="abstain_below must be a radius of at least 0, got -1"):
+        knn.set_params(abstain_below=-1, unknown=None).predict(X)
+    pipeline = make_pipeline(StandardScaler(), CertifiedKNeighborsClassifier(1, abstain_below=0.1)).fit(X, y)
+    with pytest.raises(ValueError, match="abstain_below must be None for other units"):
+        in_original_units(pipeline)
+
+
+def test_weights_by_distance_are_for_one_neighbour(wine):
+    X, y = wine
+    weighted = CertifiedKNeighborsClassifier(1, weights="distance").fit(X[::2], y[::2])
+    theirs = KNeighborsClassifier(1, weights="distance").fit(X[::2], y[::2])
+    np.testing.assert_array_equal(weighted.predict(X[1::2]), theirs.predict(X[1::2]))
+    with pytest.raises(ValueError, match="weights must be 'uniform' for several neighbours"):
+        CertifiedKNeighborsClassifier(3, weights="distance").fit(X, y)

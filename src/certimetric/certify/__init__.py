@@ -8,6 +8,7 @@ from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.open_set import CertifiedIdentification, OpenSetKNeighborsClassifier
 from certimetric.certify.pairs import pair_radii
+from certimetric.certify.per_class import CertifiedClasses
 from certimetric.certify.pruning import PrunedSet, adversarial_pruning, condensed_neighbors, edited_neighbors
 from certimetric.certify.radius import certified_radius
 from certimetric.certify.rates import (
@@ -31,6 +32,7 @@ from certimetric.certify.units import in_original_units
 from certimetric.certify.verifier import CertifiedRates, PairVerifier
 
 __all__ = [
+    "CertifiedClasses",
     "CertifiedIdentification",
     "CertifiedKNeighborsClassifier",
     "CertifiedRates",

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array, check_size
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.exact.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
+from certimetric.certify.per_class import CertifiedClasses
 from certimetric.certify.radius import MEMORY_MB, MIB, PredictedQueries, check_n_neighbors, codes_and_radii
 from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows, vote_rows
+from certimetric.certify.verifier import checked_sizes
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
@@ -43,6 +46,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     ----------
     n_neighbors : int, default=3
         k.
+    weights : {"uniform", "distance"}, default="uniform"
+        Of the votes. "distance" is for one neighbour only, where it changes nothing: of several, one that comes near
+        enough outweighs all others, so that no number of neighbours bounds what a change of the query can do.
     metric : learner, fitted learner, MahalanobisMetric or None, default=None
         An unfitted learner is cloned and fitted on the training data. A fitted learner and a metric are used as they
         are; inside ``GridSearchCV`` and the like, which clone what they are given, a learner is unfitted again, and
@@ -50,6 +56,12 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         computes, and refused where that is none. None is the Euclidean distance.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
+    abstain_below : float, default=None
+        Certified radius below which ``predict`` and ``predict_with_radius`` answer ``unknown``. May be set on a fitted
+        classifier, by ``set_params``; None always answers a label.
+    unknown : label, default=None
+        That answer, which must not be one of the labels. None is ``"unknown"`` where labels are text; where they are
+        numbers −1, or one less than the smallest if −1 is one of them.
     memory_mb : int, default=64
         Bound on the memory for blocks of distances, in MiB.
     n_jobs : int, default=None
@@ -62,6 +74,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     learner_ : learner or None
         The learner that was fitted here, if an unfitted one was given.
     classes_ : array of shape (n_classes,)
+    unknown_ : label
+        What is answered below ``abstain_below``: none of the classes.
     X_ : array of shape (n, d)
         Training instances; their labels are ``y_``.
     reference_ : PointSet
@@ -71,6 +85,13 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     See Also
     --------
     in_original_units : The same classifier with radii in the units before a scaler.
+
+    Notes
+    -----
+    With ``abstain_below=ε`` no two queries that are at most ε apart get two different labels: the vote of one that gets
+    a label is the same all over the ball of its radius, and everybody in it who is answered at all is answered that
+    label. The radius of an answer says within which changes it turns into no other label; it may turn into ``unknown``
+    (in real numbers, not within radius − ε: a certified radius falls no faster than the query moves).
 
     References
     ----------
@@ -89,6 +110,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "weights": [StrOptions({"uniform", "distance"})],
+        "abstain_below": [Interval(Real, 0, None, closed="left"), None],
+        "unknown": "no_validation",
         "metric": "no_validation",
         "norm": "no_validation",
         "memory_mb": [Interval(Integral, 1, None, closed="left")],
@@ -99,14 +123,20 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         self,
         n_neighbors: int = 3,
         *,
+        weights: str = "uniform",
         metric: Any = None,
         norm: Any = "l2",
+        abstain_below: float | None = None,
+        unknown: Any = None,
         memory_mb: int = MEMORY_MB,
         n_jobs: int | None = None,
     ):
         self.n_neighbors = n_neighbors
+        self.weights = weights
         self.metric = metric
         self.norm = norm
+        self.abstain_below = abstain_below
+        self.unknown = unknown
         self.memory_mb = memory_mb
         self.n_jobs = n_jobs
 
@@ -126,8 +156,12 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If k exceeds n, on NaN or infinity, or if a given metric is for another number of features.
+            If k exceeds n, on NaN or infinity, if a given metric is for another number of features, if several
+            neighbours are to be weighted by distance, or if ``unknown`` is a label.
         """
+        if self.weights == "distance" and self.n_neighbors > 1:
+            wanted = "must be 'uniform' for several neighbours: one that comes near enough outweighs all others"
+            raise ArgumentError("weights", wanted, self.weights)
         given = X = align(X, names_of(self.metric))
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
         check_size(X)
@@ -146,7 +180,28 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.reference_: PointSet = ReferenceSet(self.metric_, X, codes.astype(np.int64))
         self.X_ = X
+        self._sentinel()
         return self
+
+    @property
+    def unknown_(self) -> Any:
+        """What is answered for no label."""
+        check_is_fitted(self, "classes_")
+        return self._sentinel()
+
+    def _sentinel(self) -> Any:
+        labels = self.classes_.tolist()
+        text = all(isinstance(label, str) for label in labels)
+        unknown = self.unknown
+        if unknown is None:
+            taken = not text and -1 in labels
+            unknown = "unknown" if text else int(np.floor(self.classes_.min())) - 1 if taken else -1
+        if unknown in labels:
+            raise ValueError(f"unknown must be no label of the training set, but {unknown!r} is one: give another")
+        if isinstance(unknown, str) != text:
+            kind = "text" if text else "a number"
+            raise ValueError(f"unknown must be {kind}, as the labels of the training set are, got {unknown!r}")
+        return unknown
 
     @property
     def y_(self) -> NDArray[Any]:
@@ -181,7 +236,11 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         classifier : CertifiedKNeighborsClassifier
         """
         check_is_fitted(self, "classes_")
+        if self.abstain_below is not None:
+            wanted = "must be None for other units, of which it would not be a radius: set it on the result"
+            raise ArgumentError("abstain_below", wanted, self.abstain_below)
         other = type(self)(self.n_neighbors, metric=metric, norm=norm, memory_mb=self.memory_mb, n_jobs=self.n_jobs)
+        other.weights, other.unknown = self.weights, self.unknown
         other.n_features_in_ = X.shape[1]
         if feature_names is not None:
             other.feature_names_in_ = feature_names
@@ -190,7 +249,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         return other
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels of the queries, (m, d) to (m,)."""
+        """Labels of the queries, (m, d) to (m,); ``unknown_`` where the radius is below ``abstain_below``."""
+        if self.abstain_below is not None:
+            return self.predict_with_radius(X)[0]
         return self._labels(self._votes(X).argmax(axis=1))
 
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -229,15 +290,20 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         labels : array of shape (m,)
+            ``unknown_`` where the radius is below ``abstain_below``.
         radii : array of shape (m,)
-            In the units of X and the norm of the classifier: no perturbation of that size or smaller changes the
-            label. 0 where nothing is certified, infinity where no perturbation can change it. Where both are Dask
+            In the units of X and the norm of the classifier: no perturbation of that size or smaller changes what is
+            voted for. 0 where nothing is certified, infinity where no perturbation can change it. Where both are Dask
             arrays, ``dask.compute(labels, radii)`` searches once for both.
         """
         check_is_fitted(self, "classes_")
         norm = resolve_norm(self.norm)
         found = self._map(partial(codes_and_radii, self.reference_, self.n_neighbors, norm), X, 2)
-        return self._labels(found[:, 0].astype(np.int64)), found[:, 1]
+        codes, radii = found[:, 0].astype(np.int64), found[:, 1]
+        if self.abstain_below is not None:
+            require(self.abstain_below >= 0, "abstain_below", "must be a radius of at least 0", self.abstain_below)
+            codes = np.where(radii < self.abstain_below, -1, codes)
+        return self._labels(codes), radii
 
     def correctness_radius(self, X: ArrayLike, y: ArrayLike) -> Array:
         """Certified radius of the *right* prediction: 0 where the prediction is wrong, shape (m,).
@@ -247,8 +313,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If no label of ``y`` is one of ``classes_`` (if some are not, a warning names them), or one is missing.
         """
-        right, radii = self._right(X, y)
-        return np.where(right, radii, 0.0)
+        labels, y, radii = self._answered(X, y)
+        return np.where(labels == y, radii, 0.0)
 
     def minimal_perturbation(
         self,
@@ -285,8 +351,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         queries = PredictedQueries.of(self.reference_, X, self.n_neighbors, **options)
         return smallest_changes(queries, norm, threat=bound, time_limit=time_limit, node_limit=node_limit)
 
-    def certified_accuracy(self, X: ArrayLike, y: ArrayLike, eps: ArrayLike) -> Array:
+    def certified_accuracy(self, X: ArrayLike, y: ArrayLike, eps: ArrayLike, *, average: str = "micro") -> Array:
         """Share of queries that are right and stay so under every perturbation of size at most ε.
+
+        With ``abstain_below``, of those that are answered rightly, and with no other label under any of these.
 
         Parameters
         ----------
@@ -294,6 +362,8 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         y : array-like of shape (m,)
         eps : float or array-like of shape (e,)
             Sizes, at least 0; at 0 this is the accuracy.
+        average : {"micro", "balanced"}, default="micro"
+            Over all queries, or over the shares of the classes among ``y``, so that rare ones count as much.
 
         Returns
         -------
@@ -304,20 +374,56 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If no label of ``y`` is one of ``classes_`` (if some are not, a warning names them), or one is missing.
         """
-        eps = np.asarray(eps, dtype=float)
-        if not np.isfinite(eps).all() or (eps < 0).any():
-            raise ValueError(f"eps must hold sizes of at least 0, got {eps.tolist()}")
-        right, radii = self._right(X, y)
-        return (right & (radii >= eps[..., None])).mean(axis=-1)
+        eps = checked_sizes(eps)
+        chosen("average", average, ("micro", "balanced"))
+        labels, y, radii = self._answered(X, y)
+        holds = (labels == y) & (radii >= eps[..., None])
+        if average == "micro":
+            return holds.mean(axis=-1)
+        _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        return holds @ (1.0 / counts[codes]) / len(counts)
 
-    def _right(self, X: ArrayLike, y: ArrayLike) -> tuple[Any, Array]:
-        """Which predictions are right, and all radii."""
+    def certified_classes(self, X: ArrayLike, y: ArrayLike, eps: float = 0.0) -> CertifiedClasses:
+        """What is certified of each class: recall and precision under every perturbation of size at most ε, and radii.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+        y : array-like of shape (m,)
+        eps : float, default=0
+            At 0 these are the usual figures.
+
+        Returns
+        -------
+        result : CertifiedClasses
+            Of the labels among ``y``, sorted.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`certified_accuracy`.
+
+        Examples
+        --------
+        >>> knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [4.0]], ["rare", "usual"])
+        >>> found = knn.certified_classes([[0.0], [1.9], [3.0], [4.0]], ["rare", "usual", "usual", "usual"], eps=0.5)
+        >>> found.recall.round(2).tolist(), found.precision.tolist(), round(found.balanced_accuracy, 2)
+        ([1.0, 0.67], [0.5, 1.0], 0.83)
+        """
+        size = float(checked_sizes(eps))
+        labels, y, radii = self._answered(X, y)
+        if self.abstain_below is not None:  # nothing keeps a query from being answered again
+            radii = np.where(radii < self.abstain_below, 0.0, radii)
+        return CertifiedClasses.of(y, labels, radii, size)
+
+    def _answered(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], Array]:
+        """Answers, the labels that are right, and radii."""
         check_is_fitted(self, "classes_")
         y = compare_labels(self.classes_, y)  # before the work
         labels, radii = self.predict_with_radius(X)
         if y.shape != labels.shape:
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
-        return labels == y, radii
+        return labels, y, radii
 
     def _validate(self, X: ArrayLike) -> Array:
         check_is_fitted(self, "classes_")
@@ -346,6 +452,18 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         return map_rows(function, X, width)
 
     def _labels(self, codes: Any) -> Any:
+        answers = self._answers()
         if is_lazy(codes):
-            return codes.map_blocks(partial(np.take, self.classes_), dtype=self.classes_.dtype)
-        return self.classes_[codes]
+            return codes.map_blocks(partial(np.take, answers), dtype=answers.dtype)
+        return answers[codes]
+
+    def _answers(self) -> NDArray[Any]:
+        """The classes, and at the end what is answered for none of them, if that can be."""
+        if self.abstain_below is None:
+            return self.classes_
+        return with_unknown(self.classes_, self.unknown_)
+
+
+def with_unknown(classes: NDArray[Any], unknown: Any) -> NDArray[Any]:
+    """Classes and what is answered for none of them, which comes last."""
+    return np.append(classes, np.array([unknown], dtype=object if classes.dtype == object else None))

@@ -9,7 +9,7 @@ import numpy as np
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.exact.nearest_flip import lower_bounds
-from certimetric.certify.radius import PredictedQueries, radii_of
+from certimetric.certify.radius import PredictedQueries, bound_radii
 from certimetric.certify.reference import PointSet
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
@@ -86,6 +86,7 @@ def embedding_radii(
         ``exclude``, ``errors`` (bounds on the distance of each embedding from the true one) and ``memory`` of
         :meth:`~certimetric.certify.radius.PredictedQueries.of`.
     """
-    queries = PredictedQueries.of(gallery, X, n_neighbors, **options)
-    exact = exact and n_neighbors == 1 and norm.dual_order == 2
-    return queries.predicted, lower_bounds(queries, norm) if exact else radii_of(queries, norm)
+    if exact and n_neighbors == 1 and norm.dual_order == 2:
+        queries = PredictedQueries.of(gallery, X, n_neighbors, **options)
+        return queries.predicted, lower_bounds(queries, norm)
+    return bound_radii(gallery, X, n_neighbors, norm, **options)

@@ -22,7 +22,7 @@ from certimetric.geometry.kernels import difference_norm, expansion_error, inser
 _AT_ONCE = 4  # rows that are embedded together
 _LEAST_GAP, _LEAST_ROOT = 1e-200, 1e-150  # below which squares of coordinates near 1 may have underflowed
 _TILE = 512  # instances whose duals are turned at a time
-_NEAR = 16  # instances of the predicted class that the second bound of an opponent looks at
+NEAR = 16  # instances of the predicted class that the second bound of an opponent looks at
 
 
 @nb.njit(cache=True, nogil=True)
@@ -63,61 +63,76 @@ def _four_products(rows, b):
 
 
 @nb.njit(cache=True, nogil=True)
-def certify_rows(products, points, errors, predicted, exclude, data, order, k, radii):
+def certify_rows(products, points, errors, predicted, exclude, data, order, k, radii, near, binding):
     """Fill ``radii``; ``products`` holds the inner products of the queries with the training set of ``data``
-    (:meth:`~certimetric.certify.reference.PointSet.kernel_data`)."""
+    (:meth:`~certimetric.certify.reference.PointSet.kernel_data`).
+
+    ``near``, of at least a columns, gets the nearest of the predicted class, and ``binding``, of s, the opponents whose
+    bounds are the s smallest; −1 where there are too few.
+    """
     n, m = len(data[5]), len(points)
     s, a = (k + 1) // 2, k // 2 + 1
-    near = np.empty((m, max(_NEAR, a)), dtype=np.int64)
-    n_near, first = np.empty(m, dtype=np.int64), np.empty((m, s), dtype=np.int64)
+    n_near = np.empty(m, dtype=np.int64)
     best, terms = np.empty((m, s)), np.empty((m, 6))
     work = (np.empty(n + 1, dtype=np.int64), np.empty(n + 1, dtype=np.int64), np.empty(n))
     largest = (data[2].max(), data[1].max(), data[4].max())
     for i in range(m):
         query = (products[i], points[i], errors[i], predicted[i], exclude[i], order)
-        n_near[i] = first_bounds(query, a, data, largest, near[i], first[i], best[i], terms[i], work[1])
+        n_near[i] = first_bounds(query, a, data, largest, near[i], binding[i], best[i], terms[i], work[1])
     discard(products, predicted, near[:, 0], terms, data, order)
     for i in range(m):
-        if n_near[i] and best[i, s - 1] > 0.0 and first[i, s - 1] >= 0:
+        if n_near[i] and best[i, s - 1] > 0.0:
             query = (products[i], points[i], errors[i], predicted[i], exclude[i], order)
-            least_bound(query, a, data, near[i, : n_near[i]], first[i], best[i], terms[i], work)
+            least_bound(query, a, data, near[i, : n_near[i]], binding[i], best[i], terms[i], work)
         radii[i] = best[i, s - 1]
 
 
 @nb.njit(cache=True, nogil=True)
-def first_bounds(query, a, data, largest, near, first, best, terms, own):
+def first_bounds(query, a, data, largest, near, binding, best, terms, own):
     """List the nearest of the predicted class and the s nearest opponents, whose bounds make the threshold that
     discards the others: in ``best``, its last entry being the s-th smallest. Gives the number of the former."""
-    row, x, error, c, exclude, order = query
-    train, _, _, dual, _, _, growth = data
-    largest_square, worst, worst_dual = largest
-    s, q, relative = len(first), square_of(x), rounding_of_distances(train.shape[1])
-    near_value, first_value = np.empty(len(near)), np.empty(s)
+    row, x, _, c, exclude, _ = query
+    train = data[0]
+    s, q = len(binding), square_of(x)
+    near_value, first_value, first = np.empty(len(near)), np.empty(s), np.full(s, -1)
+    near[:] = -1
     n_near, n_first = nearest_of_either(row, q, c, exclude, data, near_value, near, first_value, first)
     terms[:] = -np.inf  # discards all
+    binding[:] = first
     if n_near < a or n_first < s:
         best[:] = 0.0 if n_near < a else np.inf
         return 0
-    rounding = (error, growth[0], growth[1], relative)
-    slack = expansion_error(train.shape[1], q, largest_square)
+    slack = expansion_error(train.shape[1], q, largest[0])
     n_own = own_within(row, first_value[s - 1], c, exclude, slack, data, own)
-    listed = np.empty(s, dtype=np.int64)
     for b in range(s):
         size, _ = certified_against(query, first[b], own[:n_own], a, np.inf, data)
-        insert_smallest(best, listed, b, s, size, first[b])
-    threshold = best[s - 1]
-    if threshold > 0.0:
-        # The a-th nearest of the predicted class bounds every opponent: beyond the cutoff by the triangle inequality,
-        # and nearer by what the metric makes of the difference to the nearest of the class.
-        reach, spread = 0.0, 0.0
-        for b in range(a):
-            reach = max(reach, bounds_of_distance(x, near[b], error, data)[1])
-            spread = max(spread, difference_norm(dual[near[0]], dual[near[b]], order))
-        beyond = distance_beyond(threshold, reach, worst, worst_dual, rounding)
-        terms[0] = beyond * beyond * (1.0 + 4.0 * relative) + slack
-        terms[1] = slack
-        terms[2:] = terms_of_margin(threshold, reach, spread, slack, error + worst, worst_dual, dual.shape[1], rounding)
+        insert_smallest(best, binding, b, s, size, first[b])
+    terms_of_threshold(query, best[s - 1], near[:a], slack, largest, data, terms)
     return n_near
+
+
+@nb.njit(cache=True, nogil=True)
+def terms_of_threshold(query, threshold, near, slack, largest, data, terms):
+    """Fill ``terms``: the expanded square from which on an opponent has a bound of at least the threshold, the slack of
+    these squares, and :func:`terms_of_margin`. A threshold of 0 leaves them as they are.
+
+    The instances ``near``, as many of the predicted class as have to be nearer than an opponent, bound every opponent:
+    beyond the cutoff by the triangle inequality, and nearer by what the metric makes of the difference to the first.
+    """
+    if not threshold > 0.0:
+        return
+    _, x, error, _, _, order = query
+    dual, growth, relative = data[3], data[6], rounding_of_distances(len(x))
+    rounding = (error, growth[0], growth[1], relative)
+    reach, spread = 0.0, 0.0
+    for j in near:
+        reach = max(reach, bounds_of_distance(x, j, error, data)[1])
+        spread = max(spread, difference_norm(dual[near[0]], dual[j], order))
+    beyond = distance_beyond(threshold, reach, largest[1], largest[2], rounding)
+    terms[0] = beyond * beyond * (1.0 + 4.0 * relative) + slack
+    terms[1] = slack
+    off = error + largest[1]
+    terms[2:] = terms_of_margin(threshold, reach, spread, slack, off, largest[2], dual.shape[1], rounding)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -163,10 +178,10 @@ def discard(rows, predicted, nearest, terms, data, order):
 
 
 @nb.njit(cache=True, nogil=True)
-def least_bound(query, a, data, near, first, best, terms, work):
-    """Keep in ``best`` the s smallest bounds of opponents, those of the ``first`` being there."""
+def least_bound(query, a, data, near, binding, best, terms, work):
+    """Keep in ``best`` the s smallest bounds of opponents, and these in ``binding``: those of some are there."""
     row, _, _, c, exclude, _ = query
-    (left, own, least), y, s = work, data[5], len(first)
+    (left, own, least), y, s = work, data[5], len(binding)
     cutoff, slack = terms[0], terms[1]
     n_left = 0
     for l in range(len(row)):
@@ -177,7 +192,7 @@ def least_bound(query, a, data, near, first, best, terms, work):
     for l in left[:n_left]:
         known = False
         for b in range(s):
-            known = known or first[b] == l
+            known = known or binding[b] == l
         if known:
             continue
         size, _ = certified_against(query, l, helpers, a, best[s - 1], data)
@@ -189,7 +204,6 @@ def least_bound(query, a, data, near, first, best, terms, work):
         return
     n_own = own_within(row, farthest, c, exclude, slack, data, own)
     own = own[:n_own][np.argsort(row[own[:n_own]])]  # the nearest first: they are the likelier to discard an opponent
-    listed = first.copy()
     for position in np.argsort(least[:unsure]):  # the least first: they lower the threshold for the others
         l, threshold = left[position], best[s - 1]
         size, _ = certified_against(query, l, helpers, a, threshold, data)
@@ -197,7 +211,7 @@ def least_bound(query, a, data, near, first, best, terms, work):
             continue
         size, helper = certified_against(query, l, own, a, threshold, data)
         if size < threshold:
-            insert_smallest(best, listed, s, s, size, l)
+            insert_smallest(best, binding, s, s, size, l)
             if best[s - 1] <= 0.0:
                 return
         elif a == 1:  # what was better for one opponent often is for the next

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.classifier import CertifiedKNeighborsClassifier, with_unknown
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
 from certimetric.certify.open_set_radii import open_set_rows, voted_nearest
@@ -108,7 +108,6 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
     _parameter_constraints = {
         **CertifiedKNeighborsClassifier._parameter_constraints,
         "threshold": [Real, None],
-        "unknown": "no_validation",
     }
 
     def __init__(
@@ -122,9 +121,8 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         memory_mb: int = MEMORY_MB,
         n_jobs: int | None = None,
     ):
-        super().__init__(n_neighbors, metric=metric, norm=norm, memory_mb=memory_mb, n_jobs=n_jobs)
+        super().__init__(n_neighbors, metric=metric, norm=norm, unknown=unknown, memory_mb=memory_mb, n_jobs=n_jobs)
         self.threshold = threshold
-        self.unknown = unknown
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> OpenSetKNeighborsClassifier:
         """Enrol labelled instances, and fit the learner, if there is one.
@@ -146,24 +144,8 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         if self.threshold is not None:
             check_threshold(self.threshold)
         super().fit(X, y)
-        self.unknown_ = self._sentinel()
         self.threshold_ = np.inf if self.threshold is None else float(self.threshold)
         return self
-
-    def _sentinel(self) -> Any:
-        text = all(isinstance(label, str) for label in self.classes_.tolist())
-        unknown = self.unknown
-        if unknown is None:
-            taken = not text and -1 in self.classes_.tolist()
-            unknown = "unknown" if text else int(np.floor(self.classes_.min())) - 1 if taken else -1
-        if unknown in self.classes_.tolist():
-            raise ValueError(
-                f"unknown must be no label of the enrolled instances, but {unknown!r} is one: give another"
-            )
-        if isinstance(unknown, str) != text:
-            kind = "text" if text else "a number"
-            raise ValueError(f"unknown must be {kind}, as the labels of the enrolled instances are, got {unknown!r}")
-        return unknown
 
     def in_other_units(
         self,
@@ -177,8 +159,7 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         """This classifier, fitted, for instances that are told in other units; distances stay what they are."""
         other = super().in_other_units(reference, X, metric=metric, norm=norm, feature_names=feature_names)
         assert isinstance(other, OpenSetKNeighborsClassifier)
-        other.threshold, other.unknown = self.threshold, self.unknown
-        other.threshold_, other.unknown_ = self.threshold_, self.unknown_
+        other.threshold, other.threshold_ = self.threshold, self.threshold_
         return other
 
     def calibrate(
@@ -356,11 +337,11 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
             eps, ((answers == labels) & holds)[:, known].mean(axis=1), (~rejected | ~holds)[:, ~known].mean(axis=1)
         )
 
-    def _right(self, X: ArrayLike, y: ArrayLike) -> tuple[Any, Array]:
+    def _answered(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], Array]:
         labels = self._checked_truth(y)
         answers, radii = self.predict_with_radius(X)
         self._check_length(labels, len(radii))
-        return answers == self._truth(labels), radii
+        return answers, self._truth(labels), radii
 
     def _checked_truth(self, y: Any) -> NDArray[Any]:
         check_is_fitted(self, "classes_")
@@ -389,12 +370,4 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
 
     def _answers(self) -> NDArray[Any]:
         """The classes, and what is answered for none of them."""
-        return np.append(
-            self.classes_, np.array([self.unknown_], dtype=object if self.classes_.dtype == object else None)
-        )
-
-    def _labels(self, codes: Any) -> Any:
-        answers = self._answers()
-        if hasattr(codes, "map_blocks"):
-            return codes.map_blocks(partial(np.take, answers), dtype=answers.dtype)
-        return answers[codes]
+        return with_unknown(self.classes_, self.unknown_)

@@ -15,11 +15,12 @@ from sklearn.utils.validation import check_array
 from certimetric.base.arrays import Array, Indices, check_size
 from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
-from certimetric.certify.kernels import certify_rows
-from certimetric.certify.reference import PointSet, ReferenceSet, power_of_two_times
+from certimetric.certify.kernels import NEAR, certify_rows
+from certimetric.certify.reference import PointSet, ReferenceSet, power_of_two_times, votes
 from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
+from certimetric.geometry.neighbors import select_nearest
 from certimetric.geometry.norms import Norm, resolve_norm
 
 MEMORY_MB, MIB = 64, 2**20
@@ -169,7 +170,8 @@ def certified_radius(
         X = row_blocks(X)
         reference.metric.transform(np.empty((0, X.shape[1])))  # one message for another number of features
         return map_rows(partial(codes_and_radii, reference, n_neighbors, norm, memory=memory_mb * MIB), X, 2)[:, 1]
-    return radii_of(prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs), norm)
+    reference, X, options = _prepared(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
+    return bound_radii(reference, X, n_neighbors, norm, **options)[1]
 
 
 def prepare_queries(
@@ -182,6 +184,20 @@ def prepare_queries(
     n_jobs: int | None,
 ) -> PredictedQueries:
     """Check the arguments of a certificate, and predict the queries."""
+    reference, X, options = _prepared(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
+    return PredictedQueries.of(reference, X, n_neighbors, **options)
+
+
+def _prepared(
+    metric: Any,
+    X_train: ArrayLike,
+    y_train: ArrayLike,
+    X: ArrayLike | None,
+    n_neighbors: int,
+    memory_mb: int,
+    n_jobs: int | None,
+) -> tuple[ReferenceSet, Array, dict[str, Any]]:
+    """A training set, its queries, and which of it these do not see, with what they may take."""
     X_train, X = align_all(metric, X_train=X_train, X=X)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
     reference = prepare_reference(metric, X_train, y_train)
@@ -192,8 +208,7 @@ def prepare_queries(
     else:
         X = check_size(check_array(X, dtype=np.float64, input_name="X"))
         reference.metric.transform(X[:1])
-    options = {"memory": memory_mb * MIB, "n_jobs": effective_n_jobs(n_jobs)}
-    return PredictedQueries.of(reference, X, n_neighbors, exclude=exclude, **options)
+    return reference, X, {"exclude": exclude, "memory": memory_mb * MIB, "n_jobs": effective_n_jobs(n_jobs)}
 
 
 def prepare_reference(metric: Any, X_train: ArrayLike, y_train: ArrayLike) -> ReferenceSet:
@@ -214,20 +229,75 @@ def check_n_neighbors(n_neighbors: int, n: int) -> None:
         raise ValueError(f"n_neighbors must be between 1 and n_samples={n} training instances, got {n_neighbors}")
 
 
-def bound_radii(reference: PointSet, X: Array, n_neighbors: int, norm: Norm, **options: Any) -> tuple[Indices, Array]:
-    """Predicted class codes and certified radii of queries (see :func:`certified_radius`); options of
-    :meth:`PredictedQueries.of`."""
-    queries = PredictedQueries.of(reference, X, n_neighbors, **options)
-    return queries.predicted, radii_of(queries, norm)
+def bound_radii(
+    reference: PointSet,
+    X: Array,
+    n_neighbors: int,
+    norm: Norm,
+    *,
+    exclude: Indices | None = None,
+    errors: Array | float = 0.0,
+    **options: int,
+) -> tuple[Indices, Array]:
+    """Predicted class codes and certified radii of queries (see :func:`certified_radius`), by one search for both.
+
+    The options are those of :meth:`PredictedQueries.of`.
+    """
+    points, rounding = reference.embed(X)
+    exclude = np.full(len(X), -1, dtype=np.int64) if exclude is None else exclude
+    return _search(reference, points, rounding + errors, exclude, n_neighbors, norm, **options)
 
 
 def radii_of(queries: PredictedQueries, norm: Norm) -> Array:
     """Certified radii of queries that were predicted."""
-    norm, exponent = queries.reference.in_range(norm)
-    data, order = queries.reference.kernel_data(norm), float(norm.dual_order)
-    radii = np.empty(len(queries.X))
-    queries.fill(certify_rows, (data, order, queries.k), radii)
-    return power_of_two_times(radii, exponent)
+    known = queries.reference, queries.points, queries.errors, queries.exclude, queries.k
+    return _search(*known, norm, memory=queries.memory, n_jobs=queries.n_jobs)[1]
+
+
+def _search(
+    reference: PointSet,
+    points: Array,
+    errors: Array,
+    exclude: Indices,
+    k: int,
+    norm: Norm,
+    *,
+    memory: int = DEFAULT_MEMORY,
+    n_jobs: int = 1,
+) -> tuple[Indices, Array]:
+    """Class codes and radii: of what is near, where that is worth it, and otherwise of the whole training set."""
+    norm, exponent = reference.in_range(norm)
+    if (vicinity := reference.vicinity(points, k)) is None:
+        data, order = reference.kernel_data(norm), float(norm.dual_order)
+        codes, radii = np.full(len(points), -1, dtype=np.int64), np.empty(len(points))
+    else:
+        normed = reference.normed(norm)
+        data, order = normed.data, normed.order
+        codes, radii = vicinity.certify(normed, points, errors, k, exclude, memory, n_jobs)
+    left = np.flatnonzero(codes < 0)
+
+    def scan(part: slice) -> None:
+        rows = left[part]
+        codes[rows], radii[rows] = scanned(points[rows], errors[rows], exclude[rows], k, data, order)
+
+    map_chunks(scan, chunk_slices(len(left), 8.0 * len(reference.y), memory, n_jobs), n_jobs)
+    return codes, power_of_two_times(radii, exponent)
+
+
+def scanned(
+    points: Array, errors: Array, exclude: Indices, k: int, data: tuple[Any, ...], order: float
+) -> tuple[Indices, Array]:
+    """Class codes and radii of embedded queries from their inner products with the whole training set."""
+    train, _, squares, _, _, y, _ = data
+    m, s, a = len(points), (k + 1) // 2, k // 2 + 1
+    products = points @ train.T
+    indices, squared = np.empty((m, k), dtype=np.int64), np.empty((m, k))
+    lengths = np.einsum("ij,ij->i", points, points)
+    select_nearest(products, points, train, lengths, squares, exclude, indices, squared)
+    codes, radii = votes(y[indices], int(y.max()) + 1).argmax(axis=1), np.empty(m)
+    near, binding = np.empty((m, max(NEAR, a)), dtype=np.int64), np.empty((m, s), dtype=np.int64)
+    certify_rows(products, points, errors, codes, exclude, data, order, k, radii, near, binding)
+    return codes, radii
 
 
 def codes_and_radii(reference: PointSet, n_neighbors: int, norm: Norm, X: Array, **options: Any) -> Array:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import DEFAULT_MEMORY
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.kernels import embed_rows
+from certimetric.certify.vicinity import Normed, Vicinity
+from certimetric.geometry.cells import LARGEST, fits_single
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import nearest_neighbors
@@ -21,6 +25,9 @@ from certimetric.geometry.norms import Norm
 _UNDERFLOW = 1e-150
 _IN_RANGE = 64  # exponents of sizes whose squares, and products of these, are normal numbers
 _LARGEST_EXPONENT = 1022  # of a normal power of two that has a normal inverse
+_MANY_ROWS, _MANY_QUERIES = 50_000, 128  # from which on cells are worth their making
+_FEW_NEIGHBORS = 128
+_making = Lock()
 
 
 class MetricMaps:
@@ -168,6 +175,11 @@ class PointSet(MetricMaps, ABC):
         super().__init__(metric, exponent)
         self.points, self.point_errors = points, point_errors
         self.y = np.ascontiguousarray(y)
+        self._vicinity: Vicinity | None = None
+        self._normed: tuple[Norm, Normed] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_vicinity": None, "_normed": None}  # made again where it is worth it
 
     @abstractmethod
     def embed(self, X: Array) -> tuple[Array, Array]:
@@ -213,7 +225,39 @@ class PointSet(MetricMaps, ABC):
         n_jobs: int = 1,
     ) -> tuple[Indices, Array]:
         """The k nearest training instances of embedded queries, and their squared distances."""
-        return nearest_neighbors(points, self.points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
+        if (vicinity := self.vicinity(points, k)) is None:
+            return nearest_neighbors(points, self.points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
+        if exclude is None:
+            exclude = np.full(len(points), -1, dtype=np.int64)
+        indices, squared = vicinity.neighbors(points, k, exclude, memory, n_jobs)
+        if len(left := np.flatnonzero(indices[:, 0] < 0)):
+            indices[left], squared[left] = nearest_neighbors(
+                points[left], self.points, k, exclude=exclude[left], memory=memory, n_jobs=n_jobs
+            )
+        return indices, squared
+
+    def vicinity(self, points: Array, k: int) -> Vicinity | None:
+        """Cells for the search of k neighbours of embedded queries, where they are worth it."""
+        many = len(self.y) >= _MANY_ROWS and (len(points) >= _MANY_QUERIES or self._vicinity is not None)
+        if not (many and len(points) and k <= _FEW_NEIGHBORS and np.abs(points).max() < LARGEST and self._in_single):
+            return None
+        with _making:
+            if self._vicinity is None:
+                self._vicinity = Vicinity(self.points, self.y)
+        return self._vicinity
+
+    @cached_property
+    def _in_single(self) -> bool:
+        return fits_single(self.points)
+
+    def normed(self, norm: Norm) -> Normed:
+        """What is known under a norm of the cells, which were made; that under the last norm is kept."""
+        assert self._vicinity is not None
+        with _making:
+            if self._normed is None or self._normed[0] != norm:
+                known = Normed.of(self._vicinity.cells, self.kernel_data(norm), float(norm.dual_order))
+                self._normed = norm, known
+            return self._normed[1]
 
     def predict(
         self,

@@ -13,6 +13,7 @@ from certimetric.base.arrays import Array
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import PointSet, entries, times_components, with_entries
+from certimetric.certify.vicinity import Vicinity
 
 
 def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighborsClassifier:
@@ -103,6 +104,11 @@ class UnscaledSet(PointSet):
         metric = with_entries(reference.metric, entries(reference.metric) * factor)
         super().__init__(metric, reference.points, reference.point_errors, reference.y, reference.exponent)
         self.scaled, self.scalings = reference, scalings
+
+    def vicinity(self, points: Array, k: int) -> Vicinity | None:
+        """Cells, which are those of the scaled instances."""
+        self._vicinity = self.scaled.vicinity(points, k)
+        return self._vicinity
 
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of unscaled instances, shape (m, r), and a bound on the rounding error of each row."""

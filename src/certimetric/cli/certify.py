@@ -55,12 +55,12 @@ def _certified(queries: Read, time_limit: float | None) -> tuple[dict[str, Any],
     A query that is a training row is predicted without itself.
     """
     from certimetric.certify.exact.minimal import smallest_changes
-    from certimetric.certify.radius import PredictedQueries, radii_of
+    from certimetric.certify.radius import PredictedQueries, bound_radii
     from certimetric.cli.queries import judged
 
     knn, X = queries.classifier, np.ascontiguousarray(queries.X)
-    asked = PredictedQueries.of(knn.reference_, X, knn.n_neighbors, exclude=queries.same)
-    predicted, radii = knn.classes_[asked.predicted], radii_of(asked, queries.norm)
+    codes, radii = bound_radii(knn.reference_, X, knn.n_neighbors, queries.norm, exclude=queries.same)
+    predicted = knn.classes_[codes]
     columns: dict[str, Any] = judged(predicted, queries.labels) | {"radius": radii}
     lines = queries.told + _lines(queries, predicted, radii)
     if n_same := int((queries.same >= 0).sum()):
@@ -68,6 +68,7 @@ def _certified(queries: Read, time_limit: float | None) -> tuple[dict[str, Any],
             f"{n_same} of {len(X)} queries are training rows: each was predicted without itself (leave-one-out)"
         )
     if time_limit is not None:
+        asked = PredictedQueries.of(knn.reference_, X, knn.n_neighbors, exclude=queries.same)
         found = smallest_changes(asked, queries.norm, time_limit=time_limit)
         columns |= {"exact": found.radii, "proven_at_least": found.lower, "proven": found.proven.astype(int)}
         lines += _exact_lines(radii, found, queries.unit)

@@ -49,14 +49,16 @@ def nearest_neighbors(
 
     def search(rows: slice) -> None:
         products = near_Q[rows] @ near_P.T
-        _select(products, Q[rows], P, q[rows], p, exclude[rows], indices[rows], squared[rows])
+        select_nearest(products, Q[rows], P, q[rows], p, exclude[rows], indices[rows], squared[rows])
 
     map_chunks(search, chunk_slices(len(Q), 8.0 * len(P), memory, n_jobs), n_jobs)
     return indices, squared
 
 
 @nb.njit(cache=True, nogil=True)
-def _select(products, Q, P, q, p, exclude, indices, squared):
+def select_nearest(products, Q, P, q, p, exclude, indices, squared):
+    """Fill ``indices`` and ``squared`` (see :func:`nearest_neighbors`) from inner products and squared lengths of the
+    rows of Q and P."""
     k, n, r = indices.shape[1], P.shape[0], P.shape[1]
     largest = p.max()
     for i in range(Q.shape[0]):

@@ -24,16 +24,18 @@ class Screen:
     Parameters
     ----------
     points : array of shape (m, r)
+    center : array of shape (r,), optional
+        The origin; None for the mean of the points.
     """
 
-    def __init__(self, points: Array):
+    def __init__(self, points: Array, center: Array | None = None):
         m, r = points.shape
-        self.center = points.mean(axis=0)
+        self.center = points.mean(axis=0) if center is None else center
         near = points - self.center
         squared = np.einsum("ij,ij->i", near, near)
         # A sum of m products of rounded numbers, in any order, is off by at most (m + 3) u times the sum of their
         # sizes, to first order; here m = r + 1 and the sizes sum to at most ‖a‖² + 2 ‖p‖².
-        self.relative = 2.0 * (r + 8) * float(np.finfo(np.float32).eps) / 2
+        self.relative = _relative_error(r)
         self.offset = squared * (1.0 - self.relative)
         with np.errstate(over="ignore"):
             self._left: NDArray[np.float32] = np.column_stack([-2.0 * near, np.ones(m)]).astype(np.float32)
@@ -49,15 +51,24 @@ class Screen:
 
     def prepared(self, rows: Array) -> NDArray[np.float32]:
         """A block of rows, as :meth:`products` takes it."""
-        near = rows - self.center
-        squared = np.einsum("ij,ij->i", near, near) * (1.0 - 2.0 * self.relative)
-        with np.errstate(over="ignore"):
-            return np.column_stack([near, squared]).astype(np.float32)
+        return prepared_rows(rows, self.center)
 
     def products(self, points: slice, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         """Lower bounds of ``d² − offset`` of some points and a block of rows, shape (points, rows)."""
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(self._left[points] @ prepared.T)
+
+
+def prepared_rows(rows: Array, center: Array) -> NDArray[np.float32]:
+    """What :meth:`Screen.prepared` of that center gives, for rows that are screened against points that come later."""
+    near = rows - center
+    squared = np.einsum("ij,ij->i", near, near) * (1.0 - 2.0 * _relative_error(rows.shape[1]))
+    with np.errstate(over="ignore"):
+        return np.column_stack([near, squared]).astype(np.float32)
+
+
+def _relative_error(r: int) -> float:
+    return 2.0 * (r + 8) * float(np.finfo(np.float32).eps) / 2
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
