@@ -27,7 +27,10 @@ WITHOUT_OPTION = {"command", "progress", "name"} | {
     "image_shape",
     "source",
     "imputed",
+    "encoder",
     "groups",
+    "times",
+    "test",
     "ids",
 }
 WITHOUT_OPTION |= {"models", "surrogate", "images", "queries", "gallery", "class_names"}

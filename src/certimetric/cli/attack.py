@@ -11,6 +11,7 @@ import typer
 
 from certimetric.cli.inputs import words, writable
 from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, Train, UnitsOption
+from certimetric.cli.tables import FileOptions, with_table
 
 if TYPE_CHECKING:
     from certimetric.attacks import AttackResult, ThreatModel
@@ -28,6 +29,7 @@ _NAMES = ("region", "smoothed-vote", "hop-skip-jump")  # of attacks.ATTACKS, whi
 _DEFAULT = ("region", "smoothed-vote")
 
 
+@with_table
 def attack(
     metric: Metric,
     train: Train,
@@ -51,6 +53,8 @@ def attack(
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("attack.csv"),
     target: Target = None,
+    *,
+    files: FileOptions,
     neighbors: Neighbors = NEIGHBORS,
     units: UnitsOption = None,
 ) -> None:
@@ -63,7 +67,7 @@ def attack(
         raise ValueError(f"--attack must be one of {', '.join(ATTACKS)}, got {unknown[0]!r}")
     model = ThreatModel.from_string(threat)
     writable("--out", out, metric, train, queries)
-    read = read_queries(metric, train, queries, target, neighbors, model.norm, units)
+    read = read_queries(metric, train, queries, target, neighbors, model.norm, units, files.reading())
     tell(out, "Changed queries", *_attacked(read, model, kinds))
 
 

@@ -83,11 +83,10 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A bundled data set, a CSV, Parquet or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
+        help="A bundled data set, a CSV, Parquet, Excel or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
     ),
 ]
 Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Column with the labels.")]
-Encode = Annotated[bool, typer.Option("--encode", help="Turn text columns into 0/1 columns and fill gaps.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

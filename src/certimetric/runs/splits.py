@@ -189,11 +189,8 @@ class Split:
     original: Array
 
 
-def make_split(
-    X: Array, codes: Indices, test_size: float, seed: int, split: int, imputed: NDArray[np.bool_] | None = None
-) -> Split:
-    """Split, fill gaps and standardise; nothing of the test part enters the medians and the scale."""
-    train, test = split_indices(codes, test_size, seed, split)
+def make_split(X: Array, train: Indices, test: Indices, imputed: NDArray[np.bool_] | None = None) -> Split:
+    """Fill gaps and standardise; nothing of the test part enters the medians and the scale."""
     if imputed is not None:
         X = fill_gaps(X, imputed, train)
     standardise = Preparation.fit(X[train])

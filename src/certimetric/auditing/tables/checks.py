@@ -188,6 +188,8 @@ def better_than_euclidean(observed: Observed, both: tuple[str, dict[str, Any], d
 def enough_repeats(observed: Observed) -> Outcome:
     """Intervals over one or two splits are missing or too wide to tell learners apart."""
     repeats = observed.request.repeats
+    if observed.request.splitting.single:
+        return Outcome("not applicable", "The only split is that which was asked for.")
     if repeats < FEW_REPEATS:
         what = "There are no intervals" if repeats == 1 else "Intervals are very wide"
         return Outcome("tip", f"{what} with repeats={repeats}: take 5 or more.")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from certimetric.auditing.checks import Outcome, check
 from certimetric.auditing.tables.checks import Observed
 from certimetric.base.wording import counted, listing
-from certimetric.runs.splits import split_indices
 
 REPEATED_SHARE = 0.01
 MANY_VALUES = 20  # different numbers as labels: more than these are rarely classes
@@ -29,7 +28,7 @@ def duplicates_across_parts(observed: Observed) -> Outcome:
         return Outcome("passed", "No two rows are equal.")
     leaked, tested = 0, 0
     for split in range(request.repeats):
-        train, test = split_indices(request.codes, request.test_size, request.seed, split)
+        train, test = request.splitting.indices(split)
         leaked, tested = leaked + int(np.isin(twin[test], twin[train]).sum()), tested + len(test)
     return Outcome(
         "issue" if repeated > REPEATED_SHARE * len(twin) else "tip",
@@ -66,7 +65,7 @@ def constant_features(observed: Observed) -> Iterator[Outcome]:
     always = np.flatnonzero(np.ptp(X, axis=0) == 0)
     sometimes: set[int] = set()
     for split in range(request.repeats):
-        train, _ = split_indices(request.codes, request.test_size, request.seed, split)
+        train, _ = request.splitting.indices(split)
         sometimes.update(np.flatnonzero(np.ptp(X[train], axis=0) == 0).tolist())
     sometimes -= set(always.tolist())
     if len(always):
@@ -90,8 +89,15 @@ def small_classes(observed: Observed) -> Iterator[Outcome]:
     not tested at all, which is an issue."""
     request = observed.request
     counts = np.bincount(request.codes, minlength=len(request.classes))
-    train, _ = split_indices(request.codes, request.test_size, request.seed, 0)
+    train, test = request.splitting.indices(0)
     kept = np.bincount(request.codes[train], minlength=len(request.classes))
+    unknown = np.setdiff1d(request.codes[test], request.codes[train])
+    if len(unknown):
+        yield Outcome(
+            "issue",
+            f"{counted(len(unknown), 'class')} of {len(counts)} are tested, but not learned from "
+            f"({request.classes[unknown[0]]!r}): none of their instances can be told right.",
+        )
     single = np.flatnonzero(counts == 1)
     small = np.flatnonzero((kept < request.n_neighbors) & (counts > 1))
     if len(single):

@@ -12,7 +12,7 @@ import numpy as np
 
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell, is_whole
+from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell, is_whole, split_told
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import compute_evidence, describe_metric, evidence_cell
 from certimetric.auditing.tables.feature_kinds import describe_features
@@ -64,16 +64,20 @@ class TableEvidence(Evidence):
             "repeats": request.repeats,
             "test_size": request.test_size,
             "seed": request.seed,
+            **split_told(request),
+            **({} if request.ids is None else {"ids": canonical(list(request.ids))}),
         }
 
     def command(self) -> str:
         request = self.request
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
+        said = [name for name in ("groups", "times", "test", "ids") if getattr(request, name) is not None]
+        splits = "".join(f", {name}={name}" for name in said)
         return (
             f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
             f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
-            f"test_size={request.test_size:g}, seed={request.seed})"
+            f"test_size={request.test_size:g}{splits}, seed={request.seed})"
         )
 
     def gather(self, store: Store, counting: Any) -> Gathered:
@@ -102,6 +106,9 @@ class TableEvidence(Evidence):
                 "n_neighbors": request.n_neighbors,
                 "norm": request.norm_name,
                 "test_size": request.test_size,
+                "split": request.splitting.kind,
+                "split_by": request.split_by,
+                "n_tested": len(request.splitting.indices(0)[1]),
                 "repeats": request.repeats,
                 "seed": request.seed,
                 "units": "standardised",
@@ -212,6 +219,11 @@ def _learner(request: Request, found: Findings, i: int, radii: list[Array], eps:
         "per_class": per_class(request, done, radii),
         "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0]) if done else None,
-        "fragile": [] if evidence is None else evidence.get("fragile", []),
+        "fragile": [_named(request, entry) for entry in (evidence or {}).get("fragile", [])],
         "robustness": None if evidence is None else evidence.get("robustness"),
     }
+
+
+def _named(request: Request, entry: dict[str, Any]) -> dict[str, Any]:
+    """An instance with its id, where instances have some."""
+    return entry if request.ids is None else {**entry, "id": request.ids[entry["index"]]}
