@@ -43,4 +43,4 @@ right.legend(loc="lower right", fontsize=8)
 
 path = sys.argv[1] if len(sys.argv) > 1 else "adversarial_pairs.png"
 figure.savefig(path, dpi=150)
-print(f"objective {aml.objective_path_[0]:.2f} -> {aml.objective_:.2f} in {aml.n_iter_} iterations; figure in {path}")
+print(f"objective {aml.objective_path_[0]:.2f} -> {aml.objective_:.2f} in {aml.n_iter_} iterations")

@@ -47,4 +47,3 @@ axes.set(xlabel="size of the perturbation (l2, standard deviations)", ylabel="ce
 axes.legend()
 path = sys.argv[1] if len(sys.argv) > 1 else "certified_pipeline.png"
 figure.savefig(path, dpi=150)
-print(f"figure in {path}")

@@ -47,4 +47,6 @@ for name, defense in (("natural", None), ("robust", TupleDefense("anchor", attac
         axes.plot([0.0, *part["eps"].iloc[1:]], part["recall_at_1"], marker="o", label=label)
 axes.set(xlabel="ε, l∞ (pixels from 0 to 1)", ylabel="R@1 under attack", ylim=(0, 1.02))
 axes.legend()
-figure.savefig(sys.argv[1] if len(sys.argv) > 1 else "robust_embeddings.png", dpi=150)
+
+path = sys.argv[1] if len(sys.argv) > 1 else "robust_embeddings.png"
+figure.savefig(path, dpi=150)

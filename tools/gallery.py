@@ -1,4 +1,5 @@
-"""Run every script of examples/ and write the gallery: a page for each with its figure, output and code, and an index.
+"""Run every script of examples/ and write the gallery: a page for each with its figure, output and code, its notebook,
+and an index.
 
     python tools/gallery.py [FOLDER]
 
@@ -10,7 +11,9 @@ other, with one thread each, in a folder that is thrown away.
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,7 +40,7 @@ SECTIONS = {
         "from_metric_learn",
         "own_learner",
     ),
-    "Verification and embedding models": ("verification_det", "robust_embeddings"),
+    "Verification and embedding models": ("verification_det", "robust_embeddings", "robustness_score"),
 }
 
 
@@ -92,8 +95,21 @@ def page(example: Example) -> str:
     return (
         f"# {example.title}\n\n{text}\n\n![Figure of {example.name}.py]({example.name}.png)\n\n{printed}"
         f"`examples/{example.name}.py`, {example.seconds:.0f} s of one core when this page was made:\n\n"
-        f"```python\n{example.code}\n```\n"
+        f"```python\n{example.code}\n```\n\n[As a notebook]({example.name}.ipynb)\n"
     )
+
+
+def notebook(example: Example) -> str:
+    """The example as a notebook: a cell for each paragraph of its code, and the figure shown instead of written."""
+    written = re.compile(r"^(import sys|path = sys\.argv.*|figure\.savefig.*)\n?", flags=re.MULTILINE)
+    paragraphs = re.split(r"\n{2,}(?=\S)", written.sub("", example.code).strip())
+    text = {"cell_type": "markdown", "id": "text", "metadata": {}, "source": f"# {example.title}\n\n{example.text}"}
+    cells = [
+        {"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": part}
+        for i, part in enumerate([*paragraphs, "figure"])
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return json.dumps({"cells": [text, *cells], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1)
 
 
 def index(examples: dict[str, Example]) -> str:
@@ -118,6 +134,7 @@ def main(folder: Path) -> None:
     for name, script in scripts.items():
         examples[name] = run(script, folder)
         (folder / f"{name}.md").write_text(page(examples[name]), encoding="utf-8")
+        (folder / f"{name}.ipynb").write_text(notebook(examples[name]), encoding="utf-8")
         print(f"{name}: {examples[name].seconds:.1f} s", flush=True)
     (folder / "index.md").write_text(index(examples), encoding="utf-8")
     sizes = {name: (folder / f"{name}.png").stat().st_size for name in examples}

@@ -1,9 +1,11 @@
-"""Install a wheel into an empty environment, the core alone, and say what works there.
+"""Install a wheel into empty environments, the core alone, and say what works there.
 
-    python tools/try_wheel.py dist/certimetric-….whl
+    python tools/try_wheel.py dist/certimetric-….whl                               # this Python, by its own pip
+    python tools/try_wheel.py dist/certimetric-….whl 3.10 3.10:lowest 3.13         # those Pythons, by uv
 
-Ends with exit code 1 if something of the core fails, if what needs an extra does not say so, or if the package that was
-tried is not that of the wheel.
+`:lowest` takes the oldest release of every dependency that pyproject.toml allows; otherwise the newest is taken. A
+Python that uv does not find here is named as not tried. Ends with exit code 1 if something of the core fails,
+if what needs an extra does not say so, or if the package that was tried is not that of the wheel.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import tempfile
 import venv
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 CHECKS = {
     "import certimetric": "import certimetric; print(certimetric.__version__)",
     "a metric is learned, certified and saved": """
@@ -68,34 +71,63 @@ COMMANDS = (
 )
 
 
-def main(wheel: Path) -> int:
+def tried(name: str, arguments: list[str], home: Path) -> bool:
+    """Whether a command ended well, told in a line."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"MPLBACKEND": "Agg"}
+    done = subprocess.run(arguments, cwd=home, env=environment, capture_output=True, text=True)
+    told = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:] or [""]
+    print(f"{'works ' if done.returncode == 0 else 'FAILED'}  {name}: {told[0][:150]}", flush=True)
+    return done.returncode == 0
+
+
+def installed(wheel: Path, home: Path, asked: str | None) -> Path | None:
+    """The binaries of an environment that holds the wheel and its dependencies, or None if that failed."""
+    binaries = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    if asked is None:
+        venv.create(home / "venv", with_pip=True)
+        pip = [str(binaries / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q", str(wheel)]
+        return binaries if tried("pip install, the core alone", pip, home) else None
+    version, _, resolution = asked.partition(":")
+    install = ["uv", "pip", "install", "-q", "--python", str(binaries / "python")]
+    # Of the oldest releases those that have a wheel for that Python: others were never tried with it.
+    oldest = ["--resolution", "lowest-direct", "--only-binary", ":all:"] if resolution else []
+    steps = {
+        "environment": ["uv", "venv", "-q", "--python", version, str(home / "venv")],
+        "dependencies": [*install, *oldest, "-r", str(ROOT / "pyproject.toml")],
+        "the wheel": [*install, "--no-deps", str(wheel)],
+    }
+    return binaries if all(tried(name, step, home) for name, step in steps.items()) else None
+
+
+def main(wheel: Path, asked: str | None = None) -> int:
     """Number of things that failed."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        venv.create(home / "venv", with_pip=True)
-        binaries = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
-        python = str(binaries / "python")
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        environment["MPLBACKEND"] = "Agg"
-
-        def tried(name: str, arguments: list[str]) -> bool:
-            done = subprocess.run(arguments, cwd=home, env=environment, capture_output=True, text=True)
-            told = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:] or [""]
-            print(f"{'works ' if done.returncode == 0 else 'FAILED'}  {name}: {told[0][:150]}", flush=True)
-            return done.returncode == 0
-
-        pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "-q", str(wheel.resolve())]
-        if not tried("pip install, the core alone", pip):
+        binaries = installed(wheel.resolve(), home, asked)
+        if binaries is None:
             return 1
+        python, command = str(binaries / "python"), str(binaries / "certimetric")
         where = "import certimetric, sys; assert certimetric.__file__.startswith(sys.prefix), certimetric.__file__"
-        results = [tried("the package is that of the wheel", [python, "-c", where])]
-        results += [tried(name, [python, "-c", code]) for name, code in CHECKS.items()]
-        command = str(binaries / "certimetric")
-        results += [tried(f"certimetric {' '.join(rest)}", [command, *rest]) for rest in COMMANDS]
+        results = [tried("the package is that of the wheel", [python, "-c", where], home)]
+        results += [tried(name, [python, "-c", code], home) for name, code in CHECKS.items()]
+        results += [tried(f"certimetric {' '.join(rest)}", [command, *rest], home) for rest in COMMANDS]
         return results.count(False)
 
 
+def found(version: str) -> bool:
+    """Whether uv finds that Python on this machine."""
+    return subprocess.run(["uv", "python", "find", version], capture_output=True).returncode == 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    sys.exit(1 if main(Path(sys.argv[1])) else 0)
+    failed = 0
+    for asked in sys.argv[2:] or [None]:
+        if asked:
+            print(f"Python {asked}:", flush=True)
+            if not found(asked.partition(":")[0]):
+                print("not tried: uv finds no such Python here", flush=True)
+                continue
+        failed += main(Path(sys.argv[1]), asked)
+    sys.exit(1 if failed else 0)

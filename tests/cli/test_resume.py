@@ -12,7 +12,7 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "import sys; from certimetric.cli import main; sys.exit(main())"]
 # Slow enough to be stopped half-way, quick enough for a test.
-REPEATS = 8
+REPEATS = 5
 AUDIT = ["audit", "wine", "--learner", "lmnn+pl", "--repeats", str(REPEATS), "--out", "out"]
 
 

@@ -107,7 +107,7 @@ def test_budget_is_kept_and_a_larger_one_never_loses(wine, attack, norm, make_no
     knn = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2])
     X = X[1::30]
     unlimited = attack(knn, X, threat=norm).distances
-    budgets = [0.0, *np.quantile(unlimited, [0.2, 0.5, 0.8]), 2 * unlimited.max()]
+    budgets = [0.0, np.median(unlimited), 2 * unlimited.max()]
     results = [attack(knn, X, threat=ThreatModel(norm, eps=eps)) for eps in budgets]
     for eps, result in zip(budgets, results):
         assert (result.distances[result.success] <= eps).all()
@@ -117,7 +117,7 @@ def test_budget_is_kept_and_a_larger_one_never_loses(wine, attack, norm, make_no
         assert (smaller.success <= larger.success).all()
     assert not results[0].success.any()
     assert results[-1].success.all()
-    assert 0.4 <= results[2].success.mean() <= 0.6
+    assert 0.4 <= results[1].success.mean() <= 0.6
 
 
 def test_wrong_predictions_count_as_attacked_at_distance_zero(iris, attack):

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certimetric import LMNN, RCA, CertifiedKNeighborsClassifier, MetricSearchCV
+from certimetric import LMNN, RCA, CertifiedKNeighborsClassifier, MetricSearchCV, PerturbationLoss
 from certimetric.learners.specs import REGRESSORS, learner_variants
 
 # Few steps are meant: nothing here asks whether the last one converged.
@@ -23,6 +23,7 @@ CLASSIFIERS = [
     CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20)),
     MetricSearchCV(["euclidean", "gmml"], cv=2, max_rows=100, random_state=0),
 ]
+PLAIN = [learner for learner in LEARNERS if learner.get_params(deep=False).get("perturbation") is None]
 SUPERVISED = [learner for learner in LEARNERS if learner.__sklearn_tags__().target_tags.required]
 PERTURBED = [
     learner
@@ -33,8 +34,14 @@ each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
 
-@parametrize_with_checks(LEARNERS + CLASSIFIERS)
+@parametrize_with_checks([*PLAIN, LMNN(max_iter=50, perturbation=PerturbationLoss()), *CLASSIFIERS])
 def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([learner for learner in LEARNERS if learner not in PLAIN])
+def test_scikit_learn_checks_with_the_perturbation_loss(estimator, check):
     check(estimator)
 
 

@@ -70,9 +70,9 @@ POINTS = {
         MarginLoss().adversarial_margin(metric, train, TRIPLETS)
         + MarginLoss().adversarial_margin(metric, queries, TRIPLETS)
     ),
-    "region attack": plain(RegionAttack()),
-    "smoothed vote attack": plain(SmoothedVoteAttack(10, 1)),
-    "hop skip jump": plain(HopSkipJump(1, restarts=1)),
+    "region attack": plain(RegionAttack(n_opponents=2)),
+    "smoothed vote attack": plain(SmoothedVoteAttack(5, 1)),
+    "hop skip jump": plain(HopSkipJump(1, n_queries=10, restarts=1)),
 }
 SPOILT = [(point, "train") for point in POINTS] + [(point, "queries") for point in POINTS if "one-out" not in point]
 entry_points = pytest.mark.parametrize("point", POINTS)

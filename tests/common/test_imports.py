@@ -163,3 +163,17 @@ def test_without_torch_the_extra_is_named():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     told = 'ImportError: certimetric.deep needs torch: pip install "certimetric[deep]"'
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == told
+
+
+def test_tables_are_audited_without_torch():
+    """The kinds of audits are listed with those of models, whose modules load torch when one is carried out."""
+    code = (
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError('torch is not here')\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "from certimetric.auditing.kinds import KINDS; print(len(KINDS))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and int(done.stdout) >= 5, done.stderr

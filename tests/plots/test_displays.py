@@ -15,6 +15,7 @@ from certimetric.plots import (
     DecisionRegionDisplay,
     MetricDisplay,
     RadiusDisplay,
+    RobustnessScoreDisplay,
     SandwichDisplay,
     VerificationDisplay,
 )
@@ -114,6 +115,20 @@ def test_verification_marks_the_threshold(wine, ax):
     assert (np.diff(display.line_.get_ydata()) <= 0).all()
     display.plot(other := Figure().subplots(), kind="roc")
     assert other.lines[-1].get_xydata().tolist() == [[far, tar]]
+
+
+def test_components_stand_around_the_circle(ax):
+    names, values = ["CA+", "CA-", "QA+", "ES:R"], np.array([100.0, 50.0, 0.0, 25.0])
+    display = RobustnessScoreDisplay.from_predictions(names, values, ax=ax)
+    x, y = display.line_.get_xdata()[:-1], display.line_.get_ydata()[:-1]
+    np.testing.assert_allclose(np.hypot(x, y), values)
+    np.testing.assert_allclose([x[0], y[1], x[3]], [0.0, 0.0, -25.0], atol=1e-12)  # the first at the top, clockwise
+    assert [text.get_text() for text in ax.texts][-4:] == ["CA+", "CA−", "QA+", "ES:R"]
+    spokes = len(ax.lines)
+    RobustnessScoreDisplay.from_predictions(names, values / 2, ax=ax)
+    assert len(ax.lines) == spokes + 1  # over the same radar
+    with pytest.raises(ValueError, match=r"values .*4 numbers from 0 to 100"):
+        RobustnessScoreDisplay.from_predictions(names, values + 1)
 
 
 def test_without_axes_there_is_a_figure():

@@ -37,7 +37,7 @@ def lazy_index(
             return import_module(f"{package}.{name}")
         if name in moved:
             module, _, attribute = moved[name].partition(":")
-            warn(f"{package}.{name} is now {module}.{attribute}; the old name goes with 0.3", DeprecationWarning)
+            warn(f"{package}.{name} is now {module}.{attribute}; the old name goes with 2.0", DeprecationWarning)
             return reduce(getattr, attribute.split("."), import_module(module))
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 

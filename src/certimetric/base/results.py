@@ -26,7 +26,7 @@ class Framed:
 
     def frame(self) -> Any:
         """Deprecated name of ``to_frame``."""
-        warn(f"{type(self).__name__}.frame() is now to_frame(); the old name goes with 0.3", DeprecationWarning)
+        warn(f"{type(self).__name__}.frame() is now to_frame(); the old name goes with 2.0", DeprecationWarning)
         return self.to_frame()  # type: ignore[attr-defined]
 
 

@@ -1,3 +1,3 @@
 """The version of the package: what files that are written say of who wrote them."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"

@@ -6,6 +6,7 @@ the numbers that it shows. matplotlib is loaded when something is drawn.
 
 from certimetric.plots.accuracy import CertifiedAccuracyDisplay, SandwichDisplay
 from certimetric.plots.metric import MetricDisplay
+from certimetric.plots.radar import RobustnessScoreDisplay
 from certimetric.plots.radii import RadiusDisplay
 from certimetric.plots.regions import DecisionRegionDisplay
 from certimetric.plots.verification import VerificationDisplay
@@ -15,6 +16,7 @@ __all__ = [
     "DecisionRegionDisplay",
     "MetricDisplay",
     "RadiusDisplay",
+    "RobustnessScoreDisplay",
     "SandwichDisplay",
     "VerificationDisplay",
 ]

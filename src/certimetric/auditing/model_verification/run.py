@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from certimetric.auditing.model_verification.checks import SCOPE, Observed
-from certimetric.auditing.model_verification.galleries import attacked_pairs, extreme_pairs
 from certimetric.auditing.model_verification.groups import rates_by_group
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
@@ -190,6 +189,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject) -> dict[str, 
     """A model as the document has it."""
     import torch
 
+    from certimetric.auditing.model_verification.galleries import attacked_pairs, extreme_pairs
     from certimetric.deep.retrieval.evaluation import MODEL, WORST
     from certimetric.deep.verification import evaluate_verification
 

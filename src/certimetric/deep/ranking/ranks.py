@@ -216,7 +216,7 @@ def _centre(gallery: Tensor, queries: Tensor) -> Tensor:
 
 def _occurrences(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """An order in which equal numbers stand together, and for each value where its own begin and how many they are."""
-    values, order = values.long(), torch.argsort(among, stable=True)
+    values, order = values.long().contiguous(), torch.argsort(among, stable=True)
     ordered = among[order].long()
     first = torch.searchsorted(ordered, values)
     return order, first, torch.searchsorted(ordered, values, right=True) - first

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from certimetric.plots.radar import closed, draw_spokes
 from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import number
 from certimetric.report.formatting import fixed, percent, plain, size_name
@@ -16,7 +16,6 @@ from certimetric.report.svg import GRID, MUTED, colour_of
 
 Shown = Sequence[tuple[Series, Mapping[str, Any]]]
 _FILLED = 3  # shapes are filled for so many models; of more they would hide each other
-_RINGS = (25, 50, 75, 100)
 _TITLE = "Ten attacks on the ranking"
 _READING = (
     "Each spoke is one component, scaled: the rim, 100, is out of the reach of the attack, the middle, 0, is given up. "
@@ -51,36 +50,19 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
 def radar_figure(shown: Shown) -> Figure:
     """The scaled components of every model, given as its look and the summary of its score, around a circle."""
     names = [_sign(row["name"]) for row in shown[0][1]["components"]]
-    angles = [math.pi / 2 - 2 * math.pi * i / len(names) for i in range(len(names))]
     with axes_of("", "", 340) as axes:
-        axes.set_axis_off()
-        axes.set_aspect("equal")
-        for ring in _RINGS:
-            axes.plot(*_closed(angles, [ring] * len(angles)), color=GRID, linewidth=0.8, zorder=0.5)
-            axes.annotate(str(ring), (1.5, ring), color=MUTED, fontsize=9, va="top", ha="left")
-        for name, angle in zip(names, angles):
-            x, y = math.cos(angle), math.sin(angle)
-            axes.plot([0, 100 * x], [0, 100 * y], color=GRID, linewidth=0.8, zorder=0.5)
-            side = "center" if abs(x) < 0.1 else "left" if x > 0 else "right"
-            axes.annotate(name, (109 * x, 109 * y), ha=side, va="center")
+        draw_spokes(axes, names, grid=GRID, muted=MUTED)
         for look, score in shown:
-            across, up = _closed(angles, [number(row["scaled"]) or 0.0 for row in score["components"]])
+            across, up = closed([number(row["scaled"]) or 0.0 for row in score["components"]])
             if len(shown) <= _FILLED:
                 axes.fill(across, up, color=colour_of(look.colour), alpha=0.1, lw=0, gid=f"series-{look.number}")
             axes.plot(across, up, **style_of(look, zorder=2 if look.baseline else 3))
-        axes.set_xlim(-140, 140)
-        axes.set_ylim(-118, 118)
         rows = (
             (_sign(parts[0]["name"]), *(_scaled(row) for row in parts))
             for parts in zip(*(score["components"] for _, score in shown))
         )
         note = "Scaled values, with their 95 % intervals in brackets."
         return figure(axes, "ers", _TITLE, _READING, [look for look, _ in shown], "Component", rows, note)
-
-
-def _closed(angles: Sequence[float], radii: Sequence[float]) -> tuple[list[float], list[float]]:
-    points = [(r * math.cos(a), r * math.sin(a)) for a, r in zip([*angles, angles[0]], [*radii, radii[0]])]
-    return [x for x, _ in points], [y for _, y in points]
 
 
 def _rows(shown: Shown) -> list[dict[str, Any]]:
