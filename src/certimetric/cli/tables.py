@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from certimetric.datasets import Dataset, Encoding, Reading
 
 _FILES = "Files"  # panel of the help
+
+FeaturesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="FILE",
+        help="TOML: a table [NAME] for each feature, with bounds, direction, cost, immutable, integer.",
+    ),
+]
 
 
 def _option(flag: str, metavar: str | None, text: str) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.request import AuditRequest, whole
 
 if TYPE_CHECKING:
+    from certimetric.attacks.feature_rules import FeatureRules
     from certimetric.datasets import Dataset, TableEncoder
     from certimetric.geometry import Norm
     from certimetric.runs.splits import Split
@@ -233,6 +234,9 @@ class Request(TableRequest):
         The rows that are the test part of the only split.
     ids : array-like of shape (n,)
         What the report calls each instance. None for row numbers.
+    features : path or FeatureRules
+        A TOML file that says by name what of a fragile instance may change: a table [NAME] with bounds, direction,
+        cost, immutable or integer. None for what the data show.
     fail_under : str or sequence of str
         Thresholds ``FIGURE=VALUE`` or ``LEARNER.FIGURE=VALUE`` with the FIGURE ``accuracy``, ``balanced_accuracy``
         (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
@@ -249,6 +253,7 @@ class Request(TableRequest):
         "n_neighbors": "--neighbors -k K",
         "noise": "--noise SIGMA,…",
         "test_size": "--test-size SHARE",
+        "features": "--features FILE",
     }
 
     tune: bool = False
@@ -259,6 +264,7 @@ class Request(TableRequest):
     times: Any = None
     test: Any = None
     ids: Any = None
+    features: Any = None
     splitting: Splitting = field(init=False)
 
     def __post_init__(self) -> None:
@@ -275,6 +281,7 @@ class Request(TableRequest):
             repeats=repeats,
             splitting=splitting,
             ids=self._ids(),
+            features=self._rules(),
         )
         self._judge_by([subject.spec for subject in self.subjects], FIGURES, noise=noise, classes=tested)
 
@@ -316,6 +323,18 @@ class Request(TableRequest):
         if len(ids) != len(self.codes):
             raise ValueError(f"ids must hold one for each of the {len(self.codes)} rows of X, got {len(ids)}")
         return tuple(ids)
+
+    def _rules(self) -> FeatureRules | None:
+        from certimetric.attacks import ThreatModel
+        from certimetric.attacks.feature_rules import FeatureRules
+
+        if self.features is None:
+            return None
+        rules = self.features if isinstance(self.features, FeatureRules) else FeatureRules.read(self.features)
+        data = self.data
+        # What it says of unknown features, or a category in part, is told before the work.
+        rules.threat(ThreatModel(), data.feature_names, data.columns).bind(data.n_features, data.feature_names)
+        return rules
 
     @property
     def split_by(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,7 @@ class TableEvidence(Evidence):
             "test_size": request.test_size,
             "seed": request.seed,
             **split_told(request),
+            **({} if request.features is None else {"features": canonical(asdict(request.features))}),
             **({} if request.ids is None else {"ids": canonical(list(request.ids))}),
         }
 
@@ -72,7 +73,7 @@ class TableEvidence(Evidence):
         request = self.request
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
-        said = [name for name in ("groups", "times", "test", "ids") if getattr(request, name) is not None]
+        said = [name for name in ("groups", "times", "test", "ids", "features") if getattr(request, name) is not None]
         splits = "".join(f", {name}={name}" for name in said)
         return (
             f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
