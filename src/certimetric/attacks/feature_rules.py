@@ -93,8 +93,10 @@ class FeatureRules:
                     found[key][feature] = read(value)
                 except (TypeError, ValueError):
                     raise ValueError(f"{key} of feature {feature!r} must be {wanted}, got {value!r}") from None
-        flags = {key: tuple(name for name, said in found.pop(key).items() if said) for key in ("immutable", "integer")}
-        return cls(**flags, **found, one_hot=tuple(map(tuple, groups)))
+        immutable, integer = (
+            tuple(name for name, said in found.pop(key).items() if said) for key in ("immutable", "integer")
+        )
+        return cls(immutable, integer, one_hot=tuple(map(tuple, groups)), **found)
 
     def threat(
         self, threat: ThreatModel, names: Sequence[str], columns: Mapping[str, Sequence[str]] | None = None
@@ -142,8 +144,10 @@ class FeatureRules:
                 further[key] = {**getattr(threat, key), **told}
         immutable: list[int | str] = []
         for each in (*threat.immutable, *self.immutable):
-            # A column that was encoded: all of its features.
-            immutable += [places[name] for name in columns[each]] if each in columns else [places.get(each, each)]
+            if isinstance(each, str):  # of a column that was encoded: all of its features
+                immutable += [places.get(name, name) for name in columns.get(each, (each,))]
+            else:
+                immutable.append(each)
         return replace(
             threat,
             bounds=(low, high) if self.bounds else threat.bounds,

@@ -39,7 +39,7 @@ def parameters_of_command(read: Callable[..., Any], kind: type[AuditRequest]) ->
 def _parameter(name: str, default: Any, annotation: Any, panel: str) -> inspect.Parameter:
     told = copy(annotation.__metadata__[0])
     if isinstance(told, OptionInfo):
-        told.rich_help_panel = panel
+        told.rich_help_panel = told.rich_help_panel or panel
     annotation = Annotated[annotation.__origin__, told]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 

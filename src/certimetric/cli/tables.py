@@ -17,7 +17,7 @@ from certimetric.cli.options import Target
 if TYPE_CHECKING:
     from certimetric.datasets import Dataset, Encoding, Reading
 
-_FILES = "Files"  # panel of the help
+FILES = "Files"  # panel of the help
 
 FeaturesOption = Annotated[
     Path | None,
@@ -30,7 +30,7 @@ FeaturesOption = Annotated[
 
 
 def _option(flag: str, metavar: str | None, text: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=_FILES)
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=FILES)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TableOptions(FileOptions):
         default_factory=list
     )
     encode: Annotated[
-        bool, typer.Option("--encode", help="Turn text columns into 0/1 columns, dates into days, and fill gaps.")
+        bool, _option("--encode", None, "Turn text columns into 0/1 columns, dates into days, and fill gaps.")
     ] = False
     ordinal: Annotated[
         list[str],

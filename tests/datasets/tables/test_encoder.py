@@ -170,7 +170,7 @@ def test_whole_columns_of_dressed_numbers_are_named(cells):
         ["red", "green", "7"],
         ["12a", "13b", "14a"],
         ["10-20", "20-30", "30+"],
-        ["2024-01-01", "2024-01-02"],
+        ["2024-01-01", "2024-01"],
         ["yes", "no", ""],
         pd.Categorical(["0", "1", "3+", "0"]),
     ],
