@@ -39,6 +39,20 @@ def customers():
     table[200:].drop(columns="churned").to_csv("new.csv", index=False)
 
 
+def bank():
+    """bank.csv as a bank has it, and applicants.csv without the outcome."""
+    rng = np.random.default_rng(0)
+    n = 140
+    age, income, job = rng.integers(18, 80, n), rng.normal(3000, 900, n).clip(400), rng.choice(["clerk", "smith"], n)
+    table = pd.DataFrame({"customer": [f"C{i}" for i in range(n)], "age": age, "job": job})
+    table["income"] = [f"{each:,.2f}".translate(str.maketrans(",.", ".,")) for each in income]
+    table["opened"] = (pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.permutation(n), unit="D")).strftime("%Y-%m-%d")
+    table["status"] = np.where(income + 20 * age > 4000, "good", "bad")
+    table.loc[3, "income"] = "n.v."
+    table[:130].to_csv("bank.csv", sep=";", index=False)
+    table[130:].drop(columns="status").to_csv("applicants.csv", sep=";", index=False)
+
+
 def birds():
     """The layout of CUB-200-2011 with two classes on each side."""
     image = pytest.importorskip("PIL.Image")
@@ -66,7 +80,12 @@ def embeddings():
         np.savez(f"{name}.npz", embeddings=rng.standard_normal((60, 8)) + 2 * labels[:, None], labels=labels)
 
 
-STUBS = {"docs/deep.md": [birds], "docs/training.md": [short_run], "docs/embedding-audit.md": [embeddings]}
+STUBS = {
+    "docs/raw-tables.md": [bank],
+    "docs/deep.md": [birds],
+    "docs/training.md": [short_run],
+    "docs/embedding-audit.md": [embeddings],
+}
 
 # Pages whose Python takes more than a few seconds.
 SLOW = {

@@ -66,8 +66,7 @@ def attack(
 
     Features that are whole numbers in all training rows stay so, and of the features of a category one is 1.
     """
-    from certimetric.attacks import ATTACKS, ThreatModel
-    from certimetric.attacks.feature_rules import FeatureRules
+    from certimetric.attacks import ATTACKS, FeatureRules, ThreatModel
     from certimetric.auditing.tables.feature_kinds import find_kinds
     from certimetric.cli.queries import read_queries, tell
 

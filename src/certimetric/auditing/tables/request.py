@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.request import AuditRequest, whole
 
 if TYPE_CHECKING:
-    from certimetric.attacks.feature_rules import FeatureRules
+    from certimetric.attacks import FeatureRules
     from certimetric.datasets import Dataset, TableEncoder
     from certimetric.geometry import Norm
     from certimetric.runs.splits import Split
@@ -325,8 +325,7 @@ class Request(TableRequest):
         return tuple(ids)
 
     def _rules(self) -> FeatureRules | None:
-        from certimetric.attacks import ThreatModel
-        from certimetric.attacks.feature_rules import FeatureRules
+        from certimetric.attacks import FeatureRules, ThreatModel
 
         if self.features is None:
             return None
