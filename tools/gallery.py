@@ -39,8 +39,15 @@ SECTIONS = {
         "metric_in_clustering",
         "from_metric_learn",
         "own_learner",
+        "rows_by_dask",
     ),
-    "Verification and embedding models": ("verification_det", "robust_embeddings", "robustness_score"),
+    "Verification and embedding models": (
+        "verification_det",
+        "robust_embeddings",
+        "robustness_score",
+        "own_model",
+        "own_defense",
+    ),
 }
 
 
@@ -101,12 +108,12 @@ def page(example: Example) -> str:
 
 def notebook(example: Example) -> str:
     """The example as a notebook: a cell for each paragraph of its code, and the figure shown instead of written."""
-    written = re.compile(r"^(import sys|path = sys\.argv.*|figure\.savefig.*)\n?", flags=re.MULTILINE)
+    written = re.compile(r"^(import sys|path = sys\.argv.*|(axes\.)?figure\.savefig.*)\n?", flags=re.MULTILINE)
     paragraphs = re.split(r"\n{2,}(?=\S)", written.sub("", example.code).strip())
     text = {"cell_type": "markdown", "id": "text", "metadata": {}, "source": f"# {example.title}\n\n{example.text}"}
     cells = [
         {"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": part}
-        for i, part in enumerate([*paragraphs, "figure"])
+        for i, part in enumerate([*paragraphs, "axes.figure" if "axes.figure" in example.code else "figure"])
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     return json.dumps({"cells": [text, *cells], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1)

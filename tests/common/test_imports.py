@@ -148,6 +148,14 @@ def test_import_is_light():
     assert done.stdout.strip() == "[]"
 
 
+def test_help_is_light():
+    """What a command needs is loaded when it is carried out: help and wrong options are answered at once."""
+    code = "import sys, certimetric.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    heavy = ("torch", "matplotlib.pyplot", "sklearn", "scipy.stats", "numba", "pandas", "jinja2")
+    done = subprocess.run([sys.executable, "-c", code.format(heavy=heavy)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_public_names_exist():
     import certimetric
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.datasets import fill_gaps
@@ -148,6 +147,8 @@ class Preparation:
     @classmethod
     def fit(cls, X: Array, pca: int = 0, unit_length: bool = False) -> Preparation:
         """From the training part."""
+        from sklearn.preprocessing import StandardScaler  # the requests of commands are loaded with these splits
+
         scaler = StandardScaler().fit(X)
         mean, scale = scaler.mean_, scaler.scale_
         if not pca or pca >= min(X.shape):
