@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import typer
 
+from certimetric.attacks import FeatureRules
 from certimetric.cli import main
 from certimetric.cli.app import app
 from certimetric.training import TrainingConfig
@@ -232,4 +233,7 @@ def test_configurations_are_whole(page, desk, tmp_path):
     for number, (_, text) in enumerate(blocks(page, "toml")):
         file = tmp_path / f"{number}.toml"
         file.write_text(text, encoding="utf-8")
-        TrainingConfig.from_file(file)
+        if text.startswith("# rules.toml"):
+            FeatureRules.read(file)
+        else:
+            TrainingConfig.from_file(file)

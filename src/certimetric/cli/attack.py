@@ -80,7 +80,7 @@ def attack(
     names = list(read.X.columns)
     model = rules.threat(model, names, read.encoder and read.encoder.features_of)
     if not fractions:
-        model = find_kinds(read.classifier.X_, names).keep(model, read.X.to_numpy(), names)
+        model = find_kinds(read.classifier.X_, names, read.imputed).keep(model, read.X.to_numpy(), names)
     tell(out, "Changed queries", *_attacked(read, model, kinds, fractions))
 
 

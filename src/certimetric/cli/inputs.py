@@ -85,7 +85,7 @@ def labelled_rows(
     if missing := [name for name in names if name not in data.feature_names]:
         raise ValueError(f"{source!r} lacks the feature {missing[0]!r} of the metric")
     X = data.X[:, [data.feature_names.index(name) for name in names]]
-    return Features(X, names, data.y.astype(str), data.told_gaps)
+    return Features(X, names, data.y.astype(str), data.told_gaps, data.imputed)
 
 
 def writable(option: str, path: Path, *read: str | Path) -> Path:

@@ -41,6 +41,7 @@ class Queries:
     same: NDArray[np.int64]
     told: list[str]
     encoder: TableEncoder | None = None
+    imputed: NDArray[np.bool_] | None = None  # of the training data
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Rows:
     unit: str
     told: list[str]
     encoder: TableEncoder | None = None  # how the columns of the files became features, if they were encoded
+    imputed: NDArray[np.bool_] | None = None  # cells of X that were missing
 
     def measure(self, norm: str) -> Norm:
         """A norm in the unit that was asked for."""
@@ -99,7 +101,7 @@ def read_rows(
     told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
     unit = "original units" if original else "standard deviations"
     told = list(dict.fromkeys(told))
-    return Rows(metric, X, rows.y.tolist(), asked.X, labels, tuple(names), scale, unit, told, encoder)
+    return Rows(metric, X, rows.y.tolist(), asked.X, labels, tuple(names), scale, unit, told, encoder, rows.imputed)
 
 
 def read_queries(
@@ -130,7 +132,9 @@ def read_queries(
     classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=rows.metric, norm=measure)
     classifier.fit(pd.DataFrame(X, columns=list(rows.names)), np.array(y))
     frame = pd.DataFrame(rows.queries, columns=list(rows.names))
-    return Queries(classifier, frame, labels, measure, f"{rows.unit}, {norm} norm", same, rows.told, rows.encoder)
+    return Queries(
+        classifier, frame, labels, measure, f"{rows.unit}, {norm} norm", same, rows.told, rows.encoder, rows.imputed
+    )
 
 
 def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from certimetric import MahalanobisMetric
 from certimetric.datasets import Encoding, Reading, TableEncoder, load, read_table
 from certimetric.datasets.tables.frames import as_pandas
 
@@ -158,6 +159,10 @@ def test_frames_of_arrow():
     assert as_pandas(table)["owner"].tolist()[0] == "yes"
     encoder = TableEncoder.fit(table)
     np.testing.assert_array_equal(encoder.transform(table)[0], encoder.transform(frame)[0])
+    # By name, where a metric knows its features: not by position.
+    metric = MahalanobisMetric.from_components(np.diag([1.0, 3.0]), feature_names=["a", "b"])
+    swapped = pa.table({"b": [1.0, 2.0], "a": [5.0, 7.0]})
+    np.testing.assert_array_equal(metric.transform(swapped), [[5, 3], [7, 6]])
     with pytest.raises(TypeError, match="a data frame is needed, got list"):
         as_pandas([1])
 

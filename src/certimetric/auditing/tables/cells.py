@@ -50,6 +50,7 @@ def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> C
             "norm": canonical(request.norm),
             "noise": list(request.noise),
             **split_told(request),
+            **({} if request.data.encoder is None else {"encoding": request.data.encoder.to_dict()}),
         },
     )
 

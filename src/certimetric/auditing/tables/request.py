@@ -169,7 +169,7 @@ class TableRequest(AuditRequest):
 
         X, y, feature_names, image_shape = self.X, self.y, self.feature_names, self.image_shape
         if frame := is_frame(X):
-            X = as_pandas(X)
+            X = X if hasattr(X, "to_numpy") else as_pandas(X)
             feature_names = [str(column) for column in X.columns] if feature_names is None else feature_names
             X = X.to_numpy()
         if hasattr(X, "toarray"):

@@ -25,8 +25,11 @@ def as_pandas(X: Any) -> pd.DataFrame:
 
     if isinstance(X, pd.DataFrame):
         return X
-    if hasattr(X, "to_arrow"):  # polars: its own way to pandas needs pyarrow, too
-        X = X.to_arrow()
+    if hasattr(X, "to_arrow"):  # polars
+        try:
+            X = X.to_arrow()
+        except ImportError:  # without pyarrow, as lists
+            return pd.DataFrame(X.to_dict(as_series=False))
     elif not hasattr(X, "to_pandas") and hasattr(X, "__arrow_c_stream__"):
         import pyarrow
 

@@ -173,7 +173,7 @@ def load_grouped(
         A file, or the name of one, as in :func:`~certimetric.datasets.load`.
     group : str
         The column. A missing cell is the group ``missing``.
-    target, encode
+    target, encode, reading
         As there.
 
     Returns
@@ -318,6 +318,8 @@ def load_features(
     encode : bool, default False
         Encode text and missing values as :func:`~certimetric.datasets.load` does. With ``feature_names`` the
         encoding is the one that these names tell: a text they do not know and a missing number are errors.
+    reading : Reading, optional
+        How a file of text is written.
 
     Returns
     -------
@@ -358,6 +360,7 @@ class Features:
     feature_names: tuple[str, ...]
     y: npt.NDArray[Any] | None
     gaps: str | None = None
+    imputed: npt.NDArray[np.bool_] | None = None  # cells that were missing
 
 
 def read_features(
@@ -383,7 +386,7 @@ def read_features(
     features = frame if target is None else frame.drop(columns=target)
     if encoder is not None:
         X, imputed = encoder.transform(features, where=where)
-        return Features(X, encoder.feature_names, y, encoder.told(imputed))
+        return Features(X, encoder.feature_names, y, encoder.told(imputed), imputed)
     if wanted is None:
         return Features(*encode_features(features, where=where, encode=encode), y)
     return Features(encode_like(features, wanted, where=where, encode=encode), wanted, y)
