@@ -78,7 +78,7 @@ def attack(
     writable("--out", out, metric, train, queries)
     read = read_queries(metric, train, queries, target, neighbors, model.norm, units, files.reading())
     names = list(read.X.columns)
-    model = rules.threat(model, names, read.encoder and read.encoder.features_of)
+    model = rules.threat(model, names, {} if read.encoder is None else read.encoder.features_of)
     if not fractions:
         model = find_kinds(read.classifier.X_, names, read.imputed).keep(model, read.X.to_numpy(), names)
     tell(out, "Changed queries", *_attacked(read, model, kinds, fractions))
@@ -105,7 +105,7 @@ def _attacked(
     changed: dict[str, Any] = {name: result.adversarial[:, j] for j, name in enumerate(queries.X.columns)}
     if queries.encoder is not None and not fractions:  # as the columns of the files
         table = queries.encoder.decode(result.adversarial)
-        changed = {name: table[name].map(lambda cell: "" if cell is None else cell) for name in table}
+        changed = {str(name): table[name].map(lambda cell: "" if cell is None else cell) for name in table.columns}
     columns |= {name if name not in columns else f"{name}_changed": values for name, values in changed.items()}
     return columns, _lines(queries, threat, predicted, result)
 

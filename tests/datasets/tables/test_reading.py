@@ -84,6 +84,15 @@ def test_columns_are_dropped_by_name(tmp_path):
             load(name, reading=Reading(drop=("id",)))
 
 
+def test_labels_are_held_against_their_own_column(tmp_path):
+    """Columns before that of the labels are left out: what is spelled in two ways is found all the same."""
+    file = written(tmp_path / "a.csv", "id,u,class\n7,1,01\n8,2,1\n9,3,2\n")
+    with pytest.raises(ValueError, match="spells one number in more ways than one, '01' and '1'"):
+        load(file, reading=Reading(drop=("id",)))
+    fine = written(tmp_path / "b.csv", "id,u,class\n01,1,1\n1,2,1\n1,3,2\n")
+    assert load(fine, reading=Reading(drop=("id",))).y.tolist() == [1, 1, 2]
+
+
 def test_a_reading_survives_as_data():
     reading = Reading(delimiter="tab", decimal="comma", na=("n/a", "-999"), drop=("id",))
     assert Reading.from_dict(reading.to_dict()) == Reading(delimiter="\t", decimal=",", na=("n/a", "-999"))
@@ -119,6 +128,14 @@ def test_dates_truths_and_orders():
     assert back["owner"].tolist() == ["yes", "No", None, "yes"]
     assert back["size"].tolist() == ["S", "L", "M", None]
     np.testing.assert_array_equal(encoder.transform(back)[0], X)
+
+
+def test_a_category_that_is_named_may_look_like_numbers():
+    frame = pd.DataFrame({"children": ["0", "1", "2", "3+"]})
+    with pytest.raises(ValueError, match="holds numbers, but '3\\+'"):
+        TableEncoder.fit(frame)
+    encoder = TableEncoder.fit(frame, Encoding(categorical=["children"]))
+    np.testing.assert_array_equal(encoder.transform(frame)[0], np.eye(4))
 
 
 @pytest.mark.parametrize(

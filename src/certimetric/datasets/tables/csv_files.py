@@ -147,7 +147,7 @@ def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where:
     if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.floor(labels))).all():
         return  # text; missing labels, or measurements: no labels either way
     first: dict[float, str] = {}  # spelling of each label
-    for text, row in _spellings(path, list(frame.columns).index(target), where, reading).items():
+    for text, row in _spellings(path, target, where, reading).items():
         other = first.setdefault(labels[row], text)
         if _without_decimal_zeros(text) != _without_decimal_zeros(other):
             raise ValueError(
@@ -157,12 +157,15 @@ def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where:
             )
 
 
-def _spellings(path: Path, position: int, where: str, reading: Reading) -> dict[str, int]:
+def _spellings(path: Path, column: str, where: str, reading: Reading) -> dict[str, int]:
     """The different cells of one column as they are written, but for spaces around, and a row that has each."""
     import pandas as pd
 
     with _text_of(path, reading) as text:
-        delimiter = _start_of(text, where, reading)[1]
+        start, delimiter = _start_of(text, where, reading)
+    rows = csv.reader(start, delimiter=delimiter, skipinitialspace=True)
+    header = next(row for row in rows if "".join(row).strip())  # of the file: some of its columns may be left out
+    position = [cell.strip() for cell in header].index(column)
     with _text_of(path, reading) as text:
         options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "usecols": [position]}
         cells = pd.read_csv(text, sep=delimiter, skipinitialspace=True, index_col=False, **options).iloc[:, 0]

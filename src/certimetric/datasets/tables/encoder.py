@@ -210,7 +210,8 @@ class TableEncoder:
         told = encoding if isinstance(encoding, Encoding) else Encoding()
         kinds = checked_kinds(frame, where, dates=True)
         told.check(list(kinds), where)
-        refuse_dirty(frame, {name: kind for name, kind in kinds.items() if name not in told.ordinal}, where)
+        said = {*told.ordinal, *told.categorical}
+        refuse_dirty(frame, {name: kind for name, kind in kinds.items() if name not in said}, where)
         encoder = cls(tuple(_learned(frame[name], kind, told, where) for name, kind in kinds.items()))
         if twice := repeated(encoder.feature_names):
             raise ValueError(f"encoding {where} gives columns with the same name: {listing(twice)}")
