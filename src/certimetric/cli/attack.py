@@ -102,12 +102,17 @@ def _attacked(
         "distance": result.distances,
         "adversarial_prediction": result.labels,
     }
+    lines = _lines(queries, threat, predicted, result)
     changed: dict[str, Any] = {name: result.adversarial[:, j] for j, name in enumerate(queries.X.columns)}
     if queries.encoder is not None and not fractions:  # as the columns of the files
         table = queries.encoder.decode(result.adversarial)
+        again = queries.classifier.predict(queries.encoder.transform(table)[0])
+        if n := int((result.success & (again != result.labels)).sum()):
+            # A gap stays a gap while the value in its place moves, a date is written to the second.
+            lines.append(f"Read again as cells, {n} of them would be predicted otherwise: --fractions writes features")
         changed = {str(name): table[name].map(lambda cell: "" if cell is None else cell) for name in table.columns}
     columns |= {name if name not in columns else f"{name}_changed": values for name, values in changed.items()}
-    return columns, _lines(queries, threat, predicted, result)
+    return columns, lines
 
 
 def _lines(queries: Read, threat: ThreatModel, predicted: Any, result: AttackResult) -> list[str]:

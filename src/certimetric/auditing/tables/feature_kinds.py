@@ -65,7 +65,7 @@ class Kinds:
         ]
         grouped = np.isin(np.arange(X.shape[1]), [*taken, *(j for group in groups for j in group.tolist())])
         binary = np.isin(kinds, (BINARY, GROUPED)) & bits & ~grouped
-        whole = (kinds == WHOLE) & (np.rint(X) == X).all(axis=0)
+        whole = (kinds == WHOLE) & (np.rint(X) == X).all(axis=0) & (np.ceil(bound.low) <= np.floor(bound.high))
         return replace(
             threat,
             bounds=(
