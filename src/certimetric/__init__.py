@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.geometry import MahalanobisMetric as MahalanobisMetric
     from certimetric.learners import AML as AML
     from certimetric.learners import ARML as ARML
+    from certimetric.learners import GMLVQ as GMLVQ
     from certimetric.learners import GMML as GMML
     from certimetric.learners import ITML as ITML
     from certimetric.learners import LFDA as LFDA
@@ -53,7 +54,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "datasets": "",
         "deep": "",
         "geometry": "MahalanobisMetric",
-        "learners": "AML ARML GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
+        "learners": "AML ARML GMLVQ GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
         "make_learner",
         "metric_learn": "",
         "objectives": "MarginLoss PerturbationLoss",

@@ -6,6 +6,7 @@ from certimetric.certify.exact.pairs import minimal_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
 from certimetric.certify.open_set import CertifiedIdentification, OpenSetKNeighborsClassifier
 from certimetric.certify.pairs import pair_radii
+from certimetric.certify.pruning import PrunedSet, adversarial_pruning, condensed_neighbors, edited_neighbors
 from certimetric.certify.radius import certified_radius
 from certimetric.certify.rates import (
     IdentificationCurve,
@@ -30,11 +31,15 @@ __all__ = [
     "MinimalPerturbation",
     "OpenSetKNeighborsClassifier",
     "PairVerifier",
+    "PrunedSet",
     "StreamedDistances",
     "VerificationCurve",
+    "adversarial_pruning",
     "certified_radius",
     "claimable_far",
     "class_intervals",
+    "condensed_neighbors",
+    "edited_neighbors",
     "identification_curve",
     "in_original_units",
     "minimal_pair_changes",

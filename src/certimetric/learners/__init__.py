@@ -3,6 +3,7 @@
 from certimetric.learners.aml import AML
 from certimetric.learners.arml import ARML
 from certimetric.learners.baselines import Covariance, Euclidean
+from certimetric.learners.gmlvq import GMLVQ
 from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
@@ -20,6 +21,7 @@ from certimetric.learners.specs import make_learner
 __all__ = [
     "AML",
     "ARML",
+    "GMLVQ",
     "GMML",
     "ITML",
     "LFDA",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -52,6 +53,9 @@ class ARML(MahalanobisLearner):
         φ of the margin loss.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of the instances of each class in the mean; "balanced" lets every class count alike, however many
+        instances it has.
     n_components : int, default=None
         Rows of L; None for as many as features.
     init : {"auto", "identity", "pca", "lda", "random"} or array-like of shape (k, d), default="auto"
@@ -113,6 +117,7 @@ class ARML(MahalanobisLearner):
         "margin": [StrOptions(set(MARGINS))],
         "loss": [StrOptions(set(KINDS))],
         "norm": "no_validation",
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
@@ -132,6 +137,7 @@ class ARML(MahalanobisLearner):
         margin: str = "certified",
         loss: str = "linear",
         norm: Any = "l2",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_components: int | None = None,
         init: Any = "auto",
         batch_size: int | str | None = "auto",
@@ -147,6 +153,7 @@ class ARML(MahalanobisLearner):
         self.margin = margin
         self.loss = loss
         self.norm = norm
+        self.class_weight = class_weight
         self.n_components = n_components
         self.init = init
         self.batch_size = batch_size
@@ -175,12 +182,13 @@ class ARML(MahalanobisLearner):
         Raises
         ------
         ValueError
-            On NaN or infinity, a single class, or a norm of another number of features.
+            On NaN or infinity, a single class, a weight that is missing, or a norm of another number of features.
         """
         X, codes = self._validate_labelled(X, y)
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
         rng = check_random_state(self.random_state)
         L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
+        shares = self._class_shares(codes)
         norm = MarginLoss(self.loss, norm=self.norm, margin=self.margin).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
         X, norm = coordinates.X, coordinates.norm(norm)
@@ -193,13 +201,16 @@ class ARML(MahalanobisLearner):
             )
             some = rng.permutation(len(X))[: _FEW if batch_size else _MANY]
             self.scale_ = typical_margin(search.X, search.triplets(np.eye(X.shape[1]), some), norm)
-            loss = MarginLoss(self.loss, scale=self.scale_, norm=norm, margin=self.margin)
+            losses = [
+                (rows, MarginLoss(self.loss, weight=share, scale=self.scale_, norm=norm, margin=self.margin))
+                for rows, share in shares
+            ]
             if batch_size is None:
-                objective = MetricObjective(search.X, [_NearestMargins(search, loss)])
+                objective = MetricObjective(search.X, [_NearestMargins(search, *each) for each in losses])
                 solution = self._descend(objective, L, max_iter=self.max_iter or _FULL_STEPS)
             else:
                 solution = minimize_stochastic(
-                    _Batches(search, loss, int(batch_size), rng),
+                    _Batches(search, losses, int(batch_size), rng),
                     L,
                     learning_rate=self.learning_rate,
                     max_iter=self.max_iter or _STOCHASTIC_STEPS,
@@ -221,13 +232,13 @@ class _NeighborSearch:
 
 
 class _NearestMargins:
-    """The margin loss over the nearest triplets of all instances: an active set, and exact just after a refresh."""
+    """The margin loss over the nearest triplets of some instances: an active set, and exact just after a refresh."""
 
-    def __init__(self, search: _NeighborSearch, loss: MarginLoss):
-        self.search, self.loss = search, loss
+    def __init__(self, search: _NeighborSearch, rows: Indices, loss: MarginLoss):
+        self.search, self.rows, self.loss = search, rows, loss
 
     def refresh(self, state: MetricState) -> None:
-        self.term = self.loss.bind(self.search.X, self.search.triplets(state.L))
+        self.term = self.loss.bind(self.search.X, self.search.triplets(state.L, self.rows))
 
     def widen(self) -> bool:
         """The nearest are what the objective is about: there is no longer list to keep."""
@@ -244,10 +255,20 @@ class _Batches:
     for another pool.
     """
 
-    def __init__(self, search: _NeighborSearch, loss: MarginLoss, size: int, rng: np.random.RandomState):
-        self.search, self.loss, self.rng = search, loss, rng
+    def __init__(
+        self,
+        search: _NeighborSearch,
+        losses: list[tuple[Indices, MarginLoss]],
+        size: int,
+        rng: np.random.RandomState,
+    ):
+        self.search, self.rng = search, rng
+        self.losses = [loss for _, loss in losses]
+        self.mean = np.empty(len(search.X), dtype=np.int64)  # the number of the mean that an instance is in
+        for number, (rows, _) in enumerate(losses):
+            self.mean[rows] = number
         self.size = min(size, len(search.X))
-        self.pool: list[tuple[Indices, Term]] = []
+        self.pool: list[tuple[Indices, list[Term]]] = []
         self.waiting: list[int] = []
         self.step = self.next_search = 0
 
@@ -258,11 +279,11 @@ class _Batches:
                 self.next_search += min(max(self.step, _STEPS_BETWEEN_SEARCHES), _MOST_STEPS_BETWEEN_SEARCHES)
             self.waiting = self.rng.permutation(len(self.pool)).tolist()
         self.step += 1
-        used, term = self.pool[self.waiting.pop()]
-        return MetricObjective(self.search.X[used], [term])
+        used, terms = self.pool[self.waiting.pop()]
+        return MetricObjective(self.search.X[used], terms)
 
-    def _batches(self, L: Array) -> list[tuple[Indices, Term]]:
-        """The instances of every batch, with their neighbours, and its term."""
+    def _batches(self, L: Array) -> list[tuple[Indices, list[Term]]]:
+        """The instances of every batch, with their neighbours, and its terms."""
         n = len(self.search.X)
         rows = self.rng.permutation(n)[: self.size * _STEPS_BETWEEN_SEARCHES]
         triplets = self.search.triplets(L, rows)  # in the order of the rows
@@ -271,6 +292,9 @@ class _Batches:
         cuts = np.arange(self.size, len(rows), self.size)
         batches = []
         for some in np.split(triplets, np.searchsorted(place[triplets[:, 0]], cuts)):
+            mean = self.mean[some[:, 0]]
             used, some = np.unique(some, return_inverse=True)
-            batches.append((used, self.loss.bind(self.search.X[used], some.reshape(-1, 3))))
+            some = some.reshape(-1, 3)
+            terms = [loss.bind(self.search.X[used], some[mean == number]) for number, loss in enumerate(self.losses)]
+            batches.append((used, terms))
         return batches

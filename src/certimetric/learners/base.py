@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.warnings import warn
+from certimetric.constraints.neighbors import class_members
 from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.mahalanobis import MahalanobisMetric
@@ -32,6 +34,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     _parameter_constraints: dict[str, Any] = {}
 
+    class_weight: Mapping[Any, float] | str | None
     components_: Array
     converged_: bool
     n_features_in_: int
@@ -97,6 +100,29 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         classes, codes = np.unique(y, return_inverse=True)
         self._set_classes(classes, len(X))
         return check_size(X, limit=MODEST), codes.astype(np.int64)
+
+    def _class_shares(self, codes: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], float]]:
+        """Rows that a mean is taken over, and its share of the objective: of each class by ``class_weight``, which are
+        as many means as classes, or one of all rows. The shares sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If a weight is missing, or is no positive number.
+        """
+        if self.class_weight is None:
+            return [(np.arange(len(codes)), 1.0)]
+        given = self.class_weight
+        if isinstance(given, Mapping):
+            for label in self.classes_.tolist():
+                weight = given.get(label)
+                if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < np.inf:
+                    raise ValueError(
+                        f"class_weight must have a positive number for each class, got {weight!r} for {label!r}"
+                    )
+        counts = np.bincount(codes)
+        sums = np.ones(len(counts)) if given == "balanced" else counts * [given[c] for c in self.classes_.tolist()]
+        return list(zip(class_members(codes), (sums / sums.sum()).tolist()))
 
     def _set_classes(self, classes: NDArray[Any], n: int) -> None:
         if len(classes) < 2:

@@ -11,6 +11,7 @@ from certimetric.learners.aml import AML
 from certimetric.learners.arml import ARML
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.baselines import Covariance, Euclidean
+from certimetric.learners.gmlvq import GMLVQ
 from certimetric.learners.gmml import GMML
 from certimetric.learners.itml import ITML
 from certimetric.learners.lfda import LFDA
@@ -41,6 +42,7 @@ LEARNERS: dict[str, type[MahalanobisLearner]] = {
     "lsml": LSML,
     "oasis": OASIS,
     "sdml": SDML,
+    "gmlvq": GMLVQ,
 }
 REGRESSORS: dict[str, type[MahalanobisLearner]] = {"mlkr": MLKR}
 """The learners of numbers instead of classes: what audits and benchmarks of classes ask for has no use for them."""

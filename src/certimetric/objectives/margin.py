@@ -13,9 +13,9 @@ from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarg
 
 KINDS = ("linear", "hinge", "exponential")
 MARGINS = ("certified", "triplet")
-_SMOOTHING = 0.1  # of the soft minimum and maximum, in units of the scale
+SMOOTHING = 0.1  # of the soft minimum and maximum, in units of the scale
 _LARGEST_EXPONENT = 50.0  # the exponential goes on as its tangent from here, so that it never overflows
-_INDISTINCT = 1e-24  # of the largest ‖M(x_l − x_j)‖²: below that, rounding is all there is
+INDISTINCT = 1e-24  # of the largest ‖M(x_l − x_j)‖²: below that, rounding is all there is
 
 
 class MarginLoss(TripletMarginLoss):
@@ -98,24 +98,28 @@ class MarginTerm(TripletMarginTerm):
     def _loss(self, gap: Array, dual_squared: Array) -> tuple[float, Array, Array]:
         """With ``r = a/(2b)``: ``∂r/∂a = 1/(2b)`` and ``∂r/∂b² = −a/(4b³)``."""
         # Points j and l that the metric cannot tell apart have a margin of 0 that nothing changes.
-        distinct = dual_squared > _INDISTINCT * dual_squared.max(initial=0.0)
+        distinct = dual_squared > INDISTINCT * dual_squared.max(initial=0.0)
         on_gap = np.zeros_like(gap)
         on_gap[distinct] = 0.5 / (self.scale * np.sqrt(dual_squared[distinct]))
         r = gap * on_gap
         if self.margin == "certified":
-            r_instances, share = soft_certificate(r, self.opponents, self.instances, _SMOOTHING)
-            value, slope = _loss(r_instances, KINDS.index(self.kind))
+            r_instances, share = soft_certificate(r, self.opponents, self.instances, SMOOTHING)
+            value, slope = loss_of_margins(r_instances, self.kind)
             share *= np.repeat(slope, np.diff(self.instances, append=len(r)))
         else:
-            value, share = _loss(r, KINDS.index(self.kind))
+            value, share = loss_of_margins(r, self.kind)
         on_dual = np.zeros_like(gap)
         on_dual[distinct] = -0.5 * share[distinct] * r[distinct] / dual_squared[distinct]
         return value, share * on_gap, on_dual
 
 
+def loss_of_margins(r: Array, kind: str) -> tuple[float, Array]:
+    """Sum of φ(r), and its derivatives."""
+    return _loss(r, KINDS.index(kind))
+
+
 @nb.njit(cache=True, nogil=True)
 def _loss(r, kind):
-    """Sum of φ(r), and its derivatives."""
     value, slope = 0.0, np.zeros_like(r)
     for t in range(r.shape[0]):
         if kind == 0:

@@ -7,7 +7,8 @@ from certimetric.bench.suites.base import Suite
 from certimetric.runs.containment import load_reference
 
 _SUITES = {
-    name: f"{name}:SUITE" for name in ("quick", "perturbation", "certified", "aml", "verification", "deep", "defenses")
+    name: f"{name}:SUITE"
+    for name in ("quick", "perturbation", "certified", "frontier", "aml", "verification", "deep", "defenses")
 }
 _SUITES["defenses-l2"] = "defenses:SUITE_L2"
 _SUITES["perturbation-authors"] = "perturbation:AUTHORS"
