@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import typer
 
+from certimetric.attacks import FeatureRules
 from certimetric.cli import main
 from certimetric.cli.app import app
 from certimetric.training import TrainingConfig
@@ -37,6 +38,20 @@ def customers():
     table["churned"] = np.where(income + 0.02 * age > 4, "yes", "no")
     table[:200].to_csv("customers.csv", index=False)
     table[200:].drop(columns="churned").to_csv("new.csv", index=False)
+
+
+def bank():
+    """bank.csv as a bank has it, and applicants.csv without the outcome."""
+    rng = np.random.default_rng(0)
+    n = 140
+    age, income, job = rng.integers(18, 80, n), rng.normal(3000, 900, n).clip(400), rng.choice(["clerk", "smith"], n)
+    table = pd.DataFrame({"customer": [f"C{i}" for i in range(n)], "age": age, "job": job})
+    table["income"] = [f"{each:,.2f}".translate(str.maketrans(",.", ".,")) for each in income]
+    table["opened"] = (pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.permutation(n), unit="D")).strftime("%Y-%m-%d")
+    table["status"] = np.where(income + 20 * age > 4000, "good", "bad")
+    table.loc[3, "income"] = "n.v."
+    table[:130].to_csv("bank.csv", sep=";", index=False)
+    table[130:].drop(columns="status").to_csv("applicants.csv", sep=";", index=False)
 
 
 def birds():
@@ -66,7 +81,12 @@ def embeddings():
         np.savez(f"{name}.npz", embeddings=rng.standard_normal((60, 8)) + 2 * labels[:, None], labels=labels)
 
 
-STUBS = {"docs/deep.md": [birds], "docs/training.md": [short_run], "docs/embedding-audit.md": [embeddings]}
+STUBS = {
+    "docs/raw-tables.md": [bank],
+    "docs/deep.md": [birds],
+    "docs/training.md": [short_run],
+    "docs/embedding-audit.md": [embeddings],
+}
 
 # Pages whose Python takes more than a few seconds.
 SLOW = {
@@ -214,4 +234,7 @@ def test_configurations_are_whole(page, desk, tmp_path):
     for number, (_, text) in enumerate(blocks(page, "toml")):
         file = tmp_path / f"{number}.toml"
         file.write_text(text, encoding="utf-8")
-        TrainingConfig.from_file(file)
+        if text.startswith("# rules.toml"):
+            FeatureRules.read(file)
+        else:
+            TrainingConfig.from_file(file)

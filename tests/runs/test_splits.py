@@ -43,13 +43,13 @@ def test_only_the_training_part_enters_the_scale():
     rng = np.random.default_rng(0)
     X, codes = rng.normal(5, 3, (60, 2)), np.repeat([0, 1], 30)
     X = np.column_stack([X, np.full(60, 7.0)])
-    part = make_split(X, codes, 0.3, 0, 0)
+    part = make_split(X, *split_indices(codes, 0.3, 0, 0))
     np.testing.assert_allclose(part.X_train[:, :2].std(axis=0), 1.0)
     np.testing.assert_allclose(part.X_train.mean(axis=0), 0.0, atol=1e-12)
     assert part.scale[2] == 1.0
     moved = X.copy()
     moved[part.test] += 100.0
-    np.testing.assert_array_equal(make_split(moved, codes, 0.3, 0, 0).X_train, part.X_train)
+    np.testing.assert_array_equal(make_split(moved, *split_indices(codes, 0.3, 0, 0)).X_train, part.X_train)
 
 
 def test_noise_has_its_own_stream():
@@ -71,7 +71,7 @@ def test_gaps_are_filled_from_the_training_part():
     imputed = np.zeros((30, 2), dtype=bool)
     train, test = split_indices(codes, 0.3, 0, 0)
     imputed[[train[0], train[5], test[0]], 1] = True
-    part = make_split(X, codes, 0.3, 0, 0, imputed)
+    part = make_split(X, *split_indices(codes, 0.3, 0, 0), imputed)
     known = np.setdiff1d(train, [train[0], train[5]])
     median = np.median(X[known, 1])
     np.testing.assert_array_equal(part.original, np.where(imputed, median, X))
@@ -80,6 +80,6 @@ def test_gaps_are_filled_from_the_training_part():
     other = X.copy()
     other[imputed] = 99.0  # the median of the whole file, say
     other[test[1:], 1] += 1000.0
-    moved = make_split(other, codes, 0.3, 0, 0, imputed)
+    moved = make_split(other, *split_indices(codes, 0.3, 0, 0), imputed)
     np.testing.assert_array_equal(moved.X_train, part.X_train)
     np.testing.assert_array_equal(moved.X_test[0], part.X_test[0])

@@ -2,6 +2,7 @@
 
 from certimetric.attacks.base import Attack, AttackResult
 from certimetric.attacks.best_of import BestOf
+from certimetric.attacks.feature_rules import FeatureRules
 from certimetric.attacks.hop_skip_jump import HopSkipJump
 from certimetric.attacks.pairs import PairAttack
 from certimetric.attacks.region import RegionAttack
@@ -20,6 +21,7 @@ __all__ = [
     "Attack",
     "AttackResult",
     "BestOf",
+    "FeatureRules",
     "HopSkipJump",
     "PairAttack",
     "RegionAttack",

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 def audit(request: Request) -> AuditResult:
     """Compare metrics on a data set by error, error under noise, certificates and attacks.
 
-    The data are split ``repeats`` times at random, class by class, and standardised on the training part. On each
-    split every learner is fitted, its k-NN classifier predicts the test part, as it is and under Gaussian noise, and
-    every prediction is certified. On the first split the certificates are then attacked, and the most fragile
-    instances are told feature by feature. A class with a single instance is kept for training and never tested.
+    The data are split ``repeats`` times at random, class by class or by groups, or once by time or as given, and
+    standardised on the training part. On each split every learner is fitted, its k-NN classifier predicts the test
+    part, as it is and under Gaussian noise, and every prediction is certified. On the first split the certificates are
+    then attacked, and the most fragile instances are told feature by feature. At random a class with a single instance
+    is kept for training and never tested.
 
     Returns
     -------

@@ -331,6 +331,9 @@ def learner_of(spec: str, *, random_state: int | None = None, n_neighbors: int =
     given = options_of(options, ("criterion", "cv", "max_rows"), head)
     search = MetricSearchCV(n_neighbors=n_neighbors, norm=norm, random_state=random_state, **given)
     try:
+        for name, least in (("cv", 2), ("max_rows", 8)):
+            if name in given and (not isinstance(given[name], int) or given[name] < least):
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {given[name]!r}")
         constraints = type(search)._parameter_constraints
         validate_parameter_constraints(constraints, search.get_params(deep=False), type(search).__name__)
         Criterion.parse(search.criterion)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import PointSet, entries, times_components, with_entries
 from certimetric.certify.vicinity import Vicinity
+from certimetric.geometry.mahalanobis import MahalanobisMetric
 
 
 def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighborsClassifier:
@@ -31,7 +34,9 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
     ----------
     pipeline : Pipeline
         Fitted; scalers (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler), then a
-        :class:`CertifiedKNeighborsClassifier`.
+        :class:`CertifiedKNeighborsClassifier`. A ColumnTransformer may scale some columns in one way and others in
+        another, and pass further ones through: 0/1 columns of categories, that were encoded before. It must take every
+        column once. What encodes categories itself (OneHotEncoder) has no units to give.
     norm : norm, default=None
         Another norm for the original units; None keeps the classifier's. A classifier with an ellipsoid norm needs
         one here, for its matrix is about scaled units.
@@ -44,7 +49,8 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
     Raises
     ------
     ValueError
-        If a step is not one of the scalers, or one that clips.
+        If a step is not one of the scalers, or one that clips; if a ColumnTransformer leaves out a column, takes one
+        twice, or holds anything else than scalers.
 
     Examples
     --------
@@ -69,15 +75,20 @@ def in_original_units(pipeline: Pipeline, norm: Any = None) -> CertifiedKNeighbo
             )
         norm = classifier.norm
     X = classifier.X_
-    scalings = [_scaling(step) for _, step in pipeline.steps[:-1] if step is not None and step != "passthrough"]
+    scalings = _scalings(step for _, step in pipeline.steps[:-1])
     scale = np.ones(X.shape[1])
     for scaling in scalings[::-1]:
         X = scaling.inverse(X)
         scale = scale / scaling.factor
+        scale = scale if scaling.order is None else scale[np.argsort(scaling.order)]
+    order = _order(scalings, X.shape[1])
+    if any(isinstance(scaling, ColumnScaling) for scaling in scalings):
+        order = np.arange(X.shape[1]) if order is None else order  # features have other names behind it
+        scale = scale[order]  # of the classifier's own features
     return classifier.in_other_units(
         UnscaledSet(classifier.reference_, scalings),
         np.ascontiguousarray(X),
-        metric=classifier.metric_.compose(scale),
+        metric=_reordered(classifier.metric_.compose(scale), order),
         norm=norm,
         feature_names=getattr(pipeline[0], "feature_names_in_", None),
     )
@@ -97,11 +108,13 @@ class UnscaledSet(PointSet):
         From unscaled to scaled data.
     """
 
-    def __init__(self, reference: PointSet, scalings: list[Scaling]):
-        factor = np.ones(reference.metric.n_features)
+    def __init__(self, reference: PointSet, scalings: list[Scaling | ColumnScaling]):
+        d = reference.metric.n_features
+        factor = np.ones(d)
         for scaling in scalings:
-            factor = factor * scaling.factor
+            factor = (factor if scaling.order is None else factor[scaling.order]) * scaling.factor
         metric = with_entries(reference.metric, entries(reference.metric) * factor)
+        metric = _reordered(metric, _order(scalings, d))
         super().__init__(metric, reference.points, reference.point_errors, reference.y, reference.exponent)
         self.scaled, self.scalings = reference, scalings
 
@@ -121,7 +134,7 @@ class UnscaledSet(PointSet):
 
     def gamma(self) -> float:
         # Each scaling rounds twice, and so does its factor in the metric.
-        return super().gamma() + 4 * len(self.scalings) * UNIT_ROUNDOFF
+        return super().gamma() + 4 * sum(scaling.depth for scaling in self.scalings) * UNIT_ROUNDOFF
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +152,9 @@ class Scaling:
     divisor: Array | float = 1.0
     multiplier: Array | None = None
     offset: Array | float = 0.0
+
+    order = None  # columns stay where they are
+    depth = 1
 
     @property
     def factor(self) -> Array:
@@ -160,6 +176,125 @@ class Scaling:
         return (Z - self.offset) / self.multiplier
 
 
+@dataclass(frozen=True, eq=False)
+class ColumnScaling:
+    """The arithmetic of a fitted ColumnTransformer: each part scales some columns, and the results stand side by side.
+
+    Parameters
+    ----------
+    places : list of int arrays
+        Columns of each part.
+    parts : list of lists of Scaling
+        What is done to them, one after the other.
+    """
+
+    places: list[Indices]
+    parts: list[list[Scaling]]
+
+    @property
+    def order(self) -> Indices:
+        """The column that each result is made of."""
+        return np.concatenate(self.places)
+
+    @property
+    def depth(self) -> int:
+        """How many scalings stand one after the other, at most."""
+        return max(map(len, self.parts))
+
+    @property
+    def factor(self) -> Array:
+        """What a difference is multiplied by, one for each result."""
+        factors = []
+        for columns, part in zip(self.places, self.parts):
+            factor = np.ones(len(columns))
+            for scaling in part:
+                factor = factor * scaling.factor
+            factors.append(factor)
+        return np.concatenate(factors)
+
+    def transform(self, X: Array, off: Array) -> tuple[Array, Array]:
+        """Scaled instances, and a bound on their errors from that of X."""
+        found = []
+        for columns, part in zip(self.places, self.parts):
+            Z, errors = X[:, columns], off[:, columns]
+            for scaling in part:
+                Z, errors = scaling.transform(Z, errors)
+            found.append((Z, errors))
+        return np.hstack([Z for Z, _ in found]), np.hstack([errors for _, errors in found])
+
+    def inverse(self, Z: Array) -> Array:
+        """Instances before scaling, their columns where they were."""
+        X, start = np.empty_like(Z), 0
+        for columns, part in zip(self.places, self.parts):
+            found = Z[:, start : start + len(columns)]
+            for scaling in part[::-1]:
+                found = scaling.inverse(found)
+            X[:, columns] = found
+            start += len(columns)
+        return X
+
+
+def _order(scalings: list[Scaling | ColumnScaling], d: int) -> Indices | None:
+    """The column that each feature of a classifier is made of; None where columns stay where they are."""
+    order = np.arange(d)
+    for scaling in scalings:
+        order = order if scaling.order is None else order[scaling.order]
+    return None if (order == np.arange(d)).all() else order
+
+
+def _reordered(metric: MahalanobisMetric, order: Indices | None) -> MahalanobisMetric:
+    """The metric for columns of which each feature is made of one; coordinates stay as they are."""
+    if order is None:
+        return metric
+    return MahalanobisMetric(metric.components[:, np.argsort(order)], None, metric.training)
+
+
+def _scalings(steps: Iterable[Any]) -> list[Scaling | ColumnScaling]:
+    given = [step for step in steps if step is not None and not isinstance(step, str)]  # "passthrough"
+    return [_columns(step) if isinstance(step, ColumnTransformer) else _scaling(step) for step in given]
+
+
+def _columns(step: ColumnTransformer) -> ColumnScaling:
+    """The scaling of a fitted ColumnTransformer."""
+    d = step.n_features_in_
+    names = {name: place for place, name in enumerate(getattr(step, "feature_names_in_", ()))}
+    places, parts = [], []
+    for _, part, columns in step.transformers_:
+        told = [columns] if isinstance(columns, str) else columns
+        if not isinstance(told, slice) and len(told) and all(isinstance(each, str) for each in told):
+            told = [names[each] for each in told]
+        elif isinstance(told, slice) and isinstance(told.start or told.stop, str):
+            last = None if told.stop is None else names[told.stop] + 1  # by name the last one is meant, too
+            told = slice(None if told.start is None else names[told.start], last)
+        some = (
+            np.atleast_1d(np.arange(d)[told if isinstance(told, slice) else np.asarray(told)]) if _any(told) else None
+        )
+        if some is None:
+            continue
+        if isinstance(part, str) and part == "drop":
+            raise ValueError(
+                f"the ColumnTransformer drops column {int(some[0])}, which radii know nothing of: leave it out of the "
+                f"data before the pipeline"
+            )
+        places.append(some)
+        parts.append([_scaling(each) for each in (part if isinstance(part, Pipeline) else [part]) if not _passes(each)])
+    order = np.concatenate(places)
+    if len(np.unique(order)) < d or len(order) > d:
+        raise ValueError(f"the ColumnTransformer must take each of the {d} columns once, got {order.tolist()}")
+    return ColumnScaling(places, parts)
+
+
+def _any(columns: Any) -> bool:
+    """Whether a part of a ColumnTransformer has columns."""
+    return isinstance(columns, (slice, int, np.integer)) or len(columns) > 0
+
+
+def _passes(step: Any) -> bool:
+    """Whether a step hands on what it gets."""
+    name = type(step).__name__
+    return step is None or isinstance(step, str) or (name == "FunctionTransformer" and step.func is None)
+
+
 def _scaling(step: Any) -> Scaling:
     """The scaling of a scaler of scikit-learn."""
     name = type(step).__name__
@@ -175,6 +310,11 @@ def _scaling(step: Any) -> Scaling:
         return Scaling(0.0 if shift is None else shift, 1.0 if divisor is None else divisor)
     if name == "MinMaxScaler":
         return Scaling(multiplier=step.scale_, offset=step.min_)
+    if name in ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder"):
+        raise ValueError(
+            f"{name} makes numbers of categories, which have no units: encode them before the pipeline, as "
+            f"certimetric.datasets.TableEncoder does, and pass the 0/1 columns through"
+        )
     raise ValueError(
         f"radii can be given in original units behind StandardScaler, MinMaxScaler, MaxAbsScaler and RobustScaler, "
         f"got the step {name}: fold it into the metric with MahalanobisMetric.from_components yourself"

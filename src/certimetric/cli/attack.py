@@ -11,6 +11,7 @@ import typer
 
 from certimetric.cli.inputs import words, writable
 from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, ThreatOption, Train, UnitsOption
+from certimetric.cli.tables import FeaturesOption, FileOptions, with_table
 
 if TYPE_CHECKING:
     from certimetric.attacks import AttackResult, ThreatModel
@@ -28,6 +29,7 @@ _NAMES = ("region", "smoothed-vote", "hop-skip-jump")  # of attacks.ATTACKS, whi
 _DEFAULT = ("region", "smoothed-vote")
 
 
+@with_table
 def attack(
     metric: Metric,
     train: Train,
@@ -41,25 +43,42 @@ def attack(
             help=f"The best counts. Repeat it for more, or separate them by commas. [default: {', '.join(_DEFAULT)}]",
         ),
     ] = None,
+    features: FeaturesOption = None,
+    fractions: Annotated[
+        bool, typer.Option("--fractions", help="Let whole numbers and categories take values between, too.")
+    ] = False,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("attack.csv"),
     target: Target = None,
+    *,
+    files: FileOptions,
     neighbors: Neighbors = NEIGHBORS,
     units: UnitsOption = None,
 ) -> None:
-    """Look for the smallest change of each query that alters its prediction, within what an attacker may change."""
-    from certimetric.attacks import ATTACKS, ThreatModel
+    """Look for the smallest change of each query that alters its prediction, within what an attacker may change.
+
+    Features that are whole numbers in all training rows stay so, and of the features of a category one is 1.
+    """
+    from certimetric.attacks import ATTACKS, FeatureRules, ThreatModel
+    from certimetric.auditing.tables.feature_kinds import find_kinds
     from certimetric.cli.queries import read_queries, tell
 
     kinds = words(kind) if kind else list(_DEFAULT)
     if unknown := [name for name in kinds if name not in ATTACKS]:
         raise ValueError(f"--attack must be one of {', '.join(ATTACKS)}, got {unknown[0]!r}")
     model = ThreatModel.from_string(threat)
+    rules = FeatureRules() if features is None else FeatureRules.read(features)
     writable("--out", out, metric, train, queries)
-    read = read_queries(metric, train, queries, target, neighbors, model.norm, units)
-    tell(out, "Changed queries", *_attacked(read, model, kinds))
+    read = read_queries(metric, train, queries, target, neighbors, model.norm, units, files.reading())
+    names = list(read.X.columns)
+    model = rules.threat(model, names, {} if read.encoder is None else read.encoder.features_of)
+    if not fractions:
+        model = find_kinds(read.classifier.X_, names, read.imputed).keep(model, read.X.to_numpy(), names)
+    tell(out, "Changed queries", *_attacked(read, model, kinds, fractions))
 
 
-def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _attacked(
+    queries: Read, threat: ThreatModel, kinds: list[str], fractions: bool
+) -> tuple[dict[str, Any], list[str]]:
     """Attack queries under a threat model whose norm is that of the queries, and keep the nearest change of each."""
     from certimetric import attacks
     from certimetric.cli.queries import judged
@@ -70,16 +89,22 @@ def _attacked(queries: Read, threat: ThreatModel, kinds: list[str]) -> tuple[dic
     labels = None if queries.labels is None else np.array(queries.labels)
     result = attack(queries.classifier, queries.X, labels, threat)
     predicted = queries.classifier.predict(queries.X)
-    names = list(queries.X.columns)
     columns: dict[str, Any] = judged(predicted, queries.labels) | {
         "success": result.success.astype(int),
         "distance": result.distances,
         "adversarial_prediction": result.labels,
     }
-    columns |= {
-        name if name not in columns else f"{name}_changed": result.adversarial[:, j] for j, name in enumerate(names)
-    }
-    return columns, _lines(queries, threat, predicted, result)
+    lines = _lines(queries, threat, predicted, result)
+    changed: dict[str, Any] = {name: result.adversarial[:, j] for j, name in enumerate(queries.X.columns)}
+    if queries.encoder is not None and not fractions:  # as the columns of the files
+        table = queries.encoder.decode(result.adversarial)
+        again = queries.classifier.predict(queries.encoder.transform(table)[0])
+        if n := int((result.success & (again != result.labels)).sum()):
+            # A gap stays a gap while the value in its place moves, a date is written to the second.
+            lines.append(f"Read again as cells, {n} of them would be predicted otherwise: --fractions writes features")
+        changed = {str(name): table[name].map(lambda cell: "" if cell is None else cell) for name in table.columns}
+    columns |= {name if name not in columns else f"{name}_changed": values for name, values in changed.items()}
+    return columns, lines
 
 
 def _lines(queries: Read, threat: ThreatModel, predicted: Any, result: AttackResult) -> list[str]:

@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from certimetric.auditing.tables.request import Request
 from certimetric.cli.audits import AuditCommand
-from certimetric.cli.options import Data, Encode, Target
+from certimetric.cli.options import Data
+from certimetric.cli.tables import TableOptions, with_table
+
+Test = Annotated[
+    str | None,
+    typer.Option("--test", metavar="FILE", help="A table of test rows: it is the test part of the only split."),
+]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", metavar="COL", help="Column of groups, none of which is in both parts. It is no feature."),
+]
+Time = Annotated[
+    str | None,
+    typer.Option("--time", metavar="COL", help="Column of times: the latest rows are tested. It is no feature."),
+]
+Id = Annotated[
+    str | None,
+    typer.Option("--id", metavar="COL", help="Column that the report calls rows by. It is no feature."),
+]
 
 
-def read(data: Data, target: Target = None, encode: Encode = False) -> tuple[Mapping[str, Any], str]:
+@with_table
+def read(
+    data: Data, table: TableOptions, test: Test = None, group: Group = None, time: Time = None, id: Id = None
+) -> tuple[Mapping[str, Any], str]:
     """Compare metrics on a table, and write one HTML report: error, noise, attacks, certificates.
 
     Finished parts are kept in the output folder: a run that was stopped goes on from there.
     """
-    from certimetric import datasets
     from certimetric.base.wording import counted
+    from certimetric.datasets.tables.loading import load_beside, load_with_test
 
-    loaded = datasets.load(data, target=target, encode=encode)
+    if said := [f"--{name}" for name, told in (("test", test), ("group", group), ("time", time)) if told is not None][
+        1:
+    ]:
+        raise ValueError(f"--test, --group and --time all say how to split: give one of them, not {said[0]} too")
+    columns = {role: column for role, column in (("groups", group), ("times", time), ("ids", id)) if column is not None}
+    fields: dict[str, Any] = {}
+    if test is not None:
+        loaded, beside, fields["test"] = load_with_test(data, test, columns, **table.how())
+    elif columns:
+        loaded, beside = load_beside(data, columns, **table.how())
+    else:
+        loaded, beside = table.load(data), {}
     if loaded.imputed is not None and loaded.imputed.any():
         gaps = counted(int(loaded.imputed.sum()), "missing value")
         typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
-    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed")
-    return {name: getattr(loaded, name) for name in told}, loaded.name
+    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed", "encoder")
+    return {**{name: getattr(loaded, name) for name in told}, **fields, **beside}, loaded.name
 
 
 COMMAND = AuditCommand(
@@ -39,6 +71,8 @@ COMMAND = AuditCommand(
 `certimetric audit wine.csv --target grower --learner euclidean --learner lmnn+pl:tau=2 --jobs 4`
 
 `certimetric audit digits --eps 0.5,1,2 --fail-under certified@1=0.6 --junit audit.xml`
+
+`certimetric audit loans.csv --target status --encode --time opened --id customer`
 
 Embedding models have commands of their own: `certimetric audit-model`, `certimetric audit-embeddings`.""",
 )

@@ -11,6 +11,7 @@ import typer
 
 from certimetric.cli.inputs import writable
 from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, NormOption, Queries, Target, Train, UnitsOption
+from certimetric.cli.tables import FileOptions, with_table
 
 if TYPE_CHECKING:
     from certimetric.base.arrays import Array
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 EPILOG = "Example: `certimetric certify wine.safetensors wine.csv new.csv -o radii.csv`"
 
 
+@with_table
 def certify(
     metric: Metric,
     train: Train,
     queries: Queries,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("radii.csv"),
     target: Target = None,
+    *,
+    files: FileOptions,
     neighbors: Neighbors = NEIGHBORS,
     norm: NormOption = "l2",
     units: UnitsOption = None,
@@ -45,7 +49,7 @@ def certify(
     if not time_limit > 0:
         raise ValueError(f"--time-limit must be a positive number of seconds, got {time_limit:g}")
     writable("--out", out, metric, train, queries)
-    read = read_queries(metric, train, queries, target, neighbors, norm, units)
+    read = read_queries(metric, train, queries, target, neighbors, norm, units, files.reading())
     tell(out, "Radii", *_certified(read, time_limit if exact else None))
 
 

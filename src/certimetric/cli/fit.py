@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,8 @@ import typer
 
 from certimetric.auditing.verification.request import VerificationRequest
 from certimetric.cli.inputs import number, writable
-from certimetric.cli.options import NEIGHBORS, Data, Encode, Neighbors, Target, option_of
+from certimetric.cli.options import NEIGHBORS, Data, Neighbors, option_of
+from certimetric.cli.tables import TableOptions, with_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,18 +34,18 @@ _JUDGED = 2000  # training instances, at most, whose neighbours are looked for t
 _PAIRS = 100_000  # of each kind, at most, that a threshold is calibrated on
 
 
+@with_table
 def fit(
     data: Data,
+    table: TableOptions,
     learner: Annotated[
         str, typer.Option("--learner", "-l", metavar="SPEC", help="Such as lmnn+pl:tau=2; auto searches for the best.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="Metric file to write.")] = Path(
         "metric.safetensors"
     ),
-    target: Target = None,
     neighbors: Neighbors = NEIGHBORS,
     seed: Annotated[int, typer.Option("--seed", help="For whatever is drawn at random.")] = 0,
-    encode: Encode = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Calibrate a threshold too, on a third of the classes, kept apart.")
     ] = False,
@@ -53,7 +55,6 @@ def fit(
 
     With --verify also a threshold: two instances are the same where they are no farther from each other.
     """
-    from certimetric import datasets
     from certimetric.certify.rates import check_far
     from certimetric.runs.progress import progress_bar
 
@@ -61,18 +62,20 @@ def fit(
     if not verify and far != str(VerificationRequest.far):
         raise ValueError("--far is the rate of a threshold: it needs --verify")
     writable("--out", out, data)
-    loaded = datasets.load(data, target=target, encode=encode)
+    loaded = table.load(data)
     if len(loaded.classes) < 2:
         raise ValueError(f"{loaded.name!r} must have at least two classes, got 1")
     with _convergence_told(), progress_bar(True, None, name=f"fit {learner}"):
         metric, told = _calibrated(loaded, learner, seed, rate) if verify else _judged(loaded, learner, neighbors, seed)
+    if told_reading := table.reading().to_dict():
+        metric = replace(metric, training={**metric.training, "reading": told_reading})
     metric.save(out)
     if loaded.told_gaps:
         typer.echo(f"{data}: {loaded.told_gaps}")
     for line in told:
         typer.echo(line)
     typer.echo(f"Metric: {out}")
-    named = [] if target is None else ["--target", target]
+    named = [] if table.target is None else ["--target", table.target]
     if verify:
         words = ["match", str(out), data, data, *named, "-o", "matches.csv"]
     else:

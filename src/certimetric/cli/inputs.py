@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from certimetric.datasets import TableEncoder
+    from certimetric.datasets import Reading, TableEncoder
     from certimetric.datasets.tables.loading import Features
 
 
@@ -62,7 +62,11 @@ def named(texts: Sequence[str]) -> dict[str, str]:
 
 
 def labelled_rows(
-    source: str, names: Sequence[str] | None, target: str | None, encoder: TableEncoder | None = None
+    source: str,
+    names: Sequence[str] | None,
+    target: str | None,
+    encoder: TableEncoder | None = None,
+    reading: Reading | None = None,
 ) -> Features:
     """Rows with the wanted features in their order, encoded as those that a metric was learned on; labels are text."""
     from certimetric import datasets
@@ -73,14 +77,15 @@ def labelled_rows(
     fetched = source.lower().startswith(PREFIX)
     if not bundled and not fetched:
         # Without an encoder the names tell what is encoded, as far as they can.
-        read = read_features(source, feature_names=names, target=target, encode=names is not None, encoder=encoder)
+        how: dict[str, Any] = {"encode": names is not None, "encoder": encoder, "reading": reading}
+        read = read_features(source, feature_names=names, target=target, **how)
         return replace(read, y=None if read.y is None else read.y.astype(str))
     data = load_openml(source, target=target, encoder=encoder) if fetched else datasets.load(source, target=target)
     names = data.feature_names if names is None else tuple(names)
     if missing := [name for name in names if name not in data.feature_names]:
         raise ValueError(f"{source!r} lacks the feature {missing[0]!r} of the metric")
     X = data.X[:, [data.feature_names.index(name) for name in names]]
-    return Features(X, names, data.y.astype(str), data.told_gaps)
+    return Features(X, names, data.y.astype(str), data.told_gaps, data.imputed)
 
 
 def writable(option: str, path: Path, *read: str | Path) -> Path:

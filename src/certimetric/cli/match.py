@@ -11,6 +11,7 @@ import typer
 
 from certimetric.cli.inputs import writable
 from certimetric.cli.options import Metric, NormOption, Queries, Target, UnitsOption
+from certimetric.cli.tables import FileOptions, with_table
 
 if TYPE_CHECKING:
     from certimetric.base.arrays import Array
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 EPILOG = "Example: `certimetric match people.safetensors people.csv new.csv -o matches.csv`"
 
 
+@with_table
 def match(
     metric: Metric,
     enrolled: Annotated[str, typer.Argument(metavar="ENROLLED", help="Enrolled instances, with labels.")],
     queries: Queries,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("matches.csv"),
     target: Target = None,
+    *,
+    files: FileOptions,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", metavar="T", help="Largest distance of a match. [default: that of the file]"),
@@ -43,7 +47,7 @@ def match(
     from certimetric.cli.queries import read_rows, tell
 
     writable("--out", out, metric, enrolled, queries)
-    rows = read_rows(metric, enrolled, queries, target, units)
+    rows = read_rows(metric, enrolled, queries, target, units, files.reading())
     limit = _threshold(rows.metric, metric) if threshold is None else threshold
     if not limit >= 0:
         raise ValueError(f"--threshold must be a distance of at least 0, got {limit:g}")

@@ -39,7 +39,7 @@ def parameters_of_command(read: Callable[..., Any], kind: type[AuditRequest]) ->
 def _parameter(name: str, default: Any, annotation: Any, panel: str) -> inspect.Parameter:
     told = copy(annotation.__metadata__[0])
     if isinstance(told, OptionInfo):
-        told.rich_help_panel = panel
+        told.rich_help_panel = told.rich_help_panel or panel
     annotation = Annotated[annotation.__origin__, told]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -83,11 +83,10 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A bundled data set, a CSV, Parquet or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
+        help="A bundled data set, a CSV, Parquet, Excel or LIBSVM file, openml:NAME, or one of $CERTIMETRIC_DATA.",
     ),
 ]
 Target = Annotated[str | None, typer.Option("--target", metavar="COL", help="Column with the labels.")]
-Encode = Annotated[bool, typer.Option("--encode", help="Turn text columns into 0/1 columns and fill gaps.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

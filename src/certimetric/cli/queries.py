@@ -22,7 +22,7 @@ from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.cli.inputs import labelled_rows
 from certimetric.cli.options import UNITS
 from certimetric.constraints.labels import unknown_labels
-from certimetric.datasets import TableEncoder
+from certimetric.datasets import Reading, TableEncoder
 from certimetric.geometry import MahalanobisMetric, Norm, resolve_norm
 
 
@@ -41,6 +41,8 @@ class Queries:
     unit: str
     same: NDArray[np.int64]
     told: list[str]
+    encoder: TableEncoder | None = None
+    imputed: NDArray[np.bool_] | None = None  # of the training data
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Rows:
     scale: Array
     unit: str
     told: list[str]
+    encoder: TableEncoder | None = None  # how the columns of the files became features, if they were encoded
+    imputed: NDArray[np.bool_] | None = None  # cells of X that were missing
 
     def measure(self, norm: str) -> Norm:
         """A norm in the unit that was asked for."""
@@ -70,8 +74,10 @@ class Rows:
         return _same_rows(self.X, self.y, self.queries, self.labels)
 
 
-def read_rows(file: Path, train: str, queries: str, target: str | None, units: str | None) -> Rows:
-    """Read a metric, labelled rows and queries.
+def read_rows(
+    file: Path, train: str, queries: str, target: str | None, units: str | None, reading: Reading | None = None
+) -> Rows:
+    """Read a metric, labelled rows and queries; ``reading`` says how their files are written, other than its own was.
 
     Sizes in standardised units need the scale that ``fit`` and ``audit`` put into the file. The mean plays no part in
     distances.
@@ -81,27 +87,36 @@ def read_rows(file: Path, train: str, queries: str, target: str | None, units: s
     metric = MahalanobisMetric.load(file)
     scale = scale_of(metric, file, units)
     encoder = _encoder(metric, file)
-    rows = labelled_rows(train, metric.feature_names, target, encoder)
+    reading = _reading(metric, file) if reading in (None, Reading()) else reading
+    rows = labelled_rows(train, metric.feature_names, target, encoder, reading)
     if rows.y is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
     X, names = rows.X, rows.feature_names
     if X.shape[1] != metric.n_features:
         raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
-    asked = labelled_rows(queries, names, target, encoder)
+    asked = labelled_rows(queries, names, target, encoder, reading)
     labels = None if asked.y is None else asked.y.tolist()
     original = units == "original" or bool((scale == 1).all())
     if original:
         scale = np.ones(metric.n_features)
     told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
     unit = "original units" if original else "standard deviations"
-    return Rows(metric, X, rows.y.tolist(), asked.X, labels, tuple(names), scale, unit, list(dict.fromkeys(told)))
+    told = list(dict.fromkeys(told))
+    return Rows(metric, X, rows.y.tolist(), asked.X, labels, tuple(names), scale, unit, told, encoder, rows.imputed)
 
 
 def read_queries(
-    file: Path, train: str, queries: str, target: str | None, n_neighbors: int, norm: str, units: str | None
+    file: Path,
+    train: str,
+    queries: str,
+    target: str | None,
+    n_neighbors: int,
+    norm: str,
+    units: str | None,
+    reading: Reading | None = None,
 ) -> Queries:
     """Read a metric, the training data and queries, and fit the classifier."""
-    rows = read_rows(file, train, queries, target, units)
+    rows = read_rows(file, train, queries, target, units, reading)
     X, y, labels = rows.X, rows.y, rows.labels
     if len(set(y)) < 2:
         raise ValueError(f"{train!r} must have at least two classes, got 1 class only ({y[0]!r})")
@@ -118,7 +133,9 @@ def read_queries(
     classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=rows.metric, norm=measure)
     classifier.fit(pd.DataFrame(X, columns=list(rows.names)), np.array(y))
     frame = pd.DataFrame(rows.queries, columns=list(rows.names))
-    return Queries(classifier, frame, labels, measure, f"{rows.unit}, {norm} norm", same, rows.told)
+    return Queries(
+        classifier, frame, labels, measure, f"{rows.unit}, {norm} norm", same, rows.told, rows.encoder, rows.imputed
+    )
 
 
 def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
@@ -135,6 +152,17 @@ def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
             f"the metric file {str(file)!r} is damaged: its encoding makes other features than its metric has"
         )
     return encoder
+
+
+def _reading(metric: MahalanobisMetric, file: Path) -> Reading | None:
+    """How the file of text was written that the metric was learned on, if something was said of it."""
+    known = metric.training.get("reading")
+    if known is None:
+        return None
+    try:
+        return Reading.from_dict(known)
+    except ValueError as error:
+        raise ValueError(f"the metric file {str(file)!r} is damaged: {error}") from None
 
 
 def _same_rows(X: Array, y: list[str], Q: Array, labels: list[str] | None) -> NDArray[np.int64]:

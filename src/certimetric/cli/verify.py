@@ -9,7 +9,8 @@ import typer
 
 from certimetric.auditing.verification.request import VerificationRequest
 from certimetric.cli.audits import AuditCommand
-from certimetric.cli.options import Data, Encode, Target
+from certimetric.cli.options import Data
+from certimetric.cli.tables import TableOptions, with_table
 
 Group = Annotated[
     str | None,
@@ -26,26 +27,24 @@ Id = Annotated[
 ]
 
 
-def read(
-    data: Data, target: Target = None, encode: Encode = False, group: Group = None, id: Id = None
-) -> tuple[Mapping[str, Any], str]:
+@with_table
+def read(data: Data, table: TableOptions, group: Group = None, id: Id = None) -> tuple[Mapping[str, Any], str]:
     """Compare metrics by whom they accept as the same: calibrated thresholds, attacks, certificates, one HTML report.
 
     Classes are the subjects. Finished parts are kept in the output folder: a run that was stopped goes on from there.
     """
-    from certimetric import datasets
     from certimetric.base.wording import counted
     from certimetric.datasets.tables.loading import load_beside
 
     columns = {role: column for role, column in (("groups", group), ("ids", id)) if column is not None}
     if columns:
-        loaded, beside = load_beside(data, columns, target=target, encode=encode)
+        loaded, beside = load_beside(data, columns, **table.how())
     else:
-        loaded, beside = datasets.load(data, target=target, encode=encode), {}
+        loaded, beside = table.load(data), {}
     if loaded.imputed is not None and loaded.imputed.any():
         gaps = counted(int(loaded.imputed.sum()), "missing value")
         typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
-    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed")
+    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed", "encoder")
     fields = {name: getattr(loaded, name) for name in told}
     groups = beside.get("groups")
     if groups is not None:

@@ -25,7 +25,7 @@ def feature_names(X: Any) -> tuple[str, ...] | None:
     >>> feature_names([[1.0, 0.0]]) is None
     True
     """
-    labels = getattr(X, "columns", None)
+    labels = getattr(X, "column_names", getattr(X, "columns", None))  # the former of Arrow, whose columns are data
     if labels is None and hasattr(X, "iloc"):
         labels = X.index
     if labels is None:
@@ -77,7 +77,7 @@ def align(X: Any, names: Sequence[str] | None, what: str = "X", owner: str = "th
     order = [places[name] for name in wanted]
     if hasattr(X, "iloc"):
         return X.iloc[order] if X.ndim == 1 else X.iloc[:, order]
-    return X[list(wanted)]
+    return X.select(list(wanted)) if hasattr(X, "column_names") else X[list(wanted)]
 
 
 def align_all(metric: Any, **data: Any) -> list[Any]:

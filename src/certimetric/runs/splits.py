@@ -13,8 +13,8 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.datasets import fill_gaps
 
 # Streams of random numbers of one split: what draws from one does not disturb the others.
-SPLIT_STREAM, NOISE_STREAM, ATTACK_STREAM, TRUST_STREAM = 0, 1, 2, 3
-_FEWEST_OF_A_CLASS = 5  # in a sample of a training part
+SPLIT_STREAM, NOISE_STREAM, ATTACK_STREAM, TRUST_STREAM, SAMPLE_STREAM = range(5)
+FEWEST_OF_A_CLASS = 5  # in a sample of a training part
 
 
 def stream(seed: int, split: int, which: int) -> np.random.Generator:
@@ -63,7 +63,7 @@ def split_indices(
     tested = shares_of(held_out, test_rows, 1)
     test = np.sort(np.concatenate([rows[:count] for rows, count in zip(drawn, tested)])).astype(np.int64)
     if train_rows is not None:
-        ends = held_out + shares_of(counts - held_out, train_rows, _FEWEST_OF_A_CLASS)
+        ends = held_out + shares_of(counts - held_out, train_rows, FEWEST_OF_A_CLASS)
         return np.sort(np.concatenate([rows[i:j] for rows, i, j in zip(drawn, held_out, ends)])).astype(np.int64), test
     apart = np.ones(len(codes), dtype=bool)
     apart[np.concatenate([rows[:count] for rows, count in zip(drawn, held_out)])] = False
@@ -223,20 +223,8 @@ class Split:
     original: Array
 
 
-def make_split(
-    X: Array,
-    codes: Indices,
-    test_size: float,
-    seed: int,
-    split: int,
-    imputed: NDArray[np.bool_] | None = None,
-    **sample: int | None,
-) -> Split:
-    """Split, fill gaps and standardise; nothing of the test part enters the medians and the scale.
-
-    ``sample`` is what :func:`split_indices` is told of the rows that are taken.
-    """
-    train, test = split_indices(codes, test_size, seed, split, **sample)
+def make_split(X: Array, train: Indices, test: Indices, imputed: NDArray[np.bool_] | None = None) -> Split:
+    """Fill gaps and standardise; nothing of the test part enters the medians and the scale."""
     if imputed is not None:
         X = fill_gaps(X, imputed, train)
     standardise = Preparation.fit(X[train])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from certimetric import LMNN, audit
+from certimetric.attacks import FeatureRules
 from certimetric.auditing.tables.cells import audit_cell
 from certimetric.auditing.tables.evidence import evidence_cell
 from certimetric.auditing.tables.request import Request
@@ -38,6 +39,7 @@ def changed(row, column):
 
 L2 = resolve_norm("l2")
 # For each field of a request: requests that differ in it, each of which has other figures.
+ROWS = np.arange(len(request().codes))
 CHANGES = {
     "data": [
         request(changed(3, 1)),
@@ -78,6 +80,8 @@ CHANGES = {
     "test_size": [request(test_size=0.4)],
     "test_rows": [request(test_rows=3)],
     "seed": [request(seed=1)],
+    "splitting": [request(**{how: ROWS % 2 == 0}) for how in ("groups", "test")] + [request(times=ROWS)],
+    "features": [request(features=FeatureRules(immutable=(request().data.feature_names[0],)))],
 }
 # These say what is told of the figures, how many there are, or how they are computed.
 WITHOUT_EFFECT = {
@@ -86,6 +90,7 @@ WITHOUT_EFFECT = {
     "repeats": [request(repeats=5)],
     "n_jobs": [request(n_jobs=2)],
     "budget": [request(budget="10m")],
+    "ids": [request(ids=ROWS)],
     "thresholds": [request(fail_under="accuracy=0.5")],
     "name": [request(name="other")],
     "source": [request(source="elsewhere")],
@@ -99,6 +104,10 @@ TOLD_BY = {
     "X": "data",
     "feature_names": "data",
     "imputed": "data",
+    "encoder": "data",
+    "groups": "splitting",
+    "times": "splitting",
+    "test": "splitting",
     "y": "codes",
     "learners": "subjects",
     "tune": "subjects",

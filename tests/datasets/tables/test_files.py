@@ -135,11 +135,10 @@ def test_a_header_line_that_looks_like_data(tmp_path):
     [
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "binary"),
         (bytes(range(256)) * 50, "binary"),
-        (b"\xff\xfe" + "a,b\n1,2\n".encode("utf-16-le"), "binary"),
         ("größe,b\n1,2\n".encode("latin-1"), "UTF-8"),
         (b"a,b\n" + b"1,2\n" * 50000 + b"\xe9,2\n", "UTF-8"),
     ],
-    ids=["png", "all bytes", "utf-16", "latin-1", "late latin-1"],
+    ids=["png", "all bytes", "latin-1", "late latin-1"],
 )
 def test_binary_garbage(tmp_path, content, words):
     assert words in refused(write(tmp_path, content))
@@ -176,7 +175,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     assert refused(path, OSError) == f"cannot read {str(path)!r}: Permission denied"
 
 
-@pytest.mark.parametrize("name", ["a.xlsx", "a.txt", "a", "a.parquet.gz", "a.csv.zip"])
+@pytest.mark.parametrize("name", ["a.xls", "a.txt", "a", "a.parquet.gz", "a.csv.zip"])
 def test_other_types_of_file(tmp_path, name):
     message = refused(write(tmp_path, CSV, name))
     assert "no known type" in message

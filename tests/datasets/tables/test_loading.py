@@ -169,8 +169,8 @@ def test_directory_and_missing_file(tmp_path, monkeypatch):
 
 def test_files_of_another_type(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, CSV, "a.xlsx")
-    assert "no known type" in refused(load, "a.xlsx")
+    write(tmp_path, CSV, "a.xls")
+    assert "no known type" in refused(load, "a.xls")
 
 
 @pytest.mark.parametrize("value", [None, 3, b"iris", ["iris"]])

@@ -50,8 +50,17 @@ def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> C
             "norm": canonical(request.norm),
             "noise": list(request.noise),
             "rows": [request.sizes.train, request.sizes.test],
+            **split_told(request),
+            **({} if request.data.encoder is None else {"encoding": request.data.encoder.to_dict()}),
         },
     )
+
+
+def split_told(request: Request) -> dict[str, Any]:
+    """What tells the splits of a request apart, where they are not drawn class by class."""
+    told = {name: getattr(request.splitting, name) for name in ("groups", "times", "given")}
+    told = {name: canonical(rows) for name, rows in told.items() if rows is not None}
+    return {"splitting": told} if told else {}
 
 
 def compute_cell(request: Request, folder: Path | None, cell: Cell) -> dict[str, Any]:
@@ -154,6 +163,8 @@ def learned(
         "mean": part.mean.tolist(),
         "scale": part.scale.tolist(),
     }
+    if request.data.encoder is not None:
+        training["encoding"] = request.data.encoder.refilled(request.data.X, request.data.imputed, part.train).to_dict()
     n_iter = getattr(learner, "n_iter_", None)
     told: dict[str, Any] = {
         "split": split,

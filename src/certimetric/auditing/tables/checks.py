@@ -189,6 +189,8 @@ def enough_repeats(observed: Observed) -> Outcome:
     """Intervals over one or two splits are missing or too wide to tell learners apart. Of a sample of a large table
     one split is enough: the interval tells what the sample leaves open, and what another training part would change is
     less."""
+    if observed.request.splitting.single:
+        return Outcome("not applicable", "The only split is that which was asked for.")
     repeats, sizes = observed.request.repeats, observed.request.sizes
     if repeats == 1 and observed.request.is_sample:
         told = f"{sizes.test} of {observed.request.everything.test} test instances, in proportion to the classes"

@@ -89,8 +89,15 @@ def small_classes(observed: Observed) -> Iterator[Outcome]:
     not tested at all, which is an issue."""
     request = observed.request
     counts = np.bincount(request.codes, minlength=len(request.classes))
-    train, _ = request.rows(0)
+    train, test = request.rows(0)
     kept = np.bincount(request.codes[train], minlength=len(request.classes))
+    unknown = np.setdiff1d(request.codes[test], request.codes[train])
+    if len(unknown):
+        yield Outcome(
+            "issue",
+            f"{counted(len(unknown), 'class')} of {len(counts)} are tested, but not learned from "
+            f"({request.classes[unknown[0]]!r}): none of their instances can be told right.",
+        )
     single = np.flatnonzero(counts == 1)
     small = np.flatnonzero((kept < request.n_neighbors) & (counts > 1))
     if len(single):

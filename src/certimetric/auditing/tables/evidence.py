@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
 
-from certimetric.attacks import AttackResult
+from certimetric.attacks import AttackResult, ThreatModel
 from certimetric.auditing.tables.cells import fitted_classifier
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
@@ -19,7 +19,7 @@ from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
 from certimetric.certify.exact.witnesses import PROVEN
 from certimetric.geometry import MahalanobisMetric
-from certimetric.runs.key import Cell, told
+from certimetric.runs.key import Cell, canonical, told
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 
 PROTOCOL = "audit-evidence/5"
@@ -43,6 +43,7 @@ def evidence_cell(request: Request, cell: Cell) -> Cell:
         "image_shape": None if shape is None else list(shape),
         "classes": list(request.classes),
         "attacked": request.sizes.attacked,
+        **({} if request.features is None else {"features": canonical(asdict(request.features))}),
     }
     return replace(cell, suite="audit evidence", protocol=PROTOCOL, parameters=further)
 
@@ -99,6 +100,8 @@ def _keeping_kinds(
         return None
     norm = request.norm.in_units(part.scale)
     threat = find_kinds(data.X, data.feature_names, data.imputed).threat(norm)
+    if request.features is not None:
+        threat = request.features.threat(threat or ThreatModel(norm), data.feature_names, data.columns)
     if threat is None:
         return None
     X = part.original[part.test[rows]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,36 @@ class Kinds:
             immutable=np.flatnonzero(~mutable).tolist(),
             integer=np.flatnonzero(integer).tolist(),
             one_hot=[group.tolist() for group in self.groups],
+        )
+
+    def keep(self, threat: ThreatModel, X: Array, feature_names: Sequence[str] | None = None) -> ThreatModel:
+        """A threat model under which, besides, whole numbers stay whole, 0/1 is 0 or 1, and of a group one is 1.
+
+        Features of which the instances X (m, d) have other values already, such as medians, are left free.
+        """
+        bound, kinds = threat.bind(X.shape[1], feature_names), np.array(self.names)
+        bits, taken = ((X == 0) | (X == 1)).all(axis=0), {j for group in bound.one_hot for j in group.tolist()}
+        groups = [
+            group
+            for group in self.groups
+            if taken.isdisjoint(group.tolist())
+            and bits[group].all()
+            and (X[:, group].sum(axis=1) == 1).all()
+            and len(set(bound.mutable[group].tolist())) == 1
+            and (bound.low[group] <= 0).all()
+            and (bound.high[group] >= 1).all()
+        ]
+        grouped = np.isin(np.arange(X.shape[1]), [*taken, *(j for group in groups for j in group.tolist())])
+        binary = np.isin(kinds, (BINARY, GROUPED)) & bits & ~grouped
+        whole = (kinds == WHOLE) & (np.rint(X) == X).all(axis=0) & (np.ceil(bound.low) <= np.floor(bound.high))
+        return replace(
+            threat,
+            bounds=(
+                np.where(binary, np.maximum(bound.low, 0), bound.low),
+                np.where(binary, np.minimum(bound.high, 1), bound.high),
+            ),
+            integer=np.flatnonzero(bound.integer | binary | whole).tolist(),
+            one_hot=[group.tolist() for group in (*bound.one_hot, *groups)],
         )
 
 

@@ -20,9 +20,11 @@ from certimetric.auditing.request import AuditRequest, seconds_of, whole
 from certimetric.auditing.tables.sizes import ATTACKED, TEST_ROWS, Sizes
 
 if TYPE_CHECKING:
-    from certimetric.datasets import Dataset
+    from certimetric.attacks import FeatureRules
+    from certimetric.datasets import Dataset, TableEncoder
     from certimetric.geometry import Norm
     from certimetric.runs.splits import Split
+    from certimetric.runs.splitting import Splitting
 
 # What thresholds may ask for, and whether it is taken at a size. Recall is taken of a class, which is a name.
 FIGURES = {"accuracy": False, "balanced_accuracy": False, "median_radius": False, "noise": True, "certified": True}
@@ -94,6 +96,9 @@ class TableRequest(AuditRequest):
         Where the data came from, for the report.
     imputed : bool array of shape (n, d)
         Cells of X that were missing: each gets the median of its feature in the training part of a split.
+    encoder : TableEncoder
+        How X was made of a table with text, dates and gaps. The metric files keep it, with the medians of their split,
+        and take such tables.
     """
 
     options = {
@@ -116,6 +121,7 @@ class TableRequest(AuditRequest):
     image_shape: tuple[int, int] | None = None
     source: str | None = None
     imputed: NDArray[np.bool_] | None = None
+    encoder: TableEncoder | None = None
     # Derived: labels as positions in classes, learners by name, the norm's name.
     data: Dataset = field(init=False)
     codes: NDArray[np.int64] = field(init=False)
@@ -162,10 +168,11 @@ class TableRequest(AuditRequest):
         """The table as it is audited."""
         from certimetric.base.arrays import check_size
         from certimetric.datasets import Dataset
+        from certimetric.datasets.tables.frames import as_pandas, is_frame
 
         X, y, feature_names, image_shape = self.X, self.y, self.feature_names, self.image_shape
-        frame = hasattr(X, "columns") and hasattr(X, "to_numpy")
-        if frame:
+        if frame := is_frame(X):
+            X = X if hasattr(X, "to_numpy") else as_pandas(X)
             feature_names = [str(column) for column in X.columns] if feature_names is None else feature_names
             X = X.to_numpy()
         if hasattr(X, "toarray"):
@@ -194,7 +201,11 @@ class TableRequest(AuditRequest):
             image_shape = (int(image_shape[0]), int(image_shape[1]))
         source = self.source or ("data frame" if frame else "array")
         read = Dataset(str(self.name), source, values, labels, tuple(names), image_shape)
-        return replace(read, imputed=self.imputed)
+        if self.encoder is not None and self.encoder.feature_names != read.feature_names:
+            raise ValueError(
+                f"encoder must make the {read.n_features} features of X, got one of {len(self.encoder.feature_names)}"
+            )
+        return replace(read, imputed=self.imputed, encoder=self.encoder)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -216,6 +227,18 @@ class Request(TableRequest):
         Every learner gets the same noise.
     test_size : float
         Share of every class that is held out, at least one instance.
+        With ``groups`` or ``times`` it is the share of all rows, as near as whole groups or times allow.
+    groups : array-like of shape (n,)
+        A group of each instance: no group is in the training and in the test part. None for splits of each class.
+    times : array-like of shape (n,)
+        A time of each instance, as number, date or ISO text: the latest are the test part of the only split.
+    test : bool array-like of shape (n,)
+        The rows that are the test part of the only split.
+    ids : array-like of shape (n,)
+        What the report calls each instance. None for row numbers.
+    features : path or FeatureRules
+        A TOML file that says by name what of a fragile instance may change: a table [NAME] with bounds, direction,
+        cost, immutable or integer. None for what the data show.
     test_rows : int
         At most so many instances of the test part of a split are tested, of every class its share.
 
@@ -244,6 +267,7 @@ class Request(TableRequest):
         "test_size": "--test-size SHARE",
         "test_rows": "--test-rows N",
         "budget": "--budget TIME",
+        "features": "--features FILE",
     }
 
     tune: bool = False
@@ -252,32 +276,25 @@ class Request(TableRequest):
     test_size: float = 0.3
     test_rows: int = TEST_ROWS
     budget: Any = None
-    # Derived: how much of the table is looked at, of how much.
+    groups: Any = None
+    times: Any = None
+    test: Any = None
+    ids: Any = None
+    features: Any = None
+    # Derived: how rows are split, and how much of the table is looked at, of how much.
+    splitting: Splitting = field(init=False)
     sizes: Sizes = field(init=False)
     everything: Sizes = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        from certimetric.runs.splits import held_out_counts
-
-        codes, classes = self.codes, self.classes
         n_neighbors, test_size = whole("n_neighbors", self.n_neighbors, 1), checked_share("test_size", self.test_size)
-        counts = np.bincount(codes, minlength=len(classes))
-        held_out = held_out_counts(counts, test_size)
-        tested = [name for name, count in zip(classes, held_out) if count]
-        n_train = len(codes) - int(held_out.sum())
-        if not tested:
-            raise ValueError(
-                f"y must have a class of at least two instances, or nothing can be tested: its {len(counts)} labels "
-                f"are all different, as in an identifier or the target of a regression"
-            )
-        if n_neighbors > n_train:
-            raise ValueError(
-                f"n_neighbors must be at most the number of training instances of a split, {n_train} of {len(codes)}, "
-                f"got {n_neighbors}"
-            )
+        splitting = self._splitting(test_size)
+        repeats = 1 if splitting.single else self.repeats
+        tested = splitting.check(repeats, self.classes, n_neighbors)
         noise, test_rows = sizes("noise", self.noise), whole("test_rows", self.test_rows, 1)
-        everything = Sizes(n_train, int(held_out.sum()), min(ATTACKED, int(held_out.sum())), self.repeats)
+        n_train, n_test = (len(rows) for rows in splitting.indices(0))
+        everything = Sizes(n_train, n_test, min(ATTACKED, n_test), repeats)
         self._settle(
             noise=noise,
             n_neighbors=n_neighbors,
@@ -286,6 +303,10 @@ class Request(TableRequest):
             budget=None if self.budget is None else seconds_of("budget", self.budget),
             everything=everything,
             sizes=replace(everything, test=min(test_rows, everything.test)),
+            repeats=repeats,
+            splitting=splitting,
+            ids=self._ids(),
+            features=self._rules(),
         )
         self._judge_by([subject.spec for subject in self.subjects], FIGURES, noise=noise, classes=tested)
 
@@ -330,16 +351,54 @@ class Request(TableRequest):
 
     def rows(self, split: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of the data that are learned from, and that are tested, in one split."""
-        from certimetric.runs.splits import split_indices
+        return self.splitting.indices(split, **self._sample)
 
-        return split_indices(self.codes, self.test_size, self.seed, split, **self._sample)
+    def _splitting(self, test_size: float) -> Splitting:
+        from certimetric.runs.splitting import Splitting, group_codes, time_values
+
+        n = len(self.codes)
+        said = [name for name in ("groups", "times", "test") if getattr(self, name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"{said[0]} and {said[1]} both say how to split: give one of them")
+        given = None if self.test is None else np.asarray(self.test)
+        if given is not None and (given.dtype != bool or given.shape != (n,)):
+            raise ValueError(
+                f"test must say True or False of each of the {n} rows of X, got {given.dtype} of shape {given.shape}"
+            )
+        groups = None if self.groups is None else group_codes(self.groups, n)
+        times = None if self.times is None else time_values(self.times, n)
+        return Splitting(self.codes, test_size, self.seed, groups, times, given)
+
+    def _ids(self) -> tuple[str, ...] | None:
+        if self.ids is None:
+            return None
+        ids = [str(each) for each in np.asarray(self.ids, dtype=object)]
+        if len(ids) != len(self.codes):
+            raise ValueError(f"ids must hold one for each of the {len(self.codes)} rows of X, got {len(ids)}")
+        return tuple(ids)
+
+    def _rules(self) -> FeatureRules | None:
+        from certimetric.attacks import FeatureRules, ThreatModel
+
+        if self.features is None:
+            return None
+        rules = self.features if isinstance(self.features, FeatureRules) else FeatureRules.read(self.features)
+        data = self.data
+        # What it says of unknown features, or a category in part, is told before the work.
+        rules.threat(ThreatModel(), data.feature_names, data.columns).bind(data.n_features, data.feature_names)
+        return rules
+
+    @property
+    def split_by(self) -> str | None:
+        """Name of the column that says how to split, where it has one."""
+        name = getattr(self.groups if self.groups is not None else self.times, "name", None)
+        return None if name is None else str(name)
 
     def part(self, split: int) -> Split:
         """One split in standardised units, the same for every learner."""
         from certimetric.runs.splits import make_split
 
-        data = self.data
-        return make_split(data.X, self.codes, self.test_size, self.seed, split, data.imputed, **self._sample)
+        return make_split(self.data.X, *self.rows(split), self.data.imputed)
 
 
 def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:

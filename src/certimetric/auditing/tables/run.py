@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell, is_whole
+from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell, is_whole, split_told
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import compute_evidence, describe_metric, evidence_cell
 from certimetric.auditing.tables.feature_kinds import describe_features
@@ -72,6 +72,9 @@ class TableEvidence(Evidence):
             "test_rows": request.test_rows,
             "budget": request.budget,
             "seed": request.seed,
+            **split_told(request),
+            **({} if request.features is None else {"features": canonical(asdict(request.features))}),
+            **({} if request.ids is None else {"ids": canonical(list(request.ids))}),
         }
 
     def command(self) -> str:
@@ -79,10 +82,12 @@ class TableEvidence(Evidence):
         learners = ", ".join(repr(subject.spec) for subject in request.subjects)
         eps = "" if request.eps is None else f", eps={list(request.eps)}"
         budget = "" if request.budget is None else f", budget={request.budget:g}"
+        said = [name for name in ("groups", "times", "test", "ids", "features") if getattr(request, name) is not None]
+        splits = "".join(f", {name}={name}" for name in said)
         return (
             f"certimetric.audit(X, y, learners=[{learners}], n_neighbors={request.n_neighbors}, "
             f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
-            f"test_size={request.test_size:g}, test_rows={request.test_rows}{budget}, seed={request.seed})"
+            f"test_size={request.test_size:g}, test_rows={request.test_rows}{budget}{splits}, seed={request.seed})"
         )
 
     def stages(self, store: Store, say: Callable[[str], None]) -> Iterator[TableEvidence]:
@@ -122,6 +127,9 @@ class TableEvidence(Evidence):
                 "n_neighbors": request.n_neighbors,
                 "norm": request.norm_name,
                 "test_size": request.test_size,
+                "split": request.splitting.kind,
+                "split_by": request.split_by,
+                "n_tested": request.everything.test,
                 "repeats": request.repeats,
                 "seed": request.seed,
                 "sizes": told_sizes(request),
@@ -263,6 +271,11 @@ def _learner(
         "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0], part(done[0]["split"])) if done else None,
-        "fragile": [] if evidence is None else evidence.get("fragile", []),
+        "fragile": [_named(request, entry) for entry in (evidence or {}).get("fragile", [])],
         "robustness": None if evidence is None else evidence.get("robustness"),
     }
+
+
+def _named(request: Request, entry: dict[str, Any]) -> dict[str, Any]:
+    """An instance with its id, where instances have some."""
+    return entry if request.ids is None else {**entry, "id": request.ids[entry["index"]]}

@@ -13,7 +13,7 @@ from scipy.stats import t
 from certimetric.auditing.tables.request import Request, TableRequest
 from certimetric.base.arrays import Array
 from certimetric.runs.key import told
-from certimetric.runs.splits import held_out_counts
+from certimetric.runs.splitting import RANDOM
 
 Cell = dict[str, Any]
 
@@ -69,17 +69,19 @@ def is_imbalanced(request: Request) -> bool:
 
 
 def majority_baseline(request: Request) -> dict[str, Any]:
-    """What always answering the most frequent class of the training part gives: the same in every split.
+    """What always answering the most frequent class of the training part gives, in the mean over splits.
 
     Its answer never changes, so its accuracy is certified at every ε.
     """
-    counts = np.bincount(request.codes, minlength=len(request.classes))
-    held_out = held_out_counts(counts, request.test_size)
-    answer = int((counts - held_out).argmax())
+    # At random, class by class, it is the same in every split.
+    splits = [request.splitting.indices(i) for i in range(1 if request.splitting.kind == RANDOM else request.repeats)]
+    answers = [int(np.bincount(request.codes[train]).argmax()) for train, _ in splits]
+    rights = [request.codes[test] == answer for answer, (_, test) in zip(answers, splits)]
+    balanced = [balanced_accuracy(request.codes[test], right) for right, (_, test) in zip(rights, splits)]
     return {
-        "class": request.classes[answer],
-        "error": float(1.0 - held_out[answer] / held_out.sum()),
-        "balanced_accuracy": float((held_out[answer] > 0) / (held_out > 0).sum()),
+        "class": request.classes[answers[0]],
+        "error": float(np.mean([(~right).mean() for right in rights])),
+        "balanced_accuracy": float(np.mean(balanced)),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import re
 from collections.abc import Collection, Mapping
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -18,34 +19,50 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_INTEGER = 2**63 - 1
+DATES = "dates or times"
 _IDENTIFIER = "it looks like an identifier, leave the column out"
 
 _HOW_TO_ENCODE = (
     "make them numbers, leave them out, or pass encode=True, on the command line --encode (text becomes 0/1 columns, "
-    "missing numbers the median with a 0/1 indicator)"
+    "dates become days, missing numbers the median with a 0/1 indicator)"
 )
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3})+(,\d+)?|[+-]?\d*,\d+")
 _GROUPS = re.compile(r"[+-]?\d{1,3}([ '’_\u00a0\u202f]\d{3})+([.,]\d+)?")
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?\d[\d.,' ]*|[+-]?\d[\d.,' ]*\s*[%$€£¥]")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
+_TRUTH = {
+    "yes": 1.0,
+    "no": 0.0,
+    "true": 1.0,
+    "false": 0.0,
+    "y": 1.0,
+    "n": 0.0,
+    "t": 1.0,
+    "f": 0.0,
+    "on": 1.0,
+    "off": 0.0,
+}
 _PLACEHOLDERS = ("n/a", "na", "nan", "null", "none", "nil", "missing", "unknown", "-", "--", "?", ".", "*", "")
 # What numbers in other clothes look like, and what to do about them.
 _DRESSED = {
-    _COMMA: "write numbers with a point for decimals and without thousands separators",
-    _GROUPS: "write numbers without thousands separators",
+    _COMMA: "write numbers with a point for decimals and without thousands separators, or say which marks they are "
+    "(on the command line --decimal and --thousands)",
+    _GROUPS: "write numbers without thousands separators, or say which mark they are (on the command line --thousands)",
     _UNIT: "write the number without its unit",
 }
 
 
-def checked_kinds(frame: pd.DataFrame, where: str) -> dict[str, str]:
-    """Kind of each column, after refusing what no encoding helps with."""
+def checked_kinds(frame: pd.DataFrame, where: str, *, dates: bool = False) -> dict[str, str]:
+    """Kind of each column, after refusing what no encoding helps with; dates are left to those who take them."""
     if frame.shape[1] == 0:
         raise ValueError(f"{where} has no feature column: at least one column of numbers is needed")
     kinds = {str(column): kind_of(frame[column]) for column in frame.columns}
     for column, kind in kinds.items():
-        if kind not in ("number", "boolean", "text"):
-            raise ValueError(f"column {column!r} of {where} holds {kind}: make it numbers or text, or leave it out")
+        if kind not in ("number", "boolean", "text") and not (dates and kind == DATES):
+            advice = "pass encode=True (--encode)" if kind == DATES else "make it numbers or text"
+            raise ValueError(f"column {column!r} of {where} holds {kind}: {advice}, or leave it out")
     infinite: list[str] = []
     large: list[str] = []
     for column in (column for column, kind in kinds.items() if kind == "number"):
@@ -171,8 +188,10 @@ def kind_of(series: pd.Series) -> str:
         return "complex numbers"
     if types.is_numeric_dtype(dtype):
         return "number"
-    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
-        return "dates or times"
+    if types.is_datetime64_any_dtype(dtype):
+        return DATES
+    if types.is_timedelta64_dtype(dtype):
+        return "durations"
     if isinstance(dtype, pd.StringDtype):
         return "text"
     values = [value for value in series.to_numpy(dtype=object) if not _is_null(value)]
@@ -184,6 +203,8 @@ def kind_of(series: pd.Series) -> str:
         return "number"
     if all(isinstance(value, (str, numbers.Real, Decimal)) for value in values):
         return "text"
+    if all(isinstance(value, date) for value in values):
+        return DATES
     odd = next(value for value in values if not isinstance(value, (str, numbers.Real, Decimal)))
     return f"values of type {type(odd).__name__}"
 
@@ -212,3 +233,38 @@ def texts_of(series: pd.Series) -> npt.NDArray[np.object_]:
         whole = isinstance(value, (float, np.floating)) and value.is_integer()
         out[i] = str(int(value)) if whole else str(value)
     return out
+
+
+def days_of(series: pd.Series) -> Array | None:
+    """Dates and times, or ISO texts of them, as days since 1970-01-01 in UTC, NaN for missing ones; None for others.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> days_of(pd.Series(["1970-01-02", None, "1970-01-01 12:00"]))
+    array([1. , nan, 0.5])
+    """
+    import pandas as pd
+
+    if kind_of(series) != DATES:
+        known = texts_of(series.dropna())
+        if not len(known) or not all(_DATE.fullmatch(text.strip()) for text in known):
+            return None
+        series = series.astype("object").where(series.notna(), None).map(str.strip, na_action="ignore")
+    try:
+        times = pd.to_datetime(series, utc=True, format="ISO8601")
+    except ValueError:  # 2023-02-30
+        return None
+    return np.asarray((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1), dtype=np.float64)
+
+
+def truth_of(texts: npt.NDArray[np.object_]) -> Array | None:
+    """1 for yes, true, on … and 0 for their opposites, in any case; None if another word is among them.
+
+    Examples
+    --------
+    >>> truth_of(np.array(["Yes", "no"], dtype=object))
+    array([1., 0.])
+    """
+    values = [_TRUTH.get(str(text).strip().casefold()) for text in texts]
+    return None if None in values else np.array(values, dtype=np.float64)

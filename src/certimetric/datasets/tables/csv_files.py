@@ -7,6 +7,7 @@ CSV file are counted here first, and what does not fit is an error that names th
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -19,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.base.wording import counted, first_line, listing, repeated
+from certimetric.datasets.tables.reading import SNIFFED, Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,21 +38,29 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def _text_of(path: Path) -> Iterator[IO[str]]:
-    with opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-        yield text
+def _text_of(path: Path, reading: Reading) -> Iterator[IO[str]]:
+    with opened(path) as stream:
+        encoding = reading.encoding or ("utf-16" if _is_utf16(path) else "utf-8-sig")
+        with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:
+            yield text
 
 
-def read_csv(path: Path, where: str) -> pd.DataFrame:
+def _is_utf16(path: Path) -> bool:
+    with opened(path) as stream:
+        return stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_csv(path: Path, where: str, reading: Reading) -> pd.DataFrame:
     import pandas as pd
 
-    header, delimiter = _checked_header(path, where)
+    header, delimiter = _checked_header(path, where, reading)
     options: dict[str, Any] = {"low_memory": False}  # types from whole columns, not from chunks
     if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
         options["float_precision"] = "round_trip"  # later versions round correctly without being asked
-    with _text_of(path) as text:
+    options |= {"decimal": reading.decimal, "na_values": ["?", *reading.na], "skipinitialspace": True}
+    with _text_of(path, reading) as text:
         try:
-            frame = pd.read_csv(text, sep=delimiter, skipinitialspace=True, na_values=["?"], index_col=False, **options)
+            frame = pd.read_csv(text, sep=delimiter, index_col=False, **options)
         except pd.errors.ParserError as error:
             raise ValueError(f"cannot read {where} as CSV: {first_line(error)}") from error
     if "float_precision" in options:
@@ -59,16 +69,17 @@ def read_csv(path: Path, where: str) -> pd.DataFrame:
             with contextlib.suppress(ValueError, TypeError):
                 frame.isetitem(position, frame.iloc[:, position].astype(float))
     frame.columns = pd.Index(header)
-    return frame
+    return reading.grouped(frame)
 
 
-def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
+def _checked_header(path: Path, where: str, reading: Reading) -> tuple[list[str], str]:
     """Column names and delimiter of a CSV file, once every line is found to have as many values as names."""
-    with opened(path) as stream:
-        if b"\x00" in stream.read(65536):
-            raise ValueError(f"{where} is a binary file, expected text (CSV)")
-    with _text_of(path) as text:
-        start, delimiter = _start_of(text, where)
+    if reading.encoding is None and not _is_utf16(path):
+        with opened(path) as stream:
+            if b"\x00" in stream.read(65536):
+                raise ValueError(f"{where} is a binary file, expected text (CSV)")
+    with _text_of(path, reading) as text:
+        start, delimiter = _start_of(text, where, reading)
         reader = csv.reader(itertools.chain(start, text), delimiter=delimiter, skipinitialspace=True, strict=True)
         header: list[str] = []
         try:
@@ -88,13 +99,14 @@ def _checked_header(path: Path, where: str) -> tuple[list[str], str]:
     return header, delimiter
 
 
-def _start_of(text: Iterable[str], where: str) -> tuple[list[str], str]:
-    """The lines up to the first that is not blank, and the delimiter which that one, the header, has."""
+def _start_of(text: Iterable[str], where: str, reading: Reading) -> tuple[list[str], str]:
+    """The first lines, of which the first that is not blank is the header, and the delimiter that they have."""
     start: list[str] = []
     for line in text:
         start.append(line)
         if line.strip():
-            return start, next((mark for mark in "\t,;" if mark in line), ",")
+            start += itertools.islice(text, SNIFFED)
+            return start, reading.sniffed(each for each in start if each.strip())
     raise ValueError(f"{where} is empty")
 
 
@@ -126,7 +138,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where: str) -> None:
+def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where: str, reading: Reading) -> None:
     """Refuse labels of a CSV file that are spelled differently but read as one number, such as ``01`` and ``1``.
 
     Decimal zeros alone make no other spelling: 1 and 1.0 are one label everywhere.
@@ -135,7 +147,7 @@ def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where:
     if labels.dtype.kind not in "iuf" or not (np.isfinite(labels) & (labels == np.floor(labels))).all():
         return  # text; missing labels, or measurements: no labels either way
     first: dict[float, str] = {}  # spelling of each label
-    for text, row in _spellings(path, list(frame.columns).index(target), where).items():
+    for text, row in _spellings(path, target, where, reading).items():
         other = first.setdefault(labels[row], text)
         if _without_decimal_zeros(text) != _without_decimal_zeros(other):
             raise ValueError(
@@ -145,13 +157,16 @@ def refuse_merged_labels(path: Path, frame: pd.DataFrame, target: str, *, where:
             )
 
 
-def _spellings(path: Path, position: int, where: str) -> dict[str, int]:
+def _spellings(path: Path, column: str, where: str, reading: Reading) -> dict[str, int]:
     """The different cells of one column as they are written, but for spaces around, and a row that has each."""
     import pandas as pd
 
-    with _text_of(path) as text:
-        delimiter = _start_of(text, where)[1]
-    with _text_of(path) as text:
+    with _text_of(path, reading) as text:
+        start, delimiter = _start_of(text, where, reading)
+    rows = csv.reader(start, delimiter=delimiter, skipinitialspace=True)
+    header = next(row for row in rows if "".join(row).strip())  # of the file: some of its columns may be left out
+    position = [cell.strip() for cell in header].index(column)
+    with _text_of(path, reading) as text:
         options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "usecols": [position]}
         cells = pd.read_csv(text, sep=delimiter, skipinitialspace=True, index_col=False, **options).iloc[:, 0]
     different = cells.drop_duplicates()

@@ -96,6 +96,11 @@ class Dataset:
         return None if self.encoder is None or self.imputed is None else self.encoder.told(self.imputed)
 
     @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Names of the features that each column became, where the table was encoded."""
+        return {} if self.encoder is None else self.encoder.features_of
+
+    @property
     def n_samples(self) -> int:
         """Number of instances."""
         return self.X.shape[0]

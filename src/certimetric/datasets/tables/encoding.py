@@ -26,13 +26,15 @@ from certimetric.datasets.tables.columns import (
     refuse_text_and_missing,
     too_large,
 )
-from certimetric.datasets.tables.encoder import MISSING, ColumnCode, TableEncoder
+from certimetric.datasets.tables.encoder import CATEGORY, MISSING, NUMBER, ColumnCode, Encoding, TableEncoder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) -> tuple[Array, tuple[str, ...]]:
+def encode_features(
+    frame: pd.DataFrame, *, where: str, encode: bool | Encoding = False
+) -> tuple[Array, tuple[str, ...]]:
     """Turn the columns of a frame of n rows into a matrix (n, d) of float64, with d names.
 
     It refuses what :meth:`TableEncoder.fit` refuses, and with ``encode=False`` text and missing values, too.
@@ -50,7 +52,7 @@ def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) ->
            [50.,  0.,  1.,  0.]])
     """
     if encode:
-        encoder = TableEncoder.fit(frame, where=where)
+        encoder = TableEncoder.fit(frame, encode, where=where)
         return encoder.transform(frame, where=where)[0], encoder.feature_names
     kinds = checked_kinds(frame, where)
     refuse_dirty(frame, kinds, where)
@@ -58,7 +60,9 @@ def encode_features(frame: pd.DataFrame, *, where: str, encode: bool = False) ->
     return np.ascontiguousarray(np.column_stack([numbers_of(frame[column]) for column in kinds])), tuple(kinds)
 
 
-def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool = False) -> Array:
+def encode_like(
+    frame: pd.DataFrame, feature_names: Sequence[str], *, where: str, encode: bool | Encoding = False
+) -> Array:
     """Turn the columns of a second table into the features (n, d) of a first one, in the order of their names.
 
     Columns that no feature needs are ignored. With ``encode=True`` the names may be those of encoded columns. It
@@ -72,9 +76,9 @@ def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str
     >>> encode_like(frame, ("age", "sex=f", "sex=m"), where="query.csv", encode=True)
     array([[41.,  0.,  1.]])
     """
-    origins = {name: origin for name in feature_names if (origin := _origin(name, frame, encode)) is not None}
+    origins = {name: origin for name in feature_names if (origin := _origin(name, frame, bool(encode))) is not None}
     if absent := [name for name in feature_names if name not in origins]:
-        raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
+        raise ValueError(_absent_message(absent, feature_names, frame, where, bool(encode)))
     parts: dict[str, list[str | None]] = {}
     for column, part in origins.values():
         parts.setdefault(column, []).append(part)
@@ -82,7 +86,7 @@ def encode_like(frame: pd.DataFrame, feature_names: Sequence[str], *, where: str
     X, _ = encoder.transform(frame, where=where)
     places = {name: place for place, name in enumerate(encoder.feature_names)}
     if absent := [name for name in feature_names if name not in places]:  # no column is both numbers and texts
-        raise ValueError(_absent_message(absent, feature_names, frame, where, encode))
+        raise ValueError(_absent_message(absent, feature_names, frame, where, bool(encode)))
     return np.ascontiguousarray(X[:, [places[name] for name in feature_names]])
 
 
@@ -167,7 +171,8 @@ def _origin(name: str, frame: pd.DataFrame, encode: bool) -> tuple[str, str | No
 def _code_of(column: str, parts: Sequence[str | None]) -> ColumnCode:
     """How a column becomes the features of these parts; what its gaps were filled with is not known."""
     texts = tuple(part[1:] for part in parts if part is not None and part != MISSING)
-    return ColumnCode(column, texts or None, None if texts else math.nan, MISSING in parts)
+    kind = CATEGORY if texts else NUMBER
+    return ColumnCode(column, texts or None, None if texts else math.nan, MISSING in parts, kind)
 
 
 def _absent_message(

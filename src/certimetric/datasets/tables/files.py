@@ -1,4 +1,4 @@
-"""Tables from files: CSV, Parquet and LIBSVM, checked before anything is computed on them."""
+"""Tables from files: CSV, Parquet, Excel and LIBSVM, checked before anything is computed on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ import numpy as np
 from certimetric.base.wording import counted, did_you_mean, first_line, listing
 from certimetric.datasets.tables.csv_files import check_names, header_hint, opened, read_csv, refuse_merged_labels
 from certimetric.datasets.tables.dataset import TARGET_NAMES, Dataset, image_shape_of
-from certimetric.datasets.tables.encoder import TableEncoder
+from certimetric.datasets.tables.encoder import Encoding, TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels
 from certimetric.datasets.tables.parquet_files import PARQUET_TYPES
+from certimetric.datasets.tables.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,18 +30,20 @@ MAX_DENSE_BYTES = 4 * 2**30
 _LIBSVM_TARGET = "label"
 
 
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a CSV, Parquet or LIBSVM file into a data frame with different column names and at least one row.
+def read_table(path: str | os.PathLike[str], reading: Reading | None = None) -> pd.DataFrame:
+    """Read a CSV, Parquet, Excel or LIBSVM file into a data frame with different column names and at least one row.
 
     The cells stay as they are: text is text and missing is missing. In CSV an empty cell, ``?``, and what
-    pandas counts as missing (``NA``, ``NaN``, ``null``, ``None`` …) are missing; the values are separated by
-    tabs if the header has one, else by commas, else by semicolons; the text is UTF-8. The columns of a LIBSVM
-    file are ``f0, f1, …`` and ``label``; it counts its features from 1, unless an index 0 occurs in it.
+    pandas counts as missing (``NA``, ``NaN``, ``null``, ``None`` …) are missing; ``reading`` says what else is, and
+    how values are written. Of an Excel file the first sheet is read, whose first row is the header. The columns of a
+    LIBSVM file are ``f0, f1, …`` and ``label``; it counts its features from 1, unless an index 0 occurs in it.
 
     Parameters
     ----------
     path : str or path
-        A file ending in .csv, .tsv, .parquet, .pq, .libsvm, .svmlight or .svm; CSV and LIBSVM may be gzipped.
+        A file ending in .csv, .tsv, .parquet, .pq, .xlsx, .libsvm, .svmlight or .svm; CSV and LIBSVM may be gzipped.
+    reading : Reading, optional
+        By default values are apart by tabs, commas, semicolons or bars, as the header shows, and decimals have a point.
 
     Returns
     -------
@@ -50,26 +54,51 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     FileNotFoundError
         If there is no such file.
     OSError
-        If it is a directory, may not be read, or is a damaged gzip file, or pyarrow is missing for Parquet.
+        If it is a directory, may not be read, or is a damaged gzip file, or pyarrow is missing for Parquet, or openpyxl
+        for Excel.
     ValueError
         If it is of another type, empty, without rows, binary where text is expected, ragged, or has repeated
-        or empty column names.
+        or empty column names; if ``reading`` tells of text what is none, or leaves out a column that is not there.
     """
+    reading = reading or Reading()
     found, where = existing_file(path), repr(os.fspath(path))
     kind = file_type(found)
     if kind is None:
         raise ValueError(f"{where} is of no known type: its name must end in {', '.join(FILE_TYPES)} or .csv.gz")
+    if not reading.plain and not is_text(found) and _READERS[kind] is not _read_excel:
+        raise ValueError(f"{', '.join(reading.to_dict())} tell how text is written, and {where} is no file of text")
     with _told(where):
         if found.stat().st_size == 0:
             raise ValueError(f"{where} is empty")
-        frame = _READERS[kind](found, where)
+        frame = _READERS[kind](found, where, reading)
     if len(frame) == 0:
         raise ValueError(f"{where} has no rows: there is only the header {listing(frame.columns)}")
-    return frame
+    columns = [str(column) for column in frame.columns]
+    if absent := [name for name in reading.drop if name not in columns]:
+        raise ValueError(
+            f"drop names the column {absent[0]!r}, which is not there{did_you_mean(absent[0], columns)}: {where} has "
+            f"{listing(columns, limit=12)}"
+        )
+    return frame.drop(columns=list(reading.drop))
+
+
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a table is read from a file of text, for which a :class:`Reading` says how."""
+    return _READERS.get(file_type(path) or "") is read_csv
+
+
+def suited(reading: Reading | None, path: str | os.PathLike[str]) -> Reading | None:
+    """How a further table is read after a first one: as that, if both are of text; columns are then taken by name."""
+    return None if reading is None or not is_text(path) else replace(reading, drop=())
 
 
 def read_labelled(
-    path: str | os.PathLike[str], target: str | None, *, wanted: Sequence[str] | None = None, must: bool = False
+    path: str | os.PathLike[str],
+    target: str | None,
+    *,
+    wanted: Sequence[str] | None = None,
+    must: bool = False,
+    reading: Reading | None = None,
 ) -> tuple[pd.DataFrame, str | None, str]:
     """A file's table, the name of its column of labels or None, and what the file is called in messages.
 
@@ -77,7 +106,7 @@ def read_labelled(
     that are ``wanted`` they may be missing, unless there ``must`` be some. Labels of CSV that would merge are refused.
     """
     found, where = existing_file(path), repr(os.fspath(path))
-    frame = read_table(found)
+    frame = read_table(found, reading)
     columns = [str(column) for column in frame.columns]
     reader = _READERS[file_type(found) or ""]
     if reader is _read_libsvm:
@@ -97,7 +126,7 @@ def read_labelled(
     elif target not in columns:
         target = None
     if target is not None and reader is read_csv:
-        refuse_merged_labels(found, frame, target, where=where)
+        refuse_merged_labels(found, frame, target, where=where, reading=reading or Reading())
     return frame, target, where
 
 
@@ -136,7 +165,7 @@ def assemble(
     source: str,
     where: str,
     target: str,
-    encode: bool,
+    encode: bool | Encoding,
     encoder: TableEncoder | None = None,
 ) -> Dataset:
     """Split off the labels, encode the features (as an earlier table was, if an encoder is given), and check that there
@@ -153,7 +182,7 @@ def assemble(
     if not encode and encoder is None:
         X, feature_names = encode_features(features, where=where)
         return Dataset(name, source, X, y, feature_names, image_shape_of(feature_names))
-    encoder = TableEncoder.fit(features, where=where) if encoder is None else encoder
+    encoder = TableEncoder.fit(features, encode, where=where) if encoder is None else encoder
     X, imputed = encoder.transform(features, where=where)
     names = encoder.feature_names
     return Dataset(name, source, X, y, names, image_shape_of(names), encoder, imputed if imputed.any() else None)
@@ -164,7 +193,7 @@ def file_type(path: str | os.PathLike[str]) -> str | None:
 
     Examples
     --------
-    >>> file_type("a.CSV"), file_type("a.csv.gz"), file_type("a.gz"), file_type("a.xlsx")
+    >>> file_type("a.CSV"), file_type("a.csv.gz"), file_type("a.gz"), file_type("a.xls")
     ('.csv', '.csv', '.csv', None)
     """
     path = Path(path)
@@ -173,7 +202,7 @@ def file_type(path: str | os.PathLike[str]) -> str | None:
         suffix = Path(path.stem).suffix.lower()
         if suffix not in FILE_TYPES:
             return ".csv"
-        if _READERS[suffix] is _read_parquet:
+        if _READERS[suffix] in (_read_parquet, _read_excel):
             return None
     return suffix if suffix in FILE_TYPES else None
 
@@ -198,7 +227,7 @@ def _told(where: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{where} is not UTF-8 text (byte 0x{error.object[error.start]:02x} cannot be decoded): "
-            f"it is a binary file or needs to be saved as UTF-8"
+            f"it is a binary file, needs to be saved as UTF-8, or to be read with its encoding (--encoding)"
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"{where} is a damaged gzip file: {first_line(error)}") from error
@@ -208,7 +237,7 @@ def _told(where: str) -> Iterator[None]:
         raise OSError(f"cannot read {where}: {error.strerror}") from error
 
 
-def _read_parquet(path: Path, where: str) -> pd.DataFrame:
+def _read_parquet(path: Path, where: str, reading: Reading) -> pd.DataFrame:
     import pandas as pd
 
     try:
@@ -232,7 +261,31 @@ def _read_parquet(path: Path, where: str) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def _read_libsvm(path: Path, where: str) -> pd.DataFrame:
+def _read_excel(path: Path, where: str, reading: Reading) -> pd.DataFrame:
+    """The first sheet; cells have types there, so that only words for missing values and grouped texts matter."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_excel(path, header=None, na_values=["?", *reading.na], engine="openpyxl")
+    except ImportError as error:
+        raise OSError(
+            f"reading {where} needs openpyxl, which is not installed: pip install 'certimetric[excel]'"
+        ) from error
+    except PermissionError:
+        raise
+    except Exception as error:  # openpyxl raises whatever zip, XML and its own parts raise
+        raise ValueError(f"cannot read {where} as Excel: {first_line(error)}") from error
+    frame = frame.dropna(how="all")
+    if not len(frame):
+        raise ValueError(f"{where} is empty: its first sheet has no cell")
+    names = ["" if missing else str(name).strip() for name, missing in zip(frame.iloc[0], frame.iloc[0].isna())]
+    check_names(names, where)
+    frame = frame.iloc[1:].reset_index(drop=True).infer_objects()
+    frame.columns = pd.Index(names)
+    return reading.grouped(frame)
+
+
+def _read_libsvm(path: Path, where: str, reading: Reading) -> pd.DataFrame:
     import pandas as pd
     from sklearn.datasets import load_svmlight_file
 
@@ -272,6 +325,7 @@ def _padded(frame: pd.DataFrame, wanted: Sequence[str], where: str) -> pd.DataFr
 _READERS = {
     **dict.fromkeys((".csv", ".tsv"), read_csv),
     **dict.fromkeys(PARQUET_TYPES, _read_parquet),
+    ".xlsx": _read_excel,
     **dict.fromkeys((".libsvm", ".svmlight", ".svm"), _read_libsvm),
 }
 FILE_TYPES = tuple(_READERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,24 @@ from certimetric.base.wording import did_you_mean, listing
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.tables.bundled import bundled_names, load_bundled
 from certimetric.datasets.tables.dataset import Dataset, image_shape_of
-from certimetric.datasets.tables.encoder import TableEncoder
+from certimetric.datasets.tables.encoder import Encoding, TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
-from certimetric.datasets.tables.files import FILE_TYPES, assemble, existing_file, file_type, read_labelled
+from certimetric.datasets.tables.files import FILE_TYPES, assemble, existing_file, file_type, read_labelled, suited
 from certimetric.datasets.tables.openml import PREFIX, load_openml
 from certimetric.datasets.tables.parquet_files import PARQUET_TYPES, stream_parquet
+from certimetric.datasets.tables.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
+) -> Dataset:
     """Load a classification data set by name or from a file.
 
     Parameters
@@ -45,20 +52,24 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
         Column with the labels. By default the one called target, class, label or y (in any case) if exactly
         one is there, and for OpenML the one that it names. It does not apply to bundled sets and to LIBSVM
         files.
-    encode : bool, default False
+    encode : bool or Encoding, default False
         Features have to be numbers without gaps (booleans become 0 and 1); anything else is an error that
         names the columns. With ``encode=True``
 
         * a column of text becomes one 0/1 column per distinct text, ``column=text``, sorted by text; more
           than 50 distinct texts are an error, since they look like an identifier;
+        * yes and no, true and false, on and off become 1 and 0, ISO dates and times days since 1970-01-01;
         * a missing number is replaced by the median of its column;
         * a 0/1 column ``column is missing`` is added behind each column with missing cells.
 
+        An :class:`~certimetric.datasets.Encoding` names columns of ordered categories, and numbers that are categories.
         The medians are those of the whole file, a later test split included. This is a mild leak; ``imputed``
         says where they stand, and :func:`~certimetric.datasets.fill_gaps` puts those of a training part there.
         ``encoder`` encodes further tables in the same way.
 
         Rows without a label are always an error.
+    reading : Reading, optional
+        How a file of text is written (delimiter, decimal mark, words for missing values, …), and columns to leave out.
 
     Returns
     -------
@@ -99,6 +110,11 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise TypeError(f"name_or_path must be str or path, got {type(name_or_path).__name__}")
     if isinstance(name_or_path, str):
+        fetched = name_or_path.lower().startswith(PREFIX)
+        if reading not in (None, Reading()) and (name_or_path in bundled_names() or fetched):
+            raise ValueError(
+                f"how a file is written, and what to drop of it, is not for {name_or_path!r}, which is none"
+            )
         if name_or_path in bundled_names():
             if target is not None:
                 raise ValueError(
@@ -106,19 +122,25 @@ def load(name_or_path: str | os.PathLike[str], *, target: str | None = None, enc
                     f"its labels are known"
                 )
             return load_bundled(name_or_path)
-        if name_or_path.lower().startswith(PREFIX):
+        if fetched:
             return load_openml(name_or_path, target=target, encode=encode)
         if not _looks_like_path(name_or_path):
             if (found := table_file(name_or_path)) is not None:
-                return load_file(found, target=target, encode=encode)
+                return load_file(found, target=target, encode=encode, reading=reading)
             raise ValueError(
                 f"unknown data set {name_or_path!r}{did_you_mean(name_or_path, bundled_names())}: expected "
                 f"{', '.join(bundled_names())}, openml:NAME, or a file ({', '.join(FILE_TYPES)})"
             )
-    return load_file(name_or_path, target=target, encode=encode)
+    return load_file(name_or_path, target=target, encode=encode, reading=reading)
 
 
-def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode: bool = False) -> Dataset:
+def load_file(
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
+) -> Dataset:
     """Load a file with a column of labels; :func:`~certimetric.datasets.load` says what it accepts.
 
     Examples
@@ -132,18 +154,24 @@ def load_file(path: str | os.PathLike[str], *, target: str | None = None, encode
            [3., 4.]])
     """
     found, source, where = existing_file(path), os.fspath(path), repr(os.fspath(path))
-    if not encode and file_type(found) in PARQUET_TYPES and (streamed := stream_parquet(found, target)) is not None:
+    plain = not encode and reading is None and file_type(found) in PARQUET_TYPES
+    if plain and (streamed := stream_parquet(found, target)) is not None:
         X, names, column = streamed
         y = encode_labels(column, where=where)
         if len(np.unique(y)) > 1:
             return Dataset(_stem(path), source, X, y, names, image_shape_of(names))
-    frame, labels, where = read_labelled(path, target, must=True)
+    frame, labels, where = read_labelled(path, target, must=True, reading=reading)
     assert labels is not None  # or it was refused
     return assemble(frame, name=_stem(path), source=source, where=where, target=labels, encode=encode)
 
 
 def load_grouped(
-    name_or_path: str | os.PathLike[str], group: str, *, target: str | None = None, encode: bool = False
+    name_or_path: str | os.PathLike[str],
+    group: str,
+    *,
+    target: str | None = None,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
 ) -> tuple[Dataset, npt.NDArray[Any]]:
     """Load a file of which one column is a group of each instance, and no feature.
 
@@ -153,7 +181,7 @@ def load_grouped(
         A file, or the name of one, as in :func:`~certimetric.datasets.load`.
     group : str
         The column. A missing cell is the group ``missing``.
-    target, encode
+    target, encode, reading
         As there.
 
     Returns
@@ -176,13 +204,18 @@ def load_grouped(
     >>> data.feature_names, groups.tolist()
     (('u',), ['east', 'west'])
     """
-    data, beside = load_beside(name_or_path, {"groups": group}, target=target, encode=encode)
+    data, beside = load_beside(name_or_path, {"groups": group}, target=target, encode=encode, reading=reading)
     groups = beside["groups"]
     return data, groups.where(groups.notna(), "missing").astype(str).to_numpy()
 
 
 def load_beside(
-    name_or_path: str | os.PathLike[str], columns: Mapping[str, str], *, target: str | None = None, encode: bool = False
+    name_or_path: str | os.PathLike[str],
+    columns: Mapping[str, str],
+    *,
+    target: str | None = None,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
 ) -> tuple[Dataset, dict[str, pd.Series]]:
     """Load a file of which some columns are no features, and these columns; ``columns`` holds them by what they are."""
     path: str | os.PathLike[str] | None = name_or_path
@@ -192,16 +225,76 @@ def load_beside(
         if path is None:
             raise ValueError(f"{what} are a column of a file, and {name_or_path!r} is none")
     assert path is not None
-    frame, labels, where = read_labelled(path, target, must=True)
+    frame, labels, where = read_labelled(path, target, must=True, reading=reading)
     assert labels is not None  # or it was refused
+    frame, found = _beside(frame, columns, labels, where)
+    data = assemble(frame, name=_stem(path), source=os.fspath(path), where=where, target=labels, encode=encode)
+    return data, found
+
+
+def load_with_test(
+    name_or_path: str | os.PathLike[str],
+    test: str | os.PathLike[str],
+    columns: Mapping[str, str],
+    *,
+    target: str | None = None,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
+) -> tuple[Dataset, dict[str, pd.Series], npt.NDArray[np.bool_]]:
+    """Load a table with another behind it, encoded as the first is, which alone tells categories and medians.
+
+    Columns of ``columns`` are no features, and are given of both; the last of the results says which rows are of the
+    other table. A ValueError says that labels or features differ, beside all that :func:`load` refuses.
+    """
+    import pandas as pd
+
+    from certimetric.constraints.labels import unknown_labels  # loads scikit-learn
+
+    load_it = load_beside if columns else _load_alone
+    data, beside = load_it(name_or_path, columns, target=target, encode=encode, reading=reading)
+    path = (table_file(test) or test) if isinstance(test, str) and not _looks_like_path(test) else test
+    frame, labels, where = read_labelled(path, target, must=True, reading=suited(reading, path))
+    assert labels is not None  # or it was refused
+    frame, further = _beside(frame, columns, labels, where)
+    y, features = encode_labels(frame[labels], where=where), frame.drop(columns=labels)
+    differ = unknown_labels(list(data.classes), y.tolist(), repr(os.fspath(name_or_path)), where)
+    if differ is not None:
+        raise ValueError(f"{differ.sentence}: mend the labels of the test table")
+    if data.encoder is None:
+        X, imputed = encode_like(features, data.feature_names, where=where), None
+    else:
+        X, imputed = data.encoder.transform(features, where=where)
+    if imputed is not None or data.imputed is not None:
+        none = [np.zeros(part.shape, dtype=bool) for part in (data.X, X)]
+        imputed = np.concatenate(
+            [none[0] if data.imputed is None else data.imputed, none[1] if imputed is None else imputed]
+        )
+    both = replace(
+        data,
+        X=np.concatenate([data.X, X]),
+        y=np.concatenate([data.y, y]),
+        imputed=imputed,
+        source=f"{data.source}, tested on {os.fspath(test)}",
+    )
+    found = {role: pd.concat([beside[role], further[role]], ignore_index=True) for role in columns}
+    return both, found, np.arange(both.n_samples) >= data.n_samples
+
+
+def _load_alone(name: Any, columns: Mapping[str, str], **how: Any) -> tuple[Dataset, dict[str, pd.Series]]:
+    return load(name, **how), {}
+
+
+def _beside(
+    frame: pd.DataFrame, columns: Mapping[str, str], labels: str, where: str
+) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """A table without the columns that are no features, and these by what they are."""
     known = [str(column) for column in frame.columns if str(column) != labels]
     for role, column in columns.items():
         if column not in known:
             fault = "holds the labels" if column == labels else f"is not there{did_you_mean(column, known)}"
             raise ValueError(f"the column {column!r} of {role} {fault}: {where} has {listing(known, limit=12)}")
     found = {role: frame[column].astype("object") for role, column in columns.items()}
-    frame, source = frame.drop(columns=list(set(columns.values()))), os.fspath(path)
-    return assemble(frame, name=_stem(path), source=source, where=where, target=labels, encode=encode), found
+    return frame.drop(columns=list(set(columns.values()))), found
 
 
 def _stem(path: str | os.PathLike[str]) -> str:
@@ -215,7 +308,8 @@ def load_features(
     *,
     feature_names: Sequence[str] | None = None,
     target: str | None = None,
-    encode: bool = False,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
 ) -> tuple[Array, tuple[str, ...], npt.NDArray[Any] | None]:
     """Load instances from a file that may have no labels, for example queries to certify.
 
@@ -232,6 +326,8 @@ def load_features(
     encode : bool, default False
         Encode text and missing values as :func:`~certimetric.datasets.load` does. With ``feature_names`` the
         encoding is the one that these names tell: a text they do not know and a missing number are errors.
+    reading : Reading, optional
+        How a file of text is written.
 
     Returns
     -------
@@ -260,7 +356,7 @@ def load_features(
     (array([[1., 2.],
            [3., 4.]]), ('u', 'v'), None)
     """
-    read = read_features(path, feature_names=feature_names, target=target, encode=encode)
+    read = read_features(path, feature_names=feature_names, target=target, encode=encode, reading=reading)
     return read.X, read.feature_names, read.y
 
 
@@ -272,6 +368,7 @@ class Features:
     feature_names: tuple[str, ...]
     y: npt.NDArray[Any] | None
     gaps: str | None = None
+    imputed: npt.NDArray[np.bool_] | None = None  # cells that were missing
 
 
 def read_features(
@@ -279,21 +376,25 @@ def read_features(
     *,
     feature_names: Sequence[str] | None = None,
     target: str | None = None,
-    encode: bool = False,
+    encode: bool | Encoding = False,
+    reading: Reading | None = None,
     encoder: TableEncoder | None = None,
 ) -> Features:
-    """The same as :func:`load_features`, or with the encoder of an earlier table, whose features are then wanted."""
+    """The same as :func:`load_features`, or with the encoder of an earlier table, whose features are then wanted.
+
+    What ``reading`` says of files of text is for those alone.
+    """
     if isinstance(path, str) and not _looks_like_path(path):
         path = table_file(path) or path
     wanted = None if feature_names is None else tuple(str(name) for name in feature_names)
     if encoder is not None:  # what is no column of it may be the labels
         wanted = tuple(column.name for column in encoder.columns)
-    frame, target, where = read_labelled(path, target, wanted=wanted)
+    frame, target, where = read_labelled(path, target, wanted=wanted, reading=suited(reading, path))
     y = None if target is None else encode_labels(frame[target], where=where)
     features = frame if target is None else frame.drop(columns=target)
     if encoder is not None:
         X, imputed = encoder.transform(features, where=where)
-        return Features(X, encoder.feature_names, y, encoder.told(imputed))
+        return Features(X, encoder.feature_names, y, encoder.told(imputed), imputed)
     if wanted is None:
         return Features(*encode_features(features, where=where, encode=encode), y)
     return Features(encode_like(features, wanted, where=where, encode=encode), wanted, y)

@@ -9,7 +9,7 @@ from typing import Any
 
 from certimetric.base.wording import first_line
 from certimetric.datasets.tables.dataset import Dataset
-from certimetric.datasets.tables.encoder import TableEncoder
+from certimetric.datasets.tables.encoder import Encoding, TableEncoder
 from certimetric.datasets.tables.files import assemble, pick_target
 
 PREFIX = "openml:"
@@ -36,7 +36,7 @@ def parse_openml_name(text: str) -> tuple[str, int | None]:
 
 
 def load_openml(
-    text: str, *, target: str | None = None, encode: bool = False, encoder: TableEncoder | None = None
+    text: str, *, target: str | None = None, encode: bool | Encoding = False, encoder: TableEncoder | None = None
 ) -> Dataset:
     """Fetch a data set from OpenML (Vanschoren et al. 2013, arXiv:1407.7722), or take it from scikit-learn's cache.
 

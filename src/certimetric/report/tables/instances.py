@@ -40,6 +40,7 @@ def _card(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "split": entry["split"],
         "index": entry["index"],
+        "id": entry.get("id"),
         "label": entry["label"],
         "predicted": entry["predicted"],
         "wrong": entry["predicted"] != entry["label"],

@@ -116,7 +116,22 @@ def _classes(view: TableView) -> dict[str, Any]:
 
 
 def _comparison(view: TableView) -> dict[str, Any]:
-    return {"learners": [*map(_learner, view.learners)]}
+    return {"learners": [*map(_learner, view.learners)], "splits": _splits_told(view.document["protocol"])[0]}
+
+
+def _splits_told(protocol: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Which splits they are in short; and how many there are and what each holds out."""
+    repeats, kind, column = protocol["repeats"], protocol.get("split", "random"), protocol.get("split_by")
+    share, by = percent(protocol["test_size"], 0), "" if column is None else f" by {column}"
+    noun = "split" if repeats == 1 else "splits"
+    if kind == "latest":
+        return f"1 split{by or ' by time'}", "1", f"the latest {share} of the rows{by}"
+    if kind == "given":
+        return "1 given split", "1", f"the {protocol['n_tested']} rows that were given for it"
+    if kind == "groups":
+        what = f"about {share} held out, no {column or 'group'} in both parts"
+        return f"{repeats} random {noun} of groups", f"{repeats} at random", what
+    return f"{repeats} random {noun}", f"{repeats} at random", f"{share} held out"
 
 
 class TableView(View):
@@ -151,11 +166,11 @@ class TableView(View):
 
     def lede(self) -> list[str]:
         """Size of the data, number of metrics and splits."""
-        data, n, repeats = self.document["data"], len(self.learners), self.document["protocol"]["repeats"]
+        data, n = self.document["data"], len(self.learners)
         return [
             f"{data['n_samples']} instances × {data['n_features']} features, {len(data['classes'])} classes",
             f"{n} {'metric' if n == 1 else 'metrics'}",
-            f"{repeats} random {'split' if repeats == 1 else 'splits'}",
+            _splits_told(self.document["protocol"])[0],
         ]
 
     def facts(self) -> list[tuple[str, str]]:
@@ -168,7 +183,7 @@ class TableView(View):
             ("Size", size),
             ("Missing values", _gaps(data.get("imputed"))),
             ("Seed", str(protocol["seed"])),
-            ("Splits", f"{protocol['repeats']} at random, {percent(protocol['test_size'], 0)} held out"),
+            ("Splits", ", ".join(_splits_told(protocol)[1:])),
             ("Predictor", f"{protocol['n_neighbors']} nearest neighbours"),
         ]
 
