@@ -86,8 +86,8 @@ def test_fragile_instances_keep_to_the_kinds_of_features(tmp_path, norm):
 def test_one_standard_deviation_of_each_feature():
     X, y = table()
     request = Request(X, y, learners=["euclidean"], feature_names=NAMES)
-    told = describe_features(request)
-    train = request.part(0).train
+    part = request.part(0)
+    told, train = describe_features(request, part), part.train
     assert [entry["name"] for entry in told] == list(NAMES)
     assert [entry["std"] for entry in told[:6]] == pytest.approx(X[train, :6].std(axis=0).tolist())
     assert told[6] == {"name": "same", "kind": "constant", "std": None, "low": 3.5, "high": 3.5}
