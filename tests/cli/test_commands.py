@@ -335,6 +335,18 @@ def test_attack(run, wine_files):
     np.testing.assert_allclose(sizes, table["distance"][success], rtol=1e-6, atol=1e-9)
 
 
+def test_explain_tells_of_encoded_tables_as_they_stand_in_the_file(run, tmp_path):
+    rows = [f"2020-0{1 + i % 9}-01,{'yes' if i % 2 else 'no'},{i},{'ab'[i > 9]}" for i in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join(["opened,member,age,class", *rows]) + "\n")
+    (tmp_path / "q.csv").write_text("\n".join(["opened,member,age", *(row[:-2] for row in rows)]) + "\n")
+    assert run("fit", "t.csv", "--encode", "-l", "euclidean", "-o", "m.safetensors").code == 0
+    outcome = run("explain", "m.safetensors", "t.csv", "q.csv", "-k", "1", "--wanted", "b", "--threat", "l1:cost=age:9")
+    assert outcome.code == 0, outcome.err
+    changes = pd.read_csv(tmp_path / "changes.csv")["change"]
+    assert (changes[10:] == "nothing: it is so already").all() and "10 are 'b' already" in outcome.out
+    assert changes.str.contains(r"opened 2020-0\d-01 → 2020-").any()
+
+
 def test_explain(run, wine_files):
     pd.read_csv("unlabelled.csv")[::5].round().to_csv("unlabelled.csv", index=False)
     words = ("m.safetensors", "train.csv", "unlabelled.csv", "--wanted", "class_1", "-k", "1", "--units", "original")

@@ -20,7 +20,6 @@ else:
     import tomli as tomllib
 
 
-
 @dataclass(frozen=True)
 class FeatureRules:
     """What is said of features by their names; the names may be those of columns that were encoded into several.

@@ -11,7 +11,7 @@ import typer
 
 from certimetric.cli.inputs import words, writable
 from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, ThreatOption, Train, UnitsOption
-from certimetric.cli.tables import FeaturesOption, FileOptions, with_table
+from certimetric.cli.tables import FeaturesOption, FileOptions, FractionsOption, with_table
 
 if TYPE_CHECKING:
     from certimetric.attacks import AttackResult, ThreatModel
@@ -44,9 +44,7 @@ def attack(
         ),
     ] = None,
     features: FeaturesOption = None,
-    fractions: Annotated[
-        bool, typer.Option("--fractions", help="Let whole numbers and categories take values between, too.")
-    ] = False,
+    fractions: FractionsOption = False,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="CSV file to write.")] = Path("attack.csv"),
     target: Target = None,
     *,
@@ -59,8 +57,7 @@ def attack(
     Features that are whole numbers in all training rows stay so, and of the features of a category one is 1.
     """
     from certimetric.attacks import ATTACKS, FeatureRules, ThreatModel
-    from certimetric.auditing.tables.feature_kinds import find_kinds
-    from certimetric.cli.queries import read_queries, tell
+    from certimetric.cli.queries import kept_whole, read_queries, tell
 
     kinds = words(kind) if kind else list(_DEFAULT)
     if unknown := [name for name in kinds if name not in ATTACKS]:
@@ -69,10 +66,7 @@ def attack(
     rules = FeatureRules() if features is None else FeatureRules.read(features)
     writable("--out", out, metric, train, queries)
     read = read_queries(metric, train, queries, target, neighbors, model.norm, units, files.reading())
-    names = list(read.X.columns)
-    model = rules.threat(model, names, {} if read.encoder is None else read.encoder.features_of)
-    if not fractions:
-        model = find_kinds(read.classifier.X_, names, read.imputed).keep(model, read.X.to_numpy(), names)
+    model = kept_whole(read, model, rules, fractions)
     tell(out, "Changed queries", *_attacked(read, model, kinds, fractions))
 
 

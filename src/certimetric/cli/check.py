@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, NormOption, Target, Train, UnitsOption
+from certimetric.cli.tables import FileOptions, with_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from certimetric.datasets import Reading
 
 EPILOG = "Example: `certimetric check wine.safetensors wine.csv new.csv --json`"
 FIGURES = {"comparable": False, "near": False, "stable": False}  # what --fail-under may ask for
 
 
+@with_table
 def check(
     metric: Metric,
     train: Train,
     new: Annotated[str, typer.Argument(metavar="NEW", help="New instances, with or without labels.")],
     target: Target = None,
+    *,
+    files: FileOptions,
     neighbors: Neighbors = NEIGHBORS,
     norm: NormOption = "l2",
     units: UnitsOption = None,
@@ -54,7 +60,7 @@ def check(
     from certimetric.auditing.drift.check import check_drift
     from certimetric.auditing.thresholds import parse_threshold
     from certimetric.cli.options import UNITS
-    from certimetric.cli.queries import scale_of
+    from certimetric.cli.queries import reading_of, scale_of
     from certimetric.datasets.tables.encoding import encode_labels
     from certimetric.geometry import MahalanobisMetric, resolve_norm
 
@@ -63,11 +69,12 @@ def check(
     standards = [(text, parse_threshold(text, [], figures=FIGURES)) for text in fail_under or []]
     learned = MahalanobisMetric.load(metric)
     scale = scale_of(learned, metric, units)
-    rows, labels = _table(train, target, learned.feature_names)
+    reading = files.reading() if files != FileOptions() else reading_of(learned, metric)
+    rows, labels = _table(train, target, learned.feature_names, reading)
     if labels is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
     features = rows.drop(columns=labels)
-    asked, labels_new = _table(new, labels, [str(column) for column in features.columns])
+    asked, labels_new = _table(new, labels, [str(column) for column in features.columns], reading)
     original = units == "original" or bool((scale == 1).all())
     found = check_drift(
         learned,
@@ -91,7 +98,9 @@ def check(
         raise typer.Exit(1)
 
 
-def _table(source: str, target: str | None, wanted: Sequence[str] | None) -> tuple[pd.DataFrame, str | None]:
+def _table(
+    source: str, target: str | None, wanted: Sequence[str] | None, reading: Reading | None
+) -> tuple[pd.DataFrame, str | None]:
     """The rows of a source as they came, and the name of their column of labels, if they have one.
 
     No column that is ``wanted`` as a feature is taken for the labels.
@@ -107,7 +116,7 @@ def _table(source: str, target: str | None, wanted: Sequence[str] | None) -> tup
         frame = pd.DataFrame(data.X, columns=list(data.feature_names))
         return frame.assign(**{_LABELS: data.y}), _LABELS
     path = source if Path(source).exists() else table_file(source) or source
-    frame, labels, _ = read_labelled(path, target, wanted=wanted)
+    frame, labels, _ = read_labelled(path, target, wanted=wanted, reading=reading)
     return frame, labels
 
 

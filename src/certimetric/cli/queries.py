@@ -15,6 +15,8 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
+from certimetric.attacks import FeatureRules, ThreatModel
+from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.summary import balanced_accuracy
 from certimetric.base.arrays import Array
 from certimetric.base.files import write_atomically
@@ -87,7 +89,7 @@ def read_rows(
     metric = MahalanobisMetric.load(file)
     scale = scale_of(metric, file, units)
     encoder = _encoder(metric, file)
-    reading = _reading(metric, file) if reading in (None, Reading()) else reading
+    reading = reading_of(metric, file) if reading in (None, Reading()) else reading
     rows = labelled_rows(train, metric.feature_names, target, encoder, reading)
     if rows.y is None:
         raise ValueError(f"{train!r} must have a column of labels: name it with --target")
@@ -154,7 +156,7 @@ def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
     return encoder
 
 
-def _reading(metric: MahalanobisMetric, file: Path) -> Reading | None:
+def reading_of(metric: MahalanobisMetric, file: Path) -> Reading | None:
     """How the file of text was written that the metric was learned on, if something was said of it."""
     known = metric.training.get("reading")
     if known is None:
@@ -187,6 +189,16 @@ def scale_of(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
     if scale.shape != (metric.n_features,) or not np.isfinite(scale).all() or not (scale > 0).all():
         raise ValueError(f"the scale in the metric file {str(file)!r} must be {metric.n_features} positive numbers")
     return scale
+
+
+def kept_whole(queries: Queries, threat: ThreatModel, rules: FeatureRules, fractions: bool) -> ThreatModel:
+    """A threat model with the rules of a file; whole numbers and categories of the training rows stay so, unless
+    ``fractions`` may be."""
+    names = list(queries.X.columns)
+    threat = rules.threat(threat, names, {} if queries.encoder is None else queries.encoder.features_of)
+    if fractions:
+        return threat
+    return find_kinds(queries.classifier.X_, names, queries.imputed).keep(threat, queries.X.to_numpy(), names)
 
 
 def judged(predicted: Any, labels: list[str] | None) -> dict[str, Any]:

@@ -28,6 +28,10 @@ FeaturesOption = Annotated[
     ),
 ]
 
+FractionsOption = Annotated[
+    bool, typer.Option("--fractions", help="Let whole numbers and categories take values between, too.")
+]
+
 
 def _option(flag: str, metavar: str | None, text: str) -> Any:
     return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=FILES)

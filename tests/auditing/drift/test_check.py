@@ -121,6 +121,17 @@ def test_few_rows_have_no_certain_shift():
     assert stability_index([10, 20], [20, 40]) == pytest.approx(0, abs=1e-3)
 
 
+def test_dates_are_compared_by_their_days():
+    days = pd.date_range("2020-01-01", periods=120).strftime("%Y-%m-%d").to_series(index=range(120))
+    train, new = days.iloc[:100].to_frame("opened"), pd.DataFrame({"opened": ["2020-03-01 12:00", "2021-01-01", None]})
+    found, comparable = compare_columns(train, new, 0.01, dates=["opened"])
+    told = {each.test: each.message for each in found}
+    assert told["range"] == "'opened' is beyond 2020-01-01 … 2020-04-09 in 1 row, as far as 2021-01-01"
+    assert "categories" not in told and comparable.tolist() == [True, True, False]
+    (text, *_), comparable = compare_columns(train, pd.DataFrame({"opened": ["soon"]}), 0.01, dates=["opened"])
+    assert text.alarm and "text such as 'soon' where training has dates" in text.message and not comparable.any()
+
+
 def test_figures_are_told_as_frame_json_and_text(people, metric):
     table, y = people
     found = check_drift(metric, table[:200], y[:200], table[200:].assign(income=20.0))

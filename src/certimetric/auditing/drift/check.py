@@ -21,6 +21,7 @@ from certimetric.certify.radius import bound_radii, check_n_neighbors, prepare_r
 from certimetric.certify.reference import PointSet
 from certimetric.datasets import TableEncoder
 from certimetric.datasets.tables.columns import kind_of
+from certimetric.datasets.tables.encoder import DATE
 from certimetric.datasets.tables.encoding import encode_features, encode_like
 from certimetric.geometry import Norm, resolve_norm
 from certimetric.geometry.diagonal import DiagonalMetric
@@ -216,7 +217,8 @@ def check_drift(
     learned = prepare_reference(given, X_train, y)
     check_n_neighbors(n_neighbors, len(X_train) - 1)
     level = alpha / (2 * len(needed) + 3)
-    found, comparable = compare_columns(train[needed], new, level)
+    dates = [] if encoder is None else [column.name for column in encoder.columns if column.kind == DATE]
+    found, comparable = compare_columns(train[needed], new, level, dates)
     if encoder is None:  # what a gap would have been filled with is not known
         numbers = [name for name in needed if name in new.columns and kind_of(train[name]) != "text"]
         comparable &= ~np.asarray(new[numbers].isna().any(axis=1), dtype=bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from scipy.stats import betabinom, chi2_contingency
 
 from certimetric.base.arrays import Array
 from certimetric.base.wording import counted, listing
-from certimetric.datasets.tables.columns import kind_of, numbers_of, texts_of
+from certimetric.datasets.tables.columns import date_text, days_of, kind_of, numbers_of, texts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,9 @@ def stability_index(expected: Sequence[int] | NDArray[Any], observed: Sequence[i
     return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
 
 
-def compare_columns(train: pd.DataFrame, new: pd.DataFrame, level: float) -> tuple[list[Finding], NDArray[np.bool_]]:
+def compare_columns(
+    train: pd.DataFrame, new: pd.DataFrame, level: float, dates: Collection[str] = ()
+) -> tuple[list[Finding], NDArray[np.bool_]]:
     """Look at every column of ``train`` in ``new``, and tell which rows can be compared with those of ``train``.
 
     A row cannot be where it holds a category that no training row has, text among numbers, or where a column is missing
@@ -75,6 +77,8 @@ def compare_columns(train: pd.DataFrame, new: pd.DataFrame, level: float) -> tup
         Of features alone; further columns of ``new`` are told.
     level : float
         Of each test: its probability of an alarm among rows like those of training, at most.
+    dates : collection of str
+        Columns of dates, which are compared by their days.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def compare_columns(train: pd.DataFrame, new: pd.DataFrame, level: float) -> tup
             found.append(Finding("columns", name, float(len(new)), None, True, f"column {name!r} is missing"))
             comparable[:] = False
             continue
-        told, able = _compare(name, train[name], new[name], level)
+        told, able = _compare(name, train[name], new[name], level, name in dates)
         found += told
         comparable &= able
     if further := [str(name) for name in new.columns if str(name) not in train.columns]:
@@ -98,7 +102,9 @@ def compare_columns(train: pd.DataFrame, new: pd.DataFrame, level: float) -> tup
     return found, comparable
 
 
-def _compare(name: str, train: pd.Series, new: pd.Series, level: float) -> tuple[list[Finding], NDArray[np.bool_]]:
+def _compare(
+    name: str, train: pd.Series, new: pd.Series, level: float, dates: bool
+) -> tuple[list[Finding], NDArray[np.bool_]]:
     gaps, gaps_before = (np.asarray(column.isna(), dtype=bool) for column in (new, train))
     found, able = [], np.ones(len(new), dtype=bool)
     if gaps.any() and not gaps_before.any():
@@ -106,14 +112,16 @@ def _compare(name: str, train: pd.Series, new: pd.Series, level: float) -> tuple
         told = f"{name!r} has no value in {rows}, and had one in every training row"
         found.append(Finding("missing values", name, float(gaps.sum()), None, True, told))
         able &= ~gaps
-    numeric = kind_of(train) != "text"
-    if numeric and kind_of(new) == "text":
+    read = days_of if dates else numbers_of
+    numeric = dates or kind_of(train) != "text"
+    if numeric and (days_of(new) is None if dates else kind_of(new) == "text") and not gaps.all():
         cell = texts_of(new.dropna())[0]
-        told = f"{name!r} holds text such as {cell!r} where training has numbers"
+        told = f"{name!r} holds text such as {cell!r} where training has {'dates' if dates else 'numbers'}"
         return [*found, Finding("categories", name, float((~gaps).sum()), None, True, told)], np.zeros_like(able)
     if numeric:
-        before, now = numbers_of(train), numbers_of(new)
-        found += _range(name, before[~gaps_before], now[~gaps], level)
+        before, now = (np.full(len(column), np.nan) if column.isna().all() else read(column) for column in (train, new))
+        assert before is not None and now is not None
+        found += _range(name, before[~gaps_before], now[~gaps], level, date_text if dates else "{:g}".format)
         bins = _binned(before, now)
     else:
         texts_before, texts = texts_of(train), texts_of(new)
@@ -134,7 +142,7 @@ def _compare(name: str, train: pd.Series, new: pd.Series, level: float) -> tuple
     return [*found, _shift(name, np.array(bins), level)], able
 
 
-def _range(name: str, before: Array, now: Array, level: float) -> list[Finding]:
+def _range(name: str, before: Array, now: Array, level: float, written: Callable[[float], str]) -> list[Finding]:
     """Values beyond the range of the training rows: more than chance puts there are an alarm."""
     if not len(before) or not len(now):
         return []
@@ -146,7 +154,7 @@ def _range(name: str, before: Array, now: Array, level: float) -> list[Finding]:
     # How much of a distribution lies beyond the range of n draws has the distribution Beta(2, n − 1).
     p_value = float(betabinom.sf(count - 1, len(now), 2, max(len(before) - 1, 1)))
     worst = now[beyond][np.argmax(np.maximum(low - now[beyond], now[beyond] - high))]
-    told = f"{name!r} is beyond {low:g} … {high:g} in {counted(count, 'row')}, as far as {worst:g}"
+    told = f"{name!r} is beyond {written(low)} … {written(high)} in {counted(count, 'row')}, as far as {written(worst)}"
     return [Finding("range", name, float(count), p_value, p_value < level, told)]
 
 

@@ -258,6 +258,11 @@ def days_of(series: pd.Series) -> Array | None:
     return np.asarray((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1), dtype=np.float64)
 
 
+def date_text(day: float) -> str:
+    """A day since 1970-01-01 as ISO text, with the time where it is no midnight."""
+    return str(np.datetime64(round(day * 86400), "s")).removesuffix("T00:00:00")
+
+
 def truth_of(texts: npt.NDArray[np.object_]) -> Array | None:
     """1 for yes, true, on … and 0 for their opposites, in any case; None if another word is among them.
 

@@ -15,6 +15,7 @@ from certimetric.base.wording import counted, did_you_mean, listing, repeated, s
 from certimetric.datasets.tables.columns import (
     DATES,
     checked_kinds,
+    date_text,
     days_of,
     kind_of,
     numbers_of,
@@ -145,7 +146,7 @@ class ColumnCode:
             places = np.clip(np.rint(values), 0, len(self.categories) - 1).astype(int)
             cells = [self.categories[place] for place in places.tolist()]
         elif self.kind == DATE:
-            cells = [_date_text(day) for day in values.tolist()]
+            cells = [date_text(day) for day in values.tolist()]
         else:
             cells = [int(value) if value.is_integer() else value for value in values.tolist()]
         if not self.indicator:
@@ -441,13 +442,6 @@ def _learned(series: pd.Series, kind: str, told: Encoding, where: str) -> Column
     if kind == "boolean":
         return ColumnCode(name, ("False", "True"), _middle(numbers_of(known)), gaps, BOOLEAN)
     return ColumnCode(name, None, float(np.median(numbers_of(known))), gaps)
-
-
-def _date_text(day: float) -> str:
-    """A day since 1970-01-01 as ISO text, with the time where it is no midnight."""
-    moment = np.datetime64(round(day * 86400), "s")
-    text = str(moment)
-    return text.removesuffix("T00:00:00")
 
 
 def _one_hot(column: ColumnCode, series: pd.Series, missing: npt.NDArray[np.bool_], where: str) -> list[Array]:
