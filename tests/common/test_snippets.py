@@ -54,6 +54,15 @@ def bank():
     table[130:].drop(columns="status").to_csv("applicants.csv", sep=";", index=False)
 
 
+def patients():
+    """The tables that the page's first snippet writes, in small, and its metric."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"age": rng.integers(18, 80, 80), "sex": rng.integers(1, 3, 80), "bmi": rng.normal(26, 4, 80)})
+    table["outcome"] = np.where(table["bmi"] + rng.normal(0, 2, 80) > 26, "worse", "stable")
+    table[:70].to_csv("patients.csv", index=False)
+    table[70:].drop(columns="outcome").to_csv("new.csv", index=False)
+
+
 def birds():
     """The layout of CUB-200-2011 with two classes on each side."""
     image = pytest.importorskip("PIL.Image")
@@ -83,6 +92,7 @@ def embeddings():
 
 STUBS = {
     "docs/raw-tables.md": [bank],
+    "docs/table-to-decision.md": [patients],
     "docs/deep.md": [birds],
     "docs/training.md": [short_run],
     "docs/embedding-audit.md": [embeddings],
