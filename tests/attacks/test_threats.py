@@ -106,6 +106,9 @@ def test_from_string_reads_every_option():
         ("l2:eps", "option 'eps' of threat model 'l2:eps' needs a value"),
         ("l2:eps=much", "option 'eps' of threat model 'l2:eps=much' cannot be read from 'much'"),
         ("l2:bounds=0-1", "option 'bounds' of threat model 'l2:bounds=0-1' cannot be read from '0-1'"),
+        ("l2:eps=1,eps=2", "tells 'eps' twice"),
+        ("l1:increase=age,decrease=debt+age", "tells 'age' twice"),
+        ("l1:cost=age:1+age:2", "option 'cost' of threat model 'l1:cost=age:1.age:2' cannot be read"),
     ],
 )
 def test_from_string_says_what_it_cannot_read(text, message):

@@ -271,6 +271,17 @@ def test_ties_of_whole_features_are_looked_around():
     assert found.proven.all()
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+def test_from_a_tie_whole_features_are_searched_beyond_the_query(norm):
+    # The query is on the boundary: the smallest step into the other region is none, and the next whole number decides.
+    knn = CertifiedKNeighborsClassifier(1).fit([[0.0, 0.0], [4.0, 0.0]], ["a", "b"])
+    threat = ThreatModel(norm, integer=[0, 1], bounds=(0, 3), direction={0: "increase"})
+    found = counterfactuals(knn, [[2.0, 0.0]], constraints=threat, **LONG)
+    assert found.points.tolist() == [[3.0, 0.0]]
+    assert found.lower[0] <= found.distances[0] == 1.0
+    assert found.proven.all()
+
+
 def test_behind_a_scaler_it_is_told_in_original_units(loans):
     knn, X = loans
     pipeline = make_pipeline(StandardScaler(), CertifiedKNeighborsClassifier(1)).fit(X, knn.y_)

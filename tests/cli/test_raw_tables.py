@@ -121,6 +121,9 @@ def test_splits_that_are_said(run, bank, tmp_path, options, kind, told):
         (["--time", "branch", "--drop", "customer"], "times must be numbers, or dates"),
         (["--decimal", "x"], "decimal must be one character"),
         (["--ordinal", "job"], "--ordinal must be COL=A<B<C"),
+        (["--ordinal", "job=a<"], "--ordinal must be COL=A<B<C"),
+        (["--encoding", "utf-16"], "is not of the encoding it is read with"),
+        (["--encoding", "undefined"], "encoding must be one that Python knows"),
         (["--drop", "x"], "drop names the column 'x'"),
     ],
 )

@@ -104,9 +104,10 @@ class TableOptions(FileOptions):
 def _order(text: str) -> tuple[str, list[str]]:
     """A column and its categories in their order; the column may have an equals sign in its name, a category not."""
     name, equals, told = text.rpartition("=")
-    if not equals or not name or "<" not in told:
+    parts = [part.strip() for part in told.split("<")]
+    if not equals or not name or len(parts) < 2 or not all(parts):
         raise ValueError(f"--ordinal must be COL=A<B<C, got {text!r}")
-    return name, [part.strip() for part in told.split("<")]
+    return name, parts
 
 
 def with_table(function: Callable[..., Any]) -> Callable[..., Any]:

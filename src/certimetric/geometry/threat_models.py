@@ -153,10 +153,11 @@ class ThreatModel:
                 read = _READERS[key](value)
             except ValueError:
                 raise ValueError(f"option {key!r} of threat model {text!r} cannot be read from {value!r}") from None
-            if key in DIRECTIONS:
-                settings.setdefault("direction", {}).update(dict.fromkeys(read, key))
-            else:
-                settings[key] = read
+            known = settings.setdefault("direction", {}) if key in DIRECTIONS else settings
+            told = dict.fromkeys(read, key) if key in DIRECTIONS else {key: read}
+            if twice := known.keys() & told.keys():
+                raise ValueError(f"threat model {text!r} tells {min(twice)!r} twice")
+            known.update(told)
         return cls(norm.strip(), **settings)
 
 
@@ -342,8 +343,11 @@ def _read_groups(text: str) -> list[list[str]]:
 
 
 def _read_costs(text: str) -> dict[str, float]:
-    parts = (part.rpartition(":") for part in _read_features(text))
-    return {name.strip(): float(cost) for name, _, cost in parts}
+    parts = [part.rpartition(":") for part in _read_features(text)]
+    costs = {name.strip(): float(cost) for name, _, cost in parts}
+    if len(costs) < len(parts):
+        raise ValueError
+    return costs
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

@@ -130,6 +130,14 @@ def test_dates_truths_and_orders():
     np.testing.assert_array_equal(encoder.transform(back)[0], X)
 
 
+def test_dates_that_stand_for_always_and_never():
+    frame = pd.DataFrame({"until": ["0001-01-01", "9999-12-31", None, "2020-01-31"]})
+    encoder = TableEncoder.fit(frame)
+    X, _ = encoder.transform(frame)
+    assert X[:, 0].tolist() == [-719162, 2932896, 18292, 18292]
+    assert encoder.decode(X)["until"].tolist() == ["0001-01-01", "9999-12-31", None, "2020-01-31"]
+
+
 def test_a_category_that_is_named_may_look_like_numbers():
     frame = pd.DataFrame({"children": ["0", "1", "2", "3+"]})
     with pytest.raises(ValueError, match="holds numbers, but '3\\+'"):

@@ -206,7 +206,7 @@ def check_drift(
     """
     require(0.0 < alpha < 1.0, "alpha", "must be between 0 and 1", alpha)
     require(max_rows >= 2, "max_rows", "must be at least 2", max_rows)
-    require(eps is None or eps >= 0, "eps", "must be at least 0", eps)
+    require(eps is None or 0 <= eps < math.inf, "eps", "must be a size of at least 0", eps)
     given, metric, norm = metric, as_metric(metric), resolve_norm(norm)
     names = metric.feature_names
     train, new = (_framed(rows, names, name) for rows, name in ((train, "train"), (new, "new")))

@@ -80,6 +80,11 @@ class Limits:
         """Whether no step is within the limits, for the reason that two of the same row contradict each other."""
         return bool((self.low > self.high).any())
 
+    @property
+    def hold_already(self) -> bool:
+        """Whether the query is within the limits as it is."""
+        return bool((self.low <= 0.0).all() and (self.high >= 0.0).all())
+
     def tightened(self, feature: int, value: float) -> tuple[Limits, Limits]:
         """The limits with a whole feature below a value that is not whole, and above it."""
         high, low = self.high.copy(), self.low.copy()

@@ -156,7 +156,7 @@ class _Search:
         if free == 0 and self.k > 1:  # of one neighbour it does not matter which of the others is the next
             out |= present
         out[inside] = False
-        if len(inside):
+        if len(inside) or (node.limits is not None and not node.limits.hold_already):
             if regions.program.order != 2:
                 lower = max(lower, regions.least(inside, np.flatnonzero(out), self.radius))
                 if lower >= self.radius:

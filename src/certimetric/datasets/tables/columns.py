@@ -255,7 +255,9 @@ def days_of(series: pd.Series) -> Array | None:
         times = pd.to_datetime(series, utc=True, format="ISO8601")
     except ValueError:  # 2023-02-30
         return None
-    return np.asarray((times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1), dtype=np.float64)
+    # An epoch of nanoseconds has no place for differences to such dates as 9999-12-31, which stand for "never".
+    epoch = pd.Timestamp(0, tz="UTC").as_unit("s")
+    return np.asarray((times - epoch) / pd.Timedelta(days=1), dtype=np.float64)
 
 
 def date_text(day: float) -> str:

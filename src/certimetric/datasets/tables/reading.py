@@ -75,7 +75,7 @@ class Reading:
         if self.encoding is not None:
             try:
                 "".encode(self.encoding)
-            except LookupError:
+            except (LookupError, UnicodeError):
                 raise ValueError(f"encoding must be one that Python knows, got {self.encoding!r}") from None
         for name in ("na", "drop"):
             words = getattr(self, name)
