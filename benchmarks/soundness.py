@@ -13,7 +13,9 @@ is held against
 * `minimal_perturbation`: lower ≤ radius, proven only where they meet, no flip below `lower`, none below a proven
   radius, witnesses where they are promised;
 * decisions about pairs (`pair_radii`, `minimal_pair_changes`), at thresholds that are distances of pairs, close to
-  them, or anywhere, and answers of `OpenSetKNeighborsClassifier`: the same points, and some without rounding.
+  them, or anywhere, and answers of `OpenSetKNeighborsClassifier`: the same points, and some without rounding;
+* what cells of the training set prove, which is what a search in all of it gives, to the last digit;
+* `counterfactuals`: within bounds and directions, of the wanted class, and nothing allowed below `lower` is of it.
 
 Sizes are measured here, in 80-bit arithmetic rounded up, and not by the library.
 
@@ -40,9 +42,12 @@ from certimetric import (
     certified_radius,
     in_original_units,
 )
-from certimetric.attacks import RegionAttack, SmoothedVoteAttack
-from certimetric.certify import minimal_pair_changes
+from certimetric.attacks import RegionAttack, SmoothedVoteAttack, ThreatModel
+from certimetric.certify import counterfactuals, minimal_pair_changes
 from certimetric.certify.pairs import PairCertifier, checked_pairs
+from certimetric.certify.radius import bound_radii
+from certimetric.certify.vicinity import Normed, Vicinity
+from certimetric.geometry.cells import LARGEST, fits_single
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.norms import L1, L2, Ellipsoid, Linf
 
@@ -291,6 +296,8 @@ def check_problem(seed):
     apart = np.random.default_rng([seed, 1])  # so that the draws above stay what they were
     check_pairs(problem, metric_of(problem), apart, counts, wrong)
     check_open_set(problem, apart, counts, wrong)
+    check_cells(problem, classifier, counts, wrong)
+    check_counterfactuals(problem, classifier, labels, np.random.default_rng([seed, 2]), counts, wrong)
     return problem.kind, counts, wrong
 
 
@@ -522,6 +529,61 @@ def check_open_set(problem, rng, counts, wrong):
     attack(problem, classifier, labels, radii, rows, rng, counts, wrong, "open set", count=30)
 
 
+def check_cells(problem, classifier, counts, wrong):
+    """What cells prove of the queries, held against the search in all rows: the same to the last digit."""
+    reference, k = classifier.reference_, problem.k
+    queries = np.ascontiguousarray(problem.Q, dtype=float)
+    points, errors = reference.embed(queries)
+    norm, exponent = reference.in_range(problem.norm)
+    if exponent or len(problem.X) <= 2 * k or not (np.abs(points).max() < LARGEST and fits_single(reference.points)):
+        return
+    codes, radii = bound_radii(reference, queries, k, problem.norm)
+    vicinity = Vicinity(reference.points, reference.y)
+    normed = Normed.of(vicinity.cells, reference.kernel_data(norm), float(norm.dual_order))
+    found, sizes = vicinity.certify(normed, points, errors, k, np.full(len(points), -1), 2**24, 1)
+    known = found >= 0
+    counts["by cells"] += int(known.sum())
+    differ = known & ((found != codes) | (sizes != radii))
+    if differ.any():
+        counts["broken"] += int(differ.sum())
+        wrong.append(f"cells: another label or radius than over all rows: query {differ.argmax()}")
+
+
+def check_counterfactuals(problem, classifier, labels, rng, counts, wrong):
+    """Changes within bounds and directions: made as allowed, and none that is allowed and below `lower` leads there."""
+    d, scale = problem.X.shape[1], float(np.abs(problem.X.astype(float)).max())
+    if d > 4 or len(problem.X) > 40 or problem.k > 3 or not 1e-8 < scale < 1e8:
+        return
+    rows = rng.choice(len(problem.Q), 2, replace=False)
+    queries = problem.Q[rows].astype(float)
+    low, high = queries.min(axis=0) - scale * rng.random(d), queries.max(axis=0) + scale * rng.random(d)
+    name, sense = str(rng.choice(["l2", "linf", "l1"])), rng.choice([-1, 0, 0, 1], d)
+    direction = {j: "increase" if sense[j] > 0 else "decrease" for j in np.flatnonzero(sense).tolist()}
+    threat = ThreatModel(name, bounds=(low, high), direction=direction)
+    wanted = rng.choice([None, *classifier.classes_.tolist()])
+    limits = {"time_limit": 60.0, "node_limit": 40}
+    found = counterfactuals(classifier, queries, wanted=wanted, constraints=threat, **limits)
+    order = {"l2": 2, "linf": np.inf, "l1": 1}[name]
+    for x, label, point, reached, lower, size in zip(
+        queries, labels[rows], found.points, found.found, found.lower, found.distances
+    ):
+        counts["changes"] += 1
+        tried = np.vstack([x + scale * rng.standard_normal((60, d)), problem.X.astype(float), point])
+        steps = tried - x
+        lengths = np.linalg.norm(steps, order, axis=1)
+        steps = steps[lengths > 0] / lengths[lengths > 0, None]
+        tried = np.clip(x + min(lower, 9.0 * scale) * rng.choice(SHARES, (len(steps), 1)) * steps, low, high)
+        tried = np.where(sense > 0, np.maximum(tried, x), np.where(sense < 0, np.minimum(tried, x), tried))
+        moved = np.linalg.norm(tried.astype(np.longdouble) - x, order, axis=1)
+        answers = classifier.predict(np.vstack([tried, point]))
+        there = answers != label if wanted is None else answers == wanted
+        counts["predictions"] += len(tried)
+        legal = ((low <= point) & (point <= high) & ((point - x) * sense >= 0)).all()
+        if (there[:-1] & (moved < lower)).any() or not lower <= size or not legal or (reached and not there[-1]):
+            counts["broken"] += 1
+            wrong.append(f"counterfactuals: below lower, out of limits or of another class: lower {lower!r}")
+
+
 def run(seeds):
     """Some problems in this process, one thread."""
     with threadpool_limits(1):
@@ -556,7 +618,7 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns = (*columns, "forced", "left out", "attacks", "pairs", "pair points", "wrong")
+    columns = (*columns, "forced", "left out", "attacks", "pairs", "pair points", "by cells", "changes", "wrong")
     total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))
