@@ -47,7 +47,9 @@ class PredictOnly:
     ],
     ids=lambda classifier: type(classifier).__name__,
 )
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "norm", ["l2", "linf", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("l1", "ellipsoid"))]
+)
 def test_any_classifier(iris, classifier, norm):
     X, y = iris
     classifier.fit(X[::2], y[::2])
