@@ -7,7 +7,7 @@ from certimetric import CertifiedKNeighborsClassifier
 from certimetric.attacks import BestOf, HopSkipJump, SmoothedVoteAttack
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+@pytest.mark.parametrize("norm", ["l2", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("linf", "l1"))])
 def test_is_the_nearest_of_all(wine, norm):
     X, y = wine
     knn = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2])

@@ -47,7 +47,9 @@ class PredictOnly:
     ],
     ids=lambda classifier: type(classifier).__name__,
 )
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "norm", ["l2", "linf", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("l1", "ellipsoid"))]
+)
 def test_any_classifier(iris, classifier, norm):
     X, y = iris
     classifier.fit(X[::2], y[::2])
@@ -65,7 +67,7 @@ def test_any_classifier(iris, classifier, norm):
     assert np.median(result.distances / sizes.min(axis=1)) < 0.6
 
 
-@pytest.mark.parametrize("immutable", [(), (0, 3)])
+@pytest.mark.parametrize("immutable", [pytest.param((), marks=pytest.mark.slow), (0, 3)])
 @pytest.mark.parametrize("norm", NORMS)
 def test_distance_to_a_hyperplane(wine, norm, immutable):
     # For a linear classifier the smallest change has the size |wᵀx + b| / ‖w‖_* (dual norm).
@@ -85,6 +87,7 @@ def test_distance_to_a_hyperplane(wine, norm, immutable):
     assert (result.distances < 1.15 * exact).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_more_iterations_never_give_a_larger_distance(wine, norm):
     X, y = wine
@@ -107,6 +110,7 @@ def test_more_iterations_never_give_a_larger_distance(wine, norm):
     np.testing.assert_array_equal(success[2], distances[-1] <= threat.eps)
 
 
+@pytest.mark.slow
 def test_more_restarts_never_give_a_larger_distance(wine):
     X, y = wine
     knn = KNeighborsClassifier(1).fit(X[::2], y[::2])
@@ -185,6 +189,7 @@ def test_starts_of_another_width(iris):
         HopSkipJump(starts=X[:, :2])(knn, X[:2])
 
 
+@pytest.mark.slow
 def test_chunks_make_no_difference(wine, monkeypatch):
     X, y = wine
     knn = KNeighborsClassifier(3).fit(X[::2], y[::2])

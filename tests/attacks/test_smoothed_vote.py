@@ -25,7 +25,7 @@ def digits():
     return scaler.transform(data.X[train]), data.y[train], scaler.transform(data.X[test]), data.y[test]
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_flips_digits_near_the_certificate(digits, norm, k):
     X_train, y_train, X, _ = digits
@@ -146,6 +146,7 @@ def test_more_restarts_never_give_a_larger_distance(wine):
     assert distances[2].sum() < distances[0].sum()
 
 
+@pytest.mark.slow
 def test_chunks_make_no_difference(wine, monkeypatch):
     X, y = wine
     knn = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2])

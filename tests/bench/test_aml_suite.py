@@ -111,6 +111,7 @@ def test_only_the_training_part_of_the_toy_is_biased():
     assert within[0] == pytest.approx(within[1] / 4.0)
 
 
+@pytest.mark.slow
 def test_sensitivity_at_no_adversary_is_gmml(records, plan):
     """With α = 0 the objective is GMML’s, whose minimiser has a closed form."""
     X = np.random.default_rng(0).normal(size=(60, 3)) * [1, 2, 3]

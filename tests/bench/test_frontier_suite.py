@@ -27,6 +27,7 @@ def records():
         return [Record(cell, "done", SUITE.run(cell), "", 1.0) for cell in cells]
 
 
+@pytest.mark.slow
 def test_figures_of_the_rules(records):
     for record in records:
         result = record.result

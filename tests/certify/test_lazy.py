@@ -25,7 +25,7 @@ def case():
 @pytest.mark.parametrize(
     "norm", ["l2", "linf", "l1", np.diag([1.0, 2.0, 3.0, 4.0])], ids=["l2", "linf", "l1", "matrix"]
 )
-@pytest.mark.parametrize("k", [1, pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("k", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
 def test_values_are_those_of_arrays(case, blocks, norm, k):
     X_train, y_train, X, _ = case
     lazy = da.from_array(X, chunks=blocks)

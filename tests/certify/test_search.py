@@ -120,6 +120,7 @@ def test_a_candidate_that_fails_is_told_and_left(data):
     assert [each["score"] for each in found.search_told()["tried"]].count(None) == 1
 
 
+@pytest.mark.slow
 def test_same_seed_same_choice_and_processes_change_nothing(data):
     first, second = (search(criterion="noise@1", n_jobs=jobs).fit(*data) for jobs in (None, 2))
     timed = "mean_fit_time"

@@ -86,6 +86,7 @@ def document(folder):
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_run_and_a_factory(run, here):
     done = run("audit-model", "--model", "tiny", "-m", "own=mine:small", *QUICK, "--title", "Two of mine")
     assert done.code == 0, done.err
@@ -192,6 +193,7 @@ def test_ids_and_groups_of_a_file_of_pictures_count(run, here):
         assert (recall == 1.0) == (name == "plain")
 
 
+@pytest.mark.slow
 def test_empirical_robustness_score(run, here):
     done = run("audit-model", "-m", "own=mine:small", *QUICK, "--ers")
     assert done.code == 0, done.err

@@ -74,7 +74,7 @@ OPTIONS = {
     "no repeats": (["--repeats", "0"], "repeats"),
     "text as a number": (["--repeats", "many"], "--repeats"),
     "test size": (["--test-size", "1.5"], "1.5"),
-    "jobs": (["--jobs", "0"], "n_jobs"),
+    "jobs": (["--jobs", "0"], "--jobs"),
     "threshold": (["--fail-under", "accuracy>0.9"], "accuracy>0.9"),
     "threshold of another learner": (["--fail-under", "nca.accuracy=0.9"], "'nca'"),
     "threshold at another noise": (["--fail-under", "noise@0.3=0.9"], "0.3"),

@@ -95,6 +95,7 @@ def test_letter_fits_in_memory(real_data):
     assert int(done.stdout) < 1500
 
 
+@pytest.mark.slow
 def test_memory_bound_is_kept():
     # 40,000 × 1,500 distances would take 480 MB; 16 MiB are allowed for them.
     code = """

@@ -4,7 +4,10 @@
 """
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -92,6 +95,29 @@ def test_the_public_surface_is_the_committed_one():
     gone, new = sorted(set(committed) - set(found)), sorted(set(found) - set(committed))
     told = "If this is meant, run python tests/common/test_public_surface.py, and say it in the changelog."
     assert not gone and not new, "\n".join([told, *(f"- {line}" for line in gone), *(f"+ {line}" for line in new)])
+
+
+@pytest.mark.slow
+def test_a_strict_type_checker_knows_every_public_name(tmp_path):
+    """Whoever checks types strictly can import all of it: nothing is untyped, or exported by accident."""
+    pytest.importorskip("mypy")
+    pytest.importorskip("torch")
+    surface()  # imports all of it
+    modules = [name for name in ["certimetric", *documented()] if hasattr(sys.modules.get(name), "__all__")]
+    lines = [
+        f"from {path} import {name} as {name}_{i}"
+        for i, path in enumerate(modules)
+        for name in sys.modules[path].__all__
+        if not inspect.ismodule(getattr(sys.modules[path], name))
+    ]
+    assert len(lines) > 150
+    (tmp_path / "user.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options = ["--strict", "--follow-imports=silent", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(tmp_path / "cache"), "user.py"],
+        cwd=tmp_path, env=os.environ | {"MYPYPATH": str(ROOT / "src")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 if __name__ == "__main__":

@@ -33,4 +33,7 @@ def test_the_recipe_of_conda_asks_for_what_the_package_asks_for():
     text = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
     asked = re.findall(r"^    - (\S+) (>=\S+)$", text.partition("  run:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)
     found = {CONDA.get(name, name) + version for name, version in asked}
-    assert found == {*project["dependencies"], "python" + project["requires-python"]}
+    assert found == {
+        *(each.partition(";")[0] for each in project["dependencies"]),
+        "python" + project["requires-python"],
+    }

@@ -254,6 +254,7 @@ def test_other_things_of_dask_are_named():
         GMML().fit(dask.delayed(X), Y)
 
 
+@pytest.mark.slow
 def test_nothing_else_needs_dask():
     code = (
         "import sys; sys.modules['dask'] = sys.modules['distributed'] = None\n"

@@ -225,6 +225,7 @@ def test_the_number_of_pairs_is_bounded(rng, monkeypatch):
         assert drawn.pop() == draws
 
 
+@pytest.mark.slow
 def test_memory_does_not_hold_the_differences_of_pairs(rng):
     X, y = rng.standard_normal((2000, 200)), np.arange(2000) % 2
     pairs, labels = random_pairs(y, 200_000, np.random.RandomState(0))

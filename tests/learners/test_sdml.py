@@ -175,6 +175,7 @@ def test_verbose_prints_the_gap(iris, capsys):
     assert capsys.readouterr().out.count("dual gap") == sdml.n_iter_
 
 
+@pytest.mark.slow
 def test_memory_does_not_hold_the_differences_of_pairs(rng):
     X, y = rng.standard_normal((2000, 200)), np.arange(2000) % 2
     pairs, labels = random_pairs(y, 200_000, np.random.RandomState(0))

@@ -29,6 +29,7 @@ def statuses(outcome):
     return [record.status for record in outcome.records]
 
 
+@pytest.mark.slow
 def test_failures_stay_where_they_happen(toy, tmp_path, runs):
     """An error, a figure that JSON cannot hold and the death of the process each cost one cell; the rest is done."""
     cells = toy.make_cells(tmp_path, "ok", "fail", "ok", "die", "nan", "ok")

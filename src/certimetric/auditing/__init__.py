@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from certimetric.auditing.kinds import CHECKS as CHECKS
     from certimetric.auditing.kinds import KINDS as KINDS
     from certimetric.auditing.result import AuditResult as AuditResult
-    from certimetric.auditing.tables.request import DEFAULT_LEARNERS as DEFAULT_LEARNERS
+    from certimetric.auditing.tables.subjects import DEFAULT_LEARNERS as DEFAULT_LEARNERS
 
 __all__, __getattr__, __dir__ = lazy_index(
     __name__,
@@ -30,7 +30,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "drift.columns": "Finding",
         "kinds": "CHECKS KINDS",
         "result": "AuditResult",
-        "tables.request": "DEFAULT_LEARNERS",
+        "tables.subjects": "DEFAULT_LEARNERS",
     },
     moved={
         "RetrievalAudit": "certimetric.auditing:AuditResult",

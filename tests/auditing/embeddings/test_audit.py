@@ -76,7 +76,7 @@ def between(radii):
     return np.sort((known[widest] + known[widest + 1]) / 2)
 
 
-@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("separate", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_radii_are_exact(separate):
     points, labels = clouds()
     queries, own = (clouds(25, seed=1)) if separate else (None, None)

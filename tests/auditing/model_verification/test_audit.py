@@ -113,6 +113,7 @@ def test_smoothed_decisions_are_certified_of_any_model(digits):
     assert "under Gaussian noise of deviation 0.25, each with a confidence of 99.9 %" in render_audit(found.document)
 
 
+@pytest.mark.slow
 def test_attacks_are_those_on_a_surrogate(half, digits, result):
     class Others(torch.nn.Module):  # sees no pixel that the model sees
         def forward(self, x):

@@ -117,6 +117,7 @@ def test_a_certificate_above_an_attack_is_an_issue(data):
     assert held_against(request, certificate, [[held, held], [broken, broken]]).status == "passed"  # beyond the radius
 
 
+@pytest.mark.slow
 def test_auto_proves_where_it_can_and_asks_chance_elsewhere(data, tmp_path, monkeypatch):
     monkeypatch.setattr(
         SmoothingCertifier, "for_audit", lambda sigma, seed: SmoothingCertifier("vote", sigma, 40, 5, seed=seed)

@@ -107,6 +107,7 @@ def test_masked_gradients(masked):
     assert 0 < broken <= left <= 10
 
 
+@pytest.mark.slow
 def test_a_black_box_attack_in_the_audit_does_not_hide_masked_gradients(data):
     assert told(audited(Model(quantised), data, attacks=["pgd", "square"]), "CR103")[0] == "issue"
 

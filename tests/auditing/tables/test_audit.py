@@ -232,6 +232,7 @@ def test_thresholds_and_verdict(iris_audit):
     assert "recommended" in iris_audit.document["verdict"]["sentence"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_figures_whatever_the_processes(iris, figures):
     X, y = iris.X[::2], iris.y[::2]
     runs = [audit(X, y, learners=QUICK, repeats=2, n_jobs=n) for n in (1, 2)]
@@ -351,6 +352,7 @@ def test_what_is_no_store_of_an_audit_is_left_alone(iris, tmp_path, spoil):
     assert (tmp_path / "report.html").read_text() == "of somebody"
 
 
+@pytest.mark.slow
 @light
 def test_two_audits_at_once_in_one_folder(iris, tmp_path):
     with claimed(tmp_path, "an audit"), pytest.raises(OSError, match="another run is at work"):
@@ -428,6 +430,7 @@ def test_nothing_fitted(iris):
     assert "<html" in result.to_html()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l1", marks=pytest.mark.slow), np.diag([1.0, 2.0, 3.0, 4.0])])
 def test_other_norms(iris, norm):
     result = audit(iris.X[::2], iris.y[::2], learners=["euclidean", "gmml"], norm=norm, repeats=2)

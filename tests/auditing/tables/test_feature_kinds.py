@@ -54,7 +54,7 @@ def test_what_could_occur():
     assert find_kinds(X, NAMES).threat(partly).bind(7).mutable.tolist() == [True, True, True, *[False] * 4]
 
 
-@pytest.mark.parametrize("norm", ["l2", "restricted"])
+@pytest.mark.parametrize("norm", ["l2", pytest.param("restricted", marks=pytest.mark.slow)])
 def test_fragile_instances_keep_to_the_kinds_of_features(tmp_path, norm):
     X, y = table()
     mutable = np.array([True, True, False, True, True, True, True])

@@ -171,6 +171,7 @@ def test_figures_of_a_sample_are_those_of_its_instances(tmp_path):
     assert check["severity"] == "passed" and "60 of 161" in check["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light_attacks", "undrawn")
 def test_with_time_enough_a_budget_changes_no_figure(iris, tmp_path, monkeypatch, figures):
     asked = {"learners": ["euclidean", "gmml"], "repeats": 2}

@@ -105,6 +105,7 @@ def test_thresholds_and_status(result):
     assert set(result[0].per_class()["group"]) == {"even", "odd"}
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_used_again_and_the_page_is_the_same(digits, result, tmp_path):
     first, out = result
     again = audit_verification(**digits, **QUICK, far=0.02, out=out)

@@ -32,11 +32,11 @@ def free(table):
     return audit_verification(**table).document
 
 
-@pytest.fixture(scope="module", params=THREATS)
+@pytest.fixture(scope="module", params=["discrete", pytest.param("continuous", marks=pytest.mark.slow)])
 def limited(request, table):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evidence, "N_THRESHOLDS_SEARCH", 2)  # a second for each, of eighty pairs of a kind
-        patch.setattr(evidence, "N_ATTACKED_PROGRAM", 20)
+        patch.setattr(evidence, "N_ATTACKED_PROGRAM", 8)
         return request.param, audit_verification(**table, threat=THREATS[request.param])
 
 

@@ -7,7 +7,7 @@ norms are those of their lists: a new one is in these tests, or fails the first 
 
 import inspect
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 
@@ -78,6 +78,7 @@ FEW = {
 SHARE = {FGSM: 0.2, SquareAttack: 0.4, NESAttack: 0.5}
 BALLS = {name: partial(ball_of, name) for name in NORMS}
 UNIT = {"l1": HALF}  # times ε: changes that move an embedding about as far in every norm
+LONG = (CarliniWagner, NESAttack, SquareAttack)
 every_attack = pytest.mark.parametrize("attack", KINDS, ids=lambda kind: kind.__name__)
 every_ball = pytest.mark.parametrize("ball", BALLS)
 
@@ -166,8 +167,14 @@ def truth(kind, ball, eps):
     return TRUTH[kind, ball, eps]
 
 
-@every_attack
-@every_ball
+# Attacks without gradients and Carlini–Wagner take long: in one ball for every day.
+REACHING = [
+    pytest.param(kind, ball, marks=[pytest.mark.slow] if kind in LONG and ball != "linf" else [])
+    for kind, ball in product(KINDS, BALLS)
+]
+
+
+@pytest.mark.parametrize(("attack", "ball"), REACHING)
 def test_the_best_that_can_be_reached_is_approached(attack, ball):
     x, model = pictures()[:B], Halves()
     for kind, goal in goals().items():

@@ -127,6 +127,7 @@ def test_models_by_seed():
     assert all(torch.equal(one[key], plain[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_audits_and_data_sets(items):
     load_images("digits")
     X, y = load_iris(return_X_y=True)

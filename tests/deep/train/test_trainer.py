@@ -44,6 +44,7 @@ def trainer(folder=None, max_epochs=4, **options):
     return RobustTrainer(model, loss, max_epochs=max_epochs, checkpoint_dir=folder, **options)
 
 
+@pytest.mark.slow
 def test_robust_training_makes_attacks_weaker(digits):
     images, labels = digits
     test = ImageSet(images[300:], labels[300:])

@@ -75,7 +75,7 @@ def test_no_attack_changes_a_decision_within_its_radius(model, pictures):
     assert len(wrong.broken_by(after, eps)) > 0
 
 
-@pytest.mark.parametrize("metric", ["cosine", "normalized-euclidean"])
+@pytest.mark.parametrize("metric", ["cosine", pytest.param("normalized-euclidean", marks=pytest.mark.slow)])
 def test_the_cone_is_exact(metric):
     # Two dimensions: the nearest point of the boundary is found on a fine grid of directions and lengths.
     rng = np.random.default_rng(0)

@@ -55,7 +55,11 @@ def rendered(document):
     return rendered_from(json.dumps(document))
 
 
-def test_same_document_same_bytes_also_if_it_was_saved(document):
+@pytest.mark.parametrize(
+    "name", ["digits", *(pytest.param(name, marks=pytest.mark.slow) for name in ("failing", "wine"))]
+)
+def test_same_document_same_bytes_also_if_it_was_saved(make_document, name):
+    document = make_document(name)
     before = copy.deepcopy(document)
     assert render_audit(document) == rendered(document)
     assert document == before  # and the document is left as it was

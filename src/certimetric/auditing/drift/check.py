@@ -20,8 +20,8 @@ from certimetric.certify.open_set_radii import open_set_rows
 from certimetric.certify.radius import bound_radii, check_n_neighbors, prepare_reference
 from certimetric.certify.reference import PointSet
 from certimetric.datasets import TableEncoder
+from certimetric.datasets.tables.column_code import DATE
 from certimetric.datasets.tables.columns import kind_of
-from certimetric.datasets.tables.encoder import DATE
 from certimetric.datasets.tables.encoding import encode_features, encode_like
 from certimetric.geometry import Norm, resolve_norm
 from certimetric.geometry.diagonal import DiagonalMetric

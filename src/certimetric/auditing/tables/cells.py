@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from certimetric.auditing.tables.request import Request, Subject, TableRequest
+from certimetric.auditing.tables.request import Request
+from certimetric.auditing.tables.subjects import Subject
+from certimetric.auditing.tables.table_request import TableRequest
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded

@@ -12,8 +12,9 @@ from sklearn.base import clone
 
 from certimetric.auditing.tables.cells import audit_cell, learned, tested
 from certimetric.auditing.tables.evidence import evidence_cell, examine
-from certimetric.auditing.tables.request import Request, Subject
+from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.sizes import Costs, Sizes, expected, largest_within
+from certimetric.auditing.tables.subjects import Subject
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
 from certimetric.base.wording import counted, span

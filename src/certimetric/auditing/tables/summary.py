@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
-from certimetric.auditing.tables.request import Request, TableRequest
+from certimetric.auditing.tables.request import Request
+from certimetric.auditing.tables.table_request import TableRequest
 from certimetric.base.arrays import Array
 from certimetric.runs.key import told
 from certimetric.runs.splitting import RANDOM

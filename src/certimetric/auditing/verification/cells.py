@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from certimetric.auditing.tables.cells import learned, outcome_of
-from certimetric.auditing.tables.request import Subject
+from certimetric.auditing.tables.subjects import Subject
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
 from certimetric.base.threads import single_threaded
 from certimetric.certify.rates import verification_curve

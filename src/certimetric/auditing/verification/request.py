@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.request import whole
-from certimetric.auditing.tables.request import TableRequest, checked_share
+from certimetric.auditing.tables.table_request import TableRequest, checked_share
 from certimetric.auditing.verification.given import GivenPairs, names_file
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, listing

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, did_you_mean, listing
+from certimetric.datasets.tables.column_code import CATEGORY, MISSING, NUMBER, ColumnCode, Encoding
 from certimetric.datasets.tables.columns import (
     LARGEST_INTEGER,
     checked_kinds,
@@ -26,7 +27,7 @@ from certimetric.datasets.tables.columns import (
     refuse_text_and_missing,
     too_large,
 )
-from certimetric.datasets.tables.encoder import CATEGORY, MISSING, NUMBER, ColumnCode, Encoding, TableEncoder
+from certimetric.datasets.tables.encoder import TableEncoder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from certimetric.base.wording import counted, did_you_mean, first_line, listing
+from certimetric.datasets.tables.column_code import Encoding
 from certimetric.datasets.tables.csv_files import check_names, header_hint, opened, read_csv, refuse_merged_labels
 from certimetric.datasets.tables.dataset import TARGET_NAMES, Dataset, image_shape_of
-from certimetric.datasets.tables.encoder import Encoding, TableEncoder
+from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels
 from certimetric.datasets.tables.parquet_files import PARQUET_TYPES
 from certimetric.datasets.tables.reading import Reading

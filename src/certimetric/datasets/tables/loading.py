@@ -15,8 +15,9 @@ from certimetric.base.arrays import Array
 from certimetric.base.wording import did_you_mean, listing
 from certimetric.datasets.data_root import table_file
 from certimetric.datasets.tables.bundled import bundled_names, load_bundled
+from certimetric.datasets.tables.column_code import Encoding
 from certimetric.datasets.tables.dataset import Dataset, image_shape_of
-from certimetric.datasets.tables.encoder import Encoding, TableEncoder
+from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.encoding import encode_features, encode_labels, encode_like
 from certimetric.datasets.tables.files import FILE_TYPES, assemble, existing_file, file_type, read_labelled, suited
 from certimetric.datasets.tables.openml import PREFIX, load_openml

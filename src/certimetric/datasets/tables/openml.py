@@ -8,8 +8,9 @@ import warnings
 from typing import Any
 
 from certimetric.base.wording import first_line
+from certimetric.datasets.tables.column_code import Encoding
 from certimetric.datasets.tables.dataset import Dataset
-from certimetric.datasets.tables.encoder import Encoding, TableEncoder
+from certimetric.datasets.tables.encoder import TableEncoder
 from certimetric.datasets.tables.files import assemble, pick_target
 
 PREFIX = "openml:"
