@@ -40,6 +40,9 @@ def test_exit_codes_are_those_of_a_pipeline(run, files):
         (("same.csv", "--fail-under", "psi=1"), "fail_under must be FIGURE=VALUE, with the FIGURE comparable, near"),
         (("same.csv", "--units", "miles"), "--units must be one of"),
         (("same.csv", "--alpha", "3"), "alpha must be between 0 and 1"),
+        (("same.csv", "--eps", "inf"), "eps must be a size of at least 0"),
     ):
         refused = check(*wrong)
         assert refused.code == 2 and words in refused.err and len(refused.err.splitlines()) == 1
+    unlabelled = run("check", *files, "same.csv", "--target", "nope")
+    assert unlabelled.code == 2 and "none called 'nope', which --target names" in unlabelled.err

@@ -60,7 +60,7 @@ def check(
     from certimetric.auditing.drift.check import check_drift
     from certimetric.auditing.thresholds import parse_threshold
     from certimetric.cli.options import UNITS
-    from certimetric.cli.queries import reading_of, scale_of
+    from certimetric.cli.queries import reading_of, scale_of, without_labels
     from certimetric.datasets.tables.encoding import encode_labels
     from certimetric.geometry import MahalanobisMetric, resolve_norm
 
@@ -72,7 +72,7 @@ def check(
     reading = files.reading() if files != FileOptions() else reading_of(learned, metric)
     rows, labels = _table(train, target, learned.feature_names, reading)
     if labels is None:
-        raise ValueError(f"{train!r} must have a column of labels: name it with --target")
+        raise without_labels(train, target)
     features = rows.drop(columns=labels)
     asked, labels_new = _table(new, labels, [str(column) for column in features.columns], reading)
     original = units == "original" or bool((scale == 1).all())

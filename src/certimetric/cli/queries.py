@@ -92,7 +92,7 @@ def read_rows(
     reading = reading_of(metric, file) if reading in (None, Reading()) else reading
     rows = labelled_rows(train, metric.feature_names, target, encoder, reading)
     if rows.y is None:
-        raise ValueError(f"{train!r} must have a column of labels: name it with --target")
+        raise without_labels(train, target)
     X, names = rows.X, rows.feature_names
     if X.shape[1] != metric.n_features:
         raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
@@ -138,6 +138,12 @@ def read_queries(
     return Queries(
         classifier, frame, labels, measure, f"{rows.unit}, {norm} norm", same, rows.told, rows.encoder, rows.imputed
     )
+
+
+def without_labels(train: str, target: str | None) -> ValueError:
+    """What is wrong with training data of which no column is taken for the labels."""
+    said = "name it with --target" if target is None else f"there is none called {target!r}, which --target names"
+    return ValueError(f"{train!r} must have a column of labels: {said}")
 
 
 def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
