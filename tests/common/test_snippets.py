@@ -116,6 +116,8 @@ NOT_RUN = {
     "--data-root DATA": "needs data sets that are not bundled",
     "openml:": "needs the network",
     "transactions.parquet": "needs a large table of the reader, and minutes",
+    "faces.csv": "needs files of the reader, as tests/cli/test_verify has them",
+    "people.csv": "needs files of the reader, as tests/cli/test_verify has them",
     "package.module:factory": "needs a model of the reader",
     "audit digits": "takes minutes, as `make demo` does",
     "bench quick": "takes minutes, as tests/bench does in small",
