@@ -62,6 +62,8 @@ class FeatureRules:
         where = repr(os.fspath(path))
         try:
             return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no file {where}") from None
         except UnicodeDecodeError:
             raise ValueError(f"{where} is not UTF-8 text") from None
         except ValueError as error:

@@ -391,7 +391,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         X : array-like of shape (m, d)
         y : array-like of shape (m,)
         eps : float, default=0
-            At 0 these are the usual figures.
+            At 0 these are the usual figures. With ``abstain_below`` what may turn into ``unknown`` counts as staying.
 
         Returns
         -------

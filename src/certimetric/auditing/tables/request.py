@@ -201,8 +201,11 @@ class Request(TableRequest):
             return None
         rules = self.features if isinstance(self.features, FeatureRules) else FeatureRules.read(self.features)
         data = self.data
-        # What it says of unknown features, or a category in part, is told before the work.
-        rules.threat(ThreatModel(), data.feature_names, data.columns).bind(data.n_features, data.feature_names)
+        # What it says of unknown features, a category in part, or rows as they cannot be, is told before the work.
+        threat = rules.threat(ThreatModel(), data.feature_names, data.columns)
+        bound = threat.bind(data.n_features, data.feature_names)
+        filled = np.zeros(data.X.shape, dtype=bool) if data.imputed is None else data.imputed
+        bound.check_instances(np.where(filled, bound.repair(data.X, data.X), data.X))
         return rules
 
     @property
