@@ -82,7 +82,7 @@ def test_documentation_and_help_are_of_the_fields(audit):
 def test_the_help_of_an_option_stands_once_in_the_source(audit):
     """In the request, and nowhere else: neither a docstring nor a command says it again."""
     root = Path(auditing.__file__).parents[1]
-    files = [*(root / "cli").glob("*.py"), *(root / "auditing").rglob("request.py"), root / "auditing" / "api.py"]
+    files = [*(root / "cli").glob("*.py"), *(root / "auditing").rglob("*request.py"), root / "auditing" / "api.py"]
     sources = [flat(file.read_text(encoding="utf-8")) for file in files]
     for told in parameters(audit.request):
         if told.flags and told.name != "fail_under":  # which is put together of parts

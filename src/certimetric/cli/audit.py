@@ -41,10 +41,9 @@ def read(
     from certimetric.base.wording import counted
     from certimetric.datasets.tables.loading import load_beside, load_with_test
 
-    if said := [f"--{name}" for name, told in (("test", test), ("group", group), ("time", time)) if told is not None][
-        1:
-    ]:
-        raise ValueError(f"--test, --group and --time all say how to split: give one of them, not {said[0]} too")
+    said = [f"--{name}" for name, told in (("test", test), ("group", group), ("time", time)) if told is not None]
+    if len(said) > 1:
+        raise ValueError(f"--test, --group and --time all say how to split: give one of them, not {' and '.join(said)}")
     columns = {role: column for role, column in (("groups", group), ("times", time), ("ids", id)) if column is not None}
     fields: dict[str, Any] = {}
     if test is not None:
