@@ -172,6 +172,7 @@ def test_raw_figures_leave_pictures_out(records):
     assert not any("picture" in name for name in names)
 
 
+@pytest.mark.slow
 def test_report_and_plots(told, document):
     page = render_bench(document(SUITE, told))
     assert "Three metrics learned from a biased sample" in page

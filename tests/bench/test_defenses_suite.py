@@ -75,7 +75,11 @@ def test_suites_differ_in_the_norm_alone():
                 assert section.get("eps", section.get("radius")) == eps
 
 
-@pytest.mark.parametrize("learner", SUITE.learners)
+# All of them train a model: every third is enough for every day.
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] if i % 3 else []) for i, name in enumerate(SUITE.learners)]
+
+
+@pytest.mark.parametrize("learner", EVERY)
 def test_every_cell_runs(cells, learner, monkeypatch):
     monkeypatch.setattr(defenses, "robustness_score", lambda *asked: {"ers": 50.0})  # it takes its time
     result = SUITE.run(small(next(cell for cell in cells if cell.learner == learner)))

@@ -24,7 +24,7 @@ def attack(request):
     return request.param
 
 
-@pytest.fixture(params=NORMS)
+@pytest.fixture(params=[pytest.param(norm, marks=pytest.mark.slow) if norm == "l1" else norm for norm in NORMS])
 def norm(request):
     """The name of each of the norms in turn."""
     return request.param
