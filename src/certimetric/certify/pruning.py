@@ -143,8 +143,8 @@ def condensed_neighbors(X: ArrayLike, y: ArrayLike, *, metric: Any = None) -> In
     """Few rows over which 1-NN gives every row its own label: Hart's condensing.
 
     Rows are gone through in their order, again and again, and one that the rows so far would give another label is
-    added. (Of rows that are equal and labelled differently, the first one decides; so does
-    rounding between two that a singular metric puts at the same distance.)
+    added. (Of rows that are equal and labelled differently, the first one decides; between two that a singular metric
+    puts at the same distance, rounding does.)
 
     Parameters
     ----------

@@ -170,7 +170,7 @@ def certified_radius(
         X = row_blocks(X)
         reference.metric.transform(np.empty((0, X.shape[1])))  # one message for another number of features
         return map_rows(partial(codes_and_radii, reference, n_neighbors, norm, memory=memory_mb * MIB), X, 2)[:, 1]
-    reference, X, options = _prepared(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
+    reference, X, options = prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
     return bound_radii(reference, X, n_neighbors, norm, **options)[1]
 
 
@@ -182,22 +182,9 @@ def prepare_queries(
     n_neighbors: int,
     memory_mb: int,
     n_jobs: int | None,
-) -> PredictedQueries:
-    """Check the arguments of a certificate, and predict the queries."""
-    reference, X, options = _prepared(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
-    return PredictedQueries.of(reference, X, n_neighbors, **options)
-
-
-def _prepared(
-    metric: Any,
-    X_train: ArrayLike,
-    y_train: ArrayLike,
-    X: ArrayLike | None,
-    n_neighbors: int,
-    memory_mb: int,
-    n_jobs: int | None,
 ) -> tuple[ReferenceSet, Array, dict[str, Any]]:
-    """A training set, its queries, and which of it these do not see, with what they may take."""
+    """Check the arguments of a certificate: the training set, its queries, and which of it these do not see, with what
+    they may take."""
     X_train, X = align_all(metric, X_train=X_train, X=X)
     X_train = check_array(X_train, dtype=np.float64, input_name="X_train")
     reference = prepare_reference(metric, X_train, y_train)

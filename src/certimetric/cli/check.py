@@ -59,31 +59,27 @@ def check(
     """
     from certimetric.auditing.drift.check import check_drift
     from certimetric.auditing.thresholds import parse_threshold
-    from certimetric.cli.options import UNITS
-    from certimetric.cli.queries import reading_of, scale_of, without_labels
+    from certimetric.cli.queries import measured, reading_of, unit_of, without_labels
     from certimetric.datasets.tables.encoding import encode_labels
-    from certimetric.geometry import MahalanobisMetric, resolve_norm
+    from certimetric.geometry import MahalanobisMetric
 
-    if units not in (None, *UNITS):
-        raise ValueError(f"--units must be one of {', '.join(UNITS)}, got {units!r}")
     standards = [(text, parse_threshold(text, [], figures=FIGURES)) for text in fail_under or []]
     learned = MahalanobisMetric.load(metric)
-    scale = scale_of(learned, metric, units)
-    reading = files.reading() if files != FileOptions() else reading_of(learned, metric)
+    scale, unit = unit_of(learned, metric, units)
+    reading = reading_of(learned, metric, files.reading())
     rows, labels = _table(train, target, learned.feature_names, reading)
     if labels is None:
         raise without_labels(train, target)
     features = rows.drop(columns=labels)
     asked, labels_new = _table(new, labels, [str(column) for column in features.columns], reading)
-    original = units == "original" or bool((scale == 1).all())
     found = check_drift(
         learned,
         features,
         encode_labels(rows[labels], where=repr(train)),
         asked if labels_new is None else asked.drop(columns=labels_new),
         n_neighbors=neighbors,
-        norm=resolve_norm(norm) if original else resolve_norm(norm).in_units(scale),
-        unit=f"{'original units' if original else 'standard deviations'}, {norm} norm",
+        norm=measured(norm, scale),
+        unit=f"{unit}, {norm} norm",
         eps=eps,
         alpha=alpha,
     )

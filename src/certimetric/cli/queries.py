@@ -68,7 +68,7 @@ class Rows:
 
     def measure(self, norm: str) -> Norm:
         """A norm in the unit that was asked for."""
-        return resolve_norm(norm) if (self.scale == 1).all() else resolve_norm(norm).in_units(self.scale)
+        return measured(norm, self.scale)
 
     @property
     def same(self) -> NDArray[np.int64]:
@@ -84,12 +84,10 @@ def read_rows(
     Sizes in standardised units need the scale that ``fit`` and ``audit`` put into the file. The mean plays no part in
     distances.
     """
-    if units not in (None, *UNITS):
-        raise ValueError(f"--units must be one of {', '.join(UNITS)}, got {units!r}")
     metric = MahalanobisMetric.load(file)
-    scale = scale_of(metric, file, units)
+    scale, unit = unit_of(metric, file, units)
     encoder = _encoder(metric, file)
-    reading = reading_of(metric, file) if reading in (None, Reading()) else reading
+    reading = reading_of(metric, file, reading)
     rows = labelled_rows(train, metric.feature_names, target, encoder, reading)
     if rows.y is None:
         raise without_labels(train, target)
@@ -98,11 +96,7 @@ def read_rows(
         raise ValueError(f"{train!r} must have the {metric.n_features} features of the metric, got {X.shape[1]}")
     asked = labelled_rows(queries, names, target, encoder, reading)
     labels = None if asked.y is None else asked.y.tolist()
-    original = units == "original" or bool((scale == 1).all())
-    if original:
-        scale = np.ones(metric.n_features)
     told = [f"{source}: {gaps}" for source, gaps in ((train, rows.gaps), (queries, asked.gaps)) if gaps]
-    unit = "original units" if original else "standard deviations"
     told = list(dict.fromkeys(told))
     return Rows(metric, X, rows.y.tolist(), asked.X, labels, tuple(names), scale, unit, told, encoder, rows.imputed)
 
@@ -162,11 +156,12 @@ def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
     return encoder
 
 
-def reading_of(metric: MahalanobisMetric, file: Path) -> Reading | None:
-    """How the file of text was written that the metric was learned on, if something was said of it."""
+def reading_of(metric: MahalanobisMetric, file: Path, given: Reading | None) -> Reading | None:
+    """How files of text are written: as ``given``, or else as the one that the metric was learned on, if that was
+    said."""
     known = metric.training.get("reading")
-    if known is None:
-        return None
+    if known is None or given not in (None, Reading()):
+        return given
     try:
         return Reading.from_dict(known)
     except ValueError as error:
@@ -181,8 +176,21 @@ def _same_rows(X: Array, y: list[str], Q: Array, labels: list[str] | None) -> ND
     return np.array([places.get((row.tobytes(), label), -1) for row, label in zip(Q + 0.0, labels)], dtype=np.int64)
 
 
-def scale_of(metric: MahalanobisMetric, file: Path, units: str | None) -> Any:
-    """The scale of the unit in which changes are measured, of the metric in a file; ones for original units."""
+def unit_of(metric: MahalanobisMetric, file: Path, units: str | None) -> tuple[Array, str]:
+    """The scale of the unit in which changes are measured, of the metric in a file, and what that unit is called."""
+    if units not in (None, *UNITS):
+        raise ValueError(f"--units must be one of {', '.join(UNITS)}, got {units!r}")
+    scale = _scale(metric, file, units)
+    return scale, "original units" if (scale == 1).all() else "standard deviations"
+
+
+def measured(norm: str, scale: Array) -> Norm:
+    """A norm in the unit of a scale."""
+    return resolve_norm(norm) if (scale == 1).all() else resolve_norm(norm).in_units(scale)
+
+
+def _scale(metric: MahalanobisMetric, file: Path, units: str | None) -> Array:
+    """Ones for original units."""
     known = metric.training.get("scale")
     if units == "original" or (known is None and units is None):
         return np.ones(metric.n_features)

@@ -61,13 +61,18 @@ def split_indices(
     held_out = held_out_counts(counts, test_size)
     drawn = [rng.permutation(np.flatnonzero(codes == code)) for code in range(len(counts))]
     tested = shares_of(held_out, test_rows, 1)
-    test = np.sort(np.concatenate([rows[:count] for rows, count in zip(drawn, tested)])).astype(np.int64)
+    test = taken(drawn, tested)
     if train_rows is not None:
-        ends = held_out + shares_of(counts - held_out, train_rows, FEWEST_OF_A_CLASS)
-        return np.sort(np.concatenate([rows[i:j] for rows, i, j in zip(drawn, held_out, ends)])).astype(np.int64), test
+        left = [rows[count:] for rows, count in zip(drawn, held_out)]
+        return taken(left, shares_of(counts - held_out, train_rows, FEWEST_OF_A_CLASS)), test
     apart = np.ones(len(codes), dtype=bool)
-    apart[np.concatenate([rows[:count] for rows, count in zip(drawn, held_out)])] = False
+    apart[taken(drawn, held_out)] = False
     return np.flatnonzero(apart), test
+
+
+def taken(drawn: Sequence[Indices], counts: Indices) -> Indices:
+    """The first so many of the rows of each class, rising."""
+    return np.sort(np.concatenate([rows[:count] for rows, count in zip(drawn, counts)])).astype(np.int64)
 
 
 def shares_of(counts: NDArray[np.integer], size: int | None, least: int) -> Indices:

@@ -18,6 +18,7 @@ from certimetric.runs.splits import (
     shares_of,
     split_indices,
     stream,
+    taken,
 )
 
 RANDOM, GROUPS, LATEST, GIVEN = "random", "groups", "latest", "given"
@@ -105,8 +106,7 @@ class Splitting:
         codes, rng = self.codes[rows], stream(self.seed, split, SAMPLE_STREAM)
         counts = np.bincount(codes)
         drawn = [rng.permutation(rows[codes == code]) for code in range(len(counts))]
-        taken = shares_of(counts, size, least)
-        return np.sort(np.concatenate([some[:count] for some, count in zip(drawn, taken)])).astype(np.int64)
+        return taken(drawn, shares_of(counts, size, least))
 
     def _latest(self) -> NDArray[np.bool_]:
         """The rows after a time, as near to the share as whole times allow."""

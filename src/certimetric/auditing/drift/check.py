@@ -197,7 +197,8 @@ def check_drift(
     Raises
     ------
     ArgumentError, ValueError
-        On values that no reader accepts (infinity, dates), or if training rows do not fit the metric.
+        On values that no reader accepts (infinity, dates of a metric that holds no encoding), or if training rows
+        do not fit the metric.
 
     References
     ----------

@@ -129,7 +129,6 @@ class TableEvidence(Evidence):
                 "test_size": request.test_size,
                 "split": request.splitting.kind,
                 "split_by": request.split_by,
-                "n_tested": request.everything.test,
                 "repeats": request.repeats,
                 "seed": request.seed,
                 "sizes": told_sizes(request),

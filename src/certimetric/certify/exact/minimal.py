@@ -98,7 +98,8 @@ def minimal_perturbation(
     if threat is not None and not (isinstance(norm, str) and norm == "l2"):
         raise ValueError("a change is measured by norm or by the norm of threat: give one of them, got both")
     norm = resolve_norm(norm)
-    queries = prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
+    reference, X, options = prepare_queries(metric, X_train, y_train, X, n_neighbors, memory_mb, n_jobs)
+    queries = PredictedQueries.of(reference, X, n_neighbors, **options)
     limits: dict[str, Any] = {"time_limit": time_limit, "node_limit": node_limit}
     if threat is None:
         return smallest_changes(queries, norm, **limits)

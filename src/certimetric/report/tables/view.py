@@ -127,7 +127,7 @@ def _splits_told(protocol: Mapping[str, Any]) -> tuple[str, str, str]:
     if kind == "latest":
         return f"1 split{by or ' by time'}", "1", f"the latest {share} of the rows{by}"
     if kind == "given":
-        return "1 given split", "1", f"the {protocol['n_tested']} rows that were given for it"
+        return "1 given split", "1", f"the {protocol['sizes']['of_test']} rows that were given for it"
     if kind == "groups":
         what = f"about {share} held out, no {column or 'group'} in both parts"
         return f"{repeats} random {noun} of groups", f"{repeats} at random", what
