@@ -90,7 +90,7 @@ class NCA(Supervised, Translated):
     --------
     >>> from certimetric.metric_learn import NCA
     >>> from sklearn.datasets import load_iris
-    >>> NCA(n_components=2, init="pca", max_iter=10, random_state=0).fit(*load_iris(return_X_y=True)).components_.shape
+    >>> NCA(n_components=2, init="pca").fit(*load_iris(return_X_y=True)).components_.shape
     (2, 4)
     """
 
@@ -126,7 +126,7 @@ class MLKR(Supervised, Translated):
     Examples
     --------
     >>> from certimetric.metric_learn import MLKR
-    >>> MLKR(max_iter=10).fit([[0.0, 5.0], [1.0, 1.0], [2.0, 3.0], [3.0, 2.0]], [0.0, 1.0, 2.0, 3.0]).components_.shape
+    >>> MLKR().fit([[0.0, 5.0], [1.0, 1.0], [2.0, 3.0], [3.0, 2.0]], [0.0, 1.0, 2.0, 3.0]).components_.shape
     (2, 2)
     """
 

@@ -265,7 +265,7 @@ class SDML_Supervised(DrawnPairs, _BaseSDML):
     --------
     >>> from certimetric.metric_learn import SDML_Supervised
     >>> from sklearn.datasets import load_iris
-    >>> learner = SDML_Supervised(balance_param=0.01, n_constraints=50, random_state=0)
+    >>> learner = SDML_Supervised(balance_param=0.001, n_constraints=50, random_state=0)
     >>> learner.fit_transform(*load_iris(return_X_y=True)).shape
     (150, 4)
     """

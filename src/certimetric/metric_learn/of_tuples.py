@@ -50,10 +50,10 @@ class LSML(_BaseLSML, _QuadrupletsClassifierMixin):
     Examples
     --------
     >>> from certimetric.metric_learn import LSML
-    >>> points = [[0.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 1.0]]
-    >>> quadruplets = [[0, 2, 0, 1], [2, 3, 0, 3]]
-    >>> LSML(preprocessor=points).fit(quadruplets).predict(quadruplets).tolist()
-    [1, 1]
+    >>> points = [[0.0, 0.0], [0.0, 1.2], [1.0, 0.0]]
+    >>> quadruplets = [[0, 1, 0, 2]]
+    >>> LSML(preprocessor=points).fit(quadruplets).components_.shape
+    (2, 2)
     """
 
     tol: float = 1e-3

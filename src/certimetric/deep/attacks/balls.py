@@ -128,7 +128,14 @@ def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
 
 
 def L2Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
-    """The Euclidean norm of the change of a whole image is at most ``eps``; otherwise as :func:`LinfBall`."""
+    """The Euclidean norm of the change of a whole image is at most ``eps``; otherwise as :func:`LinfBall`.
+
+    Examples
+    --------
+    >>> ball = L2Ball(1.0, bounds=None)
+    >>> ball.project(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+    tensor([[0.6000, 0.8000]])
+    """
     return Ball(L2(), eps, bounds)
 
 
@@ -136,6 +143,12 @@ def L1Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
     """The absolute changes of all values of an image sum up to at most ``eps``; otherwise as :func:`LinfBall`.
 
     Steps move the few pixels of the largest slope, as far as the bounds let them.
+
+    Examples
+    --------
+    >>> ball = L1Ball(1.0, bounds=None)
+    >>> ball.project(torch.tensor([[3.0, 1.0]]), torch.zeros(1, 2))
+    tensor([[1.0000, 0.0000]])
     """
     return Ball(L1(), eps, bounds)
 
