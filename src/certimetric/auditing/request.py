@@ -128,6 +128,14 @@ class RankingRequest(AuditRequest):
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number of at least so much.
 
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the error.
+    value : object
+    least : int
+        The smallest that is allowed.
+
     Raises
     ------
     ValueError
@@ -145,6 +153,12 @@ def whole(name: str, value: Any, least: int) -> int:
 
 def seconds_of(name: str, value: Any) -> float:
     """A span of time in seconds: a number of them, or text such as 90s, 10m or 2h.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the error.
+    value : str or float
 
     Raises
     ------
@@ -167,6 +181,22 @@ def seconds_of(name: str, value: Any) -> float:
 class Parameter:
     """A field of a request: type and shape, what help and docstring say, what only the docstring says, its option.
 
+    Parameters
+    ----------
+    name : str
+    default : object
+        ``dataclasses.MISSING`` for none.
+    kind : str
+        Type and shape, as the docstring says.
+    text : str
+        What help and docstring say.
+    more : str
+        What only the docstring says.
+    flags : tuple of str
+        Of the command's option; none for a field that is for Python only.
+    metavar : str
+        What stands for the value in the help.
+
     Examples
     --------
     >>> found = {each.name: each for each in parameters(AuditRequest)}["seed"]
@@ -185,6 +215,11 @@ class Parameter:
 
 def parameters(kind: type[AuditRequest]) -> tuple[Parameter, ...]:
     """Fields of a request as its docstring and those of its bases tell them, in this order.
+
+    Parameters
+    ----------
+    kind : type
+        A class of requests, whose docstring describes every field.
 
     Examples
     --------

@@ -293,6 +293,11 @@ def claimable_far(n_impostor: float) -> float:
 
     Where n independent pairs gave no false accept, the rate is below 3/n with 95 % confidence (the rule of three).
 
+    Parameters
+    ----------
+    n_impostor : float
+        Impostor pairs, or independent ones among them.
+
     Examples
     --------
     >>> claimable_far(30_000)

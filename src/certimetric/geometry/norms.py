@@ -362,6 +362,12 @@ class Ellipsoid(Norm):
 class Restricted(Norm):
     """A norm on perturbations of some of the features only, made by :meth:`Norm.restrict`: of others it is infinite.
 
+    Parameters
+    ----------
+    base : Norm
+    mutable : bool array of shape (d,)
+        Which features may change.
+
     Examples
     --------
     >>> norm = L2().restrict(np.array([True, False]))
@@ -418,6 +424,12 @@ class Restricted(Norm):
 
 class Scaled(Norm):
     """A norm of perturbations that are divided by the unit of each feature, made by :meth:`Norm.in_units`.
+
+    Parameters
+    ----------
+    base : Norm
+    scale : array of shape (d,)
+        The unit of each feature, positive.
 
     Examples
     --------

@@ -22,6 +22,11 @@ _STEPS = "its steps are quasi-Newton with a line search"
 class Covariance(Transformer, Translated):
     """The distance of the inverse covariance of the data, by :class:`certimetric.Covariance`.
 
+    Parameters
+    ----------
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        What indicators in the place of instances stand for.
+
     Examples
     --------
     >>> from certimetric.metric_learn import Covariance
@@ -208,6 +213,13 @@ class LMNN(Supervised, Translated):
 
 class RCA(Supervised, Translated):
     """Relevant component analysis from chunks, by :class:`certimetric.RCA`.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Rows of the components.
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        What indicators in the place of instances stand for.
 
     Examples
     --------

@@ -240,6 +240,13 @@ class TransformedObjective(MetricObjective):
 class DiagonalObjective(TransformedObjective):
     """A transformed objective of diagonal components only, given as their diagonal: shape (1, d), and T is diagonal.
 
+    Parameters
+    ----------
+    X, terms
+        As of :class:`MetricObjective`.
+    transform : array of shape (d, d)
+        T, diagonal.
+
     Examples
     --------
     >>> from certimetric.objectives import Pull

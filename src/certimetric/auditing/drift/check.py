@@ -39,6 +39,15 @@ _TOLD = 10  # findings that are no alarm, and outliers, in the text
 class Outlier:
     """A new row without a training row near it; ``radius`` is the change within which that is certain to stay so.
 
+    Parameters
+    ----------
+    row : int
+        Of the new rows, from 0.
+    distance : float
+        To the nearest training row, in the learned metric.
+    radius : float
+        Every change of at most this size leaves the row an outlier.
+
     Examples
     --------
     >>> Outlier(row=4, distance=9.5, radius=7.25)

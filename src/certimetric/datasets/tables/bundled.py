@@ -12,6 +12,13 @@ from certimetric.datasets.tables.dataset import Dataset
 class DatasetInfo(NamedTuple):
     """What is known about a bundled data set without loading it.
 
+    Parameters
+    ----------
+    name : str
+        What :func:`load` takes.
+    rows, features, classes : int
+    description : str
+
     Examples
     --------
     >>> available()[0].name, available()[0].rows

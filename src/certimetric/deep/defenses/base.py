@@ -27,6 +27,15 @@ NormName = Literal["linf", "l2"]
 class Batch:
     """What :meth:`Defense.loss` is asked about.
 
+    Parameters
+    ----------
+    model : Module
+    images : tensor of shape (b, c, h, w)
+    labels : int tensor of shape (b,)
+    loss_fn : callable
+    miner : callable, optional
+        As of :meth:`Defense.loss`.
+
     Examples
     --------
     >>> from pytorch_metric_learning.losses import TripletMarginLoss

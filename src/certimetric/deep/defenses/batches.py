@@ -93,6 +93,11 @@ class BatchDefense(PerturbedBatch, AttackedDefense):
     It needs no tuples of its own, and so serves proxy and classification losses as well; their parameters are fixed
     in the attack too. The attack is as of :class:`Defense`.
 
+    Parameters
+    ----------
+    attack : Attack, default=None
+        As of :class:`Defense`.
+
     Examples
     --------
     >>> from pytorch_metric_learning.losses import TripletMarginLoss

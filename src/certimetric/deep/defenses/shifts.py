@@ -24,6 +24,11 @@ class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
     The attack, as of :class:`Defense`, sees neither labels nor tuples, so that it serves any loss. It must start at
     random: the gradient is 0 at the image itself.
 
+    Parameters
+    ----------
+    attack : Attack, default=None
+        As of :class:`Defense`.
+
     References
     ----------
     Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293: the embedding-shifted triplet loss.

@@ -55,6 +55,13 @@ class AwayFromPositive(LevelGoal):
 class EmbeddingShift(AwayFromPositive):
     """Distance from the clean embedding of the sample itself; broken as :class:`AwayFromPositive` is.
 
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        Embeddings of the clean samples.
+    reach, metric
+        As of :class:`AwayFromPositive`.
+
     Examples
     --------
     >>> clean = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
@@ -86,6 +93,13 @@ class TowardsNegative(AwayFromPositive):
 
 class TargetEmbedding(TowardsNegative):
     """Minus the distance to a wanted embedding; broken within ``reach`` of it, by default where the two are alike.
+
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        The wanted embeddings.
+    reach, metric
+        As of :class:`AwayFromPositive`.
 
     Examples
     --------
