@@ -45,8 +45,8 @@ class ITML(PairLearner):
     Parameters
     ----------
     gamma : float, default=1.0
-        Price of slack: the larger, the closer the bounds are kept. Where bounds conflict at a price beyond 1e5, rounding
-        leaves too little of the divergence to prove a minimum, and a warning says so.
+        Price of slack: the larger, the closer the bounds are kept. Where bounds conflict at a price beyond 1e5,
+        rounding leaves too little of the divergence to prove a minimum, and a warning says so.
     bounds : (float, float), default=None
         u and l: squared distances that similar pairs should not exceed and dissimilar ones should reach. None for the
         5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
