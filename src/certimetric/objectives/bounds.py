@@ -26,6 +26,15 @@ class PairBounds:
     bounds : array of shape (m,), or float
         Positive.
     weight : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from certimetric.objectives import MetricObjective
+    >>> X = np.array([[0.0], [1.0], [2.0]])  # one pair at its bound of 1, one at four times that
+    >>> objective = MetricObjective(X, [PairBounds(np.array([[0, 1], [0, 2]]), np.array([1, 1]), 1.0)])
+    >>> round(objective.in_components(np.eye(1))[0], 4)  # 4 − log 4 − 1
+    1.6137
     """
 
     def __init__(self, pairs: Indices, y: Indices, bounds: Array | float, weight: float = 1.0):
