@@ -52,7 +52,8 @@ __all__, __getattr__, __dir__ = lazy_index(
         "auditing": "AuditResult audit check_drift",
         "base.allocation": "keep_freed_memory",
         "certify": "CertifiedKNeighborsClassifier CertifiedKNeighborsRegressor MetricSearchCV MinimalPerturbation "
-        "OpenSetKNeighborsClassifier PairVerifier certified_radius counterfactuals in_original_units minimal_perturbation",
+        "OpenSetKNeighborsClassifier PairVerifier certified_radius counterfactuals in_original_units "
+        "minimal_perturbation",
         "constraints": "",
         "datasets": "",
         "deep": "",

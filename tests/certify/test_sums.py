@@ -1,4 +1,4 @@
-"""Certificates of votes by distance and of means: nothing within them changes what is predicted by more than they say."""
+"""Certificates of votes by distance and of means: nothing within them moves a prediction further than they say."""
 
 import numpy as np
 import pytest

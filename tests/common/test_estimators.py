@@ -12,14 +12,22 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from certimetric import LMNN, RCA, CertifiedKNeighborsClassifier, MetricSearchCV, PerturbationLoss
+from certimetric import (
+    LMNN,
+    RCA,
+    CertifiedKNeighborsClassifier,
+    CertifiedKNeighborsRegressor,
+    MetricSearchCV,
+    PerturbationLoss,
+)
 from certimetric.learners.specs import REGRESSORS, learner_variants
 
 # Few steps are meant: nothing here asks whether the last one converged.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 LEARNERS = learner_variants(max_iter=50)
-CLASSIFIERS = [
+PREDICTORS = [
     CertifiedKNeighborsClassifier(),
+    CertifiedKNeighborsRegressor(),
     CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20)),
     MetricSearchCV(["euclidean", "gmml"], cv=2, max_rows=100, random_state=0),
 ]
@@ -34,7 +42,7 @@ each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
 
-@parametrize_with_checks([*PLAIN, LMNN(max_iter=50, perturbation=PerturbationLoss()), *CLASSIFIERS])
+@parametrize_with_checks([*PLAIN, LMNN(max_iter=50, perturbation=PerturbationLoss()), *PREDICTORS])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

@@ -128,25 +128,25 @@ def count_above(above, size):
 
 
 @nb.njit(cache=True, nogil=True)
-def least_set(order, counts, forced, k):
-    """The k candidates with the least sum that can be the nearest, from all in the ``order`` of their values.
+def least_set(values, counts, forced, k):
+    """The k candidates with the least sum of values that can be the nearest.
 
     ``counts`` says how many stay nearer than each, ``forced`` which are among the nearest whatever the change. Fewer
     than k are given only where bounds contradict each other, which they do not for any query.
     """
+    order = np.argsort(values, kind="mergesort")
     chosen, n_chosen = np.empty(k, dtype=np.int64), 0
     held = np.zeros(k + 1, dtype=np.int64)  # of the chosen, how many have at least so many that stay nearer
-    for must in (True, False):
-        for i in order:
-            if n_chosen == k:
-                break
-            if forced[i] != must or counts[i] >= k:
-                continue
-            fits = True
+    for turn in range(2 * len(order)):
+        i = order[turn % len(order)]
+        if n_chosen == k or forced[i] != (turn < len(order)) or counts[i] >= k:
+            continue
+        fits = True
+        for t in range(counts[i] + 1):
+            fits = fits and held[t] < k - t
+        if fits:
+            chosen[n_chosen] = i
+            n_chosen += 1
             for t in range(counts[i] + 1):
-                fits = fits and held[t] < k - t
-            if fits:
-                chosen[n_chosen] = i
-                n_chosen += 1
-                held[: counts[i] + 1] += 1
+                held[t] += 1
     return chosen[:n_chosen]

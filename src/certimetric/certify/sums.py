@@ -23,7 +23,7 @@ from certimetric.geometry.norms import Norm
 
 _LEAST = 1e-300  # a size above 0: at it, bounds of size 0 say nothing
 _STEP = 4.0  # from a size that holds to the next that is tried
-_BISECTIONS, _PRECISION = 80, 1e-6  # as many, or until a size is known to so much of itself
+_MOST_TRIES, _PRECISION = 500, 1e-6  # sizes, or until the largest is known to so much of itself
 _PRICES = 12  # that are tried for having many of a class
 _NO_TARGETS = np.zeros(0)
 
@@ -181,23 +181,37 @@ def _certify_rows(queries, codes, data, largest, order, targets, means, limits, 
         if against == np.inf:
             radii[i] = np.inf
             continue
+        # The first guess is a share of the distance to what speaks against the prediction. Guesses grow until one does
+        # not hold, each with its own candidates; those of the last serve for all below.
         query, k = (row, x, errors[i], order), near.shape[1]
-        # The first guess is a share of the distance to what speaks against the prediction.
         reach = np.sqrt(against) + np.sqrt(squared_distance(x, data[0][near[i, k - 1]]))
-        held, size = 0.0, np.inf if rate == 0.0 else max(reach, 1e-150) / (8.0 * rate)
-        while True:
-            ranked = ranked_candidates(query, near[i], size, codes[i], data, largest)
-            if held == 0.0 and not _holds(_LEAST, ranked, query, k, data, task):
+        horizon = np.inf if rate == 0.0 else max(reach, 1e-150) / (8.0 * rate)
+        held, failed, size, grown = 0.0, np.inf, _LEAST, True
+        for _ in range(_MOST_TRIES):
+            if grown:
+                ranked = ranked_candidates(query, near[i], horizon, codes[i], data, largest)
+                grown = False
+            if len(targets):
+                low, high = _extreme_means(size, ranked, targets, k)
+                stands = _within(low, high, means[i], limits[0])
+            else:
+                stands = _vote_stands(size, ranked, query, k, data, codes[i])
+            if stands:
+                held = size
+            else:
+                failed = size
+            if failed == _LEAST or size == np.inf:
                 break
-            if not _holds(size, ranked, query, k, data, task):
-                if size < np.inf:
-                    held = _largest_held(held, size, ranked, query, k, data, task)
-                break
-            held = size
-            if size == np.inf:
-                break
-            size *= _STEP
-        radii[i] = held
+            if failed < np.inf:
+                if failed - held <= _PRECISION * failed:
+                    break
+                size = held + 0.5 * (failed - held)
+            elif size < horizon:
+                size = horizon
+            else:
+                horizon, grown = size * _STEP, True
+                size = horizon
+        radii[i] = held if held > _LEAST else 0.0
 
 
 @nb.njit(cache=True, nogil=True)
@@ -234,30 +248,6 @@ def _speaks_against(j, task):
 
 
 @nb.njit(cache=True, nogil=True)
-def _largest_held(held, size, ranked, query, k, data, task):
-    """A size between one at which a prediction holds, or 0, and one at which it does not: it holds there."""
-    for _ in range(_BISECTIONS):
-        if size - held <= _PRECISION * size:
-            break
-        middle = held + 0.5 * (size - held)
-        if _holds(middle, ranked, query, k, data, task):
-            held = middle
-        else:
-            size = middle
-    return held
-
-
-@nb.njit(cache=True, nogil=True)
-def _holds(size, ranked, query, k, data, task):
-    """Whether a prediction is proven to stand under every change of at most a size."""
-    y, c, targets, mean, tolerance = task
-    if len(targets):
-        low, high = _extreme_means(size, ranked, targets, k)
-        return _within(low, high, mean, tolerance)
-    return _vote_stands(size, ranked, query, k, data, y, c)
-
-
-@nb.njit(cache=True, nogil=True)
 def _within(low, high, mean, tolerance):
     return high - mean <= tolerance and mean - low <= tolerance
 
@@ -267,24 +257,25 @@ def _extreme_means(size, ranked, targets, k):
     """Bounds on the mean of the k nearest, as :func:`means_of` computes it, over changes of at most a size."""
     candidates, above, _, stays, _, _ = ranked
     counts, forced, values = count_above(above, size), stays >= size, targets[candidates]
-    least = least_set(np.argsort(values, kind="mergesort"), counts, forced, k)
-    most = least_set(np.argsort(-values, kind="mergesort"), counts, forced, k)
-    if len(least) < k or len(most) < k:
-        return -np.inf, np.inf
-    return _mean(values[least]), _mean(values[most])
+    bounds = np.array([-np.inf, np.inf])
+    for end, sign in enumerate((1.0, -1.0)):
+        chosen = least_set(sign * values, counts, forced, k)
+        if len(chosen) == k:
+            bounds[end] = _mean(values[chosen])
+    return bounds[0], bounds[1]
 
 
 @nb.njit(cache=True, nogil=True)
 def _mean(values):
     """:func:`means_of` k numbers, to the last digit."""
     total = 0.0
-    for value in np.sort(values):
-        total += value
+    for i in np.argsort(values, kind="mergesort"):  # compiled already, unlike np.sort
+        total += values[i]
     return total / len(values)
 
 
 @nb.njit(cache=True, nogil=True)
-def _vote_stands(size, ranked, query, k, data, y, c):
+def _vote_stands(size, ranked, query, k, data, c):
     """Whether class c is proven to have the largest sum of weights under every change of at most a size.
 
     Let a(l) of class c stay nearer than l of another class. A set of k neighbours in which, for every t, fewer than t
@@ -293,21 +284,23 @@ def _vote_stands(size, ranked, query, k, data, y, c):
     """
     candidates, above, above_of_class, stays, low, high = ranked
     _, x, error, _ = query
-    counts, of_class, forced = count_above(above, size), count_above(above_of_class, size), stays >= size
-    rate, relative = data[6][0] + data[6][1], rounding_of_distances(len(x))
+    counts, of_class = count_above(above, size), count_above(above_of_class, size)
+    y, q, rate, relative = data[5], len(candidates), data[6][0] + data[6][1], rounding_of_distances(len(x))
     off = error + (rate * size if rate > 0.0 else 0.0)
-    classes = y[candidates]
-    tried = classes == c
-    for p in range(len(candidates)):
+    tried, of_code, forced, values = np.zeros(q, np.bool_), np.zeros(q, np.bool_), np.zeros(q, np.bool_), np.empty(q)
+    for i in range(q):
+        tried[i], forced[i] = y[candidates[i]] == c, stays[i] >= size
+    for p in range(q):
         if tried[p] or counts[p] >= k:
             continue
-        of_code = classes == classes[p]
-        tried |= of_code
-        values, most = np.zeros(len(candidates)), 0.0
-        for i in range(len(candidates)):
-            if counts[i] < k and classes[i] == c:
+        most = 0.0
+        for i in range(q):
+            code = y[candidates[i]]
+            of_code[i] = code == y[candidates[p]] and counts[i] < k
+            tried[i], values[i] = tried[i] or of_code[i], 0.0
+            if counts[i] < k and code == c:
                 values[i] = 1.0 / ((high[i] + off) * (1.0 + relative))
-            elif counts[i] < k and of_code[i]:
+            elif of_code[i]:
                 near = (low[i] - off) * (1.0 - relative)
                 values[i] = -1.0 / near if near > 0.0 else -np.inf
             most = max(most, abs(values[i]))
@@ -319,32 +312,38 @@ def _vote_stands(size, ranked, query, k, data, y, c):
 @nb.njit(cache=True, nogil=True)
 def _always_positive(values, most, of_code, of_class, counts, forced, k):
     """Whether values have a sum above 0 over every set that :func:`_vote_stands` has to look at."""
-    unit = 4.0 * (k + 16) * INFLATED_UNIT * k
-    chosen = least_set(np.argsort(values, kind="mergesort"), counts, forced, k)
-    if len(chosen) == k and values[chosen].sum() > unit * most:
-        return True
-    for t in range(1, k + 1):
-        many = of_code & (of_class < t) & (counts < k)
-        if many.sum() < t:
+    unit, priced = 4.0 * (k + 16) * INFLATED_UNIT * k, np.empty(len(values))
+    for t in range(k + 1):
+        n_many = 0
+        for i in range(len(values)):
+            n_many += of_code[i] and of_class[i] < t
+        if n_many < t:
             continue
-        if most == np.inf:
+        if most == np.inf and t > 0:
             return False
         # The least sum over sets with t of them is, whatever their price λ, at least that of values less λ for each of
-        # them, plus λt. The best price is where the least set begins to have t.
-        low, high, positive = 0.0, 2.0 * most * k, False
-        for _ in range(_PRICES):
+        # them, plus λt. The best price is where the least set begins to have t. With t = 0 all sets are looked at.
+        low, high, positive = 0.0, 2.0 * most * k if t > 0 else 0.0, False
+        for _ in range(_PRICES if t > 0 else 1):
             price = 0.5 * (low + high)
-            priced = values - price * many
-            chosen = least_set(np.argsort(priced, kind="mergesort"), counts, forced, k)
+            for i in range(len(values)):
+                priced[i] = values[i] - (price if of_code[i] and of_class[i] < t else 0.0)
+            chosen = least_set(priced, counts, forced, k)
             if len(chosen) < k:
                 return False
-            if priced[chosen].sum() + price * t > unit * (most + price):
-                positive = True
+            total, n_chosen = price * t, 0
+            for i in chosen:
+                total += priced[i]
+                n_chosen += of_code[i] and of_class[i] < t
+            positive = total > unit * (most + price)
+            if positive:
                 break
-            if many[chosen].sum() < t:
+            if n_chosen < t:
                 low = price
             else:
                 high = price
-        if not positive:
+        if positive and t == 0:
+            return True
+        if not positive and t > 0:
             return False
     return True
