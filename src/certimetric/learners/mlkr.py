@@ -125,8 +125,10 @@ class MLKR(MahalanobisLearner):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> MLKR:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MLKR:
         """Learn the metric from X, shape (n, d), features of one scale, and numbers y, shape (n,).
+
+        ``sample_weight``, shape (n,) and at least 0, weighs the errors, over the variance of y without weights.
 
         Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
         from the features divided by the power of ten nearest to it.
@@ -137,7 +139,8 @@ class MLKR(MahalanobisLearner):
             On NaN or infinity, a y that is no numbers, or one whose values are all equal.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C", y_numeric=True)
-        X, numbers = check_size(X, limit=MODEST), self._standardized(y)
+        X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
+        numbers = self._standardized(y)
         self.n_samples_fit_ = len(X)
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
         rng = check_random_state(self.random_state)
@@ -146,7 +149,7 @@ class MLKR(MahalanobisLearner):
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
             if takes_all_rows(self.n_anchors, len(X)):
-                solution = self._descend(MetricObjective(X, [KernelRegression(numbers, n_jobs)]), L)
+                solution = self._descend(MetricObjective(X, [KernelRegression(numbers, n_jobs, weights=weights)]), L)
                 self._set_anchors(len(X))
             else:
                 solution, sample = descend_over_neighbors(
@@ -154,7 +157,9 @@ class MLKR(MahalanobisLearner):
                     np.zeros(len(X), dtype=np.int64),
                     self.n_anchors,
                     L,
-                    lambda order, m: KernelRegression(numbers[order], n_jobs, m),
+                    lambda order, m: KernelRegression(
+                        numbers[order], n_jobs, m, None if weights is None else weights[order]
+                    ),
                     self._descend,
                     rng=rng,
                     n_jobs=n_jobs,
