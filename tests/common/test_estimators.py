@@ -185,3 +185,12 @@ def test_arrays_given_as_parameters_are_checked(learner, name, iris):
         with pytest.raises(ValueError, match=message) as error:
             ready(learner).set_params(**{name: value}).fit(*iris)
         assert "\n" not in str(error.value).partition(", got")[0]
+
+
+@each_learner
+def test_single_precision_in_single_precision_out(learner, iris):
+    X, y = iris
+    learner = ready(learner).fit(X.astype(np.float32), y)
+    single, double = learner.transform(X.astype(np.float32)), learner.transform(X.astype(np.float32).astype(float))
+    assert single.dtype == np.float32 and double.dtype == learner.components_.dtype == np.float64
+    np.testing.assert_array_equal(single, double.astype(np.float32))

@@ -28,6 +28,7 @@ from certimetric.objectives.gradient import MetricObjective
 
 TARGETS_PER_INSTANCE = 3  # triplets that learners make of labels: as many nearest target neighbours,
 IMPOSTORS_PER_INSTANCE = 10  # each with as many nearest impostors
+FLOATS = [np.float64, np.float32]  # of instances that are mapped: others become the first
 CLASS_WEIGHT = [dict, StrOptions({"balanced"}), None]  # what the parameter may be
 
 
@@ -67,11 +68,11 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Returns
         -------
         Z : array of shape (n, k)
-            ``X @ components_.T``.
+            ``X @ components_.T``; of single precision where X is, but computed in double precision.
         """
         check_is_fitted(self, "components_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return X @ self.components_.T
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        return (X @ self.components_.T).astype(X.dtype, copy=False)
 
     def get_mahalanobis_matrix(self) -> Array:
         """M, shape (d, d)."""
@@ -235,5 +236,5 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        tags.transformer_tags.preserves_dtype = ["float64"]
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.base import FLOATS, MahalanobisLearner
 
 
 class Euclidean(MahalanobisLearner):
@@ -57,7 +57,7 @@ class Euclidean(MahalanobisLearner):
     def transform(self, X: ArrayLike) -> Any:
         """Instances as they are, shape (n, d)."""
         check_is_fitted(self, "n_features_in_")
-        return validate_data(self, X, dtype=np.float64, reset=False, copy=True)
+        return validate_data(self, X, dtype=FLOATS, reset=False, copy=True)
 
     @property
     def _n_features_out(self) -> int:
