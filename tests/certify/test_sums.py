@@ -5,6 +5,7 @@ import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
 from certimetric import CertifiedKNeighborsClassifier, CertifiedKNeighborsRegressor, MahalanobisMetric
+from certimetric.attacks import RegionAttack
 from certimetric.geometry.norms import resolve_norm
 
 NORMS = ["l2", "linf", "l1"]
@@ -63,7 +64,7 @@ def test_where_two_labels_share_a_place_nothing_is_certified():
     assert alone.predict_with_radius([[1.5]])[1][0] == np.inf
 
 
-def test_certified_accuracy_and_blocks_agree_with_the_radii(iris):
+def test_accuracy_blocks_and_attacks_agree_with_the_radii(iris):
     X, y = iris
     knn = CertifiedKNeighborsClassifier(3, weights="distance").fit(X[::2], y[::2])
     labels, radii = knn.predict_with_radius(X[1::2])
@@ -72,6 +73,8 @@ def test_certified_accuracy_and_blocks_agree_with_the_radii(iris):
         assert knn.certified_accuracy(X[1::2], y[1::2], eps) == share
     one_by_one = np.array([knn.predict_with_radius(row[None])[1][0] for row in X[1:40:2]])
     np.testing.assert_array_equal(one_by_one, radii[:20])
+    attacked = RegionAttack()(knn, X[1:30:2]).distances
+    assert (radii[:15] <= attacked).all() and np.median(radii[:15]) > 0.7 * np.median(attacked)
     uniform = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2]).predict_with_radius(X[1::2])[1]
     assert np.median(radii) > 0.6 * np.median(uniform)  # a bound that says something
 

@@ -37,7 +37,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     _parameter_constraints: dict[str, Any] = {}
 
-    class_weight: Mapping[Any, float] | str | None = None
+    class_weight: Mapping[Any, float] | str | None
     components_: Array
     converged_: bool
     n_features_in_: int
