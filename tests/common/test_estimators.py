@@ -14,10 +14,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import has_fit_parameter
 
 from certimetric import (
+    GMML,
     LMNN,
     RCA,
     CertifiedKNeighborsClassifier,
     CertifiedKNeighborsRegressor,
+    Euclidean,
     MetricSearchCV,
     PerturbationLoss,
 )
@@ -187,10 +189,10 @@ def test_arrays_given_as_parameters_are_checked(learner, name, iris):
         assert "\n" not in str(error.value).partition(", got")[0]
 
 
-@each_learner
+@pytest.mark.parametrize("learner", [RCA(), GMML(), Euclidean()], ids=repr)  # each with a transform of its own
 def test_single_precision_in_single_precision_out(learner, iris):
     X, y = iris
-    learner = ready(learner).fit(X.astype(np.float32), y)
+    learner = learner.fit(X.astype(np.float32), y)
     single, double = learner.transform(X.astype(np.float32)), learner.transform(X.astype(np.float32).astype(float))
     assert single.dtype == np.float32 and double.dtype == learner.components_.dtype == np.float64
     np.testing.assert_array_equal(single, double.astype(np.float32))
