@@ -653,19 +653,8 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns = (
-        *columns,
-        "forced",
-        "left out",
-        "attacks",
-        "pairs",
-        "pair points",
-        "by cells",
-        "sums",
-        "changes",
-        "wrong",
-    )
-    columns, total["wrong"] = (*columns, "wrong"), len(violations)
+    columns += ("forced", "left out", "attacks", "pairs", "pair points", "by cells", "sums", "changes", "wrong")
+    total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))
         for value, counts in sorted(table.items()):
