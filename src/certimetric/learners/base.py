@@ -136,7 +136,9 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return X, y, None if (weights == weights[0]).all() else weights / weights.mean()
 
     def _labelled(self, X: Array, y: Any) -> tuple[Array, NDArray[np.int64]]:
-        check_classification_targets(y)
+        # Whole numbers and text are classes, unless so many that scikit-learn warns of numbers: it looks at length.
+        if y.dtype.kind not in "biuUS" or 2 * len(np.unique(y)) > len(y):
+            check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         self._set_classes(classes, len(X))
         return check_size(X, limit=MODEST), codes.astype(np.int64)
