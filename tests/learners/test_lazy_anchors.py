@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -128,20 +125,12 @@ def test_bad_input_is_refused(settings, change, message):
         LMNN(n_anchors=50, **settings).fit(da.from_array(X, chunks=(170, 4)), y)
 
 
-def die_once(block, folder):
-    """The rows as they are; but whoever first gets those in the middle dies."""
-    if len(block) and block[0, 0] > 0 and not os.path.exists(folder / "died"):
-        (folder / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return block
-
-
 @pytest.mark.slow
-def test_a_worker_may_die(cluster, tmp_path):
+def test_a_worker_may_die(cluster, fatal_rows):
     X, y = sample()
     learner = LMNN(n_anchors=80, max_iter=10, random_state=0)
     wanted = clone(learner).fit(X, y)
-    lazy = da.from_array(X, chunks=(100, 4)).map_blocks(die_once, tmp_path, dtype=float, meta=np.empty((0, 4)))
+    lazy, died = fatal_rows(X, 100)
     found = clone(learner).fit(lazy, y)
-    assert (tmp_path / "died").exists()
+    assert died()
     np.testing.assert_allclose(found.get_mahalanobis_matrix(), wanted.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-9)
