@@ -12,6 +12,10 @@ NAMES = ['in "k"', "größe", "select", "a;b--"]
 ID, LABEL = "the 'id'", "z 0"
 
 
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
 def metric(rng):
     """Components of all sizes, with a 0 and a 1."""
     L = rng.standard_normal((3, 4)) * 10.0 ** rng.integers(-6, 7, (3, 4))
@@ -27,7 +31,7 @@ def database():
 
         def make(frame, name):
             connection.register("given", frame)
-            connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM given')
+            connection.execute(f"CREATE TABLE {quoted(name)} AS SELECT * FROM given")
             return connection
 
         yield make
@@ -45,7 +49,7 @@ def test_embedding_and_neighbours_of_a_database(rng, database):
     found = connection.execute('SELECT * FROM "seen; as" ORDER BY 1').df()
     assert found.columns.tolist() == [ID, LABEL, "z0", "z1", "z2"]
     Z = learned.transform(X)
-    np.testing.assert_allclose(found[["z0", "z1", "z2"]], Z, rtol=1e-12, atol=1e-12 * np.abs(Z).max(axis=0))
+    np.testing.assert_allclose(found[["z0", "z1", "z2"]] / np.abs(Z).max(axis=0), Z / np.abs(Z).max(axis=0), atol=1e-14)
     near = connection.execute(made.nearest, [frame[ID][3]]).df()
     distances = learned.pairwise(X[3:4], X)[0]
     wanted = [row for row in np.argsort(distances, kind="stable") if row != 3][:4]
@@ -95,7 +99,7 @@ def test_text_of_statements(rng):
     assert depth.max() < 20 and depth[-1] == 0
     made = str(export_sql(metric(rng), "t", id=ID))
     for name in (*NAMES, ID):
-        assert '"' + name.replace('"', '""') + '"' in made
+        assert quoted(name) in made
 
 
 @pytest.mark.parametrize(

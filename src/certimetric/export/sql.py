@@ -90,12 +90,12 @@ def export_sql(
     Examples
     --------
     >>> from certimetric import MahalanobisMetric
-    >>> metric = MahalanobisMetric.from_components([[2.0, 0.0], [0.1, 1.0]], feature_names=["age", 'a "b" c'])
+    >>> metric = MahalanobisMetric.from_components([[2.0, 0.0], [0.1, 1.0]], feature_names=["age", 'a"b'])
     >>> print(export_sql(metric, "people", id="number").view)
     CREATE VIEW "people_embedding" AS SELECT
       "number",
       CAST('2.0' AS DOUBLE PRECISION) * CAST("age" AS DOUBLE PRECISION) AS "z0",
-      (CAST('0.1' AS DOUBLE PRECISION) * CAST("age" AS DOUBLE PRECISION) + CAST("a ""b"" c" AS DOUBLE PRECISION)) AS "z1"
+      (CAST('0.1' AS DOUBLE PRECISION) * CAST("age" AS DOUBLE PRECISION) + CAST("a""b" AS DOUBLE PRECISION)) AS "z1"
     FROM "people";
     """
     metric = as_metric(metric)

@@ -11,9 +11,9 @@ from certimetric import audit
 from certimetric.runs.store import Store
 
 distributed = pytest.importorskip("distributed")
-pytestmark = pytest.mark.usefixtures("light_attacks", "undrawn")
 
 
+@pytest.mark.usefixtures("light_attacks", "undrawn")
 def test_figures_and_files_are_those_of_this_machine(tmp_path, figures):
     rng = np.random.default_rng(0)
     y = np.arange(40) % 2
@@ -31,7 +31,8 @@ def test_figures_and_files_are_those_of_this_machine(tmp_path, figures):
     assert again.document["reproduction"]["cells"]["reused"] == 1
 
 
-@pytest.mark.slow  # starts processes
+@pytest.mark.slow  # starts processes, in which attacks are not light
+@pytest.mark.usefixtures("undrawn")
 def test_a_cluster_that_loses_a_worker(iris, tmp_path, monkeypatch, figures):
     X, y = iris.X, iris.y
     options = {"learners": ["euclidean", "lmnn"], "repeats": 3}
