@@ -73,6 +73,7 @@ def test_the_encoding_of_a_table_is_part_of_the_view(rng, database):
             "age": [30.0, None, 50.0, 41.0],
             "job": ["clerk", "smith's", None, "clerk"],
             "member": ["yes", "no", "yes", None],
+            "new": [True, False, True, True],
             "since": ["2024-01-31", "2023-05-01", "2024-01-31", None],
             "size": ["S", "L", "M", "S"],
             "shop": [7, 12, 7, 7],

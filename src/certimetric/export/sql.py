@@ -139,14 +139,16 @@ def _encoded(code: ColumnCode, column: str) -> list[str]:
     text, gap = f"CAST({column} AS VARCHAR)", f"CASE WHEN {column} IS NULL THEN 1 ELSE 0 END"
     indicator = [gap] if code.indicator else []
     if code.kind == CATEGORY:
-        cases = [f"CASE WHEN {text} = {_text(each)} THEN 1 ELSE 0 END" for each in code.categories or ()]
+        unknown = "" if indicator else f"WHEN {column} IS NULL THEN NULL "
+        cases = [f"CASE {unknown}WHEN {text} = {_text(each)} THEN 1 ELSE 0 END" for each in code.categories or ()]
         return [*cases, *indicator]
     if code.kind == DATE:
         value = f"CAST(EXTRACT(EPOCH FROM CAST({column} AS TIMESTAMP)) AS {_DOUBLE}) / 86400"
     elif code.kind == ORDINAL:
-        value = _cases(text, {word: place for place, word in enumerate(code.categories or ())})
+        value = _places(text, [[word] for word in code.categories or ()])
     elif code.kind == BOOLEAN:
-        value = _cases(f"LOWER(TRIM({text}))", TRUTH)
+        words = [[str(place), *(word for word in TRUTH if TRUTH[word] == place)] for place in (0, 1)]
+        value = _places(f"LOWER(TRIM({text}))", words)
     else:
         value = f"CAST({column} AS {_DOUBLE})"
     if indicator and code.fill is not None and code.fill == code.fill:
@@ -154,9 +156,10 @@ def _encoded(code: ColumnCode, column: str) -> list[str]:
     return [value, *indicator]
 
 
-def _cases(text: str, values: Any) -> str:
-    cases = " ".join(f"WHEN {_text(word)} THEN {_number(value)}" for word, value in values.items())
-    return f"CASE {text} {cases} END"
+def _places(text: str, words: Sequence[Sequence[str]]) -> str:
+    """0 of the first words, 1 of the next ones, and so on; nothing of others."""
+    cases = [f"WHEN {text} IN ({', '.join(map(_text, each))}) THEN {place}" for place, each in enumerate(words)]
+    return f"CASE {' '.join(cases)} END"
 
 
 def _sum(weights: Array, features: Sequence[str]) -> str:
