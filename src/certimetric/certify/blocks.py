@@ -66,6 +66,8 @@ def certified_radii_over_blocks(
     The radius against each block alone reduces to nothing: an opponent in one block is held off by instances in others.
     The least of them is no upper bound, and as a lower one mostly 0.
 
+    What is promised in floating point is promised of the labels that this function computes.
+
     Rows are kept by the workers (``persist``); queries, labels, and the rows that decide are gathered. A block whose
     worker dies is computed and searched again by another one.
 

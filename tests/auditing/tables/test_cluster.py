@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from certimetric import audit
+from certimetric.runs.cluster import count_workers
 from certimetric.runs.store import Store
 
 distributed = pytest.importorskip("distributed")
@@ -23,6 +24,7 @@ def test_figures_and_files_are_those_of_this_machine(tmp_path, figures):
     local = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "protocol": "tcp", "dashboard_address": None}
     with distributed.LocalCluster(**local) as cluster:
         found = audit(X, y, **options, out=tmp_path / "there", dask=cluster.scheduler_address)
+        assert count_workers(cluster.scheduler_address) == 1
     assert figures(found.document) == figures(wanted.document)
     assert found.document["reproduction"]["cells"] == {"computed": 1, "reused": 0, "failed": 0}
     files = [sorted(path.name for path in (tmp_path / where / "metrics").iterdir()) for where in ("here", "there")]

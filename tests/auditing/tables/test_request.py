@@ -56,7 +56,7 @@ def spoiled(value: float) -> np.ndarray:
         ({"seed": -1}, "seed"),
         ({"n_jobs": 0}, "n_jobs"),
         ({"dask": ""}, "dask must be the address"),
-        ({"dask": "tcp://127.0.0.1:9", "n_jobs": 2}, "dask and n_jobs both"),
+        ({"dask": "tcp://127.0.0.1:9", "n_jobs": 2}, "dask is for a cluster and n_jobs for this machine"),
         ({"feature_names": ["a", "b"]}, "feature_names"),
         ({"feature_names": ["a", "a", "b"]}, "'a'"),
         ({"image_shape": (2, 2)}, "image_shape"),

@@ -115,7 +115,7 @@ class Request(TableRequest):
         if self.dask is not None and (not isinstance(self.dask, str) or not self.dask):
             raise ValueError(f"dask must be the address of a scheduler, got {self.dask!r}")
         if self.dask is not None and self.n_jobs != 1:
-            raise ValueError("dask and n_jobs both say where cells are computed: give one of them")
+            raise ValueError("dask is for a cluster and n_jobs for this machine: give one of them")
         n_neighbors, test_size = whole("n_neighbors", self.n_neighbors, 1), checked_share("test_size", self.test_size)
         splitting = self._splitting(test_size)
         repeats = 1 if splitting.single else self.repeats
