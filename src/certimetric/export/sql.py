@@ -33,6 +33,16 @@ class SqlEmbedding:
     nearest : str
         A query of the parameter ``$1``, an id: ids, kept columns and distances of the nearest others, the smaller id
         first where these are equal.
+
+    Examples
+    --------
+    >>> from certimetric import MahalanobisMetric
+    >>> metric = MahalanobisMetric.from_components([[2.0]], feature_names=["age"])
+    >>> print(export_sql(metric, "people", id="number", n_neighbors=1).nearest)
+    SELECT other."number", SQRT((other."z0" - own."z0") * (other."z0" - own."z0")) AS distance
+    FROM "people_embedding" AS own JOIN "people_embedding" AS other ON other."number" <> own."number"
+    WHERE own."number" = $1
+    ORDER BY distance, other."number" LIMIT 1;
     """
 
     view: str
