@@ -44,7 +44,7 @@ class ITML(_BaseITML, _PairsClassifierMixin):
     gamma : float, default=1.0
         Price of slack.
     max_iter : int, default=1000
-        Bound on the sweeps over all pairs.
+        Bound on the quasi-Newton steps.
     tol : float, default=1e-3
         Twenty times as much is how far the objective may lie above its minimum, as a fraction of it.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"

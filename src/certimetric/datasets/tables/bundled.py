@@ -12,7 +12,7 @@ from certimetric.datasets.tables.dataset import Dataset
 class DatasetInfo(NamedTuple):
     """What is known about a bundled data set without loading it.
 
-    Parameters
+    Attributes
     ----------
     name : str
         What :func:`load` takes.

@@ -81,15 +81,13 @@ class Defense(ABC):
     A subclass says in :meth:`compute_loss` what it makes of a batch. By its place in the list ``DEFENSES`` of
     ``certimetric.deep.defenses`` it is a ``kind`` of configurations, whose keys are the parameters of its constructor.
 
-    Parameters
-    ----------
-    attack : Attack, default=None
-        Of defenses that attack in several steps; None for 5 steps of PGD in the l∞ ball of 0.01, each of 2 · ε / 5. It
-        should start at random. Of PGD the point at which it ends is trained on.
-    ball : Ball, default=None
-        Of defenses with steps of their own; None for the l∞ ball of 0.01.
-    per_anchor : int, default=1
-        Of defenses that mine: triplets kept of each anchor. Without a miner they are sampled by distance.
+    Parameters that several of them have, and mean the same by:
+
+    * ``attack``, an Attack or None: of defenses that attack in several steps; None for 5 steps of PGD in the l∞ ball of
+      0.01, each of 2 · ε / 5. It should start at random. Of PGD the point at which it ends is trained on.
+    * ``ball``, a Ball or None: of defenses with steps of their own; None for the l∞ ball of 0.01.
+    * ``per_anchor``, a whole number, 1 by default: of defenses that mine, triplets kept of each anchor. Without a miner
+      they are sampled by distance.
 
     Attributes
     ----------
