@@ -88,12 +88,6 @@ class ScatterLearner(PairLearner):
         coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span())
         return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes, of_instances), coordinates.axes)
 
-    def _check_unweighted(self, what: str, sample_weight: ArrayLike | None = None) -> None:
-        """Sums over classes that are not in memory know nothing of weights."""
-        for name, given in (("sample_weight", sample_weight), ("class_weight", self.class_weight)):
-            if given is not None:
-                raise ValueError(f"{name} must be None for {what}: weights are taken of instances in memory")
-
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:
         assert y is not None
         return self._fit_scatter(PairScatter.from_tuples(tuples, y))

@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.learners.anchors import N_ANCHORS, descend_over_neighbors, takes_all_rows
@@ -30,6 +31,9 @@ class NCA(MahalanobisLearner):
     """Neighbourhood components analysis: maximise the chance that a random neighbour has the same class.
 
     Minimises ``1 − mean_i Σ_{j of the class of i} p_ij`` with ``p_ij ∝ exp(−d²(x_i, x_j))`` over L.
+
+    Instances may be a Dask array: labels and anchors are gathered, and the sums over what they see are on its workers,
+    block by block, twice at every step.
 
     Parameters
     ----------
@@ -147,12 +151,17 @@ class NCA(MahalanobisLearner):
         ValueError
             On NaN or infinity, or a single class.
         """
-        X, codes, weights = self._validate_weighted(X, y, sample_weight)
-        coordinates = Coordinates.for_descent(
-            X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
-        )
-        rng = check_random_state(self.random_state)
-        L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
+        coordinates, rng, weights = None, check_random_state(self.random_state), None
+        if is_lazy(X):
+            self._check_unweighted("rows in a Dask array", sample_weight)
+            X, y, coordinates = self._validate_blocks(X, y)
+        codes: Any = y
+        if coordinates is None:
+            X, codes, weights = self._validate_weighted(X, y, sample_weight)
+            coordinates = Coordinates.for_descent(
+                X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
+            )
+        L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
@@ -190,8 +199,10 @@ class NCA(MahalanobisLearner):
             codes,
             self.n_anchors,
             L,
-            lambda order, m: StochasticNeighbors(codes[order], n_jobs, m, None if weights is None else weights[order]),
+            StochasticNeighbors,
+            codes,
             self._descend,
+            weights=weights,
             further_of=None if loss is None else margins,
             rng=rng,
             n_targets=0 if loss is None else TARGETS_PER_INSTANCE,
