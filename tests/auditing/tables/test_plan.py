@@ -40,7 +40,7 @@ def clock(monkeypatch):
 
 
 def laws(fit, test, attack):
-    return Costs(*(Law({1000: 1000 * each}) for each in (fit, test, attack)))
+    return Costs(*(Law({1000: 1000 * each, 2000: 1250 * each}) for each in (fit, test, attack)))
 
 
 def planned(request, clock, monkeypatch, store, cost, until=None):
@@ -137,9 +137,9 @@ def test_a_large_table_without_a_budget_is_done_whole_after_a_first_report(large
     assert not any("budget" in text for text in told)
 
 
-@pytest.mark.parametrize(("seconds", "largest"), [(0.0, (1000, 4000)), (60.0, (4000, 4000)), (500.0, (4000, 32_000))])
+@pytest.mark.parametrize(("seconds", "largest"), [(0.0, (1000, 4000)), (60.0, (4000, 4000)), (500.0, (4000, 60_000))])
 def test_a_pilot_ends_within_its_share_of_the_budget(large, clock, monkeypatch, seconds, largest):
-    """A fit takes 2 s for a thousand rows, predictions and attacks 4 s more: 2 + 24 s first, then 8 + 192 s."""
+    """A fit takes 2 s for a thousand rows, predictions and attacks 4 s more: 2 + 24 s first, then 8 + 360 s."""
 
     def work(rate, told):
         def at(request, *_):

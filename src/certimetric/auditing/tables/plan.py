@@ -25,8 +25,9 @@ LARGE = 20_000  # rows, from which on an audit is planned, with or without a bud
 FIRST_LOOK = 60.0  # seconds that the first report may take
 _GROWTH = 6.0  # a stage takes so many times the seconds of the one before at most: it was planned by that one
 _MARGIN = 1.15  # of what is expected
-_PILOT_FITS, _PILOT_TESTS = (1000, 4000), (4000, 32_000)  # training rows
-_PILOT_TESTED, _PILOT_ATTACKED = 50, 4
+# Training rows; the most are as many as are searched by cells, and the tested ones enough for these to be worth it.
+_PILOT_FITS, _PILOT_TESTS = (1000, 4000), (4000, 60_000)
+_PILOT_TESTED, _PILOT_ATTACKED = 500, 4
 _PILOT_SHARE = 0.1  # of the budget
 
 Say = Callable[[str], None]

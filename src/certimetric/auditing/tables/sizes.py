@@ -12,7 +12,7 @@ FRAGILE = 6  # besides: those with the smallest radii
 TEST_ROWS = 5000
 _FEWEST, _FEW_TESTED, _FEW_ATTACKED = 5000, 1000, 20  # of the smallest audit of a large table
 # What grows with the rows may begin to grow late: of the last cost, so much at least for as many rows again.
-_LEAST_SLOPE = 0.25
+_LEAST_SLOPE = 0.1
 
 
 @dataclass(frozen=True)
