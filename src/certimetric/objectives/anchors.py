@@ -17,8 +17,7 @@ from certimetric.geometry.screens import GROUP, Screen, any_within
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term, TermValue
 from certimetric.objectives.pairs import Pull, candidate_hinge, margin_reach, pull_and_push
 
-_LISTED_NUMBERS = 2**25  # coordinates of the candidates of all anchors together that a search keeps at first
-_FEWEST, _MOST = 16, 256  # candidates of an anchor: what more of them tell is little beside what anchors differ
+_LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps at first
 _MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
 _RESOLUTION = 0.1  # of the standard error
 
@@ -77,8 +76,7 @@ class AnchorObjective(MetricObjective):
     ):
         self.all_rows, self.y, self.anchors, self.seed, self.slack, self.n_jobs = X, y, anchors, seed, slack, n_jobs
         self.weights, self.push_weight = weights, push_weight
-        listed = _LISTED_NUMBERS // (X.shape[1] * max(len(anchors), 1))
-        self.capacity = min(int(np.clip(listed, _FEWEST, _MOST)), len(X))
+        self.capacity = int(np.clip(_LISTED_PAIRS // max(len(anchors), 1), 16, len(X)))
         # The rows at work begin with the anchors, then come all that fixed terms need, then what a search lists.
         needed = targets[targets >= 0]
         if triplets is not None:
