@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from certimetric import MahalanobisMetric
+from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric, in_original_units
 from certimetric.attacks import ThreatModel
+from certimetric.certify import reference as reference_module
 from certimetric.certify.exact import nearby
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.radius import PredictedQueries, prepare_reference
@@ -65,3 +68,26 @@ def test_changes_are_those_over_all_instances(kind, monkeypatch):
     labels = asked.at(found.witnesses)
     reached = labels != asked.predicted if kind != "wanted" else labels == options["wanted"]
     assert reached[found.verified].all() and found.verified.any()
+
+
+def test_behind_a_scaler_and_with_cells(monkeypatch):
+    reference, X, _ = problem(2, 120, 16)
+    for name in ("_MANY_ROWS", "_MANY_QUERIES"):
+        monkeypatch.setattr(reference_module, name, 1)
+    knn = in_original_units(make_pipeline(StandardScaler(), CertifiedKNeighborsClassifier(3)).fit(X, reference.y))
+    queries = X[:3] + 0.01
+    before = knn.predict(queries)
+    found = knn.minimal_perturbation(queries, time_limit=np.inf)
+    assert (knn.predict(found.witnesses) != before).all() and found.verified.all()
+    monkeypatch.setattr(nearby, "MANY", len(X))
+    np.testing.assert_allclose(found.radii, knn.minimal_perturbation(queries, time_limit=np.inf).radii, rtol=1e-6)
+
+
+def test_nothing_is_said_beyond_the_budget():
+    """Of a threat model nothing is proven beyond what was searched for."""
+    reference, X, _ = problem(1, 120, 16)
+    threat = ThreatModel("l2", eps=1e-3).bind(3)
+    far = reference.neighbors(reference.points, 1, exclude=np.arange(len(X)))[0][:, 0]
+    asked = PredictedQueries.of(reference, X[reference.y == reference.y[far]][:3], 1)
+    found = smallest_changes(asked, resolve_norm("l2"), threat=threat, time_limit=np.inf)
+    assert np.isinf(found.radii).all() and (found.lower <= 1.1e-3).all()

@@ -180,7 +180,7 @@ class PointSet(MetricMaps, ABC):
     def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
         super().__init__(metric, exponent)
         self.points, self.point_errors = points, point_errors
-        self.y, self.n_classes = np.ascontiguousarray(y), int(y.max()) + 1
+        self.y, self.n_classes = np.ascontiguousarray(y), int(y.max(initial=-1)) + 1
         self._vicinity: Vicinity | None = None
         self._normed: tuple[Norm, Normed] | None = None
 

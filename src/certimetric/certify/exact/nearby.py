@@ -8,6 +8,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify.exact.witnesses import PROVEN, MinimalPerturbation
@@ -58,7 +59,7 @@ def _of_one(
 ) -> MinimalPerturbation:
     number, n = np.array([i]), len(data[5])
     x, exclude = queries.points[i], int(queries.exclude[i])
-    squared = np.square(data[0] - x).sum(axis=1)
+    squared = cdist(data[0], x[None], "sqeuclidean")[:, 0]
     if exclude >= 0:
         squared[exclude] = np.inf
     rivals = data[5] == wanted if wanted >= 0 else data[5] != queries.predicted[i]
@@ -73,7 +74,7 @@ def _of_one(
         needed = np.flatnonzero(can_be_neighbors(x, float(queries.errors[i]), nearest, size, data, order))
         needed = needed[needed != exclude]
         if np.isin(needed, rows, assume_unique=True).all():
-            return found
+            return replace(found, lower=np.minimum(found.lower, size))  # nothing is known of what is farther
         rows = np.union1d(needed, nearest)
     return find(queries.take(number), number)
 
