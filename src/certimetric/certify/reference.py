@@ -191,7 +191,7 @@ class PointSet(MetricMaps, ABC):
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
 
-    def part(self, rows: Indices) -> PointSet:
+    def among(self, rows: Indices) -> PointSet:
         """Some of the points, increasing: distances of a query from them have the same digits."""
         part = copy(self)
         part.points, part.point_errors, part.y = self.points[rows], self.point_errors[rows], self.y[rows]

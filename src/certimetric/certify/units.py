@@ -118,11 +118,11 @@ class UnscaledSet(PointSet):
         super().__init__(metric, reference.points, reference.point_errors, reference.y, reference.exponent)
         self.scaled, self.scalings = reference, scalings
 
-    def part(self, rows: Indices) -> UnscaledSet:
+    def among(self, rows: Indices) -> UnscaledSet:
         """Some of the points."""
-        part = super().part(rows)
+        part = super().among(rows)
         assert isinstance(part, UnscaledSet)
-        part.scaled = self.scaled.part(rows)
+        part.scaled = self.scaled.among(rows)
         return part
 
     def vicinity(self, points: Array, k: int) -> Vicinity | None:

@@ -81,7 +81,7 @@ def _of_one(
 
 def _among(queries: PredictedQueries, rows: Indices) -> PredictedQueries:
     """Queries over some of the training instances, which the excluded one is not of."""
-    return replace(queries, reference=queries.reference.part(rows), exclude=np.full(len(queries.X), -1))
+    return replace(queries, reference=queries.reference.among(rows), exclude=np.full(len(queries.X), -1))
 
 
 def _smallest(values: Array, count: int) -> Indices:
