@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.ranking.distances import by_differences, expanded, expansions, slices
+from certimetric.deep.ranking.few import FEW, occurrences, placed_among_few
 
 _MEMORY = 2**22  # numbers that are held together, beyond the gallery and what is given back
 _BLOCK = 512  # items whose places are searched for side by side
@@ -62,11 +63,12 @@ def relevant_ranks(
     if not len(queries) or not len(gallery):
         return torch.zeros((len(queries), 1), dtype=torch.long, device=queries.device)
     centre = _centre(gallery, queries)
-    order, first, count = _occurrences(labels, gallery_labels)
+    order, first, count = occurrences(labels, gallery_labels)
     width, k = max(int(count.max()), 1), max(queries.shape[1], 1)
     out = torch.zeros((len(queries), width), dtype=torch.long, device=queries.device)
     place = torch.arange(width, device=queries.device)
-    for rows in slices(len(queries), min(_QUERIES, _MEMORY // max(4 * width, k))):
+    together = 16 * _QUERIES if _are_few(width, queries) else _QUERIES
+    for rows in slices(len(queries), min(together, _MEMORY // max(4 * width, k))):
         some = len(queries[rows])
         relevant = torch.full((some, width), torch.inf, dtype=torch.double, device=queries.device)
         for columns in slices(width, _MEMORY // k):
@@ -96,7 +98,7 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
     k : int
         Fewer where the gallery holds fewer others.
     """
-    own = _occurrences(ids, gallery_ids)[2]
+    own = occurrences(ids, gallery_ids)[2]
     k = max(0, min(k, len(gallery) - (int(own.max()) if len(own) else 0)))
     out = torch.zeros((len(queries), k), dtype=torch.long, device=queries.device)
     if not out.numel():
@@ -161,7 +163,7 @@ def items_ahead(
             reach = torch.nextafter(reach, torch.full_like(reach, -torch.inf))
         known = (*apart[part].T, gallery_ids, gallery_ids)
         ahead[part] = _irrelevant_ahead(points[part], gallery, centre, reach, known)[:, 0]
-    one, other = (_occurrences(ids, gallery_ids)[2] for ids in apart.T)
+    one, other = (occurrences(ids, gallery_ids)[2] for ids in apart.T)
     return ahead, len(gallery) - one - torch.where(apart[:, 0] == apart[:, 1], 0, other)
 
 
@@ -173,6 +175,31 @@ def _irrelevant_ahead(
     Known are labels and ids of queries and gallery: irrelevant is an item that has neither those of the query.
     """
     r = relevant.shape[1]
+    ahead = torch.zeros(relevant.shape, dtype=torch.long, device=queries.device)
+    passed = torch.zeros((len(queries), r + 1), dtype=torch.long, device=queries.device)
+    place = placed_among_few if _are_few(r, queries) else _placed
+    for rows, unsure in place(queries, gallery, centre, relevant, known, ahead):
+        items, n_unsure = gallery[rows], int(unsure.sum())
+        if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
+            for part in slices(len(queries), _MEMORY // len(items)):
+                places = torch.searchsorted(relevant[part], by_differences(queries[part], items))
+                passed[part].scatter_add_(1, places, unsure[part].long())
+        else:
+            for row, found in _unsure_pairs(unsure, queries, items, r):
+                places = torch.searchsorted(relevant[row], found)[:, 0]
+                passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
+    return ahead + passed[:, :r].cumsum(dim=1)
+
+
+def _are_few(r: int, queries: Tensor) -> bool:
+    return r <= FEW and _on_processor(queries)
+
+
+def _placed(
+    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], ahead: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """What :func:`placed_among_few` does, for any number of relevant items and on any device."""
+    r = relevant.shape[1]
     labels, ids, gallery_labels, gallery_ids = known
     wide, squares, share = expanded(queries, centre)
     # As the products are: less ‖q‖². Filled up to a power of two, and by at least one, with what nothing passes.
@@ -180,16 +207,8 @@ def _irrelevant_ahead(
     passed = torch.zeros(limits.shape, dtype=torch.long, device=queries.device)
     for rows, products, item_share in expansions(wide, gallery, centre, _MEMORY):
         of_items = gallery_labels[rows], gallery_ids[rows]
-        unsure = place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
-        items, n_unsure = gallery[rows], int(unsure.sum())
-        if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
-            places = torch.searchsorted(relevant, by_differences(queries, items))
-            passed.scatter_add_(1, places, unsure.long())
-        else:
-            for row, found in _unsure_pairs(unsure, queries, items, r):
-                places = torch.searchsorted(relevant[row], found)[:, 0]
-                passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
-    return passed[:, :r].cumsum(dim=1)
+        yield rows, place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
+    ahead += passed[:, :r].cumsum(dim=1)
 
 
 def _unsure_pairs(unsure: Tensor, points: Tensor, items: Tensor, width: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
@@ -212,14 +231,6 @@ def _centre(gallery: Tensor, queries: Tensor) -> Tensor:
                 raise ValueError("embeddings must be finite, and their squares too")
             total += wide.sum(dim=0)
     return total / len(gallery)
-
-
-def _occurrences(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """An order in which equal numbers stand together, and for each value where its own begin and how many they are."""
-    values, order = values.long().contiguous(), torch.argsort(among, stable=True)
-    ordered = among[order].long()
-    first = torch.searchsorted(ordered, values)
-    return order, first, torch.searchsorted(ordered, values, right=True) - first
 
 
 def place_surely(

@@ -69,12 +69,13 @@ class Index:
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
-        parts = []
-        for part in queries.batches(self.batch_size):
-            x = part.images if attack is None else self.attacked(part, attack)
-            asked = embed(self.model, x, self.batch_size), part.labels.to(self.device), self.keys_of(part)
-            parts.append(figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids)))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if attack is None:
+            embedded = embed(self.model, queries.images, self.batch_size)
+        else:
+            parts = (self.attacked(part, attack) for part in queries.batches(self.batch_size))
+            embedded = torch.cat([embed(self.model, part, self.batch_size) for part in parts])
+        asked = embedded, queries.labels.to(self.device), self.keys_of(queries)
+        return figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids))
 
     def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
         """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k).
