@@ -8,7 +8,7 @@ precision, and what even these cannot, ties, is left to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,13 +22,15 @@ from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import single_threaded
 from certimetric.deep.ranking.distances import slices
 
+Runs = tuple[Tensor, Tensor, Tensor]
+"""Rows of a gallery for each query: an order, and in it the first of each and how many, ascending among themselves."""
 FEW = 32  # relevant items of a query up to which this is quicker
 _ITEMS, _QUERIES = 512, 1024  # of a product: as many as stay in the cache of a core
 _EPS, _TINY = (float(getattr(np.finfo(np.float32), each)) for each in ("eps", "tiny"))
 
 
 def placed_among_few(
-    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], ahead: Tensor
+    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, left_out: Sequence[Runs], ahead: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """Count the irrelevant items that are no farther than each relevant one, as far as that is sure.
 
@@ -39,8 +41,8 @@ def placed_among_few(
         Near which the points lie.
     relevant : double tensor of shape (q, r)
         Distances, ascending, infinite at the end where a query has fewer.
-    known : tuple of int tensors
-        Labels and ids of queries and gallery: irrelevant is an item that has neither those of the query.
+    left_out : two of Runs
+        Rows of the gallery that are not irrelevant, for each query: those of its label, and of its id, say.
     ahead : int tensor of shape (q, r)
         What is sure is added.
 
@@ -68,13 +70,9 @@ def placed_among_few(
     limits = (relevant.numpy() * factor) ** 2 - squares[:, None]
     single = (-2.0 * wide).astype(np.float32)
     reach, counts = relevant.numpy(), ahead.numpy()
-    labels, ids, item_labels, item_ids = known
-    # Where the items that are not irrelevant stand, for each query: runs of an order, walked along once.
-    orders, runs = [], np.empty((len(raw), 4), dtype=np.int64)
-    for column, (own, of_items) in enumerate(((labels, item_labels), (ids, item_ids))):
-        order, first, count = occurrences(own, of_items)
-        orders.append(order.numpy())
-        runs[:, 2 * column], runs[:, 2 * column + 1] = first.numpy(), (first + count).numpy()
+    orders = [np.ascontiguousarray(order.numpy()) for order, _, _ in left_out]
+    # Each is walked along once: where it is, and where it ends.
+    runs = np.stack([part.numpy() for _, first, count in left_out for part in (first, first + count)], axis=1)
     unsure = np.zeros((len(raw), _ITEMS), dtype=np.bool_)
     portions = slices(len(raw), min(_QUERIES, -(-len(raw) // n_threads)))
     with single_threaded(), ThreadPoolExecutor(min(n_threads, len(portions))) as pool:
@@ -101,7 +99,7 @@ def placed_among_few(
                 unsure[:] = False
 
 
-def occurrences(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def occurrences(values: Tensor, among: Tensor) -> Runs:
     """An order in which equal numbers stand together, and for each value where its own begin and how many they are."""
     values, order = values.long().contiguous(), torch.argsort(among, stable=True)
     ordered = among[order].long()
@@ -113,6 +111,14 @@ def _doubles(points: Tensor) -> NDArray[np.float64]:
     return np.ascontiguousarray(points.detach().double().numpy())
 
 
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _square(one, other):
+    square = 0.0
+    for c in range(len(one)):
+        square += (one[c] - other[c]) ** 2
+    return square
+
+
 @nb.njit(cache=True, nogil=True, fastmath={"reassoc", "nnan", "nsz"})
 def _count(products, squares, limits, reach, raw, runs, counts, unsure, of_items, share, items, start, by_label, by_id):
     n, k = products.shape[1], raw.shape[1]
@@ -120,6 +126,7 @@ def _count(products, squares, limits, reach, raw, runs, counts, unsure, of_items
     low, high = np.empty(limits.shape[1], dtype=np.float32), np.empty(limits.shape[1], dtype=np.float32)
     infinite, one, zero = np.float32(np.inf), np.float32(1.0), np.float32(0.0)
     slack, few = 16.0 * (k + 8) * UNIT_ROUNDOFF, k * 2.3e-308
+    by_difference = np.empty((limits.shape[1] * n, 2), dtype=np.int64)
     total = 0
     for i in range(products.shape[0]):
         r = 0
@@ -140,7 +147,7 @@ def _count(products, squares, limits, reach, raw, runs, counts, unsure, of_items
             runs[i, 2 * column] = position
         for j in range(n):
             seen[j] = products[i, j] + of_items[j]
-        open_ = False
+        left, n_counted = 0, 0
         for p in range(r - 1, -1, -1):
             surely, maybe = zero, zero
             for j in range(n):
@@ -149,31 +156,25 @@ def _count(products, squares, limits, reach, raw, runs, counts, unsure, of_items
             if maybe == zero:  # nor is any nearer than a smaller limit
                 break
             counts[i, p] += np.int64(surely)
-            open_ |= maybe > surely
-        if not open_:
-            continue
-        for j in range(n):
-            first = 0  # of the limits that the product is not surely beyond
-            while first < r and seen[j] > high[first]:
-                first += 1
-            if first == r or seen[j] < low[first]:
+            if maybe == surely:
                 continue
-            square = 0.0
-            for c in range(k):
-                square += (raw[i, c] - items[j, c]) ** 2
-            ambiguous = False
-            for p in range(first, r):
-                if seen[j] < low[p]:
-                    break
-                own_square = reach[i, p] ** 2
-                if square + few < own_square * (1.0 - slack):
-                    counts[i, p] += 1
-                elif not (square * (1.0 - slack) > own_square + few):
-                    ambiguous = True
-            if ambiguous:  # the caller counts it for every limit
-                for p in range(first, r):
-                    if seen[j] < low[p] or square + few < reach[i, p] ** 2 * (1.0 - slack):
-                        counts[i, p] -= 1
-                unsure[i, j] = True
-                total += 1
+            reached = reach[i, p] ** 2
+            for j in range(n):
+                if (seen[j] >= low[p]) & (seen[j] <= high[p]):
+                    square = _square(raw[i], items[j])
+                    if square + few < reached * (1.0 - slack):
+                        counts[i, p] += 1
+                        by_difference[n_counted, 0], by_difference[n_counted, 1] = p, j
+                        n_counted += 1
+                    elif not (square * (1.0 - slack) > reached + few) and not unsure[i, j]:
+                        unsure[i, j] = True
+                        left += 1
+        if left:  # those the caller counts for every limit: what was counted here is taken back
+            for j in range(n):
+                for p in range(r if unsure[i, j] else 0):
+                    counts[i, p] -= seen[j] < low[p]
+            for place in range(n_counted):
+                p, j = by_difference[place]
+                counts[i, p] -= unsure[i, j]
+        total += left
     return total
