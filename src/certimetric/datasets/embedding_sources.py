@@ -70,7 +70,7 @@ def read_source(source: str | os.PathLike[str], columns: Mapping[str, str] | Non
             f"embeddings must be a file {', '.join(FILES[:-1])}, {LANCE}FOLDER#TABLE or {POSTGRES[0]}…#TABLE, "
             f"got {text!r}"
         )
-    if not Path(text).is_file():
+    if not Path(text).exists():
         raise FileNotFoundError(f"there is no file {text!r}")
     if kind == ".npy":
         return {"embeddings": _read(text, lambda: np.load(text, mmap_mode="c", allow_pickle=False))}

@@ -105,7 +105,8 @@ __all__, _get, __dir__ = lazy_index(
                 "attacks": "Ball",
                 "certify": "Certified Certifier PixelCertifier RetrievalCertificate",
                 "defenses": "Defense first_order_margin",
-                "retrieval": "AdditionCertificate ERSResult PoisoningResult RankingEvaluation RelevanceResult RetrievalResult",
+                "retrieval": "AdditionCertificate ERSResult PoisoningResult RankingEvaluation RelevanceResult "
+                "RetrievalResult",
                 "models": "EmbeddingNetwork GroupSort NormPool2d UnitBall frozen orthogonal_convolution "
                 "orthogonal_linear",
                 "ranking": "items_ahead nearest relevant_ranks",

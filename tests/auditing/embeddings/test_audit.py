@@ -309,7 +309,7 @@ def test_a_stopped_audit_goes_on(tmp_path, monkeypatch):
     points, labels = clouds()
     models = {name: Embeddings.from_arrays(points * stretch, labels) for name, stretch in (("a", 1), ("b", [1, 3]))}
     whole = audit_embeddings(models)
-    compute, calls = run._smallest, []
+    compute, calls = run.smallest, []
 
     def stopping(*arguments):
         calls.append(1)
@@ -317,7 +317,7 @@ def test_a_stopped_audit_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return compute(*arguments)
 
-    monkeypatch.setattr(run, "_smallest", stopping)
+    monkeypatch.setattr(run, "smallest", stopping)
     with pytest.raises(KeyboardInterrupt):
         audit_embeddings(models, out=tmp_path)
     monkeypatch.undo()

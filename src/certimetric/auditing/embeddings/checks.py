@@ -19,7 +19,8 @@ from certimetric.auditing.retrieval.checks import (
 )
 
 NEAR = 0.01  # of the median distance to the nearest item: nearer ones are taken for the same picture
-_HUB, _HUB_SHARE = 10, 0.05  # queries of other classes, and their share, that make an item a hub
+# Queries of other classes that make an item a hub: so many, a share of all, and so many times what chance makes of it.
+_HUB, _HUB_SHARE, _CHANCE = 10, 0.05, 5
 _UNANSWERED, _LOST = 0.1, 0.02  # shares of queries without an answer, and of R@1 that an index loses, that are an issue
 _UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the embeddings were given.")
 
@@ -106,7 +107,8 @@ def hubs(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
         f"The skewness of how often items are among the first {clean['k']} is {clean['skewness']:.1f} "
         f"({clean['by_chance']:.1f} by chance), {attacked['skewness']:.1f} under attack."
     )
-    most = max(_HUB, _HUB_SHARE * observed.n_queries)
+    n = observed.n_queries
+    most = max(_HUB, _HUB_SHARE * n, _CHANCE * n * clean["k"] / len(observed.galleries[learner["spec"]]))
     found = [(when, hub) for when, part in (("", clean), (" under attack", attacked)) for hub in part["hubs"][:1]]
     found = [(when, hub) for when, hub in found if hub["wrong"] >= most]
     if not found:
