@@ -324,10 +324,8 @@ def test_embeddings_of_other_files(run, here):
     done = run("audit-embeddings", "points.npy", *known, "--queries-from", "2026-01-15", "--metric", "cosine")
     assert done.code == 0, done.err
     told = document(here / "certimetric-audit" / "points")
-    assert (told["data"]["n_queries"], told["protocol"]["metric"]) == (
-        sum(day >= "2026-01-15" for day in days),
-        "cosine",
-    )
+    assert told["data"]["n_queries"] == sum(day >= "2026-01-15" for day in days)
+    assert told["protocol"]["metric"] == "cosine"
     done = run("audit-embeddings", "m=points.npy", *known, "--query-file", "points.npy", "--query-labels", "known.csv")
     assert done.code == 0, done.err
     assert document(here / "certimetric-audit" / "points-2")["learners"][0]["spec"] == "m"

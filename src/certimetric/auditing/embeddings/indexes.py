@@ -56,7 +56,7 @@ def _singles(points: NDArray[Any], metric: str) -> NDArray[np.float32]:
     if metric != "cosine":
         return points
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
-    return points / np.where(lengths > 0, lengths, 1.0)
+    return np.asarray(points / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
 def _batches(gallery: NDArray[Any], metric: str) -> Any:

@@ -65,7 +65,7 @@ class RetrievalRequest(RankingRequest):
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
         The worst counts for each query.
     metric : {"euclidean", "cosine"}
-        How embeddings are compared; raw pixels are always compared by Euclidean distance.
+        The comparison that models are served with; raw pixels are always compared by Euclidean distance.
     n_checked : int
         So many of the queries serve the reliability checks that attack; 0 skips these.
     ers : bool

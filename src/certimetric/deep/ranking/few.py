@@ -67,9 +67,9 @@ def placed_among_few(
     raw = _doubles(queries)
     wide = (raw - centre.numpy()) * factor
     squares = (wide**2).sum(axis=1)
-    limits = (relevant.numpy() * factor) ** 2 - squares[:, None]
+    reach, counts = np.ascontiguousarray(relevant.numpy()), ahead.numpy()
+    limits = (reach * factor) ** 2 - squares[:, None]
     single = (-2.0 * wide).astype(np.float32)
-    reach, counts = relevant.numpy(), ahead.numpy()
     orders = [np.ascontiguousarray(order.numpy()) for order, _, _ in left_out]
     # Each is walked along once: where it is, and where it ends.
     runs = np.stack([part.numpy() for _, first, count in left_out for part in (first, first + count)], axis=1)
