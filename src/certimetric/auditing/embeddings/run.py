@@ -20,7 +20,7 @@ from certimetric.auditing.retrieval.ranking import RankedEvidence, Scores, descr
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.run import Gathered
 from certimetric.base.results import estimate
-from certimetric.runs.key import Cell
+from certimetric.runs.key import Cell, canonical
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.scheduling import InTurn
 from certimetric.runs.store import Store
@@ -130,7 +130,7 @@ def _index_name(index: Any) -> str | None:
 
 def _cell(request: EmbeddingRequest, key: str, seen: Seen) -> Cell:
     """A model: all that its figures depend on is what it sees, and by which index it is searched."""
-    sees = seen.told() | ({} if request.index is None else {"index": _index_name(request.index)})
+    sees = seen.told() | ({} if request.index is None else {"index": canonical(request.index)})
     source = request.models[key].source
     return Cell("embedding audit", request.name, "", source, key, 0, 0, PROTOCOL, sees)
 
