@@ -61,17 +61,21 @@ def test_radii_of_other_searches_are_exact(metric):
 
 @pytest.mark.parametrize("metric", ["euclidean", "dot"])
 @pytest.mark.parametrize("grouped", [False, True])
-def test_items_near_a_query_decide_as_the_whole_gallery_does(metric, grouped, monkeypatch):
+def test_some_items_decide_as_the_whole_gallery_does(metric, grouped, monkeypatch):
     gallery, labels = clouds(120, 3)
     groups = np.random.default_rng(0).integers(0, 6, 120) if grouped else None
     given = Embeddings.from_arrays(gallery, labels, groups=groups)
     seen = Seen.of(given, Known.of({"m": given}), np.arange(120), metric)
-    hit = np.arange(120) % 2 == 0
+    hit = seen.gallery_labels[seen.first[:, 0]] == labels
+    assert 30 < hit.sum() < 120
     expected, _ = changes.smallest(seen, hit)
     monkeypatch.setattr(changes, "_WHOLE", 0)
-    monkeypatch.setattr(changes, "_NEAR", 4)
-    found, _ = changes.smallest(seen, hit)
-    assert found == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr(changes, "_OPPONENTS", 2)
+    monkeypatch.setattr(changes, "_FRIENDS", 3)
+    monkeypatch.setattr(changes, "_MEMORY", 500)
+    found, changed = changes.smallest(seen, hit)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert np.linalg.norm(changed - seen.points, axis=1) == pytest.approx(found, rel=1e-5)
 
 
 def test_single_precision_stays_and_changes_nothing():
