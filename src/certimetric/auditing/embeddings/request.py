@@ -31,8 +31,10 @@ class EmbeddingRequest(RankingRequest):
         Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
         queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
     metric : {"euclidean", "cosine", "dot"}
-        How embeddings are compared. By "cosine" the change is one of the embedding scaled to length 1; by "dot" a unit
-        is the distance in which inner products are told, see :mod:`certimetric.deep.models.comparing`.
+        The comparison that embeddings are searched with; by cosine a change is one of the embedding of length 1.
+
+        By "dot" sizes are told in the distance that stands for inner products, of which
+        :mod:`certimetric.deep.models.comparing` tells.
     index : str or callable
         An approximate index whose answers are told beside the exact ones, on which everything else rests:
         faiss:FACTORY or faiss:FILE, hnswlib, usearch. None for none.
