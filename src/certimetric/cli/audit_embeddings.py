@@ -60,8 +60,9 @@ def read(
     needs_deep()
     from certimetric.datasets.embedding_files import load_embeddings
 
-    paths, queries = named(files), query_file or []
-    if queries and len(queries) != len(paths):
+    paths = named(files)
+    queries: list[str | None] = list(query_file) if query_file else [None] * len(paths)
+    if len(queries) != len(paths):
         raise ValueError(f"--query-file must be given for each of {len(paths)} models, got {len(queries)}")
     columns = {}
     for text in column or []:
@@ -72,7 +73,7 @@ def read(
     also: dict[str, Any] = {"labels": labels, "query_labels": query_labels, "columns": columns}
     models = {
         name: load_embeddings(path, queries=own, queries_from=queries_from, **also)
-        for (name, path), own in zip(paths.items(), queries or [None] * len(paths))
+        for (name, path), own in zip(paths.items(), queries)
     }
     stem = Path(next(iter(paths.values())).rpartition("#")[2]).stem
     return {"models": models, "name": " and ".join(paths)}, stem

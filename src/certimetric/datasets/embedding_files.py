@@ -125,11 +125,11 @@ def _points(values: object, what: str) -> Points:
     if points.ndim != 2 or points.dtype.kind not in "fiu" or not points.size:
         raise ValueError(f"{what} must be numbers of shape (n, k), got shape {points.shape} of {points.dtype}")
     single = points.dtype.kind == "f" and points.dtype.itemsize <= 4
-    points = np.ascontiguousarray(points, dtype=np.float32 if single else np.float64)
-    step = max(1, _ROWS // points.shape[1])
-    if not all(np.isfinite(points[start : start + step]).all() for start in range(0, len(points), step)):
+    found: Points = np.ascontiguousarray(points, dtype=np.float32 if single else np.float64)
+    step = max(1, _ROWS // found.shape[1])
+    if not all(np.isfinite(found[start : start + step]).all() for start in range(0, len(found), step)):
         raise ValueError(f"{what} must be finite")
-    return points
+    return found
 
 
 def _later(times: object, since: object, n: int, told: str) -> NDArray[np.bool_]:

@@ -109,7 +109,8 @@ def _first(seen: Seen, points: Any, rows: Any) -> Any:
 
     from certimetric.deep.ranking.ranks import nearest
 
-    return nearest(*map(torch.from_numpy, (points, seen.keys[rows], seen.gallery, seen.gallery_keys)), 1)[:, 0].numpy()
+    asked, own, items, keys = map(torch.from_numpy, (points, seen.keys[rows], seen.gallery, seen.gallery_keys))
+    return nearest(asked, own, items, keys, 1)[:, 0].numpy()
 
 
 def _opponents(seen: Seen, rows: Any, n: int) -> tuple[list[Any], NDArray[np.float64]]:

@@ -146,8 +146,8 @@ def _ranked(request: EmbeddingRequest, given: Embeddings, seen: Seen) -> dict[st
     ranks = relevant_ranks(*map(torch.from_numpy, sides))
     found: dict[str, NDArray[Any]] = {key: np.asarray(value.double()) for key, value in figures(ranks).items()}
     found["radii"], changed = smallest(seen, found["recall_at_1"] > 0)
-    places = changed, seen.keys, seen.gallery, seen.gallery_keys
-    found["changed_first"] = nearest(*map(torch.from_numpy, places), FIRST).numpy()
+    asked, own, items, keys = map(torch.from_numpy, (changed, seen.keys, seen.gallery, seen.gallery_keys))
+    found["changed_first"] = nearest(asked, own, items, keys, FIRST).numpy()
     if request.index is not None:
         k = given.gallery.shape[1]  # without the coordinate of inner products
         search = search_of(request.index, seen.gallery[:, :k], seen.metric)

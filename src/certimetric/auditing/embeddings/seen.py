@@ -134,5 +134,5 @@ def digest(*arrays: NDArray[Any]) -> str:
     """Of the content of arrays, of which no copy is made."""
     found = hashlib.sha256()
     for array in arrays:
-        found.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+        found.update(np.ascontiguousarray(array).data.cast("B"))
     return found.hexdigest()

@@ -210,7 +210,8 @@ def items_ahead(
         reach = by_differences(points[part, None], items[part, None])[:, 0]
         if not ties:  # below a number are those not above the one before it
             reach = torch.nextafter(reach, torch.full_like(reach, -torch.inf))
-        surely = _placing(*apart[part].T, gallery_ids, gallery_ids)
+        one, other = apart[part].T
+        surely = _placing(one, other, gallery_ids, gallery_ids)
         ahead[part] = _irrelevant_ahead(points[part], gallery, centre, reach, surely)[:, 0]
     one, other = (occurrences(ids, gallery_ids)[2] for ids in apart.T)
     return ahead, len(gallery) - one - torch.where(apart[:, 0] == apart[:, 1], 0, other)
