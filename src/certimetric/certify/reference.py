@@ -169,12 +169,18 @@ class PointSet(MetricMaps, ABC):
     y : int array of shape (n,)
         Class codes.
     exponent : int, default=0
+
+    Attributes
+    ----------
+    by_distance : bool
+        Whether the vote of a neighbour counts 1/distance; at first every vote counts the same.
     """
 
     def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
         super().__init__(metric, exponent)
         self.points, self.point_errors = points, point_errors
         self.y = np.ascontiguousarray(y)
+        self.by_distance = False
         self._vicinity: Vicinity | None = None
         self._normed: tuple[Norm, Normed] | None = None
 
@@ -268,9 +274,23 @@ class PointSet(MetricMaps, ABC):
         memory: int = DEFAULT_MEMORY,
         n_jobs: int = 1,
     ) -> Indices:
-        """Class code with the most votes of the k nearest; the smaller code where votes are equal."""
-        indices, _ = self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
-        return votes(self.y[indices], self.n_classes).argmax(axis=1)
+        """Class code with the most votes of the k nearest."""
+        return self.voted(*self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs))[1]
+
+    def voted(self, indices: Indices, squared: Array) -> tuple[Array, Indices]:
+        """What each class gets of the votes of neighbours, (m, k) to (m, n_classes), and the code that gets the most.
+
+        Where votes are equal, it is the smaller code; by distance, that of the nearer neighbour, and votes are those of
+        :func:`weights_by_distance`.
+        """
+        codes = self.y[indices]
+        if not self.by_distance:
+            counts = votes(codes, self.n_classes)
+            return counts.astype(np.float64), counts.argmax(axis=1)
+        totals, rows = np.zeros((len(codes), self.n_classes)), np.arange(len(codes))
+        for column, weights in zip(codes.T, weights_by_distance(squared).T):  # k columns, the nearest first
+            totals[rows, column] += weights
+        return totals, codes[rows, totals[rows[:, None], codes].argmax(axis=1)]
 
 
 class ReferenceSet(PointSet):
@@ -415,12 +435,20 @@ def nearest_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT
     return np.hstack([np.ldexp(np.sqrt(squared), reference.exponent), indices])
 
 
-def vote_rows(
-    reference: PointSet, k: int, n_classes: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
-) -> Array:
-    """Votes of the k nearest for each class, shape (m, n_classes)."""
-    indices, _ = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
-    return votes(reference.y[indices], n_classes).astype(np.float64)
+def vote_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+    """Votes of the k nearest for each class, then the code that gets the most: shape (m, n_classes + 1)."""
+    found = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    return np.column_stack(reference.voted(*found))
+
+
+def weights_by_distance(squared: Array) -> Array:
+    """Weights of neighbours that are as the inverses of their distances, that of the nearest 1, (m, k) to (m, k).
+
+    Where it is at distance 0, all that are weigh 1 and the others nothing.
+    """
+    distances = np.sqrt(squared)
+    with np.errstate(invalid="ignore"):
+        return np.where(distances == 0.0, 1.0, distances[:, :1] / distances)
 
 
 def votes(neighbor_classes: Indices, n_classes: int) -> Indices:

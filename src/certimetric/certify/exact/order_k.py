@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numba as nb
 import numpy as np
 
+from certimetric.base.arguments import ArgumentError
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.exact.kernels import primal_order
@@ -50,6 +51,9 @@ def nearest_flips_of_votes(
     The budget of the threat model is in units of ``2^exponent`` of the norm. See
     :func:`certimetric.certify.exact.minimal.smallest_changes` for the others.
     """
+    if queries.reference.by_distance and queries.k > 1:
+        needed = "must be 'uniform' for the smallest changes of predictions by several neighbours"
+        raise ArgumentError("weights", needed, "distance")
     limited = threat is not None and threat.limited
     program = DualProgram(queries.reference, norm, limited)
     limits = Limits.of(program, threat, queries.X) if threat is not None and limited else [None] * len(queries.X)
