@@ -104,6 +104,10 @@ class Ball:
         move = _of(self.norm.steepest(gradient.flatten(1), size, perturbed.flatten(1), self.bounds))
         return perturbed + move.view(perturbed.shape).to(perturbed.dtype)
 
+    def ascend(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor, x: Tensor) -> Tensor:
+        """Such a step, and back into the ball around x and the bounds."""
+        return self.project(self.step(perturbed, gradient, size), x)
+
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A point drawn uniformly from the ball around each sample, moved into the bounds."""
         drawn = self.eps * self.norm.uniform(_Draws(generator, x.device), len(x), x[0].numel() if len(x) else 0)
@@ -123,9 +127,9 @@ class Ball:
 class L0Ball(Ball):
     """At most ``eps`` pixels change, each of them in all of its channels as far as the bounds let it.
 
-    l0 is no norm, and its ball is not convex: a step goes along the gradient, and a point is taken back by leaving the
-    pixels of the least use as they were, as of Croce & Hein, *Sparse and imperceivable adversarial attacks*,
-    arXiv 1909.05040. ``PixelSearch`` looks for the pixels at random.
+    l0 is no norm, and its ball is not convex: a step sets the pixels from which the gradient promises most to the ends
+    of their range, and takes back those of the least use. The nearest point of the ball is as of Croce & Hein, *Sparse
+    and imperceivable adversarial attacks*, arXiv 1909.05040. ``PixelSearch`` looks for the pixels at random.
 
     Parameters
     ----------
@@ -173,8 +177,10 @@ class L0Ball(Ball):
     def _first(self, use: Tensor, like: Tensor) -> Tensor:
         """The pixels (b, n) of most use, as many as may change: a mask in the shape of a batch."""
         k = min(int(self.eps), use.shape[1])
-        mask = torch.zeros_like(use, dtype=torch.bool).scatter(1, use.topk(k, dim=1).indices, True)
-        return mask.view(len(like), *([1] if like.ndim > 2 else []), *like.shape[2 if like.ndim > 2 else 1 :])
+        return self._mask(torch.zeros_like(use, dtype=torch.bool).scatter(1, use.topk(k, dim=1).indices, True), like)
+
+    def _mask(self, pixels: Tensor, like: Tensor) -> Tensor:
+        return pixels.view(len(like), *([1] if like.ndim > 2 else []), *like.shape[2 if like.ndim > 2 else 1 :])
 
     def level(self, n: int) -> float:
         return self._width
@@ -182,12 +188,17 @@ class L0Ball(Ball):
     def to_edge(self, delta: Tensor) -> Tensor:
         return torch.where(self._first(_by_pixel(delta.double() ** 2).sum(dim=1), delta), delta.double(), 0.0)
 
-    def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
-        if isinstance(size, Tensor) and size.ndim:
-            size = aligned(size.double(), perturbed)
-        steepest = gradient.double().abs().flatten(1).amax(dim=1)
-        share = gradient.double() / aligned(torch.where(steepest > 0, steepest, 1.0), gradient)
-        return (perturbed.double() + share * self._width * size / self.eps).to(perturbed.dtype)
+    def ascend(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor, x: Tensor) -> Tensor:
+        assert self.bounds is not None
+        slope, (low, high) = gradient.double(), self.bounds
+        best = torch.where(slope > 0, high, torch.where(slope < 0, low, x.double()))
+        promised, there = (_by_pixel(slope * (part - x)).sum(dim=1) for part in (best, perturbed))
+        # So many pixels move as the size says, one at least: those that gain most by it.
+        rank = (promised - there).argsort(dim=1, descending=True).argsort(dim=1)
+        n = torch.as_tensor(size, device=x.device).reshape(-1, 1).round().clamp_min(1)
+        moves = rank < n
+        moved = torch.where(self._mask(moves, x), best.to(x.dtype), perturbed)
+        return torch.where(self._first(torch.where(moves, promised, there), x), moved, x)
 
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         assert self.bounds is not None

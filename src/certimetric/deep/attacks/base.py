@@ -84,10 +84,15 @@ class Attack(ABC):
         # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
         with frozen(model), seeded(self.seed):
             best = self._kept(model, x.detach(), goal)
-            if len(x) and self.ball.eps > 0:
+            if len(x) and self._may_change:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)
                 self._attack(x.detach(), best, generator)
         return best.x
+
+    @property
+    def _may_change(self) -> bool:
+        """Whether there is anything that it may change."""
+        return bool(self.ball.eps > 0)
 
     def _kept(self, model: nn.Module, x: Tensor, goal: Goal) -> Best:
         """What keeps the best of each sample."""
@@ -104,7 +109,7 @@ class Attack(ABC):
 
     def _step(self, point: Tensor, gradient: Tensor, x: Tensor, size: float | Tensor | None = None) -> Tensor:
         """One step along a gradient, by default of the length of all steps, and back into the ball around x."""
-        return self.ball.project(self.ball.step(point, gradient, self._length if size is None else size), x)
+        return self.ball.ascend(point, gradient, self._length if size is None else size, x)
 
     def with_eps(self: _Kind, eps: float) -> _Kind:
         """The same attack with another radius; lengths of steps keep their share of it, given as numbers or not."""

@@ -101,19 +101,20 @@ class PixelSearch(Attack):
         images_only(self, x)
         b, _, h, w = x.shape
         low, high = self.ball.bounds
-        n = h * w
-        k = max(1, min(n, int(self.ball.eps) if self.ball.name == "l0" else n // 10))
+        k = max(1, min(h * w, int(self.ball.eps) if self.ball.name == "l0" else h * w // 10))
         for query in range(self.queries):
-            changed = (best.x != x).any(dim=1).view(b, n)
-            order = torch.rand((b, n), generator=generator, device=x.device)
+            changed = (best.x != x).any(dim=1).view(b, h * w)
+            order = torch.rand((b, h * w), generator=generator, device=x.device)
             colours = torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x.dtype)
             m = k if query == 0 else max(1, round(k * _share(query, 0.3)))
-            # Those that go are drawn of those that are changed, those that come of all others.
-            go, come = (
-                torch.zeros_like(changed).scatter(1, order.where(own, -1.0).topk(m, dim=1).indices, True) & own
-                for own in (changed, ~changed)
+            # Those that come are drawn of those as they were; of the changed ones as many go as there is no room for.
+            many = torch.full((b,), m, device=x.device), changed.sum(dim=1) + m - k
+            rank = (
+                order.where(own, -1.0).argsort(dim=1, descending=True).argsort(dim=1) for own in (~changed, changed)
             )
-            go, come = (part.view(b, 1, h, w) for part in (go, come))
+            come, go = (
+                (own & (its < n[:, None])).view(b, 1, h, w) for own, its, n in zip((~changed, changed), rank, many)
+            )
             moved = torch.where(come, low + (high - low) * colours, torch.where(go, x, best.x))
             best.end(self.ball.project(moved, x))
 

@@ -59,6 +59,10 @@ class SpatialAttack(Attack):
         require(0 <= shift < 1, "shift", "must be a share from 0 to 1", shift, self)
         self.shift, self.angles, self.shifts = shift, angles, shifts
 
+    @property
+    def _may_change(self) -> bool:
+        return self.ball.eps > 0 or self.shift > 0
+
     @torch.no_grad()
     def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         images_only(self, x)
