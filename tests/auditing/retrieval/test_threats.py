@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 from certimetric.auditing import audit_retrieval  # noqa: E402
 from certimetric.auditing.request import parameters  # noqa: E402
 from certimetric.auditing.retrieval.threats import THREATS  # noqa: E402
-from certimetric.deep import Index, OcclusionAttack, evaluate_corruptions  # noqa: E402
+from certimetric.deep import Index, OcclusionAttack, SquareAttack, evaluate_corruptions  # noqa: E402
 from certimetric.report import render_audit  # noqa: E402
 
 
@@ -74,12 +74,12 @@ def test_the_smallest_change_counts_in_the_worst_case(result):
         assert worst <= curve["recall"][-1] + 1e-9
 
 
-def test_a_model_without_gradients_says_what_could_not_be_tried(data):
+def test_a_model_without_gradients_says_what_could_not_be_tried(data, monkeypatch):
+    monkeypatch.setattr(SquareAttack, "in_audits", {"queries": 5})
     weights = model()[1].weight.detach().numpy()
     asked = {"attacks": ["square"], "threats": ["occlusion", "l1", "patch"], "smallest": True, "n_queries": 4}
-    learner = quick(lambda images: np.asarray(images).reshape(-1, 64) @ weights.T, data, **asked).document["learners"][
-        0
-    ]
+    document = quick(lambda images: np.asarray(images).reshape(-1, 64) @ weights.T, data, **asked).document
+    learner = document["learners"][0]
     occlusion, *others = learner["threats"]
     assert occlusion["attacked"] is not None
     assert all(each["attacked"] is None and "without gradients" in each["reason"] for each in others)

@@ -107,13 +107,11 @@ class PixelSearch(Attack):
             order = torch.rand((b, h * w), generator=generator, device=x.device)
             colours = torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x.dtype)
             m = k if query == 0 else max(1, round(k * _share(query, 0.3)))
-            # Those that come are drawn of those as they were; of the changed ones as many go as there is no room for.
+            # Those that come are drawn of those as they were; of the changed ones so many go that there is room.
             many = torch.full((b,), m, device=x.device), changed.sum(dim=1) + m - k
-            rank = (
-                order.where(own, -1.0).argsort(dim=1, descending=True).argsort(dim=1) for own in (~changed, changed)
-            )
             come, go = (
-                (own & (its < n[:, None])).view(b, 1, h, w) for own, its, n in zip((~changed, changed), rank, many)
+                (own & (order.where(own, -1.0).argsort(descending=True).argsort() < n[:, None])).view(b, 1, h, w)
+                for own, n in zip((~changed, changed), many)
             )
             moved = torch.where(come, low + (high - low) * colours, torch.where(go, x, best.x))
             best.end(self.ball.project(moved, x))
