@@ -15,7 +15,7 @@ from certimetric.auditing.retrieval.certificates import certifiers, certify_subj
 from certimetric.auditing.retrieval.checks import Observed
 from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per_class
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
-from certimetric.auditing.retrieval.threats import tell_threats, try_threats, with_corruption_errors
+from certimetric.auditing.retrieval.threat_evidence import tell_threats, try_threats, with_corruption_errors
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
