@@ -59,7 +59,11 @@ def test_thresholds_table_and_page(result):
     assert judged["expression"] == "model.occlusion>=0.99" and not judged["passed"]
     assert result.status == "FAIL"
     text = re.sub(r"<[^>]+>", " ", render_audit(result.document))
-    for word in ("a plain square over 10 % of the picture", "missed: at least 99.0 %", "no standard declared"):
+    for word in (
+        "a plain square over 10 % of the picture",
+        "missed: at least 99.0 %",
+        "anyone: a hand, a logo, a watermark",
+    ):
         assert word in text, word
     assert "mean corruption error" in text and "R@1 by the smallest change of each query" in text
     frame = result.to_frame().set_index(["model", "attack"])

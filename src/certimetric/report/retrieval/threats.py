@@ -11,7 +11,6 @@ from certimetric.report.plots import Figure, shares_figure, with_interval
 from certimetric.report.series import with_looks
 
 _HELD = {True: "holds", False: "missed"}
-_NOT_DECLARED = "no standard declared"
 
 
 def threats_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -24,18 +23,22 @@ def threats_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
     assert index is not None
     eps = float(document["protocol"]["eps"][index])
     within = f"a change of ε = {size_name(eps)} ({norm_name(document)})"
-    beside = ((threat["name"], threat["what"], threat["who"]) for threat in tried)
-    threats = [("norm", within, "who knows the model and sends pictures"), *beside]
-    rows: list[dict[str, Any]] = []
-    for name, what, who in threats:
-        for i, (look, learner) in enumerate(shown):
-            told = _of_norm(learner, index) if name == "norm" else _told(learner, name)
-            figure = f"attacked@{eps:g}" if name == "norm" else name
-            figures = [_share(told["clean"]), _share(told["attacked"]), _share(told["certified"])]
-            verdict = told["reason"] or _verdict(document, learner, figure)
-            first = {"what": "", "who": ""} if i else {"what": what, "who": who}
-            rows.append(first | {"look": look, "figures": figures, "verdict": verdict})
-    return {"threats": rows, "n_models": len(shown), **_corruptions(document)}
+    told = [{"name": "norm", "what": within, "who": "who knows the model and sends pictures"}, *tried]
+    threats = [
+        threat | {"models": [(look, *_row(document, learner, threat["name"])) for look, learner in shown]}
+        for threat in told
+    ]
+    return {"threats": threats, **_corruptions(document)}
+
+
+def _row(document: Mapping[str, Any], learner: Mapping[str, Any], name: str) -> tuple[list[str], str]:
+    """R@1 clean, attacked and certified, and what is said of them."""
+    index = quoted_eps(document)
+    assert index is not None
+    told = _of_norm(learner, index) if name == "norm" else _told(learner, name)
+    figure = f"attacked@{float(document['protocol']['eps'][index]):g}" if name == "norm" else name
+    figures = [_share(told[key]) for key in ("clean", "attacked", "certified")]
+    return figures, told["reason"] or _verdict(document, learner, figure)
 
 
 def _of_norm(learner: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def _verdict(document: Mapping[str, Any], learner: Mapping[str, Any], figure: st
     start = f"{learner['spec']}.{figure}>="
     judged = [each for each in document["thresholds"] if str(each["expression"]).startswith(start)]
     if not judged:
-        return _NOT_DECLARED
+        return MISSING
     wanted = ", ".join(percent(number(str(each["expression"]).removeprefix(start))) for each in judged)
     return f"{_HELD[all(each['passed'] for each in judged)]}: at least {wanted}"
 

@@ -127,7 +127,7 @@ class RetrievalView(View):
     schema, folder = RETRIEVAL_SCHEMA, "retrieval"
     noun, corner = "model", "Model"
     baseline = PIXELS
-    untold = ("nmi", "ers", "corruptions", "l1", "l0", "patch", "occlusion", "rotation", "jpeg")
+    beside = ("nmi", "ers")  # columns whose best figure is no headline, nor are those of threats
     size = staticmethod(size_name)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
@@ -141,6 +141,10 @@ class RetrievalView(View):
         Block("instances", "galleries", "What an attack does", _galleries),
         figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
+
+    @property
+    def untold(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.beside, *(threat["name"] for threat in self.document["protocol"].get("threats") or []))
 
     @property
     def of_pixels(self) -> bool:
