@@ -8,8 +8,17 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from torch import nn  # noqa: E402
 
-from certimetric.deep import MarginGoal, OcclusionAttack, PatchAttack, SpatialAttack, TargetEmbedding  # noqa: E402
-from certimetric.deep.attacks.places import Window, paste  # noqa: E402
+from certimetric.deep import (  # noqa: E402
+    Expectation,
+    ImageSet,
+    MarginGoal,
+    OcclusionAttack,
+    PatchAttack,
+    SpatialAttack,
+    TargetEmbedding,
+    evaluate_retrieval,
+)
+from certimetric.deep.attacks.places import Window, cut, paste  # noqa: E402
 from certimetric.deep.attacks.warps import turn, warped  # noqa: E402
 
 PLACES = {
@@ -72,6 +81,7 @@ def test_patches_lie_where_they_are_put():
     shown = paste(x, patches, torch.tensor([[0, 4], [3, 1]]))
     assert torch.equal(shown[0, :, 0:2, 4:6], patches[0]) and torch.equal(shown[1, :, 3:5, 1:3], patches[1])
     assert (shown != 0).any(dim=1).sum() == 8 and not x.any()
+    assert torch.equal(cut(shown, torch.tensor([[0, 4], [3, 1]]), 2), patches)
 
 
 def test_a_turn_on_the_grid_is_found_and_a_finer_grid_is_never_weaker(margin):
@@ -85,6 +95,15 @@ def test_a_turn_on_the_grid_is_found_and_a_finer_grid_is_never_weaker(margin):
     assert (fine >= coarse).all() and (fine > coarse).any()
     moved = SpatialAttack(0.0, 0.2, shifts=3)(nn.Flatten(), x, TargetEmbedding(x.roll(1, 3).flatten(1)))
     assert (moved != x).any() and torch.equal(SpatialAttack(0.0, 0.0)(model, x, goal), x)
+
+
+def test_they_are_attacks_as_any_other_in_evaluations(margin, digits):
+    items = ImageSet(digits[0][:30], digits[1][:30])
+    attacks = [PatchAttack(0.2, steps=2, places=1), OcclusionAttack(0.2), Expectation(PatchAttack(0.2, 2, 1), 2)]
+    rows = evaluate_retrieval(margin[0], items, attacks=attacks, with_pixels=False, with_nmi=False).rows
+    told = {row["attack"]: row["recall_at_1"] for row in rows}
+    assert set(told) == {"clean", "PatchAttack", "OcclusionAttack", "Expectation", "worst case"}
+    assert told["worst case"] <= min(told.values()) and told["OcclusionAttack"] < told["clean"]
 
 
 def test_bad_input_is_named(margin):

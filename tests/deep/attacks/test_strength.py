@@ -35,7 +35,7 @@ def margin(model, images, labels, b):
     return MarginGoal(labels[:b], gallery, labels, ids[:b], ids)
 
 
-def test_an_ensemble_breaks_no_fewer_than_its_first_member(digits, network):
+def test_an_ensemble_breaks_all_that_its_first_member_does(digits, network):
     images, labels = digits
     goal, x = margin(network, images, labels, 24), images[:24]
     ball = LinfBall(0.03)
@@ -46,7 +46,7 @@ def test_an_ensemble_breaks_no_fewer_than_its_first_member(digits, network):
 
     auto = broken(AutoAttack(ball, steps=8, queries=20))
     assert 0 < auto.float().mean() < 1
-    assert auto.sum() >= broken(APGD(ball, steps=8)).sum()
+    assert auto[broken(APGD(ball, steps=8))].all()
 
 
 def test_what_gradients_do_not_show_the_search_finds():

@@ -49,9 +49,10 @@ class RetrievalEvidence(RankedEvidence):
             "seed": request.seed,
             "ers": request.ers,
             "certify": str(request.certify).lower(),
-            "threats": list(request.threats),
-            "smallest": request.smallest,
             "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
+            # Only where they are asked for, so that reports of before are known again.
+            **({"threats": list(request.threats)} if request.threats else {}),
+            **({"smallest": True} if request.smallest else {}),
         }
 
     def remarks(self) -> list[str]:

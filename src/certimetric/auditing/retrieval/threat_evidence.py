@@ -33,21 +33,21 @@ def try_threats(
         threat = THREATS[name]
         told: dict[str, Any] = {"threat": name, "clean": estimate(clean["recall_at_1"]), "reason": ""}
         try:
-            told |= _corrupt(request, subject, index, cells) if threat.attack is None else {}
-            told |= _attack(request, subject, index, threat, clean, cells) if threat.attack is not None else {}
+            if threat.attack is None:
+                told |= _corrupt(request, subject, index, cells)
+            else:
+                told |= _attack(request, subject, index, threat, threat.attack(request), cells)
         except NoGradients:
             told |= {"attacked": None, "reason": "the model is a function without gradients"}
         yield told
 
 
 def _attack(
-    request: RetrievalRequest, subject: Subject, index: Index, threat: Threat, clean: Scores, cells: Cells
+    request: RetrievalRequest, subject: Subject, index: Index, threat: Threat, attack: Attack, cells: Cells
 ) -> dict[str, Any]:
     from certimetric.deep import Index
     from certimetric.deep.attacks import Reencoded
 
-    assert threat.attack is not None
-    attack = threat.attack(request)
     if not threat.served:
         return {"attacked": estimate(cells.score(subject, index, attack)["recall_at_1"])}
     made: list[Index] = []

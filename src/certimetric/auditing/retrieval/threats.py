@@ -59,7 +59,8 @@ def kinds(request: Asked) -> list[Corruption]:
 
 
 def _corruptions(request: Asked) -> str:
-    return f"{len(kinds(request))} natural corruptions in five severities: noise, blur, light, encoding, geometry"
+    n = len(kinds(request))
+    return f"the mean of {n} natural corruptions in five severities: noise, blur, light, encoding, geometry"
 
 
 def _l1(request: Asked) -> Attack:

@@ -158,6 +158,10 @@ class Best:
         value, self.broken = self.judge(x)
         self.value = value.clone()
 
+    def of(self, x: Tensor, goal: Goal) -> Best:
+        """The same of other samples."""
+        return type(self)(self.model, x, goal)
+
     @torch.no_grad()
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values (b,) of points, and whether the goal is reached at them."""

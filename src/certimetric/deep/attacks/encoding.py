@@ -66,7 +66,7 @@ class Reencoded(nn.Module):
     def forward(self, images: Tensor) -> Any:
         low, high = self.quality
         quality = low if low == high else int(torch.randint(low, high + 1, ()))
-        return self.model(images + (encoded(images, quality) - images.detach()))
+        return self.model(encoded(images, quality) + (images - images.detach()))
 
     def extra_repr(self) -> str:
         return f"quality={self.quality}"

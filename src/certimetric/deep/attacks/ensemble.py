@@ -20,8 +20,9 @@ from certimetric.deep.goals.margins import MarginGoal
 class AutoAttack(Attack):
     """Four attacks that fail for different reasons, each on the samples for which those before did not reach the goal.
 
-    They are APGD on the goal; APGD on average precision, where the goal is the margin; FAB; and a random search that
-    needs no gradient, of squares, or in l0 of pixels. There is nothing to tune: it is for the last word on a model.
+    They are APGD on the goal, of all samples, so that the ensemble is never weaker than that alone; APGD on average
+    precision, where the goal is the margin; FAB; and a random search that needs no gradient, of squares, or in l0 of
+    pixels. There is nothing to tune: it is for the last word on a model.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class AutoAttack(Attack):
         ball, told = self.ball, {"seed": self.seed}
         sparse, images = ball.name == "l0", x.ndim == 4
         search = PixelSearch if sparse else SquareAttack
-        self._run(APGD(ball, self.steps, **told), x, best, best.goal, generator)
+        APGD(ball, self.steps, **told)._attack(x, best, generator)
         if type(best.goal) is MarginGoal and best.goal.metric.name == "euclidean":
             self._run(APGD(ball, self.steps, **told), x, best, _ByPrecision(best.goal), generator)
         if not sparse:
@@ -61,7 +62,7 @@ class AutoAttack(Attack):
             return
         # A goal that samples have together is never reached by one of them: then all are left.
         whole = len(left) == len(x)
-        part = Best(best.model, x if whole else x[left], goal if whole else goal.select(left))
+        part = best.of(x if whole else x[left], goal if whole else goal.select(left))
         attack._attack(part.x, part, generator)
         best.end(part.x if whole else best.x.index_copy(0, left, part.x))
 
@@ -127,6 +128,9 @@ class _Mean(Best):
     def __init__(self, model: nn.Module, x: Tensor, goal: Goal, draws: int):
         self.draws = draws
         super().__init__(model, x, goal)
+
+    def of(self, x: Tensor, goal: Goal) -> Best:
+        return _Mean(self.model, x, goal, self.draws)
 
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._mean([super(_Mean, self).judge(x) for _ in range(self.draws)])
