@@ -97,10 +97,11 @@ def model() -> Part:
 
 def model_keys(name: str) -> dict[str, Key] | None:
     """Keys of the options of a model; None where it takes any, a ValueError if there is no such model."""
-    from certimetric.deep.models.network import MODELS, model_options
+    from certimetric.deep.models.network import MODELS, model_factory, model_options
+    from certimetric.deep.models.sources import is_source
 
-    if name in MODELS:
-        return Part(MODELS[name], skip=["dim", "in_channels"]).keys
+    if name in MODELS or is_source(name, factories=False):
+        return Part(model_factory(name), skip=["dim", "in_channels"]).keys
     names = model_options(name)
     return None if names is None else dict.fromkeys(names, Key(Any, None))
 

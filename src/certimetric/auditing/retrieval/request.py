@@ -50,8 +50,9 @@ class RetrievalRequest(RankingRequest):
 
     Parameters
     ----------
-    models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
+    models : mapping of str to Module, callable or str
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance; text is a source of
+        :func:`certimetric.deep.load_model`. One without gradients,
         such as a function of arrays, is attacked by "square" only.
     queries : ImageSet
         Pictures that are searched for.
@@ -155,6 +156,7 @@ class RetrievalRequest(RankingRequest):
         images = next(chosen.batches(2)).tensor()
         for subject in models:
             embedded(subject, images)
+            check_gradients(subject, images, self.attacks)
         radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps)
         self._settle(
             queries=chosen,
@@ -217,11 +219,14 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     from torch import nn
 
     from certimetric.deep.models.calling import as_module
+    from certimetric.deep.models.sources import is_source
 
     named = []
     for name, model in models.items():
-        subject = model if isinstance(model, Subject) else Subject(name, model, type(model).__name__)
-        if not isinstance(subject.model, nn.Module) and not callable(subject.model):
+        told = model if isinstance(model, str) else type(model).__name__
+        subject = model if isinstance(model, Subject) else Subject(name, model, told)
+        source = isinstance(subject.model, str) and is_source(subject.model)
+        if not isinstance(subject.model, nn.Module) and not callable(subject.model) and not source:
             given = type(subject.model).__name__
             raise TypeError(f"model {name!r} must be a Module or a callable that embeds images, got {given}")
         module = isinstance(subject.model, nn.Module)
@@ -246,6 +251,19 @@ def embedded(subject: Subject, images: Tensor) -> Tensor:
             raise
         shape, reason = " × ".join(map(str, images.shape[1:])), str(error) or type(error).__name__
         raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
+
+
+def check_gradients(subject: Subject, images: Tensor, attacks: Sequence[str]) -> None:
+    """Raise a ValueError if attacks are asked for that need gradients, and a model has none."""
+    from certimetric.deep.attacks import ATTACKS
+    from certimetric.deep.models.calling import has_gradients
+
+    white = [name for name in attacks if ATTACKS[name].uses_gradients]
+    if white and not has_gradients(subject.model, images):
+        blind = ", ".join(name for name, kind in ATTACKS.items() if not kind.uses_gradients)
+        raise ValueError(
+            f"attacks must be of {blind}, got {white[0]!r}: the model {subject.name!r} has no gradients to follow"
+        )
 
 
 def radii_for(
