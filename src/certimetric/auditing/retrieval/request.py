@@ -124,7 +124,6 @@ class RetrievalRequest(RankingRequest):
         import torch
         from torch import nn
 
-        from certimetric.deep import ImageSet
         from certimetric.deep.attacks import ATTACKS
         from certimetric.deep.models.images import labels_by_position
         from certimetric.deep.retrieval.evaluation import with_positive
@@ -147,7 +146,7 @@ class RetrievalRequest(RankingRequest):
         queries, items, known = labels_by_position(self.queries, self.queries if self.gallery is None else self.gallery)
         queries, n_guessed = same_pictures(queries, items)
         if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
-            queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
+            queries, items = (some.with_ids(some.ids) for some in (queries, items))
         if len(torch.unique(items.labels)) < 2:
             raise ValueError("the gallery must hold at least two classes")
         able = with_positive(queries, items).nonzero()[:, 0]

@@ -6,7 +6,9 @@ from certimetric.deep.models.calling import frozen as frozen
 from certimetric.deep.models.calling import seeded as seeded
 from certimetric.deep.models.functions import with_output as with_output
 from certimetric.deep.models.images import ImageSet as ImageSet
-from certimetric.deep.models.images import LazyImages as LazyImages
+from certimetric.deep.models.images import Samples as Samples
+from certimetric.deep.models.kinds import Kind as Kind
+from certimetric.deep.models.kinds import LazyImages as LazyImages
 from certimetric.deep.models.network import EmbeddingNetwork as EmbeddingNetwork
 from certimetric.deep.models.network import embedding_model as embedding_model
 from certimetric.deep.models.orthogonal import GroupSort as GroupSort

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.models.functions import Called, Cast, told_outputs
 from certimetric.deep.models.functions import NoGradients as NoGradients
-from certimetric.deep.models.images import LazyImages, as_pixels, check_images, decoded
+from certimetric.deep.models.images import PICTURES, Kind, LazyImages
 from certimetric.deep.models.sources import is_source, load_model
 from certimetric.deep.ranking.distances import slices, wide
 
@@ -93,7 +93,12 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
 
 
 @torch.no_grad()
-def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImages, batch_size: int = 256) -> Tensor:
+def embed(
+    model: nn.Module | Callable[[Tensor], Any],
+    images: Tensor | LazyImages,
+    batch_size: int = 256,
+    kind: Kind = PICTURES,
+) -> Tensor:
     """Embeddings of images, (n, c, h, w) to (n, k), with the model in evaluation mode, where its parameters are.
 
     Parameters
@@ -102,6 +107,8 @@ def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImage
     images : tensor of shape (n, c, h, w), or lazy images
         From 0 to 1 of any floating type, or 8-bit levels. Lazy images are decoded batch by batch.
     batch_size : int, default=256
+    kind : Kind, optional
+        What is embedded, where it is no pictures: ``samples.kind``.
 
     Raises
     ------
@@ -110,14 +117,14 @@ def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImage
     ValueError
         If there are no images, if images lie outside of 0 to 1, or if embeddings are not of shape (b, k) and finite.
     """
-    model, images = as_module(model), as_pixels(images)
-    check_images(images)
+    model, images = as_module(model), kind.converted(images)
+    kind.check(images)
     if not len(images):
-        raise ValueError("images must hold at least one image, got none")
+        raise ValueError(f"{kind.name} must hold at least one {kind.name[:-1]}, got none")
     device, parts = device_of(model), []
     with frozen(model):
         for rows in slices(len(images), batch_size):
-            batch = decoded(images, rows).to(device)
+            batch = kind.decoded(images, rows).to(device)
             parts.append(wide(check_embeddings(model(batch), len(batch))).to(device))
     return torch.cat(parts)
 

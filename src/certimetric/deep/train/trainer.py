@@ -15,7 +15,7 @@ from certimetric.base.arguments import chosen, require
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.defenses.loss_support import check_loss, memory_places, set_memory_places
 from certimetric.deep.models.calling import seed_all, seeded
-from certimetric.deep.models.images import check_images
+from certimetric.deep.models.images import PICTURES, Kind
 from certimetric.deep.train.batches import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.train.parallel import ShardedModel, add_gradients, gather_batch
@@ -102,6 +102,8 @@ class RobustTrainer:
         are seeded with it, for models, losses and augmentations that draw from them, and go on afterwards as if nothing
         had been drawn.
     verbose : bool, default=False
+    kind : Kind, optional
+        What is trained on, where it is no pictures: ``samples.kind``. The balls of attacks have bounds of their own.
 
     Attributes
     ----------
@@ -144,6 +146,7 @@ class RobustTrainer:
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
         verbose: bool = False,
+        kind: Kind = PICTURES,
     ):
         require(max_epochs >= 1, "max_epochs", "must be at least 1", max_epochs)
         require(ema is None or 0 < ema < 1, "ema", "must lie between 0 and 1", ema)
@@ -161,6 +164,7 @@ class RobustTrainer:
         self.history: list[float] = []
         self.ema_model: nn.Module | None = None
         self.is_main = True
+        self.kind = kind
 
     @property
     def trained(self) -> nn.Module:
@@ -232,10 +236,10 @@ class RobustTrainer:
                 images, labels = images.to(fabric.device), labels.to(fabric.device)
                 if several:
                     images, labels = gather_batch(images, labels)
-                check_images(images)
+                self.kind.check(images)
                 if self.augment is not None:
                     images = self.augment(images)
-                    check_images(images)
+                    self.kind.check(images)
                 for _ in range(self.defense.replays):
                     optimizer.zero_grad()
                     with fabric.autocast():
