@@ -13,6 +13,7 @@ from certimetric.auditing.request import RankingRequest, whole
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
+from certimetric.deep.models.kinds import PICTURES, Kind
 from certimetric.report.document import printable
 from certimetric.runs.key import digest
 
@@ -54,15 +55,15 @@ class RetrievalRequest(RankingRequest):
         Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance; text is a source of
         :func:`certimetric.deep.load_model`. One without gradients,
         such as a function of arrays, is attacked by "square" only.
-    queries : ImageSet
-        Pictures that are searched for.
+    queries : ImageSet or Samples
+        Pictures that are searched for, or inputs of another kind, within whose bounds attackers stay.
     gallery : ImageSet
         Pictures that are found; a query is never its own result, nor is an item of its group, see
         :class:`certimetric.deep.ImageSet`. None for the queries themselves.
     norm : {"linf", "l2"}
         How a perturbation is measured, in pixels from 0 to 1.
     eps : sequence of float
-        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures.
+        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures; needed for other inputs.
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
         The worst counts for each query.
     n_checked : int
@@ -152,11 +153,14 @@ class RetrievalRequest(RankingRequest):
         able = with_positive(queries, items).nonzero()[:, 0]
         order = torch.randperm(len(able), generator=torch.Generator().manual_seed(self.seed))[: self.n_queries]
         chosen = queries.select(able[order.sort().values])
+        kind = chosen.kind
+        if self.ers and not kind.pictures:
+            raise ValueError("ers must be False for inputs that are no pictures, which it is defined on, got True")
         images = next(chosen.batches(2)).tensor()
         for subject in models:
-            embedded(subject, images)
+            embedded(subject, images, kind)
             check_gradients(subject, images, self.attacks)
-        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps)
+        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps, kind)
         self._settle(
             queries=chosen,
             gallery=items,
@@ -167,7 +171,7 @@ class RetrievalRequest(RankingRequest):
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in known or self.class_names),
-            subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
+            subjects=(*models, Subject(PIXELS, nn.Flatten(), f"the {kind.name} themselves")),
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
@@ -196,7 +200,7 @@ class RetrievalRequest(RankingRequest):
         """What the attacker may change."""
         from certimetric.deep.attacks import ball
 
-        return ball(self.norm, eps)
+        return ball(self.norm, eps, self.queries.kind.bounds)
 
     def make_attack(self, name: str, eps: float) -> Attack:
         """One of the attacks of the audit."""
@@ -237,19 +241,19 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     return tuple(named)
 
 
-def embedded(subject: Subject, images: Tensor) -> Tensor:
+def embedded(subject: Subject, images: Tensor, kind: Kind = PICTURES) -> Tensor:
     """What a model makes of images; an error names the model."""
     from certimetric.deep import embed
     from certimetric.deep.models.calling import seeded
 
     try:
         with seeded(0):
-            return embed(subject.model, images)
+            return embed(subject.model, images, kind=kind)
     except Exception as error:  # a model of the user's may raise anything
         if is_interrupt(error):
             raise
         shape, reason = " × ".join(map(str, images.shape[1:])), str(error) or type(error).__name__
-        raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
+        raise ValueError(f"model {subject.name!r} cannot embed {kind.name} of {shape}: {reason}") from error
 
 
 def check_gradients(subject: Subject, images: Tensor, attacks: Sequence[str]) -> None:
@@ -266,9 +270,17 @@ def check_gradients(subject: Subject, images: Tensor, attacks: Sequence[str]) ->
 
 
 def radii_for(
-    shape: tuple[int, ...], norm: str, eps: Sequence[float] | None, report_eps: float | None
+    shape: tuple[int, ...],
+    norm: str,
+    eps: Sequence[float] | None,
+    report_eps: float | None,
+    kind: Kind = PICTURES,
 ) -> tuple[tuple[float, ...], float]:
     """Radii in rising order, and the one that table and verdict quote, which is among them."""
+    if not kind.pictures:
+        if eps is None:
+            raise ValueError("eps must be given for inputs that are no pictures: sizes in their units, got None")
+        return checked_radii(eps, report_eps)
     default, quoted = (_GREY if shape[1] == 1 else _COLOUR)[norm]
     radii = checked_radii(default if eps is None else eps, quoted if eps is None and report_eps is None else report_eps)
     if norm == "linf" and radii[0][-1] > 1:
