@@ -75,7 +75,13 @@ class EmbeddingNetwork(nn.Module):
 
 
 def embedding_model(
-    name: str, dim: int = 128, *, in_channels: int = 1, seed: int | None = None, **options: Any
+    name: str,
+    dim: int = 128,
+    *,
+    in_channels: int = 1,
+    seed: int | None = None,
+    checkpoint: str | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Make an embedding model by name.
 
@@ -85,7 +91,8 @@ def embedding_model(
         "small-cnn", for pictures of 8 to 64 pixels; "lipschitz-cnn", of which no layer stretches a difference, so that
         its retrieval can be certified; "resnet50", for pictures of 224 pixels in colour, by timm or
         torchvision, whichever is installed, with frozen batch normalisation; or ``package.module:factory`` of your own,
-        which is called with ``dim`` and the options.
+        which is called with ``dim`` and the options; or a source of :func:`load_model`, such as "timm:NAME" or
+        "hf:FOLDER", on which a linear map of length ``dim`` is put.
     dim : int, default=128
         Length of the embeddings.
     in_channels : int, default=1
@@ -93,6 +100,8 @@ def embedding_model(
     seed : int, optional
         Of the random weights; the global random numbers are then left as they are. By default weights are drawn from
         those of torch, as those of any module.
+    checkpoint : str, optional
+        File of weights to begin with: of the whole model, as ``model.safetensors`` of a run, or of a source's body.
     **options
         Of the network. "small-cnn": ``width`` (32), channels of the first layer; ``depth`` (3), number of layers;
         ``stem`` (1), stride of the first, 2 for pictures of 64 pixels; ``downsample``, "stride" or "max";
@@ -103,7 +112,7 @@ def embedding_model(
         ``scale`` (None), by which embeddings are multiplied before they are brought into the unit ball, None to leave
         them as they are.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
-        a safetensors file.
+        a safetensors file. A source: ``output``, and ``freeze_batch_norm`` (True).
 
     Raises
     ------
@@ -119,7 +128,13 @@ def embedding_model(
     """
     if seed is not None:
         with seeded(seed):
-            return embedding_model(name, dim, in_channels=in_channels, **options)
+            return embedding_model(name, dim, in_channels=in_channels, checkpoint=checkpoint, **options)
+    if is_source(name, factories=False):
+        options["checkpoint"] = checkpoint
+    elif checkpoint is not None:
+        made = embedding_model(name, dim, in_channels=in_channels, **options)
+        load_weights(made, checkpoint)
+        return made
     factory = model_factory(name)
     try:
         if name in MODELS or is_source(name, factories=False):
