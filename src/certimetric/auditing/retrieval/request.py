@@ -13,7 +13,6 @@ from certimetric.auditing.request import RankingRequest, whole
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
-from certimetric.deep.models.kinds import PICTURES, Kind
 from certimetric.report.document import printable
 from certimetric.runs.key import digest
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from certimetric.deep import Attack, ImageSet
     from certimetric.deep.attacks.balls import Ball
+    from certimetric.deep.models.kinds import Kind
 
 NORMS = ("linf", "l2")
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
@@ -241,11 +241,13 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     return tuple(named)
 
 
-def embedded(subject: Subject, images: Tensor, kind: Kind = PICTURES) -> Tensor:
-    """What a model makes of images; an error names the model."""
+def embedded(subject: Subject, images: Tensor, kind: Kind | None = None) -> Tensor:
+    """What a model makes of images, or of inputs of another kind; an error names the model."""
     from certimetric.deep import embed
     from certimetric.deep.models.calling import seeded
+    from certimetric.deep.models.kinds import PICTURES
 
+    kind = PICTURES if kind is None else kind
     try:
         with seeded(0):
             return embed(subject.model, images, kind=kind)
@@ -274,10 +276,10 @@ def radii_for(
     norm: str,
     eps: Sequence[float] | None,
     report_eps: float | None,
-    kind: Kind = PICTURES,
+    kind: Kind | None = None,
 ) -> tuple[tuple[float, ...], float]:
     """Radii in rising order, and the one that table and verdict quote, which is among them."""
-    if not kind.pictures:
+    if kind is not None and not kind.pictures:
         if eps is None:
             raise ValueError("eps must be given for inputs that are no pictures: sizes in their units, got None")
         return checked_radii(eps, report_eps)
