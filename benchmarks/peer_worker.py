@@ -45,9 +45,8 @@ def certimetric_itml() -> Fit:
 
     def fit(data: Data) -> np.ndarray:
         # Within 1e-4 of the minimum, to compare with a peer that goes on for up to 1,000 sweeps.
-        return (
-            ITML(bounds=data["bounds"], tol=1e-4).fit_pairs(data["X"][data["pairs"]], data["pair_labels"]).components_
-        )
+        learner = ITML(bounds=data["bounds"], tol=1e-4, preprocessor=data["X"])
+        return learner.fit(data["pairs"], data["pair_labels"]).components_
 
     return fit
 

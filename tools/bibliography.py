@@ -16,8 +16,9 @@ _ENTRY = re.compile(r"^@(\w+)\{([\w-]+),\n(.*?)\}\n", flags=re.S | re.M)
 _FIELD = re.compile(r"(\w+) = \{([^{}]*)\}")
 _HEAD = """# Bibliography
 
-What the methods of this library come from. The same entries, to be cited, are [one BibTeX file](references.bib);
-docstrings name the paper, and what of it they follow.
+What the methods of this library come from. The same entries, to be cited, are [one BibTeX file](references.bib), with
+the keys that stand here. Docstrings and pages name a paper by its number or its title, and what of it they follow; on
+the site both lead to its entry.
 
 """
 
@@ -38,7 +39,22 @@ def line(key: str, entry: dict[str, str]) -> str:
     place = " ".join(entry[field] for field in ("booktitle", "journal", "volume") if field in entry)
     paper = entry.get("eprint")
     link = f" [arXiv {paper}](https://arxiv.org/abs/{paper})." if paper else ""
-    return f"- {people} ({entry['year']}). *{entry['title']}*.{f' {place}.' if place else ''}{link} `{key}`\n"
+    told = f"{people} ({entry['year']}). *{entry['title']}*.{f' {place}.' if place else ''}{link} `{key}`"
+    return f'- <span id="{key}"></span>{told}\n'
+
+
+def plain(title: str) -> str:
+    """A title as it is looked up: without case, marks and white space."""
+    return re.sub(r"\W+", " ", title.lower()).strip()
+
+
+def key_of(cited: str, known: dict[str, dict[str, str]]) -> str | None:
+    """The key of what is cited by its arXiv number, its title, or the beginning of its title; None for what is none."""
+    wanted = plain(cited)
+    for key, entry in known.items():
+        if cited == entry.get("eprint") or f"{plain(entry['title'])} ".startswith(f"{wanted} "):
+            return key
+    return None
 
 
 def page() -> str:

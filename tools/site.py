@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import re
 import runpy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 2_000_000  # bytes
 ROLE = re.compile(r":(?:class|func|meth|mod|attr|obj|exc|data):(?=<code|`)")
+
+
+CITED = re.compile(
+    r"<(a|code|pre)\b.*?</\1>|arXiv (?P<number>\d{4}\.\d{4,5})|<em>(?P<title>[^<]{12,})</em>", flags=re.S
+)
 
 
 def on_config(config: Any) -> Any:
@@ -38,8 +45,25 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Take the roles off what docstrings became."""
-    return ROLE.sub("", html)
+    """Take the roles off what docstrings became, and lead from papers to their entries in the bibliography."""
+    if page.file.src_uri == "bibliography.md":
+        return html
+    there = get_relative_url("bibliography/", page.url)
+
+    def led(match: re.Match[str]) -> str:
+        cited = match["number"] or match["title"]
+        key = cited and key_of(cited)
+        return f'<a href="{there}#{key}">{match[0]}</a>' if key else match[0]
+
+    return CITED.sub(led, ROLE.sub("", html))
+
+
+@cache
+def key_of(cited: str) -> str | None:
+    """The key of a paper in the bibliography."""
+    made = runpy.run_path(str(ROOT / "tools" / "bibliography.py"))
+    found: str | None = made["key_of"](cited, made["entries"](made["SOURCE"].read_text(encoding="utf-8")))
+    return found
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:

@@ -67,7 +67,7 @@ def legal_pairs(pairs, threat):
 
 
 @pytest.mark.parametrize("name", THREATS)
-@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+@pytest.mark.parametrize("norm", ["l2", "linf", pytest.param("l1", marks=pytest.mark.slow)])
 def test_keeps_to_the_threat_model(name, norm):
     verifier, pairs = drawn(4, m=8)
     threat = ThreatModel(norm, **THREATS[name])
@@ -85,6 +85,7 @@ def test_keeps_to_the_threat_model(name, norm):
     assert (result.distances >= radii).all()
 
 
+@pytest.mark.slow
 def test_bounds_are_used_well():
     # Impersonation in a box is a convex program; dodging is not: a general optimiser from many starts is hard to beat.
     threat = ThreatModel("l2", bounds=(0.0, 1.0))
@@ -113,7 +114,7 @@ def _in_box(pair, M, t, sign, rng):
     return best
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+@pytest.mark.parametrize("norm", ["l2", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("linf", "l1"))])
 def test_whole_features_are_used_well(norm):
     # Every grid point of a small box, by hand.
     verifier, pairs = drawn(6, d=3, m=6)

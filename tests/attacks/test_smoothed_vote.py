@@ -26,7 +26,7 @@ def digits():
 
 
 @pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
+@pytest.mark.parametrize("norm", ["l2", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("linf", "l1"))])
 def test_flips_digits_near_the_certificate(digits, norm, k):
     X_train, y_train, X, _ = digits
     knn = CertifiedKNeighborsClassifier(k, norm=norm).fit(X_train, y_train)
@@ -106,6 +106,7 @@ def test_the_sign_of_the_gap_is_the_vote_of_two_classes(iris, k):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
+@pytest.mark.slow
 def test_behind_a_scaler_sizes_are_in_original_units(wine):
     X, y = wine
     X = X * np.geomspace(0.1, 1000.0, X.shape[1]) + 5.0

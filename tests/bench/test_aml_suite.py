@@ -125,6 +125,7 @@ def test_sensitivity_at_no_adversary_is_gmml(records, plan):
     assert none["auc"]["none"] == pytest.approx(gmml["auc"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_objective_never_rises(records):
     paths = [record.result["path"] for record in records if record.cell.parameters["part"] == "convergence"]
     assert len(paths) == 4

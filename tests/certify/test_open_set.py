@@ -73,7 +73,7 @@ def test_radii_are_those_of_the_formula(k, norm):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1", "ellipsoid", "restricted"])
-@pytest.mark.parametrize("k", [1, pytest.param(2, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("k", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
 def test_no_change_within_the_radius_flips(k, norm):
     A = np.random.default_rng(0).standard_normal((3, 3))
     chosen = {"ellipsoid": A @ A.T + np.eye(3), "restricted": resolve_norm("l2").restrict([True, False, True])}

@@ -59,7 +59,7 @@ def test_equals_the_dense_formula_and_never_exceeds_it(name, k):
         np.testing.assert_allclose(radii[finite], expected[finite], rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("name", NORMS)
 def test_equals_the_dense_formula_where_far_instances_of_the_class_decide(name, k):
     """Clusters of either class, a class of fewer instances than are looked at first, and labels at random."""

@@ -47,6 +47,7 @@ def test_audit_of_a_file(run, tmp_path):
 
 @light
 @undrawn
+@pytest.mark.slow
 def test_the_command_line_and_python_agree(run, tmp_path, figures):
     datasets.load("iris").to_frame()[::5].to_csv(tmp_path / "iris.csv", index=False)
     options = ["--noise", "0.5,1", "--noise", "2", "--eps", "0.1,0.2", "--norm", "linf"]
@@ -379,6 +380,7 @@ def test_explain(run, wine_files):
     assert [entry["distance"] for entry in told] == pytest.approx(first["distance"].tolist())
 
 
+@pytest.mark.slow
 def test_attack_within_a_budget_and_in_standard_deviations(run, wine_files):
     pd.read_csv("unlabelled.csv")[::4].to_csv("unlabelled.csv", index=False)
     few = run("attack", "m.safetensors", "train.csv", "unlabelled.csv", "--threat", "linf:eps=0.1")

@@ -55,6 +55,7 @@ def resumed(run, tmp_path, before, kept):
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(run, tmp_path, kept):
     before, code, _ = stopped(tmp_path, 2, signal.SIGKILL, kept)
     assert code == -signal.SIGKILL

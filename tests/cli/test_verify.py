@@ -127,6 +127,7 @@ def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
     assert "--surrogate 'nowhere' is neither the folder of a run nor package.module:factory" in wrong.err
 
 
+@pytest.mark.slow
 def test_smoothing_on_a_folder_of_pictures(run, tmp_path, monkeypatch):
     """From pictures in files to decisions under noise, with groups, for as many draws as were asked for."""
     pytest.importorskip("torch")

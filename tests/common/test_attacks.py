@@ -15,7 +15,7 @@ from certimetric.geometry.threat_models import ThreatModel
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("n", [1, 8])
+@pytest.mark.parametrize("n", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_data_of_any_unit_are_attacked_alike(iris, attack, norm, n):
     # Another unit of all features, as a power of two, changes no digit: neither do distances in that unit.
     X, y = iris
@@ -136,10 +136,10 @@ def test_wrong_predictions_count_as_attacked_at_distance_zero(iris, attack):
         assert (result.distances[1::2] > 0).all()
 
 
-def test_same_seed_same_result(wine, attack, norm, make_norm):
+def test_same_seed_same_result(wine, attack):
     X, y = wine
     knn = CertifiedKNeighborsClassifier(3).fit(X[::2], y[::2])
-    first, second = (attack(knn, X[1::40], threat=make_norm(norm, X.shape[1])) for _ in range(2))
+    first, second = (attack(knn, X[1::40], threat="l2") for _ in range(2))
     np.testing.assert_array_equal(first.adversarial, second.adversarial)
     np.testing.assert_array_equal(first.distances, second.distances)
 
@@ -193,7 +193,7 @@ CASES = {name: case for name, *case in hard_cases()}
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("k", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_hard_input(attack, case, k):
     X_train, y_train, X = CASES[case]
     knn = CertifiedKNeighborsClassifier(k).fit(X_train, y_train)

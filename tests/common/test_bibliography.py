@@ -31,6 +31,16 @@ def test_every_paper_that_is_cited_is_listed(known):
     assert {number: name for number, name in cited.items() if number not in listed} == {}
 
 
+def test_every_title_in_a_list_of_references_is_listed(tool, known):
+    # On the site a title leads to its entry: one that is written otherwise would not.
+    titles = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for section in re.findall(r"References\n +-{10}\n(.*?)(?:\n\n|\"{3})", path.read_text("utf-8"), flags=re.S):
+            titles |= dict.fromkeys(re.findall(r"(?<!\*)\*([^*]{12,}?)\*", section), path.name)
+    assert len(titles) > 20
+    assert {title: name for title, name in titles.items() if tool.key_of(title, known) is None} == {}
+
+
 def numbers(path):
     return {first or second for first, second in CITED.findall(path.read_text(encoding="utf-8"))}
 

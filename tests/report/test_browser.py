@@ -57,7 +57,7 @@ def page(request, tmp_path, make_document):
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(name, marks=[pytest.mark.slow] if name == "twelve models" else []) for name in PAGES],
+    [pytest.param(name, marks=[] if name in ("digits", "hostile retrieval") else [pytest.mark.slow]) for name in PAGES],
     indirect=True,
 )
 @pytest.mark.parametrize("width", [390, 1400])
@@ -75,7 +75,7 @@ def test_nothing_sticks_out(request, tmp_path, page, width):
     assert tallest < (450 if "hostile" in request.node.callspec.id else 150)
 
 
-@pytest.mark.parametrize("page", ["digits", "two models"], indirect=True)
+@pytest.mark.parametrize("page", ["digits", pytest.param("two models", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_screenshot_is_a_page_in_light_and_in_dark(tmp_path, page, scheme):
     picture = tmp_path / "page.png"

@@ -81,6 +81,7 @@ with Store(folder / "out", "toys") as store:
 """
 
 
+@pytest.mark.slow
 def test_kill_loses_running_cells_only(tmp_path, runs):
     """kill -9 of the run: what was finished is there, a second run does the rest, and no worker lives on."""
     command = [sys.executable, "-c", SCRIPT, SUITES, str(tmp_path)]
@@ -110,6 +111,7 @@ def test_kill_loses_running_cells_only(tmp_path, runs):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_interrupt_ends_at_once_and_blames_no_cell(tmp_path, runs):
     """Ctrl-C while cells run: the run ends without waiting for them, and they are as if never begun."""
     # Where the tests run in the background, SIGINT is ignored, and a process inherits that.
@@ -129,6 +131,7 @@ def test_interrupt_ends_at_once_and_blames_no_cell(tmp_path, runs):
         assert store.records() == {}
 
 
+@pytest.mark.slow
 def test_dask_cluster_that_loses_a_worker(toy, tmp_path):
     """The same cells through a cluster of two processes, one of which is killed midway: all are done."""
     distributed = pytest.importorskip("distributed")

@@ -38,6 +38,15 @@ class AttackResult(Framed):
         Size of the change in the norm of the threat model; infinity where there was no success.
     labels : array of shape (m,)
         What is predicted at ``adversarial``.
+
+    Examples
+    --------
+    >>> from certimetric import CertifiedKNeighborsClassifier
+    >>> from certimetric.attacks import RegionAttack
+    >>> knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [4.0]], ["a", "b"])
+    >>> result = RegionAttack()(knn, [[1.0], [1.5]])
+    >>> result.distances.round(6).tolist(), result.labels.tolist()
+    ([1.0, 0.5], ['b', 'b'])
     """
 
     adversarial: Array
@@ -58,6 +67,15 @@ class Attack(ABC):
     """Base of the attacks: a subclass proposes points in :meth:`propose`, everything else is here.
 
     An attack is configured by its constructor and called with what it attacks.
+
+    Examples
+    --------
+    >>> from certimetric import CertifiedKNeighborsClassifier
+    >>> from certimetric.attacks import HopSkipJump
+    >>> knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [4.0]], ["a", "b"])
+    >>> attack = HopSkipJump(n_iterations=3)
+    >>> attack(knn, [[1.0]], threat="linf").success.tolist(), attack
+    ([True], HopSkipJump(n_iterations=3, n_queries=30, restarts=5, starts=None, random_state=0))
     """
 
     def __call__(self, predictor: Any, X: ArrayLike, y: ArrayLike | None = None, threat: Any = "l2") -> AttackResult:

@@ -53,6 +53,11 @@ class AuditRequest:
         Tell on stderr how far the work is: by a bar on a terminal, else by a line every ten seconds.
     name : str
         Name of the data in the report.
+
+    Examples
+    --------
+    >>> AuditRequest(seed=3).output["title"] is None
+    True
     """
 
     options: ClassVar[Mapping[str, str]] = {
@@ -103,6 +108,11 @@ class RankingRequest(AuditRequest):
         The ε that table and verdict quote. None for the middle one.
     n_queries : int
         So many queries, drawn at random, are ranked.
+
+    Examples
+    --------
+    >>> RankingRequest(n_queries=100).n_queries
+    100
     """
 
     options = {"report_eps": "--report-eps EPS", "n_queries": "--queries N"}
@@ -118,10 +128,23 @@ class RankingRequest(AuditRequest):
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number of at least so much.
 
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the error.
+    value : object
+    least : int
+        The smallest that is allowed.
+
     Raises
     ------
     ValueError
         If it is none.
+
+    Examples
+    --------
+    >>> whole("n_splits", 3, 1)
+    3
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
@@ -130,6 +153,12 @@ def whole(name: str, value: Any, least: int) -> int:
 
 def seconds_of(name: str, value: Any) -> float:
     """A span of time in seconds: a number of them, or text such as 90s, 10m or 2h.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the error.
+    value : str or float
 
     Raises
     ------
@@ -150,7 +179,30 @@ def seconds_of(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A field of a request: type and shape, what help and docstring say, what only the docstring says, its option."""
+    """A field of a request: type and shape, what help and docstring say, what only the docstring says, its option.
+
+    Parameters
+    ----------
+    name : str
+    default : object
+        ``dataclasses.MISSING`` for none.
+    kind : str
+        Type and shape, as the docstring says.
+    text : str
+        What help and docstring say.
+    more : str
+        What only the docstring says.
+    flags : tuple of str
+        Of the command's option; none for a field that is for Python only.
+    metavar : str
+        What stands for the value in the help.
+
+    Examples
+    --------
+    >>> found = {each.name: each for each in parameters(AuditRequest)}["seed"]
+    >>> found.default, found.flags, found.metavar
+    (0, ('--seed',), 'N')
+    """
 
     name: str
     default: Any  # dataclasses.MISSING for none
@@ -162,7 +214,18 @@ class Parameter:
 
 
 def parameters(kind: type[AuditRequest]) -> tuple[Parameter, ...]:
-    """Fields of a request as its docstring and those of its bases tell them, in this order."""
+    """Fields of a request as its docstring and those of its bases tell them, in this order.
+
+    Parameters
+    ----------
+    kind : type
+        A class of requests, whose docstring describes every field.
+
+    Examples
+    --------
+    >>> [(each.name, each.flags) for each in parameters(RankingRequest)][:2]
+    [('report_eps', ('--report-eps',)), ('n_queries', ('--queries',))]
+    """
     kinds: dict[str, str] = {}
     texts: dict[str, list[list[str]]] = {}
     options: dict[str, str] = {}
@@ -195,6 +258,12 @@ def parameters_of(kind: Callable[_P, _R]) -> Callable[[Callable[[_R], _T]], Call
     ----------
     kind : type
         A request; the function has it as its attribute ``request``.
+
+    Examples
+    --------
+    >>> told = parameters_of(RankingRequest)(lambda request: request.n_queries)
+    >>> told(n_queries=20), told.request.__name__
+    (20, 'RankingRequest')
     """
 
     def decorate(function: Callable[[_R], _T]) -> Callable[_P, _T]:

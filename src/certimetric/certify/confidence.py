@@ -34,6 +34,13 @@ class PredictionScores:
         Share of the k votes that the label got.
     distance_ratio : array of shape (m,)
         Distance to the nearest instance of another class over that to the nearest of the label: the trust score.
+
+    Examples
+    --------
+    >>> from certimetric import CertifiedKNeighborsClassifier
+    >>> knn = CertifiedKNeighborsClassifier(3).fit([[0.0], [1.0], [5.0]], ["a", "a", "b"])
+    >>> prediction_scores(knn, [[0.5]]).vote_share.round(3).tolist()
+    [0.667]
     """
 
     label: NDArray[Any]

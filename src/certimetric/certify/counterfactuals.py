@@ -59,6 +59,14 @@ class Counterfactuals:
         One-hot groups, whose change is told as one.
     sizes : array of shape (c, d)
         What the norm counts the change of each feature alone as.
+
+    Examples
+    --------
+    >>> from certimetric import CertifiedKNeighborsClassifier
+    >>> knn = CertifiedKNeighborsClassifier(1).fit([[0.0, 0.0], [4.0, 0.0]], ["no", "yes"])
+    >>> found = counterfactuals(knn, [[1.0, 5.0]])
+    >>> found.labels.tolist(), found.points.round(4).tolist(), found.in_words(0)
+    (['yes'], [[2.0, 5.0]], 'x0 1 → 2')
     """
 
     X: Array

@@ -46,6 +46,13 @@ class CertifiedIdentification:
         Share of the probes of enrolled subjects that are identified, and stay so under every change of that size.
     fpir : array of shape (e,)
         Share of the probes of others that are accepted, or not certified to stay unknown.
+
+    Examples
+    --------
+    >>> CertifiedIdentification(np.array([0.0, 0.5]), np.array([1.0, 0.5]), np.array([0.0, 0.25])).to_frame()
+       eps  dir  fpir
+    0  0.0  1.0  0.00
+    1  0.5  0.5  0.25
     """
 
     eps: Array

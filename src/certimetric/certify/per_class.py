@@ -33,6 +33,13 @@ class CertifiedClasses:
         share that are of it and stay so; 0 where there are none.
     median_radius : array of shape (c,)
         Of the queries of the class, a wrong answer having the radius 0.
+
+    Examples
+    --------
+    >>> labels, answers = np.array(["rare", "usual", "usual"]), np.array(["rare", "usual", "rare"])
+    >>> found = CertifiedClasses.of(labels, answers, np.array([1.0, 0.2, 0.5]), eps=0.4)
+    >>> found.recall.tolist(), found.precision.tolist(), found.median_radius.tolist()
+    ([1.0, 0.0], [0.3333333333333333, 0.0], [1.0, 0.1])
     """
 
     eps: float

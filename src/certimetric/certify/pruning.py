@@ -35,6 +35,12 @@ class PrunedSet:
         No set without conflicts has more rows than this: m itself where the largest was found.
     n_conflicts : int
         Pairs of rows that could not both be kept.
+
+    Examples
+    --------
+    >>> found = adversarial_pruning([[0.0], [1.0], [1.5], [4.0]], [0, 0, 1, 1], radius=0.5)
+    >>> found.rows.tolist(), found.at_most, found.n_conflicts
+    ([0, 2, 3], 3, 1)
     """
 
     rows: Indices

@@ -164,6 +164,12 @@ def verification_curve(distances: ArrayLike, genuine: ArrayLike, weights: ArrayL
     ------
     ArgumentError, ValueError
         On NaN and infinity, lengths that differ, or pairs of one kind only.
+
+    Examples
+    --------
+    >>> curve = verification_curve([0.1, 0.4, 0.2, 0.9], [1, 1, -1, -1])
+    >>> curve.tar_at(0.5), curve.threshold_at(0.5)
+    (1.0, 0.4)
     """
     return OrderedPairs.of(distances, genuine).curve(None if weights is None else np.asarray(weights, dtype=float))
 
@@ -180,6 +186,12 @@ class IdentificationCurve:
         Share of the probes of unknown subjects that are accepted (false-positive identification rate), and of those of
         known ones that are accepted as who they are (detection and identification rate).
     n_known, n_unknown : int
+
+    Examples
+    --------
+    >>> curve = identification_curve([0.1, 0.2, 0.3, 0.9], [True, False, True, False], [True, True, True, False])
+    >>> curve.n_known, curve.n_unknown, curve.fpir.tolist()
+    (3, 1, [0.0, 0.0, 0.0, 0.0, 1.0])
     """
 
     thresholds: Array
@@ -280,6 +292,11 @@ def claimable_far(n_impostor: float) -> float:
     """The smallest false accept rate that so many impostor pairs can support.
 
     Where n independent pairs gave no false accept, the rate is below 3/n with 95 % confidence (the rule of three).
+
+    Parameters
+    ----------
+    n_impostor : float
+        Impostor pairs, or independent ones among them.
 
     Examples
     --------

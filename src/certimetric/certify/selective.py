@@ -139,6 +139,24 @@ class ScoreFigures:
 
     ``difference`` is the AURC less that of the reference, of the same resamples: a score is better where ``high`` of it
     is below 0. Of the reference itself it is 0.
+
+    Parameters
+    ----------
+    score : str
+    aurc, aurc_low, aurc_high : float
+        Area under the risk–coverage curve, and its interval.
+    excess : float
+        AURC less that of a score that puts every wrong prediction last.
+    excess_share : float
+        The excess, as a share of that of a score that says nothing.
+    difference, difference_low, difference_high : float
+
+    Examples
+    --------
+    >>> scores = {"good": [0.9, 0.1, 0.8, 0.7], "none": [1.0, 1.0, 1.0, 1.0]}
+    >>> found = compare_scores([False, True, False, False], scores)
+    >>> [(figures.score, figures.aurc) for figures in found.figures]
+    [('good', 0.0625), ('none', 0.25)]
     """
 
     score: str
@@ -164,6 +182,13 @@ class ScoreComparison:
         Share of wrong predictions: the AURC of a score that says nothing.
     figures : tuple of ScoreFigures
         In the order in which scores were given.
+
+    Examples
+    --------
+    >>> scores = {"good": [0.9, 0.1, 0.8, 0.7], "none": [1.0, 1.0, 1.0, 1.0]}
+    >>> found = compare_scores([False, True, False, False], scores)
+    >>> found.reference, found.error, len(found.figures)
+    ('good', 0.25, 2)
     """
 
     reference: str

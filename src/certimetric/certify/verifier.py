@@ -49,6 +49,13 @@ class CertifiedRates:
     far : array of shape (e,)
         Share of the impostor pairs that are accepted, or not certified to stay rejected: an upper bound on FAR under
         impersonation.
+
+    Examples
+    --------
+    >>> CertifiedRates(np.array([0.0, 0.5]), np.array([1.0, 0.75]), np.array([0.0, 0.25])).to_frame()
+       eps   tar   far
+    0  0.0  1.00  0.00
+    1  0.5  0.75  0.25
     """
 
     eps: Array

@@ -48,7 +48,24 @@ def target_neighbors(X: Array, y: Indices, k: int, *, rows: Indices | None = Non
 
 
 def nearest_of_other_classes(X: Array, y: Indices, k: int, *, rows: Indices | None = None, n_jobs: int = 1) -> Indices:
-    """The k nearest instances of any other class, shape (n, k), or (m, k) of ``rows``; −1 where there are fewer."""
+    """The k nearest instances of any other class, shape (n, k), or (m, k) of ``rows``; −1 where there are fewer.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    y : int array of shape (n,)
+        Class codes.
+    k : int
+    rows : int array of shape (m,), optional
+        Search for these instances only.
+    n_jobs : int
+        Threads.
+
+    Examples
+    --------
+    >>> nearest_of_other_classes(np.array([[0.0], [1.0], [5.0], [9.0]]), np.array([0, 0, 0, 1]), 1).tolist()
+    [[3], [3], [3], [2]]
+    """
     return _nearest(X, y, k, rows, n_jobs, own_class=False)
 
 

@@ -35,6 +35,13 @@ class Norm(ABC):
         was factored in double precision.
     diagonal : bool
         Whether each dual coordinate is a positive multiple of one feature: wide data then need no d×d matrix.
+
+    Examples
+    --------
+    >>> from certimetric.geometry import resolve_norm
+    >>> norm = resolve_norm("l1")
+    >>> norm.norm([3.0, -4.0]).item(), norm.dual_norm([3.0, -4.0]).item(), norm.dual_vector([3.0, -4.0]).tolist()
+    (7.0, 4.0, [0.0, -1.0])
     """
 
     name: str
@@ -142,6 +149,11 @@ class PlainNorm(Norm):
     ----------
     order : {1, 2, inf}
         Of the vector norm that it is.
+
+    Examples
+    --------
+    >>> L2().project_within([3.0, 4.0], 1.0, None, None).round(6).tolist()
+    [0.6, 0.8]
     """
 
     order: float
@@ -183,7 +195,13 @@ class PlainNorm(Norm):
 
 
 class L2(PlainNorm):
-    """The Euclidean norm, its own dual."""
+    """The Euclidean norm, its own dual.
+
+    Examples
+    --------
+    >>> L2().norm([3.0, -4.0]).item(), L2().dual_vector([3.0, -4.0]).tolist()
+    (5.0, [0.6, -0.8])
+    """
 
     name, order, dual_order = "l2", 2, 2
 
@@ -198,7 +216,13 @@ class L2(PlainNorm):
 
 
 class Linf(PlainNorm):
-    """The largest absolute change of a feature; dual to l1."""
+    """The largest absolute change of a feature; dual to l1.
+
+    Examples
+    --------
+    >>> Linf().norm([3.0, -4.0]).item(), Linf().dual_norm([3.0, -4.0]).item(), Linf().dual_vector([3.0, -4.0]).tolist()
+    (4.0, 7.0, [1.0, -1.0])
+    """
 
     name, order, dual_order = "linf", np.inf, 1
 
@@ -229,7 +253,13 @@ class Linf(PlainNorm):
 
 
 class L1(PlainNorm):
-    """The sum of absolute changes; dual to l∞."""
+    """The sum of absolute changes; dual to l∞.
+
+    Examples
+    --------
+    >>> L1().norm([3.0, -4.0]).item(), L1().dual_norm([3.0, -4.0]).item(), L1().dual_vector([3.0, -4.0]).tolist()
+    (7.0, 4.0, [0.0, -1.0])
+    """
 
     name, order, dual_order = "l1", 1, np.inf
 
@@ -278,6 +308,11 @@ class Ellipsoid(Norm):
     ----------
     matrix : array-like of shape (d, d)
         Symmetric positive definite.
+
+    Examples
+    --------
+    >>> Ellipsoid([[4.0, 0.0], [0.0, 1.0]]).norm([[1.0, 0.0], [0.0, 1.0]]).tolist()
+    [2.0, 1.0]
     """
 
     name = "ellipsoid"
@@ -325,7 +360,20 @@ class Ellipsoid(Norm):
 
 
 class Restricted(Norm):
-    """A norm on perturbations of some of the features only, made by :meth:`Norm.restrict`: of others it is infinite."""
+    """A norm on perturbations of some of the features only, made by :meth:`Norm.restrict`: of others it is infinite.
+
+    Parameters
+    ----------
+    base : Norm
+    mutable : bool array of shape (d,)
+        Which features may change.
+
+    Examples
+    --------
+    >>> norm = L2().restrict(np.array([True, False]))
+    >>> norm.norm([[2.0, 0.0], [0.0, 2.0]]).tolist(), norm.dual_vector([3.0, 4.0]).tolist()
+    ([2.0, inf], [1.0, 0.0])
+    """
 
     def __init__(self, base: Norm, mutable: NDArray[np.bool_]):
         self.base, self.mutable = base, mutable
@@ -375,7 +423,19 @@ class Restricted(Norm):
 
 
 class Scaled(Norm):
-    """A norm of perturbations that are divided by the unit of each feature, made by :meth:`Norm.in_units`."""
+    """A norm of perturbations that are divided by the unit of each feature, made by :meth:`Norm.in_units`.
+
+    Parameters
+    ----------
+    base : Norm
+    scale : array of shape (d,)
+        The unit of each feature, positive.
+
+    Examples
+    --------
+    >>> L2().in_units(np.array([10.0, 1.0])).norm([[10.0, 0.0], [0.0, 10.0]]).tolist()
+    [1.0, 10.0]
+    """
 
     def __init__(self, base: Norm, scale: Array):
         self.base, self.scale = base, scale

@@ -96,7 +96,9 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _validate_labelled(self, X: ArrayLike, y: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
         """Check a labelled sample; give X as float64 and y as class codes, and set ``classes_``."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
-        check_classification_targets(y)
+        # Whole numbers and text are classes, unless so many that scikit-learn warns of numbers: it looks at length.
+        if y.dtype.kind not in "biuUS" or 2 * len(np.unique(y)) > len(y):
+            check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         self._set_classes(classes, len(X))
         return check_size(X, limit=MODEST), codes.astype(np.int64)

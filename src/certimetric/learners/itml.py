@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
@@ -16,14 +16,17 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.kernels import pair_squared_distances
-from certimetric.geometry.spd import factor_psd, inverse
 from certimetric.learners.coordinates import Coordinates
+from certimetric.learners.solvers import minimize_components
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
+from certimetric.objectives.bounds import SMALLEST_SQUARE, PairBounds
+from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.gradient import MetricObjective
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000
-_SMALLEST = 1e-290  # squared distances below have no finite inverse to work with
+_LEAST_GAIN = 1e-11  # of ten steps, as a fraction: less is rounding, whatever the minimum may be
 
 
 class ITML(PairLearner):
@@ -33,14 +36,17 @@ class ITML(PairLearner):
 
         tr(M M₀⁻¹) − log det(M M₀⁻¹)  +  gamma · (the same divergence between the slack variables and the bounds)
 
-    under ``d²(x, x') ≤ ξ`` for similar and ``d²(x, x') ≥ ξ`` for dissimilar pairs, whose slack variables ξ start at the
-    bounds u and l. Bregman projections onto one constraint after the other are rank-one changes of L, O(d²) each,
-    under which M stays positive definite. Pairs of equal instances say nothing about M and are skipped.
+    under ``d²(x, x') ≤ ξ`` for similar and ``d²(x, x') ≥ ξ`` for dissimilar pairs, with slack variables ξ near to the
+    bounds u and l. With the best slack variables in their place this is convex and smooth in M; it is minimised over L
+    with ``M = LᵀL`` by a quasi-Newton method, and the divergence keeps M positive definite. The paper's projections
+    onto one constraint after the other have the same minimum, and are hundreds of sweeps away from it where bounds
+    conflict. Pairs of equal instances say nothing about M and are skipped.
 
     Parameters
     ----------
     gamma : float, default=1.0
-        Price of slack: the larger, the closer the bounds are kept.
+        Price of slack: the larger, the closer the bounds are kept. Where bounds conflict at a price beyond 1e5,
+        rounding leaves too little of the divergence to prove a minimum, and a warning says so.
     bounds : (float, float), default=None
         u and l: squared distances that similar pairs should not exceed and dissimilar ones should reach. None for the
         5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
@@ -49,20 +55,20 @@ class ITML(PairLearner):
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, as in the paper, but at most 15,000 (from 28 classes on). Differences of
-        pairs are made as they are needed: a pair takes some 100 bytes, and a sweep O(d²) time for each.
+        pairs are made as they are needed: a pair takes some 100 bytes, and a step O(d) time for each.
     max_iter : int, default=1000
-        Bound on the sweeps over all constraints.
+        Bound on the quasi-Newton steps.
     tol : float, default=0.02
-        Stop when the objective lies at most this fraction above its minimum, which the multipliers bound from below: a
-        fraction that depends neither on the number of pairs nor on units. 0.02 takes some 5 to 250 sweeps; bounds that
-        conflict at a high ``gamma`` may take all of ``max_iter``.
+        Stop when the objective lies at most this fraction above its minimum, which a tangent bounds from below: a
+        fraction that depends neither on the number of pairs nor on units. It is looked at after every ten steps; 0.02
+        takes some 10 to 30 of them.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
     random_state : int, RandomState or None, default=None
         Draws of pairs, and a random prior.
     verbose : bool, default=False
-        Print the objective and what bounds its minimum from below.
+        Print the objective, and what bounds its minimum from below.
 
     Attributes
     ----------
@@ -71,8 +77,10 @@ class ITML(PairLearner):
     metric_ : MahalanobisMetric
     bounds_ : tuple of float
         u and l in force.
+    objective_ : float
+    objective_path_ : list of float
+        The objective at the start and after every ten steps: it never rises.
     n_iter_ : int
-        Sweeps.
     converged_ : bool
         Whether the objective is proven to lie within ``tol`` of its minimum; a
         :class:`~sklearn.exceptions.ConvergenceWarning` says if not, and if no pair moved the prior.
@@ -81,9 +89,7 @@ class ITML(PairLearner):
 
     References
     ----------
-    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning*, ICML, algorithm 1,
-    which is to stop at convergence. metric-learn stops where the sum of the changes of the multipliers falls below 1e-3
-    of their Euclidean length, a ratio that grows with the root of the number of pairs.
+    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning*, ICML.
 
     Examples
     --------
@@ -134,56 +140,71 @@ class ITML(PairLearner):
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
         pairs, labels = pairs_of_classes(codes, self._n_draws(), rng)
-        self._project(coordinates, pairs, labels, rng)
+        self._minimize(coordinates, pairs, labels, rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         assert y is not None
         coordinates = self._coordinates(tuples.points)
-        self._project(coordinates, tuples.index, y, check_random_state(self.random_state))
+        self._minimize(coordinates, tuples.index, y, check_random_state(self.random_state))
 
     def _coordinates(self, X: Array) -> Coordinates:
         """A prior that is a matrix ties the span of the instances to the rest: nothing is reduced under it."""
         return Coordinates.of(X, rescale=False, reduce=isinstance(self.prior, str))
 
-    def _project(self, coordinates: Coordinates, pairs: Indices, y: Indices, rng: np.random.RandomState) -> ITML:
-        """Sweep over the constraints, which are pairs of rows, until the objective is near its minimum."""
-        X = np.ascontiguousarray(coordinates.X)
-        with limited_threads(X.shape[1]):
-            L = prior_components(self.prior, X, self.n_features_in_, rng)
-            self.bounds_ = self._check_bounds(X @ L.T, rng)
-            M = L.T @ L
-            inverse_prior = inverse(M)
-            sign = y.astype(float)
-            inverse_bound = 1.0 / np.where(y == 1, *self.bounds_)
-            multipliers = np.zeros(len(y))
-            log_det, next_look, converged = 0.0, 1, False
-            for sweep in range(1, self.max_iter + 1):
-                log_det += _sweep(M, X, pairs, sign, inverse_bound, multipliers, 1.0 / self.gamma)
-                if sweep < next_look and sweep < self.max_iter:
-                    continue
-                next_look = sweep + 1 + sweep // 16  # a look costs up to half a sweep
-                divergence = float(np.vdot(M, inverse_prior)) - len(M) - log_det
-                value = divergence + self.gamma * _slack(M, X, pairs, sign, inverse_bound)
-                least = self.gamma * np.log1p(-sign * multipliers / (self.gamma * inverse_bound)).sum() - log_det
-                if self.verbose:
-                    print(f"[ITML] sweep {sweep:4d}  objective {value:.6g}, at least {least:.6g}")
-                if value - least <= self.tol * least or not multipliers.any():
-                    converged = True
-                    break
-        self.n_iter_ = sweep
-        self._set_components(coordinates.lift(factor_psd(M)))
-        reason = ""
-        if not converged:
-            reason = (
-                f"did not converge in max_iter={self.max_iter} sweeps: its objective is {value:.4g}, the minimum may "
-                f"be {least:.4g}; raise max_iter or tol, or lower gamma"
+    def _minimize(self, coordinates: Coordinates, pairs: Indices, y: Indices, rng: np.random.RandomState) -> None:
+        """Minimise over K, for components K L₀ with the prior L₀ᵀ L₀, until the minimum is known to be near."""
+        with limited_threads(coordinates.X.shape[1]):
+            prior = prior_components(self.prior, coordinates.X, self.n_features_in_, rng)
+            Z = coordinates.X @ prior.T
+            self.bounds_ = self._check_bounds(Z, rng)
+            if pairs.size < len(Z):  # rows of no pair need not be mapped at each step
+                rows, pairs = np.unique(pairs, return_inverse=True)
+                Z, pairs = Z[rows], pairs.reshape(-1, 2)
+            slack = PairBounds(pairs, y, np.where(y == 1, *self.bounds_), self.gamma)
+            identity = np.eye(Z.shape[1])
+            inert = not MetricObjective(Z, [slack]).in_components(identity)[1].any()
+            # Seen from the prior, the slope of one similar pair far beyond its bound hides all others. It starts where
+            # the divergence is least with these slopes in place of the slack, and in coordinates that even them out.
+            steep = PairBounds(pairs[y == 1], y[y == 1], self.bounds_[0], self.gamma)
+            values, axes = np.linalg.eigh(identity + MetricObjective(Z, [steep]).in_matrix(identity)[1])
+            scale = np.sqrt(np.maximum(values, 1.0))
+            start = (axes / scale).T
+            Z = Z @ start.T
+            divergence, price = LogDetDivergence(axes * scale), MetricObjective(Z, [slack])
+            least = 0.0  # neither the divergence nor the slack is below
+
+            def near_enough(K: Array, value: float) -> bool:
+                nonlocal least
+                least = max(least, _least(divergence.inverse_prior, price, K))
+                return value - least <= self.tol * least
+
+            def report(n_iter: int, value: float) -> None:
+                print(f"[ITML] step {n_iter:4d}  objective {value:.6g}, at least {least:.6g}")
+
+            solution = minimize_components(
+                MetricObjective(Z, [divergence, slack]),
+                identity,
+                max_iter=self.max_iter,
+                tol=_LEAST_GAIN,
+                convex=True,
+                callback=report if self.verbose else None,
+                near_enough=near_enough,
             )
-        elif not multipliers.any():
+            value, reason = solution.path[-1], ""
+            converged = inert or value - least <= self.tol * least
+        if inert:
             reason = (
                 f"did not move from its prior: all of its {len(y)} pairs keep their bounds, or are of equal instances"
             )
-        self._set_converged(converged, reason)
-        return self
+        elif not converged:
+            bounded = solution.n_iter >= self.max_iter
+            why, remedy = (f" in max_iter={self.max_iter} steps", "max_iter or tol") if bounded else ("", "tol")
+            reason = (
+                f"did not converge{why}: its objective is {value:.4g}, the minimum may be {least:.4g}; raise {remedy}, "
+                f"or lower gamma"
+            )
+        solution = replace(solution, components=solution.components @ start @ prior, converged=converged, reason=reason)
+        self._set_solution(solution, coordinates)
 
     def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
         """u and l, given or read off the distances of random pairs of rows of Z."""
@@ -196,63 +217,24 @@ class ITML(PairLearner):
         i = rng.randint(len(Z), size=_PAIRS_FOR_BOUNDS)
         j = (i + rng.randint(1, max(len(Z), 2), size=_PAIRS_FOR_BOUNDS)) % len(Z)
         squared = pair_squared_distances(np.ascontiguousarray(Z), i, j)
-        squared = squared[squared > _SMALLEST]  # a bound of 0 cannot be kept
+        squared = squared[squared > SMALLEST_SQUARE]  # a bound of 0 cannot be kept
         if not len(squared):
             return 1.0, 1.0
         upper, lower = np.percentile(squared, _BOUND_PERCENTILES)
         return float(upper), float(lower)
 
 
-def _slack(M: Array, X: Array, pairs: Indices, sign: Array, inverse_bound: Array) -> float:
-    """Divergence between the bounds and the nearest slack variables that M keeps: only broken bounds take part."""
-    try:
-        factor = np.linalg.cholesky(M)
-    except np.linalg.LinAlgError:  # definite, but not in floating point
-        factor = factor_psd(M).T
-    squared = pair_squared_distances(X @ factor, *np.ascontiguousarray(pairs.T))
-    ratio = squared * inverse_bound
-    ratio = ratio[(sign * (ratio - 1.0) > 0.0) & (squared > _SMALLEST)]
-    return float((ratio - np.log(ratio) - 1.0).sum())
+def _least(inverse_prior: Array, price: MetricObjective, K: Array) -> float:
+    """A lower bound of the objective: its minimum with the tangent of the price at K in place of the price.
 
-
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _sweep(M, X, pairs, sign, inverse_bound, multipliers, inverse_gamma):
-    """Project onto every constraint once, in place; gives the change of log det M.
-
-    The slack variable is a function of the multiplier λ, ``1/ξ = 1/ξ₀ − δ λ/γ`` with δ = ±1. A projection is
-    ``M ← M + β M Δ ΔᵀM`` with ``1 + βp = 1/(1 − δαp)``, p = ΔᵀMΔ: β > −1/p, so that M stays definite.
+    The price of slack is convex in M, so that it lies above its tangent ``s + <S, M − KᵀK>``, and with that the minimum
+    of ``tr(M A) − log det(M A) − d`` is in closed form, at ``M = (A + S)⁻¹``. This is also the dual objective at the
+    multipliers that K implies.
     """
-    m, d = pairs.shape[0], X.shape[1]
-    ratio = 1.0 / (1.0 + inverse_gamma)
-    v, delta = np.empty(d), np.empty(d)
-    log_det = 0.0
-    for t in range(m):
-        first, second = X[pairs[t, 0]], X[pairs[t, 1]]
-        for a in range(d):
-            delta[a] = first[a] - second[a]
-        p = 0.0
-        for a in range(d):
-            total = 0.0
-            for b in range(d):
-                total += M[a, b] * delta[b]
-            v[a] = total
-            p += total * delta[a]
-        if p <= _SMALLEST:
-            continue
-        inverse_slack = inverse_bound[t] - sign[t] * multipliers[t] * inverse_gamma
-        alpha = sign[t] * ratio * (1.0 / p - inverse_slack)
-        if alpha < multipliers[t]:
-            kept = inverse_gamma * ratio + ratio * p * inverse_slack  # 1 − δαp without cancellation
-        else:
-            alpha = multipliers[t]
-            kept = 1.0 - sign[t] * alpha * p
-        if alpha == 0.0:
-            continue
-        multipliers[t] -= alpha
-        log_det -= np.log(kept)
-        beta = (1.0 / kept - 1.0) / p
-        for a in range(d):
-            step = beta * v[a]
-            for b in range(d):
-                M[a, b] += step * v[b]
-    return log_det
+    value, slope = price.in_matrix(K)
+    log_det = np.linalg.slogdet(inverse_prior)[1]
+    try:
+        factor = np.linalg.cholesky(inverse_prior + slope)
+    except np.linalg.LinAlgError:  # it falls without bound
+        return -np.inf
+    return float(2.0 * np.log(np.diagonal(factor)).sum() - log_det + value - np.vdot(slope, K.T @ K))

@@ -116,20 +116,23 @@ class LFDA(MahalanobisLearner):
         X, codes = self._validate_labelled(X, y)
         check_n_components(self.n_components, X.shape[1])
         coordinates = Coordinates.of(X, rescale=False)
-        X = coordinates.X - coordinates.X.mean(axis=0)
+        members = class_members(codes)
+        X = (coordinates.X - coordinates.X.mean(axis=0))[np.concatenate(members)]
         n, r = X.shape
         k = min(self.n_components or r, r)
+        counts = np.array([len(rows) for rows in members])
+        stops = np.cumsum(counts)
+        means = np.add.reduceat(X, stops - counts) / counts[:, None]
+        own, others = X - np.repeat(means, counts, axis=0), 1.0 - counts / n
         with limited_threads(r):
-            within, between = np.zeros((r, r)), np.zeros((r, r))
+            # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
+            shared = own * np.repeat(np.sqrt(others), counts)[:, None]
+            within, between = np.zeros((r, r)), shared.T @ shared + (means.T * counts) @ means
             n_jobs = effective_n_jobs(self.n_jobs)
-            for rows in class_members(codes):
-                own, share = X[rows], len(rows) / n
-                mean = own.mean(axis=0)
-                own -= mean
-                scatter = local_scatter(own, self.n_neighbors or 7, n_jobs) / len(rows)
+            for count, stop, other in zip(counts.tolist(), stops.tolist(), others.tolist()):
+                scatter = local_scatter(own[stop - count : stop], self.n_neighbors or 7, n_jobs) / count
                 within += scatter
-                # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
-                between += (1.0 - share) * (own.T @ own - scatter) + np.outer(len(rows) * mean, mean)
+                between -= other * scatter
             # What the sums lost to rounding, where few instances lie far from all others.
             lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, X)
             within = ridged(within, self.reg, self.n_features_in_) + lost * np.eye(r)

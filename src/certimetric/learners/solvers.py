@@ -55,6 +55,7 @@ def minimize_components(
     tol: float,
     convex: bool = False,
     callback: Callable[[int, float], None] | None = None,
+    near_enough: Callable[[Array, float], bool] | None = None,
 ) -> Solution:
     """Minimise an objective over L by L-BFGS, in rounds where it has active sets.
 
@@ -76,6 +77,9 @@ def minimize_components(
         row that gain less than a tenth of ``tol`` each end it, too.
     callback : callable, optional
         Called with the steps so far and the true objective after every round or ten steps.
+    near_enough : callable, optional
+        Asked, where there is no active set, with all components whose objective is in the path, but for the start:
+        whether they are as near to the minimum as is wanted, which ends it.
     """
     shape = L.shape
 
@@ -84,7 +88,7 @@ def minimize_components(
         return value, gradient.ravel()
 
     if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
-        return _minimize_smooth(value_and_gradient, L, max_iter, tol, convex, callback)
+        return _minimize_smooth(value_and_gradient, L, max_iter, tol, convex, callback, near_enough)
     objective.refresh(L)
     seen, slope = objective.in_components(L)
     path, start = [objective.true_value(L)], L
@@ -158,6 +162,7 @@ def _minimize_smooth(
     tol: float,
     convex: bool,
     callback: Callable[[int, float], None] | None,
+    near_enough: Callable[[Array, float], bool] | None,
 ) -> Solution:
     """L-BFGS that need not forget the curvature it has seen, for nothing is refreshed.
 
@@ -168,10 +173,12 @@ def _minimize_smooth(
     path = [value]
     last, small_steps = value, 0
 
-    def report(value: float) -> None:
+    def report(x: Array, value: float) -> bool:
         path.append(value)
+        enough = near_enough is not None and near_enough(x.reshape(L.shape), value)
         if callback is not None:
             callback(n_iter, value)
+        return enough
 
     def after_step(intermediate_result: OptimizeResult) -> None:
         nonlocal n_iter, last, small_steps, converged
@@ -179,8 +186,8 @@ def _minimize_smooth(
         small_steps = small_steps + 1 if _stalled(last, float(intermediate_result.fun), tol / 10) else 0
         last = float(intermediate_result.fun)
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
-            report(float(intermediate_result.fun))
-            if _stalled(path[-2], path[-1], tol):
+            converged = report(intermediate_result.x, last)
+            if converged or _stalled(path[-2], path[-1], tol):
                 raise StopIteration
         if convex and small_steps == _SMALL_STEPS:
             converged = True
@@ -196,7 +203,7 @@ def _minimize_smooth(
             break
         flat = result.x
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:
-            report(float(result.fun))
+            converged = report(flat, float(result.fun)) or converged
         converged = converged or n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], tol))
     return solution_of(L, slope, flat.reshape(L.shape), path, max(n_iter, 1), converged, max_iter)
 

@@ -20,7 +20,19 @@ _STEPS = "its steps are quasi-Newton with a line search"
 
 
 class Covariance(Transformer, Translated):
-    """The distance of the inverse covariance of the data, by :class:`certimetric.Covariance`."""
+    """The distance of the inverse covariance of the data, by :class:`certimetric.Covariance`.
+
+    Parameters
+    ----------
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        What indicators in the place of instances stand for.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import Covariance
+    >>> Covariance().fit([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [2.0, 4.0]]).get_mahalanobis_matrix().round(4).tolist()
+    [[0.75, 0.0], [0.0, 0.1875]]
+    """
 
     def fit(self, X: ArrayLike, y: Any = None) -> Any:
         """Learn from X, shape (n, d) or (n,) of indicators; ``y`` is not used."""
@@ -37,6 +49,13 @@ class LFDA(Supervised, Translated):
     k : int, default=None
         Which neighbour scales affinities; None for 7.
     embedding_type : {"weighted", "orthonormalized", "plain"}, default="weighted"
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import LFDA
+    >>> from sklearn.datasets import load_iris
+    >>> LFDA(n_components=2, k=7).fit_transform(*load_iris(return_X_y=True)).shape
+    (150, 2)
     """
 
     n_components: int | None = None
@@ -71,6 +90,13 @@ class NCA(Supervised, Translated):
         Bound on the quasi-Newton steps.
     tol : float, default=None
         What ten steps must lower the objective by, as a fraction of it; None for 1e-4.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import NCA
+    >>> from sklearn.datasets import load_iris
+    >>> NCA(n_components=2, init="pca").fit(*load_iris(return_X_y=True)).components_.shape
+    (2, 4)
     """
 
     init: Any = "auto"
@@ -101,6 +127,12 @@ class MLKR(Supervised, Translated):
         What ten steps must lower the objective by, as a fraction of it; None for 1e-3.
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import MLKR
+    >>> MLKR().fit([[0.0, 5.0], [1.0, 1.0], [2.0, 3.0], [3.0, 2.0]], [0.0, 1.0, 2.0, 3.0]).components_.shape
+    (2, 2)
     """
 
     n_components: int | None = None
@@ -139,6 +171,13 @@ class LMNN(Supervised, Translated):
         Weight of the push against the pull.
     convergence_tol : float, default=1e-3
         A tenth of it is what ten steps must lower the objective by, as a fraction of it.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import LMNN
+    >>> from sklearn.datasets import load_iris
+    >>> LMNN(n_neighbors=3).fit(*load_iris(return_X_y=True)).components_.shape
+    (4, 4)
     """
 
     _ignored = {"min_iter": _STEPS, "learn_rate": _STEPS}
@@ -173,7 +212,22 @@ class LMNN(Supervised, Translated):
 
 
 class RCA(Supervised, Translated):
-    """Relevant component analysis from chunks, by :class:`certimetric.RCA`."""
+    """Relevant component analysis from chunks, by :class:`certimetric.RCA`.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Rows of the components.
+    preprocessor : array-like of shape (n, d) or callable, default=None
+        What indicators in the place of instances stand for.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import RCA
+    >>> X = [[0.0, 0.0], [2.0, 0.0], [5.0, 1.0], [7.0, 1.5]]
+    >>> RCA().fit(X, [0, 0, 1, 1]).components_.shape
+    (2, 2)
+    """
 
     def __init__(self, n_components: int | None = None, preprocessor: Any = None):
         self.n_components = n_components
@@ -200,6 +254,13 @@ class RCA_Supervised(RCA):
     ----------
     n_chunks : int, default=100
     chunk_size : int, default=2
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import RCA_Supervised
+    >>> from sklearn.datasets import load_iris
+    >>> RCA_Supervised(n_chunks=30, random_state=0).fit_transform(*load_iris(return_X_y=True)).shape
+    (150, 4)
     """
 
     n_components: int | None = None

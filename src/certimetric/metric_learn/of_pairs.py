@@ -44,7 +44,7 @@ class ITML(_BaseITML, _PairsClassifierMixin):
     gamma : float, default=1.0
         Price of slack.
     max_iter : int, default=1000
-        Bound on the sweeps over all pairs.
+        Bound on the quasi-Newton steps.
     tol : float, default=1e-3
         Twenty times as much is how far the objective may lie above its minimum, as a fraction of it.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
@@ -53,6 +53,13 @@ class ITML(_BaseITML, _PairsClassifierMixin):
     ----------
     bounds_ : tuple of float
         Squared distances that similar pairs should keep below, and dissimilar ones above.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import ITML
+    >>> pairs = [[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 2.0]]]
+    >>> ITML().fit(pairs, [1, 1, -1, -1]).predict([[[0.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [2.0, 0.0]]]).tolist()
+    [1, -1]
     """
 
     gamma: float = 1.0
@@ -86,6 +93,13 @@ class ITML_Supervised(DrawnPairs, _BaseITML):
     ----------
     bounds_ : tuple of float
         As of :class:`ITML`.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import ITML_Supervised
+    >>> from sklearn.datasets import load_iris
+    >>> ITML_Supervised(n_constraints=50, random_state=0).fit(*load_iris(return_X_y=True)).components_.shape
+    (4, 4)
     """
 
     gamma: float = 1.0
@@ -138,6 +152,13 @@ class MMC(_BaseMMC, GivenPairs):
         Whether M is diagonal.
     diagonal_c : float, default=1.0
         Ignored.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import MMC
+    >>> pairs = [[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 2.0]]]
+    >>> MMC(diagonal=True).fit(pairs, [1, 1, -1, -1]).predict(pairs).tolist()
+    [1, 1, -1, -1]
     """
 
     max_iter: int = 100
@@ -164,6 +185,13 @@ class MMC_Supervised(DrawnPairs, _BaseMMC):
         What ten steps must lower the objective by, as a fraction of it.
     n_constraints : int, default=None
         Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import MMC_Supervised
+    >>> from sklearn.datasets import load_iris
+    >>> MMC_Supervised(n_constraints=50, random_state=0).fit(*load_iris(return_X_y=True)).get_mahalanobis_matrix().shape
+    (4, 4)
     """
 
     max_iter: int = 100
@@ -205,6 +233,13 @@ class SDML(_BaseSDML, GivenPairs):
     sparsity_param : float, default=0.01
         Price of the entries of M off its diagonal.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import SDML
+    >>> pairs = [[[0.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 2.0]]]
+    >>> SDML(balance_param=0.1).fit(pairs, [1, 1, -1, -1]).pair_distance([[[0.0, 0.0], [0.0, 0.0]]]).tolist()
+    [0.0]
     """
 
     balance_param: float = 0.5
@@ -225,6 +260,14 @@ class SDML_Supervised(DrawnPairs, _BaseSDML):
         As of :class:`SDML`.
     n_constraints : int, default=None
         Pairs of each kind; None for 20 c² with c classes, but at most 15,000.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import SDML_Supervised
+    >>> from sklearn.datasets import load_iris
+    >>> learner = SDML_Supervised(balance_param=0.001, n_constraints=50, random_state=0)
+    >>> learner.fit_transform(*load_iris(return_X_y=True)).shape
+    (150, 4)
     """
 
     balance_param: float = 0.5

@@ -46,6 +46,14 @@ class LSML(_BaseLSML, _QuadrupletsClassifierMixin):
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import LSML
+    >>> points = [[0.0, 0.0], [0.0, 1.2], [1.0, 0.0]]
+    >>> quadruplets = [[0, 1, 0, 2]]
+    >>> LSML(preprocessor=points).fit(quadruplets).components_.shape
+    (2, 2)
     """
 
     tol: float = 1e-3
@@ -76,6 +84,13 @@ class LSML_Supervised(Supervised, _BaseLSML):
         Quadruplets; None for 20 c² with c classes, but at most 15,000.
     weights : array-like of shape (n_constraints,), default=None
         Shares of the quadruplets.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import LSML_Supervised
+    >>> from sklearn.datasets import load_iris
+    >>> LSML_Supervised(n_constraints=50, random_state=0).fit(*load_iris(return_X_y=True)).components_.shape
+    (4, 4)
     """
 
     tol: float = 1e-3
@@ -145,6 +160,14 @@ class SCML(_BaseSCML, _TripletsClassifierMixin):
         Ignored.
     batch_size : int, default=10
         Ignored.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import SCML
+    >>> points = [[0.0, 0.0], [0.0, 2.0], [1.0, 0.0], [1.0, 1.0]]
+    >>> triplets = [[0, 1, 2], [2, 3, 0], [3, 2, 1]]
+    >>> SCML(n_basis=10, preprocessor=points, random_state=0).fit(triplets).predict(triplets).tolist()
+    [1, 1, 1]
     """
 
     beta: float = 1e-5
@@ -177,6 +200,13 @@ class SCML_Supervised(Supervised, _BaseSCML):
         "lda" for discriminants of neighbourhoods.
     beta, n_basis, gamma, max_iter, output_iter, batch_size
         As of :class:`SCML`.
+
+    Examples
+    --------
+    >>> from certimetric.metric_learn import SCML_Supervised
+    >>> from sklearn.datasets import load_iris
+    >>> SCML_Supervised(n_basis=40, random_state=0).fit(*load_iris(return_X_y=True)).get_mahalanobis_matrix().shape
+    (4, 4)
     """
 
     _bases = ("lda", "triplet_diffs")

@@ -1,5 +1,6 @@
 """The terms of a learning objective, each with its value and the weights it puts on pairs."""
 
+from certimetric.objectives.bounds import PairBounds
 from certimetric.objectives.divergence import LogDetDivergence
 from certimetric.objectives.gradient import (
     DiagonalObjective,
@@ -24,6 +25,7 @@ __all__ = [
     "MarginLoss",
     "MetricObjective",
     "MetricState",
+    "PairBounds",
     "PerturbationLoss",
     "Pull",
     "QuadrupletHinge",

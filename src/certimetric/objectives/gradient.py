@@ -31,6 +31,12 @@ class MetricState:
         Whether the gradient is wanted in L (Laplacians are applied to Z) or in M (to X).
     room : array of shape (n, k), optional
         Where Z may be written, by one who looks at one state after another.
+
+    Examples
+    --------
+    >>> state = MetricState(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 1.0]]))
+    >>> state.Z.tolist(), state.Y.tolist()
+    ([[3.0], [7.0]], [[3.0, 3.0], [7.0, 7.0]])
     """
 
     def __init__(self, X: Array, L: Array, in_components: bool = True, room: Array | None = None):
@@ -68,6 +74,14 @@ class TermValue:
         Symmetric gradient in M of whatever is not a squared distance.
     products : array of the shape of ``state.carrier``, optional
         ``Laplacian(W) carrier`` of weights on so many pairs that the term applied them itself, block by block.
+
+    Examples
+    --------
+    >>> from certimetric.objectives import Pull
+    >>> state = MetricState(np.array([[0.0], [1.0], [3.0]]), np.eye(1))
+    >>> told = Pull(np.array([[0, 1], [0, 2]]), weight=1.0).evaluate(state)
+    >>> told.value, told.weights.tolist()
+    (5.0, [0.5, 0.5])
     """
 
     value: float
@@ -79,7 +93,18 @@ class TermValue:
 
 
 class Term(Protocol):
-    """A term of an objective over one metric."""
+    """A term of an objective over one metric.
+
+    Examples
+    --------
+    >>> class Spread:
+    ...     def evaluate(self, state):
+    ...         none = np.zeros(0, dtype=int)
+    ...         return TermValue(float(np.vdot(state.L, state.L)), none, none, np.zeros(0), np.eye(state.L.shape[1]))
+    >>> value, gradient = MetricObjective(np.zeros((2, 2)), [Spread()]).in_components(np.eye(2))
+    >>> value, gradient.tolist()
+    (2.0, [[2.0, 0.0], [0.0, 2.0]])
+    """
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value and pair weights at the metric of ``state``."""
@@ -106,6 +131,14 @@ class MetricObjective:
     ----------
     X : array of shape (n, d)
     terms : sequence of Term
+
+    Examples
+    --------
+    >>> from certimetric.objectives import Pull
+    >>> X = np.array([[0.0, 0.0], [1.0, 2.0]])
+    >>> value, gradient = MetricObjective(X, [Pull(np.array([[0, 1]]), weight=1.0)]).in_components(np.eye(2))
+    >>> value, gradient.tolist()
+    (5.0, [[2.0, 4.0], [4.0, 8.0]])
     """
 
     def __init__(self, X: Array, terms: Sequence[Term]):
@@ -185,6 +218,13 @@ class TransformedObjective(MetricObjective):
         As of :class:`MetricObjective`.
     transform : array of shape (d, d)
         T.
+
+    Examples
+    --------
+    >>> from certimetric.objectives import Pull
+    >>> X, terms = np.array([[0.0, 0.0], [1.0, 2.0]]), [Pull(np.array([[0, 1]]), weight=1.0)]
+    >>> TransformedObjective(X, terms, np.diag([1.0, 0.5])).in_components(np.eye(2))[0]
+    2.0
     """
 
     def __init__(self, X: Array, terms: Sequence[Term], transform: Array):
@@ -198,7 +238,23 @@ class TransformedObjective(MetricObjective):
 
 
 class DiagonalObjective(TransformedObjective):
-    """A transformed objective of diagonal components only, given as their diagonal: shape (1, d), and T is diagonal."""
+    """A transformed objective of diagonal components only, given as their diagonal: shape (1, d), and T is diagonal.
+
+    Parameters
+    ----------
+    X, terms
+        As of :class:`MetricObjective`.
+    transform : array of shape (d, d)
+        T, diagonal.
+
+    Examples
+    --------
+    >>> from certimetric.objectives import Pull
+    >>> X, terms = np.array([[0.0, 0.0], [1.0, 2.0]]), [Pull(np.array([[0, 1]]), weight=1.0)]
+    >>> value, gradient = DiagonalObjective(X, terms, np.eye(2)).in_components(np.ones((1, 2)))
+    >>> value, gradient.tolist()
+    (5.0, [[2.0, 8.0]])
+    """
 
     def in_components(self, L: Array) -> tuple[float, Array]:
         """Value and gradient with respect to the diagonal of K."""

@@ -92,6 +92,13 @@ class StochasticNeighbors(_NeighborMeans):
     References
     ----------
     Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17.
+
+    Examples
+    --------
+    >>> from certimetric.objectives import MetricState
+    >>> state = MetricState(np.array([[0.0], [1.0], [1.5], [2.5]]), np.eye(1))
+    >>> round(StochasticNeighbors(np.array([0, 0, 1, 1])).evaluate(state).value, 6)
+    0.466022
     """
 
     of_classes = True
@@ -114,6 +121,13 @@ class KernelRegression(_NeighborMeans):
     References
     ----------
     Weinberger & Tesauro (2007), *Metric learning for kernel regression*, AISTATS.
+
+    Examples
+    --------
+    >>> from certimetric.objectives import MetricState
+    >>> state = MetricState(np.array([[0.0], [1.0], [1.5], [2.5]]), np.eye(1))
+    >>> round(KernelRegression(np.array([0.0, 0.5, 2.0, 2.5])).evaluate(state).value, 6)
+    0.808984
     """
 
     of_classes = False

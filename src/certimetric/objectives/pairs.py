@@ -22,6 +22,12 @@ class Pull:
     pairs : int array of shape (m, 2)
         Rows to pull together.
     weight : float
+
+    Examples
+    --------
+    >>> state = MetricState(np.array([[0.0], [1.0], [3.0]]), np.eye(1))
+    >>> Pull(np.array([[0, 1], [0, 2]]), weight=1.0).evaluate(state).value
+    5.0
     """
 
     def __init__(self, pairs: Indices, weight: float):
@@ -42,6 +48,12 @@ class TripletHinge:
     triplets : int array of shape (m, 3)
         Rows (instance i, target neighbour j, impostor l).
     weight, margin : float
+
+    Examples
+    --------
+    >>> state = MetricState(np.array([[0.0], [1.0], [1.2]]), np.eye(1))
+    >>> round(TripletHinge(np.array([[0, 1, 2]])).evaluate(state).value, 6)
+    0.56
     """
 
     def __init__(self, triplets: Indices, weight: float = 1.0, margin: float = 1.0):
@@ -124,6 +136,14 @@ class ImpostorHinge:
         Bytes for blocks of distances while refreshing.
     n_jobs : int
         Threads used while refreshing.
+
+    Examples
+    --------
+    >>> state = MetricState(np.array([[0.0], [1.0], [1.2]]), np.eye(1))
+    >>> hinge = ImpostorHinge(np.array([[1], [0], [-1]]), np.array([0, 0, 1]))
+    >>> hinge.refresh(state)
+    >>> round(hinge.evaluate(state).value, 6)
+    1.26
     """
 
     def __init__(

@@ -18,6 +18,12 @@ class QuadrupletHinge:
         Rows.
     weights : array of shape (m,), optional
         Of the quadruplets, 0 or more; they count by their shares. The same for all by default.
+
+    Examples
+    --------
+    >>> state = MetricState(np.array([[0.0], [2.0], [5.0], [6.0]]), np.eye(1))
+    >>> QuadrupletHinge(np.array([[0, 1, 2, 3], [2, 3, 0, 1]])).evaluate(state).value
+    0.5
     """
 
     def __init__(self, quadruplets: Indices, weights: Array | None = None):

@@ -27,6 +27,12 @@ class SeparationRatio:
         Dissimilar pairs of rows.
     evenness : float
         The power of the unevenness, 0 or more.
+
+    Examples
+    --------
+    >>> state = MetricState(np.array([[0.0, 0.0], [2.0, 0.0]]), np.eye(2))
+    >>> SeparationRatio(np.eye(2), np.array([[0, 1]])).evaluate(state).value
+    0.5
     """
 
     def __init__(self, scatter: Array, pairs: Indices, evenness: float = 0.0):

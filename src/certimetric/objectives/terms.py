@@ -11,6 +11,7 @@ import numpy as np
 from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.geometry.norms import resolve_norm
+from certimetric.objectives.bounds import PairBounds
 from certimetric.objectives.divergence import LogDetDivergence
 from certimetric.objectives.gradient import Term
 from certimetric.objectives.margin import MarginLoss
@@ -29,6 +30,9 @@ TERMS: dict[str, Callable[[Array, Indices, Indices, Indices], Term]] = {
     "stochastic neighbors": lambda X, y, triplets, targets: StochasticNeighbors(y),
     "kernel regression": lambda X, y, triplets, targets: KernelRegression(X[:, 0] + y),
     "quadruplet hinge": lambda X, y, triplets, targets: QuadrupletHinge(triplets[:, [0, 2, 0, 1]]),
+    "pair bounds": lambda X, y, triplets, targets: PairBounds(
+        triplets[:, :2], np.where(y[triplets[:, 1]] > 0, 1, -1), 2.0, 0.9
+    ),
     "separation ratio": lambda X, y, triplets, targets: SeparationRatio(X.T @ X / len(X), triplets[:, [0, 2]]),
     "even separation ratio": lambda X, y, triplets, targets: SeparationRatio(
         X.T @ X / len(X), triplets[:, [0, 2]], 2.0

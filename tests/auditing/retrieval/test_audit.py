@@ -476,6 +476,7 @@ def test_one_radius_may_be_a_number(data):
     assert checked_radii([0.3, 0.1, 0.2, 0.1], None) == ((0.1, 0.2, 0.3), 0.2)
 
 
+@pytest.mark.slow
 def test_many_models(data):
     models = {f"model {i}": network(i) for i in range(12)}
     document = quick(models, data, n_queries=30).document

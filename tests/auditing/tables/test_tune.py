@@ -33,6 +33,7 @@ def test_no_test_row_is_seen(iris):
     assert of_search(audit(**asked((changed, y), repeats=1)))[1] != first
 
 
+@pytest.mark.slow
 def test_cells_are_kept_and_what_was_tried_is_shown(iris, tmp_path):
     first = audit(**asked(iris, out=tmp_path))
     (tmp_path / "results.json").unlink()

@@ -123,6 +123,7 @@ def test_collapsed_embedding_that_still_ranks_scores_high_on_the_shift(digits, n
     assert scaled(result)["TMA"] < 0.1
 
 
+@pytest.mark.slow
 def test_zero_gradient():
     # No attack by gradients moves anything: all figures are those of clean pictures.
     data = pictures_of_noise()

@@ -37,7 +37,22 @@ _TOLD = 10  # findings that are no alarm, and outliers, in the text
 
 @dataclass(frozen=True)
 class Outlier:
-    """A new row without a training row near it; ``radius`` is the change within which that is certain to stay so."""
+    """A new row without a training row near it; ``radius`` is the change within which that is certain to stay so.
+
+    Parameters
+    ----------
+    row : int
+        Of the new rows, from 0.
+    distance : float
+        To the nearest training row, in the learned metric.
+    radius : float
+        Every change of at most this size leaves the row an outlier.
+
+    Examples
+    --------
+    >>> Outlier(row=4, distance=9.5, radius=7.25)
+    Outlier(row=4, distance=9.5, radius=7.25)
+    """
 
     row: int  # from 0
     distance: float  # to the nearest training row
@@ -204,6 +219,16 @@ def check_drift(
     ----------
     Yurdakul, *Statistical properties of the population stability index*, 2018: why a fixed limit alone raises false
     alarms on few rows.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from certimetric import Euclidean, check_drift
+    >>> X, y = load_iris(return_X_y=True)
+    >>> metric = Euclidean().fit(X[::2], y[::2])
+    >>> found = check_drift(metric, X[::2], y[::2], X[1::2] + 3.0)
+    >>> found.alarm, len(found.outliers) > 0
+    (True, True)
     """
     require(0.0 < alpha < 1.0, "alpha", "must be between 0 and 1", alpha)
     require(max_rows >= 2, "max_rows", "must be at least 2", max_rows)

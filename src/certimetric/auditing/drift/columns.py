@@ -41,6 +41,11 @@ class Finding:
     alarm : bool
     message : str
         The same in words.
+
+    Examples
+    --------
+    >>> Finding("range", "age", 3.0, None, True, "3 rows lie outside the range of age").alarm
+    True
     """
 
     test: str

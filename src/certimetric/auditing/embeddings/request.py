@@ -39,6 +39,13 @@ class EmbeddingRequest(RankingRequest):
     ------
     ValueError
         On the first thing that is wrong, in one sentence.
+
+    Examples
+    --------
+    >>> from certimetric.datasets.embedding_files import Embeddings
+    >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
+    >>> EmbeddingRequest({"model": given}, eps=[0.5, 2.0]).radii
+    ((0.5, 2.0), 2.0)
     """
 
     options = {"eps": "--eps EPS,…"}

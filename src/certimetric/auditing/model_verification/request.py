@@ -85,6 +85,14 @@ class ModelVerificationRequest(AuditRequest):
     ------
     ValueError, TypeError
         On the first thing that is wrong, in one sentence.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from certimetric.deep import ImageSet
+    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 4)
+    >>> ModelVerificationRequest({"pixels": torch.nn.Flatten()}, images, eps=[0.1], far=0.1).far
+    0.1
     """
 
     options = {

@@ -91,6 +91,14 @@ class RetrievalRequest(RankingRequest):
     ------
     ValueError, TypeError
         On the first thing that is wrong, in one sentence.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from certimetric.deep import ImageSet
+    >>> images = ImageSet(torch.rand(24, 1, 8, 8), torch.arange(24) % 3)
+    >>> RetrievalRequest({"pixels": torch.nn.Flatten()}, images, eps=[0.1]).attacks
+    ('pgd', 'apgd')
     """
 
     options = {

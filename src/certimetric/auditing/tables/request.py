@@ -75,6 +75,13 @@ class Request(TableRequest):
     ------
     ValueError, TypeError
         On the first thing that is wrong, in one sentence.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> request = Request(*load_iris(return_X_y=True), learners=["euclidean", "gmml"], repeats=2)
+    >>> request.n_neighbors, request.noise
+    (3, (0.25, 0.5, 1.0))
     """
 
     options = {

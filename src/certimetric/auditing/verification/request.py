@@ -96,6 +96,12 @@ class VerificationRequest(TableRequest):
     ------
     ValueError, TypeError
         On the first thing that is wrong, in one sentence.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> VerificationRequest(*load_iris(return_X_y=True), learners=["gmml"], far=0.05).far
+    0.05
     """
 
     options = {

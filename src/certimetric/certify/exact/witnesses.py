@@ -47,6 +47,14 @@ class MinimalPerturbation(Framed):
     tolerance : array of shape (m,)
         By how much rounding may force the witness beyond 1e-6 of the change: the size of a change that the distances
         compared and the numbers of the query cannot tell from none. 0 where 1e-6 was enough.
+
+    Examples
+    --------
+    >>> from certimetric import CertifiedKNeighborsClassifier
+    >>> knn = CertifiedKNeighborsClassifier(1).fit([[0.0], [4.0]], ["a", "b"])
+    >>> found = knn.minimal_perturbation([[1.0]])
+    >>> found.radii.round(6).tolist(), found.proven.tolist(), knn.predict(found.witnesses).tolist()
+    ([1.0], [True], ['b'])
     """
 
     radii: Array

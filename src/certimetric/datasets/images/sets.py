@@ -46,6 +46,11 @@ class ImageSet:
         Under what names it lies in a folder of data sets, the first that is there counts.
     bundled : bool
         Whether it needs no folder.
+
+    Examples
+    --------
+    >>> load_images("digits").images.shape, IMAGE_SETS["digits"].bundled
+    ((901, 1, 8, 8), True)
     """
 
     read: Callable[[str, Any, int | None, bool], Images]

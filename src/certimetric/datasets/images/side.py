@@ -35,6 +35,13 @@ class Images:
         What was left out, or taken in another way than it may be meant, in sentences; nothing, as a rule.
     ids, groups : arrays of shape (n,), whole numbers or names, optional
         Of an ``.npz`` file that has them: equal ids are the same picture, and no query finds an item of its group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> two = Images(np.zeros((2, 1, 8, 8), np.float32), np.array([0, 1]), ("cat", "dog"))
+    >>> len(two), two.class_names[two.labels[1]]
+    (2, 'dog')
     """
 
     images: NDArray[np.float32] | ImageFiles

@@ -10,7 +10,20 @@ from certimetric.datasets.tables.dataset import Dataset
 
 
 class DatasetInfo(NamedTuple):
-    """What is known about a bundled data set without loading it."""
+    """What is known about a bundled data set without loading it.
+
+    Attributes
+    ----------
+    name : str
+        What :func:`load` takes.
+    rows, features, classes : int
+    description : str
+
+    Examples
+    --------
+    >>> available()[0].name, available()[0].rows
+    ('iris', 150)
+    """
 
     name: str
     rows: int

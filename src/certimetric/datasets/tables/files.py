@@ -60,6 +60,17 @@ def read_table(path: str | os.PathLike[str], reading: Reading | None = None) -> 
     ValueError
         If it is of another type, empty, without rows, binary where text is expected, ragged, or has repeated
         or empty column names; if ``reading`` tells of text what is none, or leaves out a column that is not there.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "table.csv")
+    >>> _ = path.write_text("age;kind\\n31;a\\n;b\\n", encoding="utf-8")
+    >>> read_table(path)
+        age kind
+    0  31.0    a
+    1   NaN    b
     """
     reading = reading or Reading()
     found, where = existing_file(path), repr(os.fspath(path))

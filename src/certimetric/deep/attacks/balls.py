@@ -118,6 +118,13 @@ def ball(norm: str | PlainNorm, eps: float, bounds: tuple[float, float] | None =
 def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
     """Every pixel changes by at most ``eps``; parameters and methods are those of :class:`Ball`.
 
+    Parameters
+    ----------
+    eps : float
+        Radius.
+    bounds : (float, float) or None, default=(0, 1)
+        Of the values of inputs; None for none.
+
     Examples
     --------
     >>> ball = LinfBall(0.1)
@@ -128,7 +135,21 @@ def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
 
 
 def L2Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
-    """The Euclidean norm of the change of a whole image is at most ``eps``; otherwise as :func:`LinfBall`."""
+    """The Euclidean norm of the change of a whole image is at most ``eps``; otherwise as :func:`LinfBall`.
+
+    Parameters
+    ----------
+    eps : float
+        Radius.
+    bounds : (float, float) or None, default=(0, 1)
+        Of the values of inputs; None for none.
+
+    Examples
+    --------
+    >>> ball = L2Ball(1.0, bounds=None)
+    >>> ball.project(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2))
+    tensor([[0.6000, 0.8000]])
+    """
     return Ball(L2(), eps, bounds)
 
 
@@ -136,6 +157,19 @@ def L1Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
     """The absolute changes of all values of an image sum up to at most ``eps``; otherwise as :func:`LinfBall`.
 
     Steps move the few pixels of the largest slope, as far as the bounds let them.
+
+    Parameters
+    ----------
+    eps : float
+        Radius.
+    bounds : (float, float) or None, default=(0, 1)
+        Of the values of inputs; None for none.
+
+    Examples
+    --------
+    >>> ball = L1Ball(1.0, bounds=None)
+    >>> ball.project(torch.tensor([[3.0, 1.0]]), torch.zeros(1, 2))
+    tensor([[1.0000, 0.0000]])
     """
     return Ball(L1(), eps, bounds)
 

@@ -30,6 +30,14 @@ class Attack(ABC):
         What it may change.
     seed : int, default=0
         Same seed, same perturbations.
+
+    Examples
+    --------
+    >>> from certimetric.deep import EmbeddingShift, LinfBall, PGD
+    >>> x, model = torch.full((2, 1, 4, 4), 0.5), torch.nn.Flatten()
+    >>> attacked = PGD(LinfBall(0.1), steps=5)(model, x, EmbeddingShift(model(x)))
+    >>> round((attacked - x).abs().max().item(), 4)
+    0.1
     """
 
     _keeps_best = True

@@ -29,6 +29,14 @@ class SquareAttack(Attack):
     References
     ----------
     Andriushchenko et al., arXiv 1912.00049.
+
+    Examples
+    --------
+    >>> from certimetric.deep import EmbeddingShift, LinfBall
+    >>> x, model = torch.full((2, 1, 4, 4), 0.5), torch.nn.Flatten()
+    >>> attacked = SquareAttack(LinfBall(0.1), queries=20)(model, x, EmbeddingShift(model(x)))
+    >>> round((attacked - x).abs().max().item(), 4)
+    0.1
     """
 
     uses_gradients, in_audits = False, {"queries": 1000}
@@ -93,6 +101,14 @@ class NESAttack(Attack):
     References
     ----------
     Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598.
+
+    Examples
+    --------
+    >>> from certimetric.deep import EmbeddingShift, LinfBall
+    >>> x, model = torch.full((2, 1, 4, 4), 0.5), torch.nn.Flatten()
+    >>> attacked = NESAttack(LinfBall(0.1), steps=5, population=10)(model, x, EmbeddingShift(model(x)))
+    >>> round((attacked - x).abs().max().item(), 4)
+    0.1
     """
 
     uses_gradients = False

@@ -86,6 +86,14 @@ class FGSM(PGD):
     References
     ----------
     Goodfellow et al., arXiv 1412.6572; with a random start, Wong et al., arXiv 2001.03994.
+
+    Examples
+    --------
+    >>> from certimetric.deep import EmbeddingShift, LinfBall
+    >>> x, model = torch.full((2, 1, 4, 4), 0.5), torch.nn.Flatten()
+    >>> attacked = FGSM(LinfBall(0.1))(model, x, EmbeddingShift(model(x)))
+    >>> round((attacked - x).abs().max().item(), 4)
+    0.1
     """
 
     def __init__(self, ball: Ball, random_start: bool = False, *, seed: int = 0):
@@ -117,6 +125,14 @@ class APGD(Attack):
     References
     ----------
     Croce & Hein (Auto-PGD), arXiv 2003.01690: checkpoints, conditions and constants of section 3.
+
+    Examples
+    --------
+    >>> from certimetric.deep import EmbeddingShift, LinfBall
+    >>> x, model = torch.full((2, 1, 4, 4), 0.5), torch.nn.Flatten()
+    >>> attacked = APGD(LinfBall(0.1), steps=10)(model, x, EmbeddingShift(model(x)))
+    >>> round((attacked - x).abs().max().item(), 4)
+    0.1
     """
 
     _MOMENTUM, _RISES = 0.75, 0.75
@@ -212,6 +228,14 @@ class CarliniWagner(Attack):
     References
     ----------
     Carlini & Wagner, arXiv 1608.04644, sections V and VI; on embeddings, Panum et al., arXiv 2102.07265.
+
+    Examples
+    --------
+    >>> from certimetric.deep import AwayFromPositive, L2Ball
+    >>> x, model = torch.full((1, 4), 0.5), torch.nn.Identity()
+    >>> attacked = CarliniWagner(L2Ball(1.0))(model, x, AwayFromPositive(model(x) - 0.1, reach=0.5))
+    >>> round((attacked - x).norm().item(), 2)
+    0.3
     """
 
     smallest = True

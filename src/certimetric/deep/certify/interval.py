@@ -43,6 +43,18 @@ class IntervalCertifier(Certifier):
     ----------
     Gowal et al., *On the effectiveness of interval bound propagation*, arXiv 1810.12715; linear specifications in its
     section 3.
+
+    Examples
+    --------
+    >>> from certimetric.deep import ImageSet, certify_retrieval
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> data = ImageSet(X.reshape(-1, 1, 8, 8)[:100] / 16, y[:100])
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8))
+    >>> certifier = IntervalCertifier()
+    >>> found = certify_retrieval(model, data, method=certifier, with_pixels=False)
+    >>> found.norm, found.radii.shape
+    ('linf', (100,))
     """
 
     name, norm = "interval", "linf"

@@ -47,6 +47,18 @@ class LipschitzCertifier(Certifier):
     ----------
     Tsuzuku et al. (Lipschitz-margin training), arXiv 1802.04034, for the principle; the radius in the embedding space
     is that of Wang et al., arXiv 2006.07024: at least half of what the nearest other is farther than the nearest own.
+
+    Examples
+    --------
+    >>> from certimetric.deep import ImageSet, certify_retrieval
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> data = ImageSet(X.reshape(-1, 1, 8, 8)[:100] / 16, y[:100])
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8))
+    >>> certifier = LipschitzCertifier()
+    >>> found = certify_retrieval(model, data, method=certifier, with_pixels=False)
+    >>> found.norm, found.radii.shape
+    ('l2', (100,))
     """
 
     name, norm = "lipschitz", "l2"

@@ -64,6 +64,18 @@ class SmoothingCertifier(Certifier):
     Cohen, Rosenfeld & Kolter, arXiv 1902.02918: theorem 1 and the sampling of section 3.2. The constant of a smoothed
     bounded function is that of Salman et al., arXiv 1906.04584, appendix A; the deviation of a mean of bounded vectors
     is McDiarmid's inequality.
+
+    Examples
+    --------
+    >>> from certimetric.deep import ImageSet, certify_retrieval
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> data = ImageSet(X.reshape(-1, 1, 8, 8)[:100] / 16, y[:100])
+    >>> model = torch.nn.Flatten()
+    >>> certifier = SmoothingCertifier(n_samples=200, n_selection=20, alpha=0.01)
+    >>> found = certify_retrieval(model, data, method=certifier, with_pixels=False)
+    >>> found.norm, found.radii.shape
+    ('l2', (100,))
     """
 
     name, norm = "smoothing", "l2"

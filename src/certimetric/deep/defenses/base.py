@@ -25,7 +25,26 @@ NormName = Literal["linf", "l2"]
 
 @dataclass(frozen=True)
 class Batch:
-    """What :meth:`Defense.loss` is asked about."""
+    """What :meth:`Defense.loss` is asked about.
+
+    Parameters
+    ----------
+    model : Module
+    images : tensor of shape (b, c, h, w)
+    labels : int tensor of shape (b,)
+    loss_fn : callable
+    miner : callable, optional
+        As of :meth:`Defense.loss`.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> batch = Batch(model, images, labels, TripletMarginLoss(0.2))
+    >>> batch.clean().shape, batch.loss_of(images).shape
+    (torch.Size([8, 4]), torch.Size([]))
+    """
 
     model: nn.Module
     images: Tensor
@@ -62,15 +81,13 @@ class Defense(ABC):
     A subclass says in :meth:`compute_loss` what it makes of a batch. By its place in the list ``DEFENSES`` of
     ``certimetric.deep.defenses`` it is a ``kind`` of configurations, whose keys are the parameters of its constructor.
 
-    Parameters
-    ----------
-    attack : Attack, default=None
-        Of defenses that attack in several steps; None for 5 steps of PGD in the l∞ ball of 0.01, each of 2 · ε / 5. It
-        should start at random. Of PGD the point at which it ends is trained on.
-    ball : Ball, default=None
-        Of defenses with steps of their own; None for the l∞ ball of 0.01.
-    per_anchor : int, default=1
-        Of defenses that mine: triplets kept of each anchor. Without a miner they are sampled by distance.
+    Parameters that several of them have, and mean the same by:
+
+    * ``attack``, an Attack or None: of defenses that attack in several steps; None for 5 steps of PGD in the l∞ ball of
+      0.01, each of 2 · ε / 5. It should start at random. Of PGD the point at which it ends is trained on.
+    * ``ball``, a Ball or None: of defenses with steps of their own; None for the l∞ ball of 0.01.
+    * ``per_anchor``, a whole number, 1 by default: of defenses that mine, triplets kept of each anchor. Without a miner
+      they are sampled by distance.
 
     Attributes
     ----------
@@ -87,6 +104,20 @@ class Defense(ABC):
     ------
     TypeError
         In :meth:`loss`, if the loss cannot be trained so: see ``certimetric.deep.defenses.loss_support``.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> class Shaken(Defense):
+    ...     def compute_loss(self, batch):
+    ...         return batch.loss_of(batch.images + 0.1 * torch.randn_like(batch.images))
+    >>> defense = Shaken()
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     skipped = 0

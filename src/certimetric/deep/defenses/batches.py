@@ -17,7 +17,19 @@ from certimetric.deep.models.calling import frozen
 
 
 class NoDefense(Defense):
-    """Natural training."""
+    """Natural training.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> defense = NoDefense()
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
+    """
 
     def compute_loss(self, batch: Batch) -> Tensor:
         return batch.loss_of(batch.images)
@@ -34,6 +46,17 @@ class NoiseDefense(Defense):
     References
     ----------
     Cohen, Rosenfeld & Kolter, arXiv 1902.02918, section 3.3: training for :class:`certimetric.deep.SmoothingCertifier`.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> defense = NoiseDefense(sigma=0.1)
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def __init__(self, sigma: float = 0.25):
@@ -69,6 +92,23 @@ class BatchDefense(PerturbedBatch, AttackedDefense):
 
     It needs no tuples of its own, and so serves proxy and classification losses as well; their parameters are fixed
     in the attack too. The attack is as of :class:`Defense`.
+
+    Parameters
+    ----------
+    attack : Attack, default=None
+        As of :class:`Defense`.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = BatchDefense(PGD(LinfBall(0.1), steps=2))
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
@@ -92,6 +132,18 @@ class EnsembleDefense(BatchDefense):
     References
     ----------
     Tramèr et al., *Ensemble adversarial training: attacks and defenses*, arXiv 1705.07204.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = EnsembleDefense([torch.nn.Flatten()], PGD(LinfBall(0.1), steps=2))
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     compares_samples = True

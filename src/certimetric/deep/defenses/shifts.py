@@ -25,9 +25,26 @@ class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
     The attack, as of :class:`Defense`, sees neither labels nor tuples, so that it serves any loss. It must start at
     random: the gradient is 0 at the image itself.
 
+    Parameters
+    ----------
+    attack : Attack, default=None
+        As of :class:`Defense`.
+
     References
     ----------
     Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293: the embedding-shifted triplet loss.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = EmbeddingShiftDefense(PGD(LinfBall(0.1), steps=2))
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def _embeddings(self, batch: Batch) -> Tensor:
@@ -76,6 +93,18 @@ class ShiftPenaltyDefense(PenaltyDefense):
     References
     ----------
     After Zhou et al., arXiv 2002.11293, with the shift itself suppressed in place of a loss of shifted embeddings.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = ShiftPenaltyDefense(PGD(LinfBall(0.1), steps=2), weight=0.5)
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def _goal(self, references: Tensor) -> Goal:
@@ -104,6 +133,18 @@ class TradesDefense(PenaltyDefense):
     ----------
     Zhang et al., *Theoretically principled trade-off between robustness and accuracy*, arXiv 1901.08573, there with
     the classes of a classifier.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = TradesDefense(PGD(LinfBall(0.1), steps=2), weight=0.5)
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def __init__(self, attack: Attack | None = None, weight: float = 1.0, temperature: float = 0.2):

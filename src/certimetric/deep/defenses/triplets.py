@@ -70,6 +70,18 @@ class HardnessDefense(TripletDefense):
     References
     ----------
     Zhou & Patel, *Enhancing adversarial robustness for deep metric learning*, arXiv 2203.01439.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = HardnessDefense(PGD(LinfBall(0.1), steps=2), "constant")
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def __init__(
@@ -145,6 +157,18 @@ class DecoupledDefense(TripletDefense):
     Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364; the
     goals are those of the code published with it, which perturbs the two sides in turn and lets steps grow with
     the epochs.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = DecoupledDefense(PGD(LinfBall(0.1), steps=2))
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     def __init__(self, attack: Attack | None = None, sharpness: float = 2.0, per_anchor: int = 1):

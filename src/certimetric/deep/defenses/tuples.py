@@ -46,6 +46,13 @@ def mine_triplets(
     References
     ----------
     Distance-weighted sampling: Wu et al., arXiv 1706.07567.
+
+    Examples
+    --------
+    >>> embeddings = torch.nn.functional.normalize(torch.randn(8, 3), dim=1)
+    >>> anchors, positives, negatives = mine_triplets(embeddings, torch.arange(8) // 2)
+    >>> len(anchors) == len(positives) == len(negatives)
+    True
     """
     from pytorch_metric_learning.miners import DistanceWeightedMiner
     from pytorch_metric_learning.utils import loss_and_miner_utils
@@ -139,6 +146,18 @@ class TupleDefense(TripletDefense):
     ----------
     Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265, section on robust
     training.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> defense = TupleDefense("negative", PGD(LinfBall(0.1), steps=2))
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     compares_samples = False
@@ -195,6 +214,17 @@ class PerturbationDefense(Defense):
     References
     ----------
     The perturbation loss of Yang et al., arXiv 2006.05945, on a linearisation of the network.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import TripletMarginLoss
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
+    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
+    >>> defense = PerturbationDefense(radius=0.05)
+    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
+    >>> loss.backward()
+    >>> model[1].weight.grad.shape
+    torch.Size([4, 16])
     """
 
     mines = True

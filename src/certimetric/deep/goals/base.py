@@ -15,6 +15,17 @@ class Goal(ABC):
 
     A subclass tells in ``per_sample`` which attributes belong to its samples: each is a tensor of length b, indexed by
     sample, another goal, or None, that :meth:`select` cuts.
+
+    Examples
+    --------
+    >>> class Rightmost(Goal):
+    ...     def __call__(self, embeddings):
+    ...         return embeddings[:, 0]
+    ...     def broken(self, embeddings):
+    ...         return embeddings[:, 0] > 1.0
+    >>> value, broken = Rightmost().judge(torch.tensor([[0.5, 0.0], [2.0, 0.0]]))
+    >>> value.tolist(), broken.tolist()
+    ([0.5, 2.0], [False, True])
     """
 
     per_sample: tuple[str, ...] = ()
@@ -92,6 +103,13 @@ class TupleLoss(JointGoal):
     labels : int tensor of shape (b,)
     indices_tuple : tuple of tensors or None
         What a miner gave for the clean batch.
+
+    Examples
+    --------
+    >>> from pytorch_metric_learning.losses import ContrastiveLoss
+    >>> goal = TupleLoss(ContrastiveLoss(), torch.tensor([0, 0, 1, 1]))
+    >>> goal(torch.randn(4, 3)).shape
+    torch.Size([4])
     """
 
     def __init__(self, loss: Callable[..., Tensor], labels: Tensor, indices_tuple: Any = None):

@@ -75,6 +75,13 @@ class MissedIdentification(LevelGoal):
     ------
     ValueError
         If a probe is of a subject that is not enrolled.
+
+    Examples
+    --------
+    >>> templates = Templates(torch.tensor([[0.0], [4.0]]), torch.tensor([7, 8]))
+    >>> goal = MissedIdentification(torch.tensor([7, 7]), templates, threshold=1.0)
+    >>> goal.broken(torch.tensor([[0.5], [1.5]])).tolist()
+    [False, True]
     """
 
     per_sample = ("own",)
@@ -101,6 +108,12 @@ class FalseIdentification(LevelGoal):
     ----------
     templates : Templates
     threshold : float
+
+    Examples
+    --------
+    >>> templates = Templates(torch.tensor([[0.0], [4.0]]), torch.tensor([7, 8]))
+    >>> FalseIdentification(templates, threshold=1.0).broken(torch.tensor([[2.0], [3.5]])).tolist()
+    [False, True]
     """
 
     def __init__(self, templates: Templates, threshold: float):

@@ -39,6 +39,13 @@ class MarginGoal(LevelGoal):
     A tie between positive and negative counts as broken. The nearest are looked for by products in double precision,
     about the middle of the gallery; their distances are computed from differences. Embeddings that lie close together,
     or are small, are told apart as any others are.
+
+    Examples
+    --------
+    >>> gallery, labels = torch.tensor([[0.0], [4.0]]), torch.tensor([0, 1])
+    >>> goal = MarginGoal(torch.tensor([0, 0]), gallery, labels)
+    >>> goal(torch.tensor([[1.0], [3.0]])).tolist(), goal.broken(torch.tensor([[1.0], [3.0]])).tolist()
+    ([-2.0, 2.0], [False, True])
     """
 
     per_sample: tuple[str, ...] = ("labels", "ids")

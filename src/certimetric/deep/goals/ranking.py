@@ -156,6 +156,13 @@ class SemanticsPreservingRank(Goal):
         As of :class:`QueryRank`.
     weight : float, default=1.0
         ξ of the paper: what keeping weighs beside the goal.
+
+    Examples
+    --------
+    >>> gallery, ids = torch.tensor([[0.0], [1.0], [2.0], [5.0]]), torch.arange(4)
+    >>> goal = SemanticsPreservingRank(torch.tensor([[3]]), torch.tensor([[1, 2]]), gallery, torch.tensor([0]), ids)
+    >>> float(goal(torch.tensor([[3.0]]))) > float(goal(torch.tensor([[0.0]])))
+    True
     """
 
     per_sample = ("goal", "kept")
@@ -191,6 +198,13 @@ class LearningToMisrank(MarginGoal):
     ----------
     Wang et al., *Transferable, controllable, and inconspicuous adversarial attacks on person re-identification with
     deep mis-ranking*, arXiv 2004.04199.
+
+    Examples
+    --------
+    >>> gallery, labels = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([0, 0, 1])
+    >>> goal = LearningToMisrank(torch.tensor([0]), gallery, labels)
+    >>> goal(torch.tensor([[2.0]])).tolist(), goal.broken(torch.tensor([[4.0]])).tolist()
+    ([-2.0], [True])
     """
 
     def __call__(self, embeddings: Tensor) -> Tensor:
@@ -207,6 +221,13 @@ class GreedyMisranking(MarginGoal):
         Of the clean queries.
     *known, **settings
         As of :class:`MarginGoal`.
+
+    Examples
+    --------
+    >>> gallery, labels = torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([0, 0, 1])
+    >>> goal = GreedyMisranking(torch.tensor([[0.5]]), torch.tensor([0]), gallery, labels)
+    >>> goal(torch.tensor([[4.0]])).tolist(), goal.broken(torch.tensor([[4.0]])).tolist()
+    ([-1.0], [True])
     """
 
     per_sample = (*MarginGoal.per_sample, "negatives")
@@ -236,6 +257,13 @@ class GreedyTranslocation(QueryRank):
         As of :class:`QueryRank`.
     top : int, default=4
         How many the first few are.
+
+    Examples
+    --------
+    >>> gallery, ids = torch.tensor([[0.0], [1.0], [2.0], [5.0]]), torch.arange(4)
+    >>> goal = GreedyTranslocation(torch.tensor([1]), gallery, torch.tensor([0]), ids, top=1)
+    >>> goal.broken(torch.tensor([[4.0]])).tolist()
+    [True]
     """
 
     def __init__(self, first: Tensor, *known: Any, top: int = 4, **settings: Any):

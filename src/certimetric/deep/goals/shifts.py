@@ -23,6 +23,14 @@ class AwayFromPositive(LevelGoal):
         of a cosine of 0.99, 0.14 of the length.
     metric : {"euclidean", "cosine", "normalized-euclidean"}, default="euclidean"
         How distances are measured.
+
+    Examples
+    --------
+    >>> references = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+    >>> moved = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    >>> goal = AwayFromPositive(references, reach=1.0)
+    >>> goal(moved).tolist(), goal.broken(moved).tolist()
+    ([1.0, 1.0], [True, True])
     """
 
     per_sample = ("references", "reach")
@@ -45,13 +53,35 @@ class AwayFromPositive(LevelGoal):
 
 
 class EmbeddingShift(AwayFromPositive):
-    """Distance from the clean embedding of the sample itself; broken as :class:`AwayFromPositive` is."""
+    """Distance from the clean embedding of the sample itself; broken as :class:`AwayFromPositive` is.
+
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        Embeddings of the clean samples.
+    reach, metric
+        As of :class:`AwayFromPositive`.
+
+    Examples
+    --------
+    >>> clean = torch.tensor([[3.0, 0.0], [0.0, 3.0]])
+    >>> EmbeddingShift(clean).broken(torch.tensor([[3.0, 0.1], [1.0, 3.0]])).tolist()
+    [False, True]
+    """
 
 
 class TowardsNegative(AwayFromPositive):
     """Minus the distance to a reference of another class; broken within ``reach``, by default where the two are alike.
 
     Parameters are those of :class:`AwayFromPositive`.
+
+    Examples
+    --------
+    >>> references = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+    >>> moved = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    >>> goal = TowardsNegative(references, reach=1.0)
+    >>> goal(moved).tolist(), goal.broken(moved).tolist()
+    ([-1.0, -1.0], [True, True])
     """
 
     def __call__(self, embeddings: Tensor) -> Tensor:
@@ -62,7 +92,21 @@ class TowardsNegative(AwayFromPositive):
 
 
 class TargetEmbedding(TowardsNegative):
-    """Minus the distance to a wanted embedding; broken within ``reach`` of it, by default where the two are alike."""
+    """Minus the distance to a wanted embedding; broken within ``reach`` of it, by default where the two are alike.
+
+    Parameters
+    ----------
+    references : tensor of shape (b, k)
+        The wanted embeddings.
+    reach, metric
+        As of :class:`AwayFromPositive`.
+
+    Examples
+    --------
+    >>> goal = TargetEmbedding(torch.tensor([[1.0, 0.0]]), reach=0.5)
+    >>> goal.broken(torch.tensor([[1.0, 0.25]])).tolist()
+    [True]
+    """
 
 
 class Dodging(AwayFromPositive):
@@ -93,6 +137,12 @@ class Impersonation(TowardsNegative):
     """An impostor pair is accepted: the probe comes within the threshold of an enrolled reference of another subject.
 
     Parameters are those of :class:`Dodging`.
+
+    Examples
+    --------
+    >>> goal = Impersonation(torch.tensor([[0.0], [0.0]]), 1.0)
+    >>> goal.broken(torch.tensor([[1.0], [1.5]])).tolist()
+    [True, False]
     """
 
     def __init__(self, references: Tensor, threshold: Tensor | float, *, metric: str = "euclidean"):
@@ -111,6 +161,12 @@ class TargetedMismatch(TargetEmbedding):
     References
     ----------
     Tolias et al., *Targeted mismatch adversarial attack*, arXiv 1908.09163.
+
+    Examples
+    --------
+    >>> goal = TargetedMismatch(torch.tensor([[2.0, 0.0]]))
+    >>> goal(torch.tensor([[3.0, 4.0]])).item().__round__(6), goal.broken(torch.tensor([[5.0, 0.0]])).tolist()
+    (0.6, [True])
     """
 
     def __init__(self, targets: Tensor):

@@ -28,7 +28,20 @@ _SMALL = 64  # pixels: pictures up to this height get the budget of the publishe
 
 @dataclass(frozen=True)
 class Budget:
-    """What an attacker of the score may do: a size in l∞, in units of pixels from 0 to 1, and steps within it."""
+    """What an attacker of the score may do: a size in l∞, in units of pixels from 0 to 1, and steps within it.
+
+    Parameters
+    ----------
+    eps : float
+        Radius of the ball.
+    step_size : float
+    steps : int
+
+    Examples
+    --------
+    >>> Budget(8 / 255, 2 / 255, steps=4).attack().steps
+    4
+    """
 
     eps: float
     step_size: float

@@ -151,6 +151,11 @@ AUGMENTATIONS: dict[str, Callable[[], Augmentation]] = {
 def augmentation(augment: Sequence[str] = ()) -> Augmentation | None:
     """Augmentations by name, one after the other; None for no names.
 
+    Parameters
+    ----------
+    augment : sequence of str
+        Of "flip", "shift", "affine".
+
     Raises
     ------
     ValueError
