@@ -130,12 +130,14 @@ def _subjects(named: dict[str, str], asked: tuple[str, int | None], load: Callab
 def model_of(told: str, option: str) -> tuple[Any, dict[str, Any] | None]:
     """A model by the folder of its run, with what ``run.json`` says, or by its source."""
     from certimetric.deep import load_model
-    from certimetric.deep.models.sources import is_source
+    from certimetric.deep.models.sources import UNTRAINED, is_source
     from certimetric.training import load_run
 
     if Path(told).is_dir():
         return load_run(told)
     if is_source(told):
+        if told.startswith(UNTRAINED) and "checkpoint=" not in told:
+            typer.echo(f"certimetric: {option} {told!r} has random weights: checkpoint=FILE gives it others", err=True)
         return load_model(told), None
     raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor a source of models: timm:NAME, …")
 

@@ -321,6 +321,15 @@ def test_timm_is_prepared_by_its_own_configuration(tmp_path):
         load_model("timm:resnet81")
 
 
+def test_torchvision_is_prepared_as_its_published_weights_are(tmp_path):
+    models = pytest.importorskip("torchvision.models")
+    net = models.get_model("resnet18", weights=None).eval()
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    model, x = load_model(f"torchvision:resnet18?checkpoint={tmp_path}/net.pth"), torch.rand(1, 3, 260, 300)
+    prepared = models.ResNet18_Weights.DEFAULT.transforms()(x)
+    assert torch.allclose(model(x), nn.Sequential(*list(net.children())[:-1])(prepared).flatten(1), atol=1e-5)
+
+
 def test_hugging_face_is_prepared_by_its_own_configuration(tmp_path):
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

@@ -18,7 +18,7 @@ from certimetric.deep.models.exported import load_onnx, load_program
 from certimetric.deep.models.functions import Output, chosen_output, told_outputs, with_output
 from certimetric.deep.models.preprocessing import Preprocessing, of_hugging_face, of_timm
 
-_WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which training scripts keep weights
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")  # under which training scripts keep weights
 _PREFIXES = ("module.", "_orig_mod.")  # of models in several processes, and compiled ones
 _EMBEDDINGS = ("image_embeds", "pooler_output")  # of models of Hugging Face, the first that is given
 CONFIGURATIONS = ("preprocessor_config.json", "processor_config.json")
@@ -150,7 +150,7 @@ def torchvision_model(name: str, checkpoint: str | None = None, output: str | No
 
 
 def load_weights(body: nn.Module, path: str, without: tuple[str, ...] = ()) -> None:
-    """Weights of a file, all but those of the layers ``without``, which a classifier has for its classes.
+    """Weights of a file, all but those of the parts ``without``, such as what a classifier has for its classes.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def load_weights(body: nn.Module, path: str, without: tuple[str, ...] = ()) -> N
     """
     left_out = tuple(f"{layer}." for layer in without)
     tensors, wanted = (
-        {name: value for name, value in held.items() if not name.startswith(left_out)}
+        {name: value for name, value in held.items() if not f"{name}.".startswith(left_out)}
         for held in (read_tensors(path), body.state_dict())
     )
     for name, value in wanted.items():
@@ -313,4 +313,5 @@ SOURCES: dict[str, Callable[..., nn.Module]] = {
     "torchvision": torchvision_model,
 }
 """Sources of models by their prefix: a new one is a function and a line here."""
+UNTRAINED = ("timm:", "torchvision:")  # whose weights are random without a checkpoint
 PROGRAMS: dict[str, Callable[[Path], nn.Module]] = {".pt2": load_program, ".onnx": load_onnx}
