@@ -19,13 +19,11 @@ RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 40
 
 def mel_filters():
     """Triangles on Slaney's scale, linear below 1 kHz and logarithmic above, of equal area: (40, 201)."""
-    step, corner = 200 / 3, 15.0
-    marks = np.linspace(0.0, corner + np.log(RATE / 2000) * 27 / np.log(6.4), MELS + 2)
-    edges = np.where(marks < corner, step * marks, 1000 * np.exp(np.log(6.4) / 27 * (marks - corner)))
-    bins = np.linspace(0, RATE / 2, WINDOW // 2 + 1)
-    widths = np.diff(edges)
-    rising = (bins - edges[:-2, None]) / widths[:-1, None]
-    falling = (edges[2:, None] - bins) / widths[1:, None]
+    corner, growth = 15.0, np.log(6.4) / 27
+    marks = np.linspace(0.0, corner + np.log(RATE / 2000) / growth, MELS + 2)
+    edges = np.where(marks < corner, 200 / 3 * marks, 1000 * np.exp(growth * (marks - corner)))
+    bins, widths = np.linspace(0, RATE / 2, WINDOW // 2 + 1), np.diff(edges)[:, None]
+    rising, falling = (bins - edges[:-2, None]) / widths[:-1], (edges[2:, None] - bins) / widths[1:]
     area = (2 / (edges[2:] - edges[:-2]))[:, None]
     return torch.tensor(area * np.clip(np.minimum(rising, falling), 0, None)).float()
 
