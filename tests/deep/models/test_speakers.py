@@ -29,7 +29,7 @@ def mel_filters():
 
 
 class Encoder(nn.Module):
-    """From waveforms (b, 1, t) to unit vectors (b, 256); the spectrogram is part of it, so that ε means the waveform."""
+    """From waveforms (b, 1, t) to unit vectors (b, 256); the spectrogram is inside, so that ε means the waveform."""
 
     def __init__(self):
         super().__init__()
