@@ -55,6 +55,7 @@ __all__, __getattr__, __dir__ = lazy_index(
         "constraints": "",
         "datasets": "",
         "deep": "",
+        "export": "",
         "geometry": "MahalanobisMetric",
         "learners": "AML ARML GMLVQ GMML ITML LFDA LMNN LSML MLKR MMC NCA OASIS RCA SCML SDML Covariance Euclidean "
         "make_learner",

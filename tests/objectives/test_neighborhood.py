@@ -61,7 +61,7 @@ each_term = pytest.mark.parametrize("term", TERMS)
 @each_term
 def test_against_the_definition(term, sample, scale, share, monkeypatch):
     monkeypatch.setattr(module, "_DENSE", share)
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 20 * 8 * N)  # several blocks in every part,
+    monkeypatch.setattr(module, "BLOCK_BYTES", 20 * 8 * N)  # several blocks in every part,
     monkeypatch.setattr(module, "_STEP", 4)  # each large enough to ask a few rows first
     X, y = SAMPLES[sample]()
     y = TERMS[term](X, y)

@@ -1,5 +1,6 @@
 """Certified nearest neighbours: predictions with the size of perturbation that they withstand."""
 
+from certimetric.certify.blocks import certified_radii_over_blocks
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.confidence import PredictionScores, conformal_sets, prediction_scores
 from certimetric.certify.counterfactuals import Counterfactuals, counterfactuals
@@ -51,6 +52,7 @@ __all__ = [
     "StreamedDistances",
     "VerificationCurve",
     "adversarial_pruning",
+    "certified_radii_over_blocks",
     "certified_radius",
     "claimable_far",
     "class_intervals",

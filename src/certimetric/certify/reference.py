@@ -304,6 +304,17 @@ class ReferenceSet(PointSet):
         scaled = _times_power_of_two(metric, -exponent)
         super().__init__(scaled, np.ldexp(points, -fine), np.ldexp(errors, -fine), y, exponent)
 
+    @classmethod
+    def part(cls, metric: MahalanobisMetric, X: Array, y: Indices, center: Array, largest: float) -> ReferenceSet:
+        """Some rows of a training set, in coordinates about its center, of which its entries are not farther than
+        ``largest``: every part has the same coordinates."""
+        part = cls.__new__(cls)
+        part.center = center
+        exponent = _exponent(np.array(largest)) + _exponent(entries(metric)) + metric.n_features.bit_length()
+        part.metric = _times_power_of_two(metric, -exponent)
+        PointSet.__init__(part, part.metric, *part.embed(X), y, exponent)
+        return part
+
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
         # The point x + δ that is predicted is itself rounded, by one unit of x: that counts as an error of x.

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.warnings import warn
@@ -20,7 +20,8 @@ from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.spd import fix_row_signs
-from certimetric.learners.anchors import Size, print_size
+from certimetric.learners.anchors import Size, print_size, takes_all_rows
+from certimetric.learners.chunks import aligned_blocks, scatter_of_blocks
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution, minimize_components, print_progress
 from certimetric.objectives.gradient import MetricObjective
@@ -39,6 +40,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     converged_: bool
     n_features_in_: int
     max_iter: Any
+    n_anchors: int | str | None
     n_constraints: int | None
     tol: float
     verbose: bool
@@ -102,6 +104,33 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         classes, codes = np.unique(y, return_inverse=True)
         self._set_classes(classes, len(X))
         return check_size(X, limit=MODEST), codes.astype(np.int64)
+
+    def _validate_blocks(self, X: Any, y: Any, *, numbers: bool = False) -> tuple[Any, Any, Coordinates | None]:
+        """Check a sample in Dask arrays. Where all rows take part, X and y gathered, and None; otherwise None, class
+        codes or numbers, and coordinates whose rows stay where they are, with ``classes_`` set."""
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        X, y = aligned_blocks(X, y)
+        scatter = scatter_of_blocks(X, np.zeros(len(X), dtype=np.int64) if numbers else y)
+        n, d = int(scatter.counts.sum()), scatter.means.shape[1]
+        values = np.asarray(y.compute())
+        if numbers:
+            values = check_array(values, dtype=np.float64, ensure_2d=False, input_name="y")
+        if takes_all_rows(self.n_anchors, n):
+            return np.asarray(X.compute()), values, None
+        init, k = getattr(self, "init", "identity"), getattr(self, "n_components", None)
+        if isinstance(init, str) and (init in ("pca", "lda") or (init == "auto" and k not in (None, d))):
+            raise ValueError(
+                f"init must be the identity, 'random' or an array for rows in a Dask array, which are not gathered, "
+                f"got {init!r} with n_components={k}"
+            )
+        self._check_width(d, reset=True)
+        self.n_samples_fit_ = n
+        if not numbers:
+            self._set_classes(scatter.labels, n)
+            values = np.searchsorted(scatter.labels, values).astype(np.int64)
+        perturbation = getattr(self, "perturbation", None)
+        return None, values, Coordinates.of_blocks(X.astype(np.float64), scatter, perturbation=perturbation)
 
     def _class_shares(self, codes: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], float]]:
         """Rows that a mean is taken over, and its share of the objective: of each class by ``class_weight``, which are

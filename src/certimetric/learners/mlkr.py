@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.base.threads import limited_threads
 from certimetric.learners.anchors import N_ANCHORS, descend_over_neighbors, takes_all_rows
 from certimetric.learners.base import MahalanobisLearner
@@ -33,6 +34,9 @@ class MLKR(MahalanobisLearner):
     which is 1 − R² of leave-one-out kernel regression. Unlike the other learners it takes numbers to predict, not
     classes: the result does not depend on their unit or origin. There is no ``perturbation``: adversarial margins are
     those of triplets, of which a number makes none.
+
+    Instances may be a Dask array: numbers and anchors are gathered, and the sums over what they see are on its workers,
+    block by block, twice at every step.
 
     Parameters
     ----------
@@ -136,12 +140,17 @@ class MLKR(MahalanobisLearner):
         ValueError
             On NaN or infinity, a y that is no numbers, or one whose values are all equal.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C", y_numeric=True)
-        X, numbers = check_size(X, limit=MODEST), self._standardized(y)
-        self.n_samples_fit_ = len(X)
-        coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
-        rng = check_random_state(self.random_state)
-        L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng)
+        coordinates, rng = None, check_random_state(self.random_state)
+        if is_lazy(X):
+            X, y, coordinates = self._validate_blocks(X, y, numbers=True)
+        if coordinates is None:
+            X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C", y_numeric=True)
+            self.n_samples_fit_ = len(X)
+            coordinates = Coordinates.for_descent(
+                check_size(X, limit=MODEST), self.init, self.n_components, rescale=True
+            )
+        numbers = self._standardized(y)
+        L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
@@ -154,7 +163,8 @@ class MLKR(MahalanobisLearner):
                     np.zeros(len(X), dtype=np.int64),
                     self.n_anchors,
                     L,
-                    lambda order, m: KernelRegression(numbers[order], n_jobs, m),
+                    KernelRegression,
+                    numbers,
                     self._descend,
                     rng=rng,
                     n_jobs=n_jobs,

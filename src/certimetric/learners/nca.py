@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.learners.anchors import N_ANCHORS, descend_over_neighbors, takes_all_rows
@@ -29,6 +30,9 @@ class NCA(MahalanobisLearner):
     """Neighbourhood components analysis: maximise the chance that a random neighbour has the same class.
 
     Minimises ``1 − mean_i Σ_{j of the class of i} p_ij`` with ``p_ij ∝ exp(−d²(x_i, x_j))`` over L.
+
+    Instances may be a Dask array: labels and anchors are gathered, and the sums over what they see are on its workers,
+    block by block, twice at every step.
 
     Parameters
     ----------
@@ -138,12 +142,16 @@ class NCA(MahalanobisLearner):
         ValueError
             On NaN or infinity, or a single class.
         """
-        X, codes = self._validate_labelled(X, y)
-        coordinates = Coordinates.for_descent(
-            X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
-        )
-        rng = check_random_state(self.random_state)
-        L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
+        coordinates, rng = None, check_random_state(self.random_state)
+        if is_lazy(X):
+            X, y, coordinates = self._validate_blocks(X, y)
+        codes: Any = y
+        if coordinates is None:
+            X, codes = self._validate_labelled(X, y)
+            coordinates = Coordinates.for_descent(
+                X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
+            )
+        L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
@@ -175,7 +183,8 @@ class NCA(MahalanobisLearner):
             codes,
             self.n_anchors,
             L,
-            lambda order, m: StochasticNeighbors(codes[order], n_jobs, m),
+            StochasticNeighbors,
+            codes,
             self._descend,
             further_of=None if loss is None else margins,
             rng=rng,

@@ -19,7 +19,7 @@ from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.geometry.kernels import squared_distance
 from certimetric.objectives.gradient import MetricState, TermValue
 
-_BLOCK_BYTES = 8 * 2**20  # of one block of squared distances in double precision
+BLOCK_BYTES = 8 * 2**20  # of one block of squared distances in double precision
 _PARTS = 4  # sums of rows that may run at once; a fixed number, so that no result depends on ``n_jobs``
 _DENSE = 0.2  # share of pairs that count from which whole blocks are cheaper than lists
 _STEP = 16  # every so many rows are asked first: with a quarter more pairs among them, the others need not be
@@ -54,7 +54,7 @@ class _NeighborMeans:
         """Mean loss of every so many consecutive instances, of those in the mean; shape (n_batches,)."""
         n_batches = min(n_batches, self.n_instances)
         sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
-        parts = _cut(self.n_instances, n_batches)
+        parts = parts_of(self.n_instances, n_batches)
         total = np.array([share for share, _ in map_chunks(sums.over, parts, self.n_jobs)])
         return total / np.array([part.stop - part.start for part in parts])
 
@@ -62,7 +62,7 @@ class _NeighborMeans:
         """Value, and the Laplacian of the pair weights times the carrier, in blocks of rows."""
         n = self.n_instances
         sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
-        parts = _cut(n, _PARTS)
+        parts = parts_of(n, _PARTS)
         value, products = 0.0, np.zeros_like(state.carrier)
         for share, share_of_products in map_chunks(sums.over, parts, self.n_jobs):
             value += share
@@ -71,7 +71,13 @@ class _NeighborMeans:
         return TermValue(value / n, none, none, np.zeros(0), products=products / n)
 
 
-def _cut(n: int, n_parts: int) -> list[slice]:
+def reach_of(n: int) -> float:
+    """Of n pairs those farther than the nearest by this much weigh less than 2⁻⁵³ of it, all of them together."""
+    return float(53 * np.log(2.0) + np.log(n))
+
+
+def parts_of(n: int, n_parts: int) -> list[slice]:
+    """So many consecutive parts of n."""
     return [slice(n * part // n_parts, n * (part + 1) // n_parts) for part in range(n_parts)]
 
 
@@ -173,13 +179,12 @@ class _Sums:
         self.exact = _Screen.of(Z, norms, np.float64)
         if not self.screen.slack.max() <= _LARGEST_SLACK:
             self.screen = self.exact
-        # Pairs farther than the nearest by this much weigh less than 2⁻⁵³ of it, all of them together.
-        self.reach = 53 * np.log(2.0) + np.log(len(Z))
+        self.reach = reach_of(len(Z))
 
     def over(self, part: slice) -> tuple[float, Array]:
         """Sum of the losses of rows, and ``Laplacian(W) carrier`` of the pairs they begin."""
         value, products = 0.0, np.zeros_like(self.carrier)
-        for rows in chunk_slices(part.stop - part.start, 8.0 * len(self.Z), _BLOCK_BYTES):
+        for rows in chunk_slices(part.stop - part.start, 8.0 * len(self.Z), BLOCK_BYTES):
             rows = slice(part.start + rows.start, part.start + rows.stop)
             pairs = self._pairs_that_count(rows)
             value += self._dense(rows, products) if pairs is None else self._sparse(rows, *pairs, products)
@@ -264,13 +269,13 @@ def _add_list(chances, y, of_classes, carrier, first, starts, others, products):
         everything, seen = 0.0, 0.0
         for pair in range(starts[i], starts[i + 1]):
             everything += chances[pair]
-            seen += chances[pair] * _target(y[others[pair]], y[a], of_classes)
-        mean, loss, slope = _loss(everything, seen, y[a], of_classes)
+            seen += chances[pair] * target_of(y[others[pair]], y[a], of_classes)
+        mean, loss, slope = loss_of(everything, seen, y[a], of_classes)
         total += loss
         own_product[:] = 0.0
         for pair in range(starts[i], starts[i + 1]):
             b = others[pair]
-            w = chances[pair] * slope * (mean - _target(y[b], y[a], of_classes))
+            w = chances[pair] * slope * (mean - target_of(y[b], y[a], of_classes))
             if w != 0.0:
                 for t in range(width):
                     step = w * (carrier[a, t] - carrier[b, t])
@@ -300,22 +305,22 @@ def _block_weights(block, y, of_classes, first):
         everything, seen = 0.0, 0.0
         for j in range(row.shape[0]):
             everything += row[j]
-            seen += row[j] * _target(y[j], own, of_classes)
-        mean, loss, slope = _loss(everything, seen, own, of_classes)
+            seen += row[j] * target_of(y[j], own, of_classes)
+        mean, loss, slope = loss_of(everything, seen, own, of_classes)
         total += loss
         for j in range(row.shape[0]):
-            row[j] *= slope * (mean - _target(y[j], own, of_classes))
+            row[j] *= slope * (mean - target_of(y[j], own, of_classes))
     return total
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _target(other, own, of_classes):
+def target_of(other, own, of_classes):
     """What an instance sees of another: whether it is of its class, or its number."""
     return (1.0 if other == own else 0.0) if of_classes else other
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _loss(everything, seen, own, of_classes):
+def loss_of(everything, seen, own, of_classes):
     """The mean m_i of what instance i sees, its loss, and what turns ``exp(−d²_ij) (m_i − t_ij)`` into its derivative.
 
     ``∂m_i/∂d²_ij = p_ij (m_i − t_ij)``. The loss is ``1 − m_i`` of classes and ``(m_i − y_i)²`` of numbers.

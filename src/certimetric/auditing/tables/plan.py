@@ -19,6 +19,7 @@ from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
 from certimetric.base.wording import counted, span
 from certimetric.learners import Euclidean
+from certimetric.runs.cluster import count_workers
 from certimetric.runs.store import Store
 
 LARGE = 20_000  # rows, from which on an audit is planned, with or without a budget
@@ -49,6 +50,8 @@ def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
         yield request.sized(Sizes(**known["stages"][-1]))
         return
     clock, processes = time.perf_counter(), effective_n_jobs(request.n_jobs)
+    if request.dask is not None:
+        processes = count_workers(request.dask)
     before = float(known["spent"])
     say("a pilot is timed, on a few thousand rows")
     costs = pilot(request)
