@@ -47,6 +47,7 @@ SECTIONS = {
         "robust_omniglot",
         "robustness_score",
         "own_model",
+        "bring_your_own",
         "own_defense",
     ),
 }

@@ -17,6 +17,7 @@ from certimetric.cli import (
     check,
     datasets,
     explain,
+    export,
     fit,
     match,
     report,
@@ -62,6 +63,7 @@ app.command(epilog=certify.EPILOG)(certify.certify)
 app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=attack.EPILOG)(attack.attack)
 app.command(epilog=explain.EPILOG)(explain.explain)
+app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=match.EPILOG)(match.match)
 app.command()(report.report)
 app.command()(datasets.datasets)
