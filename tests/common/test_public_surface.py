@@ -118,7 +118,13 @@ def is_error(value):
 def says(value):
     """Parameters, or the attributes of a tuple with names; a protocol, which nobody calls, has none."""
     doc = value.__doc__ or ""
-    return "Parameters\n" in doc or "Attributes\n" in doc or "Parameters are " in doc or is_protocol(value)
+    return (
+        "Parameters\n" in doc
+        or "Attributes\n" in doc
+        or "Parameters are " in doc
+        or "Parameters and errors are\n" in doc
+        or is_protocol(value)
+    )
 
 
 def is_protocol(value):
