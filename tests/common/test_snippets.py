@@ -106,6 +106,7 @@ SLOW = {
     "docs/ers.md",
     "docs/scaling.md",
     "docs/start.md",
+    "docs/threats.md",
     "docs/training.md",
     "docs/verification.md",
 }

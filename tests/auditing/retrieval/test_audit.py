@@ -433,7 +433,7 @@ SETTINGS = {
     "no model": ({"models": {}}, "at least one model"),
     "not a model": ({"models": {"text": "resnet"}}, "'text' must be a Module or a callable"),
     "name of the baseline": ({"models": {"raw pixels": network()}}, "may be called 'raw pixels'"),
-    "norm": ({"norm": "l1"}, "norm .* 'l1'"),
+    "norm": ({"norm": "l3"}, "norm .* 'l3'"),
     "attack": ({"attacks": ["pgd", "magic"]}, "'magic'"),
     "no attack": ({"attacks": []}, "attacks"),
     "no radius": ({"eps": []}, "eps"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import AuditRequest, whole
-from certimetric.auditing.retrieval.request import NORMS, Subject, embedded, radii_for, subjects_of
+from certimetric.auditing.retrieval.request import CERTIFIED, Subject, embedded, radii_for, subjects_of
 from certimetric.base.wording import PIXELS
 from certimetric.report.document import printable
 from certimetric.runs.key import digest
@@ -132,7 +132,7 @@ class ModelVerificationRequest(AuditRequest):
 
         models = subjects_of(self.models)
         chosen("metric", self.metric, METRICS)
-        chosen("norm", self.norm, NORMS)
+        chosen("norm", self.norm, CERTIFIED)
         if self.certify is not None:
             chosen("certify", self.certify, CERTIFY)
             if self.norm != "l2":

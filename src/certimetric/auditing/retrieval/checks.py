@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from certimetric.deep import ImageSet, Index
 
 # Size at which an attacker may turn any picture into any other: nothing can be left.
-_HUGE = {"linf": 1.0, "l2": 1e3}
+_HUGE = {"linf": 1.0, "l2": 1e3, "l1": 1e6, "l0": 1e6}
 _LEFT, _DROP, _FEW = 0.05, 0.03, 100
 _SAME, _NEAR, _ROWS = 1.01 / 255, 4, 32  # pictures that differ by one level of 8 bits; items looked at, queries at once
 
@@ -52,6 +52,7 @@ class Observed:
     training: Mapping[str, bool]  # whether it was handed over in training mode
     certificates: Mapping[str, Mapping[str, Any] | None]  # as `certify_subject` gives them
     attacked: Mapping[str, Sequence[Sequence[Any]]]  # scores for every ε: of the worst case, then of each attack
+    smallest: Mapping[str, NDArray[np.float64]]  # changes that were found for each query, where they were looked for
 
     @property
     def n_queries(self) -> int:
@@ -304,4 +305,4 @@ def certificate_against_attacks(observed: Observed, certificate: tuple[str, Mapp
     name, told = certificate
     if told["method"] == "smoothing":
         return smoothed_against(observed.request, told, observed.indices[name])
-    return held_against(observed.request, told, observed.attacked[name])
+    return held_against(observed.request, told, observed.attacked[name], observed.smallest.get(name))
