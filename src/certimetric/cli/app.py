@@ -15,6 +15,7 @@ from certimetric.cli import (
     bench,
     certify,
     check,
+    compare,
     datasets,
     explain,
     fit,
@@ -63,5 +64,6 @@ app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=attack.EPILOG)(attack.attack)
 app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=match.EPILOG)(match.match)
+app.command(epilog=compare.EPILOG)(compare.compare)
 app.command()(report.report)
 app.command()(datasets.datasets)

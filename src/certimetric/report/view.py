@@ -71,6 +71,12 @@ class View(ABC):
         """The heading of the page, where the caller gives none."""
         return f"Audit of {self.document['data']['name']}"
 
+    def rests_on(self, column: Column) -> dict[str, Any]:
+        """What of the protocol a column depends on besides its size: figures of other ones do not compare."""
+        names = ("norm", "units", "limits") if "ε" in column.qualifier or "radius" in column.key else ()
+        names = (*names, "attacks", "objective", "surrogate") if "attacked" in column.key else names
+        return {name: self.document["protocol"].get(name) for name in names}
+
     def trouble(self, learner: Mapping[str, Any]) -> str:
         """What keeps figures of a learner from being whole, beside its name."""
         return ""

@@ -24,6 +24,7 @@ from certimetric.certify.radius import PredictedQueries
 from certimetric.certify.reference import ReferenceSet
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
+from certimetric.report.changes.outcomes import digest_of, pack
 from certimetric.runs.key import Cell, canonical
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.scheduling import InTurn
@@ -91,6 +92,7 @@ class EmbeddingEvidence(RankedEvidence):
                 "n_classes": len(np.unique(first.labels)),
                 "image_shape": [first.gallery.shape[1]],
                 "sha256": _digest(first.labels, known.labels, known.keys, known.gallery_keys),
+                "tested": {"sha256": digest_of(rows), "rows": len(rows), "tests": len(rows)},
             },
             protocol={
                 "norm": "l2",
@@ -254,6 +256,10 @@ def _learner(
     attacked = [(eps, scores, {"exact": scores}) for eps, scores in zip(sizes, worst)]
     return describe(key, given.source, gallery, labels, clean, attacked) | {
         "neighbour_distance": seen.scale,
+        "outcomes": {
+            "recall_at_1": pack(clean["recall_at_1"]),
+            "recall_at_1_attacked": pack(worst[sizes.index(quoted)]["recall_at_1"]),
+        },
         "per_class": per_class(seen.labels, given.class_names, clean, worst[sizes.index(quoted)]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),

@@ -11,6 +11,7 @@ from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.threats import GUESSED, SERVED, THREATS, Threat, kinds
 from certimetric.base.results import estimate
+from certimetric.report.changes.outcomes import pack
 
 if TYPE_CHECKING:
     from certimetric.deep import Attack, Index
@@ -25,7 +26,7 @@ def try_threats(
     ------
     told : dict
         ``threat``, ``clean`` and ``attacked`` (R@1 with its interval), for corruptions ``recall`` too, R@1 by kind and
-        severity; or ``attacked`` None and the ``reason``.
+        severity, for others ``outcomes``, R@1 of each query; or ``attacked`` None and the ``reason``.
     """
     from certimetric.deep.models.calling import NoGradients
 
@@ -49,7 +50,8 @@ def _attack(
     from certimetric.deep.attacks import Reencoded
 
     if not threat.served:
-        return {"attacked": estimate(cells.score(subject, index, attack)["recall_at_1"])}
+        found = cells.score(subject, index, attack)["recall_at_1"]
+        return {"attacked": estimate(found), "outcomes": pack(found)}
     made: list[Index] = []
 
     def served(attack: Attack | None) -> Scores:
@@ -63,7 +65,8 @@ def _attack(
 
     before, after = (served(each)["recall_at_1"] for each in (None, attack))
     # What was made for other qualities may happen to help: the attacker then sends the picture as it is.
-    return {"clean": estimate(before), "attacked": estimate(np.minimum(before, after))}
+    worst = np.minimum(before, after)
+    return {"clean": estimate(before), "attacked": estimate(worst), "outcomes": pack(worst)}
 
 
 def _corrupt(request: RetrievalRequest, subject: Subject, index: Index, cells: Cells) -> dict[str, Any]:

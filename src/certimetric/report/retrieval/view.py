@@ -178,6 +178,12 @@ class RetrievalView(View):
             columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
         return columns
 
+    def rests_on(self, column: Column) -> dict[str, Any]:
+        """Of a threat, what is done and with how large a change."""
+        threats = {each["name"]: each["what"] for each in self.document["protocol"].get("threats") or []}
+        told = super().rests_on(column)
+        return told | {"threat": threats[column.key]} if column.key in threats else told
+
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))
         return super().spread() | {"pixels": self.of_pixels, "eps": quoted}
