@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certimetric.auditing.result import AuditResult, folder_for, rules_of_checks
+from certimetric.auditing.result import AuditResult, folder_for
 from certimetric.base.files import write_atomically
 from certimetric.report import junit_xml, sarif_json
 from certimetric.report.changes.compare import compare_documents
@@ -76,7 +76,7 @@ class AuditComparison:
 
     def to_sarif(self) -> str:
         """SARIF 2.1.0: what became worse is an error."""
-        return sarif_json(self.document, rules_of_checks(), artifact=COMPARISON_FILE)
+        return sarif_json(self.document, artifact=COMPARISON_FILE)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: {self.status}. {self.document['verdict']['sentence']}"

@@ -141,7 +141,7 @@ class AuditResult:
 
     def to_sarif(self) -> str:
         """Thresholds and checks as SARIF 2.1.0, for the tools in which findings of security are kept."""
-        return sarif_json(self.document, rules_of_checks(), artifact=RESULTS_FILE)
+        return sarif_json(self.document, artifact=RESULTS_FILE)
 
     def _repr_html_(self) -> str:
         return render_audit_fragment(self.document)
@@ -204,13 +204,6 @@ def folder_for(folder: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
     return path
-
-
-def rules_of_checks() -> dict[str, tuple[str, str]]:
-    """Of each check of any kind of audit, by its code, the gravest that it can find, and what it means."""
-    from certimetric.auditing.kinds import CHECKS
-
-    return {check.code: (check.severity, check.doc) for check in CHECKS}
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:

@@ -22,6 +22,7 @@ class Findings:
     seconds: float | None
     version: str  # of certimetric
     command: str
+    about: Mapping[str, Any]  # of each check by its code: the ``gravest`` that it can find, and what it means
 
 
 def findings_of(document: Mapping[str, Any]) -> Findings:
@@ -35,7 +36,9 @@ def findings_of(document: Mapping[str, Any]) -> Findings:
     if isinstance(document, Mapping) and document.get("schema") == COMPARISON_SCHEMA:
         told = printable(document)
         cases = (*figure_cases(told), *rule_cases(told))
-        return Findings(told["title"], cases, None, None, str(told["version"]), str(told["command"]))
+        return Findings(
+            told["title"], cases, None, None, str(told["version"]), str(told["command"]), told["about_checks"]
+        )
     told = view_of(document).document
     reproduction = told["reproduction"]
     return Findings(
@@ -45,6 +48,7 @@ def findings_of(document: Mapping[str, Any]) -> Findings:
         number(reproduction.get("wall_seconds")),
         str((reproduction.get("versions") or {}).get("certimetric", "")),
         str(reproduction.get("command") or ""),
+        told.get("about_checks") or {},
     )
 
 

@@ -25,9 +25,7 @@ _RULES = {
 }
 
 
-def sarif_json(
-    document: Mapping[str, Any], rules: Mapping[str, tuple[str, str]] | None = None, *, artifact: str = "results.json"
-) -> str:
+def sarif_json(document: Mapping[str, Any], *, artifact: str = "results.json") -> str:
     """The audit as SARIF 2.1.0: a result for each threshold and each check, a rule for each code.
 
     A missed threshold, a figure that has become worse and an issue that fails an audit are errors, other issues are
@@ -38,9 +36,6 @@ def sarif_json(
     ----------
     document : dict
         Document of an audit of any kind, or of a comparison.
-    rules : mapping of str to (str, str), optional
-        For each code of a check the gravest that it can find, and what it means:
-        :meth:`certimetric.auditing.AuditResult.to_sarif` knows them.
     artifact : str
         Address of the file that results are about.
 
@@ -66,12 +61,12 @@ def sarif_json(
     >>> result["ruleId"], result["level"], result["message"]["text"]
     ('threshold', 'error', 'lmnn.accuracy>=0.9 does not hold: observed 0.8')
     """
-    found, known = findings_of(document), rules or {}
+    found = findings_of(document)
     titles = {each.rule: each.title for each in found.cases}
     codes = list(titles)
     told = []
     for code in codes:
-        title, text = _RULES.get(code, (titles[code], known.get(code, ("", ""))[1]))
+        title, text = _RULES.get(code, (titles[code], (found.about.get(code) or {}).get("text", "")))
         about = {"id": code, "name": title, "shortDescription": {"text": title}}
         told.append(about | ({"fullDescription": {"text": text}, "help": {"text": text}} if text else {}))
     driver = {"name": "certimetric", **({"version": found.version} if found.version else {}), "rules": told}
@@ -85,7 +80,7 @@ def sarif_json(
                 **({"startTimeUtc": _utc(found.started)} if found.started else {}),
             }
         ],
-        "results": [_result(each, codes.index(each.rule), known, artifact) for each in found.cases],
+        "results": [_result(each, codes.index(each.rule), found.about, artifact) for each in found.cases],
     }
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, ensure_ascii=False, indent=1)
 
@@ -94,9 +89,9 @@ def _utc(stamp: str) -> str:
     return stamp.replace("+00:00", "Z")
 
 
-def _result(found: Finding, index: int, rules: Mapping[str, tuple[str, str]], artifact: str) -> dict[str, Any]:
+def _result(found: Finding, index: int, about: Mapping[str, Any], artifact: str) -> dict[str, Any]:
     kind, level = _OUTCOMES[found.outcome]
-    fails = found.place != "checks" or rules.get(found.rule, ("", ""))[0] == "failure"
+    fails = found.place != "checks" or (about.get(found.rule) or {}).get("gravest") == "failure"
     place: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": artifact}}}
     if found.learner:
         place["logicalLocations"] = [{"name": found.learner, "kind": "object"}]

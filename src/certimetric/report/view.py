@@ -14,12 +14,24 @@ from certimetric.report.formatting import plain
 from certimetric.report.page import figure_view
 from certimetric.report.plots import Figure
 from certimetric.report.series import assign
+from certimetric.report.threats import Threat
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The order in which a page is read, whatever the kind of audit.
-PLACES = ("verdict", "threat", "curves", "checks", "comparison", "classes", "instances", "anatomy", "reproduction")
+PLACES = (
+    "verdict",
+    "threats",
+    "threat",
+    "curves",
+    "checks",
+    "comparison",
+    "classes",
+    "instances",
+    "anatomy",
+    "reproduction",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class View(ABC):
     noun: ClassVar[str] = "learner"  # what is compared, in frames and text
     corner: ClassVar[str] = "Learner"  # and at the head of the comparison on the page
     baseline: ClassVar[str | None] = None  # beside which the best figures are told
+    twins: ClassVar[tuple[str, ...]] = ()  # codes of the checks that look for near-duplicates
+    unsteady: ClassVar[tuple[str, ...]] = ()  # columns that move by chance, of which nothing tells how far
     untold: ClassVar[tuple[str, ...]] = ()  # columns whose best figure is no headline
     blocks: ClassVar[tuple[Block, ...]] = ()
     size: Callable[[float], str] = staticmethod(plain)  # how a size of attack is written
@@ -84,6 +98,14 @@ class View(ABC):
     def last_row(self) -> dict[str, Any] | None:
         """``label`` and ``cells`` of a row below the comparison."""
         return None
+
+    def threats(self) -> list[Threat]:
+        """What could be done, by whom, and what it does to each learner."""
+        return []
+
+    def untried(self) -> list[str]:
+        """What could be done and was not tried, a clause each."""
+        return []
 
     def lede(self) -> list[str]:
         """What was audited, in the words below the heading."""

@@ -151,7 +151,7 @@ class RetrievalEvidence(RankedEvidence):
                 "objective": "margin",
                 "n_checked": request.n_checked,
                 "certify": request.certify,
-                "threats": tell_threats(request),
+                **tell_threats(request),
                 "seed": request.seed,
                 **score,
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,10 +86,14 @@ def _corrupt(request: RetrievalRequest, subject: Subject, index: Index, cells: C
     return {"attacked": estimate(total / len(recall)), "recall": recall}
 
 
-def tell_threats(request: RetrievalRequest) -> list[dict[str, str]]:
-    """What the document tells of the threats that were tried."""
-    chosen = (THREATS[name] for name in request.threats)
-    return [{"name": each.name, "what": each.what(request), "who": each.who} for each in chosen]
+def tell_threats(request: RetrievalRequest) -> dict[str, list[dict[str, str]]]:
+    """What the document tells of the threats that were tried, and of those that were not."""
+
+    def told(names: Iterable[str]) -> list[dict[str, str]]:
+        chosen = (THREATS[name] for name in names)
+        return [{"name": each.name, "what": each.what(request), "who": each.who} for each in chosen]
+
+    return {"threats": told(request.threats), "untried": told(name for name in THREATS if name not in request.threats)}
 
 
 def with_corruption_errors(learners: list[dict[str, Any]], pixels: str) -> None:

@@ -50,6 +50,7 @@ def compare_documents(
         "learners": [{"spec": two, "before": one} for one, two in names.items()],
         "figures": figures,
         "rules": rules,
+        "about_checks": after.get("about_checks") or {},
         "remarks": [*remarks, *_remarks(*views, figures, other)],
         "verdict": _verdict(figures, rules, tolerance),
     }
@@ -121,7 +122,7 @@ def _figures(before: View, after: View, one: str, two: str, other: str) -> Itera
         reason = other or _incomparable(before, after, columns, cells, learners)
         if reason:
             yield figure | {"outcome": "not comparable", "reason": reason}
-        elif not column.better:
+        elif not column.better or key in after.unsteady:
             yield figure | {"outcome": "not judged"}
         else:
             yield figure | _change(cells, [(each.get("outcomes") or {}).get(key) for each in learners], before, after)
@@ -226,6 +227,9 @@ def _thresholds(before: View, after: View, names: Names) -> Iterator[dict[str, A
         return told
 
     first, second = judged(before, names), judged(after, {})
+    for expression in sorted(first.keys() - second.keys()):
+        message = "the second audit has no such threshold"
+        yield {"code": None, "title": expression, "learner": None, "outcome": "unknown", "message": message}
     for expression, held in second.items():
         if held and first.get(expression, True):
             continue

@@ -72,7 +72,7 @@ def _figure(figure: Mapping[str, Any]) -> dict[str, Any]:
         "tone": _tone(figure),
         "told": OUTCOMES[figure["outcome"]],
         "how": figure["reason"] or figure["how"],
-        "rows": "" if rows is None else f"{rows['gained']} rows more, {rows['lost']} fewer, of {rows['tested']}",
+        "rows": "" if rows is None else f"up in {rows['gained']}, down in {rows['lost']} of {rows['tested']}",
     }
 
 

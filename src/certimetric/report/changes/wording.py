@@ -15,11 +15,11 @@ OUTCOMES = {
     "improved": "better",
     "no evidence": "no change beyond chance",
     "same": "the same",
-    "not judged": "nothing is better or worse here",
+    "not judged": "not judged",
     "not comparable": "not comparable",
     "mended": "mended",
     "still": "as before",
-    "unknown": "not looked at before",
+    "unknown": "only in one of the audits",
 }
 
 
