@@ -38,7 +38,8 @@ class Threat:
 def threats_view(view: Any) -> dict[str, Any] | None:
     """The table of threats, near-duplicates, and what was not tried; None for a kind of audit without threats."""
     threats: Sequence[Threat] = view.threats()
-    if not threats:
+    untried: Sequence[str] = view.untried()
+    if not threats and not untried:
         return None
     told = [
         {
@@ -54,7 +55,7 @@ def threats_view(view: Any) -> dict[str, Any] | None:
     ]
     twins = [check for check in view.document["checks"] if check["code"] in view.twins]
     none = [] if view.twins else ["Near-duplicates among the data were not looked for"]
-    return {"threats": told, "corner": view.corner, "twins": twins, "untried": [*view.untried(), *none]}
+    return {"threats": told, "corner": view.corner, "twins": twins, "untried": [*untried, *none]}
 
 
 def other_norms(document: Mapping[str, Any]) -> str:

@@ -31,9 +31,8 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
 
 def untried(document: Mapping[str, Any]) -> list[str]:
     """What an attacker could do that this audit did not try."""
-    named = [
-        f"{each['what'].capitalize()} (--threat {each['name']})" for each in document["protocol"].get("untried", [])
-    ]
+    left = document["protocol"].get("untried") or []
+    named = [f"{each['what'][:1].upper()}{each['what'][1:]} (--threat {each['name']})" for each in left]
     told = ["A gallery to which somebody adds items, or labels that are wrong: both are trusted", *named]
     if str(document["protocol"]["units"]) != "pixels":
         return [*told, "Changes of pictures: how far they move an embedding depends on the model, which is not here"]
