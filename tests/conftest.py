@@ -4,6 +4,7 @@ import copy
 import importlib
 import json
 import os
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -81,6 +82,26 @@ def cluster():
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(**options) as local, distributed.Client(local) as client:
         yield client
+
+
+@pytest.fixture
+def fatal_rows(tmp_path):
+    """Makes of rows a Dask array whose worker dies, the first one that gets those in the middle; and whether it did."""
+    import dask.array as da
+
+    died = tmp_path / "died"
+
+    def die_once(block):
+        if len(block) and block[0, 0] > 0 and not os.path.exists(died):
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    def make(X, rows):
+        lazy = da.from_array(X, chunks=(rows, X.shape[1]))
+        return lazy.map_blocks(die_once, dtype=float, meta=np.empty((0, X.shape[1]))), died.exists
+
+    return make
 
 
 def without_time(document):

@@ -75,6 +75,7 @@ OPTIONS = {
     "text as a number": (["--repeats", "many"], "--repeats"),
     "test size": (["--test-size", "1.5"], "1.5"),
     "jobs": (["--jobs", "0"], "--jobs"),
+    "jobs and dask": (["--jobs", "2", "--dask", "tcp://127.0.0.1:9"], "--dask is for a cluster"),
     "threshold": (["--fail-under", "accuracy>0.9"], "accuracy>0.9"),
     "threshold of another learner": (["--fail-under", "nca.accuracy=0.9"], "'nca'"),
     "threshold at another noise": (["--fail-under", "noise@0.3=0.9"], "0.3"),
@@ -94,6 +95,14 @@ def test_bad_options(run, tmp_path, what):
     (tmp_path / "data.csv").write_text(GOOD)
     assert_refused(run("audit", "data.csv", *options), culprit)
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_no_scheduler(run, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("certimetric.runs.cluster.CONNECT_TIMEOUT", 0.5)
+    (tmp_path / "data.csv").write_text(GOOD)
+    refused = run("audit", "data.csv", "--dask", "tcp://127.0.0.1:9")
+    assert_refused(refused, "no Dask scheduler answers at 'tcp://127.0.0.1:9'")
 
 
 @pytest.mark.parametrize(

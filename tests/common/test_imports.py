@@ -20,6 +20,7 @@ ROOMS = (
     "attacks",
     "plots",
     "datasets",
+    "export",
     "deep",
     "runs",
     "training",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import numpy as np
 import pytest
 from sklearn.base import clone
 
-from certimetric import LMNN, PerturbationLoss
+from certimetric import LMNN, MLKR, NCA, SCML, PerturbationLoss
 from certimetric.base.lazy_rows import LazyRows
 from certimetric.constraints.neighbors import neighbors_of_both_kinds
 from certimetric.objectives import anchors as objective_of_anchors
 from certimetric.objectives.anchors import AnchorObjective
+from certimetric.objectives.block_neighborhood import BlockNeighbors
+from certimetric.objectives.gradient import MetricObjective, MetricState
+from certimetric.objectives.neighborhood import KernelRegression, StochasticNeighbors
 
 da = pytest.importorskip("dask.array")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
@@ -78,8 +78,16 @@ def test_cut_lists_are_drawn_from_all_blocks_alike():
 
 @pytest.mark.parametrize(
     "learner",
-    [LMNN(n_anchors=80), LMNN(n_anchors=80, n_impostors=5), LMNN(n_anchors=80, perturbation=PerturbationLoss())],
-    ids=["lmnn", "fixed impostors", "perturbation"],
+    [
+        LMNN(n_anchors=80),
+        LMNN(n_anchors=80, n_impostors=5),
+        LMNN(n_anchors=80, perturbation=PerturbationLoss()),
+        SCML(n_anchors=80),
+        SCML(n_anchors=80, perturbation=PerturbationLoss()),
+        NCA(n_anchors=80),
+        NCA(n_anchors=80, n_components=2, init="random", perturbation=PerturbationLoss()),
+    ],
+    ids=["lmnn", "fixed impostors", "lmnn+pl", "scml", "scml+pl", "nca", "nca+pl"],
 )
 def test_the_metric_is_that_of_the_rows_in_memory(learner):
     X, y = sample()
@@ -90,6 +98,42 @@ def test_the_metric_is_that_of_the_rows_in_memory(learner):
     assert found.n_anchors_ == wanted.n_anchors_ and found.classes_.tolist() == wanted.classes_.tolist()
     assert found.objective_ == pytest.approx(wanted.objective_) and found.n_features_in_ == 4
     assert found.metric_.training["n_samples"] == 600
+
+
+def test_numbers_are_learned_of_in_blocks():
+    X, y = sample()
+    numbers = X @ [1.0, -2.0, 0.5, 0.0] + y
+    learner = MLKR(n_anchors=80, max_iter=10, random_state=0)
+    wanted = clone(learner).fit(X, numbers)
+    found = clone(learner).fit(da.from_array(X, chunks=(170, 4)), numbers)
+    np.testing.assert_allclose(found.get_mahalanobis_matrix(), wanted.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-9)
+    assert found.objective_error_ == pytest.approx(wanted.objective_error_) and found.n_anchors_ == 80
+    few = clone(learner).set_params(n_anchors=None).fit(da.from_array(X[:60], chunks=(20, 4)), numbers[:60])
+    assert few.n_anchors_ == 60
+    with pytest.raises(ValueError, match="y contains NaN"):
+        learner.fit(da.from_array(X, chunks=(170, 4)), np.where(y == 1, np.nan, numbers))
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_chances_of_blocks_are_those_of_all_rows(numbers):
+    """Value and gradient of neighbours picked by chance, with a far row and an anchor alone in its block."""
+    X, y = sample(300)
+    X[0] += 1e3
+    y = X[:, 0] + y if numbers else y
+    anchors = np.array([0, 7, 150, 299])
+    order = np.concatenate([anchors, np.setdiff1d(np.arange(300), anchors)])
+    L = np.random.default_rng(1).standard_normal((3, 4)) / 2
+    term = (KernelRegression if numbers else StochasticNeighbors)(y[order], 1, 4)
+    wanted = MetricObjective(X[order], [term]).in_components(L)
+    lazy = LazyRows(da.from_array(X, chunks=((1, 0, 150, 149), 4)))
+    blocks = BlockNeighbors(lazy, y, anchors, not numbers)
+    found = MetricObjective(X[anchors], [blocks]).in_components(L)
+    assert found[0] == pytest.approx(wanted[0], rel=1e-12)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-9, atol=1e-12 * np.abs(wanted[1]).max())
+    state = MetricState(X[anchors], L)
+    np.testing.assert_allclose(
+        blocks.batch_means(state, 3), term.batch_means(MetricState(X[order], L), 3), rtol=1e-9, atol=1e-300
+    )
 
 
 def test_units_are_those_of_the_rows_in_memory():
@@ -128,20 +172,12 @@ def test_bad_input_is_refused(settings, change, message):
         LMNN(n_anchors=50, **settings).fit(da.from_array(X, chunks=(170, 4)), y)
 
 
-def die_once(block, folder):
-    """The rows as they are; but whoever first gets those in the middle dies."""
-    if len(block) and block[0, 0] > 0 and not os.path.exists(folder / "died"):
-        (folder / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return block
-
-
 @pytest.mark.slow
-def test_a_worker_may_die(cluster, tmp_path):
+def test_a_worker_may_die(cluster, fatal_rows):
     X, y = sample()
     learner = LMNN(n_anchors=80, max_iter=10, random_state=0)
     wanted = clone(learner).fit(X, y)
-    lazy = da.from_array(X, chunks=(100, 4)).map_blocks(die_once, tmp_path, dtype=float, meta=np.empty((0, 4)))
+    lazy, died = fatal_rows(X, 100)
     found = clone(learner).fit(lazy, y)
-    assert (tmp_path / "died").exists()
+    assert died()
     np.testing.assert_allclose(found.get_mahalanobis_matrix(), wanted.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-9)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from certimetric.runs.containment import in_children, on_dask
+from certimetric.runs.containment import in_children
 from certimetric.runs.environment import environment
 from certimetric.runs.scheduling import run_cells
 from certimetric.runs.store import Store, existing
@@ -129,41 +129,6 @@ def test_interrupt_ends_at_once_and_blames_no_cell(tmp_path, runs):
         run.kill()
     with existing(tmp_path / "out", "toys") as store:
         assert store.records() == {}
-
-
-@pytest.mark.slow
-def test_dask_cluster_that_loses_a_worker(toy, tmp_path):
-    """The same cells through a cluster of two processes, one of which is killed midway: all are done."""
-    distributed = pytest.importorskip("distributed")
-    cells = toy.make_cells(tmp_path, *["ok"] * 7, "fail", seconds=0.3)
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options) as cluster, Store(tmp_path / "out", "toys") as store:
-        victim = next(iter(cluster.workers.values())).process.pid  # the process under the nanny
-        killed = []
-
-        class Watch(Store):
-            """Kills a worker as soon as two cells are kept."""
-
-            def add(self, record):
-                super().add(record)
-                if len(self.records()) == 2 and not killed:
-                    killed.append(victim)
-                    os.kill(victim, signal.SIGKILL)
-
-        store.__class__ = Watch
-        outcome = run_cells(cells, store, on_dask(toy.SUITE.reference, cluster.scheduler_address, PATIENCE))
-        assert killed
-        assert statuses(outcome) == ["done"] * 7 + ["failed"]
-        assert [record.result["value"] for record in outcome.records[:7]] == [i * i for i in range(7)]
-        assert len(store.records()) == 8
-
-
-def test_no_scheduler_is_one_sentence(toy, tmp_path, monkeypatch):
-    pytest.importorskip("distributed")
-    monkeypatch.setattr("certimetric.runs.containment.CONNECT_TIMEOUT", 0.5)
-    execute = on_dask(toy.SUITE.reference, "tcp://127.0.0.1:9", None)
-    with Store(None, "toys") as store, pytest.raises(ConnectionError, match="no scheduler answers at 'tcp://127"):
-        run_cells(toy.make_cells(tmp_path, "ok"), store, execute)
 
 
 def test_environment_tells_versions_and_machine():

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from certimetric.bench.tables import Table
 from certimetric.datasets.data_root import data_root
 from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.report.document import BENCH_SCHEMA
-from certimetric.runs.containment import in_children, on_dask
+from certimetric.runs.cluster import on_dask
+from certimetric.runs.containment import in_children, run_contained
 from certimetric.runs.key import Record
 from certimetric.runs.scheduling import Outcome, run_cells
 from certimetric.runs.store import FILE, Store, claimed, existing
@@ -87,7 +89,7 @@ def run_benchmark(
         if asked.dask is None:
             execute = in_children(suite.reference, asked.n_jobs, asked.timeout)
         else:
-            execute = on_dask(suite.reference, asked.dask, asked.timeout)
+            execute = on_dask(partial(run_contained, suite.reference, asked.timeout), asked.dask)
         try:
             outcome = run_cells(
                 cells,

@@ -1,5 +1,6 @@
 """Certified nearest neighbours: predictions with the size of perturbation that they withstand."""
 
+from certimetric.certify.blocks import certified_radii_over_blocks
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.confidence import PredictionScores, conformal_sets, prediction_scores
 from certimetric.certify.counterfactuals import Counterfactuals, counterfactuals
@@ -18,6 +19,7 @@ from certimetric.certify.rates import (
     identification_curve,
     verification_curve,
 )
+from certimetric.certify.regressor import CertifiedKNeighborsRegressor
 from certimetric.certify.resampling import ClassCounts, class_intervals
 from certimetric.certify.search import MetricSearchCV
 from certimetric.certify.selective import (
@@ -35,6 +37,7 @@ __all__ = [
     "CertifiedClasses",
     "CertifiedIdentification",
     "CertifiedKNeighborsClassifier",
+    "CertifiedKNeighborsRegressor",
     "CertifiedRates",
     "ClassCounts",
     "Counterfactuals",
@@ -51,6 +54,7 @@ __all__ = [
     "StreamedDistances",
     "VerificationCurve",
     "adversarial_pruning",
+    "certified_radii_over_blocks",
     "certified_radius",
     "claimable_far",
     "class_intervals",

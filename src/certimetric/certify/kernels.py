@@ -142,7 +142,7 @@ def discard(rows, predicted, nearest, terms, data, order):
     Duals are read once for all queries, a tile at a time and turned, so that loops are over opponents, in vectors.
     """
     dual, y = data[3], data[5]
-    n, p = dual.shape
+    n, p = rows.shape[1], dual.shape[1]
     tile, size, margin = np.empty((p, _TILE)), np.empty(_TILE), np.empty(_TILE)
     for start in range(0, n, _TILE):
         width, turned = min(_TILE, n - start), False
@@ -256,10 +256,18 @@ def own_within(row, square, c, exclude, slack, data, own):
 def certified_against(query, l, own, a, enough, data):
     """The a-th largest e(l, j) over instances j of the predicted class; or a bound of it that is ``enough``, and the j
     that made it so."""
+    inner, inner_own = np.zeros(a), np.empty(a, dtype=np.int64)
+    helper = largest_sizes(query, l, own, enough, data, inner, inner_own)
+    return -inner[a - 1], helper
+
+
+@nb.njit(cache=True, nogil=True)
+def largest_sizes(query, l, own, enough, data, inner, inner_own):
+    """Put minus the largest e(l, j) over instances j into ``inner``, rising, which held zeros; or as many that are
+    ``enough``, and give the j that made them so."""
     _, x, error, _, _, order = query
-    dual, dual_errors, growth = data[3], data[4], data[6]
+    dual, dual_errors, growth, a = data[3], data[4], data[6], len(inner)
     rounding = (error, growth[0], growth[1], rounding_of_distances(len(x)))
-    inner, inner_own = np.zeros(a), np.empty(a, dtype=np.int64)  # minus the largest e(l, j)
     low, far = bounds_of_distance(x, l, error, data)
     for j in own:
         above = bounds_of_distance(x, j, error, data)[1]
@@ -267,8 +275,8 @@ def certified_against(query, l, own, a, enough, data):
             value = gap_over_dual(low, far, above, l, j, dual, dual_errors, order, rounding)
             insert_smallest(inner, inner_own, a, a, -value, j)
             if -inner[a - 1] >= enough:
-                return -inner[a - 1], j
-    return -inner[a - 1], -1
+                return j
+    return -1
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})

@@ -18,6 +18,7 @@ from certimetric.cli import (
     compare,
     datasets,
     explain,
+    export,
     fit,
     match,
     report,
@@ -63,6 +64,7 @@ app.command(epilog=certify.EPILOG)(certify.certify)
 app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=attack.EPILOG)(attack.attack)
 app.command(epilog=explain.EPILOG)(explain.explain)
+app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=match.EPILOG)(match.match)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command()(report.report)

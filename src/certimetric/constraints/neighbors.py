@@ -148,13 +148,13 @@ def neighbors_of_both_kinds(
     """
     asked = (np.ascontiguousarray(X[rows]), y[rows], rows, n_targets, n_impostors)
     if isinstance(X, LazyRows):
-        found, _ = X.reduce(partial(_search, *asked), partial(_nearest_of_parts, n_targets), y)
+        found, _ = X.reduce(partial(neighbors_among, *asked), partial(nearest_of_parts, n_targets), y)
     else:
-        found, _ = _search(*asked, X, y, 0, n_jobs=n_jobs)
+        found, _ = neighbors_among(*asked, X, y, 0, n_jobs=n_jobs)
     return found[:, :n_targets], found[:, n_targets:]
 
 
-def _search(
+def neighbors_among(
     A: Array,
     labels: Indices,
     rows: Indices,
@@ -166,7 +166,8 @@ def _search(
     *,
     n_jobs: int = 1,
 ) -> tuple[Indices, Array]:
-    """Neighbours among some rows, numbered from ``first``, of the instances A, and their squared distances."""
+    """The same of the instances A among some rows, numbered from ``first``, none of which finds the row that is told
+    for it; and squared distances, infinite where there are fewer."""
     found = np.full((len(rows), n_targets + n_impostors), -1, dtype=np.int64)
     values = np.full(found.shape, np.inf)
     if not found.size:
@@ -187,8 +188,8 @@ def _search(
     return found, values
 
 
-def _nearest_of_parts(n_targets: int, parts: list[tuple[Indices, Array]]) -> tuple[Indices, Array]:
-    """The nearest of what was found in several parts of the rows: exact, for each part told its own nearest."""
+def nearest_of_parts(n_targets: int, parts: list[tuple[Indices, Array]]) -> tuple[Indices, Array]:
+    """The nearest of what :func:`neighbors_among` several parts of the rows are: exact, for each told its nearest."""
     found = [part[0] for part in parts]
     values = [part[1] for part in parts]
     kept = []

@@ -69,13 +69,19 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.goals import TowardsNegative as TowardsNegative
     from certimetric.deep.goals import TupleLoss as TupleLoss
     from certimetric.deep.models import ImageSet as ImageSet
+    from certimetric.deep.models import Samples as Samples
     from certimetric.deep.models import embed as embed
     from certimetric.deep.models import embedding_model as embedding_model
+    from certimetric.deep.models import load_model as load_model
+    from certimetric.deep.models import with_output as with_output
     from certimetric.deep.retrieval import Budget as Budget
     from certimetric.deep.retrieval import Index as Index
+    from certimetric.deep.retrieval import certify_additions as certify_additions
     from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
     from certimetric.deep.retrieval import evaluate_corruptions as evaluate_corruptions
+    from certimetric.deep.retrieval import evaluate_relevance as evaluate_relevance
     from certimetric.deep.retrieval import evaluate_retrieval as evaluate_retrieval
+    from certimetric.deep.retrieval import poison_gallery as poison_gallery
     from certimetric.deep.retrieval import smallest_changes as smallest_changes
     from certimetric.deep.train import CertifiedMarginLoss as CertifiedMarginLoss
     from certimetric.deep.train import ClassBalancedBatches as ClassBalancedBatches
@@ -99,8 +105,9 @@ __all__, _get, __dir__ = lazy_index(
         "GreedyMisranking GreedyTranslocation Impersonation LearningToMisrank MarginGoal MissedIdentification "
         "QueryRank SemanticsPreservingRank "
         "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
-        "models": "ImageSet embed embedding_model",
-        "retrieval": "Budget Index empirical_robustness_score evaluate_corruptions evaluate_retrieval smallest_changes",
+        "models": "ImageSet Samples embed embedding_model load_model with_output",
+        "retrieval": "Budget Index certify_additions empirical_robustness_score evaluate_corruptions "
+        "evaluate_relevance evaluate_retrieval poison_gallery smallest_changes",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
         "verification": "certify_verification evaluate_identification evaluate_verification",
     },
@@ -114,7 +121,8 @@ __all__, _get, __dir__ = lazy_index(
                 "attacks": "Ball",
                 "certify": "Certified Certifier PixelCertifier RetrievalCertificate",
                 "defenses": "Defense first_order_margin",
-                "retrieval": "ERSResult RankingEvaluation RetrievalResult",
+                "retrieval": "AdditionCertificate ERSResult PoisoningResult RankingEvaluation RelevanceResult "
+                "RetrievalResult",
                 "models": "EmbeddingNetwork GroupSort NormPool2d UnitBall frozen orthogonal_convolution "
                 "orthogonal_linear",
                 "ranking": "items_ahead nearest relevant_ranks",

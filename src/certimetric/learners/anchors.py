@@ -15,6 +15,7 @@ from certimetric.base.lazy_rows import LazyRows
 from certimetric.constraints.anchors import StratifiedSample
 from certimetric.constraints.neighbors import combined_triplets, neighbors_of_both_kinds
 from certimetric.learners.solvers import Solution
+from certimetric.objectives.block_neighborhood import BlockNeighbors
 from certimetric.objectives.gradient import MetricObjective, MetricState, Term
 from certimetric.objectives.neighborhood import KernelRegression, StochasticNeighbors
 
@@ -159,27 +160,34 @@ class NeighborDescent:
 
 
 def descend_over_neighbors(
-    X: Array,
+    X: Array | LazyRows,
     y: Indices,
     n_anchors: Any,
     start: Array,
-    term_of: Callable[[Indices, int], StochasticNeighbors | KernelRegression],
+    kind: type[StochasticNeighbors] | type[KernelRegression],
+    values: Array | Indices,
     descend: Callable[[MetricObjective, Array], Solution],
     *,
+    weights: Array | None = None,
     further_of: Callable[[Array, Indices, list[Term]], Term] | None = None,
+    n_jobs: int = 1,
     **settings: Any,
 ) -> tuple[Solution, tuple[int, list[Size], float]]:
     """Learn of neighbours picked by chance, over anchors that see all rows.
 
     Parameters
     ----------
-    X, y, n_anchors, settings
+    X, y, n_anchors, n_jobs, settings
         As of :func:`grow_anchors`.
     start : array of shape (k, d)
-    term_of : callable
-        From an order of all rows, of which so many first ones are anchors, to the term.
+    kind : type
+        Of the term.
+    values : array of shape (n,)
+        What the term is about: class codes or numbers.
     descend : callable
         From an objective and components to a solution.
+    weights : array of shape (n,), optional
+        Of the instances in the mean, for rows in memory.
     further_of : callable, optional
         From instances, triplets of them, and the terms so far to one more.
 
@@ -192,17 +200,22 @@ def descend_over_neighbors(
 
     def objective_of(anchors: Anchors) -> MetricObjective:
         # Rows are in the order of their classes: batches of consecutive ones should be alike.
-        m, others = len(anchors.rows), np.ones(len(X), dtype=bool)
-        others[anchors.rows] = False
-        order = np.concatenate(
-            [np.concatenate([anchors.rows[i::_BATCHES] for i in range(_BATCHES)]), others.nonzero()[0]]
+        first = np.concatenate([anchors.rows[i::_BATCHES] for i in range(_BATCHES)])
+        used = np.full(len(X), not isinstance(X, LazyRows))  # in a Dask array of others those that triplets name
+        used[anchors.triplets()] = True
+        used[first] = False
+        order = np.concatenate([first, used.nonzero()[0]])
+        term: Term = (
+            BlockNeighbors(X, values, first, kind.of_classes)
+            if isinstance(X, LazyRows)
+            else kind(values[order], n_jobs, len(first), None if weights is None else weights[order])
         )
-        terms: list[Term] = [term_of(order, m)]
+        terms, points = [term], X[order]
         if further_of is not None:
             place = np.empty(len(X), dtype=np.int64)
-            place[order] = np.arange(len(X))
-            terms.append(further_of(X[order], place[anchors.triplets()], terms))
-        return MetricObjective(X[order], terms)
+            place[order] = np.arange(len(order))
+            terms.append(further_of(points, place[anchors.triplets()], terms))
+        return MetricObjective(points, terms)
 
     def fit(anchors: Anchors, before: NeighborDescent) -> NeighborDescent:
         solution = descend(objective_of(anchors), before.components)
@@ -220,7 +233,9 @@ def descend_over_neighbors(
 
         return values
 
-    reached, anchors, sizes = grow_anchors(X, y, n_anchors, NeighborDescent(start), fit, held_out, **settings)
+    reached, anchors, sizes = grow_anchors(
+        X, y, n_anchors, NeighborDescent(start), fit, held_out, n_jobs=n_jobs, **settings
+    )
     assert reached.solution is not None
     error = standard_error(held_out(anchors)(reached))
     return reached.solution, (len(anchors.rows), sizes, error)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from sklearn.cluster import KMeans
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.constraints.neighbors import class_members
+from certimetric.base.lazy_rows import LazyRows
+from certimetric.constraints.neighbors import class_members, nearest_of_parts, neighbors_among
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.starts import discriminant_directions
 
@@ -18,12 +21,15 @@ def basis_size(d: int) -> int:
     return int(np.clip(10 * d, 100, 1000))
 
 
-def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.RandomState, *, n_jobs: int = 1) -> Array:
+def local_discriminants(
+    X: Array | LazyRows, y: Indices, n_basis: int, rng: np.random.RandomState, *, n_jobs: int = 1
+) -> Array:
     """Unit directions that separate the classes in neighbourhoods spread over the data.
 
     Parameters
     ----------
-    X : array of shape (n, d)
+    X : array of shape (n, d) or LazyRows
+        Rows in a Dask array are searched on its workers; those of the neighbourhoods are gathered.
     y : int array of shape (n,)
     n_basis : int
     rng : RandomState
@@ -39,19 +45,21 @@ def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.Rando
     n_regions = max(1, -(-n_basis // (n_directions * len(_NEIGHBORHOODS))))
     if n_regions < len(X):
         # A few thousand instances place the regions as well as all of them.
-        sample = X if len(X) <= 3000 else X[rng.choice(len(X), 3000, replace=False)]
+        sample = X[np.arange(len(X)) if len(X) <= 3000 else rng.choice(len(X), 3000, replace=False)]
         seed = rng.randint(np.iinfo(np.int32).max)
         centers = KMeans(min(n_regions, len(np.unique(sample, axis=0))), n_init=1, max_iter=20, random_state=seed)
         anchors = centers.fit(sample).cluster_centers_
     else:
-        anchors = X
+        anchors = X[np.arange(len(X))]
     directions = []
     for size in _NEIGHBORHOODS:
         # (regions, size) of every class, so that each neighbourhood sees all classes.
-        near = [own[nearest_neighbors(anchors, X[own], min(size, len(own)), n_jobs=n_jobs)[0]] for own in members]
+        near = [_nearest_of_class(X, y, own, anchors, min(size, len(own)), n_jobs) for own in members]
+        used = np.unique(np.concatenate([indices.ravel() for indices in near]))
+        few, near = X[used], [np.searchsorted(used, indices) for indices in near]
         for region in range(len(anchors)):
             rows = [indices[region] for indices in near]
-            directions.append(_discriminants(X, rows, n_directions))
+            directions.append(_discriminants(few, rows, n_directions))
     basis = np.concatenate(directions)
     length = np.linalg.norm(basis, axis=1)
     basis = basis[length > 0] / length[length > 0, None]
@@ -59,6 +67,15 @@ def local_discriminants(X: Array, y: Indices, n_basis: int, rng: np.random.Rando
         basis = np.concatenate([basis, np.eye(X.shape[1])])
     keep = rng.permutation(len(basis))[:n_basis]
     return np.ascontiguousarray(basis[np.sort(keep)])
+
+
+def _nearest_of_class(X: Array | LazyRows, y: Indices, members: Indices, points: Array, k: int, n_jobs: int) -> Indices:
+    """The k members of a class that are nearest to points, (m, k)."""
+    if not isinstance(X, LazyRows):
+        return members[nearest_neighbors(points, X[members], k, n_jobs=n_jobs)[0]]
+    of_class, nobody = np.full(len(points), y[members[0]]), np.full(len(points), -1)
+    asked = partial(neighbors_among, points, of_class, nobody, k, 0)
+    return np.asarray(X.reduce(asked, partial(nearest_of_parts, k), y)[0])
 
 
 def _discriminants(X: Array, rows: list[Indices], n_directions: int) -> Array:

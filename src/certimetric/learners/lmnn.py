@@ -21,7 +21,6 @@ from certimetric.constraints.neighbors import combined_triplets, neighbors_of_bo
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, takes_all_rows
 from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
-from certimetric.learners.chunks import aligned_blocks, scatter_of_blocks
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution
 from certimetric.learners.starts import INITS, starting_components
@@ -189,8 +188,11 @@ class LMNN(TripletLearner):
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
         if is_lazy(X):
-            self._learn_blocks(X, y)
-            return
+            X, y, blocks = self._validate_blocks(X, y)
+            if blocks is not None:
+                self._check_n_neighbors(len(y))
+                self._learn_anchors(blocks, y)
+                return
         X, codes = self._validate_labelled(X, y)
         self._check_n_neighbors(len(X))
         coordinates = self._coordinates(X)
@@ -219,29 +221,6 @@ class LMNN(TripletLearner):
                 ]
             self._minimize(coordinates, terms, triplets, codes)
             self._set_anchors(len(X))
-
-    def _learn_blocks(self, X: Any, y: Any) -> None:
-        """Rows in a Dask array: those that anchors need are gathered, and the searches are on the workers."""
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        X, y = aligned_blocks(X, y)
-        scatter = scatter_of_blocks(X, y)
-        n, d = int(scatter.counts.sum()), scatter.means.shape[1]
-        self._check_n_neighbors(n)
-        if takes_all_rows(self.n_anchors, n):
-            self._learn_labels(np.asarray(X.compute()), np.asarray(y.compute()))
-            return
-        if isinstance(self.init, str) and (
-            self.init in ("pca", "lda") or (self.init == "auto" and self.n_components not in (None, d))
-        ):
-            raise ValueError(
-                f"init must be the identity, 'random' or an array for rows in a Dask array, which are not gathered, "
-                f"got {self.init!r} with n_components={self.n_components}"
-            )
-        self._check_width(d, reset=True)
-        self._set_classes(scatter.labels, n)
-        codes = np.searchsorted(scatter.labels, np.asarray(y.compute())).astype(np.int64)
-        self._learn_anchors(Coordinates.of_blocks(X.astype(np.float64), scatter, perturbation=self.perturbation), codes)
 
     def _check_n_neighbors(self, n: int) -> None:
         if self.n_neighbors >= n:

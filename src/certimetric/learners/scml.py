@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.constraints.tuples import Tuples
@@ -49,6 +50,9 @@ class SCML(TripletLearner):
     which is convex in w, by a deterministic bound-constrained quasi-Newton method. Triplets are made of the 3 nearest
     target neighbours and the 10 nearest impostors of every instance. Of given triplets the basis holds directions to
     impostors, whitened by the scatter of the target pairs.
+
+    Labelled instances may be a Dask array: labels, anchors and what is near to them are gathered, and the searches are
+    on its workers, block by block.
 
     Features should be of one scale: the margin is 1 in squared distance. Where the root mean square of their standard
     deviations lies below 0.1 or above √10, the margin and ``l1`` are
@@ -165,9 +169,13 @@ class SCML(TripletLearner):
         self.verbose = verbose
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
-        rng = check_random_state(self.random_state)
-        coordinates = Coordinates.of(X, rescale=True, perturbation=self.perturbation)
+        coordinates, rng = None, check_random_state(self.random_state)
+        if is_lazy(X):
+            X, y, coordinates = self._validate_blocks(X, y)
+        codes: Any = y
+        if coordinates is None:
+            X, codes = self._validate_labelled(X, y)
+            coordinates = Coordinates.of(X, rescale=True, perturbation=self.perturbation)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)

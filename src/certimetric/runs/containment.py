@@ -1,6 +1,6 @@
 """A cell in a process of its own, so that it can be stopped: a thread cannot be, and a compiled kernel hears no signal.
 
-Each worker (a thread of joblib or of Dask) keeps one child process and hands it one cell after the other. Libraries are
+Each worker (a thread of joblib, or of Dask) keeps one child process and hands it one cell after another. Libraries are
 imported once, every child has one thread in BLAS, OpenMP and numba, and a cell that takes too long, or is killed for
 memory, ends its child and nothing else.
 """
@@ -21,12 +21,10 @@ from typing import IO, Any
 
 from joblib import Parallel, delayed, effective_n_jobs
 
-from certimetric.base.wording import first_line
 from certimetric.runs.key import Cell, Record
-from certimetric.runs.scheduling import Execute, Keep, attempt, failure
+from certimetric.runs.scheduling import Execute, Keep, attempt
 
 START_TIMEOUT = 300.0  # seconds for the imports of a child, on a machine that is busy
-CONNECT_TIMEOUT = 20.0
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _own = threading.local()
@@ -103,7 +101,7 @@ class Child:
         self._process.wait()
 
 
-def run_contained(reference: str, cell: Cell, timeout: float | None) -> Record:
+def run_contained(reference: str, timeout: float | None, cell: Cell) -> Record:
     """Run a cell in the child process of this worker, for so many seconds at most; errors are told, not raised."""
     start = time.perf_counter()
     try:
@@ -139,7 +137,7 @@ def in_children(reference: str, n_jobs: int, timeout: float | None) -> Execute:
         def work(cell: Cell) -> Record | None:
             if over.is_set():
                 return None
-            record = run_contained(reference, cell, timeout)
+            record = run_contained(reference, timeout, cell)
             # A process that was ended by an interrupt of the run says nothing about its cell.
             return None if over.is_set() else keep(record)
 
@@ -153,44 +151,6 @@ def in_children(reference: str, n_jobs: int, timeout: float | None) -> Execute:
             stop_all()
 
     return execute
-
-
-def on_dask(reference: str, address: str, timeout: float | None) -> Execute:
-    """The same on the workers of a Dask cluster; a cell whose worker dies is given to another."""
-
-    def execute(cells: Sequence[Cell], keep: Keep) -> Iterator[Record]:
-        with connect(address) as client:
-            from distributed import as_completed
-
-            futures = {
-                client.submit(run_contained, reference, cell, timeout, key=f"certimetric-{cell.key}", pure=False): cell
-                for cell in cells
-            }
-            try:
-                for future in as_completed(futures, raise_errors=False, loop=client.loop):
-                    cell = futures[future]
-                    if future.status == "finished":
-                        yield keep(future.result())
-                    else:
-                        error = future.exception() if future.status == "error" else RuntimeError("it was cancelled")
-                        yield keep(failure(cell, error))
-                    future.release()
-            finally:
-                client.cancel([future for future in futures if not future.done()], force=True)
-
-    return execute
-
-
-def connect(address: str) -> Any:
-    """A client of the Dask scheduler at this address; a ConnectionError if nothing answers there."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ImportError('--dask needs Dask: pip install "certimetric[dask]"') from None
-    try:
-        return Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
-    except (OSError, ValueError, TimeoutError) as error:
-        raise ConnectionError(f"--dask: no scheduler answers at {address!r}: {first_line(error)}") from None
 
 
 def load_reference(reference: str) -> Any:

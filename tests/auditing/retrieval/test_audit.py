@@ -245,6 +245,7 @@ def test_radii_by_default_suit_the_picture(data, norm):
     assert told["report_eps"] in told["eps"]
 
 
+@pytest.mark.slow
 def test_large_pictures_do_not_need_a_covariance_of_pixels():
     """Raw pixels of 160 × 160 in colour have 76,800 dimensions: their covariance would take 47 GB."""
     torch.manual_seed(0)

@@ -90,6 +90,7 @@ WITHOUT_EFFECT = {
     "repeats": [request(repeats=5)],
     "n_jobs": [request(n_jobs=2)],
     "budget": [request(budget="10m")],
+    "dask": [request(dask="tcp://127.0.0.1:8786")],
     "ids": [request(ids=ROWS)],
     "thresholds": [request(fail_under="accuracy=0.5")],
     "name": [request(name="other")],

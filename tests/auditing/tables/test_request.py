@@ -55,6 +55,8 @@ def spoiled(value: float) -> np.ndarray:
         ({"test_size": 1.0}, "test_size"),
         ({"seed": -1}, "seed"),
         ({"n_jobs": 0}, "n_jobs"),
+        ({"dask": ""}, "dask must be the address"),
+        ({"dask": "tcp://127.0.0.1:9", "n_jobs": 2}, "dask is for a cluster and n_jobs for this machine"),
         ({"feature_names": ["a", "b"]}, "feature_names"),
         ({"feature_names": ["a", "a", "b"]}, "'a'"),
         ({"image_shape": (2, 2)}, "image_shape"),

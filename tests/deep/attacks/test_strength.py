@@ -56,8 +56,8 @@ def test_what_gradients_do_not_show_the_search_finds():
     stepped = nn.Sequential(nn.Flatten())
     stepped.forward = lambda x: (x > 0.5).float().flatten(1).mean(dim=1, keepdim=True) + 0 * x.flatten(1)[:, :1]
     x = torch.full((1, 1, 6, 6), 0.45)
-    assert not goal.broken(stepped(APGD(LinfBall(0.1))(stepped, x, goal))).any()
-    assert goal.broken(stepped(AutoAttack(LinfBall(0.1))(stepped, x, goal))).all()
+    assert not goal.broken(stepped(APGD(LinfBall(0.1), 4)(stepped, x, goal))).any()
+    assert goal.broken(stepped(AutoAttack(LinfBall(0.1), 4, 60)(stepped, x, goal))).all()
 
 
 def test_a_goal_that_samples_have_together_is_attacked_as_a_whole(digits, network):
@@ -84,6 +84,7 @@ def test_the_smallest_change_of_a_linear_goal_is_found(kind, bounds):
     torch.testing.assert_close(found, (0.1 / dual).expand(8), rtol=0.03 if bounds is None else 0.3, atol=0.0)
 
 
+@pytest.mark.slow
 def test_fab_is_near_the_smallest_change_that_a_longer_search_finds(digits, network):
     images, labels = digits
     goal, x = margin(network, images, labels, 16), images[:16]
@@ -135,9 +136,9 @@ class Coin(nn.Module):
 
 def test_a_model_that_draws_at_random_is_attacked_in_expectation():
     x, goal = torch.full((1, 1, 1, 2), 0.5), TargetEmbedding(torch.full((1, 1), 1e4))
-    found = Expectation(PGD(LinfBall(0.1), steps=20), draws=64)(Coin(), x, goal)
-    assert found[0, 0, 0, 0] > 0.595  # what helps in every draw
-    again = Expectation(PGD(LinfBall(0.1), steps=20), draws=64)(Coin(), x, goal)
+    found = Expectation(PGD(LinfBall(0.1), steps=8), draws=32)(Coin(), x, goal)
+    assert found[0, 0, 0, 0] > 0.59  # what helps in every draw
+    again = Expectation(PGD(LinfBall(0.1), steps=8), draws=32)(Coin(), x, goal)
     assert torch.equal(found, again)
     other = Expectation(SquareAttack(L2Ball(0.3))).with_eps(0.6)
     assert (other.ball.eps, other.attack.ball.eps, other.uses_gradients) == (0.6, 0.6, False)

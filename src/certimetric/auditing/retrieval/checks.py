@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.checks import Check, Outcome, check
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.base.chunks import chunk_slices
 from certimetric.base.wording import PIXELS
 
 if TYPE_CHECKING:
@@ -117,13 +118,22 @@ def _share(value: Tensor) -> float:
     return float(value.double().mean())
 
 
+def _span(sample: ImageSet) -> float:
+    """From the smallest value of an input to the largest; without bounds, twice as far as the sample goes."""
+    if sample.kind.bounds is not None:
+        return sample.kind.bounds[1] - sample.kind.bounds[0]
+    inputs = sample.tensor()
+    return 2.0 * float(inputs.max() - inputs.min()) or 1.0
+
+
 @on_models("CR101", "A huge attack breaks everything", attacks=True)
 def huge_attack(probed: Probed) -> Outcome:
     """An attacker who may change a picture into any other must break every query. What withstands that shows an attack
     that cannot follow the model, not a robust model."""
     from certimetric.deep import PGD
 
-    eps = _HUGE[probed.request.norm]
+    span = _span(probed.sample)
+    eps = _HUGE[probed.request.norm] * span
     left = _share(_hits(probed, PGD(probed.request.ball(eps), steps=50, seed=probed.request.seed)))
     told = f"{100 * left:.1f} % of {len(probed.sample)} queries are still right when the attacker may change anything"
     if left > _LEFT:
@@ -147,15 +157,17 @@ def more_steps(probed: Probed) -> Outcome:
 def black_box(probed: Probed) -> Outcome:
     """An attack that knows only the embeddings must not break queries that attacks with gradients leave: that is the
     sign of masked gradients."""
-    from certimetric.deep import SquareAttack
+    from certimetric.deep import NESAttack, SquareAttack
 
     if probed.white is None:
         return Outcome("not applicable", "No attack of this audit uses gradients.")
-    attack = SquareAttack(probed.request.ball(probed.request.report_eps), queries=500, seed=probed.request.seed)
+    ball, seed = probed.request.ball(probed.request.report_eps), probed.request.seed
+    windows = len(probed.sample.images.shape) == 4
+    attack = SquareAttack(ball, queries=500, seed=seed) if windows else NESAttack(ball, steps=10, seed=seed)
     left = probed.white.bool()
     more = left & ~_hits(probed, attack)
     told = (
-        f"Random search without gradients breaks {int(more.sum())} of the {int(left.sum())} queries, of {len(left)}, "
+        f"An attack without gradients breaks {int(more.sum())} of the {int(left.sum())} queries, of {len(left)}, "
         "that attacks by gradients left"
     )
     return Outcome("issue" if _share(more) > _DROP else "passed", f"{told}.")
@@ -183,7 +195,7 @@ def deterministic(probed: Probed) -> Outcome:
     from certimetric.deep.retrieval.reliability import unsteadiness
 
     images = probed.sample.select(torch.arange(min(32, len(probed.sample)))).tensor()
-    told = unsteadiness(probed.subject.model, images)
+    told = unsteadiness(probed.subject.model, images, probed.sample.kind)
     return Outcome(
         "passed" if told is None else "issue", told or "Embeddings are the same again, alone and in a batch."
     )
@@ -217,10 +229,12 @@ def collapse(observed: Observed, probed: Probed) -> Outcome:
     return spread(np.asarray(probed.index.embeddings.double().cpu()))
 
 
-def spread(embeddings: NDArray[np.float64]) -> Outcome:
+def spread(embeddings: NDArray[Any]) -> Outcome:
     """How far embeddings lie about their mean, beside their length."""
-    about = float(np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1).mean())
-    size = float(np.linalg.norm(embeddings, axis=1).mean())
+    middle, n = embeddings.mean(axis=0, dtype=np.float64), len(embeddings)
+    parts = [embeddings[rows] for rows in chunk_slices(n, 16.0 * embeddings.shape[1])]  # no copy of a large gallery
+    about = sum(float(np.linalg.norm(part - middle, axis=1).sum()) for part in parts) / n
+    size = sum(float(np.linalg.norm(part, axis=1).sum(dtype=np.float64)) for part in parts) / n
     if about <= 1e-3 * size:
         return Outcome(
             "issue",
@@ -240,24 +254,26 @@ def find_equal(request: RetrievalRequest, pixels: Index) -> Outcome:
     import torch
 
     queries, n = request.queries, 0
+    close = _SAME if queries.kind.pictures else 0.0
     for start in range(0, len(queries), _ROWS):
         some = queries.select(torch.arange(start, min(start + _ROWS, len(queries))))
         x = some.tensor().to(pixels.device)
         near = pixels.embeddings[pixels.nearest(x, some.keys, _NEAR)]
-        n += int(((near - x.flatten(1)[:, None]).abs().amax(dim=2) <= _SAME).any(dim=1).sum())
+        n += int(((near - x.flatten(1)[:, None]).abs().amax(dim=2) <= close).any(dim=1).sum())
     guess = (
         f"{request.n_guessed} queries equal a picture of the gallery to the bit; no ids say so, and they were taken "
         "for the same and left out of their own results: give ids to both sets."
     )
+    within = ", to within 1/255," if queries.kind.pictures else ""
     if n:
         other = "id" if queries.groups is None else "group"
-        told = f"{n} of {len(queries)} queries have the same picture, to within 1/255, under another {other} in the"
+        told = f"{n} of {len(queries)} queries have the same picture{within} under another {other} in the"
         return Outcome(
             "issue", f"{told} gallery: finding it is no achievement.{f' {guess}' if request.n_guessed else ''}"
         )
     if request.n_guessed:
         return Outcome("issue", guess)
-    return Outcome("passed", "No query has an equal picture, to within 1/255, under another id in the gallery.")
+    return Outcome("passed", f"No query has an equal picture{within} under another id in the gallery.")
 
 
 @check("CR110", "Number of queries", "retrieval", "embeddings", severity="tip")

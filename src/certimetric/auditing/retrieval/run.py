@@ -49,6 +49,7 @@ class RetrievalEvidence(RankedEvidence):
             "n_checked": request.n_checked,
             "seed": request.seed,
             "ers": request.ers,
+            "metric": request.metric,
             "certify": str(request.certify).lower(),
             "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
             # Only where they are asked for, so that reports of before are known again.
@@ -67,6 +68,7 @@ class RetrievalEvidence(RankedEvidence):
         request = self.request
         models = ", ".join(f"{subject.name!r}: …" for subject in request.with_model)
         also = ", ers=True" if request.ers else ""
+        also += f", metric={request.metric!r}" if request.metric != "euclidean" else ""
         also += f", certify={request.certify!r}" if request.certify else ""
         also += f", threats={list(request.threats)}" if request.threats else ""
         also += ", smallest=True" if request.smallest else ""
@@ -144,13 +146,14 @@ class RetrievalEvidence(RankedEvidence):
             },
             protocol={
                 "norm": request.norm,
-                "units": "pixels",
+                "units": "pixels" if request.queries.kind.pictures else "inputs",
                 "eps": list(request.eps),
                 "report_eps": request.report_eps,
                 "attacks": [request.told_attack(name) for name in request.attacks],
                 "objective": "margin",
                 "n_checked": request.n_checked,
                 "certify": request.certify,
+                "metric": request.metric,
                 **tell_threats(request),
                 "seed": request.seed,
                 **score,
@@ -252,10 +255,16 @@ def _learner(
     sizes = [(eps, each[0], dict(zip(request.attacks, each[1:]))) for eps, each in zip(request.eps, attacked)]
     n_parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     worst = attacked[request.eps.index(request.report_eps)][0]
-    return describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters) | {
-        "training": _training(subject.run),
-        "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
-    }
+    label = {} if index.gallery.kind.pictures or subject.name != PIXELS else {"label": "Raw inputs"}
+    described = describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters)
+    return (
+        described
+        | label
+        | {
+            "training": _training(subject.run),
+            "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
+        }
+    )
 
 
 def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:

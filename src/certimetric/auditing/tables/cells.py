@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +19,14 @@ from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.subjects import Subject
 from certimetric.auditing.tables.table_request import TableRequest
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.files import write_atomically
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MetricSearchCV
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.runs.key import Cell, Record, canonical
+from certimetric.runs.scheduling import Execute, Keep
 from certimetric.runs.splits import Split, unit_noise
 
 PROTOCOL = "audit-cell/3"
@@ -81,6 +85,32 @@ def compute_cell(request: Request, folder: Path | None, cell: Cell) -> dict[str,
         metric, fitted = learned(request, subject, cell.split, part)
         found = fitted | tested(request, metric, part, cell.split)
     return found | outcome_of(metric, subject, cell.split, caught, folder)
+
+
+def compute_elsewhere(request: Request, cell: Cell) -> dict[str, Any]:
+    """The same where the folder is not, with the content of the file that :func:`keeping_files` writes there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / METRICS).mkdir()
+        found = compute_cell(request, folder, cell)
+        content = (folder / found["metric_file"]).read_bytes()
+    return found | {"content": np.frombuffer(content, dtype=np.uint8)}
+
+
+def keeping_files(execute: Execute, folder: Path) -> Execute:
+    """Cells of :func:`compute_elsewhere`, with the metrics in a folder before the cells are kept."""
+
+    def run(cells: Sequence[Cell], keep: Keep) -> Iterator[Record]:
+        def keep_file(record: Record) -> Record:
+            if record.result is not None:
+                found = dict(record.result)
+                write_atomically(folder / found["metric_file"], found.pop("content").tobytes())
+                record = replace(record, result=found)
+            return keep(record)
+
+        yield from execute(cells, keep_file)
+
+    return run
 
 
 def outcome_of(

@@ -53,6 +53,11 @@ class Request(TableRequest):
         The rows that are the test part of the only split.
     ids : array-like of shape (n,)
         What the report calls each instance. None for row numbers.
+    dask : str
+        Address of a Dask scheduler, such as tcp://127.0.0.1:8786, whose workers compute. None for this machine.
+
+        They need certimetric, but neither the data nor the folder: results are kept here as they come. A cell whose
+        worker dies is given to another one.
     features : path or FeatureRules
         A TOML file that says by name what of a fragile instance may change: a table [NAME] with bounds, direction,
         cost, immutable or integer. None for what the data show.
@@ -91,6 +96,7 @@ class Request(TableRequest):
         "test_size": "--test-size SHARE",
         "test_rows": "--test-rows N",
         "budget": "--budget TIME",
+        "dask": "--dask ADDRESS",
         "features": "--features FILE",
     }
 
@@ -100,6 +106,7 @@ class Request(TableRequest):
     test_size: float = 0.3
     test_rows: int = TEST_ROWS
     budget: Any = None
+    dask: str | None = None
     groups: Any = None
     times: Any = None
     test: Any = None
@@ -112,6 +119,10 @@ class Request(TableRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dask is not None and (not isinstance(self.dask, str) or not self.dask):
+            raise ValueError(f"dask must be the address of a scheduler, got {self.dask!r}")
+        if self.dask is not None and self.n_jobs != 1:
+            raise ValueError("dask is for a cluster and n_jobs for this machine: give one of them")
         n_neighbors, test_size = whole("n_neighbors", self.n_neighbors, 1), checked_share("test_size", self.test_size)
         splitting = self._splitting(test_size)
         repeats = 1 if splitting.single else self.repeats

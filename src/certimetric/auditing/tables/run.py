@@ -13,7 +13,15 @@ import numpy as np
 
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
-from certimetric.auditing.tables.cells import METRICS, audit_cell, compute_cell, is_whole, split_told
+from certimetric.auditing.tables.cells import (
+    METRICS,
+    audit_cell,
+    compute_cell,
+    compute_elsewhere,
+    is_whole,
+    keeping_files,
+    split_told,
+)
 from certimetric.auditing.tables.checks import Observed
 from certimetric.auditing.tables.evidence import compute_evidence, describe_metric, evidence_cell
 from certimetric.auditing.tables.feature_kinds import describe_features
@@ -43,8 +51,9 @@ from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
+from certimetric.runs.cluster import attempt_alone, on_dask
 from certimetric.runs.key import Record, canonical, told
-from certimetric.runs.scheduling import in_workers, run_cells
+from certimetric.runs.scheduling import Compute, Execute, in_workers, run_cells
 from certimetric.runs.splits import Split
 from certimetric.runs.store import Store, prepare_folder
 
@@ -189,11 +198,13 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     digest, n = request.digest, len(request.subjects)
     # Split by split, so that every learner has figures early.
     cells = [audit_cell(request, digest, subject, i) for i in range(request.repeats) for subject in request.subjects]
-    compute = partial(compute_cell, request, store.folder)
+    execute = _where(request, partial(compute_cell, request, store.folder))
+    if request.dask is not None and store.folder is not None:
+        execute = keeping_files(_where(request, partial(compute_elsewhere, request)), store.folder)
     outcome = run_cells(
         cells,
         store,
-        in_workers(compute, request.n_jobs),
+        execute,
         usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
         progress=progress,
     )
@@ -205,7 +216,7 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     evidence = run_cells(
         [evidence_cell(request, record.cell) for record in fitted.values()],
         store,
-        in_workers(partial(compute_evidence, request, components), request.n_jobs),
+        _where(request, partial(compute_evidence, request, components)),
         usable=lambda record: record.done,
         progress=progress,
         name="attacks",
@@ -216,6 +227,13 @@ def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
         [examined.get(subject.spec) for subject in request.subjects],
         outcome.counts,
     )
+
+
+def _where(request: Request, compute: Compute) -> Execute:
+    """Cells in processes of this machine, or on the workers of a cluster."""
+    if request.dask is None:
+        return in_workers(compute, request.n_jobs)
+    return on_dask(partial(attempt_alone, compute), request.dask)
 
 
 def _trust(
@@ -229,7 +247,7 @@ def _trust(
     outcome = run_cells(
         cells,
         store,
-        in_workers(partial(compute_trust, request, components), request.n_jobs),
+        _where(request, partial(compute_trust, request, components)),
         usable=lambda record: record.done,
         progress=progress,
         name="trust",

@@ -32,7 +32,7 @@ _COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3})+(,\d+)
 _GROUPS = re.compile(r"[+-]?\d{1,3}([ '’_\u00a0\u202f]\d{3})+([.,]\d+)?")
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?\d[\d.,' ]*|[+-]?\d[\d.,' ]*\s*[%$€£¥]")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
-_TRUTH = {
+TRUTH = {
     "yes": 1.0,
     "no": 0.0,
     "true": 1.0,
@@ -273,5 +273,5 @@ def truth_of(texts: npt.NDArray[np.object_]) -> Array | None:
     >>> truth_of(np.array(["Yes", "no"], dtype=object))
     array([1., 0.])
     """
-    values = [_TRUTH.get(str(text).strip().casefold()) for text in texts]
+    values = [TRUTH.get(str(text).strip().casefold()) for text in texts]
     return None if None in values else np.array(values, dtype=np.float64)

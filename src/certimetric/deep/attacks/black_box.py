@@ -92,6 +92,13 @@ class PixelSearch(Attack):
     References
     ----------
     Croce et al., *Sparse-RS*, arXiv 2006.12834.
+
+    Examples
+    --------
+    >>> from certimetric.deep import L0Ball, TargetEmbedding
+    >>> grey, white = torch.full((1, 1, 3, 3), 0.5), TargetEmbedding(torch.ones(1, 9))
+    >>> int((PixelSearch(L0Ball(2), queries=50)(torch.nn.Flatten(), grey, white) == 1).sum())
+    2
     """
 
     uses_gradients, in_audits = False, {"queries": 1000}

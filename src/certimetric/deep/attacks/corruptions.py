@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from certimetric.base.arguments import require
 from certimetric.deep.attacks.encoding import encoded
 from certimetric.deep.attacks.warps import perspective, turn, warped
-from certimetric.deep.models.images import LazyImages, decoded
+from certimetric.deep.models.kinds import PICTURES, LazyImages
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _APART = 2654435761  # of the first pictures of two seeds
@@ -135,7 +135,7 @@ class CorruptedImages:
 
     def __getitem__(self, rows: Any) -> Tensor:
         numbers = np.arange(len(self))[np.asarray(rows) if isinstance(rows, Tensor) else rows]
-        return self.corruption(decoded(self.images, rows), self.severity, self.seed, numbers.tolist())
+        return self.corruption(PICTURES.decoded(self.images, rows), self.severity, self.seed, numbers.tolist())
 
 
 # Noise ---------------------------------------------------------------------------------------------------------------

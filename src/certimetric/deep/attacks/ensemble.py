@@ -36,6 +36,13 @@ class AutoAttack(Attack):
     References
     ----------
     In the spirit of Croce & Hein (AutoAttack), arXiv 2003.01690, for rankings in the place of classes.
+
+    Examples
+    --------
+    >>> from certimetric.deep import LinfBall, TargetEmbedding
+    >>> attack = AutoAttack(LinfBall(0.1), steps=10)
+    >>> attack(torch.nn.Identity(), torch.full((1, 3), 0.5), TargetEmbedding(torch.ones(1, 3))).round(decimals=3)
+    tensor([[0.6000, 0.6000, 0.6000]])
     """
 
     def __init__(self, ball: Ball, steps: int = 50, queries: int = 500, *, seed: int = 0):

@@ -33,6 +33,14 @@ class FAB(Attack):
     ----------
     Croce & Hein, *Minimally distorted adversarial examples with a fast adaptive boundary attack*, arXiv 1907.02044.
     Within bounds the length of a projection is bisected along the steepest ascent.
+
+    Examples
+    --------
+    >>> from certimetric.deep import L2Ball, TargetEmbedding
+    >>> x, goal = torch.full((1, 2), 0.5), TargetEmbedding(torch.tensor([[1.0, 0.5]]), reach=0.3)
+    >>> ball = L2Ball(0.4)
+    >>> round(float(ball.size(FAB(ball)(torch.nn.Identity(), x, goal), x)), 3)  # from a distance of 0.5 to 0.3
+    0.2
     """
 
     smallest = of_norms = True

@@ -76,6 +76,13 @@ class OcclusionAttack(Attack):
     bounds : (float, float), default=(0, 1)
     seed : int, default=0
         Nothing is drawn.
+
+    Examples
+    --------
+    >>> from certimetric.deep import TargetEmbedding
+    >>> grey, white = torch.full((1, 1, 6, 6), 0.5), TargetEmbedding(torch.ones(1, 36))
+    >>> int((OcclusionAttack(0.25)(torch.nn.Flatten(), grey, white) == 1).sum())
+    9
     """
 
     uses_gradients = False
@@ -122,6 +129,14 @@ class PatchAttack(Attack):
     References
     ----------
     Brown et al., *Adversarial patch*, arXiv 1712.09665; expectation over transformation as in arXiv 1707.07397.
+
+    Examples
+    --------
+    >>> from certimetric.deep import TargetEmbedding
+    >>> grey, striped = torch.full((1, 1, 6, 6), 0.5), (torch.arange(36) % 2.0).expand(1, 36)
+    >>> shown = PatchAttack(0.25)(torch.nn.Flatten(), grey, TargetEmbedding(striped))
+    >>> int((shown.flatten(1) == striped).sum())
+    9
     """
 
     def __init__(

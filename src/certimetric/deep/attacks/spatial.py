@@ -47,6 +47,15 @@ class SpatialAttack(Attack):
     References
     ----------
     Engstrom et al., *Exploring the landscape of spatial robustness*, arXiv 1712.02779: the exhaustive search.
+
+    Examples
+    --------
+    >>> from certimetric.deep import TargetEmbedding
+    >>> upright = torch.eye(5)[2].expand(1, 1, 5, 5)
+    >>> lying = TargetEmbedding(upright.mT.flatten(1))
+    >>> found = SpatialAttack(90.0, angles=3, shifts=1)(torch.nn.Flatten(), upright, lying)
+    >>> bool(torch.allclose(found, upright.mT, atol=1e-5))
+    True
     """
 
     uses_gradients = False

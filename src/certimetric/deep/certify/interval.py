@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.certify.base import Certified, Certifier
-from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, OnSphere, Standardise, plain_layers
+from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.calling import device_of
+from certimetric.deep.models.comparing import OnSphere
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.orthogonal import NormPool2d
 from certimetric.deep.ranking.distances import by_differences, slices
@@ -69,6 +70,8 @@ class IntervalCertifier(Certifier):
         layers, device = plain_layers(model), device_of(model)
         network = nn.Sequential(*layers)
         items = torch.cat([network(part.tensor().double().to(device)) for part in gallery.batches(batch_size)])
+        if not queries.kind.pictures:
+            raise ValueError("interval bounds are for pictures, whose values are from 0 to 1: take 'smoothing'")
         if layers and isinstance(layers[-1], OnSphere):
             layers = layers[:-1]  # of items of equal length the nearest is the same before scaling
         keys = exclusion_keys(queries, gallery)[1].to(device)

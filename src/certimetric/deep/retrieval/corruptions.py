@@ -86,6 +86,7 @@ def evaluate_corruptions(
 
     Examples
     --------
+    >>> import torch
     >>> images = ImageSet(torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2)
     >>> evaluate_corruptions(nn.Flatten(), images, corruptions=["brightness"]).mean_error  # raw pixels themselves
     1.0

@@ -96,10 +96,11 @@ def smallest_changes(
     Examples
     --------
     >>> from certimetric.deep import LinfBall
-    >>> items = ImageSet(torch.tensor([0.0, 0.1, 0.5]).view(3, 1, 1, 1), torch.tensor([0, 0, 1]))
-    >>> found = smallest_changes(nn.Flatten(), items, ball=LinfBall(0.6))  # half way from 0.1 to 0.5, and from 0 to 0.5
+    >>> gallery = ImageSet(torch.tensor([0.1, 0.5]).view(2, 1, 1, 1), torch.tensor([0, 1]), ids=[0, 1])
+    >>> queries = ImageSet(torch.tensor([0.2, 0.4]).view(2, 1, 1, 1), torch.tensor([0, 0]), ids=[2, 3])
+    >>> found = smallest_changes(nn.Flatten(), queries, gallery, ball=LinfBall(0.4))  # the boundary is at 0.3
     >>> found.radii.round(3)
-    array([0.3 , 0.15])
+    array([0.1, 0. ])
     """
     require(ball.eps > 0, "eps", "must be positive, the largest change that is looked for", ball.eps)
     queries, items, able = comparable(queries, gallery)
@@ -145,6 +146,6 @@ def _of_batch(
             return radii
         for level in np.unique(middle[open_]):
             rows = np.flatnonzero(open_ & (middle == level))
-            tried(APGD(ball, steps, seed=seed).with_eps(float(levels[level - 1])), rows)
+            tried(APGD(ball, steps, seed=seed + int(level)).with_eps(float(levels[level - 1])), rows)
             broken = radii[rows] <= levels[level - 1]
             low[rows[~broken]], high[rows[broken]] = level, level

@@ -17,7 +17,7 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     index = quoted_eps(document)
     assert index is not None
     learners, eps = document["learners"], float(document["protocol"]["eps"][index])
-    pixels = str(document["protocol"]["units"]) == "pixels"
+    pixels = str(document["protocol"]["units"]) in ("pixels", "inputs")
     who = "who knows the model and sends pictures" if pixels else "who can send queries of any embedding"
     changed = "" if pixels else " of the embedding"
     standards = [f"{figure}@{eps:g}" for figure in ("attacked", "certified")]
@@ -34,7 +34,7 @@ def untried(document: Mapping[str, Any]) -> list[str]:
     left = document["protocol"].get("untried") or []
     named = [f"{each['what'][:1].upper()}{each['what'][1:]} (--threat {each['name']})" for each in left]
     told = ["A gallery to which somebody adds items, or labels that are wrong: both are trusted", *named]
-    if str(document["protocol"]["units"]) != "pixels":
+    if str(document["protocol"]["units"]) not in ("pixels", "inputs"):
         return [*told, "Changes of pictures: how far they move an embedding depends on the model, which is not here"]
     if not any((learner.get("certificate") or {}).get("method") for learner in document["learners"]):
         told.append("Attacks stronger than those that were tried: no certificate was computed")

@@ -33,7 +33,7 @@ _MEANING = {
 
 def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
-    if told is not None and view.of_pixels:
+    if told is not None and view.document["protocol"]["units"] == "pixels":
         told["norm_meaning"] = _MEANING.get(norm, norm)
         if norm == "l0":
             told["unit_meaning"] = "pixels, whatever becomes of them"
@@ -80,7 +80,7 @@ def _galleries(view: RetrievalView) -> dict[str, Any] | None:
         for look, learner in zip(view.looks, view.learners)
         if learner.get("examples")
     ]
-    return {"groups": groups} if groups else None
+    return {"groups": groups, "lines": view.items == "inputs"} if groups else None
 
 
 def _maps(view: RetrievalView) -> str:
@@ -108,7 +108,8 @@ def _words(section: Any) -> str:
 
 
 def _comparison(view: RetrievalView) -> dict[str, Any]:
-    names = {**{f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8)}, "map_at_r": "mAP@R", "map": "mAP"}
+    names = {f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8, 10, 100, 1000)}
+    names |= {"map_at_r": "mAP@R", "map": "mAP", "mrr": "MRR", "ndcg": "nDCG", "precision_at_10": "P@10"}
     rows = []
     for learner in view.learners:
         clean = learner["clean"]
@@ -151,8 +152,13 @@ class RetrievalView(View):
 
     @property
     def of_pixels(self) -> bool:
-        """Whether pictures were changed, and not embeddings."""
-        return str(self.document["protocol"]["units"]) == "pixels"
+        """Whether pictures or other inputs were changed, and not embeddings."""
+        return str(self.document["protocol"]["units"]) in ("pixels", "inputs")
+
+    @property
+    def items(self) -> str:
+        """What the gallery holds."""
+        return {"pixels": "pictures", "inputs": "inputs"}.get(str(self.document["protocol"]["units"]), "embeddings")
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -170,6 +176,10 @@ class RetrievalView(View):
                 columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
             if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
                 columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
+            if key == "recall_at_1" and all(learner.get("deployed") for learner in learners):
+                for part, told in (("clean", "R@1 of the index"), ("attacked", "R@1 of the index, attacked")):
+                    found = [learner["deployed"][part] for learner in learners]
+                    columns.append(make_column(found, f"deployed_{part}", told, eps * (part != "clean"), "%", "higher"))
         columns += score_column(learners)
         for threat in self.document["protocol"].get("threats") or []:
             tried = [each for learner in learners for each in learner["threats"] if each["threat"] == threat["name"]]
@@ -202,10 +212,10 @@ class RetrievalView(View):
     def lede(self) -> list[str]:
         """Sizes of queries and gallery, and number of models."""
         data, n = self.document["data"], len(self.learners) - self.of_pixels
+        beside = f" beside raw {'pixels' if self.items == 'pictures' else self.items}" if self.of_pixels else ""
         return [
-            f"{data['n_queries']} queries against {data['n_gallery']} {'pictures' if self.of_pixels else 'embeddings'} "
-            f"of {data['n_classes']} classes",
-            f"{n} {'model' if n == 1 else 'models'}{' beside raw pixels' if self.of_pixels else ''}",
+            f"{data['n_queries']} queries against {data['n_gallery']} {self.items} of {data['n_classes']} classes",
+            f"{n} {'model' if n == 1 else 'models'}{beside}",
         ]
 
     def facts(self) -> list[tuple[str, str]]:
@@ -222,6 +232,8 @@ class RetrievalView(View):
             *([("Groups", f"{data['n_groups']}: no query finds its own")] if data.get("n_groups") else []),
             ("Pictures", " × ".join(shape)) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
             *([("Median distance to the nearest", scale)] if scale else []),
+            *([("Compared by", str(protocol["metric"]))] if protocol.get("metric") else []),
+            *([("Index", str(protocol["index"]))] if protocol.get("index") else []),
             ("Attacks", "; ".join(protocol["attacks"])),
             ("Seed", str(protocol["seed"])),
         ]
