@@ -43,7 +43,7 @@ def test_a_regression_fails_where_it_shall(run, here):
     (ran,) = json.loads((here / "c.sarif").read_text())["runs"]
     assert [result["level"] for result in ran["results"]].count("error") == 1
     assert run("compare", "a", "worse", "--fail-on-regression").code == 1
-    assert run("compare", "a", "worse", "--fail-on-regression", "--tolerance", "0.6").code == 0
+    assert run("compare", "a", "worse", "--fail-on-regression", "--tolerance", "0.95").code == 0
     assert run("compare", "a", "same", "--fail-on-regression").code == 0
     assert run("compare", "worse", "a", "--fail-on-regression").code == 0
 

@@ -126,4 +126,4 @@ def test_a_request_says_which_text_is_no_number():
 @audits
 def test_commands_are_short(audit):
     # How files are written and encoded stands apart, the same for all commands that read tables.
-    assert sum(option.rich_help_panel != FILES for option in COMMANDS[audit.name].params) <= 24
+    assert sum(option.rich_help_panel != FILES for option in COMMANDS[audit.name].params) <= 25

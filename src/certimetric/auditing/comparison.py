@@ -30,6 +30,11 @@ class AuditComparison:
     document : dict
         ``figures``, each with ``before``, ``after``, ``change``, ``p`` and ``outcome``; ``rules``: thresholds and
         checks that fell or were mended; ``remarks``, and the ``verdict``.
+
+    Examples
+    --------
+    >>> AuditComparison({"verdict": {"status": "NO REGRESSION", "judged": 3}}).comparable
+    True
     """
 
     document: dict[str, Any]

@@ -93,7 +93,9 @@ def tell_threats(request: RetrievalRequest) -> dict[str, list[dict[str, str]]]:
         chosen = (THREATS[name] for name in names)
         return [{"name": each.name, "what": each.what(request), "who": each.who} for each in chosen]
 
-    return {"threats": told(request.threats), "untried": told(name for name in THREATS if name not in request.threats)}
+    pictures = request.queries.kind.pictures  # threats change pictures: of other inputs there is nothing to try
+    untried = [name for name in THREATS if name not in request.threats and pictures]
+    return {"threats": told(request.threats), "untried": told(untried)}
 
 
 def with_corruption_errors(learners: list[dict[str, Any]], pixels: str) -> None:
