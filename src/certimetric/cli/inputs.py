@@ -47,12 +47,13 @@ def numbers(option: str, texts: Sequence[str]) -> list[float]:
 
 
 def named(texts: Sequence[str]) -> dict[str, str]:
-    """Models by name: given as NAME=MODEL, or named after their folder, factory or file."""
+    """Models by name: given as NAME=MODEL, or named after their folder, source or file."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, told = text.partition("=")
-        if not equals or Path(text).exists():
-            name, told = Path(text).stem if text.endswith(".npz") else Path(text.rpartition(":")[2]).name, text
+        if not equals or "?" in name or Path(text).exists():  # behind a question mark are options
+            source = text.partition("?")[0]
+            name, told = Path(text).stem if text.endswith(".npz") else Path(source.rpartition(":")[2]).name, text
         if not name or not told:
             raise ValueError(f"models must be told as MODEL or NAME=MODEL, got {text!r}")
         if name in found:

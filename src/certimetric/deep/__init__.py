@@ -59,8 +59,11 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.goals import TowardsNegative as TowardsNegative
     from certimetric.deep.goals import TupleLoss as TupleLoss
     from certimetric.deep.models import ImageSet as ImageSet
+    from certimetric.deep.models import Samples as Samples
     from certimetric.deep.models import embed as embed
     from certimetric.deep.models import embedding_model as embedding_model
+    from certimetric.deep.models import load_model as load_model
+    from certimetric.deep.models import with_output as with_output
     from certimetric.deep.retrieval import Budget as Budget
     from certimetric.deep.retrieval import Index as Index
     from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
@@ -86,7 +89,7 @@ __all__, _get, __dir__ = lazy_index(
         "GreedyMisranking GreedyTranslocation Impersonation LearningToMisrank MarginGoal MissedIdentification "
         "QueryRank SemanticsPreservingRank "
         "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
-        "models": "ImageSet embed embedding_model",
+        "models": "ImageSet Samples embed embedding_model load_model with_output",
         "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
         "verification": "certify_verification evaluate_identification evaluate_verification",

@@ -24,6 +24,7 @@ UNITS = {
         "median nearest-neighbour distances",
         "medians of the distance from a query to its nearest item, of each model's own embeddings: no scale matters",
     ),
+    "inputs": ("units of the input", "units of the input itself"),
     "pixels": ("pixel values", "pixel values, where 0 is black and 1 is white"),
 }
 

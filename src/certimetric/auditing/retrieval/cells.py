@@ -127,4 +127,4 @@ def probe_distances(subject: Subject, request: RetrievalRequest) -> list[str]:
 
 
 def _probed(subject: Subject, request: RetrievalRequest) -> torch.Tensor:
-    return embedded(subject, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
+    return embedded(subject, next(request.queries.batches(_PROBED)).tensor(), request.queries.kind).double().cpu()

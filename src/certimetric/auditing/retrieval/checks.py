@@ -116,13 +116,22 @@ def _share(value: Tensor) -> float:
     return float(value.double().mean())
 
 
+def _span(sample: ImageSet) -> float:
+    """From the smallest value of an input to the largest; without bounds, twice as far as the sample goes."""
+    if sample.kind.bounds is not None:
+        return sample.kind.bounds[1] - sample.kind.bounds[0]
+    inputs = sample.tensor()
+    return 2.0 * float(inputs.max() - inputs.min()) or 1.0
+
+
 @on_models("CR101", "A huge attack breaks everything", attacks=True)
 def huge_attack(probed: Probed) -> Outcome:
     """An attacker who may change a picture into any other must break every query. What withstands that shows an attack
     that cannot follow the model, not a robust model."""
     from certimetric.deep import PGD
 
-    eps = _HUGE[probed.request.norm]
+    span = _span(probed.sample)
+    eps = _HUGE[probed.request.norm] * span
     left = _share(_hits(probed, PGD(probed.request.ball(eps), steps=50, seed=probed.request.seed)))
     told = f"{100 * left:.1f} % of {len(probed.sample)} queries are still right when the attacker may change anything"
     if left > _LEFT:
@@ -146,15 +155,17 @@ def more_steps(probed: Probed) -> Outcome:
 def black_box(probed: Probed) -> Outcome:
     """An attack that knows only the embeddings must not break queries that attacks with gradients leave: that is the
     sign of masked gradients."""
-    from certimetric.deep import SquareAttack
+    from certimetric.deep import NESAttack, SquareAttack
 
     if probed.white is None:
         return Outcome("not applicable", "No attack of this audit uses gradients.")
-    attack = SquareAttack(probed.request.ball(probed.request.report_eps), queries=500, seed=probed.request.seed)
+    ball, seed = probed.request.ball(probed.request.report_eps), probed.request.seed
+    windows = len(probed.sample.images.shape) == 4
+    attack = SquareAttack(ball, queries=500, seed=seed) if windows else NESAttack(ball, steps=10, seed=seed)
     left = probed.white.bool()
     more = left & ~_hits(probed, attack)
     told = (
-        f"Random search without gradients breaks {int(more.sum())} of the {int(left.sum())} queries, of {len(left)}, "
+        f"An attack without gradients breaks {int(more.sum())} of the {int(left.sum())} queries, of {len(left)}, "
         "that attacks by gradients left"
     )
     return Outcome("issue" if _share(more) > _DROP else "passed", f"{told}.")
@@ -182,7 +193,7 @@ def deterministic(probed: Probed) -> Outcome:
     from certimetric.deep.retrieval.reliability import unsteadiness
 
     images = probed.sample.select(torch.arange(min(32, len(probed.sample)))).tensor()
-    told = unsteadiness(probed.subject.model, images)
+    told = unsteadiness(probed.subject.model, images, probed.sample.kind)
     return Outcome(
         "passed" if told is None else "issue", told or "Embeddings are the same again, alone and in a batch."
     )
@@ -239,24 +250,26 @@ def find_equal(request: RetrievalRequest, pixels: Index) -> Outcome:
     import torch
 
     queries, n = request.queries, 0
+    close = _SAME if queries.kind.pictures else 0.0
     for start in range(0, len(queries), _ROWS):
         some = queries.select(torch.arange(start, min(start + _ROWS, len(queries))))
         x = some.tensor().to(pixels.device)
         near = pixels.embeddings[pixels.nearest(x, some.keys, _NEAR)]
-        n += int(((near - x.flatten(1)[:, None]).abs().amax(dim=2) <= _SAME).any(dim=1).sum())
+        n += int(((near - x.flatten(1)[:, None]).abs().amax(dim=2) <= close).any(dim=1).sum())
     guess = (
         f"{request.n_guessed} queries equal a picture of the gallery to the bit; no ids say so, and they were taken "
         "for the same and left out of their own results: give ids to both sets."
     )
+    within = ", to within 1/255," if queries.kind.pictures else ""
     if n:
         other = "id" if queries.groups is None else "group"
-        told = f"{n} of {len(queries)} queries have the same picture, to within 1/255, under another {other} in the"
+        told = f"{n} of {len(queries)} queries have the same picture{within} under another {other} in the"
         return Outcome(
             "issue", f"{told} gallery: finding it is no achievement.{f' {guess}' if request.n_guessed else ''}"
         )
     if request.n_guessed:
         return Outcome("issue", guess)
-    return Outcome("passed", "No query has an equal picture, to within 1/255, under another id in the gallery.")
+    return Outcome("passed", f"No query has an equal picture{within} under another id in the gallery.")
 
 
 @check("CR110", "Number of queries", "retrieval", "embeddings", severity="tip")

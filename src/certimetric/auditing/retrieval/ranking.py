@@ -21,6 +21,7 @@ Learner = Mapping[str, Any]  # of the document
 _NORMS = {"linf": "l∞", "l2": "l2"}
 _UNITS = {
     "pixels": "in pixels from 0 to 1",
+    "inputs": "in units of the input",
     "embedding": "of its embedding",
     "neighbour distance": "in median distances to the nearest item",
 }
@@ -122,13 +123,18 @@ def say(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: i
     return parts
 
 
+def _named(learner: Learner) -> str:
+    return str(learner["label"]).lower() if learner["spec"] == PIXELS else str(learner["spec"])
+
+
 def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:
     quoted = protocol["eps"].index(protocol["report_eps"])
     chosen = learners[recommended]
     clean, attacked = chosen["clean"]["recall_at_1"], _worst(chosen, quoted)
     several = sum(learner["spec"] != PIXELS for learner in learners) > 1
+    item = "an item" if protocol["units"] == "inputs" else "a picture"
     sentence = (
-        f"{chosen['label']}{' is recommended: it' if several else ''} finds a picture of the right class first for "
+        f"{chosen['label']}{' is recommended: it' if several else ''} finds {item} of the right class first for "
         f"{100 * clean['mean']:.1f} % of the queries, and still for {with_interval(attacked)} when an attacker changes "
         f"each query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
         f"{_UNITS[protocol['units']]})"
@@ -137,7 +143,7 @@ def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], re
     if len(others) > 3:  # the best of them, and the pixels
         ranked = sorted(others, key=lambda learner: (learner["spec"] != PIXELS, _worst(learner, quoted)["mean"]))
         others = [*ranked[:-3:-1], *(learner for learner in ranked[:1] if learner["spec"] == PIXELS)]
-    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {learner['spec']}" for learner in others]
+    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {_named(learner)}" for learner in others]
     listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     return f"{sentence}, against {listed}" if shown else sentence
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from certimetric.deep import Attack, ImageSet
     from certimetric.deep.attacks.balls import Ball
+    from certimetric.deep.models.kinds import Kind
 
 NORMS = ("linf", "l2")
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
@@ -50,18 +51,19 @@ class RetrievalRequest(RankingRequest):
 
     Parameters
     ----------
-    models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
+    models : mapping of str to Module, callable or str
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance; text is a source of
+        :func:`certimetric.deep.load_model`. One without gradients,
         such as a function of arrays, is attacked by "square" only.
-    queries : ImageSet
-        Pictures that are searched for.
+    queries : ImageSet or Samples
+        Pictures that are searched for, or inputs of another kind, within whose bounds attackers stay.
     gallery : ImageSet
         Pictures that are found; a query is never its own result, nor is an item of its group, see
         :class:`certimetric.deep.ImageSet`. None for the queries themselves.
     norm : {"linf", "l2"}
         How a perturbation is measured, in pixels from 0 to 1.
     eps : sequence of float
-        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures.
+        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures; needed for other inputs.
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
         The worst counts for each query.
     n_checked : int
@@ -131,7 +133,6 @@ class RetrievalRequest(RankingRequest):
         import torch
         from torch import nn
 
-        from certimetric.deep import ImageSet
         from certimetric.deep.attacks import ATTACKS
         from certimetric.deep.models.images import labels_by_position
         from certimetric.deep.retrieval.evaluation import with_positive
@@ -154,16 +155,20 @@ class RetrievalRequest(RankingRequest):
         queries, items, known = labels_by_position(self.queries, self.queries if self.gallery is None else self.gallery)
         queries, n_guessed = same_pictures(queries, items)
         if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
-            queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
+            queries, items = (some.with_ids(some.ids) for some in (queries, items))
         if len(torch.unique(items.labels)) < 2:
             raise ValueError("the gallery must hold at least two classes")
         able = with_positive(queries, items).nonzero()[:, 0]
         order = torch.randperm(len(able), generator=torch.Generator().manual_seed(self.seed))[: self.n_queries]
         chosen = queries.select(able[order.sort().values])
+        kind = chosen.kind
+        if self.ers and not kind.pictures:
+            raise ValueError("ers must be False for inputs that are no pictures, which it is defined on, got True")
         images = next(chosen.batches(2)).tensor()
         for subject in models:
-            embedded(subject, images)
-        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps)
+            embedded(subject, images, kind)
+            check_gradients(subject, images, self.attacks)
+        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps, kind)
         self._settle(
             queries=chosen,
             gallery=items,
@@ -174,7 +179,7 @@ class RetrievalRequest(RankingRequest):
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in known or self.class_names),
-            subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
+            subjects=(*models, Subject(PIXELS, nn.Flatten(), f"the {kind.name} themselves")),
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
@@ -203,7 +208,7 @@ class RetrievalRequest(RankingRequest):
         """What the attacker may change."""
         from certimetric.deep.attacks import ball
 
-        return ball(self.norm, eps)
+        return ball(self.norm, eps, self.queries.kind.bounds)
 
     def make_attack(self, name: str, eps: float) -> Attack:
         """One of the attacks of the audit."""
@@ -225,11 +230,14 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     from torch import nn
 
     from certimetric.deep.models.calling import as_module
+    from certimetric.deep.models.sources import is_source
 
     named = []
     for name, model in models.items():
-        subject = model if isinstance(model, Subject) else Subject(name, model, type(model).__name__)
-        if not isinstance(subject.model, nn.Module) and not callable(subject.model):
+        told = model if isinstance(model, str) else type(model).__name__
+        subject = model if isinstance(model, Subject) else Subject(name, model, told)
+        source = isinstance(subject.model, str) and is_source(subject.model)
+        if not isinstance(subject.model, nn.Module) and not callable(subject.model) and not source:
             given = type(subject.model).__name__
             raise TypeError(f"model {name!r} must be a Module or a callable that embeds images, got {given}")
         module = isinstance(subject.model, nn.Module)
@@ -241,25 +249,48 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     return tuple(named)
 
 
-def embedded(subject: Subject, images: Tensor) -> Tensor:
-    """What a model makes of images; an error names the model."""
+def embedded(subject: Subject, images: Tensor, kind: Kind | None = None) -> Tensor:
+    """What a model makes of images, or of inputs of another kind; an error names the model."""
     from certimetric.deep import embed
     from certimetric.deep.models.calling import seeded
+    from certimetric.deep.models.kinds import PICTURES
 
+    kind = PICTURES if kind is None else kind
     try:
         with seeded(0):
-            return embed(subject.model, images)
+            return embed(subject.model, images, kind=kind)
     except Exception as error:  # a model of the user's may raise anything
         if is_interrupt(error):
             raise
         shape, reason = " × ".join(map(str, images.shape[1:])), str(error) or type(error).__name__
-        raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
+        raise ValueError(f"model {subject.name!r} cannot embed {kind.name} of {shape}: {reason}") from error
+
+
+def check_gradients(subject: Subject, images: Tensor, attacks: Sequence[str]) -> None:
+    """Raise a ValueError if attacks are asked for that need gradients, and a model has none."""
+    from certimetric.deep.attacks import ATTACKS
+    from certimetric.deep.models.calling import has_gradients
+
+    white = [name for name in attacks if ATTACKS[name].uses_gradients]
+    if white and not has_gradients(subject.model, images):
+        blind = ", ".join(name for name, kind in ATTACKS.items() if not kind.uses_gradients)
+        raise ValueError(
+            f"attacks must be of {blind}, got {white[0]!r}: the model {subject.name!r} has no gradients to follow"
+        )
 
 
 def radii_for(
-    shape: tuple[int, ...], norm: str, eps: Sequence[float] | None, report_eps: float | None
+    shape: tuple[int, ...],
+    norm: str,
+    eps: Sequence[float] | None,
+    report_eps: float | None,
+    kind: Kind | None = None,
 ) -> tuple[tuple[float, ...], float]:
     """Radii in rising order, and the one that table and verdict quote, which is among them."""
+    if kind is not None and not kind.pictures:
+        if eps is None:
+            raise ValueError("eps must be given for inputs that are no pictures: sizes in their units, got None")
+        return checked_radii(eps, report_eps)
     default, quoted = (_GREY if shape[1] == 1 else _COLOUR)[norm]
     radii = checked_radii(default if eps is None else eps, quoted if eps is None and report_eps is None else report_eps)
     if norm == "linf" and radii[0][-1] > 1:

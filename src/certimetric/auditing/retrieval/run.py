@@ -17,6 +17,7 @@ from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
+from certimetric.base.wording import PIXELS
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
 
@@ -122,7 +123,7 @@ class RetrievalEvidence(RankedEvidence):
             },
             protocol={
                 "norm": request.norm,
-                "units": "pixels",
+                "units": "pixels" if request.queries.kind.pictures else "inputs",
                 "eps": list(request.eps),
                 "report_eps": request.report_eps,
                 "attacks": [request.told_attack(name) for name in request.attacks],
@@ -192,10 +193,16 @@ def _learner(
     sizes = [(eps, each[0], dict(zip(request.attacks, each[1:]))) for eps, each in zip(request.eps, attacked)]
     n_parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     worst = attacked[request.eps.index(request.report_eps)][0]
-    return describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters) | {
-        "training": _training(subject.run),
-        "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
-    }
+    label = {} if index.gallery.kind.pictures or subject.name != PIXELS else {"label": "Raw inputs"}
+    described = describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters)
+    return (
+        described
+        | label
+        | {
+            "training": _training(subject.run),
+            "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
+        }
+    )
 
 
 def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ class Index:
         self.make = MarginGoal if goal is None else goal
         self.goal_name = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
-        self.embeddings = embed(model, gallery.images, batch_size)
+        self.embeddings = embed(model, gallery.images, batch_size, gallery.kind)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
         self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, goal)
 
@@ -72,7 +72,7 @@ class Index:
         parts = []
         for part in queries.batches(self.batch_size):
             x = part.images if attack is None else self.attacked(part, attack)
-            asked = embed(self.model, x, self.batch_size), part.labels.to(self.device), self.keys_of(part)
+            asked = embed(self.model, x, self.batch_size, part.kind), part.labels.to(self.device), self.keys_of(part)
             parts.append(figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -81,7 +81,7 @@ class Index:
 
         ``ids`` are groups where there are any, see :attr:`ImageSet.keys`.
         """
-        embedded = embed(self.model, images, self.batch_size)
+        embedded = embed(self.model, images, self.batch_size, self.gallery.kind)
         return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
 
 

@@ -12,7 +12,7 @@ from certimetric.base.warnings import warn
 from certimetric.deep.attacks.base import Attack, with_gradient
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed, frozen
-from certimetric.deep.models.images import ImageSet
+from certimetric.deep.models.images import PICTURES, ImageSet, Kind
 from certimetric.deep.ranking.distances import distance
 from certimetric.deep.retrieval.index import Index
 
@@ -27,10 +27,10 @@ def gradient_trouble(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, T
     return (flat == 0).all(dim=1), ~flat.isfinite().all(dim=1)
 
 
-def unsteadiness(model: nn.Module, images: Tensor) -> str | None:
+def unsteadiness(model: nn.Module, images: Tensor, kind: Kind = PICTURES) -> str | None:
     """A sentence where the same pictures are not embedded alike again, or alone; None where they are."""
-    together, again = embed(model, images), embed(model, images)
-    alone = torch.cat([embed(model, images[i : i + 1]) for i in range(len(images))])
+    together, again = (embed(model, images, kind=kind) for _ in range(2))
+    alone = torch.cat([embed(model, images[i : i + 1], kind=kind) for i in range(len(images))])
     scale = float(together.norm(dim=1).max()) or 1.0
     if float(distance(together, again).max()) > 1e-4 * scale:
         return "The model is randomised: embedding the same pictures again gives others."
@@ -69,7 +69,7 @@ def warn_of_attacks(index: Attackable, queries: ImageSet, attacks: Sequence[Atta
     if not attacks:
         return
     few = queries.select(torch.arange(min(_SAMPLE, index.batch_size, len(queries))))
-    if told := unsteadiness(index.model, few.tensor()[:_ALONE]):
+    if told := unsteadiness(index.model, few.tensor()[:_ALONE], few.kind):
         warn(f"figures under attack change from run to run. {told}")
     white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
     if not white:

@@ -29,7 +29,7 @@ _MEANING = {
 
 def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
-    if told is not None and view.of_pixels:
+    if told is not None and view.document["protocol"]["units"] == "pixels":
         told["norm_meaning"] = _MEANING.get(norm, norm)
     return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
 
@@ -73,7 +73,7 @@ def _galleries(view: RetrievalView) -> dict[str, Any] | None:
         for look, learner in zip(view.looks, view.learners)
         if learner.get("examples")
     ]
-    return {"groups": groups} if groups else None
+    return {"groups": groups, "lines": view.items == "inputs"} if groups else None
 
 
 def _maps(view: RetrievalView) -> str:
@@ -137,8 +137,13 @@ class RetrievalView(View):
 
     @property
     def of_pixels(self) -> bool:
-        """Whether pictures were changed, and not embeddings."""
-        return str(self.document["protocol"]["units"]) == "pixels"
+        """Whether pictures or other inputs were changed, and not embeddings."""
+        return str(self.document["protocol"]["units"]) in ("pixels", "inputs")
+
+    @property
+    def items(self) -> str:
+        """What the gallery holds."""
+        return {"pixels": "pictures", "inputs": "inputs"}.get(str(self.document["protocol"]["units"]), "embeddings")
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -170,10 +175,10 @@ class RetrievalView(View):
     def lede(self) -> list[str]:
         """Sizes of queries and gallery, and number of models."""
         data, n = self.document["data"], len(self.learners) - self.of_pixels
+        beside = f" beside raw {'pixels' if self.items == 'pictures' else self.items}" if self.of_pixels else ""
         return [
-            f"{data['n_queries']} queries against {data['n_gallery']} {'pictures' if self.of_pixels else 'embeddings'} "
-            f"of {data['n_classes']} classes",
-            f"{n} {'model' if n == 1 else 'models'}{' beside raw pixels' if self.of_pixels else ''}",
+            f"{data['n_queries']} queries against {data['n_gallery']} {self.items} of {data['n_classes']} classes",
+            f"{n} {'model' if n == 1 else 'models'}{beside}",
         ]
 
     def facts(self) -> list[tuple[str, str]]:
