@@ -7,16 +7,19 @@ data root in alphabetical order, the first, the third and so on; the others are 
 ``--choose`` compares weights and levels on the development sets. The rule: a candidate is out if its clean error is
 higher than that of its base on average and Wilcoxon's test says so at 5 %, for LMNN, SCML or NCA; of those that are
 left the one with the lowest mean error under noise N(0, 0.3²) is the default. Without it, the default is compared with
-its base on the other sets: clean error, error under that noise, mean certified radius of right predictions.
+its base on the other sets: clean error, error under that noise, mean certified radius of right predictions. ``--tuned``
+takes a weight that is chosen for every table instead: that with the least clean error plus error under noise in three
+folds of the training part.
 
-Run: CERTIMETRIC_DATA=… python benchmarks/perturbation_default.py [--choose | --learners lmnn arml …] [--rows 600]
-[--splits 2]
+Run: CERTIMETRIC_DATA=… python benchmarks/perturbation_default.py [--choose | --learners lmnn arml … | --tuned]
+[--bases lmnn …] [--rows 600] [--splits 2]
 """
 
 import argparse
 import warnings
 
 import numpy as np
+from sklearn.model_selection import StratifiedKFold
 
 from certimetric import CertifiedKNeighborsClassifier, PerturbationLoss
 from certimetric.bench.datasets import FURTHER, SIXTEEN, find_datasets, load_checked
@@ -31,6 +34,7 @@ BASES = ("lmnn", "scml", "nca")
 BUNDLED = ("iris", "wine", "breast_cancer", "digits")
 # Weights 30 w / 30: w in units of the base's objective at its start. And levels in units of the default one.
 CANDIDATES = [(w / 30, level) for w in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0) for level in (1.0, 2.0, 4.0)]
+WEIGHTS = (1.0, 0.3, 0.1, 0.03)  # that a table may choose from
 NOISE = 0.3
 
 
@@ -65,18 +69,37 @@ def measure(learner, X, y, X_test, y_test, seed):
     return 1 - right.mean(), np.mean(noisy), radius
 
 
-def compare(found, settings, splits, rows):
+def with_loss(base, **settings):
+    return make_learner(f"{base}+pl", random_state=0).set_params(perturbation=PerturbationLoss(**settings))
+
+
+def tuned(base, X, y, seed):
+    """The base with the weight of the loss that errs least in three folds, without noise and under it together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer members than folds
+        folds = list(StratifiedKFold(3, shuffle=True, random_state=seed).split(X, y))
+
+    def errors(weight):
+        return sum(sum(measure(with_loss(base, weight=weight), X[a], y[a], X[b], y[b], seed)[:2]) for a, b in folds)
+
+    return with_loss(base, weight=min(WEIGHTS, key=errors))
+
+
+def compare(found, settings, splits, rows, bases=BASES):
     """Figures of every base and of it with every setting: (base, 1 + settings, tables, 3)."""
-    figures = np.zeros((len(BASES), 1 + len(settings), len(found), 3))
+    figures = np.zeros((len(bases), 1 + len(settings), len(found), 3))
     for t, table in enumerate(found):
         for seed in range(splits):
             X, y, X_test, y_test = split_of(table, seed, rows)
             tau = PerturbationLoss().bind(X, nearest_triplets(X, y, 3, 10)).tau
-            for b, base in enumerate(BASES):
+            for b, base in enumerate(bases):
                 for s, setting in enumerate([None, *settings]):
-                    learner = make_learner(base if setting is None else f"{base}+pl", random_state=0)
-                    if setting:
-                        learner.set_params(perturbation=PerturbationLoss(setting[0], setting[1] * tau))
+                    if setting is None:
+                        learner = make_learner(base, random_state=0)
+                    elif setting == "tuned":
+                        learner = tuned(base, X, y, seed)
+                    else:
+                        learner = with_loss(base, weight=setting[0], tau=setting[1] * tau)
                     figures[b, s, t] += np.array(measure(learner, X, y, X_test, y_test, seed)) / splits
         print(f"  {table.named.name} done", flush=True)
     return figures
@@ -108,10 +131,11 @@ def choose(found, splits, rows):
     print(f"chosen: weight {min(noisy, key=noisy.get)[0]:g}, tau {min(noisy, key=noisy.get)[1]:g} times auto")
 
 
-def judge(found, splits, rows):
-    figures = compare(found, [(1.0, 1.0)], splits, rows)
-    for b, base in enumerate(BASES):
-        print(f"\n{base} without and with the perturbation loss, its defaults; {splits} splits")
+def judge(found, splits, rows, bases, setting):
+    figures = compare(found, [setting], splits, rows, bases)
+    told = "a weight chosen for every table" if setting == "tuned" else "its defaults"
+    for b, base in enumerate(bases):
+        print(f"\n{base} without and with the perturbation loss, {told}; {splits} splits")
         print(f"  {'':16s} {'error %':>15s}   {'under noise %':>15s}   {'radius':>13s}")
         plain, ours = figures[b]
         for t, table in enumerate(found):
@@ -148,11 +172,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--learners", nargs="*", help="compare these on the other sets instead")
+    parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--bases", nargs="+", choices=BASES, default=BASES)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--splits", type=int, default=2)
     arguments = parser.parse_args()
     given = (tables(arguments.choose), arguments.splits, arguments.rows)
     if arguments.learners:
         rank(*given, arguments.learners)
+    elif arguments.choose:
+        choose(*given)
     else:
-        (choose if arguments.choose else judge)(*given)
+        judge(*given, arguments.bases, "tuned" if arguments.tuned else (1.0, 1.0))

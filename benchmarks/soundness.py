@@ -14,6 +14,7 @@ is held against
   radius, witnesses where they are promised;
 * decisions about pairs (`pair_radii`, `minimal_pair_changes`), at thresholds that are distances of pairs, close to
   them, or anywhere, and answers of `OpenSetKNeighborsClassifier`: the same points, and some without rounding;
+* votes weighted by distance, and intervals and tolerances of means of numbers: the same points;
 * what cells of the training set prove, which is what a search in all of it gives, to the last digit;
 * `counterfactuals`: within bounds and directions, of the wanted class, and nothing allowed below `lower` is of it.
 
@@ -37,6 +38,7 @@ from threadpoolctl import threadpool_limits
 
 from certimetric import (
     CertifiedKNeighborsClassifier,
+    CertifiedKNeighborsRegressor,
     MahalanobisMetric,
     OpenSetKNeighborsClassifier,
     certified_radius,
@@ -297,12 +299,16 @@ def check_problem(seed):
     check_pairs(problem, metric_of(problem), apart, counts, wrong)
     check_open_set(problem, apart, counts, wrong)
     check_cells(problem, classifier, counts, wrong)
+    check_sums(problem, np.random.default_rng([seed, 3]), counts, wrong)
     check_counterfactuals(problem, classifier, labels, np.random.default_rng([seed, 2]), counts, wrong)
     return problem.kind, counts, wrong
 
 
-def attack(problem, classifier, labels, radii, rows, rng, counts, wrong, name, count=POINTS):
-    """Hold the predictions of points inside radii against those of the queries; gives rows and points."""
+def attack(problem, classifier, labels, radii, rows, rng, counts, wrong, name, count=POINTS, broken=np.not_equal):
+    """Hold the predictions of points inside radii against those of the queries; gives rows and points.
+
+    ``broken`` says of predictions and of the entries of ``labels`` for their queries which may not be.
+    """
     if not len(rows):
         return np.zeros(0, dtype=int), problem.X[:0].astype(float)
     steps = [directions(problem, problem.Q[i].astype(float), rng, count) for i in rows]
@@ -315,7 +321,7 @@ def attack(problem, classifier, labels, radii, rows, rng, counts, wrong, name, c
     rows, points = rows[within], points[within]
     if not len(rows):
         return rows, points
-    flips = np.flatnonzero(classifier.predict(points) != labels[rows])
+    flips = np.flatnonzero(broken(classifier.predict(points), labels[rows]))
     counts["predictions"] += len(rows)
     counts["flips"] += len(flips)
     if len(flips):
@@ -549,6 +555,35 @@ def check_cells(problem, classifier, counts, wrong):
         wrong.append(f"cells: another label or radius than over all rows: query {differ.argmax()}")
 
 
+def check_sums(problem, rng, counts, wrong):
+    """Votes by distance, and means of numbers with their intervals and tolerances, attacked as the others are."""
+    options = {"metric": metric_of(problem), "norm": problem.norm}
+    voting = CertifiedKNeighborsClassifier(problem.k, weights="distance", **options).fit(problem.X, problem.y)
+    labels, radii = voting.predict_with_radius(problem.Q)
+    if np.isnan(radii).any() or (radii < 0).any() or (labels != voting.predict(problem.Q)).any():
+        wrong.append("a radius of votes by distance is no size, or labels differ from those of predict")
+    attack(problem, voting, labels, radii, np.flatnonzero(radii > 0), rng, counts, wrong, "by distance", count=30)
+    means = CertifiedKNeighborsRegressor(problem.k, **options)
+    means.fit(problem.X, problem.y + rng.integers(0, 3, len(problem.y)) * 0.1)
+    predicted, tolerance = means.predict(problem.Q), float(rng.choice([0.0, 0.1, 0.4]))
+    radii = means.certified_radius(problem.Q, tolerance)
+    held = np.flatnonzero(radii > 0)
+    counts["sums"] += len(labels) + len(held)
+    attack(
+        *(problem, means, predicted, radii, held, rng, counts, wrong, "mean"),
+        count=15,
+        broken=lambda found, before: np.abs(found - before) > tolerance,
+    )
+    if np.isfinite(radii[held]).any():
+        eps = float(np.median(radii[held][np.isfinite(radii[held])]))
+        bounds, every = np.column_stack(means.predict_interval(problem.Q, eps)), np.arange(len(radii))
+        attack(
+            *(problem, means, bounds, np.full(len(radii), eps), every, rng, counts, wrong, "interval"),
+            count=15,
+            broken=lambda found, between: (found < between[:, 0]) | (found > between[:, 1]),
+        )
+
+
 def check_counterfactuals(problem, classifier, labels, rng, counts, wrong):
     """Changes within bounds and directions: made as allowed, and none that is allowed and below `lower` leads there."""
     d, scale = problem.X.shape[1], float(np.abs(problem.X.astype(float)).max())
@@ -618,7 +653,7 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns = (*columns, "forced", "left out", "attacks", "pairs", "pair points", "by cells", "changes", "wrong")
+    columns += ("forced", "left out", "attacks", "pairs", "pair points", "by cells", "sums", "changes", "wrong")
     total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.auditing import check_drift as check_drift
     from certimetric.base.allocation import keep_freed_memory as keep_freed_memory
     from certimetric.certify import CertifiedKNeighborsClassifier as CertifiedKNeighborsClassifier
+    from certimetric.certify import CertifiedKNeighborsRegressor as CertifiedKNeighborsRegressor
     from certimetric.certify import MetricSearchCV as MetricSearchCV
     from certimetric.certify import MinimalPerturbation as MinimalPerturbation
     from certimetric.certify import OpenSetKNeighborsClassifier as OpenSetKNeighborsClassifier
@@ -50,8 +51,9 @@ __all__, __getattr__, __dir__ = lazy_index(
         "attacks": "",
         "auditing": "AuditResult audit check_drift",
         "base.allocation": "keep_freed_memory",
-        "certify": "CertifiedKNeighborsClassifier MetricSearchCV MinimalPerturbation OpenSetKNeighborsClassifier "
-        "PairVerifier certified_radius counterfactuals in_original_units minimal_perturbation",
+        "certify": "CertifiedKNeighborsClassifier CertifiedKNeighborsRegressor MetricSearchCV MinimalPerturbation "
+        "OpenSetKNeighborsClassifier PairVerifier certified_radius counterfactuals in_original_units "
+        "minimal_perturbation",
         "constraints": "",
         "datasets": "",
         "deep": "",

@@ -28,6 +28,19 @@ def test_predicts_as_scikit_learn_does(wine):
         np.testing.assert_allclose(ours.predict_proba(X[1::2]), theirs.predict_proba(X[1::2]))
 
 
+def test_weighs_by_distance_as_scikit_learn_does(wine):
+    X, y = wine
+    queries = np.vstack([X[1::2], X[:4]])  # some are training instances: those alone count, at distance 0
+    for k in (1, 3, 4):
+        ours = CertifiedKNeighborsClassifier(k, weights="distance").fit(X[::2], y[::2])
+        theirs = KNeighborsClassifier(k, weights="distance").fit(X[::2], y[::2])
+        np.testing.assert_array_equal(ours.predict(queries), theirs.predict(queries))
+        np.testing.assert_array_equal(ours.predict_with_radius(queries)[0], theirs.predict(queries))
+        np.testing.assert_allclose(ours.predict_proba(queries), theirs.predict_proba(queries), rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="weights must be 'uniform' for the smallest changes"):
+        ours.minimal_perturbation(queries)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
 def test_learner_is_fitted_inside_and_left_alone(wine):
     X, y = wine
@@ -185,12 +198,3 @@ def test_what_is_answered_below_the_threshold_and_bad_values(wine):
     pipeline = make_pipeline(StandardScaler(), CertifiedKNeighborsClassifier(1, abstain_below=0.1)).fit(X, y)
     with pytest.raises(ValueError, match="abstain_below must be None for other units"):
         in_original_units(pipeline)
-
-
-def test_weights_by_distance_are_for_one_neighbour(wine):
-    X, y = wine
-    weighted = CertifiedKNeighborsClassifier(1, weights="distance").fit(X[::2], y[::2])
-    theirs = KNeighborsClassifier(1, weights="distance").fit(X[::2], y[::2])
-    np.testing.assert_array_equal(weighted.predict(X[1::2]), theirs.predict(X[1::2]))
-    with pytest.raises(ValueError, match="weights must be 'uniform' for several neighbours"):
-        CertifiedKNeighborsClassifier(3, weights="distance").fit(X, y)

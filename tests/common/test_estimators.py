@@ -11,15 +11,26 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import has_fit_parameter
 
-from certimetric import LMNN, RCA, CertifiedKNeighborsClassifier, MetricSearchCV, PerturbationLoss
+from certimetric import (
+    GMML,
+    LMNN,
+    RCA,
+    CertifiedKNeighborsClassifier,
+    CertifiedKNeighborsRegressor,
+    Euclidean,
+    MetricSearchCV,
+    PerturbationLoss,
+)
 from certimetric.learners.specs import REGRESSORS, learner_variants
 
 # Few steps are meant: nothing here asks whether the last one converged.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 LEARNERS = learner_variants(max_iter=50)
-CLASSIFIERS = [
+PREDICTORS = [
     CertifiedKNeighborsClassifier(),
+    CertifiedKNeighborsRegressor(),
     CertifiedKNeighborsClassifier(2, metric=LMNN(max_iter=20)),
     MetricSearchCV(["euclidean", "gmml"], cv=2, max_rows=100, random_state=0),
 ]
@@ -34,7 +45,20 @@ each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
 
-@parametrize_with_checks([*PLAIN, LMNN(max_iter=50, perturbation=PerturbationLoss()), *CLASSIFIERS])
+WEIGHTS_ARE_NO_COPIES = {
+    "check_sample_weight_equivalence_on_dense_data": "of fewer rows than features a metric is one of their span, and "
+    "copies are rows, and pairs and neighbours of each other: test_sample_weight says what holds"
+}
+
+
+def weights_are_no_copies(estimator):
+    return WEIGHTS_ARE_NO_COPIES if has_fit_parameter(estimator, "sample_weight") else {}
+
+
+@parametrize_with_checks(
+    [*PLAIN, LMNN(max_iter=50, perturbation=PerturbationLoss()), *PREDICTORS],
+    expected_failed_checks=weights_are_no_copies,
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -163,3 +187,12 @@ def test_arrays_given_as_parameters_are_checked(learner, name, iris):
         with pytest.raises(ValueError, match=message) as error:
             ready(learner).set_params(**{name: value}).fit(*iris)
         assert "\n" not in str(error.value).partition(", got")[0]
+
+
+@pytest.mark.parametrize("learner", [RCA(), GMML(), Euclidean()], ids=repr)  # each with a transform of its own
+def test_single_precision_in_single_precision_out(learner, iris):
+    X, y = iris
+    learner = learner.fit(X.astype(np.float32), y)
+    single, double = learner.transform(X.astype(np.float32)), learner.transform(X.astype(np.float32).astype(float))
+    assert single.dtype == np.float32 and double.dtype == learner.components_.dtype == np.float64
+    np.testing.assert_array_equal(single, double.astype(np.float32))

@@ -98,6 +98,19 @@ def program():
     torch.export.save(torch.export.export(network, (torch.rand(2, 1, 8, 8),), dynamic_shapes=sizes), "model.pt2")
 
 
+def shop():
+    """The files that the page's first snippet writes, in small."""
+    pytest.importorskip("torch")
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 6
+    points = (rng.standard_normal((600, 8)) + 2 * labels[:, None]).astype("float32")
+    made = pd.date_range("2026-01-01", periods=600, freq="h")
+    pd.DataFrame({"vector": list(points), "sku": labels, "id": range(600), "time": made}).to_parquet("items.parquet")
+    np.save("items.npy", points)
+    np.save("names.npy", labels)
+
+
 STUBS = {
     "docs/raw-tables.md": [bank],
     "docs/table-to-decision.md": [patients],
@@ -105,6 +118,7 @@ STUBS = {
     "docs/training.md": [short_run],
     "docs/embedding-audit.md": [embeddings],
     "docs/own-models.md": [program],
+    "docs/embeddings.md": [shop],
 }
 
 # Pages whose Python takes more than a few seconds.
@@ -116,6 +130,7 @@ SLOW = {
     "docs/own-models.md",
     "docs/scaling.md",
     "docs/start.md",
+    "docs/threats.md",
     "docs/training.md",
     "docs/verification.md",
 }

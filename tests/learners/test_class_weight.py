@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.metrics import balanced_accuracy_score
 
-from certimetric import ARML, GMLVQ, CertifiedKNeighborsClassifier
+from certimetric import AML, ARML, GMLVQ, GMML, NCA, CertifiedKNeighborsClassifier
 from certimetric.geometry import resolve_norm
 from certimetric.learners.specs import LEARNERS
 from certimetric.objectives.prototypes import PrototypeMargins
@@ -23,7 +23,8 @@ def rare(rng, n=3060):
 
 
 def test_all_learners_that_take_them_are_tested_here():
-    assert {made for made in LEARNERS.values() if "class_weight" in made().get_params()} == {ARML, GMLVQ}
+    taking = {made for made in LEARNERS.values() if "class_weight" in made().get_params()}
+    assert taking == {ARML, GMLVQ, AML, GMML, NCA}  # the last three by weights of instances, in test_sample_weight
 
 
 def test_a_whole_number_is_that_many_copies(rng):

@@ -77,7 +77,7 @@ def test_against_the_definition(term, sample, scale, share, monkeypatch):
 
 def test_pairs_left_out_weigh_less_than_a_rounding_error():
     X, y = blobs()
-    sums = module._Sums(3 * X, X, y.astype(float), True)
+    sums = module._Sums(3 * X, X, y.astype(float), np.ones(len(y)), True)
     starts, others = sums._pairs_that_count(slice(0, N))
     assert starts[-1] < 0.2 * N * N  # or the test shows nothing
     squared = ((3 * X[:, None] - 3 * X[None]) ** 2).sum(axis=-1)

@@ -19,6 +19,7 @@ from certimetric.certify.rates import (
     identification_curve,
     verification_curve,
 )
+from certimetric.certify.regressor import CertifiedKNeighborsRegressor
 from certimetric.certify.resampling import ClassCounts, class_intervals
 from certimetric.certify.search import MetricSearchCV
 from certimetric.certify.selective import (
@@ -36,6 +37,7 @@ __all__ = [
     "CertifiedClasses",
     "CertifiedIdentification",
     "CertifiedKNeighborsClassifier",
+    "CertifiedKNeighborsRegressor",
     "CertifiedRates",
     "ClassCounts",
     "Counterfactuals",

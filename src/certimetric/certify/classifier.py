@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arguments import ArgumentError, chosen, require
-from certimetric.base.arrays import Array, check_size
-from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
+from certimetric.base.arrays import Array
+from certimetric.base.lazy_arrays import is_lazy
 from certimetric.certify.exact.minimal import TIME_LIMIT, smallest_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
+from certimetric.certify.metric_neighbors import MetricNeighbors
 from certimetric.certify.per_class import CertifiedClasses
-from certimetric.certify.radius import MEMORY_MB, MIB, PredictedQueries, check_n_neighbors, codes_and_radii
-from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows, vote_rows
+from certimetric.certify.radius import MEMORY_MB, MIB, PredictedQueries, codes_and_radii
+from certimetric.certify.reference import PointSet, vote_rows
 from certimetric.certify.verifier import checked_sizes
 from certimetric.constraints.labels import checked_labels, compare_labels
-from certimetric.geometry.affine import is_fitted
-from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.features import align, feature_names, names_of
-from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
+from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.geometry.threat_models import ThreatModel, resolve_threat
 
 
-class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
+class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
     """k-nearest-neighbours classifier under a learned metric, with a certified radius for every prediction.
 
-    Every neighbour has one vote; the label that sorts first wins where votes are equal.
+    Every neighbour has one vote; the label that sorts first wins where votes are equal. With ``weights="distance"`` a
+    vote counts 1/distance, and that of the nearer neighbour wins.
 
     Queries may be a Dask array in ``predict``, ``predict_proba``, ``predict_with_radius`` and ``kneighbors``. These
     then give Dask arrays in the same blocks of rows, with the same values to the last digit, worked out when they are
@@ -47,8 +46,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     n_neighbors : int, default=3
         k.
     weights : {"uniform", "distance"}, default="uniform"
-        Of the votes. "distance" is for one neighbour only, where it changes nothing: of several, one that comes near
-        enough outweighs all others, so that no number of neighbours bounds what a change of the query can do.
+        Of the votes; "distance" as in scikit-learn: where a neighbour is at distance 0, only those that are count.
+        Radii then bound what any k neighbours that a change can bring about may vote, by bounds of each distance: they
+        cost more, and are smaller by a tenth or so.
     metric : learner, fitted learner, MahalanobisMetric or None, default=None
         An unfitted learner is cloned and fitted on the training data. A fitted learner and a metric are used as they
         are; inside ``GridSearchCV`` and the like, which clone what they are given, a learner is unfitted again, and
@@ -109,14 +109,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints = {
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        **MetricNeighbors._parameter_constraints,
         "weights": [StrOptions({"uniform", "distance"})],
         "abstain_below": [Interval(Real, 0, None, closed="left"), None],
         "unknown": "no_validation",
-        "metric": "no_validation",
-        "norm": "no_validation",
-        "memory_mb": [Interval(Integral, 1, None, closed="left")],
-        "n_jobs": [Integral, None],
     }
 
     def __init__(
@@ -156,30 +152,15 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If k exceeds n, on NaN or infinity, if a given metric is for another number of features, if several
-            neighbours are to be weighted by distance, or if ``unknown`` is a label.
+            If k exceeds n, on NaN or infinity, if a given metric is for another number of features, or if ``unknown``
+            is a label.
         """
-        if self.weights == "distance" and self.n_neighbors > 1:
-            wanted = "must be 'uniform' for several neighbours: one that comes near enough outweighs all others"
-            raise ArgumentError("weights", wanted, self.weights)
-        given = X = align(X, names_of(self.metric))
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
-        check_size(X)
+        given = align(X, names_of(self.metric))
+        X, y = validate_data(self, given, y, dtype=np.float64, order="C")
         check_classification_targets(checked_labels(y))
-        check_n_neighbors(self.n_neighbors, len(X))
-        resolve_norm(self.norm)
-        self.learner_ = None
-        if self.metric is None:
-            self.metric_: MahalanobisMetric = DiagonalMetric(np.ones(X.shape[1]))
-        elif hasattr(self.metric, "fit") and not is_fitted(self.metric):
-            self.learner_ = clone(self.metric).fit(given, y)  # a learner keeps feature names
-            self.metric_ = as_metric(self.learner_)
-        else:
-            self.metric_ = as_metric(self.metric)
-            self.metric_.transform(X[:1])  # one message for a metric of another number of features
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.reference_: PointSet = ReferenceSet(self.metric_, X, codes.astype(np.int64))
-        self.X_ = X
+        classes, codes = np.unique(y, return_inverse=True)
+        self._keep(given, X, y, codes.astype(np.int64))
+        self.classes_, self.reference_.by_distance = classes, self.weights == "distance"
         self._sentinel()
         return self
 
@@ -252,33 +233,12 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
         """Labels of the queries, (m, d) to (m,); ``unknown_`` where the radius is below ``abstain_below``."""
         if self.abstain_below is not None:
             return self.predict_with_radius(X)[0]
-        return self._labels(self._votes(X).argmax(axis=1))
+        return self._labels(self._votes(X)[:, -1].astype(np.int64))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Share of the votes of each class, shape (m, n_classes)."""
-        return self._votes(X) / self.n_neighbors
-
-    def kneighbors(self, X: ArrayLike, n_neighbors: int | None = None) -> tuple[Array, NDArray[np.int64]]:
-        """The nearest training instances of each query under the learned metric, by exact search.
-
-        Parameters
-        ----------
-        X : array-like or Dask array of shape (m, d)
-        n_neighbors : int, default=None
-            How many; None for the k of the classifier.
-
-        Returns
-        -------
-        distances : array of shape (m, n_neighbors)
-            In the learned metric, increasing.
-        indices : int array of shape (m, n_neighbors)
-            Rows of the training set; the smaller one first where distances are equal.
-        """
-        check_is_fitted(self, "classes_")
-        k = self.n_neighbors if n_neighbors is None else n_neighbors
-        check_n_neighbors(k, len(self.X_))
-        found = self._map(partial(nearest_rows, self.reference_, k), X, 2 * k)
-        return found[:, :k], found[:, k:].astype(np.int64)
+        votes = self._votes(X)[:, :-1]
+        return votes / votes.sum(axis=1, keepdims=True)
 
     def predict_with_radius(self, X: ArrayLike) -> tuple[NDArray[Any], Array]:
         """Labels, and the size of perturbation that each is certified to withstand.
@@ -425,31 +385,9 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
         return labels, y, radii
 
-    def _validate(self, X: ArrayLike) -> Array:
-        check_is_fitted(self, "classes_")
-        names = names_of(self.metric)
-        X = align(X, names)
-        if names is not None and not hasattr(self, "feature_names_in_"):
-            X = np.asarray(X)  # its names were those of the metric, if not of the training set
-        return check_size(validate_data(self, X, dtype=np.float64, order="C", reset=False))
-
     def _votes(self, X: ArrayLike) -> Any:
         check_is_fitted(self, "classes_")
-        n_classes = len(self.classes_)
-        return self._map(partial(vote_rows, self.reference_, self.n_neighbors, n_classes), X, n_classes)
-
-    def _map(self, function: Callable[..., Array], X: ArrayLike, width: int) -> Any:
-        """Apply ``function(X, memory=, n_jobs=)`` to queries; where X is a Dask array, lazily to each block of rows."""
-        function = partial(function, memory=self.memory_mb * MIB)
-        if not is_lazy(X):
-            return function(self._validate(X), n_jobs=effective_n_jobs(self.n_jobs))
-        X = row_blocks(X)
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
-                f"as input"
-            )
-        return map_rows(function, X, width)
+        return self._map(partial(vote_rows, self.reference_, self.n_neighbors), X, len(self.classes_) + 1)
 
     def _labels(self, codes: Any) -> Any:
         answers = self._answers()

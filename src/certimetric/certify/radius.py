@@ -17,6 +17,7 @@ from certimetric.base.chunks import DEFAULT_MEMORY, chunk_slices, map_chunks
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.kernels import NEAR, certify_rows
 from certimetric.certify.reference import PointSet, ReferenceSet, power_of_two_times, votes
+from certimetric.certify.sums import weighted_votes
 from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.features import align_all
 from certimetric.geometry.mahalanobis import as_metric
@@ -253,6 +254,8 @@ def _search(
     n_jobs: int = 1,
 ) -> tuple[Indices, Array]:
     """Class codes and radii: of what is near, where that is worth it, and otherwise of the whole training set."""
+    if reference.by_distance and k > 1:
+        return weighted_votes(reference, points, errors, k, norm, exclude, memory=memory, n_jobs=n_jobs)
     norm, exponent = reference.in_range(norm)
     if (vicinity := reference.vicinity(points, k)) is None:
         data, order = reference.kernel_data(norm), float(norm.dual_order)

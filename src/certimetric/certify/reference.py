@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -169,26 +170,36 @@ class PointSet(MetricMaps, ABC):
     y : int array of shape (n,)
         Class codes.
     exponent : int, default=0
+
+    Attributes
+    ----------
+    by_distance : bool
+        Whether the vote of a neighbour counts 1/distance; at first every vote counts the same.
+    n_classes : int
+        Number of class codes.
     """
 
     def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
         super().__init__(metric, exponent)
         self.points, self.point_errors = points, point_errors
-        self.y = np.ascontiguousarray(y)
+        self.y, self.n_classes = np.ascontiguousarray(y), int(y.max(initial=-1)) + 1
+        self.by_distance = False
         self._vicinity: Vicinity | None = None
         self._normed: tuple[Norm, Normed] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_vicinity": None, "_normed": None}  # made again where it is worth it
+        return {**self.__dict__, "_vicinity": None, "_normed": None}  # copies make them again where it is worth it
 
     @abstractmethod
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
 
-    @property
-    def n_classes(self) -> int:
-        """Number of class codes."""
-        return int(self.y.max()) + 1
+    def among(self, rows: Indices) -> PointSet:
+        """Some of the points, increasing: distances of a query from them have the same digits."""
+        part = copy(self)
+        part.points, part.point_errors, part.y = self.points[rows], self.point_errors[rows], self.y[rows]
+        part.__dict__.pop("_in_single", None)
+        return part
 
     def dual_points(self, norm: Norm, whole: bool = False) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.
@@ -268,9 +279,23 @@ class PointSet(MetricMaps, ABC):
         memory: int = DEFAULT_MEMORY,
         n_jobs: int = 1,
     ) -> Indices:
-        """Class code with the most votes of the k nearest; the smaller code where votes are equal."""
-        indices, _ = self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs)
-        return votes(self.y[indices], self.n_classes).argmax(axis=1)
+        """Class code with the most votes of the k nearest."""
+        return self.voted(*self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs))[1]
+
+    def voted(self, indices: Indices, squared: Array) -> tuple[Array, Indices]:
+        """What each class gets of the votes of neighbours, (m, k) to (m, n_classes), and the code that gets the most.
+
+        Where votes are equal, it is the smaller code; by distance, that of the nearer neighbour, and votes are those of
+        :func:`weights_by_distance`.
+        """
+        codes = self.y[indices]
+        if not self.by_distance:
+            counts = votes(codes, self.n_classes)
+            return counts.astype(np.float64), counts.argmax(axis=1)
+        totals, rows = np.zeros((len(codes), self.n_classes)), np.arange(len(codes))
+        for column, weights in zip(codes.T, weights_by_distance(squared).T):  # k columns, the nearest first
+            totals[rows, column] += weights
+        return totals, codes[rows, totals[rows[:, None], codes].argmax(axis=1)]
 
 
 class ReferenceSet(PointSet):
@@ -415,12 +440,20 @@ def nearest_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT
     return np.hstack([np.ldexp(np.sqrt(squared), reference.exponent), indices])
 
 
-def vote_rows(
-    reference: PointSet, k: int, n_classes: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
-) -> Array:
-    """Votes of the k nearest for each class, shape (m, n_classes)."""
-    indices, _ = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
-    return votes(reference.y[indices], n_classes).astype(np.float64)
+def vote_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+    """Votes of the k nearest for each class, then the code that gets the most: shape (m, n_classes + 1)."""
+    found = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    return np.column_stack(reference.voted(*found))
+
+
+def weights_by_distance(squared: Array) -> Array:
+    """Weights of neighbours that are as the inverses of their distances, that of the nearest 1, (m, k) to (m, k).
+
+    Where it is at distance 0, all that are weigh 1 and the others nothing.
+    """
+    distances = np.sqrt(squared)
+    with np.errstate(invalid="ignore"):
+        return np.where(distances == 0.0, 1.0, distances[:, :1] / distances)
 
 
 def votes(neighbor_classes: Indices, n_classes: int) -> Indices:

@@ -96,4 +96,5 @@ class ClassScatter:
 
     def pairs(self) -> PairScatter:
         """Scatter of all n(n−1)/2 pairs of the sample, the same as :meth:`PairScatter.from_labels` of it."""
-        return scatter_of_classes(self.counts.tolist(), zip(self.means, self.rests, self.scatters))
+        counts = self.counts.tolist()
+        return scatter_of_classes(counts, zip(self.means, self.rests, self.scatters), counts)

@@ -26,7 +26,8 @@ class PairScatter:
     Parameters
     ----------
     similar_sum, dissimilar_sum : array of shape (d, d)
-    n_similar, n_dissimilar : int
+    n_similar, n_dissimilar : int or float
+        Numbers of pairs, or sums of their weights.
 
     Examples
     --------
@@ -38,8 +39,8 @@ class PairScatter:
 
     similar_sum: Array
     dissimilar_sum: Array
-    n_similar: int
-    n_dissimilar: int
+    n_similar: float
+    n_dissimilar: float
 
     @classmethod
     def from_pairs(cls, pairs: Array, y: Indices) -> PairScatter:
@@ -65,15 +66,20 @@ class PairScatter:
         return (total + total.T) / 2
 
     @classmethod
-    def from_labels(cls, X: Array, y: Indices) -> PairScatter:
+    def from_labels(cls, X: Array, y: Indices, weights: Array | None = None) -> PairScatter:
         """Scatter of *all* n(n−1)/2 pairs of a labelled sample, in O(n d²).
 
         Over one class, ``Σ_{i<j} (x_i − x_j)(x_i − x_j)ᵀ = n_c Σ (x_i − m)(x_i − m)ᵀ`` with its mean m, so no pair
-        is ever formed and none is sampled.
+        is ever formed and none is sampled. With ``weights`` of the instances, shape (n,), a pair weighs ``w_i w_j``.
         """
         members = class_members(y)
         with limited_threads(X.shape[1]):
-            return scatter_of_classes([len(rows) for rows in members], (centred_scatter(X[rows]) for rows in members))
+            if weights is None:
+                counts: list[float] = [len(rows) for rows in members]
+                return scatter_of_classes(counts, (centred_scatter(X[rows]) for rows in members), counts)
+            sums = [float(weights[rows].sum()) for rows in members]
+            squares = [float(weights[rows] @ weights[rows]) for rows in members]
+            return scatter_of_classes(sums, (centred_scatter(X[rows], weights[rows]) for rows in members), squares)
 
     def __add__(self, other: PairScatter) -> PairScatter:
         return PairScatter(
@@ -99,8 +105,12 @@ class PairScatter:
         return self.dissimilar_sum / max(self.n_dissimilar, 1)
 
 
-def centred_scatter(X: Array) -> tuple[Array, Array, Array]:
-    """Mean m of instances (n, d), what rounding left of it, and ``Σ (x − m)(x − m)ᵀ``."""
+def centred_scatter(X: Array, weights: Array | None = None) -> tuple[Array, Array, Array]:
+    """Mean m of instances (n, d), what rounding left of it, and ``Σ (x − m)(x − m)ᵀ``; all of them weighted, if so."""
+    if weights is not None:
+        mean = X[0] + weights @ (X - X[0]) / weights.sum()
+        centred = X - mean
+        return mean, weights @ centred / weights.sum(), (centred.T * weights) @ centred
     mean = X.mean(axis=0)
     centred = X - mean
     # The rest would enter the distances between means at full size, where features lie far from 0.
@@ -108,8 +118,12 @@ def centred_scatter(X: Array) -> tuple[Array, Array, Array]:
     return mean, rest, centred.T @ centred
 
 
-def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Array, Array]]) -> PairScatter:
+def scatter_of_classes(
+    counts: Sequence[float], classes: Iterable[tuple[Array, Array, Array]], squares: Sequence[float]
+) -> PairScatter:
     """Scatter of all pairs of a sample, of the sizes n_c of its classes, and their means m_c, rests and scatters W_c.
+
+    Sizes are sums of weights, with those of their squares: numbers of instances, where every weight is 1.
 
     Similar pairs sum to ``Σ n_c W_c``, dissimilar ones to ``Σ (n − n_c) W_c + n Σ n_c (m_c − m)(m_c − m)ᵀ``: no term is
     subtracted, so that nothing cancels. One class at a time is looked at.
@@ -127,5 +141,7 @@ def scatter_of_classes(counts: Sequence[int], classes: Iterable[tuple[Array, Arr
     offsets = (np.stack(means) - means[0]) + np.stack(rests)  # no digits are lost to a common offset
     offsets -= weights @ offsets / n
     dissimilar += n * (offsets.T * weights) @ offsets
-    n_similar = sum(count * (count - 1) // 2 for count in counts)
-    return PairScatter(similar, dissimilar, n_similar, n * (n - 1) // 2 - n_similar)
+    # An instance makes no pair with itself. Numbers of instances, which are whole, make whole numbers of pairs.
+    doubled = [sum(count * count - own for count, own in zip(counts, squares)), n * n - sum(c * c for c in counts)]
+    n_similar, n_dissimilar = (pairs // 2 if isinstance(pairs, int) else pairs / 2 for pairs in doubled)
+    return PairScatter(similar, dissimilar, n_similar, n_dissimilar)

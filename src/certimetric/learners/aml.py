@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from certimetric.base.arrays import Array
 from certimetric.constraints.tuples import check_pair_labels
 from certimetric.geometry.spd import geodesic, inverse
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.gmml import ScatterLearner
 
 _CONCAVITY_ROOM = 1.25  # where β must be raised: how far above the bound of strict concavity
@@ -59,6 +61,8 @@ class AML(ScatterLearner):
     max_iter : int, default=100
     tol : float, default=1e-8
         Stop when an iteration lowers the objective by less than this fraction.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -103,6 +107,7 @@ class AML(ScatterLearner):
         "reg": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "class_weight": CLASS_WEIGHT,
         "preprocessor": ["array-like", callable, None],
     }
 
@@ -116,6 +121,7 @@ class AML(ScatterLearner):
         reg: float = 0.01,
         max_iter: int = 100,
         tol: float = 1e-8,
+        class_weight: Mapping[Any, float] | str | None = None,
         preprocessor: Any = None,
     ):
         self.alpha = alpha
@@ -125,6 +131,7 @@ class AML(ScatterLearner):
         self.reg = reg
         self.max_iter = max_iter
         self.tol = tol
+        self.class_weight = class_weight
         self.preprocessor = preprocessor
 
     def _validate_params(self) -> None:

@@ -168,6 +168,7 @@ def descend_over_neighbors(
     values: Array | Indices,
     descend: Callable[[MetricObjective, Array], Solution],
     *,
+    weights: Array | None = None,
     further_of: Callable[[Array, Indices, list[Term]], Term] | None = None,
     n_jobs: int = 1,
     **settings: Any,
@@ -185,6 +186,8 @@ def descend_over_neighbors(
         What the term is about: class codes or numbers.
     descend : callable
         From an objective and components to a solution.
+    weights : array of shape (n,), optional
+        Of the instances in the mean, for rows in memory.
     further_of : callable, optional
         From instances, triplets of them, and the terms so far to one more.
 
@@ -205,7 +208,7 @@ def descend_over_neighbors(
         term: Term = (
             BlockNeighbors(X, values, first, kind.of_classes)
             if isinstance(X, LazyRows)
-            else kind(values[order], n_jobs, len(first))
+            else kind(values[order], n_jobs, len(first), None if weights is None else weights[order])
         )
         terms, points = [term], X[order]
         if further_of is not None:

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
-from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.base import CLASS_WEIGHT, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import minimize_stochastic
 from certimetric.learners.starts import INITS, starting_components
@@ -117,7 +117,7 @@ class ARML(MahalanobisLearner):
         "margin": [StrOptions(set(MARGINS))],
         "loss": [StrOptions(set(KINDS))],
         "norm": "no_validation",
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": CLASS_WEIGHT,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],

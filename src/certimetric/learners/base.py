@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.warnings import warn
@@ -28,6 +29,8 @@ from certimetric.objectives.gradient import MetricObjective
 
 TARGETS_PER_INSTANCE = 3  # triplets that learners make of labels: as many nearest target neighbours,
 IMPOSTORS_PER_INSTANCE = 10  # each with as many nearest impostors
+FLOATS = [np.float64, np.float32]  # of instances that are mapped: others become the first
+CLASS_WEIGHT = [dict, StrOptions({"balanced"}), None]  # what the parameter may be
 
 
 class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -67,11 +70,11 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Returns
         -------
         Z : array of shape (n, k)
-            ``X @ components_.T``.
+            ``X @ components_.T``; of single precision where X is, but computed in double precision.
         """
         check_is_fitted(self, "components_")
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return X @ self.components_.T
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        return (X @ self.components_.T).astype(X.dtype, copy=False)
 
     def get_mahalanobis_matrix(self) -> Array:
         """M, shape (d, d)."""
@@ -98,6 +101,49 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _validate_labelled(self, X: ArrayLike, y: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
         """Check a labelled sample; give X as float64 and y as class codes, and set ``classes_``."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        return self._labelled(X, y)
+
+    def _validate_weighted(
+        self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> tuple[Array, NDArray[np.int64], Array | None]:
+        """The same of a sample with weights, by which its classes count as ``class_weight`` says: their mean is 1, and
+        they are None where all are equal. Instances of weight 0 are left out."""
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        X, y, weights = self._weighted(X, y, sample_weight)
+        X, codes = self._labelled(X, y)
+        if (of_classes := self._class_weights(np.bincount(codes))) is not None:
+            weights = of_classes[codes] * (1.0 if weights is None else weights)
+            weights /= weights.mean()
+        return X, codes, weights
+
+    def _weighted(self, X: Array, y: Any, sample_weight: ArrayLike | None) -> tuple[Array, Any, Array | None]:
+        """Validated instances of positive weight, what ``y`` has for them, and their weights of mean 1; None for equal
+        ones.
+
+        Raises
+        ------
+        ValueError
+            If weights are not one number of at least 0 for each instance, or fewer than two are above 0.
+        """
+        if sample_weight is None:
+            return X, y, None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if (weights < 0).any() or (weights > 0).sum() < 2:
+            raise ValueError(
+                f"sample_weight must have numbers of at least 0, two of them above 0, got {weights.min():g} to "
+                f"{weights.max():g} with {(weights > 0).sum()} above 0"
+            )
+        kept, weights = weights > 0, weights / weights.max()
+        X, y, weights = np.ascontiguousarray(X[kept]), None if y is None else y[kept], weights[kept]
+        return X, y, None if (weights == weights[0]).all() else weights / weights.mean()
+
+    def _check_unweighted(self, what: str, sample_weight: ArrayLike | None = None) -> None:
+        """Sums over classes that are not in memory know nothing of weights."""
+        for name, given in (("sample_weight", sample_weight), ("class_weight", getattr(self, "class_weight", None))):
+            if given is not None:
+                raise ValueError(f"{name} must be None for {what}: weights are taken of instances in memory")
+
+    def _labelled(self, X: Array, y: Any) -> tuple[Array, NDArray[np.int64]]:
         # Whole numbers and text are classes, unless so many that scikit-learn warns of numbers: it looks at length.
         if y.dtype.kind not in "biuUS" or 2 * len(np.unique(y)) > len(y):
             check_classification_targets(y)
@@ -141,9 +187,23 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         ValueError
             If a weight is missing, or is no positive number.
         """
-        if self.class_weight is None:
+        counts = np.bincount(codes)
+        if (weights := self._class_weights(counts)) is None:
             return [(np.arange(len(codes)), 1.0)]
+        sums = counts * weights
+        return list(zip(class_members(codes), (sums / sums.sum()).tolist()))
+
+    def _class_weights(self, counts: NDArray[np.int64]) -> Array | None:
+        """What an instance of each class weighs by ``class_weight``; None where nothing is said.
+
+        Raises
+        ------
+        ValueError
+            If a weight is missing, or is no positive number.
+        """
         given = self.class_weight
+        if given is None:
+            return None
         if isinstance(given, Mapping):
             for label in self.classes_.tolist():
                 weight = given.get(label)
@@ -151,9 +211,8 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                     raise ValueError(
                         f"class_weight must have a positive number for each class, got {weight!r} for {label!r}"
                     )
-        counts = np.bincount(codes)
-        sums = np.ones(len(counts)) if given == "balanced" else counts * [given[c] for c in self.classes_.tolist()]
-        return list(zip(class_members(codes), (sums / sums.sum()).tolist()))
+            return np.array([given[label] for label in self.classes_.tolist()], dtype=np.float64)
+        return 1.0 / counts
 
     def _set_classes(self, classes: NDArray[Any], n: int) -> None:
         if len(classes) < 2:
@@ -214,5 +273,5 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        tags.transformer_tags.preserves_dtype = ["float64"]
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.geometry.mahalanobis import MahalanobisMetric
-from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.base import FLOATS, MahalanobisLearner
 
 
 class Euclidean(MahalanobisLearner):
@@ -57,7 +57,7 @@ class Euclidean(MahalanobisLearner):
     def transform(self, X: ArrayLike) -> Any:
         """Instances as they are, shape (n, d)."""
         check_is_fitted(self, "n_features_in_")
-        return validate_data(self, X, dtype=np.float64, reset=False, copy=True)
+        return validate_data(self, X, dtype=FLOATS, reset=False, copy=True)
 
     @property
     def _n_features_out(self) -> int:
@@ -89,11 +89,17 @@ class Covariance(MahalanobisLearner):
     array([[0.5]])
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Covariance:
-        """Learn the metric from X, shape (n, d), n at least 2; ``y`` is not used."""
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Covariance:
+        """Learn the metric from X, shape (n, d), n at least 2; ``y`` is not used.
+
+        ``sample_weight``, shape (n,) and at least 0, are weights of the instances, of which only the shares count.
+        """
         X = check_size(validate_data(self, X, dtype=np.float64, ensure_min_samples=2), limit=MODEST)
+        X, _, weights = self._weighted(X, None, sample_weight)
         self.n_samples_fit_ = len(X)
-        centred = X - X.mean(axis=0)
+        centred = X - (X.mean(axis=0) if weights is None else weights @ X / weights.sum())
+        if weights is not None:
+            centred *= np.sqrt(weights)[:, None]
         _, singular, axes = scipy.linalg.svd(centred, full_matrices=False)
         scale = np.abs(X).max() * np.sqrt(len(X))  # directions below the rounding of the data do not vary
         varies = singular > max(centred.shape) * np.finfo(float).eps * scale

@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import class_members, nearest_triplets
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, deviation_of, on_grid
 from certimetric.learners.starts import INITS, starting_components
 from certimetric.objectives.margin import KINDS, MarginLoss
@@ -116,7 +116,7 @@ class GMLVQ(MahalanobisLearner):
         "loss": [StrOptions(set(KINDS))],
         "scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "norm": "no_validation",
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": CLASS_WEIGHT,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
         "max_iter": [Interval(Integral, 1, None, closed="left")],

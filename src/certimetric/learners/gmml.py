@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -21,6 +21,7 @@ from certimetric.constraints.preprocessors import check_preprocessor
 from certimetric.constraints.scatter import PairScatter
 from certimetric.constraints.tuples import Tuples, check_pair_labels
 from certimetric.geometry.spd import check_spd, check_symmetric, factor_psd, geodesic, inverse
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.chunks import scatter_of_blocks, scatter_of_chunks
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.tuple_learner import PairLearner
@@ -48,17 +49,44 @@ class ScatterLearner(PairLearner):
     _scatter: PairScatter
     _axes: Array | None
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> Any:
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Any:
+        """Learn from pairs, or from all pairs of labelled instances.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, 2, d) or (n, d)
+            Pairs, or instances; with a ``preprocessor`` also their indicators, of shape (m, 2) or (n,).
+        y : array-like of shape (m,) or (n,)
+            For pairs +1 (similar) or −1 (dissimilar); for instances their class labels.
+        sample_weight : array-like of shape (n,), optional
+            Of instances in memory, at least 0: a pair weighs as much as the product of its two.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            On NaN or infinity, shapes, labels or weights that do not fit, or data that nothing can be learned of.
+        PreprocessorError
+            If the preprocessor does not give a point for each indicator.
+        """
+        return self._fit(X, y, sample_weight=sample_weight)
+
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Any:
         """*All* pairs of the sample count: no pair is drawn at random, and none is formed."""
         if is_lazy(X):
+            self._check_unweighted("rows in a Dask array", sample_weight)
             if y is None:
                 raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
             scatter = scatter_of_blocks(X, y)
             self._check_width(scatter.means.shape[1], reset=True)
             return self._fit_classes(scatter)
-        X, codes = self._validate_labelled(X, y)
+        X, codes, of_instances = self._validate_weighted(X, y, sample_weight)
         coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span())
-        return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes), coordinates.axes)
+        return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes, of_instances), coordinates.axes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:
         assert y is not None
@@ -95,6 +123,8 @@ class ScatterLearner(PairLearner):
         np.True_
         """
 
+        self._check_unweighted("chunks")
+
         def check(first: bool) -> Any:
             return partial(validate_data, self, dtype=np.float64, order="C", reset=first)
 
@@ -112,7 +142,7 @@ class ScatterLearner(PairLearner):
         scatter = PairScatter.from_tuples(given, check_pair_labels(y, len(given)))
         if not first:
             scatter = self.scatter_ + scatter
-        self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
+        self.n_samples_fit_ = int(2 * (scatter.n_similar + scatter.n_dissimilar))
         if scatter.n_similar and scatter.n_dissimilar:
             return self._fit_scatter(scatter)
         self._scatter, self._axes = scatter, None
@@ -127,7 +157,7 @@ class ScatterLearner(PairLearner):
                 f"similar_sum and dissimilar_sum must have one shape, got {sums[0].shape} and {sums[1].shape}"
             )
         self._check_width(len(scatter.similar_sum), reset=True)
-        self.n_samples_fit_ = 2 * (scatter.n_similar + scatter.n_dissimilar)
+        self.n_samples_fit_ = int(2 * (scatter.n_similar + scatter.n_dissimilar))
         return self._fit_scatter(scatter)
 
     def _fit_classes(self, scatter: ClassScatter) -> Any:
@@ -206,6 +236,8 @@ class GMML(ScatterLearner):
     prior : {"identity", "covariance"} or array-like of shape (d, d), default="identity"
         M₀, positive definite, of whose size nothing depends; "covariance" is the inverse scatter of all pairs seen,
         from labels that of the covariance, with a small ridge.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -237,13 +269,23 @@ class GMML(ScatterLearner):
         "t": [Interval(Real, 0, 1, closed="both")],
         "reg": [Interval(Real, 0, None, closed="left")],
         "prior": [StrOptions({"identity", "covariance"}), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "preprocessor": ["array-like", callable, None],
     }
 
-    def __init__(self, t: float = 0.5, *, reg: float = 0.01, prior: Any = "identity", preprocessor: Any = None):
+    def __init__(
+        self,
+        t: float = 0.5,
+        *,
+        reg: float = 0.01,
+        prior: Any = "identity",
+        class_weight: Mapping[Any, float] | str | None = None,
+        preprocessor: Any = None,
+    ):
         self.t = t
         self.reg = reg
         self.prior = prior
+        self.class_weight = class_weight
         self.preprocessor = preprocessor
 
     def _in_span(self) -> bool:

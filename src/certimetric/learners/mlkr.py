@@ -129,8 +129,10 @@ class MLKR(MahalanobisLearner):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> MLKR:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MLKR:
         """Learn the metric from X, shape (n, d), features of one scale, and numbers y, shape (n,).
+
+        ``sample_weight``, shape (n,) and at least 0, weighs the errors, over the variance of y without weights.
 
         Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
         from the features divided by the power of ten nearest to it.
@@ -140,22 +142,22 @@ class MLKR(MahalanobisLearner):
         ValueError
             On NaN or infinity, a y that is no numbers, or one whose values are all equal.
         """
-        coordinates, rng = None, check_random_state(self.random_state)
+        coordinates, rng, weights = None, check_random_state(self.random_state), None
         if is_lazy(X):
+            self._check_unweighted("rows in a Dask array", sample_weight)
             X, y, coordinates = self._validate_blocks(X, y, numbers=True)
         if coordinates is None:
             X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C", y_numeric=True)
+            X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
             self.n_samples_fit_ = len(X)
-            coordinates = Coordinates.for_descent(
-                check_size(X, limit=MODEST), self.init, self.n_components, rescale=True
-            )
+            coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)
         numbers = self._standardized(y)
         L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
             if takes_all_rows(self.n_anchors, len(X)):
-                solution = self._descend(MetricObjective(X, [KernelRegression(numbers, n_jobs)]), L)
+                solution = self._descend(MetricObjective(X, [KernelRegression(numbers, n_jobs, weights=weights)]), L)
                 self._set_anchors(len(X))
             else:
                 solution, sample = descend_over_neighbors(
@@ -166,6 +168,7 @@ class MLKR(MahalanobisLearner):
                     KernelRegression,
                     numbers,
                     self._descend,
+                    weights=weights,
                     rng=rng,
                     n_jobs=n_jobs,
                     report=self._report_size(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -18,7 +19,7 @@ from certimetric.base.lazy_arrays import is_lazy
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.learners.anchors import N_ANCHORS, descend_over_neighbors, takes_all_rows
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import INITS, starting_components
 from certimetric.objectives.gradient import MetricObjective, Term
@@ -47,6 +48,8 @@ class NCA(MahalanobisLearner):
         Stop when ten steps lower the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (3 target neighbours × the 10 nearest impostors).
+    class_weight : dict, "balanced" or None, default=None
+        A weight for each class in the mean over instances, or as much in all for every class.
     n_anchors : int, "auto" or None, default="auto"
         Instances that the mean is over, each of which sees all others: a random sample with its share of every class,
         and at least five members of each. None for all of them. "auto" takes all up to 20,000; of more rows a sample
@@ -100,6 +103,7 @@ class NCA(MahalanobisLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "class_weight": CLASS_WEIGHT,
         "n_anchors": N_ANCHORS,
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -114,6 +118,7 @@ class NCA(MahalanobisLearner):
         max_iter: int = 200,
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         n_anchors: int | str | None = "auto",
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -124,14 +129,18 @@ class NCA(MahalanobisLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.class_weight = class_weight
         self.n_anchors = n_anchors
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NCA:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> NCA:
         """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
+
+        ``sample_weight``, shape (n,) and at least 0, weighs the instances in the mean, each of which sees the others
+        as they are; so does ``class_weight``. The perturbation loss is over all instances alike.
 
         Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
         from the features divided by the power of ten nearest to it; with a relative perturbation loss, by that root
@@ -142,12 +151,13 @@ class NCA(MahalanobisLearner):
         ValueError
             On NaN or infinity, or a single class.
         """
-        coordinates, rng = None, check_random_state(self.random_state)
+        coordinates, rng, weights = None, check_random_state(self.random_state), None
         if is_lazy(X):
+            self._check_unweighted("rows in a Dask array", sample_weight)
             X, y, coordinates = self._validate_blocks(X, y)
         codes: Any = y
         if coordinates is None:
-            X, codes = self._validate_labelled(X, y)
+            X, codes, weights = self._validate_weighted(X, y, sample_weight)
             coordinates = Coordinates.for_descent(
                 X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
             )
@@ -156,9 +166,9 @@ class NCA(MahalanobisLearner):
         with limited_threads(X.shape[1]):
             n_jobs = effective_n_jobs(self.n_jobs)
             if not takes_all_rows(self.n_anchors, len(X)):
-                self._learn_anchors(coordinates, codes, L, rng, n_jobs)
+                self._learn_anchors(coordinates, codes, L, rng, n_jobs, weights)
                 return self
-            terms: list[Term] = [StochasticNeighbors(codes, n_jobs=n_jobs)]
+            terms: list[Term] = [StochasticNeighbors(codes, n_jobs=n_jobs, weights=weights)]
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
                 terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
@@ -168,7 +178,13 @@ class NCA(MahalanobisLearner):
         return self
 
     def _learn_anchors(
-        self, coordinates: Coordinates, codes: Indices, L: Array, rng: np.random.RandomState, n_jobs: int
+        self,
+        coordinates: Coordinates,
+        codes: Indices,
+        L: Array,
+        rng: np.random.RandomState,
+        n_jobs: int,
+        weights: Array | None,
     ) -> None:
         """The mean over a sample of instances, which see all others."""
         unit: list[float] = []
@@ -186,6 +202,7 @@ class NCA(MahalanobisLearner):
             StochasticNeighbors,
             codes,
             self._descend,
+            weights=weights,
             further_of=None if loss is None else margins,
             rng=rng,
             n_targets=0 if loss is None else TARGETS_PER_INSTANCE,

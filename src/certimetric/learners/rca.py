@@ -68,7 +68,7 @@ class RCA(MahalanobisLearner):
         self.reg = reg
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> RCA:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> RCA:
         """Learn from chunklets.
 
         Parameters
@@ -76,6 +76,8 @@ class RCA(MahalanobisLearner):
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
             Chunklet of each instance, −1 for none. Class labels do: every class is a chunklet.
+        sample_weight : array-like of shape (n,), optional
+            Of the instances in means and scatters, at least 0.
 
         Returns
         -------
@@ -87,7 +89,7 @@ class RCA(MahalanobisLearner):
             On NaN or infinity, no chunklet of two instances, or more components than features.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
-        X = check_size(X, limit=MODEST)
+        X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
         self.n_samples_fit_ = len(X)
         check_n_components(self.n_components, X.shape[1])
         chunklets, codes = np.unique(y, return_inverse=True)
@@ -99,17 +101,20 @@ class RCA(MahalanobisLearner):
         self.n_chunklets_ = len(rows)
         coordinates = Coordinates.of(X[np.concatenate(rows)], rescale=False)
         with limited_threads(coordinates.X.shape[1]):
-            L = self._whiten(coordinates.X, [len(some) for some in rows])
+            of_rows = None if weights is None else weights[np.concatenate(rows)]
+            L = self._whiten(coordinates.X, [len(some) for some in rows], of_rows)
         self._set_components(coordinates.lift(L))
         varies = bool((coordinates.X[0] != coordinates.X).any())
         self._set_converged(True, "" if varies else "learned nothing: all instances of chunklets are equal")
         return self
 
-    def _whiten(self, X: Array, sizes: list[int]) -> Array:
+    def _whiten(self, X: Array, sizes: list[int], weights: Array | None) -> Array:
         """L for instances in the order of their chunklets."""
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        within = X - np.repeat(np.add.reduceat(X, starts) / np.array(sizes)[:, None], sizes, axis=0)
-        C = within.T @ within / len(X)
+        w = np.ones(len(X)) if weights is None else weights
+        means = np.add.reduceat(X * w[:, None], starts) / np.add.reduceat(w, starts)[:, None]
+        within = (X - np.repeat(means, sizes, axis=0)) * np.sqrt(w)[:, None]
+        C = within.T @ within / w.sum()
         mean = np.trace(C) / self.n_features_in_ or 1.0
         # Besides the ridge, as much of every feature's own variance as lets C be factored: units may differ by far.
         own = np.diagonal(C)
@@ -119,9 +124,9 @@ class RCA(MahalanobisLearner):
         if k == d:
             values, vectors = scipy.linalg.eigh(C)
             return (vectors / np.sqrt(values)).T
-        centred = X - X.mean(axis=0)
+        centred = (X - (X.mean(axis=0) if weights is None else w @ X / w.sum())) * np.sqrt(w)[:, None]
         # Generalised eigenvectors v with vᵀ C v = 1 whiten C on their span as they are.
-        _, vectors = scipy.linalg.eigh(centred.T @ centred / len(X), C, subset_by_index=(d - k, d - 1))
+        _, vectors = scipy.linalg.eigh(centred.T @ centred / w.sum(), C, subset_by_index=(d - k, d - 1))
         return vectors.T[::-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class TupleLearner(MahalanobisLearner):
 
     tuple_size: ClassVar[int]
     preprocessor: Any
+    _learn_labels: Callable[..., Any]
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:
@@ -63,14 +65,20 @@ class TupleLearner(MahalanobisLearner):
         PreprocessorError
             If the preprocessor does not give a point for each indicator.
         """
+        return self._fit(X, y)
+
+    def _fit(self, X: ArrayLike, y: ArrayLike | None, **weights: ArrayLike | None) -> Any:
+        """:meth:`fit`, with what a learner takes of labelled instances besides."""
         preprocessor = check_preprocessor(self.preprocessor)
         if not is_tuples(X, preprocessor is not None):
             if preprocessor is not None and dimensions(X) == 1:
                 X = points_of(np.asarray(X), preprocessor)
             self._forget("threshold_", "learned_from_labels_")
-            self._learn_labels(X, y)
+            self._learn_labels(X, y, **weights)
             self.learned_from_labels_ = True
             return self
+        if any(given is not None for given in weights.values()):
+            raise ValueError(f"{' and '.join(weights)} must be None for tuples: instances have weights")
         tuples = Tuples.of(X, self.tuple_size, preprocessor)
         labels = self._labels_of(tuples, y)
         self._forget("classes_", "feature_names_in_", "threshold_", "learned_from_labels_")
@@ -80,9 +88,6 @@ class TupleLearner(MahalanobisLearner):
         self.learned_from_labels_ = False
         self._after_tuples(tuples, labels)
         return self
-
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> Any:
-        raise NotImplementedError
 
     def _learn_tuples(self, tuples: Tuples, y: NDArray[np.int64] | None) -> Any:
         raise NotImplementedError

@@ -41,34 +41,39 @@ class _NeighborMeans:
         Threads; they change nothing in the result.
     n_instances : int, optional
         The mean is over so many first instances, which see all others; over all by default.
+    weights : array of shape (n,), optional
+        Of the instances in the mean; each sees the others as they are.
     """
 
     of_classes: ClassVar[bool]
 
-    def __init__(self, y: Array | Indices, n_jobs: int = 1, n_instances: int | None = None):
+    def __init__(
+        self, y: Array | Indices, n_jobs: int = 1, n_instances: int | None = None, weights: Array | None = None
+    ):
         self.y: Array = np.ascontiguousarray(y, dtype=np.float64)
+        self.weights = np.ones(len(self.y)) if weights is None else np.ascontiguousarray(weights)
         self.n_jobs = n_jobs
         self.n_instances = len(self.y) if n_instances is None else n_instances
 
     def batch_means(self, state: MetricState, n_batches: int) -> Array:
         """Mean loss of every so many consecutive instances, of those in the mean; shape (n_batches,)."""
         n_batches = min(n_batches, self.n_instances)
-        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
+        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.weights, self.of_classes)
         parts = parts_of(self.n_instances, n_batches)
         total = np.array([share for share, _ in map_chunks(sums.over, parts, self.n_jobs)])
-        return total / np.array([part.stop - part.start for part in parts])
+        return total / np.array([self.weights[part].sum() for part in parts])
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value, and the Laplacian of the pair weights times the carrier, in blocks of rows."""
-        n = self.n_instances
-        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.of_classes)
+        n, total = self.n_instances, float(self.weights[: self.n_instances].sum())
+        sums = _Sums(state.Z - state.Z.mean(axis=0), state.carrier, self.y, self.weights, self.of_classes)
         parts = parts_of(n, _PARTS)
         value, products = 0.0, np.zeros_like(state.carrier)
         for share, share_of_products in map_chunks(sums.over, parts, self.n_jobs):
             value += share
             products += share_of_products
         none = np.zeros(0, dtype=np.int64)
-        return TermValue(value / n, none, none, np.zeros(0), products=products / n)
+        return TermValue(value / total, none, none, np.zeros(0), products=products / total)
 
 
 def reach_of(n: int) -> float:
@@ -94,6 +99,8 @@ class StochasticNeighbors(_NeighborMeans):
         Threads; they change nothing in the result.
     n_instances : int, optional
         The mean is over so many first instances, which see all others; over all by default.
+    weights : array of shape (n,), optional
+        Of the instances in the mean; each sees the others as they are.
 
     References
     ----------
@@ -123,6 +130,8 @@ class KernelRegression(_NeighborMeans):
         Threads; they change nothing in the result.
     n_instances : int, optional
         The mean is over so many first instances, which see all others; over all by default.
+    weights : array of shape (n,), optional
+        Of the instances in the mean; each sees the others as they are.
 
     References
     ----------
@@ -167,13 +176,13 @@ class _Sums:
     Z : array of shape (n, k)
         Centred, so that expanded squares cancel least.
     carrier : array of shape (n, c)
-    y : array of shape (n,)
+    y, weights : arrays of shape (n,)
     of_classes : bool
         Whether y are class codes, or numbers.
     """
 
-    def __init__(self, Z: Array, carrier: Array, y: Array, of_classes: bool):
-        self.Z, self.carrier, self.y, self.of_classes = Z, carrier, y, of_classes
+    def __init__(self, Z: Array, carrier: Array, y: Array, weights: Array, of_classes: bool):
+        self.Z, self.carrier, self.y, self.weights, self.of_classes = Z, carrier, y, weights, of_classes
         norms = np.einsum("ij,ij->i", Z, Z)
         self.screen = _Screen.of(Z, norms, np.float32)
         self.exact = _Screen.of(Z, norms, np.float64)
@@ -212,7 +221,8 @@ class _Sums:
         chances = np.empty(starts[-1])
         _list_excess(self.Z, rows.start, starts, others, chances)
         np.exp(chances, out=chances)  # vectorised, unlike the exponential of a compiled loop
-        return _add_list(chances, self.y, self.of_classes, self.carrier, rows.start, starts, others, products)
+        known = self.y, self.weights, self.of_classes, self.carrier
+        return _add_list(chances, *known, rows.start, starts, others, products)
 
     def _dense(self, rows: slice, products: Array) -> float:
         """As :meth:`over`, from the whole block."""
@@ -220,7 +230,7 @@ class _Sums:
         np.fill_diagonal(block[:, rows], np.inf)
         _block_excess(block, block.min(axis=1), self.reach)
         np.exp(block, out=block)
-        value = _block_weights(block, self.y, self.of_classes, rows.start)
+        value = _block_weights(block, self.y, self.weights, self.of_classes, rows.start)
         # Row i of W weighs the pair (i, j), which counts in both rows of the Laplacian.
         carrier = self.carrier
         products += block.sum(axis=0)[:, None] * carrier
@@ -259,7 +269,7 @@ def _list_excess(Z, first, starts, others, out):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _add_list(chances, y, of_classes, carrier, first, starts, others, products):
+def _add_list(chances, y, weights, of_classes, carrier, first, starts, others, products):
     """Add ``Laplacian(W) carrier`` of the listed pairs, and return the sum of the losses."""
     total = 0.0
     width = carrier.shape[1]
@@ -271,7 +281,8 @@ def _add_list(chances, y, of_classes, carrier, first, starts, others, products):
             everything += chances[pair]
             seen += chances[pair] * target_of(y[others[pair]], y[a], of_classes)
         mean, loss, slope = loss_of(everything, seen, y[a], of_classes)
-        total += loss
+        total += weights[a] * loss
+        slope *= weights[a]
         own_product[:] = 0.0
         for pair in range(starts[i], starts[i + 1]):
             b = others[pair]
@@ -297,7 +308,7 @@ def _block_excess(block, nearest, reach):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _block_weights(block, y, of_classes, first):
+def _block_weights(block, y, weights, of_classes, first):
     """Turn unnormalised probabilities into ``∂(loss of i)/∂d²_ij`` in place, and return the sum of the losses."""
     total = 0.0
     for i in range(block.shape[0]):
@@ -307,7 +318,8 @@ def _block_weights(block, y, of_classes, first):
             everything += row[j]
             seen += row[j] * target_of(y[j], own, of_classes)
         mean, loss, slope = loss_of(everything, seen, own, of_classes)
-        total += loss
+        total += weights[first + i] * loss
+        slope *= weights[first + i]
         for j in range(row.shape[0]):
             row[j] *= slope * (mean - target_of(y[j], own, of_classes))
     return total

@@ -15,6 +15,7 @@ NORMS = {
     "l2": ("ℓ₂", "the Euclidean length of the change over all features together"),
     "linf": ("ℓ∞", "the largest change of any single feature"),
     "l1": ("ℓ₁", "the changes of all features added up, regardless of sign"),
+    "l0": ("ℓ₀", "the number of features that change"),
 }
 UNITS = {
     "standardised": ("std", "standard deviations of a feature, measured on the training data"),
@@ -142,6 +143,8 @@ def norm_name(document: Mapping[str, Any]) -> str:
 
 def unit_name(document: Mapping[str, Any]) -> str:
     """The short name of the unit of eps and of radii."""
+    if document["protocol"]["norm"] == "l0":
+        return "number of pixels"
     unit = str(document["protocol"]["units"])
     return UNITS.get(unit, (unit, ""))[0]
 

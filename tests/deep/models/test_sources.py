@@ -219,7 +219,8 @@ def test_programs_are_normalised_and_named_where_they_are_evaluated(programs):
     shifted = load_model(f"{told}?mean=0.5&std=0.25")
     assert torch.allclose(embed(shifted, IMAGES), small()((IMAGES - 0.5) / 0.25), atol=1e-5)
     items = ImageSet(IMAGES, torch.tensor([0, 0, 1, 1, 1]))
-    assert evaluate_retrieval(told, items).rows == evaluate_retrieval(small(), items).rows
+    by_name, itself = (evaluate_retrieval(each, items, with_pixels=False, with_nmi=False) for each in (told, small()))
+    assert by_name.rows == itself.rows
     with pytest.raises(ValueError, match="the program takes inputs of 1 × 8 × 8, got 3 × 8 × 8"):
         embed(load_model(told), torch.rand(2, 3, 8, 8))
 

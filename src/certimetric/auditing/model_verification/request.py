@@ -12,7 +12,7 @@ import numpy as np
 
 from certimetric.auditing.request import AuditRequest, whole
 from certimetric.auditing.retrieval.request import (
-    NORMS,
+    CERTIFIED,
     Subject,
     check_gradients,
     embedded,
@@ -139,7 +139,7 @@ class ModelVerificationRequest(AuditRequest):
 
         models = subjects_of(self.models)
         chosen("metric", self.metric, METRICS)
-        chosen("norm", self.norm, NORMS)
+        chosen("norm", self.norm, CERTIFIED)
         if self.certify is not None:
             chosen("certify", self.certify, CERTIFY)
             if self.norm != "l2":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.checks import Check, Outcome, check
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.base.chunks import chunk_slices
 from certimetric.base.wording import PIXELS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from certimetric.deep import ImageSet, Index
 
 # Size at which an attacker may turn any picture into any other: nothing can be left.
-_HUGE = {"linf": 1.0, "l2": 1e3}
+_HUGE = {"linf": 1.0, "l2": 1e3, "l1": 1e6, "l0": 1e6}
 _LEFT, _DROP, _FEW = 0.05, 0.03, 100
 _SAME, _NEAR, _ROWS = 1.01 / 255, 4, 32  # pictures that differ by one level of 8 bits; items looked at, queries at once
 
@@ -52,6 +53,7 @@ class Observed:
     training: Mapping[str, bool]  # whether it was handed over in training mode
     certificates: Mapping[str, Mapping[str, Any] | None]  # as `certify_subject` gives them
     attacked: Mapping[str, Sequence[Sequence[Any]]]  # scores for every ε: of the worst case, then of each attack
+    smallest: Mapping[str, NDArray[np.float64]]  # changes that were found for each query, where they were looked for
 
     @property
     def n_queries(self) -> int:
@@ -227,10 +229,12 @@ def collapse(observed: Observed, probed: Probed) -> Outcome:
     return spread(np.asarray(probed.index.embeddings.double().cpu()))
 
 
-def spread(embeddings: NDArray[np.float64]) -> Outcome:
+def spread(embeddings: NDArray[Any]) -> Outcome:
     """How far embeddings lie about their mean, beside their length."""
-    about = float(np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1).mean())
-    size = float(np.linalg.norm(embeddings, axis=1).mean())
+    middle, n = embeddings.mean(axis=0, dtype=np.float64), len(embeddings)
+    parts = [embeddings[rows] for rows in chunk_slices(n, 16.0 * embeddings.shape[1])]  # no copy of a large gallery
+    about = sum(float(np.linalg.norm(part - middle, axis=1).sum()) for part in parts) / n
+    size = sum(float(np.linalg.norm(part, axis=1).sum(dtype=np.float64)) for part in parts) / n
     if about <= 1e-3 * size:
         return Outcome(
             "issue",
@@ -317,4 +321,4 @@ def certificate_against_attacks(observed: Observed, certificate: tuple[str, Mapp
     name, told = certificate
     if told["method"] == "smoothing":
         return smoothed_against(observed.request, told, observed.indices[name])
-    return held_against(observed.request, told, observed.attacked[name])
+    return held_against(observed.request, told, observed.attacked[name], observed.smallest.get(name))

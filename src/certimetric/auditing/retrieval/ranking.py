@@ -18,7 +18,7 @@ from certimetric.report.formatting import size_name
 
 Scores = Mapping[str, NDArray[np.float64]]  # by figure, of each query
 Learner = Mapping[str, Any]  # of the document
-_NORMS = {"linf": "l∞", "l2": "l2"}
+_NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0"}
 _UNITS = {
     "pixels": "in pixels from 0 to 1",
     "inputs": "in units of the input",
@@ -103,6 +103,8 @@ class RankedEvidence(Evidence):
         learner = found.learners[position]
         if threshold.figure == "certified":
             return _certified(learner, threshold.at or 0.0)
+        if tried := [told for told in learner.get("threats") or [] if told["threat"] == threshold.figure]:
+            return None if tried[0]["attacked"] is None else float(tried[0]["attacked"]["mean"])
         figure = "map_at_r" if threshold.figure in ("map", "attacked_map") else "recall_at_1"
         at = None if threshold.at is None else _nearest(learner, threshold.at)
         told = (learner["clean"] if at is None else learner["attacked"][at]["worst"])[figure]
@@ -137,7 +139,7 @@ def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], re
         f"{chosen['label']}{' is recommended: it' if several else ''} finds {item} of the right class first for "
         f"{100 * clean['mean']:.1f} % of the queries, and still for {with_interval(attacked)} when an attacker changes "
         f"each query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
-        f"{_UNITS[protocol['units']]})"
+        f"{'a number of pixels' if protocol['norm'] == 'l0' else _UNITS[protocol['units']]})"
     )
     others = [learner for i, learner in enumerate(learners) if i != recommended]
     if len(others) > 3:  # the best of them, and the pixels

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
+from certimetric.auditing.retrieval.threats import THREATS
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -23,14 +24,22 @@ if TYPE_CHECKING:
     from certimetric.deep.attacks.balls import Ball
     from certimetric.deep.models.kinds import Kind
 
-NORMS = ("linf", "l2")
+CERTIFIED = ("linf", "l2")  # norms in which there are certificates
+NORMS = (*CERTIFIED, "l1", "l0")
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
-_GREY = {"linf": ((0.025, 0.05, 0.1, 0.15, 0.2), 0.1), "l2": ((0.25, 0.5, 1.0, 1.5, 2.0), 1.0)}
+_GREY = {
+    "linf": ((0.025, 0.05, 0.1, 0.15, 0.2), 0.1),
+    "l2": ((0.25, 0.5, 1.0, 1.5, 2.0), 1.0),
+    "l1": ((1.0, 2.0, 4.0, 8.0, 16.0), 4.0),
+    "l0": ((1.0, 2.0, 4.0, 8.0, 16.0), 4.0),
+}
 _COLOUR = {
     "linf": (tuple(step / 255 for step in (1, 2, 4, 8, 16)), 8 / 255),
     "l2": ((0.25, 0.5, 1.0, 2.0, 4.0), 1.0),
+    "l1": ((3.0, 6.0, 12.0, 24.0, 48.0), 12.0),
+    "l0": ((1.0, 4.0, 16.0, 64.0, 256.0), 16.0),
 }
-CERTIFY = {"auto": NORMS, **{name: (norm,) for name, (norm, _) in CERTIFIERS.items()}}  # and their norms
+CERTIFY = {"auto": CERTIFIED, **{name: (norm,) for name, (norm, _) in CERTIFIERS.items()}}  # and their norms
 FIGURES = {"recall": False, "map": False, "attacked": True, "attacked_map": True}
 
 
@@ -52,20 +61,22 @@ class RetrievalRequest(RankingRequest):
     Parameters
     ----------
     models : mapping of str to Module, callable or str
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance; text is a source of
-        :func:`certimetric.deep.load_model`. One without gradients,
-        such as a function of arrays, is attacked by "square" only.
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by ``metric``; text is a source of
+        :func:`certimetric.deep.load_model`. One without gradients, such as a function of arrays, is attacked by
+        "square" only.
     queries : ImageSet or Samples
         Pictures that are searched for, or inputs of another kind, within whose bounds attackers stay.
     gallery : ImageSet
         Pictures that are found; a query is never its own result, nor is an item of its group, see
         :class:`certimetric.deep.ImageSet`. None for the queries themselves.
-    norm : {"linf", "l2"}
-        How a perturbation is measured, in pixels from 0 to 1.
+    norm : {"linf", "l2", "l1", "l0"}
+        How a perturbation is measured, in pixels from 0 to 1; l0 is the number of pixels that change.
     eps : sequence of float
         Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures; needed for other inputs.
-    attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
+    attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes", "fab", "pixels", "auto"}
         The worst counts for each query.
+    metric : {"euclidean", "cosine"}
+        The comparison that models are served with; raw pixels are always compared by Euclidean distance.
     n_checked : int
         So many of the queries serve the reliability checks that attack; 0 skips these.
     ers : bool
@@ -78,6 +89,15 @@ class RetrievalRequest(RankingRequest):
         See :func:`certimetric.deep.certify_retrieval`. "auto" is by intervals for linf; for l2 by the Lipschitz
         constant, and where that proves less than a tenth of the queries at ``report_eps``, by that or by smoothing,
         whichever certifies more.
+    threats : sequence of {"corruptions", "l1", "l0", "patch", "occlusion", "rotation", "jpeg"}
+        What else is done to queries: R@1 under each stands in a table of threats. None for none.
+
+        "corruptions" are natural ones, see :func:`certimetric.deep.evaluate_corruptions`; in the others an attacker
+        chooses what does most harm.
+    smallest : bool
+        Look for the smallest change that breaks each query: a curve of R@1 that needs no grid of ε.
+
+        See :func:`certimetric.deep.smallest_changes`. What it finds counts in the worst case, too.
     source : str
         Where the pictures came from, for the report.
     class_names : sequence of str
@@ -85,7 +105,7 @@ class RetrievalRequest(RankingRequest):
     fail_under : str or sequence of str
         Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
         ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
-        ``certified@EPS`` (R@1).
+        ``certified@EPS`` (R@1); or a threat that is tried, such as ``patch`` (R@1).
 
     Raises
     ------
@@ -105,9 +125,12 @@ class RetrievalRequest(RankingRequest):
         "norm": "--norm",
         "eps": "--eps EPS,…",
         "attacks": "--attack",
+        "metric": "--metric",
         "n_checked": "--check-queries N",
         "ers": "--ers",
         "certify": "--certify",
+        "threats": "--threat",
+        "smallest": "--smallest",
     }
 
     models: Mapping[str, Any]
@@ -117,9 +140,12 @@ class RetrievalRequest(RankingRequest):
     norm: str = "linf"
     eps: Any = None
     attacks: Sequence[str] = ("pgd", "apgd")
+    metric: str = "euclidean"
     n_checked: int = 100
     ers: bool = False
     certify: str | None = None
+    threats: Sequence[str] = ()
+    smallest: bool = False
     source: str = ""
     class_names: Sequence[str] = ()
     name: str = "images"
@@ -134,22 +160,29 @@ class RetrievalRequest(RankingRequest):
         from torch import nn
 
         from certimetric.deep.attacks import ATTACKS
+        from certimetric.deep.models.comparing import querying
         from certimetric.deep.models.images import labels_by_position
         from certimetric.deep.retrieval.evaluation import with_positive
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
-        models = subjects_of(self.models)
+        if self.metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric must be 'euclidean' or 'cosine', got {self.metric!r}")
+        # By cosine a model is compared as one that ends on the unit sphere, to attacks and certificates too.
+        models = tuple(replace(each, model=querying(each.model, self.metric)) for each in subjects_of(self.models))
         norm, certify = self.norm, self.certify
         if norm not in NORMS:
-            raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
+            raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
         if not self.attacks or (unknown := [attack for attack in self.attacks if attack not in ATTACKS]):
             given = unknown[0] if self.attacks else "none"
             raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got {given!r}")
+        if unknown := [threat for threat in self.threats if threat not in THREATS]:
+            raise ValueError(f"threats must be of {', '.join(THREATS)}, got {unknown[0]!r}")
         if certify is not None and certify not in CERTIFY:
             raise ValueError(f"certify must be one of {', '.join(CERTIFY)}, got {certify!r}")
         if certify is not None and norm not in CERTIFY[certify]:
             raise ValueError(
-                f"certificates by {certify} are for the norm {CERTIFY[certify][0]}, and this audit is in {norm}"
+                f"certificates by {certify} are for the norm {' or '.join(CERTIFY[certify])}, and this audit is in "
+                f"{norm}"
             )
         n_checked = whole("n_checked", self.n_checked, 0)
         queries, items, known = labels_by_position(self.queries, self.queries if self.gallery is None else self.gallery)
@@ -164,6 +197,9 @@ class RetrievalRequest(RankingRequest):
         kind = chosen.kind
         if self.ers and not kind.pictures:
             raise ValueError("ers must be False for inputs that are no pictures, which it is defined on, got True")
+        if (self.threats or norm == "l0") and not kind.pictures:
+            told = f"threats must be none, got {self.threats[0]!r}" if self.threats else "norm must not be 'l0'"
+            raise ValueError(f"{told}: the inputs are no pictures, of which it tells what happens to pixels")
         images = next(chosen.batches(2)).tensor()
         for subject in models:
             embedded(subject, images, kind)
@@ -175,6 +211,7 @@ class RetrievalRequest(RankingRequest):
             eps=radii,
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
+            threats=tuple(dict.fromkeys(self.threats)),
             n_checked=min(n_checked, len(chosen)),
             name=printable(self.name),
             source=printable(self.source),
@@ -183,7 +220,9 @@ class RetrievalRequest(RankingRequest):
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
-        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
+        for name in self.attacks:
+            self.make_attack(name, quoted)  # one that cannot be made of this norm says so before the work
+        figures = FIGURES | ({} if certify is None else {"certified": True}) | dict.fromkeys(self.threats, False)
         self._judge_by([subject.name for subject in self.subjects], figures, at=radii)
 
     @property
@@ -203,6 +242,10 @@ class RetrievalRequest(RankingRequest):
                     yield side.groups
 
         return digest(parts())
+
+    def usual_eps(self, norm: str) -> float:
+        """The radius that table and verdict quote by default, in a norm, of pictures of this size."""
+        return radii_for(tuple(self.queries.images.shape), norm, None, None)[1]
 
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
@@ -293,6 +336,8 @@ def radii_for(
         return checked_radii(eps, report_eps)
     default, quoted = (_GREY if shape[1] == 1 else _COLOUR)[norm]
     radii = checked_radii(default if eps is None else eps, quoted if eps is None and report_eps is None else report_eps)
+    if norm == "l0" and radii[0][0] < 1:
+        raise ValueError(f"eps of l0 must be at least 1, a number of pixels, got {radii[0][0]:g}")
     if norm == "linf" and radii[0][-1] > 1:
         raise ValueError(f"eps of linf must be at most 1, for pixels run from 0 to 1, got {radii[0][-1]:g}")
     return radii

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.warnings import warn
+from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack, with_gradient
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed, frozen
@@ -74,10 +75,10 @@ def warn_of_attacks(index: Attackable, queries: ImageSet, attacks: Sequence[Atta
     white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
     if not white:
         return
-    ball = white[0].ball
-    x = few.tensor().to(index.device)
+    ball, x = white[0].ball, few.tensor().to(index.device)
     # Not at the pictures themselves: there, goals such as a shift of the embedding have no gradient yet.
-    start = ball.random_start(x, torch.Generator(device=x.device).manual_seed(0))
+    draws = torch.Generator(device=x.device).manual_seed(0)
+    start = ball.random_start(x, draws) if isinstance(ball, Ball) else x
     zero, infinite = gradient_trouble(index.seen, start, index.goal(few))
     n = len(few)
     if bool(infinite.any()):

@@ -16,6 +16,7 @@ from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.robustness_score import score_column, score_view
+from certimetric.report.retrieval.threats import smallest_figure, threats_view
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _MEANING = {
     "linf": "the largest change of any single value of a pixel",
     "l2": "the Euclidean length of the change over all pixels together",
+    "l1": "the changes of all values of pixels added up, regardless of sign",
+    "l0": "the number of pixels that change, each in all of its channels",
 }
 
 
@@ -31,6 +34,8 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
     if told is not None and view.document["protocol"]["units"] == "pixels":
         told["norm_meaning"] = _MEANING.get(norm, norm)
+        if norm == "l0":
+            told["unit_meaning"] = "pixels, whatever becomes of them"
     return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
 
 
@@ -42,7 +47,8 @@ def _curves(view: RetrievalView) -> dict[str, Any]:
             told = [*entry["attacks"].values(), entry["worst"]]
             shares = [percent(number(each["recall_at_1"]["mean"])) for each in told]
             rows.append((look, [size_name(float(entry["eps"])), *shares]))
-    figures = [figure_view(figure) for figure in attack_curves(view.document)]
+    drawn = [*attack_curves(view.document), smallest_figure(view.document)]
+    figures = [figure_view(figure) for figure in drawn if figure is not None]
     return {"figures": figures, "attacks": view.document["protocol"]["attacks"], "rows": rows}
 
 
@@ -101,7 +107,8 @@ def _words(section: Any) -> str:
 
 
 def _comparison(view: RetrievalView) -> dict[str, Any]:
-    names = {**{f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8)}, "map_at_r": "mAP@R", "map": "mAP"}
+    names = {f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8, 10, 100, 1000)}
+    names |= {"map_at_r": "mAP@R", "map": "mAP", "mrr": "MRR", "ndcg": "nDCG", "precision_at_10": "P@10"}
     rows = []
     for learner in view.learners:
         clean = learner["clean"]
@@ -121,10 +128,11 @@ class RetrievalView(View):
     schema, folder = RETRIEVAL_SCHEMA, "retrieval"
     noun, corner = "model", "Model"
     baseline = PIXELS
-    untold = ("nmi", "ers")
+    beside = ("nmi", "ers")  # columns whose best figure is no headline, nor are those of threats
     size = staticmethod(size_name)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
+        Block("threat", "threats", "Threat by threat", of_document(threats_view)),
         Block("curves", "robustness", "Retrieval under attack", _curves),
         Block("curves", "ers", "Empirical robustness score", of_document(score_view)),
         Block("curves", "certificates", "Certificates", of_document(certificates_view)),
@@ -134,6 +142,10 @@ class RetrievalView(View):
         Block("instances", "galleries", "What an attack does", _galleries),
         figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
+
+    @property
+    def untold(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.beside, *(threat["name"] for threat in self.document["protocol"].get("threats") or []))
 
     @property
     def of_pixels(self) -> bool:
@@ -161,7 +173,15 @@ class RetrievalView(View):
                 columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
             if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
                 columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
+            if key == "recall_at_1" and all(learner.get("deployed") for learner in learners):
+                for part, told in (("clean", "R@1 of the index"), ("attacked", "R@1 of the index, attacked")):
+                    found = [learner["deployed"][part] for learner in learners]
+                    columns.append(make_column(found, f"deployed_{part}", told, eps * (part != "clean"), "%", "higher"))
         columns += score_column(learners)
+        for threat in self.document["protocol"].get("threats") or []:
+            tried = [each for learner in learners for each in learner["threats"] if each["threat"] == threat["name"]]
+            shares = [each["attacked"] or {} for each in tried]
+            columns.append(make_column(shares, threat["name"], f"R@1, {threat['name']}", "", "%", "higher"))
         nmi = [learner["clean"]["nmi"] for learner in learners]
         if any(value is not None for value in nmi):  # of a large gallery it is not computed
             told = [{} if value is None else {"mean": value} for value in nmi]
@@ -195,6 +215,8 @@ class RetrievalView(View):
             *([("Groups", f"{data['n_groups']}: no query finds its own")] if data.get("n_groups") else []),
             ("Pictures", " × ".join(shape)) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
             *([("Median distance to the nearest", scale)] if scale else []),
+            *([("Compared by", str(protocol["metric"]))] if protocol.get("metric") else []),
+            *([("Index", str(protocol["index"]))] if protocol.get("index") else []),
             ("Attacks", "; ".join(protocol["attacks"])),
             ("Seed", str(protocol["seed"])),
         ]
@@ -205,10 +227,12 @@ class RetrievalView(View):
 
         rows: list[dict[str, Any]] = []
         for learner in self.learners:
-            told = [("clean", 0.0, learner["clean"])]
+            told: list[tuple[str, float | None, Any]] = [("clean", 0.0, learner["clean"])]
             for entry in learner["attacked"]:
                 told += [(name, entry["eps"], figures) for name, figures in entry["attacks"].items()]
                 told.append(("worst case", entry["eps"], entry["worst"]))
+            for each in learner.get("threats") or []:
+                told.append((each["threat"], None, {"recall_at_1": each["attacked"]}))
             for attack, eps, figures in told:
                 row = {"model": learner["spec"], "attack": attack, "eps": eps}
                 rows.append(row | {name: f["mean"] for name, f in figures.items() if isinstance(f, dict)})
