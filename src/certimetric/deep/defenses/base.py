@@ -127,11 +127,11 @@ class Defense(ABC):
     mines: ClassVar[bool] = False
     compares_samples: ClassVar[bool] = False
     has_radius: ClassVar[bool] = False
-    _share = 1.0
+    _shrunk = 1.0
 
     def shrink(self, share: float) -> None:
         """Perturb within this share of the radius from now on: a training loop raises it to 1, epoch by epoch."""
-        self._share = share
+        self._shrunk = share
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
@@ -203,7 +203,7 @@ class AttackedDefense(Defense):
         return self._attack_now().for_training()(model, images, goal)
 
     def _attack_now(self) -> Attack:
-        return self.attack if self._share == 1.0 else self.attack.with_eps(self._share * self.attack.ball.eps)
+        return self.attack if self._shrunk == 1.0 else self.attack.with_eps(self._shrunk * self.attack.ball.eps)
 
 
 def training_ball(norm: NormName = "linf", eps: float = 0.01) -> Ball:

@@ -34,7 +34,7 @@ class DefenseInBall(Defense):
         self.ball = training_ball() if ball is None else ball
 
     def _ball_now(self) -> Ball:
-        return replace(self.ball, eps=self._share * self.ball.eps)
+        return replace(self.ball, eps=self._shrunk * self.ball.eps)
 
 
 class SingleStepDefense(PerturbedBatch, DefenseInBall):
