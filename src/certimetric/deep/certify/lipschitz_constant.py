@@ -262,7 +262,8 @@ def _residual(layer: ResidualConv2d, before: Shape, after: Shape) -> LayerBound:
     """Two values of relu differ by a share S between 0 and 1 of what their arguments do, so that the layer does to a
     difference what ``I − 2 WᵀSW`` does: its eigenvalues lie between 1 − 2‖W‖² and 1."""
     size = _array(layer.weight).shape[2:]
-    if layer.stride != (1, 1) or size != tuple(2 * p + 1 for p in layer.padding):
+    odd = not isinstance(layer.padding, str) and size == tuple(2 * p + 1 for p in layer.padding)
+    if layer.stride != (1, 1) or not odd:
         raise ValueError("a residual convolution can be certified with stride 1, and zeros of half its odd size around")
     inner = _convolution(layer, before, after)
     constant = max(1.0, _up(_up(2.0 * inner.constant**2 * (1 + 4 * UNIT_ROUNDOFF)) - 1.0))
@@ -270,7 +271,7 @@ def _residual(layer: ResidualConv2d, before: Shape, after: Shape) -> LayerBound:
     gamma = rounding(layer.weight[:, 0].numel() + 1)
     kernel = _array(layer.weight)
     spread = float(np.linalg.norm(kernel, axis=(0, 1)).sum())
-    bias = float(layer.bias.norm()) * math.sqrt(math.prod(before[1:]))
+    bias = 0.0 if layer.bias is None else float(layer.bias.norm()) * math.sqrt(math.prod(before[1:]))
     # ‖relu(Wx + b)‖ as computed is at most ``reach · ‖x‖ + offset``.
     reach, offset = inner.constant + inner.relative, bias + inner.absolute
     added = gamma * spread + UNIT_ROUNDOFF * 2 * (inner.constant + gamma * spread)
