@@ -385,3 +385,11 @@ def test_fine_tuning_is_said():
 def test_configurations_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         read().training = None
+
+
+def test_a_radius_rises_only_where_there_is_one():
+    said = {"training": {"epochs": 4, "eps_warmup": 2}}
+    assert read(defense={"kind": "single-step"}, **said).training.eps_warmup == 2
+    assert "eps_warmup in [training] must be 0 under the defense 'noise'" in refusal(defense={"kind": "noise"}, **said)
+    late = refusal(defense={"kind": "batch"}, training={"epochs": 2, "eps_warmup": 2})
+    assert "eps_warmup in [training] must be at least 0 and less than the epochs, got 2" in late

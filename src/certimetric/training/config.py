@@ -196,6 +196,8 @@ def _judge_together(config: TrainingConfig, faults: Faults) -> None:
     defense, mined = DEFENSES[kind], config.miner is not None
     if config.loss.name == CERTIFIED and (mined or defense.mines):
         faults.append(f"the loss {CERTIFIED!r} takes all triplets: no miner, and no defense that mines")
+    if config.training.eps_warmup and not defense.has_radius:
+        faults.append(f"eps_warmup in [training] must be 0 under the defense {kind!r}, which has no radius")
     for section in ("loss", "miner"):
         said = getattr(config, section)
         if said is not None and not faults.know(section):

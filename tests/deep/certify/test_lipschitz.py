@@ -9,7 +9,13 @@ from certimetric.deep import ImageSet, certify_retrieval, embedding_model, lipsc
 from certimetric.deep.certify.lipschitz_constant import layer_bounds, plain_layers, run_with_error
 from certimetric.deep.certify.operator_norms import convolution_norm, spectral_norm
 from certimetric.deep.models import EmbeddingNetwork, GroupSort, NormPool2d, UnitBall
-from certimetric.deep.models.orthogonal import bjorck, orthogonal_convolution, orthogonal_linear
+from certimetric.deep.models.orthogonal import (
+    ResidualConv2d,
+    bjorck,
+    orthogonal_convolution,
+    orthogonal_linear,
+    residual_convolution,
+)
 
 
 def as_matrix(layer, shape):
@@ -80,13 +86,14 @@ def networks():
         mixed.train()(torch.rand(32, 2, 17, 17))
     return {
         "lipschitz-cnn": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, kernel=3),
+        "residual": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, depth=1, blocks=2),
         "in the ball": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, depth=1, scale=2.0),
         "mixed": EmbeddingNetwork(mixed, [0.4, 0.6], [0.3, 0.5], normalise=False),
         "pooled": nn.Sequential(nn.PixelUnshuffle(1), nn.AdaptiveAvgPool2d(5), nn.Flatten(), nn.Linear(50, 3)),
     }
 
 
-@pytest.mark.parametrize("name", ["lipschitz-cnn", "in the ball", "mixed", "pooled"])
+@pytest.mark.parametrize("name", ["lipschitz-cnn", "residual", "in the ball", "mixed", "pooled"])
 def test_no_pair_of_images_is_stretched_by_more_than_the_constant(name):
     model = networks()[name].eval().double()
     constant = lipschitz_constant(model, (2, 17, 17))
@@ -102,8 +109,55 @@ def test_no_pair_of_images_is_stretched_by_more_than_the_constant(name):
             ratio = (model(x + moved) - model(x)).norm(dim=1) / size
             assert float(ratio.max()) <= constant
     assert float(torch.linalg.svdvals(jacobian)[0]) <= constant
-    if name == "lipschitz-cnn":
+    if name in ("lipschitz-cnn", "residual"):
         assert constant < 1.001
+
+
+def stretch(layer, shape, steps=60):
+    """Largest singular value of the Jacobian of a layer at a point, by power iteration: a lower bound."""
+    torch.manual_seed(2)
+    point = torch.randn(1, *shape, dtype=torch.double)
+    v = torch.randn_like(point)
+    for _ in range(steps):
+        v = v / v.norm()
+        _, forward = torch.autograd.functional.jvp(layer, point, v)
+        _, v = torch.autograd.functional.vjp(layer, point, forward)
+    return float(forward.norm())
+
+
+@pytest.mark.parametrize("size, hidden, moved", [(3, 8, 0.0), (3, 3, 2.0), (1, 5, 1.0), (5, 2, 3.0)])
+def test_residual_layers_stretch_nothing(size, hidden, moved):
+    # Whatever the trained tensors are: the kernel that is used has at most norm 1.
+    torch.manual_seed(size)
+    layer = residual_convolution(4, hidden, size)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(moved * torch.randn_like(parameter))
+    constant = lipschitz_constant(nn.Sequential(layer), (4, 9, 8))
+    assert 1.0 <= constant < 1 + 1e-5
+    layer = layer.double()
+    assert 0.5 < stretch(layer, (4, 9, 8)) <= constant
+    kernel = layer.weight.detach()
+    matrix = as_matrix(lambda x: nn.functional.conv2d(x, kernel, padding=size // 2), (4, 9, 8))
+    assert np.linalg.norm(matrix, 2) <= 1 + 1e-6
+
+
+def test_constant_of_a_residual_layer_is_of_its_weights():
+    # Never assumed of the kind of the layer: with a kernel of norm 3 a difference may grow by 2 · 9 − 1.
+    layer = ResidualConv2d(1, 1, 1)
+    with torch.no_grad():
+        layer.weight.fill_(3.0)
+        layer.bias.fill_(100.0)
+    assert 17 <= lipschitz_constant(nn.Sequential(layer), (1, 4, 4)) < 17 + 1e-5
+    assert stretch(layer.double(), (1, 4, 4)) == pytest.approx(17)
+    changed = residual_convolution(2, 2)
+    changed.padding = (0, 0)
+    with pytest.raises(ValueError, match="zeros of half its odd size"):
+        lipschitz_constant(nn.Sequential(changed), (2, 8, 8))
+    with pytest.raises(ValueError, match="interval"):
+        certify_retrieval(
+            nn.Sequential(layer, nn.Flatten()), ImageSet(torch.rand(6, 1, 2, 2), [0, 1] * 3), method="interval"
+        )
 
 
 def test_constant_of_a_linear_map_is_its_singular_value():
@@ -129,7 +183,7 @@ def test_constant_is_of_the_weights_in_use():
     assert lipschitz_constant(scaled, (1, 8, 8)) == pytest.approx(7 * one)
 
 
-@pytest.mark.parametrize("name", ["lipschitz-cnn", "mixed"])
+@pytest.mark.parametrize("name", ["lipschitz-cnn", "residual", "mixed"])
 def test_rounding_is_within_its_bound(name):
     layers = plain_layers(networks()[name])
     bounds = layer_bounds(layers, (2, 17, 17))

@@ -114,6 +114,27 @@ def test_what_a_defense_remembers_goes_into_a_checkpoint(digits, tmp_path, kind)
     assert torch.equal(parts.model[1].weight, whole.model[1].weight)
 
 
+@pytest.mark.parametrize("kind", DEFENSES)
+def test_what_has_a_radius_perturbs_within_a_share_of_it(digits, kind):
+    images, labels = digits[0][:30], digits[1][:30]
+    assert DEFENSES[kind].has_radius == ("eps" in sections.defense(kind).keys)
+    if not DEFENSES[kind].has_radius:
+        return
+    torch.manual_seed(0)
+    alone = {"share": 0.0} if kind == "corruptions" else {}  # what it does to pictures beside has no radius
+    model, defense, sizes = linear(), made(kind, **alone), {}
+    for share in (0.25, 1.0):
+        seen = []
+        handle = model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].detach()))
+        defense.shrink(share)
+        for _ in range(2):  # free perturbations are of the batch before
+            defense.loss(model, images, labels, TRIPLET).backward()
+        handle.remove()
+        changes = torch.cat(seen).flatten(1)[:, None] - images.flatten(1)
+        sizes[share] = float(changes.abs().amax(dim=2).amin(dim=1).max())  # each from the picture that it was
+    assert 0.0 < sizes[0.25] <= 0.25 * 0.05 + 1e-6 < sizes[1.0] <= 0.05 + 1e-6
+
+
 class DimmedDefense(defenses.Defense):
     """Train on images that are darker: a defense as a newcomer would write it."""
 

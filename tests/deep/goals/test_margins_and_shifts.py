@@ -118,6 +118,26 @@ def test_loss_of_a_batch():
         loss.select(torch.tensor([0]))
 
 
+@pytest.mark.parametrize("tuples", [None, ([0, 2], [1, 3], [2, 0])])
+def test_a_hinge_that_is_not_reached_is_attacked_at_its_margin(tuples):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    distances = pytest.importorskip("pytorch_metric_learning.distances")
+    labels = torch.tensor([0, 0, 1, 1])
+    apart = torch.tensor([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.1], [-1.0, -0.1]])
+    tuples = None if tuples is None else tuple(map(torch.tensor, tuples))
+    for distance in (distances.LpDistance(), distances.CosineSimilarity()):
+        loss = losses.TripletMarginLoss(0.2, distance=distance)
+        assert float(loss(apart, labels, tuples)) == 0.0
+        values = [float(TupleLoss(loss, labels, tuples).together(apart * torch.tensor([1.0, k]))) for k in (1, 3, 5)]
+        assert values == sorted(values) and values[0] < values[-1] < 0  # nearer and nearer to being in the wrong order
+        point = apart.clone().requires_grad_(True)
+        TupleLoss(loss, labels, tuples).together(point).backward()
+        assert (point.grad != 0).any(dim=1).sum() >= (2 if tuples else 4)
+    reached = TupleLoss(losses.TripletMarginLoss(3.0), labels, tuples)
+    assert float(reached.together(apart)) == float(reached.loss(apart, labels, tuples)) > 0
+    assert float(TupleLoss(loss, torch.zeros(4, dtype=torch.long)).together(apart)) == 0.0  # no negatives: no margin
+
+
 def test_queries_without_a_positive_or_a_negative_are_named():
     items, labels = gallery()
     with pytest.raises(ValueError, match="query 1 has no positive"):

@@ -44,6 +44,30 @@ def test_frozen_parts_stay_with_their_statistics(digits):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_the_radius_rises_over_the_first_epochs(digits, tmp_path):
+    class Watched(BatchDefense):
+        def compute_loss(self, batch):
+            radii.append(round(self._attack_now().ball.eps, 4))
+            return super().compute_loss(batch)
+
+    def train(epochs, folder=None, warmup=3):
+        defense = Watched(PGD(LinfBall(0.2), steps=1))
+        settings = {**SGD, "max_epochs": epochs, "eps_warmup": warmup, "checkpoint_dir": folder}
+        RobustTrainer(network(), TripletMarginLoss(), defense=defense, **settings).fit(batches(digits, 1), bool(folder))
+
+    radii = []
+    train(5)
+    assert radii == [0.05, 0.1, 0.15, 0.2, 0.2]
+    radii.clear()
+    train(4, tmp_path), train(5, tmp_path)  # the same where the run was interrupted
+    assert radii == [0.05, 0.1, 0.15, 0.2, 0.2]
+    with pytest.raises(ArgumentError, match="eps_warmup must be at least 0 and less than the epochs, got 5"):
+        train(5, warmup=5)
+    without = RobustTrainer(network(), TripletMarginLoss(), eps_warmup=1, **{**SGD, "max_epochs": 2})
+    with pytest.raises(ArgumentError, match="eps_warmup must be 0 under NoDefense, which has no radius, got 1"):
+        without.fit(batches(digits, 1))
+
+
 def test_parts_have_rates_of_their_own(digits):
     model, loss = network(), ProxyAnchorLoss(10, 4)
     seen = []

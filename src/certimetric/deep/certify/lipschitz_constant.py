@@ -23,7 +23,15 @@ from certimetric.deep.certify.operator_norms import convolution_norm, rounding, 
 from certimetric.deep.models.calling import Called, device_of, frozen
 from certimetric.deep.models.comparing import OnSphere
 from certimetric.deep.models.network import EmbeddingNetwork
-from certimetric.deep.models.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
+from certimetric.deep.models.orthogonal import (
+    ContractionKernel,
+    GroupSort,
+    NormPool2d,
+    OrthogonalKernel,
+    OrthogonalMatrix,
+    ResidualConv2d,
+    UnitBall,
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +89,12 @@ _PARTS: dict[type[nn.Module], set[str]] = {
     EmbeddingNetwork: {"mean", "std", "body"},
     nn.Linear: {"weight", "bias"},
     nn.Conv2d: {"weight", "bias"},
+    ResidualConv2d: {"weight", "bias"},
     nn.BatchNorm1d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
     Standardise: {"mean", "std"},
 }
-_PARAMETRISATIONS = (OrthogonalMatrix, OrthogonalKernel)  # and those of torch
+_PARAMETRISATIONS = (OrthogonalMatrix, OrthogonalKernel, ContractionKernel)  # and those of torch
 
 
 def _check_code(module: nn.Module) -> None:
@@ -94,7 +103,7 @@ def _check_code(module: nn.Module) -> None:
     kind: type[nn.Module] = type(module).__base__ if parametrised else type(module)  # type: ignore[assignment]
     reason = _foreign(module, kind)
     if reason is None and parametrised:
-        known = kind in (nn.Linear, nn.Conv2d) and set(module.parametrizations) <= {"weight"}  # type: ignore[arg-type]
+        known = kind in (nn.Linear, nn.Conv2d, ResidualConv2d) and set(module.parametrizations) <= {"weight"}  # type: ignore[arg-type]
         steps = [step for chain in module.parametrizations.values() for step in chain]  # type: ignore[operator]
         if not known or not all(
             type(step) in _PARAMETRISATIONS or type(step).__module__ == torch.nn.utils.parametrizations.__name__
@@ -135,6 +144,10 @@ def _plain(layer: nn.Module) -> nn.Module:
     device, bias = device_of(layer), layer.bias is not None
     if isinstance(layer, nn.Linear):
         made: nn.Module = nn.Linear(layer.in_features, layer.out_features, bias, device)
+    elif isinstance(layer, ResidualConv2d):
+        made = ResidualConv2d(layer.in_channels, layer.out_channels, layer.kernel_size[0]).to(device)
+        for name in ("stride", "padding", "dilation", "groups", "padding_mode"):  # the rule judges them
+            setattr(made, name, getattr(layer, name))
     elif isinstance(layer, nn.Conv2d):
         channels, shape = (layer.in_channels, layer.out_channels), (layer.kernel_size, layer.stride, layer.padding)
         made = nn.Conv2d(*channels, *shape, layer.dilation, layer.groups, bias, layer.padding_mode, device)  # type: ignore[arg-type]
@@ -245,6 +258,28 @@ def _convolution(layer: nn.Conv2d, before: Shape, after: Shape) -> LayerBound:
     return LayerBound(constant, gamma * spread, gamma * bias)
 
 
+def _residual(layer: ResidualConv2d, before: Shape, after: Shape) -> LayerBound:
+    """Two values of relu differ by a share S between 0 and 1 of what their arguments do, so that the layer does to a
+    difference what ``I − 2 WᵀSW`` does: its eigenvalues lie between 1 − 2‖W‖² and 1."""
+    size = _array(layer.weight).shape[2:]
+    odd = not isinstance(layer.padding, str) and size == tuple(2 * p + 1 for p in layer.padding)
+    if layer.stride != (1, 1) or not odd:
+        raise ValueError("a residual convolution can be certified with stride 1, and zeros of half its odd size around")
+    inner = _convolution(layer, before, after)
+    constant = max(1.0, _up(_up(2.0 * inner.constant**2 * (1 + 4 * UNIT_ROUNDOFF)) - 1.0))
+    # The transposed convolution rounds as the first one does, each of its entries a sum of c_out · k² terms.
+    gamma = rounding(layer.weight[:, 0].numel() + 1)
+    kernel = _array(layer.weight)
+    spread = float(np.linalg.norm(kernel, axis=(0, 1)).sum())
+    bias = 0.0 if layer.bias is None else float(layer.bias.norm()) * math.sqrt(math.prod(before[1:]))
+    # ‖relu(Wx + b)‖ as computed is at most ``reach · ‖x‖ + offset``.
+    reach, offset = inner.constant + inner.relative, bias + inner.absolute
+    added = gamma * spread + UNIT_ROUNDOFF * 2 * (inner.constant + gamma * spread)
+    relative = 2 * (inner.constant * inner.relative + added * reach) + 2 * UNIT_ROUNDOFF
+    absolute = 2 * (inner.constant * inner.absolute + added * offset)
+    return LayerBound(constant, relative * (1 + 1e-9), absolute * (1 + 1e-9))
+
+
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -306,6 +341,7 @@ def _up(value: float) -> float:
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
+    ResidualConv2d: _residual,
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _average_pool,
     nn.AdaptiveAvgPool2d: _adaptive_pool,

@@ -99,6 +99,8 @@ class Defense(ABC):
         Whether it asks the loss about tuples without a miner, too.
     compares_samples : bool
         Whether it perturbs samples against each other, and has no place for losses with parameters of their own.
+    has_radius : bool
+        Whether it perturbs within a ball, which :meth:`shrink` makes smaller.
 
     Raises
     ------
@@ -124,6 +126,12 @@ class Defense(ABC):
     replays = 1
     mines: ClassVar[bool] = False
     compares_samples: ClassVar[bool] = False
+    has_radius: ClassVar[bool] = False
+    _shrunk = 1.0
+
+    def shrink(self, share: float) -> None:
+        """Perturb within this share of the radius from now on: a training loop raises it to 1, epoch by epoch."""
+        self._shrunk = share
 
     def loss(
         self, model: nn.Module, images: Tensor, labels: Tensor, loss_fn: Loss, miner: Miner | None = None
@@ -186,11 +194,16 @@ class Defense(ABC):
 class AttackedDefense(Defense):
     """A defense by an attack of several steps."""
 
+    has_radius = True
+
     def __init__(self, attack: Attack | None = None):
         self.attack = training_attack() if attack is None else attack
 
     def _attacked(self, model: nn.Module, images: Tensor, goal: Any) -> Tensor:
-        return self.attack.for_training()(model, images, goal)
+        return self._attack_now().for_training()(model, images, goal)
+
+    def _attack_now(self) -> Attack:
+        return self.attack if self._shrunk == 1.0 else self.attack.with_eps(self._shrunk * self.attack.ball.eps)
 
 
 def training_ball(norm: NormName = "linf", eps: float = 0.01) -> Ball:

@@ -112,7 +112,7 @@ class BatchDefense(PerturbedBatch, AttackedDefense):
     """
 
     def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
-        return attacked_jointly(self.attack, batch.model, batch, found)
+        return attacked_jointly(self._attack_now(), batch.model, batch, found)
 
 
 class EnsembleDefense(BatchDefense):
@@ -156,7 +156,7 @@ class EnsembleDefense(BatchDefense):
     def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
         drawn = int(torch.randint(len(self.sources) + 1, ()))
         source = batch.model if drawn == len(self.sources) else self.sources[drawn].to(batch.images.device)
-        return attacked_jointly(self.attack, source, batch, found)
+        return attacked_jointly(self._attack_now(), source, batch, found)
 
     def __repr__(self) -> str:
         return f"EnsembleDefense({len(self.sources)} models, attack={self.attack!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,19 @@ _STATE = ("step", "restored", "_batches", "_kept", "_moments", "_places")
 _SHARE = 0.5  # of the harm that many steps do: a single step that does less no longer finds what there is
 
 
-class SingleStepDefense(PerturbedBatch):
+class DefenseInBall(Defense):
+    """A defense with steps of its own."""
+
+    has_radius = True
+
+    def __init__(self, ball: Ball | None = None):
+        self.ball = training_ball() if ball is None else ball
+
+    def _ball_now(self) -> Ball:
+        return replace(self.ball, eps=self._shrunk * self.ball.eps)
+
+
+class SingleStepDefense(PerturbedBatch, DefenseInBall):
     """One step along the gradient from a random start, guarded against catastrophic overfitting.
 
     Training on a single step may end in a model that withstands this one step and nothing else. Two guards:
@@ -73,7 +86,7 @@ class SingleStepDefense(PerturbedBatch):
     def __init__(self, ball: Ball | None = None, points: int = 2, check_every: int = 50):
         require(points >= 1, "points", "must be at least 1", points, self)
         require(check_every >= 0, "check_every", "must not be negative", check_every, self)
-        self.ball = training_ball() if ball is None else ball
+        super().__init__(ball)
         self.points, self.check_every = points, check_every
         self.step, self.restored = _FULL_STEP, 0
         self._batches = 0
@@ -98,7 +111,8 @@ class SingleStepDefense(PerturbedBatch):
 
     def _attacked(self, batch: Batch, found: Any, steps: int, share: float) -> Tensor:
         """The batch after steps of a share of the radius."""
-        return attacked_jointly(PGD(self.ball, steps, share * self.ball.eps), batch.model, batch, found)
+        ball = self._ball_now()
+        return attacked_jointly(PGD(ball, steps, share * ball.eps), batch.model, batch, found)
 
     def _check(self, batch: Batch, found: Any) -> None:
         """Keep the weights, or return to those that were kept."""
@@ -151,7 +165,7 @@ class SingleStepDefense(PerturbedBatch):
             setattr(self, name, state[name.lstrip("_")])
 
 
-class FreeDefense(Defense):
+class FreeDefense(DefenseInBall):
     """Free adversarial training: the gradient of the update perturbs the next pass over the same batch.
 
     One backward pass gives the gradient in the weights and that in the images. A training loop takes the loss of each
@@ -184,20 +198,21 @@ class FreeDefense(Defense):
 
     def __init__(self, ball: Ball | None = None, replays: int = 4):
         require(replays >= 1, "replays", "must be at least 1", replays, self)
-        self.ball, self.replays = training_ball() if ball is None else ball, replays
+        super().__init__(ball)
+        self.replays = replays
         self._change: Tensor | None = None
 
     def compute_loss(self, batch: Batch) -> Tensor:
-        images, change = batch.images, self._change
+        images, change, ball = batch.images, self._change, self._ball_now()
         if change is None or change.shape != images.shape:
             change = torch.zeros_like(images)
         # The ball and the bounds are those of the images of this batch.
-        x = self.ball.project(images + change.to(images), images).detach().requires_grad_(True)
+        x = ball.project(images + change.to(images), images).detach().requires_grad_(True)
 
         def ascend(gradient: Tensor) -> None:
             with torch.no_grad():
-                moved = self.ball.step(x, torch.nan_to_num(gradient), self.ball.eps)
-                self._change = self.ball.project(moved, images) - images
+                moved = ball.step(x, torch.nan_to_num(gradient), ball.eps)
+                self._change = ball.project(moved, images) - images
 
         x.register_hook(ascend)
         # Mined on the pass that there is anyway: another on the clean batch would not be free.

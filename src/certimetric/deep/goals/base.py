@@ -96,6 +96,9 @@ class JointGoal(Goal):
 class TupleLoss(JointGoal):
     """A metric loss of the whole batch on fixed tuples: perturbing samples jointly raises it.
 
+    Where it is 0, as a hinge is that no tuple reaches, it has no gradient to follow. There the value is the margin that
+    is not cut off: how much farther positives are than negatives in the mean, in the distance of the loss.
+
     Parameters
     ----------
     loss : callable
@@ -116,4 +119,14 @@ class TupleLoss(JointGoal):
         self.loss, self.labels, self.indices_tuple = loss, labels, indices_tuple
 
     def together(self, embeddings: Tensor) -> Tensor:
-        return self.loss(embeddings, self.labels, self.indices_tuple)
+        value = self.loss(embeddings, self.labels, self.indices_tuple)
+        distance = getattr(self.loss, "distance", None)
+        if distance is None or bool(value.detach() != 0):
+            return value
+        from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs
+
+        a, positives, b, negatives = convert_to_pairs(self.indices_tuple, self.labels)
+        if not len(positives) or not len(negatives):
+            return value
+        between = distance(embeddings)
+        return distance.margin(between[a, positives].mean(), between[b, negatives].mean())

@@ -13,7 +13,9 @@ from certimetric.deep.models.network import EmbeddingNetwork as EmbeddingNetwork
 from certimetric.deep.models.network import embedding_model as embedding_model
 from certimetric.deep.models.orthogonal import GroupSort as GroupSort
 from certimetric.deep.models.orthogonal import NormPool2d as NormPool2d
+from certimetric.deep.models.orthogonal import ResidualConv2d as ResidualConv2d
 from certimetric.deep.models.orthogonal import UnitBall as UnitBall
 from certimetric.deep.models.orthogonal import orthogonal_convolution as orthogonal_convolution
 from certimetric.deep.models.orthogonal import orthogonal_linear as orthogonal_linear
+from certimetric.deep.models.orthogonal import residual_convolution as residual_convolution
 from certimetric.deep.models.sources import load_model as load_model

@@ -19,6 +19,7 @@ from certimetric.deep.models.orthogonal import (
     UnitBall,
     orthogonal_convolution,
     orthogonal_linear,
+    residual_convolution,
 )
 from certimetric.deep.models.preprocessing import Preprocessing, per_channel
 from certimetric.deep.models.sources import find_factory, is_source, load_model, load_weights
@@ -110,7 +111,7 @@ def embedding_model(
         "lipschitz-cnn": ``size`` (28), height and width of the pictures; ``width`` (16), channels of the first layer,
         which every further one doubles; ``depth`` (2), number of convolutions; ``kernel`` (5), size of the first;
         ``scale`` (None), by which embeddings are multiplied before they are brought into the unit ball, None to leave
-        them as they are.
+        them as they are; ``blocks`` (0), residual layers after each of the convolutions.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
         a safetensors file. A source: ``output``, and ``freeze_batch_norm`` (True).
 
@@ -236,10 +237,14 @@ def _lipschitz_cnn(
     depth: int = 2,
     kernel: int = 5,
     scale: float | None = None,
+    blocks: int = 0,
 ) -> EmbeddingNetwork:
-    """Orthogonal convolutions and sorting, pooled by norms to half the picture each time, and an orthogonal map."""
+    """Orthogonal convolutions and sorting, pooled by norms to half the picture each time, and an orthogonal map; each
+    pooling is followed by residual layers."""
     if width < 2 or width % 2:
         raise ValueError(f"width of 'lipschitz-cnn' must be even, got {width}")
+    if blocks < 0:
+        raise ValueError(f"blocks of 'lipschitz-cnn' must be at least 0, got {blocks}")
     if depth < 1 or kernel < 1 or kernel % 2 == 0 or size < 1:
         raise ValueError(
             f"depth and size of 'lipschitz-cnn' must be at least 1, kernel odd, got {depth}, {size} and {kernel}"
@@ -249,6 +254,7 @@ def _lipschitz_cnn(
     for i in range(depth):
         outputs = width * 2**i
         layers += [orthogonal_convolution(channels, outputs, kernel if i == 0 else 3), GroupSort(), NormPool2d(2)]
+        layers += [residual_convolution(outputs, 2 * outputs) for _ in range(blocks)]
         channels, size = outputs, -(-size // 2)
     layers += [nn.Flatten(), orthogonal_linear(channels * size**2, dim)]
     if scale is not None:

@@ -1,4 +1,4 @@
-"""Layers that stretch no difference, and hardly shrink one: orthogonal maps, sorting, pooling by norms.
+"""Layers that stretch no difference, and hardly shrink one: orthogonal maps, residuals, sorting, pooling by norms.
 
 They are written here and not taken from a package: a certificate rests on them, each is a few lines, and their weights
 are those of torch's own layers, so that :func:`certimetric.deep.lipschitz_constant` reads the weights that are used,
@@ -106,6 +106,65 @@ def orthogonal_convolution(in_channels: int, out_channels: int, size: int = 3, b
     """
     layer = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=bias)
     parametrize.register_parametrization(layer, "weight", OrthogonalKernel(out_channels, in_channels, size))
+    return layer
+
+
+class ContractionKernel(nn.Module):
+    """Parametrisation of the kernel (h, c, k, k) of a convolution by one whose norm is at most 1.
+
+    Row i is divided by the root of ``Σ_j |K Kᵀ|_ij q_j / q_i``, with the absolute values summed over places and weights
+    q > 0 that are learned by their logarithms: scaled diagonal dominance bounds ``K Kᵀ`` (arXiv 2303.03169, theorem 3).
+    """
+
+    def forward(self, kernel: Tensor, log_weights: Tensor) -> Tensor:
+        reach = kernel.shape[-1] - 1
+        products = nn.functional.conv2d(kernel, kernel, padding=reach).abs().sum(dim=(2, 3))
+        rows = products @ log_weights.exp() / log_weights.exp()
+        return kernel / rows.clamp_min(torch.finfo(rows.dtype).tiny).sqrt()[:, None, None, None]
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return weight, weight.new_zeros(len(weight))
+
+
+class ResidualConv2d(nn.Conv2d):
+    """``x − 2 Wᵀ relu(W x + b)`` with a convolution W of stride 1, and zeros around the picture.
+
+    It is a step down a convex potential: where the norm of W is at most 1, no difference is stretched. Channels, height
+    and width are kept; ``hidden`` is the number of channels of ``W x``.
+
+    References
+    ----------
+    Meunier et al., *A dynamical system perspective for Lipschitz neural networks*, arXiv 2110.12690; with kernels as
+    :func:`residual_convolution` has them, Araujo et al., *A unified algebraic perspective on Lipschitz neural
+    networks*, arXiv 2303.03169.
+
+    Examples
+    --------
+    >>> layer = ResidualConv2d(1, 1, 1)
+    >>> _ = layer.weight.data.fill_(1.0), layer.bias.data.fill_(0.0)
+    >>> layer(torch.tensor([[[[2.0, -3.0]]]]))
+    tensor([[[[-2., -3.]]]], grad_fn=<SubBackward0>)
+    """
+
+    def __init__(self, channels: int, hidden: int, size: int = 3):
+        super().__init__(channels, hidden, size, padding=size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = super().forward(x).relu()
+        return x - 2.0 * nn.functional.conv_transpose2d(hidden, self.weight, padding=self.padding)  # type: ignore[arg-type]
+
+
+def residual_convolution(channels: int, hidden: int, size: int = 3) -> ResidualConv2d:
+    """A residual layer whose kernel has at most norm 1, an odd ``size`` and trained weights of its channels.
+
+    Examples
+    --------
+    >>> layer, (x, z) = residual_convolution(2, 8), torch.randn(2, 1, 2, 6, 6)
+    >>> bool((layer(x) - layer(z)).norm() <= (1 + 1e-6) * (x - z).norm())
+    True
+    """
+    layer = ResidualConv2d(channels, hidden, size)
+    parametrize.register_parametrization(layer, "weight", ContractionKernel())
     return layer
 
 

@@ -111,6 +111,9 @@ class RobustTrainer:
     scheduler : callable, optional
         ``scheduler(optimizer)``, stepped once an epoch.
     max_epochs : int, default=20
+    eps_warmup : int, default=0
+        Epochs in which the radius of the defense is larger by the same step each time, up to its own after them: a
+        model that cannot yet tell classes apart learns from a strong attacker that they are all at one point.
     freeze : sequence of str, optional
         Parts that stay as they are, statistics of batches included: beginnings of names of parameters, under ``model``
         and ``loss``, such as "model.body.layer1".
@@ -171,6 +174,7 @@ class RobustTrainer:
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         max_epochs: int = 20,
+        eps_warmup: int = 0,
         freeze: Sequence[str] = (),
         learning_rates: Mapping[str, float] | None = None,
         accumulate: int = 1,
@@ -198,7 +202,9 @@ class RobustTrainer:
         require(seed >= 0, "seed", "must be at least 0", seed)
         half = str(precision).startswith("16")
         require(not half, "precision", "must be 'bf16-mixed', '32-true' or '64-true'", precision)
+        require(0 <= eps_warmup < max_epochs, "eps_warmup", "must be at least 0 and less than the epochs", eps_warmup)
         self.model, self.loss, self.miner = model, loss, miner
+        self.eps_warmup = eps_warmup
         self.defense = NoDefense() if defense is None else defense
         self.optimizer, self.scheduler = optimizer, scheduler
         self.max_epochs, self.ema, self.seed = max_epochs, ema, seed
@@ -244,6 +250,8 @@ class RobustTrainer:
 
         if resume and self.checkpoint_dir is None:
             raise ValueError("resume needs a checkpoint_dir")
+        without = f"must be 0 under {type(self.defense).__name__}, which has no radius"
+        require(not self.eps_warmup or self.defense.has_radius, "eps_warmup", without, self.eps_warmup)
         check_loss(self.loss, tuples=self.miner is not None)
         placing: dict[str, Any] = {"accelerator": self.accelerator, "devices": self.devices, "strategy": self.strategy}
         fabric = Fabric(**placing, precision=self.precision, loggers=list(self.loggers))
@@ -288,6 +296,7 @@ class RobustTrainer:
         model = ShardedModel(self.model) if several else self.model
         for epoch in epochs:
             seed_all(1_000_003 * self.seed + epoch)
+            self.defense.shrink(min((epoch + 1) / (self.eps_warmup + 1), 1.0))
             losses = []
             for module in trained:
                 module.train()
