@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from certimetric.attacks.base import Attack
+from certimetric import CertifiedKNeighborsClassifier, MahalanobisMetric
+from certimetric.attacks.base import Attack, Search
 from certimetric.geometry.threat_models import ThreatModel
 
 
@@ -45,3 +46,15 @@ def test_names_of_a_data_frame_can_be_used_where_the_predictor_knows_none():
     X = pd.DataFrame({"age": [1.0], "size": [0.0]})
     result = Jump(4.0, 3.0)(knn, X, threat=ThreatModel(immutable=["size"]))
     assert result.adversarial == pytest.approx(np.array([[2.0, 0.0]]))
+
+
+@pytest.mark.parametrize("abstain_below", [None, 0.4])
+def test_labels_of_points_are_those_that_are_predicted(abstain_below):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.standard_normal((60, 2)), columns=["b", "a"])
+    labels = np.where(X["a"] > 0, "yes", np.where(X["b"] > 0, "no", "maybe"))
+    metric = MahalanobisMetric.from_components([[1.0, 2.0], [0.0, 1.0]], feature_names=["b", "a"])
+    knn = CertifiedKNeighborsClassifier(2, metric=metric, abstain_below=abstain_below).fit(X, labels)
+    points = 3.0 * rng.standard_normal((200, 2))
+    search = Search(knn, points[:5], None, ThreatModel().bind(2), ["b", "a"])
+    np.testing.assert_array_equal(search.predict(points), knn.predict(pd.DataFrame(points, columns=["b", "a"])))

@@ -74,6 +74,23 @@ def test_the_same_as_over_all_rows(small_cells, kind, k):
     assert np.mean(proven) > 0.3  # the rest was searched for in all rows
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_squared_norms_in_single_precision_are_rounded_up(small_cells, scale):
+    rng = np.random.default_rng(0)
+    X = scale * (points("clusters", rng) + 5.0)
+    small_cells(True)
+    reference = prepare_reference(MahalanobisMetric.from_components(np.eye(4)), X, X[:, 0] > 5.0 * scale)
+    norm, _ = reference.in_range(resolve_norm("l2"))
+    cells, normed = reference.vicinity(reference.points, 1).cells, reference.normed(norm)
+    near = rng.integers(0, len(X), 20)
+    dual = normed.data[3]
+    for cell, rows in enumerate(cells.rows):
+        from_near, off = normed.from_instances(near, cell)
+        true = np.linalg.norm(dual[near][:, None] - dual[rows], axis=2)
+        told = np.sqrt(np.maximum(normed.squared_norms(from_near, cell), 0.0).astype(float)) + off[:, None]
+        assert (told >= true).all() and (told <= true + 1e-2 * np.abs(dual).max()).all()
+
+
 def test_threads_memory_and_pickling_change_nothing(small_cells):
     rng = np.random.default_rng(0)
     X, queries = points("clusters", rng, 600), points("clusters", rng, 40)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_array
 
-from certimetric.attacks.predictors import known_features
+from certimetric.attacks.predictors import known_features, unchecked_predict
 from certimetric.base.arrays import LARGEST, MODEST, Array, Indices, check_size
 from certimetric.base.results import Framed, arrays_to_json
 from certimetric.constraints.labels import checked_labels, compare_labels
@@ -158,7 +158,9 @@ class Search:
         columns: Any = None,
     ):
         self.predictor, self.X, self.threat, self.columns = predictor, X, threat, columns
+        self._unchecked: Callable[[Array], NDArray[Any]] | None = None
         predicted = self.decide(np.arange(len(X)), X)
+        self._unchecked = unchecked_predict(predictor)  # which has checked its input now
         self.goal = predicted if y is None else np.asarray(y)
         if self.goal.shape != predicted.shape:
             raise ValueError(f"y must hold one label for each of the {len(X)} instances, got shape {self.goal.shape}")
@@ -184,6 +186,8 @@ class Search:
     def predict(self, points: Array) -> NDArray[Any]:
         """Labels of points, (c, d) to (c,)."""
         points = np.clip(points, -LARGEST, LARGEST)
+        if self._unchecked is not None:
+            return self._unchecked(points)
         return np.asarray(
             self.predictor.predict(points if self.columns is None else pd.DataFrame(points, columns=self.columns))
         )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from certimetric.base.arrays import Array
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
+from certimetric.certify.radius import MIB
 from certimetric.certify.units import in_original_units
 from certimetric.geometry.features import names_of
 
@@ -17,6 +22,16 @@ _ALTERNATIVE = "HopSkipJump attacks any classifier by its predictions alone"
 def known_features(predictor: Any) -> tuple[str, ...] | None:
     """Names of the features that a predictor takes: those it was fitted on, else those of the metric it was given."""
     return names_of(predictor) or names_of(getattr(predictor, "metric", None))
+
+
+def unchecked_predict(predictor: Any) -> Callable[[Array], NDArray[Any]] | None:
+    """``predict`` of a nearest-neighbour classifier without the checks of its input, which take longer than predicting
+    a few points does; None for other predictors."""
+    if type(predictor) is not CertifiedKNeighborsClassifier or predictor.abstain_below is not None:
+        return None
+    reference, k, classes = predictor.reference_, predictor.n_neighbors, predictor.classes_
+    options = {"memory": predictor.memory_mb * MIB, "n_jobs": effective_n_jobs(predictor.n_jobs)}
+    return lambda points: classes[reference.predict(reference.embed(points)[0], k, **options)]
 
 
 def nearest_neighbor_classifier(predictor: Any) -> CertifiedKNeighborsClassifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -172,6 +173,8 @@ class PointSet(MetricMaps, ABC):
 
     Attributes
     ----------
+    n_classes : int
+        Number of class codes.
     by_distance : bool
         Whether the vote of a neighbour counts 1/distance; at first every vote counts the same.
     """
@@ -179,22 +182,24 @@ class PointSet(MetricMaps, ABC):
     def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
         super().__init__(metric, exponent)
         self.points, self.point_errors = points, point_errors
-        self.y = np.ascontiguousarray(y)
+        self.y, self.n_classes = np.ascontiguousarray(y), int(y.max(initial=-1)) + 1
         self.by_distance = False
         self._vicinity: Vicinity | None = None
         self._normed: tuple[Norm, Normed] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_vicinity": None, "_normed": None}  # made again where it is worth it
+        return {**self.__dict__, "_vicinity": None, "_normed": None}  # copies make them again where it is worth it
 
     @abstractmethod
     def embed(self, X: Array) -> tuple[Array, Array]:
         """Coordinates of instances, shape (m, r), and a bound on the rounding error of each row."""
 
-    @property
-    def n_classes(self) -> int:
-        """Number of class codes."""
-        return int(self.y.max()) + 1
+    def among(self, rows: Indices) -> PointSet:
+        """Some of the points, increasing: distances of a query from them have the same digits."""
+        part = copy(self)
+        part.points, part.point_errors, part.y = self.points[rows], self.point_errors[rows], self.y[rows]
+        part.__dict__.pop("_in_single", None)
+        return part
 
     def dual_points(self, norm: Norm, whole: bool = False) -> tuple[Array, Array]:
         """``X M`` in the dual coordinates of the norm, shape (n, p), and a bound on the error of each row.

@@ -118,6 +118,13 @@ class UnscaledSet(PointSet):
         super().__init__(metric, reference.points, reference.point_errors, reference.y, reference.exponent)
         self.scaled, self.scalings, self.by_distance = reference, scalings, reference.by_distance
 
+    def among(self, rows: Indices) -> UnscaledSet:
+        """Some of the points."""
+        part = super().among(rows)
+        assert isinstance(part, UnscaledSet)
+        part.scaled = self.scaled.among(rows)
+        return part
+
     def vicinity(self, points: Array, k: int) -> Vicinity | None:
         """Cells, which are those of the scaled instances."""
         self._vicinity = self.scaled.vicinity(points, k)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices, map_chunks
@@ -32,7 +33,9 @@ _NO_CLASS = -2
 _BATCH = 256  # queries that visit a cell together
 _CELLS = 6  # near ones that a guess is made from
 _FEW = 48  # rows of these
-_LARGEST_SHARE = 0.1  # of the rows, which may be within the distance where opponents can be told to decide nothing
+# Of the rows, within the distance where opponents can be told to decide nothing: from the first on their duals are
+# multiplied as matrices, which l2 allows; where it does not, the second is the most.
+_MANY, _LARGEST_SHARE = 0.05, 0.1
 _ROUNDS = 4  # guesses before everything is searched
 _AHEAD = 1.05  # guessed radius over the one of the guess before
 _UP = 1.0 + 1e-9  # more than squared distances err
@@ -54,6 +57,8 @@ class Normed(NamedTuple):
     centers, radii : arrays of shape (c, p) and (c,)
     duals : list of arrays of shape (rows, p)
         Of each cell, about its center, in single precision.
+    squares : list of arrays of shape (rows,)
+        Their squared lengths, rounded up, for l2; empty otherwise.
     in_single : bool
         Whether they have a place there.
     """
@@ -64,6 +69,7 @@ class Normed(NamedTuple):
     centers: Array
     radii: Array
     duals: list[Any]
+    squares: list[Any]
     in_single: bool
 
     @classmethod
@@ -75,13 +81,28 @@ class Normed(NamedTuple):
         duals = [(dual[rows] - center).astype(np.float32) for rows, center in zip(members, centers)]
         radii = [np.linalg.norm(part.astype(np.float64), order, axis=1).max() for part in duals]
         largest = squares.max(), errors.max(), dual_errors.max()
-        return cls(data, order, largest, centers, np.array(radii) * (1.0 + 1e-5), duals, in_single)
+        up = 1.0 + 2.0 * _of_product(dual.shape[1])
+        lengths = [np.float32((part.astype(np.float64) ** 2).sum(axis=1) * up) for part in duals if order == 2]
+        return cls(data, order, largest, centers, np.array(radii) * (1.0 + 1e-5), duals, lengths, in_single)
 
     def from_instances(self, rows: Indices, cell: int) -> tuple[Any, Array]:
         """Duals of instances about the center of a cell, and what single precision does to differences with its."""
         away = self.data[3][rows] - self.centers[cell]
         off = 4.0 * _SINGLE * (np.linalg.norm(away, self.order, axis=1) + self.radii[cell])
-        return away.astype(np.float32), off + 2e-19 * away.shape[1]
+        return away.astype(np.float32), off + 4e-19 * (away.shape[1] + 2)
+
+    def squared_norms(self, from_near: Any, cell: int) -> NDArray[np.float32]:
+        """Squared norms, for l2, of the differences of these from the duals of a cell, rounded up: (m, rows)."""
+        lengths = (from_near.astype(np.float64) ** 2).sum(axis=1) * (1.0 + _of_product(from_near.shape[1]))
+        squared = (-2.0 * from_near) @ self.duals[cell].T
+        squared += self.squares[cell]
+        squared += lengths.astype(np.float32)[:, None]
+        return np.asarray(squared)
+
+
+def _of_product(p: int) -> float:
+    """Relative error of ``‖a‖² + ‖b‖² − 2 aᵀb`` in single precision, over ``‖a‖² + 2 ‖b‖²``, with room."""
+    return 2.0 * (p + 8) * _SINGLE
 
 
 class Vicinity:
@@ -199,13 +220,16 @@ class _Batch:
         else:
             from_near, off = np.zeros((m, 0), dtype=np.float32), np.zeros(m)
             duals, order = from_near, 2.0
+        squared = none = np.zeros((m, 0), dtype=np.float32)
         self.counts[some] = 0
         for visit in vicinity.cells.visit(self.points, wanted):
             rows, of = vicinity.cells.rows[visit.cell], vicinity.classes[visit.cell]
             if normed is not None:
                 from_near, off = normed.from_instances(outcome.near[visit.points, 0], visit.cell)
-                duals, order = normed.duals[visit.cell], normed.order
-            under_norm = from_near, off, duals, order
+                duals, order, squared = normed.duals[visit.cell], normed.order, none
+                if order == 2 and visit.share_within(far) > _MANY:
+                    squared = normed.squared_norms(from_near, visit.cell)
+            under_norm = from_near, off, duals, order, squared
             _collect(*visit[1:], rows, of, limits, outcome.terms, classes, *under_norm, self.counts, self.hits)
 
     def certify(self, normed: Normed, errors: Array, k: int, codes: Indices, radii: Array) -> None:
@@ -215,8 +239,8 @@ class _Batch:
         for not_of in (None, found.classes):
             self.guess(some, k, not_of)
             _judge(*self.of(some, *known, *found))
-        # Where no distance sets most opponents apart, all rows at once are the faster search.
-        some = some[self.vicinity.cells.shares(self.gaps, found.terms[:, 0]) <= _LARGEST_SHARE]
+        if normed.order != 2:  # where no distance sets most opponents apart, all rows at once are the faster search
+            some = some[self.vicinity.cells.shares(self.gaps, found.terms[:, 0]) <= _LARGEST_SHARE]
         for _ in range(_ROUNDS):
             some = some[np.isfinite(found.limits[some])]
             if not len(some):
@@ -258,13 +282,14 @@ def _append(found, counts, hits):
 
 @nb.njit(cache=True, nogil=True)
 def _collect(
-    points, offset, products, rows, classes, limits, terms, not_of, from_near, off, duals, order, counts, hits
+    points, offset, products, rows, classes, limits, terms, not_of, from_near, off, duals, order, squared, counts, hits
 ):
     """Append to the hits of some points the rows of a cell of which the screen does not prove that they are beyond the
     limit, and of those that are, rows of other classes than ``not_of`` that the terms do not rule out.
 
     ``from_near`` are the dual coordinates of the instance that the terms rest on, about the center of the cell as the
-    ``duals`` of the rows are, and ``off`` bounds what rounding both does to their difference.
+    ``duals`` of the rows are, and ``off`` bounds what rounding both does to their difference. Where ``squared`` has
+    columns it is the squared norms of these differences, rounded up.
     """
     for i in range(len(points)):
         q, row = points[i], products[i]
@@ -276,6 +301,17 @@ def _collect(
             stop = min(start + GROUP, len(rows))
             if not any_within(row[start:stop], single):
                 continue
+            if squared.shape[1] and not up <= 0.0:
+                # The margin without roots, which loops over vectors can do: the distance is at most the cutoff.
+                steepest, left = fixed + max(rate, 0.0) * np.sqrt(max(cutoff, 0.0)), 0
+                norms, of = squared[i, start:stop], row[start:stop]
+                for t in range(stop - start):
+                    square = max(of[t] + offset[i] - _TINY, 0.0)
+                    over = (square * gain - steepest) / up - off[i]
+                    out = (over >= 0.0) & (over * over >= norms[t])
+                    left += not ((square > limits[q]) & ((square >= cutoff) | (classes[start + t] == not_of[q]) | out))
+                if not left:
+                    continue
             for t in range(start, stop):
                 square = max(row[t] + offset[i] - _TINY, 0.0)  # at most the squared distance
                 if square > limits[q]:

@@ -29,6 +29,11 @@ class Visit(NamedTuple):
     offset: Array
     products: NDArray[np.float32]
 
+    def share_within(self, squares: Array) -> float:
+        """About which share of points and rows is within squared distances, one of every point that there is."""
+        bounds = (squares[self.points] - self.offset).astype(np.float32)
+        return float((self.products <= bounds[:, None]).mean())
+
 
 class Cells:
     """A partition of rows into balls, by cuts across the widest direction of what is not yet small enough.

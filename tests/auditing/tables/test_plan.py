@@ -40,12 +40,12 @@ def clock(monkeypatch):
 
 
 def laws(fit, test, attack):
-    return Costs(*(Law({1000: 1000 * each}) for each in (fit, test, attack)))
+    return Costs(*(Law({1000: 1000 * each, 2000: 1250 * each}) for each in (fit, test, attack)))
 
 
 def planned(request, clock, monkeypatch, store, cost, until=None):
     """Sizes of the stages of a request whose learners cost so much, until the clock says so; and what was told."""
-    monkeypatch.setattr(plan, "pilot", lambda request: {subject.spec: cost for subject in request.subjects})
+    monkeypatch.setattr(plan, "pilot", lambda request, seconds: {each.spec: cost for each in request.subjects})
     found, told = [], []
     for stage in plan.stages(request, store, told.append):
         found.append(stage.sizes)
@@ -135,6 +135,27 @@ def test_a_large_table_without_a_budget_is_done_whole_after_a_first_report(large
         found, told = planned(request, clock, monkeypatch, store, laws(1e-3, 1e-6, 1e-4))
     assert len(found) == 2 and found[-1] == request.sizes == Sizes(70_000, 5000, 100, 3)
     assert not any("budget" in text for text in told)
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(0.0, (1000, 4000)), (60.0, (4000, 4000)), (500.0, (4000, 60_000))])
+def test_a_pilot_ends_within_its_share_of_the_budget(large, clock, monkeypatch, seconds, largest):
+    """A fit takes 2 s for a thousand rows, predictions and attacks 4 s more: 2 + 24 s first, then 8 + 360 s."""
+
+    def work(rate, told):
+        def at(request, *_):
+            clock.now += rate * request.sizes.train / 1000
+            return told
+
+        return at
+
+    monkeypatch.setattr(plan, "learned", work(2.0, (None, {"fit_seconds": 1.0})))
+    monkeypatch.setattr(plan, "tested", work(1.0, {}))
+    monkeypatch.setattr(plan, "examine", work(3.0, {}))
+    (costs,) = plan.pilot(large(), seconds).values()
+    assert (
+        (max(costs.fit.points), max(costs.test.points)) == largest == (max(costs.fit.points), max(costs.attack.points))
+    )
+    assert clock.now <= max(seconds, 30.0)
 
 
 def test_samples_have_of_every_class_its_share():

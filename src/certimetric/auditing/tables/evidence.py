@@ -14,6 +14,7 @@ from certimetric.auditing.tables.cells import fitted_classifier
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.robustness import Attacked, attack, exact, measure_robustness
+from certimetric.auditing.tables.sizes import FRAGILE
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads, single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MinimalPerturbation
@@ -22,14 +23,13 @@ from certimetric.geometry import MahalanobisMetric
 from certimetric.runs.key import Cell, canonical, told
 from certimetric.runs.splits import ATTACK_STREAM, Split, stream
 
-PROTOCOL = "audit-evidence/5"
-N_FRAGILE = 6
+PROTOCOL = "audit-evidence/6"
 N_CHANGES = 8
 N_HEAVIEST = 10
 # Of the search for the exact change of each fragile instance, with more than one neighbour: not seconds, because the
 # same seed shall give the same figures on a busy machine. Under l1 and l∞ every node is a linear programme.
 FRAGILE_NODES, FRAGILE_NODES_LP = 1000, 100
-_SEARCHED = 4000  # training instances, of more of which there are fewer nodes
+_SEARCHED = 10_000  # training instances, of more of which there are fewer nodes
 N_PERTURBATIONS = 20
 # Certificates are rounded down and attacks are verified: this covers the last digits of a distance alone.
 TOLERANCE = 1e-9
@@ -65,7 +65,7 @@ def examine(request: Request, metric: MahalanobisMetric, part: Split, split: int
     classifier = fitted_classifier(request, metric, part)
     predicted, radii = classifier.predict_with_radius(part.X_test)
     candidates = np.flatnonzero((predicted == request.codes[part.test]) & np.isfinite(radii))
-    fragile = candidates[np.argsort(radii[candidates], kind="stable")][:N_FRAGILE]
+    fragile = candidates[np.argsort(radii[candidates], kind="stable")][:FRAGILE]
     rng = stream(request.seed, split, ATTACK_STREAM)
     drawn = rng.permutation(len(part.test))[: request.sizes.attacked]
     rows = np.concatenate([fragile, np.setdiff1d(drawn, fragile)]).astype(np.int64)
@@ -73,7 +73,7 @@ def examine(request: Request, metric: MahalanobisMetric, part: Split, split: int
     found = attack(classifier, X, request.norm), exact(classifier, X)
     attacked = Attacked(request, classifier, part, rows, predicted[rows], radii[rows], *found)
     nodes = FRAGILE_NODES if request.norm.dual_order == 2 else FRAGILE_NODES_LP
-    # Each looks at all training instances; and an audit that attacks few instances is a quick one.
+    # Each may look at all training instances; and an audit that attacks few instances is a quick one.
     share = request.sizes.attacked / request.everything.attacked * _SEARCHED / max(len(part.train), _SEARCHED)
     nodes = max(int(nodes * share), 10)
     nearest = classifier.minimal_perturbation(X[: len(fragile)], time_limit=np.inf, node_limit=nodes)

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from certimetric.auditing.tables.cells import audit_cell, learned, tested
 from certimetric.auditing.tables.evidence import evidence_cell, examine
 from certimetric.auditing.tables.request import Request
-from certimetric.auditing.tables.sizes import Costs, Sizes, expected, largest_within
+from certimetric.auditing.tables.sizes import FRAGILE, Costs, Sizes, expected, largest_within
 from certimetric.auditing.tables.subjects import Subject
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
@@ -26,8 +26,10 @@ LARGE = 20_000  # rows, from which on an audit is planned, with or without a bud
 FIRST_LOOK = 60.0  # seconds that the first report may take
 _GROWTH = 6.0  # a stage takes so many times the seconds of the one before at most: it was planned by that one
 _MARGIN = 1.15  # of what is expected
-_PILOT_FITS, _PILOT_TESTS = (1000, 4000), (4000, 32_000)  # training rows
-_PILOT_TESTED, _PILOT_ATTACKED = 50, 4
+# Training rows; the most are as many as are searched by cells, and the tested ones enough for these to be worth it.
+_PILOT_FITS, _PILOT_TESTS = (1000, 4000), (4000, 60_000)
+_PILOT_TESTED, _PILOT_ATTACKED = 500, 4
+_PILOT_SHARE = 0.1  # of the budget
 
 Say = Callable[[str], None]
 _PLAN = (
@@ -53,14 +55,15 @@ def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
     if request.dask is not None:
         processes = count_workers(request.dask)
     before = float(known["spent"])
-    say("a pilot is timed, on a few thousand rows")
-    costs = pilot(request)
-
-    def cost(sizes: Sizes) -> float:
-        return _MARGIN * expected(costs, sizes, processes)
 
     def left() -> float:
         return float("inf") if request.budget is None else request.budget - before - (time.perf_counter() - clock)
+
+    say("a pilot is timed, on a few thousand rows")
+    costs = pilot(request, _PILOT_SHARE * left())
+
+    def cost(sizes: Sizes) -> float:
+        return _MARGIN * expected(costs, sizes, processes)
 
     whole = f"plan: {counted(len(request.subjects), 'learner')}, all of it about {span(cost(request.sizes))}"
     say(whole if request.budget is None else f"{whole}, budget {span(request.budget)}")
@@ -97,31 +100,47 @@ def stages(request: Request, store: Store, say: Say) -> Iterator[Request]:
     store.tell(_PLAN, {**known, "finished": True})
 
 
-def pilot(request: Request) -> dict[str, Costs]:
-    """What each learner costs, from fits on few rows; and a prediction and an attack, from the Euclidean distance."""
+def pilot(request: Request, seconds: float = float("inf")) -> dict[str, Costs]:
+    """What each learner costs, from fits on few rows; and a prediction and an attack, from the Euclidean distance.
+
+    The smaller of the two sizes is timed always. The larger one is where it is expected to end within so many seconds,
+    what it takes being in proportion to its rows.
+    """
     costs = {subject.spec: Costs() for subject in request.subjects}
+    plain, end = Subject("euclidean", "Euclidean", clone(Euclidean())), time.perf_counter() + seconds
+
+    def fits(train: int) -> None:
+        part = (few := _few(request, train)).part(0)
+        for subject in request.subjects:
+            try:
+                _, told = learned(few, subject, 0, part)
+                costs[subject.spec].fit.points[train] = told["fit_seconds"]
+            except Exception as error:  # the cell will say what is wrong
+                if is_interrupt(error):
+                    raise KeyboardInterrupt from error
+
+    def tests(train: int) -> None:
+        part = (few := _few(request, train)).part(0)
+        metric, _ = learned(few, plain, 0, part)
+        taken = []
+        for work in (tested, examine):
+            start = time.perf_counter()
+            work(few, metric, part, 0)
+            taken.append(time.perf_counter() - start)
+        for cost in costs.values():
+            cost.test.points[train] = taken[0] / len(part.test)
+            cost.attack.points[train] = taken[1] / (few.sizes.attacked + FRAGILE)
+
     with single_threaded():
-        for train in sorted({min(rows, request.sizes.train) for rows in _PILOT_FITS}):
-            part = (few := _few(request, train)).part(0)
-            for subject in request.subjects:
-                try:
-                    _, told = learned(few, subject, 0, part)
-                    costs[subject.spec].fit.points[train] = told["fit_seconds"]
-                except Exception as error:  # the cell will say what is wrong
-                    if is_interrupt(error):
-                        raise KeyboardInterrupt from error
-        plain = Subject("euclidean", "Euclidean", clone(Euclidean()))
-        for train in sorted({min(rows, request.sizes.train) for rows in _PILOT_TESTS}):
-            part = (few := _few(request, train)).part(0)
-            metric, _ = learned(few, plain, 0, part)
-            seconds = []
-            for work in (tested, examine):
-                start = time.perf_counter()
-                work(few, metric, part, 0)
-                seconds.append(time.perf_counter() - start)
-            for cost in costs.values():
-                cost.test.points[train] = seconds[0] / len(part.test)
-                cost.attack.points[train] = seconds[1] / few.sizes.attacked
+        took: dict[Callable[[int], None], float] = {}
+        for position in (0, 1):
+            for work, rows in ((fits, _PILOT_FITS), (tests, _PILOT_TESTS)):
+                train, start = min(rows[position], request.sizes.train), time.perf_counter()
+                longer = rows[1] / rows[0] * took.get(work, 0.0)
+                if position and (train <= rows[0] or start + longer > end):
+                    continue
+                work(train)
+                took[work] = time.perf_counter() - start
     return costs
 
 
@@ -135,7 +154,7 @@ def measure(stage: Request, store: Store, costs: dict[str, Costs]) -> None:
             cost.fit.points[train] = done.result["fit_seconds"]
             cost.test.points[train] = (done.seconds - done.result["fit_seconds"]) / done.result["n_test"]
         if examined is not None and examined.result is not None:
-            cost.attack.points[train] = examined.seconds / stage.sizes.attacked
+            cost.attack.points[train] = examined.seconds / (stage.sizes.attacked + FRAGILE)
 
 
 def _few(request: Request, train: int) -> Request:

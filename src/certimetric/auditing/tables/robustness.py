@@ -36,12 +36,11 @@ def attack(classifier: CertifiedKNeighborsClassifier, X: Array, threat: Any) -> 
         return look(classifier, X, threat=threat)
     before, y = classifier.predict(X), classifier.y_
     result = AttackResult(X.copy(), np.zeros(len(X), dtype=bool), np.full(len(X), np.inf), before.copy())
-    near = [_nearest(classifier, X, NEAR // 2)]
+    rows = list(_nearest(classifier, X, NEAR // 2))
     for label in np.unique(before):
-        others = np.flatnonzero(y != label)
-        found = _nearest(classifier, X, NEAR // 4, others)
-        near.append(np.where(before[:, None] == label, found, near[0][:, :1]))
-    rows = [np.unique(some) for some in np.hstack(near)]
+        own = np.flatnonzero(before == label)
+        for i, some in zip(own, _nearest(classifier, X[own], NEAR // 4, np.flatnonzero(y != label))):
+            rows[i] = np.union1d(rows[i], some)
     left = np.arange(len(X))
     for _ in range(_ROUNDS):
         tried = [look(_among(classifier, rows[i]), X[i : i + 1], threat=threat) for i in left]

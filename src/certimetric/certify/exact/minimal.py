@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Indices
+from certimetric.certify.exact.nearby import over_what_is_near
 from certimetric.certify.exact.nearest_flip import nearest_flips
 from certimetric.certify.exact.order_k import nearest_flips_of_votes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
@@ -43,7 +44,8 @@ def minimal_perturbation(
 
     a quadratic program for l2 and ellipsoid norms and a linear one for l∞ and l1; the radius is the least over all l.
     Bounds discard all but one or two of them. For k > 1 sets of k neighbours are searched by branch and bound, with a
-    time limit: where it runs out, ``radii`` are upper bounds, ``lower`` are lower ones, and ``proven`` is False.
+    time limit: where it runs out, ``radii`` are upper bounds, ``lower`` are lower ones, and ``proven`` is False. Of
+    many training instances it looks at those that can be neighbours after such a change: which they are is proven.
 
     Parameters
     ----------
@@ -62,7 +64,8 @@ def minimal_perturbation(
         What may change, in place of ``norm``: bounded, one-directional, whole and one-hot features are searched exactly
         by branch and bound, for k = 1 too. Of changes beyond its ``eps`` nothing is said.
     time_limit : float, default=1.0
-        Seconds for each query where k > 1, or where a threat model limits features.
+        Seconds for each query where k > 1, or where a threat model limits features; of more than 5,000 training
+        instances, of each of the few searches that it takes.
     node_limit : int, default=inf
         Nodes of the search likewise: unlike seconds, it gives the same answer on every machine.
     memory_mb : int, default=64
@@ -130,12 +133,18 @@ def smallest_changes(
         threat.check_instances(queries.X)
         norm = norm.restrict(threat.mutable)
     norm, exponent = queries.reference.in_range(norm)
-    if wanted is not None or (threat is not None and (threat.limited or threat.eps is not None)):
-        found = nearest_flips_of_votes(queries, norm, time_limit, node_limit, threat, wanted, exponent)
-    elif queries.k == 1:
+    if threat is not None and not threat.limited and threat.eps is None and wanted is None:
+        threat = None  # the norm says what is left of it
+    if threat is None and wanted is None and queries.k == 1:
         found = nearest_flips(queries, norm)
     else:
-        found = nearest_flips_of_votes(queries, norm, time_limit, node_limit)
+        eps = np.inf if threat is None or threat.eps is None else float(np.ldexp(threat.eps, -exponent))
+
+        def find(some: PredictedQueries, of: Indices) -> MinimalPerturbation:
+            aims = None if wanted is None else wanted[of]
+            return nearest_flips_of_votes(some, norm, time_limit, node_limit, threat, aims, eps)
+
+        found = over_what_is_near(queries, norm, find, wanted, eps)
     # A radius is the length of dual coordinates: that of the change itself is larger where a matrix was factored.
     with np.errstate(over="ignore"):  # no number is as large
         radii, tolerance = (np.ldexp(s, exponent) for s in (found.radii * norm.distortion, found.tolerance))

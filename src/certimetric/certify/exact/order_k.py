@@ -44,11 +44,11 @@ def nearest_flips_of_votes(
     node_limit: float = np.inf,
     threat: BoundThreat | None = None,
     wanted: Indices | None = None,
-    exponent: int = 0,
+    eps: float = np.inf,
 ) -> MinimalPerturbation:
     """Minimal perturbation of the k-NN predictions of queries, each within so many seconds and nodes.
 
-    The budget of the threat model is in units of ``2^exponent`` of the norm. See
+    Changes beyond ``eps``, in units of the norm, do not count. See
     :func:`certimetric.certify.exact.minimal.smallest_changes` for the others.
     """
     if queries.reference.by_distance and queries.k > 1:
@@ -58,7 +58,6 @@ def nearest_flips_of_votes(
     program = DualProgram(queries.reference, norm, limited)
     limits = Limits.of(program, threat, queries.X) if threat is not None and limited else [None] * len(queries.X)
     aims = np.full(len(queries.X), -1) if wanted is None else wanted
-    eps = np.inf if threat is None or threat.eps is None else float(np.ldexp(threat.eps, -exponent))
     goal = Goal(program, queries, norm, threat, wanted)
     strict = wanted is not None or (threat is not None and threat.discrete)
     lower = radii_of(queries, norm)
