@@ -7,6 +7,7 @@ import sys
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
@@ -314,6 +315,22 @@ def test_embeddings(run, here):
     assert run("audit-embeddings", "vectors.npz", "--eps", "100", "--fail-under", "attacked@100=0.01").code == 1
 
 
+def test_embeddings_of_other_files(run, here):
+    held = np.load(here / "vectors.npz")
+    np.save(here / "points.npy", held["embeddings"])
+    days = [f"2026-01-{1 + i % 28:02}" for i in range(len(held["labels"]))]
+    pd.DataFrame({"kind": held["labels"], "day": days}).to_csv(here / "known.csv", index=False)
+    known = ["--labels", "known.csv", "--column", "labels=kind", "--column", "times=day"]
+    done = run("audit-embeddings", "points.npy", *known, "--queries-from", "2026-01-15", "--metric", "cosine")
+    assert done.code == 0, done.err
+    told = document(here / "certimetric-audit" / "points")
+    assert told["data"]["n_queries"] == sum(day >= "2026-01-15" for day in days)
+    assert told["protocol"]["metric"] == "cosine"
+    done = run("audit-embeddings", "m=points.npy", *known, "--query-file", "points.npy", "--query-labels", "known.csv")
+    assert done.code == 0, done.err
+    assert document(here / "certimetric-audit" / "points-2")["learners"][0]["spec"] == "m"
+
+
 WRONG = {
     "no model": (["audit-model", "--images", "digits"], "--model"),
     "no images": (["audit-model", "--model", "tiny"], "--images"),
@@ -355,6 +372,14 @@ WRONG = {
     ),
     "groups of a table": (["audit", "iris", "--groups", "x"], "no option --groups: see certimetric audit-model"),
     "embeddings in another norm": (["audit-embeddings", "vectors.npz", "--norm", "linf"], "--norm"),
+    "another index": (["audit-embeddings", "vectors.npz", "--index", "foo"], "--index must be faiss:FACTORY"),
+    "another comparison": (["audit-embeddings", "vectors.npz", "--metric", "l3"], "--metric must be one of"),
+    "a column alone": (["audit-embeddings", "vectors.npz", "--column", "sku"], "--column must be NAME=COLUMN"),
+    "queries of some models": (
+        ["audit-embeddings", "vectors.npz", "b=others.npz", "--query-file", "vectors.npz"],
+        "--query-file must be given for each of 2 models",
+    ),
+    "a database without its table": (["audit-embeddings", "lancedb:folder"], "told with its table"),
     "missing embeddings": (["audit-embeddings", "missing.npz"], "missing.npz"),
     "embeddings that are none": (["audit-embeddings", "text.npz"], "text.npz"),
     "embeddings of other pictures": (["audit-embeddings", "vectors.npz", "fewer.npz"], "same pictures"),

@@ -90,12 +90,26 @@ def embeddings():
         np.savez(f"{name}.npz", embeddings=rng.standard_normal((60, 8)) + 2 * labels[:, None], labels=labels)
 
 
+def shop():
+    """The files that the page's first snippet writes, in small."""
+    pytest.importorskip("torch")
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 6
+    points = (rng.standard_normal((600, 8)) + 2 * labels[:, None]).astype("float32")
+    made = pd.date_range("2026-01-01", periods=600, freq="h")
+    pd.DataFrame({"vector": list(points), "sku": labels, "id": range(600), "time": made}).to_parquet("items.parquet")
+    np.save("items.npy", points)
+    np.save("names.npy", labels)
+
+
 STUBS = {
     "docs/raw-tables.md": [bank],
     "docs/table-to-decision.md": [patients],
     "docs/deep.md": [birds],
     "docs/training.md": [short_run],
     "docs/embedding-audit.md": [embeddings],
+    "docs/embeddings.md": [shop],
 }
 
 # Pages whose Python takes more than a few seconds.

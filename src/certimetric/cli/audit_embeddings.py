@@ -14,18 +14,69 @@ from certimetric.cli.inputs import named, needs_deep
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="[NAME=]FILE…", help="Files .npz with embeddings of the same pictures, one for each model."),
+    typer.Argument(
+        metavar="[NAME=]FILE…",
+        help="Embeddings of the same items, one for each model: .npz, .npy, .safetensors, .parquet, .arrow, "
+        "lancedb:FOLDER#TABLE or postgresql://USER@HOST/DATABASE#TABLE.",
+    ),
+]
+QueryFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query-file", metavar="FILE", help="Embeddings of the queries. Repeat it, in the order of the models."
+    ),
+]
+Labels = Annotated[
+    str | None, typer.Option("--labels", metavar="FILE", help="Labels, ids and so on of the same rows, where apart.")
+]
+QueryLabels = Annotated[
+    str | None, typer.Option("--query-labels", metavar="FILE", help="The same of the rows of --query-file.")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME=COLUMN",
+        help="How an array or a column is called: embeddings, labels, ids, groups or times. Repeat it for more.",
+    ),
+]
+QueriesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--queries-from", metavar="TIME", help="Items from this time on are the queries, those before it the gallery."
+    ),
 ]
 
 
-def read(files: Files) -> tuple[Mapping[str, Any], str]:
-    """Compare embeddings in files by retrieval: exact figures under every change of an embedding up to ε."""
+def read(
+    files: Files,
+    query_file: QueryFiles = None,
+    labels: Labels = None,
+    query_labels: QueryLabels = None,
+    column: Columns = None,
+    queries_from: QueriesFrom = None,
+) -> tuple[Mapping[str, Any], str]:
+    """Compare embeddings by retrieval: exact figures under every change of an embedding up to ε."""
     needs_deep()
     from certimetric.datasets.embedding_files import load_embeddings
 
     paths = named(files)
-    models = {name: load_embeddings(path) for name, path in paths.items()}
-    return {"models": models, "name": " and ".join(paths)}, Path(next(iter(paths.values()))).stem
+    queries: list[str | None] = list(query_file) if query_file else [None] * len(paths)
+    if len(queries) != len(paths):
+        raise ValueError(f"--query-file must be given for each of {len(paths)} models, got {len(queries)}")
+    columns = {}
+    for text in column or []:
+        name, equals, told = text.partition("=")
+        if not (name and equals and told):
+            raise ValueError(f"--column must be NAME=COLUMN, got {text!r}")
+        columns[name] = told
+    also: dict[str, Any] = {"labels": labels, "query_labels": query_labels, "columns": columns}
+    models = {
+        name: load_embeddings(path, queries=own, queries_from=queries_from, **also)
+        for (name, path), own in zip(paths.items(), queries)
+    }
+    stem = Path(next(iter(paths.values())).rpartition("#")[2]).stem
+    return {"models": models, "name": " and ".join(paths)}, stem
 
 
 COMMAND = AuditCommand(
@@ -35,6 +86,8 @@ COMMAND = AuditCommand(
     """Examples:
 
 `certimetric audit-embeddings embeddings.npz`
+
+`certimetric audit-embeddings items.parquet --query-file queries.parquet --column labels=sku --metric cosine`
 
 `certimetric audit-embeddings first=a.npz second=b.npz --eps 0.1,0.25 --fail-under attacked@0.25=0.6`""",
     formerly=("--model", "-m"),

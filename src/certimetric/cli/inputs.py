@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from certimetric.datasets import Reading, TableEncoder
     from certimetric.datasets.tables.loading import Features
 
+EMBEDDINGS = (".npz", ".npy", ".safetensors", ".parquet", ".pq", ".arrow", ".feather")  # files that name models
+
 
 def words(texts: Sequence[str]) -> list[str]:
     """Words of a repeatable option whose values may be lists with commas."""
@@ -52,7 +54,8 @@ def named(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, told = text.partition("=")
         if not equals or Path(text).exists():
-            name, told = Path(text).stem if text.endswith(".npz") else Path(text.rpartition(":")[2]).name, text
+            last = text.rpartition("#")[2]
+            name, told = Path(last).stem if last.endswith(EMBEDDINGS) else Path(last.rpartition(":")[2]).name, text
         if not name or not told:
             raise ValueError(f"models must be told as MODEL or NAME=MODEL, got {text!r}")
         if name in found:

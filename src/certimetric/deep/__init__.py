@@ -63,8 +63,11 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.models import embedding_model as embedding_model
     from certimetric.deep.retrieval import Budget as Budget
     from certimetric.deep.retrieval import Index as Index
+    from certimetric.deep.retrieval import certify_additions as certify_additions
     from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
+    from certimetric.deep.retrieval import evaluate_relevance as evaluate_relevance
     from certimetric.deep.retrieval import evaluate_retrieval as evaluate_retrieval
+    from certimetric.deep.retrieval import poison_gallery as poison_gallery
     from certimetric.deep.train import CertifiedMarginLoss as CertifiedMarginLoss
     from certimetric.deep.train import ClassBalancedBatches as ClassBalancedBatches
     from certimetric.deep.train import RobustTrainer as RobustTrainer
@@ -87,7 +90,8 @@ __all__, _get, __dir__ = lazy_index(
         "QueryRank SemanticsPreservingRank "
         "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
         "models": "ImageSet embed embedding_model",
-        "retrieval": "Budget Index empirical_robustness_score evaluate_retrieval",
+        "retrieval": "Budget Index certify_additions empirical_robustness_score evaluate_relevance evaluate_retrieval "
+        "poison_gallery",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
         "verification": "certify_verification evaluate_identification evaluate_verification",
     },
@@ -101,7 +105,8 @@ __all__, _get, __dir__ = lazy_index(
                 "attacks": "Ball",
                 "certify": "Certified Certifier PixelCertifier RetrievalCertificate",
                 "defenses": "Defense first_order_margin",
-                "retrieval": "ERSResult RankingEvaluation RetrievalResult",
+                "retrieval": "AdditionCertificate ERSResult PoisoningResult RankingEvaluation RelevanceResult "
+                "RetrievalResult",
                 "models": "EmbeddingNetwork GroupSort NormPool2d UnitBall frozen orthogonal_convolution "
                 "orthogonal_linear",
                 "ranking": "items_ahead nearest relevant_ranks",

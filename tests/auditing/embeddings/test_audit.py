@@ -177,8 +177,10 @@ def test_checks_that_need_pictures_do_not_apply():
     fine = Embeddings.from_arrays(points, labels)
     result = audit_embeddings({"fine": fine, "flat": collapsed}, eps=[0.1])
     told = severities(result)
-    assert {code for code, _ in told} == {f"CR1{i:02}" for i in range(1, 13)}
-    assert len(told) == len(result.document["checks"]) == 2 * 9 + 3
+    own = {"CR120", "CR121", "CR122"}
+    assert {code for code, _ in told} == {f"CR1{i:02}" for i in range(1, 13)} | own
+    told = {key: severity for key, severity in told.items() if key[0] not in own}
+    assert len(told) == 2 * 9 + 3
     assert told.pop(("CR108", "fine")) == told.pop(("CR109", "fine")) == told.pop(("CR109", "flat")) == "passed"
     assert told.pop(("CR108", "flat")) == "issue"
     assert told.pop(("CR110", None)) == "tip"
@@ -307,7 +309,7 @@ def test_a_stopped_audit_goes_on(tmp_path, monkeypatch):
     points, labels = clouds()
     models = {name: Embeddings.from_arrays(points * stretch, labels) for name, stretch in (("a", 1), ("b", [1, 3]))}
     whole = audit_embeddings(models)
-    compute, calls = run._smallest, []
+    compute, calls = run.smallest, []
 
     def stopping(*arguments):
         calls.append(1)
@@ -315,7 +317,7 @@ def test_a_stopped_audit_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return compute(*arguments)
 
-    monkeypatch.setattr(run, "_smallest", stopping)
+    monkeypatch.setattr(run, "smallest", stopping)
     with pytest.raises(KeyboardInterrupt):
         audit_embeddings(models, out=tmp_path)
     monkeypatch.undo()

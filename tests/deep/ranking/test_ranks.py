@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
+from certimetric.deep.ranking import few, relevant_ranks  # noqa: E402
 from certimetric.deep.ranking import ranks as ranking  # noqa: E402
-from certimetric.deep.ranking import relevant_ranks  # noqa: E402
 from certimetric.deep.ranking.ranks import items_ahead, nearest  # noqa: E402
 
 K, N, M = 6, 300, 40
@@ -87,6 +87,22 @@ def test_ranks(case, memory):
     expected = brute_force_ranks(*case)
     assert [row[row > 0].tolist() for row in ranks] == expected
     assert ranks.shape == (M, max(map(len, expected)))
+
+
+@every_kind
+@pytest.mark.parametrize("classes", [20, 100])
+def test_ranks_among_few_relevant_items(case, classes, monkeypatch):
+    # By products in single precision, in blocks of items and of queries.
+    monkeypatch.setattr(few, "_ITEMS", 70)
+    monkeypatch.setattr(few, "_QUERIES", 16)
+    queries, _, ids, gallery, labels, gallery_ids = case
+    labels = (labels * 13 + gallery_ids) % classes
+    asked = labels[:M].clone()
+    asked[30:32] = 999
+    given = (queries, asked, ids, gallery, labels, gallery_ids)
+    expected = brute_force_ranks(*given)
+    assert max(map(len, expected)) <= few.FEW
+    assert [row[row > 0].tolist() for row in relevant_ranks(*given)] == expected
 
 
 @every_kind

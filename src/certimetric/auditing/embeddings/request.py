@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.auditing.embeddings.indexes import check_index
 from certimetric.auditing.request import RankingRequest
 from certimetric.auditing.retrieval.request import checked_radii
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
 
+METRICS = ("euclidean", "cosine", "dot")
 FIGURES = {"recall": False, "map": False, "attacked": True}
 # Radii by default, in median distances to the nearest item, and the one that is quoted.
 RADII, QUOTED = (0.05, 0.1, 0.25, 0.5, 1.0), 0.25
@@ -28,6 +30,17 @@ class EmbeddingRequest(RankingRequest):
     models : mapping of str to Embeddings
         Embeddings of the same pictures by each model. No query finds an item of its id or group. Where gallery and
         queries have neither, a query that equals an item of its class in the embeddings of every model is taken for it.
+    metric : {"euclidean", "cosine", "dot"}
+        The comparison that embeddings are searched with; by cosine a change is one of the embedding of length 1.
+
+        By "dot" sizes are told in the distance that stands for inner products, of which
+        :mod:`certimetric.deep.models.comparing` tells.
+    index : str or callable
+        An approximate index whose answers are told beside the exact ones, on which everything else rests:
+        faiss:FACTORY or faiss:FILE, hnswlib, usearch. None for none.
+
+        A function takes queries (m, k) in single precision and how many results are wanted, and gives rows (m, r) of
+        the gallery, −1 for none.
     eps : sequence of float
         Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
         and 1, and those of thresholds.
@@ -48,10 +61,12 @@ class EmbeddingRequest(RankingRequest):
     ((0.5, 2.0), 2.0)
     """
 
-    options = {"eps": "--eps EPS,…"}
+    options = {"metric": "--metric", "index": "--index INDEX", "eps": "--eps EPS,…"}
 
     models: Mapping[str, Embeddings]
     _: KW_ONLY
+    metric: str = "euclidean"
+    index: Any = None
     eps: Any = None
     name: str = "embeddings"
     radii: tuple[tuple[float, ...], float] | None = field(init=False)  # derived: sizes asked for, and the one quoted
@@ -59,6 +74,9 @@ class EmbeddingRequest(RankingRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         _same_pictures(self.models)
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(map(repr, METRICS))}, got {self.metric!r}")
+        check_index(self.index)
         if self.eps is None and self.report_eps is not None:
             raise ValueError("report_eps must be one of eps, which was not given")
         radii = None if self.eps is None else checked_radii(self.eps, self.report_eps)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.checks import Check, Outcome, check
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.base.chunks import chunk_slices
 from certimetric.base.wording import PIXELS
 
 if TYPE_CHECKING:
@@ -216,10 +217,12 @@ def collapse(observed: Observed, probed: Probed) -> Outcome:
     return spread(np.asarray(probed.index.embeddings.double().cpu()))
 
 
-def spread(embeddings: NDArray[np.float64]) -> Outcome:
+def spread(embeddings: NDArray[Any]) -> Outcome:
     """How far embeddings lie about their mean, beside their length."""
-    about = float(np.linalg.norm(embeddings - embeddings.mean(axis=0), axis=1).mean())
-    size = float(np.linalg.norm(embeddings, axis=1).mean())
+    middle, n = embeddings.mean(axis=0, dtype=np.float64), len(embeddings)
+    parts = [embeddings[rows] for rows in chunk_slices(n, 16.0 * embeddings.shape[1])]  # no copy of a large gallery
+    about = sum(float(np.linalg.norm(part - middle, axis=1).sum()) for part in parts) / n
+    size = sum(float(np.linalg.norm(part, axis=1).sum(dtype=np.float64)) for part in parts) / n
     if about <= 1e-3 * size:
         return Outcome(
             "issue",

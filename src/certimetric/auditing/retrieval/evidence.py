@@ -120,7 +120,7 @@ def embedding_map(request: RetrievalRequest, index: Index, attack: Attack) -> di
     return flat_map(embeddings, labels, request.class_names) | {"moves": moves}
 
 
-def flat_map(embeddings: NDArray[np.float64], labels: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+def flat_map(embeddings: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
     """The same of embeddings alone: nobody moves."""
     kept = _kept(labels, embeddings.shape[1])
     embeddings, labels = embeddings[kept], labels[kept]

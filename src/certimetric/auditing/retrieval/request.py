@@ -51,8 +51,8 @@ class RetrievalRequest(RankingRequest):
     Parameters
     ----------
     models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. One without gradients,
-        such as a function of arrays, is attacked by "square" only.
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by ``metric``. One without gradients, such
+        as a function of arrays, is attacked by "square" only.
     queries : ImageSet
         Pictures that are searched for.
     gallery : ImageSet
@@ -64,6 +64,8 @@ class RetrievalRequest(RankingRequest):
         Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures.
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
         The worst counts for each query.
+    metric : {"euclidean", "cosine"}
+        The comparison that models are served with; raw pixels are always compared by Euclidean distance.
     n_checked : int
         So many of the queries serve the reliability checks that attack; 0 skips these.
     ers : bool
@@ -103,6 +105,7 @@ class RetrievalRequest(RankingRequest):
         "norm": "--norm",
         "eps": "--eps EPS,…",
         "attacks": "--attack",
+        "metric": "--metric",
         "n_checked": "--check-queries N",
         "ers": "--ers",
         "certify": "--certify",
@@ -115,6 +118,7 @@ class RetrievalRequest(RankingRequest):
     norm: str = "linf"
     eps: Any = None
     attacks: Sequence[str] = ("pgd", "apgd")
+    metric: str = "euclidean"
     n_checked: int = 100
     ers: bool = False
     certify: str | None = None
@@ -133,11 +137,15 @@ class RetrievalRequest(RankingRequest):
 
         from certimetric.deep import ImageSet
         from certimetric.deep.attacks import ATTACKS
+        from certimetric.deep.models.comparing import querying
         from certimetric.deep.models.images import labels_by_position
         from certimetric.deep.retrieval.evaluation import with_positive
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
-        models = subjects_of(self.models)
+        if self.metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric must be 'euclidean' or 'cosine', got {self.metric!r}")
+        # By cosine a model is compared as one that ends on the unit sphere, to attacks and certificates too.
+        models = tuple(replace(each, model=querying(each.model, self.metric)) for each in subjects_of(self.models))
         norm, certify = self.norm, self.certify
         if norm not in NORMS:
             raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")

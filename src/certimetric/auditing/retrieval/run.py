@@ -46,6 +46,7 @@ class RetrievalEvidence(RankedEvidence):
             "n_checked": request.n_checked,
             "seed": request.seed,
             "ers": request.ers,
+            "metric": request.metric,
             "certify": str(request.certify).lower(),
             "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
         }
@@ -61,6 +62,7 @@ class RetrievalEvidence(RankedEvidence):
         request = self.request
         models = ", ".join(f"{subject.name!r}: …" for subject in request.with_model)
         also = ", ers=True" if request.ers else ""
+        also += f", metric={request.metric!r}" if request.metric != "euclidean" else ""
         also += f", certify={request.certify!r}" if request.certify else ""
         return (
             f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
@@ -129,6 +131,7 @@ class RetrievalEvidence(RankedEvidence):
                 "objective": "margin",
                 "n_checked": request.n_checked,
                 "certify": request.certify,
+                "metric": request.metric,
                 "seed": request.seed,
                 **score,
             },

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.certify.base import Certified, Certifier
-from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, OnSphere, Standardise, plain_layers
+from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.calling import device_of
+from certimetric.deep.models.comparing import OnSphere
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.orthogonal import NormPool2d
 from certimetric.deep.ranking.distances import by_differences, slices

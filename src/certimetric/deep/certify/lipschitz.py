@@ -13,7 +13,6 @@ from certimetric.base.arrays import Array
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.certify.lipschitz_constant import (
     LayerBound,
-    OnSphere,
     layer_bounds,
     plain_layers,
     run_with_error,
@@ -21,6 +20,7 @@ from certimetric.deep.certify.lipschitz_constant import (
 )
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.calling import check_embeddings, device_of
+from certimetric.deep.models.comparing import OnSphere, placed_items
 from certimetric.deep.models.images import ImageSet
 
 
@@ -42,6 +42,10 @@ class LipschitzCertifier(Certifier):
     exact : bool, default=True
         For one neighbour the smallest change itself; False for the bound by triplets, which is at most that and
         quicker.
+    metric : {"euclidean", "dot"}, default="euclidean"
+        How embeddings are compared. With "dot" an item has one more coordinate, see
+        :mod:`certimetric.deep.models.comparing`, which no change of a query moves. For cosines the model is one that
+        ends on the sphere.
 
     References
     ----------
@@ -63,10 +67,12 @@ class LipschitzCertifier(Certifier):
 
     name, norm = "lipschitz", "l2"
 
-    def __init__(self, n_neighbors: int = 1, exact: bool = True):
+    def __init__(self, n_neighbors: int = 1, exact: bool = True, metric: str = "euclidean"):
         if n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors}")
-        self.n_neighbors, self.exact = n_neighbors, exact
+        if metric not in ("euclidean", "dot"):
+            raise ValueError(f"metric of LipschitzCertifier must be 'euclidean' or 'dot', got {metric!r}")
+        self.n_neighbors, self.exact, self.metric = n_neighbors, exact, metric
 
     def certify(self, model: nn.Module, queries: ImageSet, gallery: ImageSet, batch_size: int = 256) -> Certified:
         layers = plain_layers(model)
@@ -86,8 +92,15 @@ class LipschitzCertifier(Certifier):
                 raise ValueError("the gallery holds an embedding of length 0, which cannot be scaled to length 1")
             gallery_points = gallery_points / lengths
             gallery_errors = rounding(gallery_points.shape[1])
+        if self.metric == "dot":
+            W = np.eye(points.shape[1]) if W is None else W
+            W, points = np.vstack([W, np.zeros_like(W[:1])]), np.pad(points, ((0, 0), (0, 1)))
+            gallery_points = placed_items(torch.from_numpy(gallery_points), "dot").numpy()
+            # Of the last coordinate, the root of what is at least half of R².
+            gallery_errors = gallery_errors + rounding(4 * points.shape[1]) * float(gallery_points[:, -1].max())
         known: dict[str, Any] = {"W": W, "errors": errors, "gallery_errors": gallery_errors}
-        found = from_embeddings(gallery_points, points, queries, gallery, **known, **vars(self))
+        known |= {"n_neighbors": self.n_neighbors, "exact": self.exact}
+        found = from_embeddings(gallery_points, points, queries, gallery, **known)
         before = total_constant(bounds[:-1] if linear else bounds)
         with np.errstate(divide="ignore", invalid="ignore"):
             radii = np.where(found.radii > 0, found.radii / before * (1 - 1e-15), 0.0)

@@ -21,9 +21,9 @@ from torch.nn.utils import parametrize
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.deep.certify.operator_norms import convolution_norm, rounding, spectral_norm
 from certimetric.deep.models.calling import Called, device_of, frozen
+from certimetric.deep.models.comparing import OnSphere
 from certimetric.deep.models.network import EmbeddingNetwork
 from certimetric.deep.models.orthogonal import GroupSort, NormPool2d, OrthogonalKernel, OrthogonalMatrix, UnitBall
-from certimetric.deep.ranking.distances import unit
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,6 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
-
-
-class OnSphere(nn.Module):
-    """Embeddings scaled to length 1: what an :class:`EmbeddingNetwork` does last, unless told otherwise."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return unit(x)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.certify.registry import make_certifier
 from certimetric.deep.models.calling import as_module, seeded
+from certimetric.deep.models.comparing import check_search, querying
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.retrieval.evaluation import MODEL, with_positive
 from certimetric.deep.retrieval.same_pictures import with_own_ids
@@ -139,6 +140,7 @@ def certify_retrieval(
     method: str | Certifier = "lipschitz",
     batch_size: int = 256,
     with_pixels: bool = True,
+    metric: str = "euclidean",
     **settings: Any,
 ) -> RetrievalCertificate:
     """Certify for every query how far it may be moved before its first result is of another class.
@@ -146,8 +148,8 @@ def certify_retrieval(
     Parameters
     ----------
     model : Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Smoothing asks only what
-        it gives; the other methods read its layers, for which it must be a Module.
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by ``metric``. Smoothing asks only what it gives;
+        the other methods read its layers, for which it must be a Module.
     queries : ImageSet
     gallery : ImageSet, default=None
         None for the queries themselves; a query is never its own result, nor is an item of its group, see
@@ -158,7 +160,10 @@ def certify_retrieval(
         follows the box of possible pixels through the layers.
     batch_size : int, default=256
     with_pixels : bool, default=True
-        Certify the pixels themselves too.
+        Certify the pixels themselves too, compared by Euclidean distance.
+    metric : {"euclidean", "cosine", "dot"}, default="euclidean"
+        How embeddings are compared: "cosine" by any method, "dot" by "lipschitz". Both are the nearest of other points,
+        as :mod:`certimetric.deep.models.comparing` proves.
     **settings
         Of the method: those of its class.
 
@@ -179,6 +184,10 @@ def certify_retrieval(
     >>> certify_retrieval(nn.Flatten(), images).radii.round(3)
     array([0.5, 0.2, 0.2, 0.5])
     """
+    if check_search(metric) == "dot":
+        if method != "lipschitz":
+            raise ValueError(f"inner products are certified by method 'lipschitz', got {method!r}")
+        settings["metric"] = metric
     certifier = make_certifier(method, **settings) if isinstance(method, str) else method
     if not isinstance(method, str) and settings:
         raise ValueError(f"{min(settings)} is a setting of the certifier, which was given as it is")
@@ -186,6 +195,8 @@ def certify_retrieval(
         warn(reason)
     if not isinstance(model, nn.Module):  # layers are read of the Module itself, in the precision that it has
         model = as_module(model)
+    if metric == "cosine":
+        model = querying(model, metric)
     items = queries if gallery is None else gallery
     queries = with_own_ids(queries, items)
     chosen = with_positive(queries, items)

@@ -13,7 +13,7 @@ error. On one core (``benchmarks/ranking.py``) it finds the first 10 of 50,000 i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numba as nb
@@ -22,7 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.ranking.distances import by_differences, expanded, expansions, slices
+from certimetric.deep.ranking.few import FEW, Runs, occurrences, placed_among_few
 
+_Placed = Iterator[tuple[slice, Tensor]]
+_Place = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], _Placed]
 _MEMORY = 2**22  # numbers that are held together, beyond the gallery and what is given back
 _BLOCK = 512  # items whose places are searched for side by side
 _QUERIES = 1024  # that are ranked together: enough for a product of matrices to be fast
@@ -62,11 +65,12 @@ def relevant_ranks(
     if not len(queries) or not len(gallery):
         return torch.zeros((len(queries), 1), dtype=torch.long, device=queries.device)
     centre = _centre(gallery, queries)
-    order, first, count = _occurrences(labels, gallery_labels)
+    order, first, count = occurrences(labels, gallery_labels)
     width, k = max(int(count.max()), 1), max(queries.shape[1], 1)
     out = torch.zeros((len(queries), width), dtype=torch.long, device=queries.device)
     place = torch.arange(width, device=queries.device)
-    for rows in slices(len(queries), min(_QUERIES, _MEMORY // max(4 * width, k))):
+    together = 16 * _QUERIES if _are_few(width, queries) else _QUERIES
+    for rows in slices(len(queries), min(together, _MEMORY // max(4 * width, k))):
         some = len(queries[rows])
         relevant = torch.full((some, width), torch.inf, dtype=torch.double, device=queries.device)
         for columns in slices(width, _MEMORY // k):
@@ -76,11 +80,58 @@ def relevant_ranks(
                 wanted = (place[columns] < count[rows][part, None]) & (gallery_ids[items] != ids[rows][part, None])
                 relevant[part, columns] = found.masked_fill(~wanted, torch.inf)
         relevant = relevant.sort(dim=1).values
-        known = (labels[rows], ids[rows], gallery_labels, gallery_ids)
-        ahead = _irrelevant_ahead(queries[rows], gallery, centre, relevant, known)
+        surely = _placing(labels[rows], ids[rows], gallery_labels, gallery_ids)
+        ahead = _irrelevant_ahead(queries[rows], gallery, centre, relevant, surely)
         out[rows] = torch.where(relevant.isfinite(), place + 1 + ahead, 0)
     widest = int((out > 0).sum(dim=1).max())
     return out[:, : max(widest, 1)]
+
+
+@torch.no_grad()
+def ranks_of(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, relevant: Runs) -> Tensor:
+    """Ranks of gallery items that are told for each query, other than the query itself: int (m, r), on the CPU.
+
+    Irrelevant are all others. Of items at equal distance irrelevant ones come first, then those that are told first.
+
+    Parameters
+    ----------
+    queries, gallery : tensors of shape (m, k) and (n, k)
+    ids, gallery_ids : int tensors of shape (m,) and (n,)
+    relevant : Runs
+        Rows of the gallery for each query: an order, and in it the first of each query and how many.
+
+    Returns
+    -------
+    ranks : int tensor of shape (m, r)
+        From 1 on, in the order in which items are told; 0 for those of the query's id, and beyond the last.
+    """
+    order, first, count = relevant
+    centre, width = _centre(gallery, queries), max(int(count.max()) if len(count) else 0, 1)
+    out = torch.zeros((len(queries), width), dtype=torch.long)
+    own = occurrences(ids, gallery_ids)
+    for rows in slices(len(queries), min(16 * _QUERIES, _MEMORY // max(4 * width, queries.shape[1]))):
+        place = torch.arange(width)
+        items = order[(first[rows, None] + place).clamp_max(max(len(order) - 1, 0))]
+        known = (place < count[rows, None]) & (gallery_ids[items] != ids[rows, None])
+        distances = torch.full(items.shape, torch.inf, dtype=torch.double)
+        for row, column in (known.nonzero()[part].T for part in slices(int(known.sum()), _MEMORY // queries.shape[1])):
+            found = by_differences(queries[rows][row, None], gallery[items[row, column], None])
+            distances[row, column] = found[:, 0, 0]
+        distances, sorting = distances.sort(dim=1, stable=True)
+        # Runs that ascend, as they are walked along.
+        ascending = items.masked_fill(place >= count[rows, None], len(gallery)).sort(dim=1).values
+        flat = ascending.flatten(), torch.arange(len(items)) * width, count[rows]
+        left_out = flat, (own[0], own[1][rows], own[2][rows])
+        for columns in slices(width, FEW):
+            part = distances[:, columns].contiguous()
+
+            def surely(queries: Tensor, gallery: Tensor, centre: Tensor, reach: Tensor, ahead: Tensor) -> _Placed:
+                return placed_among_few(queries, gallery, centre, reach, left_out, ahead)  # noqa: B023
+
+            ahead = _irrelevant_ahead(queries[rows], gallery, centre, part, surely)
+            ranks = torch.where(part.isfinite(), place[columns] + 1 + ahead, 0)
+            out[rows].scatter_(1, sorting[:, columns], ranks)
+    return out
 
 
 @torch.no_grad()
@@ -96,7 +147,7 @@ def nearest(queries: Tensor, ids: Tensor, gallery: Tensor, gallery_ids: Tensor, 
     k : int
         Fewer where the gallery holds fewer others.
     """
-    own = _occurrences(ids, gallery_ids)[2]
+    own = occurrences(ids, gallery_ids)[2]
     k = max(0, min(k, len(gallery) - (int(own.max()) if len(own) else 0)))
     out = torch.zeros((len(queries), k), dtype=torch.long, device=queries.device)
     if not out.numel():
@@ -159,19 +210,55 @@ def items_ahead(
         reach = by_differences(points[part, None], items[part, None])[:, 0]
         if not ties:  # below a number are those not above the one before it
             reach = torch.nextafter(reach, torch.full_like(reach, -torch.inf))
-        known = (*apart[part].T, gallery_ids, gallery_ids)
-        ahead[part] = _irrelevant_ahead(points[part], gallery, centre, reach, known)[:, 0]
-    one, other = (_occurrences(ids, gallery_ids)[2] for ids in apart.T)
+        one, other = apart[part].T
+        surely = _placing(one, other, gallery_ids, gallery_ids)
+        ahead[part] = _irrelevant_ahead(points[part], gallery, centre, reach, surely)[:, 0]
+    one, other = (occurrences(ids, gallery_ids)[2] for ids in apart.T)
     return ahead, len(gallery) - one - torch.where(apart[:, 0] == apart[:, 1], 0, other)
 
 
-def _irrelevant_ahead(
-    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...]
-) -> Tensor:
+def _irrelevant_ahead(queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, place: _Place) -> Tensor:
     """For each distance of a relevant item (sorted, (q, r)), the number of irrelevant items that are no farther.
 
-    Known are labels and ids of queries and gallery: irrelevant is an item that has neither those of the query.
+    ``place`` counts those that are surely so, and gives the pairs that have to be compared by differences.
     """
+    r = relevant.shape[1]
+    ahead = torch.zeros(relevant.shape, dtype=torch.long, device=queries.device)
+    passed = torch.zeros((len(queries), r + 1), dtype=torch.long, device=queries.device)
+    for rows, unsure in place(queries, gallery, centre, relevant, ahead):
+        items, n_unsure = gallery[rows], int(unsure.sum())
+        if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
+            for part in slices(len(queries), _MEMORY // len(items)):
+                places = torch.searchsorted(relevant[part], by_differences(queries[part], items))
+                passed[part].scatter_add_(1, places, unsure[part].long())
+        else:
+            for row, found in _unsure_pairs(unsure, queries, items, r):
+                places = torch.searchsorted(relevant[row], found)[:, 0]
+                passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
+    return ahead + passed[:, :r].cumsum(dim=1)
+
+
+def _placing(labels: Tensor, ids: Tensor, gallery_labels: Tensor, gallery_ids: Tensor) -> _Place:
+    """Irrelevant is an item that has neither label nor id of the query."""
+    known = (labels, ids, gallery_labels, gallery_ids)
+
+    def place(queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, ahead: Tensor) -> _Placed:
+        if not _are_few(relevant.shape[1], queries):
+            return _placed(queries, gallery, centre, relevant, known, ahead)
+        left_out = occurrences(labels, gallery_labels), occurrences(ids, gallery_ids)
+        return placed_among_few(queries, gallery, centre, relevant, left_out, ahead)
+
+    return place
+
+
+def _are_few(r: int, queries: Tensor) -> bool:
+    return r <= FEW and _on_processor(queries)
+
+
+def _placed(
+    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], ahead: Tensor
+) -> _Placed:
+    """What :func:`placed_among_few` does, for any number of relevant items and on any device."""
     r = relevant.shape[1]
     labels, ids, gallery_labels, gallery_ids = known
     wide, squares, share = expanded(queries, centre)
@@ -180,16 +267,8 @@ def _irrelevant_ahead(
     passed = torch.zeros(limits.shape, dtype=torch.long, device=queries.device)
     for rows, products, item_share in expansions(wide, gallery, centre, _MEMORY):
         of_items = gallery_labels[rows], gallery_ids[rows]
-        unsure = place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
-        items, n_unsure = gallery[rows], int(unsure.sum())
-        if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
-            places = torch.searchsorted(relevant, by_differences(queries, items))
-            passed.scatter_add_(1, places, unsure.long())
-        else:
-            for row, found in _unsure_pairs(unsure, queries, items, r):
-                places = torch.searchsorted(relevant[row], found)[:, 0]
-                passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
-    return passed[:, :r].cumsum(dim=1)
+        yield rows, place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
+    ahead += passed[:, :r].cumsum(dim=1)
 
 
 def _unsure_pairs(unsure: Tensor, points: Tensor, items: Tensor, width: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
@@ -212,14 +291,6 @@ def _centre(gallery: Tensor, queries: Tensor) -> Tensor:
                 raise ValueError("embeddings must be finite, and their squares too")
             total += wide.sum(dim=0)
     return total / len(gallery)
-
-
-def _occurrences(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """An order in which equal numbers stand together, and for each value where its own begin and how many they are."""
-    values, order = values.long().contiguous(), torch.argsort(among, stable=True)
-    ordered = among[order].long()
-    first = torch.searchsorted(ordered, values)
-    return order, first, torch.searchsorted(ordered, values, right=True) - first
 
 
 def place_surely(

@@ -18,6 +18,7 @@ from certimetric.base.results import Framed
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
+from certimetric.deep.models.comparing import check_search
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.retrieval.index import GoalFactory, Index
 from certimetric.deep.retrieval.reliability import Attackable, warn_of_attacks
@@ -38,10 +39,10 @@ class RetrievalResult(Framed):
     ----------
     rows : list of dict
         ``subject`` ("model", "raw pixels"), ``attack`` ("clean", a name, "worst case"), ``norm``, ``eps``, the
-        ``goal`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_8``,
-        ``map_at_r``, ``map``; ``nmi`` of clean galleries, None where it was not computed. Figures of an attack are of
-        the queries as it leaves them: unless a goal of its own was given, ``map_at_r`` is the mAP@R under the
-        attack on R@1, not the worst that mAP@R can be brought to.
+        ``goal`` that was attacked (None for clean), and means over queries ``recall_at_1`` … ``recall_at_1000``,
+        ``map_at_r``, ``map``, ``mrr``, ``ndcg``, ``precision_at_10``; ``nmi`` of clean galleries, None where it was not
+        computed. Figures of an attack are of the queries as it leaves them: unless a goal of its own was given,
+        ``map_at_r`` is the mAP@R under the attack on R@1, not the worst that mAP@R can be brought to.
     recall_at_1 : dict
         (subject, attack, norm, eps) to bool array of shape (m,): which queries succeed.
     n_queries, n_without_positive : int
@@ -78,6 +79,7 @@ def evaluate_retrieval(
     batch_size: int = 256,
     with_pixels: bool = True,
     with_nmi: bool | None = None,
+    metric: str = "euclidean",
 ) -> RetrievalResult:
     """Rank a gallery for every query, clean and attacked.
 
@@ -87,8 +89,8 @@ def evaluate_retrieval(
     Parameters
     ----------
     model : Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by Euclidean distance. Attacks by gradients need
-        torch code from end to end, others any function.
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by ``metric``. Attacks by gradients need torch
+        code from end to end, others any function.
     queries : ImageSet
     gallery : ImageSet, optional
         By default the queries themselves. A query is never its own result: equal ids are the same picture. Without
@@ -107,6 +109,8 @@ def evaluate_retrieval(
         Evaluate the pixels themselves as an embedding too: a model is worth something only where it beats them.
     with_nmi : bool, default=None
         Cluster the gallery for its NMI; None for galleries of up to 10,000 items.
+    metric : {"euclidean", "cosine", "dot"}, default="euclidean"
+        How embeddings are compared; pixels are always compared by Euclidean distance.
 
     Returns
     -------
@@ -130,6 +134,7 @@ def evaluate_retrieval(
     """
     queries, items, chosen = comparable(queries, gallery)
     attacks = list(attacks)
+    check_search(metric)
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
     names = attack_names(attacks)
@@ -137,7 +142,7 @@ def evaluate_retrieval(
     clustered = len(items) <= CLUSTERED if with_nmi is None else with_nmi
     subjects = {MODEL: model} | ({PIXELS: nn.Flatten()} if with_pixels else {})
     for subject, network in subjects.items():
-        index = Index(network, items, batch_size, goal, surrogate)
+        index = Index(network, items, batch_size, goal, surrogate, metric if subject == MODEL else "euclidean")
         if subject == MODEL:
             warn_of_attacks(Attackable.of(index), asked, attacks)
         scores: Scores = {(CLEAN, None, None): index.score(asked)}

@@ -12,11 +12,13 @@ from certimetric.deep.attacks.base import Attack
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.goals.margins import MarginGoal
 from certimetric.deep.models.calling import as_module, device_of, embed
+from certimetric.deep.models.comparing import placed_items, querying
 from certimetric.deep.models.images import ImageSet, LazyImages
 from certimetric.deep.ranking.ranks import nearest, relevant_ranks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys
 
-RECALL_AT = (1, 2, 4, 8)
+RECALL_AT = (1, 2, 4, 8, 10, 100, 1000)
+PRECISION_AT = (10,)
 
 GoalFactory = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Goal]
 
@@ -26,7 +28,7 @@ class Index:
 
     Parameters
     ----------
-    model, gallery, batch_size, goal, surrogate
+    model, gallery, batch_size, goal, surrogate, metric
         As of :func:`evaluate_retrieval`. Embeddings of the surrogate may be of another length.
 
     Examples
@@ -43,15 +45,17 @@ class Index:
         batch_size: int = 256,
         goal: GoalFactory | None = None,
         surrogate: nn.Module | Callable[[Tensor], Any] | None = None,
+        metric: str = "euclidean",
     ):
         model = as_module(model)
-        self.model, self.gallery, self.batch_size = model, gallery, batch_size
+        # Other searches are that of the nearest, of embeddings that are placed otherwise.
+        self.model, self.gallery, self.batch_size = querying(model, metric), gallery, batch_size
         self.make = MarginGoal if goal is None else goal
         self.goal_name = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
-        self.embeddings = embed(model, gallery.images, batch_size)
+        self.embeddings = placed_items(embed(model, gallery.images, batch_size), metric)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
-        self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, goal)
+        self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, goal, metric=metric)
 
     def goal(self, queries: ImageSet) -> Goal:
         """What an attacker of these queries maximises. Queries need a positive and a negative in the gallery."""
@@ -69,12 +73,13 @@ class Index:
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
-        parts = []
-        for part in queries.batches(self.batch_size):
-            x = part.images if attack is None else self.attacked(part, attack)
-            asked = embed(self.model, x, self.batch_size), part.labels.to(self.device), self.keys_of(part)
-            parts.append(figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids)))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        if attack is None:
+            embedded = embed(self.model, queries.images, self.batch_size)
+        else:
+            parts = (self.attacked(part, attack) for part in queries.batches(self.batch_size))
+            embedded = torch.cat([embed(self.model, part, self.batch_size) for part in parts])
+        asked = embedded, queries.labels.to(self.device), self.keys_of(queries)
+        return figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids))
 
     def nearest(self, images: Tensor | LazyImages, ids: Tensor, k: int) -> Tensor:
         """Gallery rows of the k nearest items of each image, nearest first, other than itself: int (m, k).
@@ -86,12 +91,20 @@ class Index:
 
 
 def figures(ranks: Tensor) -> dict[str, Tensor]:
-    """R@k, mAP@R and mAP of each query from the ranks of its relevant items, (m, r) with 0 for none.
+    """Figures of each query from the ranks of its relevant items, (m, r) with 0 for none.
+
+    Returns
+    -------
+    figures : dict of str to tensor of shape (m,)
+        ``recall_at_k`` (a relevant item is among the first k), ``precision_at_k`` (the share of the first k that is
+        relevant), ``mrr`` (1 / rank of the first), ``map_at_r``, ``map``, and ``ndcg`` (over the whole ranking, with a
+        gain of 1 for each relevant item and a discount of log₂(1 + rank)).
 
     Examples
     --------
-    >>> figures(torch.tensor([[1, 4]]))["map_at_r"], figures(torch.tensor([[1, 4]]))["map"]
-    (tensor([0.5000]), tensor([0.7500]))
+    >>> found = figures(torch.tensor([[1, 4]]))
+    >>> found["map_at_r"], found["map"], found["precision_at_10"]
+    (tensor([0.5000]), tensor([0.7500]), tensor([0.2000]))
     """
     present = ranks > 0
     n_relevant = present.sum(dim=1).clamp_min(1)
@@ -99,8 +112,13 @@ def figures(ranks: Tensor) -> dict[str, Tensor]:
     precision = torch.where(present, position / ranks.clamp_min(1), torch.zeros((), device=ranks.device))
     within = precision * (ranks <= n_relevant[:, None])
     first = torch.where(present[:, 0], ranks[:, 0], torch.full_like(ranks[:, 0], torch.iinfo(ranks.dtype).max))
+    discount = torch.where(present, 1 / torch.log2(1.0 + ranks), torch.zeros((), device=ranks.device))
+    ideal = torch.log2(1.0 + position).reciprocal().cumsum(dim=0)[n_relevant - 1]
     return {
         **{f"recall_at_{k}": (first <= k).float() for k in RECALL_AT},
         "map_at_r": within.sum(dim=1) / n_relevant,
         "map": precision.sum(dim=1) / n_relevant,
+        "mrr": torch.where(present[:, 0], 1.0 / first, torch.zeros((), device=ranks.device)),
+        "ndcg": discount.sum(dim=1) / ideal,
+        **{f"precision_at_{k}": (present & (ranks <= k)).sum(dim=1) / k for k in PRECISION_AT},
     }

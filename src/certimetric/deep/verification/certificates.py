@@ -22,11 +22,12 @@ from certimetric.certify.rates import VerificationCurve, verification_curve
 from certimetric.certify.verifier import CertifiedRates, checked_sizes
 from certimetric.deep.certify.base import Certifier
 from certimetric.deep.certify.lipschitz import LipschitzCertifier, embedded_with_errors
-from certimetric.deep.certify.lipschitz_constant import OnSphere, layer_bounds, plain_layers, total_constant
+from certimetric.deep.certify.lipschitz_constant import layer_bounds, plain_layers, total_constant
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.certify.registry import make_certifier
 from certimetric.deep.certify.smoothing import SmoothingCertifier
 from certimetric.deep.models.calling import as_module, device_of, seeded
+from certimetric.deep.models.comparing import OnSphere
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.distances import EmbeddingMetric, unit
 from certimetric.deep.verification.evaluation import AttackedPairs

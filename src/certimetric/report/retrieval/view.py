@@ -101,7 +101,8 @@ def _words(section: Any) -> str:
 
 
 def _comparison(view: RetrievalView) -> dict[str, Any]:
-    names = {**{f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8)}, "map_at_r": "mAP@R", "map": "mAP"}
+    names = {f"recall_at_{k}": f"R@{k}" for k in (1, 2, 4, 8, 10, 100, 1000)}
+    names |= {"map_at_r": "mAP@R", "map": "mAP", "mrr": "MRR", "ndcg": "nDCG", "precision_at_10": "P@10"}
     rows = []
     for learner in view.learners:
         clean = learner["clean"]
@@ -156,6 +157,10 @@ class RetrievalView(View):
                 columns.append(make_column(worst, f"{key}_attacked", told, eps, "%", "higher"))
             if key == "recall_at_1" and (certified := certified_estimates(learners, index)) is not None:
                 columns.append(make_column(certified, "certified", "R@1 certified", eps, "%", "higher"))
+            if key == "recall_at_1" and all(learner.get("deployed") for learner in learners):
+                for part, told in (("clean", "R@1 of the index"), ("attacked", "R@1 of the index, attacked")):
+                    found = [learner["deployed"][part] for learner in learners]
+                    columns.append(make_column(found, f"deployed_{part}", told, eps * (part != "clean"), "%", "higher"))
         columns += score_column(learners)
         nmi = [learner["clean"]["nmi"] for learner in learners]
         if any(value is not None for value in nmi):  # of a large gallery it is not computed
@@ -190,6 +195,8 @@ class RetrievalView(View):
             *([("Groups", f"{data['n_groups']}: no query finds its own")] if data.get("n_groups") else []),
             ("Pictures", " × ".join(shape)) if len(shape) == 3 else ("Dimensions", ", ".join(dims)),
             *([("Median distance to the nearest", scale)] if scale else []),
+            *([("Compared by", str(protocol["metric"]))] if protocol.get("metric") else []),
+            *([("Index", str(protocol["index"]))] if protocol.get("index") else []),
             ("Attacks", "; ".join(protocol["attacks"])),
             ("Seed", str(protocol["seed"])),
         ]
