@@ -364,6 +364,15 @@ def test_sphere_of_an_empty_embedding_is_refused(gallery, queries):
     assert isinstance(plain_layers(EmbeddingNetwork(body))[-1], OnSphere)
 
 
+@pytest.mark.parametrize("method", ["lipschitz", "interval"])
+def test_a_black_item_is_refused_by_cosine(method):
+    # Before scaling it is the nearest to a dark query; by cosine another one is.
+    items = ImageSet(torch.tensor([[0.0, 0.0], [1.0, 0.0]]).reshape(2, 1, 1, 2), torch.tensor([0, 1]))
+    dark = ImageSet(torch.tensor([[0.1, 0.0]]).reshape(1, 1, 1, 2), torch.tensor([0]))
+    with pytest.raises(ValueError, match="the gallery holds an embedding of length 0"):
+        certify_retrieval(nn.Flatten(), dark, items, method=method, metric="cosine", with_pixels=False)
+
+
 def test_margin_loss_is_that_of_a_loop():
     torch.manual_seed(0)
     points, labels = torch.randn(7, 3, dtype=torch.double, requires_grad=True), torch.tensor([0, 0, 0, 1, 1, 2, 2])

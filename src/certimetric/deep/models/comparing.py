@@ -57,6 +57,13 @@ def ends_on_sphere(model: nn.Module) -> bool:
     return type(model) is EmbeddingNetwork and model.normalise
 
 
+def check_lengths(items: Tensor) -> None:
+    """A ValueError for embeddings (n, k) of a gallery of which one has length 0: of the others alone the nearest is the
+    same before a query is scaled to the sphere."""
+    if bool((items.norm(dim=1) == 0).any()):
+        raise ValueError("the gallery holds an embedding of length 0, which cannot be scaled to length 1")
+
+
 def placed_queries(points: Tensor, metric: str) -> Tensor:
     """Embeddings (m, k) of queries as Euclidean distance compares them; in double precision if they are moved."""
     if check_search(metric) == "euclidean":
