@@ -1,5 +1,6 @@
 """Certified retrieval: no attack beats a certificate, and on linear embeddings it is the classical one."""
 
+import copy
 import json
 
 import numpy as np
@@ -371,6 +372,15 @@ def test_a_black_item_is_refused_by_cosine(method):
     dark = ImageSet(torch.tensor([[0.1, 0.0]]).reshape(1, 1, 1, 2), torch.tensor([0]))
     with pytest.raises(ValueError, match="the gallery holds an embedding of length 0"):
         certify_retrieval(nn.Flatten(), dark, items, method=method, metric="cosine", with_pixels=False)
+
+
+def test_a_model_in_double_precision_is_certified_by_cosine(gallery, queries):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    single, double = (
+        certify_retrieval(each, queries, gallery, metric="cosine", with_pixels=False)
+        for each in (model, copy.deepcopy(model).double())
+    )
+    np.testing.assert_allclose(double.radii, single.radii, rtol=1e-9)
 
 
 def test_margin_loss_is_that_of_a_loop():

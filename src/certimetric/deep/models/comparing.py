@@ -49,7 +49,9 @@ def querying(model: nn.Module, metric: str) -> nn.Module:
     """The model whose embeddings of queries a search compares by Euclidean distance."""
     if check_search(metric) == "euclidean" or (metric == "cosine" and ends_on_sphere(model)):
         return model
-    return nn.Sequential(as_module(model), OnSphere() if metric == "cosine" else Padded()).train(model.training)
+    # A Module in another precision is kept as it is: certificates read its layers.
+    module = model if isinstance(model, nn.Module) else as_module(model)
+    return nn.Sequential(module, OnSphere() if metric == "cosine" else Padded()).train(module.training)
 
 
 def ends_on_sphere(model: nn.Module) -> bool:
