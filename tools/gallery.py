@@ -46,6 +46,7 @@ SECTIONS = {
         "robust_embeddings",
         "robustness_score",
         "own_model",
+        "bring_your_own",
         "own_defense",
     ),
 }

@@ -173,10 +173,10 @@ class PointSet(MetricMaps, ABC):
 
     Attributes
     ----------
-    n_classes : int
-        Number of class codes.
     by_distance : bool
         Whether the vote of a neighbour counts 1/distance; at first every vote counts the same.
+    n_classes : int
+        Number of class codes.
     """
 
     def __init__(self, metric: MahalanobisMetric, points: Array, point_errors: Array, y: Indices, exponent: int = 0):
