@@ -38,9 +38,11 @@ WITHOUT_OPTION |= {"models", "surrogate", "images", "queries", "gallery", "class
 
 
 def options(audit):
-    """Options of the command by name, but for those of what is read, ``--junit`` and ``--help``."""
+    """Options of the command by name, but for those of what is read, of findings, and ``--help``."""
     found = {option.name: option for option in COMMANDS[audit.name].params}
-    return {name: found[name] for name in found if name not in {*inspect.signature(audit.read).parameters, "junit"}}
+    return {
+        name: found[name] for name in found if name not in {*inspect.signature(audit.read).parameters, "junit", "sarif"}
+    }
 
 
 def flat(text):

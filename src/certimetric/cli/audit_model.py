@@ -139,7 +139,8 @@ def model_of(told: str, option: str) -> tuple[Any, dict[str, Any] | None]:
         if told.startswith(UNTRAINED) and "checkpoint=" not in told:
             typer.echo(f"certimetric: {option} {told!r} has random weights: checkpoint=FILE gives it others", err=True)
         return load_model(told), None
-    raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor a source of models: timm:NAME, …")
+    known = "timm:NAME, hf:FOLDER, torchvision:NAME, FILE.pt2, FILE.onnx or package.module:factory"
+    raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor {known}")
 
 
 def _training_digests(load: Callable[[str], Images]) -> frozenset[str] | None:

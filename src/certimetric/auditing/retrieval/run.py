@@ -19,6 +19,7 @@ from certimetric.auditing.retrieval.threat_evidence import tell_threats, try_thr
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
+from certimetric.report.changes.outcomes import pack
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
 
@@ -119,6 +120,8 @@ class RetrievalEvidence(RankedEvidence):
             for tried in try_threats(request, subject, index, clean, cells):
                 told["threats"].append(tried)
                 counting(False)
+            told["outcomes"] = _outcomes(request, clean, attacked[quoted][0], certificates[subject.name])
+            told["outcomes"] |= {each["threat"]: each.pop("outcomes", None) for each in told["threats"]}
             learners.append(_learner(request, subject, index, clean, attacked) | told)
         with_corruption_errors(learners, PIXELS)
         attack = request.make_attack(request.attacks[0], request.report_eps)
@@ -139,6 +142,7 @@ class RetrievalEvidence(RankedEvidence):
                 "n_classes": len(set(gallery.labels.tolist())),
                 "image_shape": list(gallery.images.shape[1:]),
                 "sha256": cells.data,
+                "tested": {"sha256": cells.data, "rows": len(queries), "tests": len(queries)},
             },
             protocol={
                 "norm": request.norm,
@@ -150,7 +154,7 @@ class RetrievalEvidence(RankedEvidence):
                 "n_checked": request.n_checked,
                 "certify": request.certify,
                 "metric": request.metric,
-                "threats": tell_threats(request),
+                **tell_threats(request),
                 "seed": request.seed,
                 **score,
             },
@@ -204,6 +208,16 @@ def _smallest(
         "median": median if math.isfinite(median) else None,
         "reason": "",
     }
+
+
+def _outcomes(
+    request: RetrievalRequest, clean: Scores, worst: Scores, certificate: Mapping[str, Any] | None
+) -> dict[str, str | None]:
+    """R@1 of each query, clean, attacked and certified at the quoted ε."""
+    told = {"recall_at_1": pack(clean["recall_at_1"]), "recall_at_1_attacked": pack(worst["recall_at_1"])}
+    if certificate is not None and certificate["method"] is not None:
+        told["certified"] = pack(np.asarray(certificate["radii"], dtype=float) >= request.report_eps)
+    return told
 
 
 def _index(request: RetrievalRequest, subject: Subject) -> Index:

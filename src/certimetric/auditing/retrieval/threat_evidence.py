@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.threats import GUESSED, SERVED, THREATS, Threat, kinds
 from certimetric.base.results import estimate
+from certimetric.report.changes.outcomes import pack
 
 if TYPE_CHECKING:
     from certimetric.deep import Attack, Index
@@ -25,7 +26,7 @@ def try_threats(
     ------
     told : dict
         ``threat``, ``clean`` and ``attacked`` (R@1 with its interval), for corruptions ``recall`` too, R@1 by kind and
-        severity; or ``attacked`` None and the ``reason``.
+        severity, for others ``outcomes``, R@1 of each query; or ``attacked`` None and the ``reason``.
     """
     from certimetric.deep.models.calling import NoGradients
 
@@ -49,7 +50,8 @@ def _attack(
     from certimetric.deep.attacks import Reencoded
 
     if not threat.served:
-        return {"attacked": estimate(cells.score(subject, index, attack)["recall_at_1"])}
+        found = cells.score(subject, index, attack)["recall_at_1"]
+        return {"attacked": estimate(found), "outcomes": pack(found)}
     made: list[Index] = []
 
     def served(attack: Attack | None) -> Scores:
@@ -63,7 +65,8 @@ def _attack(
 
     before, after = (served(each)["recall_at_1"] for each in (None, attack))
     # What was made for other qualities may happen to help: the attacker then sends the picture as it is.
-    return {"clean": estimate(before), "attacked": estimate(np.minimum(before, after))}
+    worst = np.minimum(before, after)
+    return {"clean": estimate(before), "attacked": estimate(worst), "outcomes": pack(worst)}
 
 
 def _corrupt(request: RetrievalRequest, subject: Subject, index: Index, cells: Cells) -> dict[str, Any]:
@@ -83,10 +86,14 @@ def _corrupt(request: RetrievalRequest, subject: Subject, index: Index, cells: C
     return {"attacked": estimate(total / len(recall)), "recall": recall}
 
 
-def tell_threats(request: RetrievalRequest) -> list[dict[str, str]]:
-    """What the document tells of the threats that were tried."""
-    chosen = (THREATS[name] for name in request.threats)
-    return [{"name": each.name, "what": each.what(request), "who": each.who} for each in chosen]
+def tell_threats(request: RetrievalRequest) -> dict[str, list[dict[str, str]]]:
+    """What the document tells of the threats that were tried, and of those that were not."""
+
+    def told(names: Iterable[str]) -> list[dict[str, str]]:
+        chosen = (THREATS[name] for name in names)
+        return [{"name": each.name, "what": each.what(request), "who": each.who} for each in chosen]
+
+    return {"threats": told(request.threats), "untried": told(name for name in THREATS if name not in request.threats)}
 
 
 def with_corruption_errors(learners: list[dict[str, Any]], pixels: str) -> None:

@@ -116,6 +116,12 @@ def embed(
         If the model gives something else than a tensor.
     ValueError
         If there are no images, if images lie outside of 0 to 1, or if embeddings are not of shape (b, k) and finite.
+
+    Examples
+    --------
+    >>> images = torch.linspace(0, 1, 8).view(2, 1, 2, 2)
+    >>> embed(nn.Flatten(), images).shape
+    torch.Size([2, 4])
     """
     model, images = as_module(model), kind.converted(images)
     kind.check(images)

@@ -57,6 +57,12 @@ def load_model(told: str) -> nn.Module:
         If a file is missing.
     ImportError
         If a package is missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> load_model("torch.nn:Flatten")(torch.rand(2, 1, 4, 4)).shape
+    torch.Size([2, 16])
     """
     name, options = parsed(told)
     prefix, _, rest = name.partition(":")

@@ -1,77 +1,59 @@
-"""The threats of an audit of embedding models in one table, and R@1 under natural corruptions by kind and severity."""
+"""The threats of an audit of embedding models, what was not tried, and R@1 by corruption and severity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.document import bounds, number, quoted_eps
-from certimetric.report.formatting import MISSING, norm_name, percent, plain, size_name
-from certimetric.report.plots import Figure, shares_figure, with_interval
+from certimetric.report.document import number, quoted_eps
+from certimetric.report.formatting import norm_name, percent, plain, size_name
+from certimetric.report.plots import Figure, shares_figure
 from certimetric.report.series import with_looks
+from certimetric.report.threats import Effect, Threat
 
-_HELD = {True: "holds", False: "missed"}
 
-
-def threats_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A row for every threat and model; None where none was tried beside the change within a norm."""
-    tried = document["protocol"].get("threats")
-    shown = with_looks(document)
-    if not tried:
-        return None
+def threats(document: Mapping[str, Any]) -> list[Threat]:
+    """A change within the norm, and every threat that was tried besides."""
     index = quoted_eps(document)
     assert index is not None
-    eps = float(document["protocol"]["eps"][index])
-    within = f"a change of ε = {size_name(eps)} ({norm_name(document)})"
-    told = [{"name": "norm", "what": within, "who": "who knows the model and sends pictures"}, *tried]
-    threats = [
-        threat | {"models": [(look, *_row(document, learner, threat["name"])) for look, learner in shown]}
-        for threat in told
-    ]
-    return {"threats": threats, **_corruptions(document)}
+    learners, eps = document["learners"], float(document["protocol"]["eps"][index])
+    pixels = str(document["protocol"]["units"]) in ("pixels", "inputs")
+    who = "who knows the model and sends pictures" if pixels else "who can send queries of any embedding"
+    changed = "" if pixels else " of the embedding"
+    standards = [f"{figure}@{eps:g}" for figure in ("attacked", "certified")]
+    what = f"a change{changed} of ε = {size_name(eps)} ({norm_name(document)})"
+    found = [Threat(what, who, "R@1", [_of_norm(learner, index) for learner in learners], standards)]
+    for threat in document["protocol"].get("threats") or []:
+        effects = [_told(learner, threat["name"]) for learner in learners]
+        found.append(Threat(threat["what"], threat["who"], "R@1", effects, [threat["name"]]))
+    return found
 
 
-def _row(document: Mapping[str, Any], learner: Mapping[str, Any], name: str) -> tuple[list[str], str]:
-    """R@1 clean, attacked and certified, and what is said of them."""
-    index = quoted_eps(document)
-    assert index is not None
-    told = _of_norm(learner, index) if name == "norm" else _told(learner, name)
-    figure = f"attacked@{float(document['protocol']['eps'][index]):g}" if name == "norm" else name
-    figures = [_share(told[key]) for key in ("clean", "attacked", "certified")]
-    return figures, told["reason"] or _verdict(document, learner, figure)
+def untried(document: Mapping[str, Any]) -> list[str]:
+    """What an attacker could do that this audit did not try."""
+    left = document["protocol"].get("untried") or []
+    named = [f"{each['what'][:1].upper()}{each['what'][1:]} (--threat {each['name']})" for each in left]
+    told = ["A gallery to which somebody adds items, or labels that are wrong: both are trusted", *named]
+    if str(document["protocol"]["units"]) not in ("pixels", "inputs"):
+        return [*told, "Changes of pictures: how far they move an embedding depends on the model, which is not here"]
+    if not any((learner.get("certificate") or {}).get("method") for learner in document["learners"]):
+        told.append("Attacks stronger than those that were tried: no certificate was computed")
+    return told
 
 
-def _of_norm(learner: Mapping[str, Any], index: int) -> dict[str, Any]:
+def _of_norm(learner: Mapping[str, Any], index: int) -> Effect:
     certificate = learner.get("certificate") or {}
-    return {
-        "clean": learner["clean"]["recall_at_1"],
-        "attacked": learner["attacked"][index]["worst"]["recall_at_1"],
-        "certified": certificate["at"][index] if certificate.get("method") else None,
-        "reason": "",
-    }
+    certified = certificate["at"][index] if certificate.get("method") else None
+    return Effect(learner["clean"]["recall_at_1"], learner["attacked"][index]["worst"]["recall_at_1"], certified)
 
 
-def _told(learner: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _told(learner: Mapping[str, Any], name: str) -> Effect:
     found = next(each for each in learner["threats"] if each["threat"] == name)
-    return {"certified": None, **found}
+    return Effect(found["clean"], found["attacked"], None, found["reason"])
 
 
-def _share(told: Mapping[str, Any] | None) -> str:
-    return MISSING if told is None else with_interval(bounds(told))
-
-
-def _verdict(document: Mapping[str, Any], learner: Mapping[str, Any], figure: str) -> str:
-    """Whether the thresholds that were declared for a figure of a model hold."""
-    start = f"{learner['spec']}.{figure}>="
-    judged = [each for each in document["thresholds"] if str(each["expression"]).startswith(start)]
-    if not judged:
-        return MISSING
-    wanted = ", ".join(percent(number(str(each["expression"]).removeprefix(start))) for each in judged)
-    return f"{_HELD[all(each['passed'] for each in judged)]}: at least {wanted}"
-
-
-def _corruptions(document: Mapping[str, Any]) -> dict[str, Any]:
-    """R@1 by kind, the mean over severities and each of them, and errors beside those of raw pixels."""
+def corruptions_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """R@1 by kind, the mean over severities and each of them, and errors beside those of raw pixels; None for none."""
     shown = [
         (look, told)
         for look, learner in with_looks(document)
@@ -79,7 +61,7 @@ def _corruptions(document: Mapping[str, Any]) -> dict[str, Any]:
         if told["threat"] == "corruptions" and told["attacked"] is not None
     ]
     if not shown:
-        return {"corruptions": None}
+        return None
     kinds = list(shown[0][1]["recall"])
     rows = []
     for kind in kinds:

@@ -16,7 +16,8 @@ from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.robustness_score import score_column, score_view
-from certimetric.report.retrieval.threats import smallest_figure, threats_view
+from certimetric.report.retrieval.threats import corruptions_view, smallest_figure, threats, untried
+from certimetric.report.threats import Threat, other_norms
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -128,11 +129,13 @@ class RetrievalView(View):
     schema, folder = RETRIEVAL_SCHEMA, "retrieval"
     noun, corner = "model", "Model"
     baseline = PIXELS
+    twins = ("CR109",)
+    unsteady = ("nmi",)
     beside = ("nmi", "ers")  # columns whose best figure is no headline, nor are those of threats
     size = staticmethod(size_name)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
-        Block("threat", "threats", "Threat by threat", of_document(threats_view)),
+        Block("threats", "corruptions", "Natural corruptions", of_document(corruptions_view)),
         Block("curves", "robustness", "Retrieval under attack", _curves),
         Block("curves", "ers", "Empirical robustness score", of_document(score_view)),
         Block("curves", "certificates", "Certificates", of_document(certificates_view)),
@@ -187,6 +190,20 @@ class RetrievalView(View):
             told = [{} if value is None else {"mean": value} for value in nmi]
             columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
         return columns
+
+    def threats(self) -> list[Threat]:
+        """A change within the norm, and every threat that was tried besides."""
+        return threats(self.document)
+
+    def untried(self) -> list[str]:
+        """Threats that were not asked for, and other norms."""
+        return [*untried(self.document), other_norms(self.document)]
+
+    def rests_on(self, column: Column) -> dict[str, Any]:
+        """Of a threat, what is done and with how large a change."""
+        threats = {each["name"]: each["what"] for each in self.document["protocol"].get("threats") or []}
+        told = super().rests_on(column)
+        return told | {"threat": threats[column.key]} if column.key in threats else told
 
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))
