@@ -15,6 +15,7 @@ is held against
 * decisions about pairs (`pair_radii`, `minimal_pair_changes`), at thresholds that are distances of pairs, close to
   them, or anywhere, and answers of `OpenSetKNeighborsClassifier`: the same points, and some without rounding;
 * votes weighted by distance, and intervals and tolerances of means of numbers: the same points;
+* votes of the parts of a gallery, under as many added and removed items as they are said to withstand;
 * what cells of the training set prove, which is what a search in all of it gives, to the last digit;
 * `counterfactuals`: within bounds and directions, of the wanted class, and nothing allowed below `lower` is of it.
 
@@ -30,6 +31,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib.util import find_spec
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
@@ -59,7 +61,7 @@ DATA = ("clusters", "grid", "duplicates", "near duplicates", "constant feature")
 DTYPES = ("float64", "float64", "float64", "float32", "int64")
 QUERIES, POINTS = 100, 100  # of a problem, of a query
 EXACT, RATIONAL = 12, 8  # queries of a problem
-LEFT_OUT, ATTACKED = 4, 3  # the same
+LEFT_OUT, ATTACKED, ADDED = 4, 3, 6  # the same
 PAIRS = 40  # of a problem
 WIDE = 30  # features from which programs are so large that few are solved
 SCALERS = (
@@ -300,6 +302,7 @@ def check_problem(seed):
     check_open_set(problem, apart, counts, wrong)
     check_cells(problem, classifier, counts, wrong)
     check_sums(problem, np.random.default_rng([seed, 3]), counts, wrong)
+    check_additions(problem, np.random.default_rng([seed, 4]), counts, wrong)
     check_counterfactuals(problem, classifier, labels, np.random.default_rng([seed, 2]), counts, wrong)
     return problem.kind, counts, wrong
 
@@ -584,6 +587,31 @@ def check_sums(problem, rng, counts, wrong):
         )
 
 
+def check_additions(problem, rng, counts, wrong):
+    """Items added anywhere in a gallery, at queries and beside them, and others removed: no certified vote changes."""
+    X, Q = problem.X.astype(float), problem.Q[:ADDED].astype(float)
+    if find_spec("torch") is None or np.abs(X).max() > 1e70 or rng.random() > 0.25:
+        return
+    from certimetric.deep import certify_additions  # torch is an extra
+
+    told = {"n_parts": int(rng.integers(1, 20)), "metric": str(rng.choice(["euclidean", "cosine"]))}
+    found = certify_additions(Q, X, problem.y, **told)
+    for i in np.flatnonzero(found.certified > 0):
+        for _ in range(3):
+            n_removed = min(int(rng.integers(0, found.certified[i] + 1)), len(X) - 1)
+            kept = np.sort(rng.choice(len(X), len(X) - n_removed, replace=False))
+            places = rng.integers(0, len(kept) + 1, found.certified[i] - n_removed)
+            near = Q[i] + rng.choice([0.0, 1e-9, 1e-3]) * np.abs(X).max() * rng.standard_normal(
+                (len(places), len(Q[i]))
+            )
+            items = np.insert(X[kept], places, near, axis=0)
+            labels = np.insert(problem.y[kept], places, rng.integers(0, problem.y.max() + 2, len(places)))
+            counts["additions"] += 1
+            if certify_additions(Q[[i]], items, labels, **told).predictions[0] != found.predictions[i]:
+                counts["flips"] += 1
+                wrong.append(f"{len(places)} added and {n_removed} removed items change the vote of query {i}")
+
+
 def check_counterfactuals(problem, classifier, labels, rng, counts, wrong):
     """Changes within bounds and directions: made as allowed, and none that is allowed and below `lower` leads there."""
     d, scale = problem.X.shape[1], float(np.abs(problem.X.astype(float)).max())
@@ -653,7 +681,18 @@ def main(arguments=None):
         for future in waiting:
             future.cancel()
     columns = ("problems", "queries", "certified", "infinite", "predictions", "rational", "exact", "proven", "verified")
-    columns += ("forced", "left out", "attacks", "pairs", "pair points", "by cells", "sums", "changes", "wrong")
+    columns += (
+        "forced",
+        "left out",
+        "attacks",
+        "pairs",
+        "pair points",
+        "by cells",
+        "sums",
+        "additions",
+        "changes",
+        "wrong",
+    )
     total["wrong"] = len(violations)
     for dimension, table in [*tables.items(), ("all", {"": total})]:
         print(f"\n{dimension:<18}" + "".join(f"{column:>12}" for column in columns))

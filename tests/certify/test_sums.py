@@ -136,6 +136,15 @@ def test_intervals_grow_and_end_at_what_any_k_could_give(rng):
     assert (np.diff(radii, axis=0) >= 0).all() and (radii[-1] == np.inf).all() and (radii[0] > 0).all()
 
 
+def test_a_mean_that_rounds_beyond_every_number_ends_a_radius():
+    # Every number is within 0.1 of the mean 0, and (0.1 + 0.1 + 0.1) / 3 is above 0.1 as it is computed.
+    X = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [12.0]])
+    knn = CertifiedKNeighborsRegressor(3).fit(X, [-0.1, 0.0, 0.1, 0.1, 0.1, 0.1])
+    before, after = knn.predict([[1.0], [11.0]])
+    assert before == 0.0 and after - before > 0.1
+    assert 4.9 < knn.certified_radius([[1.0]], 0.1)[0] < 10.0
+
+
 def test_a_feature_that_no_distance_sees_may_change_as_it_likes():
     metric = MahalanobisMetric.from_components([[1.0, 0.0]])
     norm = resolve_norm("l2").restrict(np.array([False, True]))

@@ -178,13 +178,13 @@ def _certify_rows(queries, codes, data, largest, order, targets, means, limits, 
             radii[i] = np.inf
             continue
         against = _expand(row, x, exclude[i], data, largest, task)
-        if against == np.inf:
+        if against == np.inf and not len(targets):  # a mean of numbers within the tolerance may round beyond it
             radii[i] = np.inf
             continue
         # The first guess is a share of the distance to what speaks against the prediction. Guesses grow until one does
         # not hold, each with its own candidates; those of the last serve for all below.
         query, k = (row, x, errors[i], order), near.shape[1]
-        reach = np.sqrt(against) + np.sqrt(squared_distance(x, data[0][near[i, k - 1]]))
+        reach = np.sqrt(squared_distance(x, data[0][near[i, k - 1]])) + (np.sqrt(against) if against < np.inf else 0.0)
         horizon = np.inf if rate == 0.0 else max(reach, 1e-150) / (8.0 * rate)
         held, failed, size, grown = 0.0, np.inf, _LEAST, True
         for _ in range(_MOST_TRIES):

@@ -1,5 +1,6 @@
 """Certified retrieval: no attack beats a certificate, and on linear embeddings it is the classical one."""
 
+import copy
 import json
 
 import numpy as np
@@ -363,6 +364,24 @@ def test_sphere_of_an_empty_embedding_is_refused(gallery, queries):
     with pytest.raises(ValueError, match="length 0"):
         certify_retrieval(EmbeddingNetwork(body), queries, gallery)
     assert isinstance(plain_layers(EmbeddingNetwork(body))[-1], OnSphere)
+
+
+@pytest.mark.parametrize("method", ["lipschitz", "interval"])
+def test_a_black_item_is_refused_by_cosine(method):
+    # Before scaling it is the nearest to a dark query; by cosine another one is.
+    items = ImageSet(torch.tensor([[0.0, 0.0], [1.0, 0.0]]).reshape(2, 1, 1, 2), torch.tensor([0, 1]))
+    dark = ImageSet(torch.tensor([[0.1, 0.0]]).reshape(1, 1, 1, 2), torch.tensor([0]))
+    with pytest.raises(ValueError, match="the gallery holds an embedding of length 0"):
+        certify_retrieval(nn.Flatten(), dark, items, method=method, metric="cosine", with_pixels=False)
+
+
+def test_a_model_in_double_precision_is_certified_by_cosine(gallery, queries):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    single, double = (
+        certify_retrieval(each, queries, gallery, metric="cosine", with_pixels=False)
+        for each in (model, copy.deepcopy(model).double())
+    )
+    np.testing.assert_allclose(double.radii, single.radii, rtol=1e-9)
 
 
 def test_margin_loss_is_that_of_a_loop():

@@ -71,6 +71,11 @@ def test_an_own_item_has_no_vote():
         assert found.predictions[0] == wrong[nearest]
 
 
+def test_a_query_without_a_result_is_not_right():
+    found = certify_additions([[0.0]], [[0.0], [1.0]], [7, 8], n_parts=2, ids=[1], gallery_ids=[1, 1])
+    assert found.votes[0] == 0 and found.certified_recall([7], 0) == found.certified_recall([8], 0) == 0.0
+
+
 def test_certified_recall_falls_with_what_is_added():
     gallery, labels = clouds()
     queries, own = clouds(30, seed=2)
@@ -106,6 +111,14 @@ def test_added_items_come_first_as_often_as_is_told(metric):
         (lambda: poison_gallery([[0.0], [1.0]], [[0.0]], 0), "n_added"),
         (lambda: poison_gallery([[0.0], [np.nan]], [[0.0]]), "finite"),
         (lambda: certify_additions([[0.0]], [[0.0]], [0], n_parts=0), "n_parts"),
+        (
+            lambda: certify_additions([[0.0]], [[0.0]], [0], n_parts=2.5),
+            "n_parts must be a number of parts, at least 1",
+        ),
+        (lambda: poison_gallery([[0.0], [1.0]], [[0.0]], "2"), "n_added must be a number of items, at least 1"),
+        (lambda: certify_additions([[0.0]], [[0.0]], [0], ids=[0.5], gallery_ids=[0]), "ids and gallery_ids must be"),
+        (lambda: certify_additions([[0.0]] * 2, [[0.0]], [0]).certified_recall([0], 0), "labels must be 2"),
+        (lambda: certify_additions([[0.0]], [[0.0]], [0]).certified_recall([0], -1), "n_added must hold numbers"),
         (lambda: certify_additions([[0.0]], [[0.0]], [0.5]), "whole numbers"),
         (lambda: certify_additions([[0.0]], [[0.0]], [0], metric="dot"), "metric"),
         (lambda: certify_additions([[0.0]], [[0.0, 1.0]], [0]), "dimensions"),

@@ -13,7 +13,7 @@ from certimetric.deep.certify.base import Certified, Certifier
 from certimetric.deep.certify.lipschitz_constant import CONTRACTIONS, Standardise, plain_layers
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.calling import device_of
-from certimetric.deep.models.comparing import OnSphere
+from certimetric.deep.models.comparing import OnSphere, check_lengths
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.models.orthogonal import NormPool2d
 from certimetric.deep.ranking.distances import by_differences, slices
@@ -74,6 +74,7 @@ class IntervalCertifier(Certifier):
             raise ValueError("interval bounds are for pictures, whose values are from 0 to 1: take 'smoothing'")
         if layers and isinstance(layers[-1], OnSphere):
             layers = layers[:-1]  # of items of equal length the nearest is the same before scaling
+            check_lengths(items)
         keys = exclusion_keys(queries, gallery)[1].to(device)
         comparison = _Comparison(layers, items, gallery.labels.to(device), keys)
         found = []

@@ -20,7 +20,7 @@ from certimetric.deep.certify.lipschitz_constant import (
 )
 from certimetric.deep.certify.operator_norms import rounding
 from certimetric.deep.models.calling import check_embeddings, device_of
-from certimetric.deep.models.comparing import OnSphere, placed_items
+from certimetric.deep.models.comparing import OnSphere, check_lengths, placed_items
 from certimetric.deep.models.images import ImageSet
 
 
@@ -87,10 +87,8 @@ class LipschitzCertifier(Certifier):
         gallery_points, _ = embedded_with_errors(layers, bounds, gallery, batch_size, device)
         gallery_errors = 0.0
         if on_sphere:
-            lengths = np.linalg.norm(gallery_points, axis=1, keepdims=True)
-            if (lengths == 0).any():
-                raise ValueError("the gallery holds an embedding of length 0, which cannot be scaled to length 1")
-            gallery_points = gallery_points / lengths
+            check_lengths(torch.from_numpy(gallery_points))
+            gallery_points = gallery_points / np.linalg.norm(gallery_points, axis=1, keepdims=True)
             gallery_errors = rounding(gallery_points.shape[1])
         if self.metric == "dot":
             W = np.eye(points.shape[1]) if W is None else W

@@ -49,12 +49,21 @@ def querying(model: nn.Module, metric: str) -> nn.Module:
     """The model whose embeddings of queries a search compares by Euclidean distance."""
     if check_search(metric) == "euclidean" or (metric == "cosine" and ends_on_sphere(model)):
         return model
-    return nn.Sequential(as_module(model), OnSphere() if metric == "cosine" else Padded()).train(model.training)
+    # A Module in another precision is kept as it is: certificates read its layers.
+    module = model if isinstance(model, nn.Module) else as_module(model)
+    return nn.Sequential(module, OnSphere() if metric == "cosine" else Padded()).train(module.training)
 
 
 def ends_on_sphere(model: nn.Module) -> bool:
     """Whether the embeddings of a network are known to have length 1."""
     return type(model) is EmbeddingNetwork and model.normalise
+
+
+def check_lengths(items: Tensor) -> None:
+    """A ValueError for embeddings (n, k) of a gallery of which one has length 0: of the others alone the nearest is the
+    same before a query is scaled to the sphere."""
+    if bool((items.norm(dim=1) == 0).any()):
+        raise ValueError("the gallery holds an embedding of length 0, which cannot be scaled to length 1")
 
 
 def placed_queries(points: Tensor, metric: str) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from certimetric.base.arguments import require
 from certimetric.base.arrays import Indices
 from certimetric.base.results import Framed
 from certimetric.deep.models.comparing import placed_items, placed_queries
@@ -102,8 +104,7 @@ def poison_gallery(
     points, items = _points(queries, "queries"), _points(gallery, "gallery")
     if len(points) < 2 or points.shape[1] != items.shape[1]:
         raise ValueError(f"queries must be at least two of {items.shape[1]} dimensions, got {tuple(points.shape)}")
-    if n_added < 1:
-        raise ValueError(f"n_added must be at least 1, got {n_added}")
+    require(isinstance(n_added, Integral) and n_added >= 1, "n_added", "must be a number of items, at least 1", n_added)
     own, theirs = _ids(ids, gallery_ids, len(points), len(items))
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
     known, new = order[: min(_KNOWN, len(points) // 2)], order[len(points) // 2 :]
@@ -172,9 +173,17 @@ class AdditionCertificate(Framed):
     n_parts: int
 
     def certified_recall(self, labels: ArrayLike, n_added: ArrayLike) -> NDArray[np.float64]:
-        """Share of queries that are right and stay so whatever items are added, up to so many."""
-        right = np.where(self.predictions == np.asarray(labels), self.certified, -1)
-        return np.asarray((right >= np.asarray(n_added)[..., None]).mean(axis=-1))
+        """Share of queries that are right and stay so whatever items are added, up to so many.
+
+        A query that no part has a result for is not right.
+        """
+        known, sizes = np.asarray(labels), np.asarray(n_added)
+        require(
+            known.shape == self.predictions.shape, "labels", f"must be {len(self.predictions)}, one a query", labels
+        )
+        require(bool((sizes >= 0).all()), "n_added", "must hold numbers of at least 0", n_added)
+        right = np.where((self.predictions == known) & (self.votes > 0), self.certified, -1)
+        return np.asarray((right >= sizes[..., None]).mean(axis=-1))
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each query."""
@@ -248,8 +257,7 @@ def certify_additions(
         raise ValueError(f"labels must be {len(items)} whole numbers, got shape {known.shape} of {known.dtype}")
     if points.shape[1] != items.shape[1]:
         raise ValueError(f"queries have {points.shape[1]} dimensions, the gallery {items.shape[1]}")
-    if n_parts < 1:
-        raise ValueError(f"n_parts must be at least 1, got {n_parts}")
+    require(isinstance(n_parts, Integral) and n_parts >= 1, "n_parts", "must be a number of parts, at least 1", n_parts)
     if metric not in ("euclidean", "cosine"):
         raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}")
     own, theirs = _ids(ids, gallery_ids, len(points), len(items))
@@ -293,8 +301,9 @@ def _points(values: ArrayLike, what: str) -> Tensor:
 def _ids(ids: ArrayLike | None, gallery_ids: ArrayLike | None, m: int, n: int) -> tuple[Tensor, Tensor]:
     if (ids is None) != (gallery_ids is None):
         raise ValueError("ids and gallery_ids must be given together, or neither")
-    own = np.arange(n, n + m) if ids is None else np.asarray(ids, dtype=np.int64)
-    theirs = np.arange(n) if gallery_ids is None else np.asarray(gallery_ids, dtype=np.int64)
-    if own.shape != (m,) or theirs.shape != (n,):
-        raise ValueError(f"ids must be one for each, got shapes {own.shape} and {theirs.shape}")
-    return torch.from_numpy(own), torch.from_numpy(theirs)
+    own = np.arange(n, n + m) if ids is None else np.asarray(ids)
+    theirs = np.arange(n) if gallery_ids is None else np.asarray(gallery_ids)
+    if own.shape != (m,) or theirs.shape != (n,) or not {own.dtype.kind, theirs.dtype.kind} <= set("iu"):
+        told = f"shapes {own.shape} of {own.dtype} and {theirs.shape} of {theirs.dtype}"
+        raise ValueError(f"ids and gallery_ids must be a whole number for each query and item, got {told}")
+    return torch.from_numpy(own.astype(np.int64)), torch.from_numpy(theirs.astype(np.int64))
