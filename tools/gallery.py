@@ -44,8 +44,10 @@ SECTIONS = {
     "Verification and embedding models": (
         "verification_det",
         "robust_embeddings",
+        "robust_omniglot",
         "robustness_score",
         "own_model",
+        "bring_your_own",
         "own_defense",
     ),
 }

@@ -32,7 +32,11 @@ def test_every_name_is_there_and_checkers_are_told_the_same(name):
     [
         ("certimetric.deep.certify.registry", ("torch", "numpy")),
         ("certimetric.deep.models", ("certimetric.deep.attacks", "pandas", "lightning", "pytorch_metric_learning")),
-        ("certimetric.deep.retrieval", ("certimetric.deep.defenses", "certimetric.deep.certify", "lightning")),
+        pytest.param(
+            "certimetric.deep.retrieval",
+            ("certimetric.deep.defenses", "certimetric.deep.certify", "lightning"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_module_loads_no_more_than_it_needs(module, heavy):

@@ -387,7 +387,7 @@ WRONG = {
         ["audit-embeddings", "vectors.npz", "--fail-under", "attacked_map@1=0.5"],
         "attacked_map",
     ),
-    "a norm": (["audit-model", "--model", "tiny", "--images", "digits", "--norm", "l1"], "l1"),
+    "a norm": (["audit-model", "--model", "tiny", "--images", "digits", "--norm", "l3"], "l3"),
     "eps": (["audit-model", "--model", "tiny", "--images", "digits", "--eps", "8/0"], "'8/0'"),
     "eps in steps": (["audit-model", "--model", "tiny", "--images", "digits", "--eps", "8"], "at most 1"),
     "queries": (

@@ -160,6 +160,7 @@ def test_encode(run, tmp_path):
 
 
 @light
+@pytest.mark.slow
 def test_filled_gaps_are_told(run, tmp_path):
     rows = [f"{'' if i % 10 == 0 else i * 37 % 101 + 0.3},{i * i * 53 % 97 / 7},{'ab'[i % 2]}\n" for i in range(30)]
     (tmp_path / "gaps.csv").write_text("u,v,class\n" + "".join(rows))

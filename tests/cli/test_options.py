@@ -38,9 +38,11 @@ WITHOUT_OPTION |= {"models", "surrogate", "images", "queries", "gallery", "class
 
 
 def options(audit):
-    """Options of the command by name, but for those of what is read, ``--junit`` and ``--help``."""
+    """Options of the command by name, but for those of what is read, of findings, and ``--help``."""
     found = {option.name: option for option in COMMANDS[audit.name].params}
-    return {name: found[name] for name in found if name not in {*inspect.signature(audit.read).parameters, "junit"}}
+    return {
+        name: found[name] for name in found if name not in {*inspect.signature(audit.read).parameters, "junit", "sarif"}
+    }
 
 
 def flat(text):
@@ -131,4 +133,4 @@ def test_a_request_says_which_text_is_no_number():
 @audits
 def test_commands_are_short(audit):
     # How files are written and encoded stands apart, the same for all commands that read tables.
-    assert sum(option.rich_help_panel != FILES for option in COMMANDS[audit.name].params) <= 24
+    assert sum(option.rich_help_panel != FILES for option in COMMANDS[audit.name].params) <= 25

@@ -72,6 +72,7 @@ def test_an_interrupted_run_says_how_to_go_on(run, tmp_path, jobs, kept):
     resumed(run, tmp_path, before, kept)
 
 
+@pytest.mark.slow
 def test_a_folder_begun_by_an_earlier_version_is_said_to_be_computed_anew(run, tmp_path):
     kept = tmp_path / "out" / "cells" / "ab12.json"
     kept.parent.mkdir(parents=True)

@@ -124,7 +124,7 @@ def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
     assert "--group is for pictures in files" in run(*words, "--group", "x").err
     wrong = run(*words, "--surrogate", "nowhere")
     assert wrong.code == 2
-    assert "--surrogate 'nowhere' is neither the folder of a run nor package.module:factory" in wrong.err
+    assert "--surrogate 'nowhere' is neither the folder of a run nor timm:NAME" in wrong.err
 
 
 @pytest.mark.slow

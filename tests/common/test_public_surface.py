@@ -24,23 +24,28 @@ def documented():
     return sorted({name for page in pages for name in SHOWN.findall(page.read_text(encoding="utf-8"))})
 
 
-def surface():
-    """A line for each public name, with its parameters, and for each public method and property of a class."""
-    lines = {f"certimetric.{name}" for name in import_module("certimetric").__all__}  # each told where it stands
+def public():
+    """Path and object of each public name, where it stands."""
     for path in documented():
         try:
             module = import_module(path)
         except ModuleNotFoundError:
             home, _, name = path.rpartition(".")
-            lines.update(described(path, getattr(import_module(home), name)))
+            yield path, getattr(import_module(home), name)
             continue
         names = getattr(module, "__all__", None) or [
             name
             for name, value in vars(module).items()
             if getattr(value, "__module__", None) == path and name[0] != "_"
         ]
-        for name in names:
-            lines.update(described(f"{path}.{name}", getattr(module, name)))
+        yield from ((f"{path}.{name}", getattr(module, name)) for name in names)
+
+
+def surface():
+    """A line for each public name, with its parameters, and for each public method and property of a class."""
+    lines = {f"certimetric.{name}" for name in import_module("certimetric").__all__}  # each told where it stands
+    for path, value in public():
+        lines.update(described(path, value))
     return sorted(lines)
 
 
@@ -95,6 +100,35 @@ def test_the_public_surface_is_the_committed_one():
     gone, new = sorted(set(committed) - set(found)), sorted(set(found) - set(committed))
     told = "If this is meant, run python tests/common/test_public_surface.py, and say it in the changelog."
     assert not gone and not new, "\n".join([told, *(f"- {line}" for line in gone), *(f"+ {line}" for line in new)])
+
+
+def test_every_public_name_has_an_example_and_says_what_it_takes():
+    pytest.importorskip("torch", reason="torch is not installed: half of the list is about it")
+    told = {path: value for path, value in public() if callable(value) and not is_error(value)}
+    assert len(told) > 200
+    assert [path for path, value in told.items() if ">>> " not in (value.__doc__ or "")] == []
+    silent = [path for path, value in told.items() if parameters(value) not in ("", "()") and not says(value)]
+    assert silent == []
+
+
+def is_error(value):
+    return inspect.isclass(value) and issubclass(value, BaseException)
+
+
+def says(value):
+    """Parameters, or the attributes of a tuple with names; a protocol, which nobody calls, has none."""
+    doc = value.__doc__ or ""
+    return (
+        "Parameters\n" in doc
+        or "Attributes\n" in doc
+        or "Parameters are " in doc
+        or "Parameters and errors are\n" in doc
+        or is_protocol(value)
+    )
+
+
+def is_protocol(value):
+    return getattr(value, "_is_protocol", False)
 
 
 @pytest.mark.slow

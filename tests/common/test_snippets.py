@@ -90,6 +90,14 @@ def embeddings():
         np.savez(f"{name}.npz", embeddings=rng.standard_normal((60, 8)) + 2 * labels[:, None], labels=labels)
 
 
+def program():
+    """A program of torch.export, as the page's own snippet saves it."""
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    sizes = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(network, (torch.rand(2, 1, 8, 8),), dynamic_shapes=sizes), "model.pt2")
+
+
 def shop():
     """The files that the page's first snippet writes, in small."""
     pytest.importorskip("torch")
@@ -109,6 +117,7 @@ STUBS = {
     "docs/deep.md": [birds],
     "docs/training.md": [short_run],
     "docs/embedding-audit.md": [embeddings],
+    "docs/own-models.md": [program],
     "docs/embeddings.md": [shop],
 }
 
@@ -118,8 +127,10 @@ SLOW = {
     "docs/attacks.md",
     "docs/deep.md",
     "docs/ers.md",
+    "docs/own-models.md",
     "docs/scaling.md",
     "docs/start.md",
+    "docs/threats.md",
     "docs/training.md",
     "docs/verification.md",
 }
@@ -133,6 +144,7 @@ NOT_RUN = {
     "faces.csv": "needs files of the reader, as tests/cli/test_verify has them",
     "people.csv": "needs files of the reader, as tests/cli/test_verify has them",
     "package.module:factory": "needs a model of the reader",
+    "--images photos/": "needs pictures and models of the reader",
     "audit digits": "takes minutes, as `make demo` does",
     "bench quick": "takes minutes, as tests/bench does in small",
     "configs/digits-": "takes minutes, as `make demo` does",

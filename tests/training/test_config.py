@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
+torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 pytest.importorskip("pytorch_metric_learning", reason="the extra 'deep' has pytorch-metric-learning")
 
-from certimetric.deep import CertifiedMarginLoss
-from certimetric.training.config import TrainingConfig
-from certimetric.training.run import make_component
-from certimetric.training.sections import component_class, component_parameters
+from certimetric.deep import CertifiedMarginLoss, NoDefense  # noqa: E402
+from certimetric.training.config import TrainingConfig  # noqa: E402
+from certimetric.training.run import make_component, make_trainer  # noqa: E402
+from certimetric.training.sections import component_class, component_parameters  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -122,7 +122,7 @@ WRONG_KEYS = {
         {"miner": {"name": "BatchEasyHardMiner", "pos_strtegy": 1}},
         "[miner] has no key 'pos_strtegy' (did you mean 'pos_strategy'?) for 'BatchEasyHardMiner'",
     ),
-    "an object": ({"loss": {"name": "triplet", "distance": "CosineSimilarity"}}, "[loss] has no key 'distance'"),
+    "an object": ({"loss": {"name": "triplet", "mat_based_loss": True}}, "[loss] has no key 'mat_based_loss'"),
     "told": (
         {"loss": {"name": "ProxyAnchorLoss", "num_classes": 3}},
         "[loss] has no key 'num_classes'",
@@ -294,7 +294,7 @@ UNKNOWN = {
     "defense": ({"defense": {"kind": "tupel"}}, "kind in [defense] must be one of 'none', 'tuple'", "got 'tupel'"),
     "model": (
         {"model": {"name": "resnet51"}},
-        "name in [model]: model must be 'small-cnn', 'lipschitz-cnn', 'resnet50' or",
+        "name in [model]: model must be 'small-cnn', 'lipschitz-cnn', 'resnet50', 'timm:NAME' and the like or",
         "resnet51",
     ),
     "factory": ({"model": {"name": "math:net"}}, "there is no model factory 'math:net'", "net"),
@@ -336,6 +336,50 @@ def test_parameters_of_bases_are_known_and_short_names_are_classes():
     made = component_class("loss", "triplet")
     assert made.__name__ == "TripletMarginLoss"
     assert {"margin", "distance", "reducer"} <= set(component_parameters(made))
+
+
+def test_components_have_components():
+    said = {
+        "name": "CrossBatchMemory",
+        "memory_size": 64,
+        "loss": {"name": "ContrastiveLoss", "neg_margin": 0.5, "distance": {"name": "CosineSimilarity"}},
+    }
+    config = TrainingConfig.from_mapping({"data": {"name": "digits"}, "loss": said, "model": {"dim": 7}})
+    made = make_component(config, "loss", 10)
+    assert (made.memory_size, made.embedding_memory.shape) == (64, (64, 7))
+    assert type(made.loss.distance).__name__ == "CosineSimilarity" and made.loss.neg_margin == 0.5
+    assert TrainingConfig.from_mapping(config.to_mapping()) == config
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"distance": "CosineSimilarity"}, "distance in [loss] must be a table, got 'CosineSimilarity'"),
+        ({"distance": {"power": 2}}, "distance in [loss] needs the key 'name'"),
+        ({"distance": {"name": "CosineSimilarty"}}, "did you mean 'CosineSimilarity'?"),
+        ({"reducer": {"name": "MeanReducer", "size": 3}}, "[reducer] 'MeanReducer' cannot be made"),
+    ],
+)
+def test_wrong_components_are_named(said, named):
+    with pytest.raises(ValueError) as error:
+        TrainingConfig.from_mapping({"data": {"name": "digits"}, "loss": {"name": "TripletMarginLoss", **said}})
+    assert named in str(error.value)
+
+
+def test_fine_tuning_is_said():
+    said = {"freeze": ["model.0"], "learning_rates": {"loss": 1}, "warmup": 2, "accumulate": 2, "clip_norm": 1.0}
+    config = TrainingConfig.from_mapping({"data": {"name": "digits"}, "training": said})
+    assert config.training.learning_rates == {"loss": 1.0} and config.training.freeze == ("model.0",)
+    trainer = make_trainer(config, torch.nn.Flatten(), None, NoDefense())
+    assert (trainer.freeze, trainer.accumulate, trainer.clip_norm) == (("model.0",), 2, 1.0)
+    for wrong, named in (
+        ({"learning_rates": {"loss": "fast"}}, "learning_rates in [training] must be a number, got {'loss': 'fast'}"),
+        ({"learning_rates": {"loss": -1.0}}, "learning_rates in [training] must be positive"),
+        ({"warmup": 30}, "warmup in [training] must be at least 0 and less than the epochs, got 30"),
+    ):
+        with pytest.raises(ValueError) as error:
+            TrainingConfig.from_mapping({"data": {"name": "digits"}, "training": wrong})
+        assert named in str(error.value)
 
 
 def test_configurations_cannot_be_changed():

@@ -64,7 +64,7 @@ def test_keys_and_defaults(section):
     keys = {name: written(key.default) for name, key in SECTIONS[section].items()}
     told = rows(part(section))
     assert {key: told.get(key) for key in keys} == keys
-    networks = MODELS if section == "model" else ()
+    networks = (*MODELS, "timm:any") if section == "model" else ()
     options = {option for network in networks for option in sections.model_keys(network)}
     assert set(told) == {*keys, *options}
 

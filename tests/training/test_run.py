@@ -118,7 +118,7 @@ FULL = {
 }
 
 
-@pytest.mark.parametrize("sections", [{}, FULL], ids=["plain", "with everything"])
+@pytest.mark.parametrize("sections", [{}, pytest.param(FULL, marks=pytest.mark.slow)], ids=["plain", "with everything"])
 def test_a_run_that_was_interrupted_ends_like_one_that_was_not(tmp_path, sections):
     sections = {**sections, "training": {**sections.get("training", {}), "epochs": 3}}
     whole = train(config(**sections), tmp_path / "whole")

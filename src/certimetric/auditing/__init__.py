@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from certimetric.auditing.api import audit_model_verification as audit_model_verification
     from certimetric.auditing.api import audit_retrieval as audit_retrieval
     from certimetric.auditing.api import audit_verification as audit_verification
+    from certimetric.auditing.comparison import AuditComparison as AuditComparison
+    from certimetric.auditing.comparison import compare_audits as compare_audits
     from certimetric.auditing.drift.check import DriftCheck as DriftCheck
     from certimetric.auditing.drift.check import Outlier as Outlier
     from certimetric.auditing.drift.check import check_drift as check_drift
@@ -26,6 +28,7 @@ __all__, __getattr__, __dir__ = lazy_index(
     __name__,
     {
         "api": "audit audit_embeddings audit_model_verification audit_retrieval audit_verification",
+        "comparison": "AuditComparison compare_audits",
         "drift.check": "DriftCheck Outlier check_drift",
         "drift.columns": "Finding",
         "kinds": "CHECKS KINDS",

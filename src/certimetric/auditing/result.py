@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certimetric.base.files import write_atomically
-from certimetric.report import render_audit, render_audit_fragment, summary_table
+from certimetric.report import junit_xml, render_audit, render_audit_fragment, sarif_json, summary_table
 from certimetric.report.views import view_of
 
 if TYPE_CHECKING:
@@ -135,6 +135,14 @@ class AuditResult:
         """The report: one HTML page that needs no network."""
         return render_audit(self.document, title=title)
 
+    def to_junit(self) -> str:
+        """Thresholds and checks as JUnit XML, for the test panes of CI."""
+        return junit_xml(self.document)
+
+    def to_sarif(self) -> str:
+        """Thresholds and checks as SARIF 2.1.0, for the tools in which findings of security are kept."""
+        return sarif_json(self.document, artifact=RESULTS_FILE)
+
     def _repr_html_(self) -> str:
         return render_audit_fragment(self.document)
 
@@ -160,12 +168,7 @@ class AuditResult:
         OSError
             If the folder cannot be written.
         """
-        path = Path(folder)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
-        report = self.to_html(title=title)
+        path, report = folder_for(folder), self.to_html(title=title)
         return write_atomically(path / RESULTS_FILE, self.to_json()), write_atomically(path / REPORT_FILE, report)
 
     @classmethod
@@ -185,6 +188,22 @@ class AuditResult:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{str(file)!r} is not a results file of certimetric: {error}") from None
         return cls(dict(document))
+
+
+def folder_for(folder: str | os.PathLike[str]) -> Path:
+    """A folder to write results into, made if need be.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
+    return path
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:

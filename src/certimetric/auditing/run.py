@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from certimetric.auditing.checks import run_checks
+from certimetric.auditing.checks import checks_of, run_checks
 from certimetric.auditing.result import AuditResult, refuse_other_report
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import conclude, judge_thresholds
@@ -148,6 +148,7 @@ def _document(evidence: Evidence, store: Store, progress: bool) -> dict[str, Any
         **found.also,
         "learners": found.learners,
         "checks": checks,
+        "about_checks": {each.code: {"gravest": each.severity, "text": each.doc} for each in checks_of(evidence.scope)},
         "thresholds": thresholds,
         "verdict": conclude(said, checks, thresholds, chosen, with_titles=evidence.with_titles),
         "reproduction": {

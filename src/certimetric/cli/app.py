@@ -15,6 +15,7 @@ from certimetric.cli import (
     bench,
     certify,
     check,
+    compare,
     datasets,
     explain,
     export,
@@ -65,5 +66,6 @@ app.command(epilog=attack.EPILOG)(attack.attack)
 app.command(epilog=explain.EPILOG)(explain.explain)
 app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=match.EPILOG)(match.match)
+app.command(epilog=compare.EPILOG)(compare.compare)
 app.command()(report.report)
 app.command()(datasets.datasets)

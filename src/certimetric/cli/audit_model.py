@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from certimetric.auditing.retrieval.request import RetrievalRequest
-from certimetric.base.interrupts import is_interrupt
 from certimetric.cli.audits import AuditCommand
 from certimetric.cli.inputs import named, needs_deep, see_own_modules
 from certimetric.cli.options import DataRoot
@@ -30,7 +29,8 @@ Models = Annotated[
         "--model",
         "-m",
         metavar="[NAME=]MODEL",
-        help="Folder of a run of `certimetric train`, or package.module:factory. Repeat it for more.",
+        help="Folder of a run of `certimetric train`, timm:NAME?checkpoint=FILE, hf:FOLDER, torchvision:NAME, "
+        "FILE.pt2, FILE.onnx, or package.module:factory. Repeat it for more.",
     ),
 ]
 ImagesOption = Annotated[
@@ -128,14 +128,19 @@ def _subjects(named: dict[str, str], asked: tuple[str, int | None], load: Callab
 
 
 def model_of(told: str, option: str) -> tuple[Any, dict[str, Any] | None]:
-    """A model by the folder of its run, with what ``run.json`` says, or by a factory."""
+    """A model by the folder of its run, with what ``run.json`` says, or by its source."""
+    from certimetric.deep import load_model
+    from certimetric.deep.models.sources import UNTRAINED, is_source
     from certimetric.training import load_run
 
     if Path(told).is_dir():
         return load_run(told)
-    if ":" in told:
-        return _made(told), None
-    raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor package.module:factory")
+    if is_source(told):
+        if told.startswith(UNTRAINED) and "checkpoint=" not in told:
+            typer.echo(f"certimetric: {option} {told!r} has random weights: checkpoint=FILE gives it others", err=True)
+        return load_model(told), None
+    known = "timm:NAME, hf:FOLDER, torchvision:NAME, FILE.pt2, FILE.onnx or package.module:factory"
+    raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor {known}")
 
 
 def _training_digests(load: Callable[[str], Images]) -> frozenset[str] | None:
@@ -151,24 +156,6 @@ def _training_digests(load: Callable[[str], Images]) -> frozenset[str] | None:
         return frozenset(digests(ImageSet(data.images, torch.from_numpy(data.labels))))
     except (OSError, ValueError):  # the training side need not be here to audit the other one
         return None
-
-
-def _made(told: str) -> Any:
-    """The model of a factory of the user's, called without arguments."""
-    from certimetric.deep.models.network import find_factory
-
-    factory = find_factory(told)
-    try:
-        model = factory()
-    except Exception as error:  # a factory of the user's may raise anything
-        if is_interrupt(error):
-            raise
-        reason = str(error) or "no reason given"
-        raise ValueError(f"the model factory {told!r} failed with {type(error).__name__}: {reason}") from error
-    if not callable(model):
-        given = type(model).__name__
-        raise ValueError(f"the model factory {told!r} must give a Module or a callable that embeds images, got {given}")
-    return model
 
 
 COMMAND = AuditCommand(

@@ -5,29 +5,25 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from certimetric.auditing.request import AuditRequest, parameters
-from certimetric.cli.inputs import writable
-from certimetric.cli.options import REPORT, parameters_of_command, values_of
+from certimetric.cli.findings import Junit, Sarif, see_writable, write_findings
+from certimetric.cli.options import parameters_of_command, values_of
 
 if TYPE_CHECKING:
     from certimetric.auditing import AuditResult
 
-_JUNIT = inspect.Parameter(
-    "junit",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=None,
-    annotation=Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT)
-    ],
-)
+_FINDINGS = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    for name, annotation in (("junit", Junit), ("sarif", Sarif))
+]
 _CONTEXT = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
 
@@ -55,21 +51,20 @@ class AuditCommand:
 
         made: Any = command
         options = parameters_of_command(self.read, self.request)
-        made.__signature__ = inspect.Signature([_CONTEXT, *options, _JUNIT])
+        made.__signature__ = inspect.Signature([_CONTEXT, *options, *_FINDINGS])
         made.__annotations__ = {}
         made.__doc__ = self.read.__doc__
         app.command(self.name, epilog=self.epilog)(made)
 
-    def _carry_out(self, words: list[str], asked: dict[str, Any], junit: Path | None, **given: Any) -> None:
+    def _carry_out(
+        self, words: list[str], asked: dict[str, Any], junit: Path | None, sarif: Path | None, **given: Any
+    ) -> None:
         from certimetric.auditing.kinds import evidence_of
         from certimetric.auditing.result import REPORT_FILE, RESULTS_FILE, own_folder
         from certimetric.auditing.run import run
-        from certimetric.base.files import write_atomically
-        from certimetric.report import junit_xml
         from certimetric.runs.store import kept_by_an_earlier_version
 
-        if junit is not None:
-            writable("--junit", junit)
+        see_writable(junit, sarif)
         try:
             values = values_of(self.request, given)
             fields, name = self.read(**asked)
@@ -86,8 +81,7 @@ class AuditCommand:
         except KeyboardInterrupt:
             typer.echo("certimetric: interrupted; run the same command to go on from what is finished", err=True)
             raise typer.Exit(130) from None
-        if junit is not None:
-            write_atomically(junit, junit_xml(result.document))
+        write_findings(result, junit, sarif)
         _show(result)
         typer.echo(f"Report:  {folder / REPORT_FILE}")
         typer.echo(f"Results: {folder / RESULTS_FILE}")
@@ -107,23 +101,30 @@ class AuditCommand:
             raise ValueError(f"{flags[name]} {rest}") from error
 
 
-def _show(result: AuditResult) -> None:
-    """Table, issues and verdict of an audit."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> Any:
+    """Print a table whose first columns are text and the others figures; give the console that it was printed on."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from certimetric.report.views import view_of
-
-    document = result.document
-    header, rows = result.table()
-    table = Table(title=escape(view_of(document).title), title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for i, column in enumerate(header):
-        table.add_column(escape(column), justify="right" if i else "left", overflow="fold")
+        table.add_column(escape(column), justify="right" if i >= texts else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(table)
+    return console
+
+
+def _show(result: AuditResult) -> None:
+    """Table, issues and verdict of an audit."""
+    from rich.markup import escape
+
+    from certimetric.report.views import view_of
+
+    document = result.document
+    console = print_table(view_of(document).title, *result.table())
     for check in document["checks"]:
         if check["severity"] == "issue":
             about = f" [{check['learner']}]" if check["learner"] else ""

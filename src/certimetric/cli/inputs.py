@@ -49,12 +49,12 @@ def numbers(option: str, texts: Sequence[str]) -> list[float]:
 
 
 def named(texts: Sequence[str]) -> dict[str, str]:
-    """Models by name: given as NAME=MODEL, or named after their folder, factory or file."""
+    """Models by name: given as NAME=MODEL, or named after their folder, source or file."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, told = text.partition("=")
-        if not equals or Path(text).exists():
-            last = text.rpartition("#")[2]
+        if not equals or "?" in name or Path(text).exists():  # behind a question mark are options
+            last = text.partition("?")[0].rpartition("#")[2]
             name, told = Path(last).stem if last.endswith(EMBEDDINGS) else Path(last.rpartition(":")[2]).name, text
         if not name or not told:
             raise ValueError(f"models must be told as MODEL or NAME=MODEL, got {text!r}")

@@ -37,6 +37,12 @@ class Embeddings:
         Equal ids are the same picture.
     groups, query_groups : int arrays of shapes (n,) and (m,), optional
         Of a camera, a video, a session: no query finds an item of its own group.
+
+    Examples
+    --------
+    >>> given = Embeddings.from_arrays([[0.0], [1.0], [4.0], [5.0]], ["cat", "cat", "dog", "dog"])
+    >>> given.class_names, given.labels.tolist()
+    (('cat', 'dog'), [0, 0, 1, 1])
     """
 
     gallery: Points
@@ -226,6 +232,15 @@ def load_embeddings(
         How arrays or columns are called that have other names, ``{"labels": "sku"}``.
     queries_from : number or date, optional
         Items from this time on are the queries, the others the gallery.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> path = pathlib.Path(folder.name, "gallery.npz")
+    >>> np.savez(path, embeddings=[[0.0], [1.0], [4.0], [5.0]], labels=["cat", "cat", "dog", "dog"])
+    >>> load_embeddings(path).gallery.shape
+    (4, 1)
     """
     arrays = _with_labels(path, labels, columns)
     if queries is not None:
@@ -245,6 +260,13 @@ def frame_embeddings(
     frame: object, queries: object = None, *, columns: Mapping[str, str] | None = None, queries_from: object = None
 ) -> Embeddings:
     """The same of data frames of pandas, polars or Arrow: a column of lists, one of labels, and the like.
+
+    Parameters
+    ----------
+    frame, queries : DataFrame of pandas or polars, or Arrow table
+        Of the gallery, and of queries of their own.
+    columns, queries_from
+        As of :func:`load_embeddings`.
 
     Examples
     --------

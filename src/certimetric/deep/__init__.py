@@ -10,14 +10,23 @@ from certimetric.base.lazy_index import lazy_index
 
 if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.attacks import APGD as APGD
+    from certimetric.deep.attacks import FAB as FAB
     from certimetric.deep.attacks import FGSM as FGSM
     from certimetric.deep.attacks import PGD as PGD
     from certimetric.deep.attacks import Attack as Attack
+    from certimetric.deep.attacks import AutoAttack as AutoAttack
     from certimetric.deep.attacks import CarliniWagner as CarliniWagner
+    from certimetric.deep.attacks import Expectation as Expectation
+    from certimetric.deep.attacks import L0Ball as L0Ball
     from certimetric.deep.attacks import L1Ball as L1Ball
     from certimetric.deep.attacks import L2Ball as L2Ball
     from certimetric.deep.attacks import LinfBall as LinfBall
     from certimetric.deep.attacks import NESAttack as NESAttack
+    from certimetric.deep.attacks import OcclusionAttack as OcclusionAttack
+    from certimetric.deep.attacks import PatchAttack as PatchAttack
+    from certimetric.deep.attacks import PixelSearch as PixelSearch
+    from certimetric.deep.attacks import Reencoded as Reencoded
+    from certimetric.deep.attacks import SpatialAttack as SpatialAttack
     from certimetric.deep.attacks import SquareAttack as SquareAttack
     from certimetric.deep.certify import IntervalCertifier as IntervalCertifier
     from certimetric.deep.certify import LipschitzCertifier as LipschitzCertifier
@@ -26,6 +35,7 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.certify.lipschitz_constant import lipschitz_constant as lipschitz_constant
     from certimetric.deep.defenses import AntiCollapseDefense as AntiCollapseDefense
     from certimetric.deep.defenses import BatchDefense as BatchDefense
+    from certimetric.deep.defenses import CorruptionDefense as CorruptionDefense
     from certimetric.deep.defenses import DecoupledDefense as DecoupledDefense
     from certimetric.deep.defenses import EmbeddingShiftDefense as EmbeddingShiftDefense
     from certimetric.deep.defenses import EnsembleDefense as EnsembleDefense
@@ -59,15 +69,20 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
     from certimetric.deep.goals import TowardsNegative as TowardsNegative
     from certimetric.deep.goals import TupleLoss as TupleLoss
     from certimetric.deep.models import ImageSet as ImageSet
+    from certimetric.deep.models import Samples as Samples
     from certimetric.deep.models import embed as embed
     from certimetric.deep.models import embedding_model as embedding_model
+    from certimetric.deep.models import load_model as load_model
+    from certimetric.deep.models import with_output as with_output
     from certimetric.deep.retrieval import Budget as Budget
     from certimetric.deep.retrieval import Index as Index
     from certimetric.deep.retrieval import certify_additions as certify_additions
     from certimetric.deep.retrieval import empirical_robustness_score as empirical_robustness_score
+    from certimetric.deep.retrieval import evaluate_corruptions as evaluate_corruptions
     from certimetric.deep.retrieval import evaluate_relevance as evaluate_relevance
     from certimetric.deep.retrieval import evaluate_retrieval as evaluate_retrieval
     from certimetric.deep.retrieval import poison_gallery as poison_gallery
+    from certimetric.deep.retrieval import smallest_changes as smallest_changes
     from certimetric.deep.train import CertifiedMarginLoss as CertifiedMarginLoss
     from certimetric.deep.train import ClassBalancedBatches as ClassBalancedBatches
     from certimetric.deep.train import RobustTrainer as RobustTrainer
@@ -79,19 +94,20 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers
 __all__, _get, __dir__ = lazy_index(
     __name__,
     {
-        "attacks": "APGD FGSM PGD Attack CarliniWagner L1Ball L2Ball LinfBall NESAttack SquareAttack",
+        "attacks": "APGD FAB FGSM PGD Attack AutoAttack CarliniWagner Expectation L0Ball L1Ball L2Ball LinfBall "
+        "NESAttack OcclusionAttack PatchAttack PixelSearch Reencoded SpatialAttack SquareAttack",
         "certify": "IntervalCertifier LipschitzCertifier SmoothingCertifier certify_retrieval",
         "certify.lipschitz_constant": "lipschitz_constant",
-        "defenses": "AntiCollapseDefense BatchDefense DecoupledDefense EmbeddingShiftDefense EnsembleDefense "
-        "FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
+        "defenses": "AntiCollapseDefense BatchDefense CorruptionDefense DecoupledDefense EmbeddingShiftDefense "
+        "EnsembleDefense FreeDefense HardnessDefense NoDefense NoiseDefense PerturbationDefense ShiftPenaltyDefense "
         "SingleStepDefense TradesDefense TupleDefense mine_triplets",
         "goals": "AveragePrecisionGoal AwayFromPositive CandidateRank Dodging EmbeddingShift FalseIdentification Goal "
         "GreedyMisranking GreedyTranslocation Impersonation LearningToMisrank MarginGoal MissedIdentification "
         "QueryRank SemanticsPreservingRank "
         "TargetEmbedding TargetedMismatch TowardsNegative TupleLoss",
-        "models": "ImageSet embed embedding_model",
-        "retrieval": "Budget Index certify_additions empirical_robustness_score evaluate_relevance evaluate_retrieval "
-        "poison_gallery",
+        "models": "ImageSet Samples embed embedding_model load_model with_output",
+        "retrieval": "Budget Index certify_additions empirical_robustness_score evaluate_corruptions "
+        "evaluate_relevance evaluate_retrieval poison_gallery smallest_changes",
         "train": "CertifiedMarginLoss ClassBalancedBatches RobustTrainer augmentation",
         "verification": "certify_verification evaluate_identification evaluate_verification",
     },

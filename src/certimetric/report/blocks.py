@@ -7,6 +7,7 @@ from typing import Any
 
 from certimetric.report.document import number
 from certimetric.report.formatting import MISSING, NORMS, UNITS, duration, moment, norm_name, plain, unit_name
+from certimetric.report.threats import threats_view
 from certimetric.report.view import Block, View
 
 # What each severity is drawn with, and the order in which checks are told: what needs attention comes first.
@@ -128,6 +129,7 @@ def reproduction_view(view: View) -> dict[str, Any]:
 
 SHARED = (
     Block("verdict", "verdict", "Verdict", verdict_view),
+    Block("threats", "threats", "Threat by threat", threats_view),
     Block("threat", "threat", "Threat model", threat_view),
     Block("checks", "checks", "Reliability checks", checks_view),
     Block("comparison", "comparison", "Comparison", lambda view: {}),

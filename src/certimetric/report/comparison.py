@@ -18,7 +18,9 @@ class Cell:
     spread: str  # ± over splits
     interval: str  # of 95 %
     best: bool
-    value: float | None
+    value: float | None  # a share where the unit is per cent
+    low: float | None = None  # the ends of the interval
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def make_column(
                 "" if None in ends else f"{ends[0]} to {ends[1]}",
                 mean is not None and text == best,
                 mean,
+                low,
+                high,
             )
         )
     return Column(key, name, qualifier, unit, better, tuple(cells))

@@ -5,16 +5,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 AUDIT_SCHEMA = "certimetric.audit/1"
 RETRIEVAL_SCHEMA = "certimetric.retrieval-audit/1"
 VERIFICATION_SCHEMA = "certimetric.verification-audit/1"
 BENCH_SCHEMA = "certimetric.bench/1"
+COMPARISON_SCHEMA = "certimetric.comparison/1"
 BASELINE = "euclidean"
 SECTIONS = ("data", "protocol", "learners", "checks", "thresholds", "verdict", "reproduction")
 # What neither HTML nor XML may hold: control characters, lone surrogates and the two non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One case of a document, for the tools of CI."""
+
+    place: str  # among "thresholds", "checks" or "figures"
+    rule: str  # the code of a check, else "threshold" or "figure"
+    title: str
+    learner: str | None
+    outcome: str  # as checks say: "issue", "tip", "passed", "skipped" or "not applicable"
+    message: str
 
 
 def check_document(document: object, *schemas: str, sections: Sequence[str] = SECTIONS) -> str:

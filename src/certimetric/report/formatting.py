@@ -15,6 +15,7 @@ NORMS = {
     "l2": ("ℓ₂", "the Euclidean length of the change over all features together"),
     "linf": ("ℓ∞", "the largest change of any single feature"),
     "l1": ("ℓ₁", "the changes of all features added up, regardless of sign"),
+    "l0": ("ℓ₀", "the number of features that change"),
 }
 UNITS = {
     "standardised": ("std", "standard deviations of a feature, measured on the training data"),
@@ -24,6 +25,7 @@ UNITS = {
         "median nearest-neighbour distances",
         "medians of the distance from a query to its nearest item, of each model's own embeddings: no scale matters",
     ),
+    "inputs": ("units of the input", "units of the input itself"),
     "pixels": ("pixel values", "pixel values, where 0 is black and 1 is white"),
 }
 
@@ -141,6 +143,8 @@ def norm_name(document: Mapping[str, Any]) -> str:
 
 def unit_name(document: Mapping[str, Any]) -> str:
     """The short name of the unit of eps and of radii."""
+    if document["protocol"]["norm"] == "l0":
+        return "number of pixels"
     unit = str(document["protocol"]["units"])
     return UNITS.get(unit, (unit, ""))[0]
 

@@ -14,12 +14,24 @@ from certimetric.report.formatting import plain
 from certimetric.report.page import figure_view
 from certimetric.report.plots import Figure
 from certimetric.report.series import assign
+from certimetric.report.threats import Threat
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # The order in which a page is read, whatever the kind of audit.
-PLACES = ("verdict", "threat", "curves", "checks", "comparison", "classes", "instances", "anatomy", "reproduction")
+PLACES = (
+    "verdict",
+    "threats",
+    "threat",
+    "curves",
+    "checks",
+    "comparison",
+    "classes",
+    "instances",
+    "anatomy",
+    "reproduction",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,8 @@ class View(ABC):
     noun: ClassVar[str] = "learner"  # what is compared, in frames and text
     corner: ClassVar[str] = "Learner"  # and at the head of the comparison on the page
     baseline: ClassVar[str | None] = None  # beside which the best figures are told
+    twins: ClassVar[tuple[str, ...]] = ()  # codes of the checks that look for near-duplicates
+    unsteady: ClassVar[tuple[str, ...]] = ()  # columns that move by chance, of which nothing tells how far
     untold: ClassVar[tuple[str, ...]] = ()  # columns whose best figure is no headline
     blocks: ClassVar[tuple[Block, ...]] = ()
     size: Callable[[float], str] = staticmethod(plain)  # how a size of attack is written
@@ -71,6 +85,12 @@ class View(ABC):
         """The heading of the page, where the caller gives none."""
         return f"Audit of {self.document['data']['name']}"
 
+    def rests_on(self, column: Column) -> dict[str, Any]:
+        """What of the protocol a column depends on besides its size: figures of other ones do not compare."""
+        names = ("norm", "units", "limits") if "ε" in column.qualifier or "radius" in column.key else ()
+        names = (*names, "attacks", "objective", "surrogate") if "attacked" in column.key else names
+        return {name: self.document["protocol"].get(name) for name in names}
+
     def trouble(self, learner: Mapping[str, Any]) -> str:
         """What keeps figures of a learner from being whole, beside its name."""
         return ""
@@ -78,6 +98,14 @@ class View(ABC):
     def last_row(self) -> dict[str, Any] | None:
         """``label`` and ``cells`` of a row below the comparison."""
         return None
+
+    def threats(self) -> list[Threat]:
+        """What could be done, by whom, and what it does to each learner."""
+        return []
+
+    def untried(self) -> list[str]:
+        """What could be done and was not tried, a clause each."""
+        return []
 
     def lede(self) -> list[str]:
         """What was audited, in the words below the heading."""

@@ -171,7 +171,7 @@ def _model(given: Mapping[str, Any], faults: Faults) -> Section:
                 sections.try_model(found.name, **options)
             except (ValueError, RuntimeError) as error:
                 faults.of("model", "", f"[model]: {error}")
-    return Section({**found, **options})
+    return Section({key: value for key, value in {**found, **options}.items() if value is not None})
 
 
 def _component(section: str, given: Mapping[str, Any], faults: Faults) -> Section:

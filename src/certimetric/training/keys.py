@@ -161,7 +161,7 @@ def is_plain(hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType, tuple, Sequence):
         return any(map(is_plain, arguments))
-    return origin is Literal or hint in _WORDS
+    return origin is Literal or hint in _WORDS or (origin is Mapping and is_plain(arguments[1]))
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -185,6 +185,10 @@ def convert(hint: Any, value: Any) -> Any:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ValueError("a list")
         return tuple(convert(arguments[0], item) for item in value)
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ValueError("a table")
+        return {str(key): convert(arguments[1], item) for key, item in value.items()}
     kinds = (int, float) if hint is float else hint
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(_WORDS[hint])

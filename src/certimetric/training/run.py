@@ -31,6 +31,7 @@ CHECKPOINTS, LOGS = "checkpoint", "logs"  # folders of a run
 _KEYS = {"config", "data", "finished", "history", "evaluations", "seconds"}
 # What may change between the beginning of a run and its continuation. Workers fetch ahead, so that with another number
 # of them random numbers come in another order; everything else here leaves finished epochs what they would have been.
+_BEGINS_WITH = ("weights", "checkpoint")  # options of models that say with what weights training begins
 _MAY_CHANGE = {("training", "epochs"), ("training", "workers"), ("training", "loggers"), ("data", "root")}
 
 Tell = Callable[[str], Any]
@@ -273,7 +274,7 @@ def make_model(config: TrainingConfig, in_channels: int, *, pretrained: bool = T
     """The model that a configuration names, with the weights that it begins with unless ``pretrained`` is False."""
     from certimetric.deep import embedding_model
 
-    options = {key: value for key, value in config.model.items() if pretrained or key != "weights"}
+    options = {key: value for key, value in config.model.items() if pretrained or key not in _BEGINS_WITH}
     return embedding_model(**options, in_channels=in_channels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,9 +25,17 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 CERTIFIED = "certified"  # a loss of our own
 # What a loss needs to know of model and data, which it is told.
 TOLD = ("embedding_size", "num_classes")
+# Parameters that are components themselves: a table with a name, of a class of this module, and its own parameters.
+_COMPONENTS = {
+    "loss": "losses",
+    "miner": "miners",
+    "distance": "distances",
+    "reducer": "reducers",
+    "embedding_regularizer": "regularizers",
+    "weight_regularizer": "regularizers",
+}
 # What is no plain value, and cannot be said in a file: a loss with such parts is for RobustTrainer in Python.
-OBJECTS = ("distance", "reducer", "embedding_regularizer", "weight_regularizer", "weight_init_func", "mat_based_loss")
-_COMPONENTS = {"loss": "losses", "miner": "miners"}
+OBJECTS = ("weight_init_func", "mat_based_loss")
 _LOGGERS = {"csv": "CSVLogger", "tensorboard": "TensorBoardLogger"}
 _TRIED = ("small-cnn", "lipschitz-cnn")  # without memory for their weights; others ask for packages and more
 
@@ -89,7 +98,7 @@ def model() -> Part:
     """Name and length; options are those of :func:`model_keys`."""
     from certimetric.deep.models.network import embedding_model
 
-    def check(name: str, dim: int = 1) -> None:
+    def check(name: str, dim: int = 1, **others: Any) -> None:
         require(dim >= 1, "dim", "must be at least 1", dim)
 
     return Part(embedding_model, skip=["in_channels", "seed"], check=check)
@@ -97,10 +106,11 @@ def model() -> Part:
 
 def model_keys(name: str) -> dict[str, Key] | None:
     """Keys of the options of a model; None where it takes any, a ValueError if there is no such model."""
-    from certimetric.deep.models.network import MODELS, model_options
+    from certimetric.deep.models.network import MODELS, model_factory, model_options
+    from certimetric.deep.models.sources import is_source
 
-    if name in MODELS:
-        return Part(MODELS[name], skip=["dim", "in_channels"]).keys
+    if name in MODELS or is_source(name, factories=False):
+        return Part(model_factory(name), skip=["dim", "in_channels"]).keys
     names = model_options(name)
     return None if names is None else dict.fromkeys(names, Key(Any, None))
 
@@ -122,10 +132,7 @@ def component_class(section: str, name: str) -> Callable[..., Any]:
         from certimetric.deep.train import CertifiedMarginLoss
 
         return CertifiedMarginLoss
-    import pytorch_metric_learning.losses
-    import pytorch_metric_learning.miners
-
-    module = getattr(pytorch_metric_learning, _COMPONENTS[section])
+    module = importlib.import_module(f"pytorch_metric_learning.{_COMPONENTS[section]}")
     classes = [key for key in dir(module) if inspect.isclass(getattr(module, key))]
     wanted = LOSSES[name][0] if section == "loss" and name in LOSSES else name
     if wanted not in classes:
@@ -153,7 +160,7 @@ def component_keys(made: Callable[..., Any]) -> dict[str, Key]:
     found = {"name": Key(str)}
     for name, default in component_parameters(made).items():
         if name not in (*TOLD, *OBJECTS):
-            found[name] = Key(kinds.get(type(default), Any), None)
+            found[name] = Key(Mapping[str, Any] if name in _COMPONENTS else kinds.get(type(default), Any), None)
     return found
 
 
@@ -161,6 +168,10 @@ def make_component(section: str, said: Mapping[str, Any], dim: int, n_classes: i
     """The loss or the miner, told of model and data what it asks for."""
     options = dict(said)
     name = options.pop("name")
+    for key in options.keys() & _COMPONENTS.keys():
+        if not isinstance(options[key].get("name"), str):
+            raise ValueError(f"{key} in [{section}] needs the key 'name', got {dict(options[key])}")
+        options[key] = make_component(key, options[key], dim, n_classes)
     made = component_class(section, name)
     defaults = LOSSES[name][1] if name in LOSSES else {}
     asked = component_parameters(made)

@@ -83,6 +83,7 @@ def test_the_gallery_shows_decisions_that_attacks_turn(half, digits, result):
     assert html.count(">attacked probe<") == sum(len(each["gallery"]) for each in result.document["learners"])
 
 
+@pytest.mark.slow
 def test_smoothed_decisions_are_certified_of_any_model(digits):
     class Unknown(torch.nn.Module):  # no layer that a Lipschitz bound is known for
         def forward(self, x):

@@ -245,6 +245,7 @@ def test_radii_by_default_suit_the_picture(data, norm):
     assert told["report_eps"] in told["eps"]
 
 
+@pytest.mark.slow
 def test_large_pictures_do_not_need_a_covariance_of_pixels():
     """Raw pixels of 160 × 160 in colour have 76,800 dimensions: their covariance would take 47 GB."""
     torch.manual_seed(0)
@@ -433,7 +434,7 @@ SETTINGS = {
     "no model": ({"models": {}}, "at least one model"),
     "not a model": ({"models": {"text": "resnet"}}, "'text' must be a Module or a callable"),
     "name of the baseline": ({"models": {"raw pixels": network()}}, "may be called 'raw pixels'"),
-    "norm": ({"norm": "l1"}, "norm .* 'l1'"),
+    "norm": ({"norm": "l3"}, "norm .* 'l3'"),
     "attack": ({"attacks": ["pgd", "magic"]}, "'magic'"),
     "no attack": ({"attacks": []}, "attacks"),
     "no radius": ({"eps": []}, "eps"),

@@ -190,6 +190,7 @@ def test_intervals_are_for_linf(data):
         quick(data, fail_under="certified@0.1=0.5")  # nothing is certified
 
 
+@pytest.mark.slow
 def test_page_shows_certificates_and_old_documents_still_do_without(result, data):
     page = render_audit(result.document)
     assert 'id="certificates"' in page and page.count('id="figure-certified-') == 3

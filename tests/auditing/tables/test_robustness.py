@@ -50,7 +50,7 @@ def test_fragile_instances_have_their_exact_change(learners):
 
 
 @pytest.mark.usefixtures("light_attacks")
-@pytest.mark.parametrize("near", [8, 80])
+@pytest.mark.parametrize("near", [pytest.param(8, marks=pytest.mark.slow), 80])
 def test_attacks_that_look_at_the_nearest_are_held_against_all(near, monkeypatch):
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 200)

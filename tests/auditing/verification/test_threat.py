@@ -35,8 +35,8 @@ def free(table):
 @pytest.fixture(scope="module", params=["discrete", pytest.param("continuous", marks=pytest.mark.slow)])
 def limited(request, table):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence, "N_THRESHOLDS_SEARCH", 2)  # a second for each, of eighty pairs of a kind
-        patch.setattr(evidence, "N_ATTACKED_PROGRAM", 8)
+        patch.setattr(evidence, "N_THRESHOLDS_SEARCH", 1)  # a second for each, of eighty pairs of a kind
+        patch.setattr(evidence, "N_ATTACKED_PROGRAM", 4)
         return request.param, audit_verification(**table, threat=THREATS[request.param])
 
 

@@ -18,6 +18,7 @@ from certimetric.deep import (  # noqa: E402
     EmbeddingShift,
     ImageSet,
     Index,
+    L0Ball,
     L1Ball,
     L2Ball,
     LinfBall,
@@ -28,18 +29,22 @@ from certimetric.deep import (  # noqa: E402
 )
 from certimetric.deep.attacks.base import Best  # noqa: E402
 
-BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8), "l1": L1Ball(4.0)}
+BALLS = {"linf": LinfBall(0.1), "l2": L2Ball(0.8), "l1": L1Ball(4.0), "l0": L0Ball(4)}
 SETTINGS = {
     "pgd": {"steps": 5},
     "apgd": {"steps": 12},
     "carlini-wagner": {"steps": 10, "searches": 3},
     "square": {"queries": 40},
     "nes": {"steps": 5, "population": 10},
+    "fab": {"steps": 10},
+    "pixels": {"queries": 40},
+    "auto": {"steps": 6, "queries": 10},
 }
 ATTACKS = {name: partial(kind, **SETTINGS.get(name, {})) for name, kind in attacks.ATTACKS.items()}
 ATTACKS["fgsm, random start"] = partial(FGSM, random_start=True)
 every_attack = pytest.mark.parametrize("attack", ATTACKS)
 every_ball = pytest.mark.parametrize("ball", BALLS)
+NORMS_ONLY = [name for name, kind in attacks.ATTACKS.items() if kind.of_norms]
 
 
 def margin(model, images, labels, b):
@@ -53,6 +58,10 @@ def margin(model, images, labels, b):
 @every_attack
 @every_ball
 def test_stays_in_ball_and_bounds_and_never_loses(digits, network, attack, ball):
+    if attack in NORMS_ONLY and ball == "l0":
+        with pytest.raises(ValueError, match="needs a ball in a norm, which l0 is not"):
+            ATTACKS[attack](BALLS[ball])
+        return
     images, labels = digits
     goal, x = margin(network, images, labels, 32), images[:32]
     attacked = ATTACKS[attack](BALLS[ball])(network, x, goal)

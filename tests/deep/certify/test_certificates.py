@@ -139,6 +139,7 @@ def test_no_attack_beats_the_lipschitz_certificate(lipschitz_network, gallery, q
         assert_sound(found, lipschitz_network, queries, gallery, x)
 
 
+@pytest.mark.slow
 def test_no_attack_on_the_ranking_beats_the_lipschitz_certificate(lipschitz_network, gallery, queries):
     """2,100 queries under the seven goals of attackers of queries, within three balls."""
     found = certify_retrieval(lipschitz_network, queries, gallery)

@@ -191,7 +191,7 @@ def test_resnet50_takes_colour_only(asked):
         (
             "small-cn",
             {},
-            "model must be 'small-cnn', 'lipschitz-cnn', 'resnet50' or 'package.module:factory', got 'small-cn'",
+            "model must be 'small-cnn', .* 'timm:NAME' and the like or 'package.module:factory', got 'small-cn'",
         ),
         ("small-cnn", {"depht": 3}, "options of the model 'small-cnn' do not fit: .*depht"),
         ("small-cnn", {"depth": 0}, "depth and stem of 'small-cnn' must be at least 1, and 1 or 2, got 0 and 1"),

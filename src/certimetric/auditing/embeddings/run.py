@@ -20,6 +20,7 @@ from certimetric.auditing.retrieval.ranking import RankedEvidence, Scores, descr
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.run import Gathered
 from certimetric.base.results import estimate
+from certimetric.report.changes.outcomes import digest_of, pack
 from certimetric.runs.key import Cell, canonical
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.scheduling import InTurn
@@ -96,6 +97,7 @@ class EmbeddingEvidence(RankedEvidence):
                 "n_classes": len(np.unique(first.labels)),
                 "image_shape": [first.gallery.shape[1]],
                 "sha256": digest(first.labels, known.labels, known.keys, known.gallery_keys),
+                "tested": {"sha256": digest_of(rows), "rows": len(rows), "tests": len(rows)},
             },
             protocol={
                 "norm": "l2",
@@ -180,6 +182,10 @@ def _learner(
     first = np.where(broken[:, None], found["changed_first"], seen.first).astype(np.int64)
     return describe(key, given.source, gallery, labels, clean, attacked) | {
         "neighbour_distance": seen.scale,
+        "outcomes": {
+            "recall_at_1": pack(clean["recall_at_1"]),
+            "recall_at_1_attacked": pack(worst[sizes.index(quoted)]["recall_at_1"]),
+        },
         "per_class": per_class(seen.labels, given.class_names, clean, worst[sizes.index(quoted)]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import AuditRequest, whole
-from certimetric.auditing.retrieval.request import NORMS, Subject, embedded, radii_for, subjects_of
+from certimetric.auditing.retrieval.request import (
+    CERTIFIED,
+    Subject,
+    check_gradients,
+    embedded,
+    radii_for,
+    subjects_of,
+)
 from certimetric.base.wording import PIXELS
 from certimetric.report.document import printable
 from certimetric.runs.key import digest
@@ -132,7 +139,7 @@ class ModelVerificationRequest(AuditRequest):
 
         models = subjects_of(self.models)
         chosen("metric", self.metric, METRICS)
-        chosen("norm", self.norm, NORMS)
+        chosen("norm", self.norm, CERTIFIED)
         if self.certify is not None:
             chosen("certify", self.certify, CERTIFY)
             if self.norm != "l2":
@@ -147,6 +154,8 @@ class ModelVerificationRequest(AuditRequest):
         surrogate = None if self.surrogate is None else subjects_of({"surrogate": self.surrogate})[0]
         for subject in (*models, *([] if surrogate is None else [surrogate])):
             embedded(subject, first)
+        for subject in models if surrogate is None else (surrogate,):  # whom attacks are computed on
+            check_gradients(subject, first, self.attacks)
         radii, quoted = radii_for(tuple(self.images.images.shape), self.norm, self.eps, self.report_eps)
         self._settle(
             far=check_far(self.far),

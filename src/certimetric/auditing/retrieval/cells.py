@@ -53,6 +53,15 @@ class Cells(InTurn):
         """What a certifier finds of the queries: its settings, and the radius within which each stays right, or −1."""
         return self.kept(subject, repr(certifier), lambda: self._certify(subject, certifier))
 
+    def smallest(self, subject: Subject, index: Index) -> NDArray[np.float64]:
+        """Sizes of the smallest changes that break each query, as far as the largest ε of the audit."""
+        from certimetric.deep.retrieval.smallest_changes import LEVELS, radii_of
+
+        ball, seed = self.request.ball(self.request.eps[-1]), self.request.seed
+        what = f"smallest changes in {ball!r}, {LEVELS} levels, seed {seed}"
+        compute = lambda: {"radii": radii_of(index, self.request.queries, ball, seed=seed)}  # noqa: E731
+        return np.asarray(self.kept(subject, what, compute)["radii"], dtype=float)
+
     def robustness_score(
         self, subject: Subject, index: Index, clean: Scores, advance: Callable[[bool], None]
     ) -> dict[str, Any]:
@@ -127,4 +136,4 @@ def probe_distances(subject: Subject, request: RetrievalRequest) -> list[str]:
 
 
 def _probed(subject: Subject, request: RetrievalRequest) -> torch.Tensor:
-    return embedded(subject, next(request.queries.batches(_PROBED)).tensor()).double().cpu()
+    return embedded(subject, next(request.queries.batches(_PROBED)).tensor(), request.queries.kind).double().cpu()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Outcome
 from certimetric.auditing.retrieval.cells import Cells, Scores
@@ -100,11 +101,17 @@ def tell(request: RetrievalRequest, told: Mapping[str, Any] | None) -> dict[str,
     }
 
 
-def held_against(request: RetrievalRequest, told: Mapping[str, Any], attacked: Sequence[Sequence[Scores]]) -> Outcome:
+def held_against(
+    request: RetrievalRequest,
+    told: Mapping[str, Any],
+    attacked: Sequence[Sequence[Scores]],
+    smallest: NDArray[np.float64] | None = None,
+) -> Outcome:
     """Whether any attack breaks a query within its certified radius.
 
     ``told`` is the certificate of a model, as :func:`certify_subject` gives it; ``attacked`` holds for every ε the
-    scores of each query in the worst case, and then under each attack.
+    scores of each query in the worst case, and then under each attack; ``smallest`` changes are those that were found
+    for each query, where they were looked for.
     """
     if told["method"] is None:
         return Outcome("not applicable", f"There is no certificate of this model. {told['reason']}")
@@ -115,6 +122,8 @@ def held_against(request: RetrievalRequest, told: Mapping[str, Any], attacked: S
         for eps, (_, *attacks) in zip(request.eps, attacked)
         for each in attacks
     ]
+    if smallest is not None:
+        beaten.append(radii > smallest * (1 + 1e-5))
     n, held = int(np.any(beaten, axis=0).sum()), int((radii >= request.eps[0]).sum())
     if n:
         message = f"Attacks break {n} queries within their certified radius: that is an error in certimetric."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from certimetric.deep import ImageSet, Index
 
 # Size at which an attacker may turn any picture into any other: nothing can be left.
-_HUGE = {"linf": 1.0, "l2": 1e3}
+_HUGE = {"linf": 1.0, "l2": 1e3, "l1": 1e6, "l0": 1e6}
 _LEFT, _DROP, _FEW = 0.05, 0.03, 100
 _SAME, _NEAR, _ROWS = 1.01 / 255, 4, 32  # pictures that differ by one level of 8 bits; items looked at, queries at once
 
@@ -53,6 +53,7 @@ class Observed:
     training: Mapping[str, bool]  # whether it was handed over in training mode
     certificates: Mapping[str, Mapping[str, Any] | None]  # as `certify_subject` gives them
     attacked: Mapping[str, Sequence[Sequence[Any]]]  # scores for every ε: of the worst case, then of each attack
+    smallest: Mapping[str, NDArray[np.float64]]  # changes that were found for each query, where they were looked for
 
     @property
     def n_queries(self) -> int:
@@ -117,13 +118,22 @@ def _share(value: Tensor) -> float:
     return float(value.double().mean())
 
 
+def _span(sample: ImageSet) -> float:
+    """From the smallest value of an input to the largest; without bounds, twice as far as the sample goes."""
+    if sample.kind.bounds is not None:
+        return sample.kind.bounds[1] - sample.kind.bounds[0]
+    inputs = sample.tensor()
+    return 2.0 * float(inputs.max() - inputs.min()) or 1.0
+
+
 @on_models("CR101", "A huge attack breaks everything", attacks=True)
 def huge_attack(probed: Probed) -> Outcome:
     """An attacker who may change a picture into any other must break every query. What withstands that shows an attack
     that cannot follow the model, not a robust model."""
     from certimetric.deep import PGD
 
-    eps = _HUGE[probed.request.norm]
+    span = _span(probed.sample)
+    eps = _HUGE[probed.request.norm] * span
     left = _share(_hits(probed, PGD(probed.request.ball(eps), steps=50, seed=probed.request.seed)))
     told = f"{100 * left:.1f} % of {len(probed.sample)} queries are still right when the attacker may change anything"
     if left > _LEFT:
@@ -147,15 +157,17 @@ def more_steps(probed: Probed) -> Outcome:
 def black_box(probed: Probed) -> Outcome:
     """An attack that knows only the embeddings must not break queries that attacks with gradients leave: that is the
     sign of masked gradients."""
-    from certimetric.deep import SquareAttack
+    from certimetric.deep import NESAttack, SquareAttack
 
     if probed.white is None:
         return Outcome("not applicable", "No attack of this audit uses gradients.")
-    attack = SquareAttack(probed.request.ball(probed.request.report_eps), queries=500, seed=probed.request.seed)
+    ball, seed = probed.request.ball(probed.request.report_eps), probed.request.seed
+    windows = len(probed.sample.images.shape) == 4
+    attack = SquareAttack(ball, queries=500, seed=seed) if windows else NESAttack(ball, steps=10, seed=seed)
     left = probed.white.bool()
     more = left & ~_hits(probed, attack)
     told = (
-        f"Random search without gradients breaks {int(more.sum())} of the {int(left.sum())} queries, of {len(left)}, "
+        f"An attack without gradients breaks {int(more.sum())} of the {int(left.sum())} queries, of {len(left)}, "
         "that attacks by gradients left"
     )
     return Outcome("issue" if _share(more) > _DROP else "passed", f"{told}.")
@@ -183,7 +195,7 @@ def deterministic(probed: Probed) -> Outcome:
     from certimetric.deep.retrieval.reliability import unsteadiness
 
     images = probed.sample.select(torch.arange(min(32, len(probed.sample)))).tensor()
-    told = unsteadiness(probed.subject.model, images)
+    told = unsteadiness(probed.subject.model, images, probed.sample.kind)
     return Outcome(
         "passed" if told is None else "issue", told or "Embeddings are the same again, alone and in a batch."
     )
@@ -242,24 +254,26 @@ def find_equal(request: RetrievalRequest, pixels: Index) -> Outcome:
     import torch
 
     queries, n = request.queries, 0
+    close = _SAME if queries.kind.pictures else 0.0
     for start in range(0, len(queries), _ROWS):
         some = queries.select(torch.arange(start, min(start + _ROWS, len(queries))))
         x = some.tensor().to(pixels.device)
         near = pixels.embeddings[pixels.nearest(x, some.keys, _NEAR)]
-        n += int(((near - x.flatten(1)[:, None]).abs().amax(dim=2) <= _SAME).any(dim=1).sum())
+        n += int(((near - x.flatten(1)[:, None]).abs().amax(dim=2) <= close).any(dim=1).sum())
     guess = (
         f"{request.n_guessed} queries equal a picture of the gallery to the bit; no ids say so, and they were taken "
         "for the same and left out of their own results: give ids to both sets."
     )
+    within = ", to within 1/255," if queries.kind.pictures else ""
     if n:
         other = "id" if queries.groups is None else "group"
-        told = f"{n} of {len(queries)} queries have the same picture, to within 1/255, under another {other} in the"
+        told = f"{n} of {len(queries)} queries have the same picture{within} under another {other} in the"
         return Outcome(
             "issue", f"{told} gallery: finding it is no achievement.{f' {guess}' if request.n_guessed else ''}"
         )
     if request.n_guessed:
         return Outcome("issue", guess)
-    return Outcome("passed", "No query has an equal picture, to within 1/255, under another id in the gallery.")
+    return Outcome("passed", f"No query has an equal picture{within} under another id in the gallery.")
 
 
 @check("CR110", "Number of queries", "retrieval", "embeddings", severity="tip")
@@ -307,4 +321,4 @@ def certificate_against_attacks(observed: Observed, certificate: tuple[str, Mapp
     name, told = certificate
     if told["method"] == "smoothing":
         return smoothed_against(observed.request, told, observed.indices[name])
-    return held_against(observed.request, told, observed.attacked[name])
+    return held_against(observed.request, told, observed.attacked[name], observed.smallest.get(name))

@@ -18,9 +18,10 @@ from certimetric.report.formatting import size_name
 
 Scores = Mapping[str, NDArray[np.float64]]  # by figure, of each query
 Learner = Mapping[str, Any]  # of the document
-_NORMS = {"linf": "l∞", "l2": "l2"}
+_NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0"}
 _UNITS = {
     "pixels": "in pixels from 0 to 1",
+    "inputs": "in units of the input",
     "embedding": "of its embedding",
     "neighbour distance": "in median distances to the nearest item",
 }
@@ -102,6 +103,8 @@ class RankedEvidence(Evidence):
         learner = found.learners[position]
         if threshold.figure == "certified":
             return _certified(learner, threshold.at or 0.0)
+        if tried := [told for told in learner.get("threats") or [] if told["threat"] == threshold.figure]:
+            return None if tried[0]["attacked"] is None else float(tried[0]["attacked"]["mean"])
         figure = "map_at_r" if threshold.figure in ("map", "attacked_map") else "recall_at_1"
         at = None if threshold.at is None else _nearest(learner, threshold.at)
         told = (learner["clean"] if at is None else learner["attacked"][at]["worst"])[figure]
@@ -122,22 +125,27 @@ def say(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: i
     return parts
 
 
+def _named(learner: Learner) -> str:
+    return str(learner["label"]).lower() if learner["spec"] == PIXELS else str(learner["spec"])
+
+
 def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:
     quoted = protocol["eps"].index(protocol["report_eps"])
     chosen = learners[recommended]
     clean, attacked = chosen["clean"]["recall_at_1"], _worst(chosen, quoted)
     several = sum(learner["spec"] != PIXELS for learner in learners) > 1
+    item = "an item" if protocol["units"] == "inputs" else "a picture"
     sentence = (
-        f"{chosen['label']}{' is recommended: it' if several else ''} finds a picture of the right class first for "
+        f"{chosen['label']}{' is recommended: it' if several else ''} finds {item} of the right class first for "
         f"{100 * clean['mean']:.1f} % of the queries, and still for {with_interval(attacked)} when an attacker changes "
         f"each query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
-        f"{_UNITS[protocol['units']]})"
+        f"{'a number of pixels' if protocol['norm'] == 'l0' else _UNITS[protocol['units']]})"
     )
     others = [learner for i, learner in enumerate(learners) if i != recommended]
     if len(others) > 3:  # the best of them, and the pixels
         ranked = sorted(others, key=lambda learner: (learner["spec"] != PIXELS, _worst(learner, quoted)["mean"]))
         others = [*ranked[:-3:-1], *(learner for learner in ranked[:1] if learner["spec"] == PIXELS)]
-    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {learner['spec']}" for learner in others]
+    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {_named(learner)}" for learner in others]
     listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     return f"{sentence}, against {listed}" if shown else sentence
 

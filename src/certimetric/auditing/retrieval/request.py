@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
+from certimetric.auditing.retrieval.threats import THREATS
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -21,15 +22,24 @@ if TYPE_CHECKING:
 
     from certimetric.deep import Attack, ImageSet
     from certimetric.deep.attacks.balls import Ball
+    from certimetric.deep.models.kinds import Kind
 
-NORMS = ("linf", "l2")
+CERTIFIED = ("linf", "l2")  # norms in which there are certificates
+NORMS = (*CERTIFIED, "l1", "l0")
 # Radii that suit the size of the picture: small grey ones, and colour in steps of its 8-bit values.
-_GREY = {"linf": ((0.025, 0.05, 0.1, 0.15, 0.2), 0.1), "l2": ((0.25, 0.5, 1.0, 1.5, 2.0), 1.0)}
+_GREY = {
+    "linf": ((0.025, 0.05, 0.1, 0.15, 0.2), 0.1),
+    "l2": ((0.25, 0.5, 1.0, 1.5, 2.0), 1.0),
+    "l1": ((1.0, 2.0, 4.0, 8.0, 16.0), 4.0),
+    "l0": ((1.0, 2.0, 4.0, 8.0, 16.0), 4.0),
+}
 _COLOUR = {
     "linf": (tuple(step / 255 for step in (1, 2, 4, 8, 16)), 8 / 255),
     "l2": ((0.25, 0.5, 1.0, 2.0, 4.0), 1.0),
+    "l1": ((3.0, 6.0, 12.0, 24.0, 48.0), 12.0),
+    "l0": ((1.0, 4.0, 16.0, 64.0, 256.0), 16.0),
 }
-CERTIFY = {"auto": NORMS, **{name: (norm,) for name, (norm, _) in CERTIFIERS.items()}}  # and their norms
+CERTIFY = {"auto": CERTIFIED, **{name: (norm,) for name, (norm, _) in CERTIFIERS.items()}}  # and their norms
 FIGURES = {"recall": False, "map": False, "attacked": True, "attacked_map": True}
 
 
@@ -50,19 +60,20 @@ class RetrievalRequest(RankingRequest):
 
     Parameters
     ----------
-    models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by ``metric``. One without gradients, such
-        as a function of arrays, is attacked by "square" only.
-    queries : ImageSet
-        Pictures that are searched for.
+    models : mapping of str to Module, callable or str
+        Images (b, c, h, w) from 0 to 1 to embeddings (b, k), compared by ``metric``; text is a source of
+        :func:`certimetric.deep.load_model`. One without gradients, such as a function of arrays, is attacked by
+        "square" only.
+    queries : ImageSet or Samples
+        Pictures that are searched for, or inputs of another kind, within whose bounds attackers stay.
     gallery : ImageSet
         Pictures that are found; a query is never its own result, nor is an item of its group, see
         :class:`certimetric.deep.ImageSet`. None for the queries themselves.
-    norm : {"linf", "l2"}
-        How a perturbation is measured, in pixels from 0 to 1.
+    norm : {"linf", "l2", "l1", "l0"}
+        How a perturbation is measured, in pixels from 0 to 1; l0 is the number of pixels that change.
     eps : sequence of float
-        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures.
-    attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
+        Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures; needed for other inputs.
+    attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes", "fab", "pixels", "auto"}
         The worst counts for each query.
     metric : {"euclidean", "cosine"}
         The comparison that models are served with; raw pixels are always compared by Euclidean distance.
@@ -78,6 +89,15 @@ class RetrievalRequest(RankingRequest):
         See :func:`certimetric.deep.certify_retrieval`. "auto" is by intervals for linf; for l2 by the Lipschitz
         constant, and where that proves less than a tenth of the queries at ``report_eps``, by that or by smoothing,
         whichever certifies more.
+    threats : sequence of {"corruptions", "l1", "l0", "patch", "occlusion", "rotation", "jpeg"}
+        What else is done to queries: R@1 under each stands in a table of threats. None for none.
+
+        "corruptions" are natural ones, see :func:`certimetric.deep.evaluate_corruptions`; in the others an attacker
+        chooses what does most harm.
+    smallest : bool
+        Look for the smallest change that breaks each query: a curve of R@1 that needs no grid of ε.
+
+        See :func:`certimetric.deep.smallest_changes`. What it finds counts in the worst case, too.
     source : str
         Where the pictures came from, for the report.
     class_names : sequence of str
@@ -85,7 +105,7 @@ class RetrievalRequest(RankingRequest):
     fail_under : str or sequence of str
         Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
         ``attacked@EPS`` (R@1), ``attacked_map@EPS`` (mAP@R under the attack on R@1) or, of an audit that certifies,
-        ``certified@EPS`` (R@1).
+        ``certified@EPS`` (R@1); or a threat that is tried, such as ``patch`` (R@1).
 
     Raises
     ------
@@ -109,6 +129,8 @@ class RetrievalRequest(RankingRequest):
         "n_checked": "--check-queries N",
         "ers": "--ers",
         "certify": "--certify",
+        "threats": "--threat",
+        "smallest": "--smallest",
     }
 
     models: Mapping[str, Any]
@@ -122,6 +144,8 @@ class RetrievalRequest(RankingRequest):
     n_checked: int = 100
     ers: bool = False
     certify: str | None = None
+    threats: Sequence[str] = ()
+    smallest: bool = False
     source: str = ""
     class_names: Sequence[str] = ()
     name: str = "images"
@@ -135,7 +159,6 @@ class RetrievalRequest(RankingRequest):
         import torch
         from torch import nn
 
-        from certimetric.deep import ImageSet
         from certimetric.deep.attacks import ATTACKS
         from certimetric.deep.models.comparing import querying
         from certimetric.deep.models.images import labels_by_position
@@ -148,45 +171,58 @@ class RetrievalRequest(RankingRequest):
         models = tuple(replace(each, model=querying(each.model, self.metric)) for each in subjects_of(self.models))
         norm, certify = self.norm, self.certify
         if norm not in NORMS:
-            raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
+            raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
         if not self.attacks or (unknown := [attack for attack in self.attacks if attack not in ATTACKS]):
             given = unknown[0] if self.attacks else "none"
             raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got {given!r}")
+        if unknown := [threat for threat in self.threats if threat not in THREATS]:
+            raise ValueError(f"threats must be of {', '.join(THREATS)}, got {unknown[0]!r}")
         if certify is not None and certify not in CERTIFY:
             raise ValueError(f"certify must be one of {', '.join(CERTIFY)}, got {certify!r}")
         if certify is not None and norm not in CERTIFY[certify]:
             raise ValueError(
-                f"certificates by {certify} are for the norm {CERTIFY[certify][0]}, and this audit is in {norm}"
+                f"certificates by {certify} are for the norm {' or '.join(CERTIFY[certify])}, and this audit is in "
+                f"{norm}"
             )
         n_checked = whole("n_checked", self.n_checked, 0)
         queries, items, known = labels_by_position(self.queries, self.queries if self.gallery is None else self.gallery)
         queries, n_guessed = same_pictures(queries, items)
         if queries.groups is None:  # settled, once: whoever asks again takes the ids at their word
-            queries, items = (ImageSet(some.images, some.labels, some.ids) for some in (queries, items))
+            queries, items = (some.with_ids(some.ids) for some in (queries, items))
         if len(torch.unique(items.labels)) < 2:
             raise ValueError("the gallery must hold at least two classes")
         able = with_positive(queries, items).nonzero()[:, 0]
         order = torch.randperm(len(able), generator=torch.Generator().manual_seed(self.seed))[: self.n_queries]
         chosen = queries.select(able[order.sort().values])
+        kind = chosen.kind
+        if self.ers and not kind.pictures:
+            raise ValueError("ers must be False for inputs that are no pictures, which it is defined on, got True")
+        if (self.threats or norm == "l0") and not kind.pictures:
+            told = f"threats must be none, got {self.threats[0]!r}" if self.threats else "norm must not be 'l0'"
+            raise ValueError(f"{told}: the inputs are no pictures, of which it tells what happens to pixels")
         images = next(chosen.batches(2)).tensor()
         for subject in models:
-            embedded(subject, images)
-        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps)
+            embedded(subject, images, kind)
+            check_gradients(subject, images, self.attacks)
+        radii, quoted = radii_for(tuple(queries.images.shape), norm, self.eps, self.report_eps, kind)
         self._settle(
             queries=chosen,
             gallery=items,
             eps=radii,
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
+            threats=tuple(dict.fromkeys(self.threats)),
             n_checked=min(n_checked, len(chosen)),
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in known or self.class_names),
-            subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
+            subjects=(*models, Subject(PIXELS, nn.Flatten(), f"the {kind.name} themselves")),
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
-        figures = FIGURES if certify is None else {**FIGURES, "certified": True}
+        for name in self.attacks:
+            self.make_attack(name, quoted)  # one that cannot be made of this norm says so before the work
+        figures = FIGURES | ({} if certify is None else {"certified": True}) | dict.fromkeys(self.threats, False)
         self._judge_by([subject.name for subject in self.subjects], figures, at=radii)
 
     @property
@@ -207,11 +243,15 @@ class RetrievalRequest(RankingRequest):
 
         return digest(parts())
 
+    def usual_eps(self, norm: str) -> float:
+        """The radius that table and verdict quote by default, in a norm, of pictures of this size."""
+        return radii_for(tuple(self.queries.images.shape), norm, None, None)[1]
+
     def ball(self, eps: float) -> Ball:
         """What the attacker may change."""
         from certimetric.deep.attacks import ball
 
-        return ball(self.norm, eps)
+        return ball(self.norm, eps, self.queries.kind.bounds)
 
     def make_attack(self, name: str, eps: float) -> Attack:
         """One of the attacks of the audit."""
@@ -233,11 +273,14 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     from torch import nn
 
     from certimetric.deep.models.calling import as_module
+    from certimetric.deep.models.sources import is_source
 
     named = []
     for name, model in models.items():
-        subject = model if isinstance(model, Subject) else Subject(name, model, type(model).__name__)
-        if not isinstance(subject.model, nn.Module) and not callable(subject.model):
+        told = model if isinstance(model, str) else type(model).__name__
+        subject = model if isinstance(model, Subject) else Subject(name, model, told)
+        source = isinstance(subject.model, str) and is_source(subject.model)
+        if not isinstance(subject.model, nn.Module) and not callable(subject.model) and not source:
             given = type(subject.model).__name__
             raise TypeError(f"model {name!r} must be a Module or a callable that embeds images, got {given}")
         module = isinstance(subject.model, nn.Module)
@@ -249,27 +292,52 @@ def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:
     return tuple(named)
 
 
-def embedded(subject: Subject, images: Tensor) -> Tensor:
-    """What a model makes of images; an error names the model."""
+def embedded(subject: Subject, images: Tensor, kind: Kind | None = None) -> Tensor:
+    """What a model makes of images, or of inputs of another kind; an error names the model."""
     from certimetric.deep import embed
     from certimetric.deep.models.calling import seeded
+    from certimetric.deep.models.kinds import PICTURES
 
+    kind = PICTURES if kind is None else kind
     try:
         with seeded(0):
-            return embed(subject.model, images)
+            return embed(subject.model, images, kind=kind)
     except Exception as error:  # a model of the user's may raise anything
         if is_interrupt(error):
             raise
         shape, reason = " × ".join(map(str, images.shape[1:])), str(error) or type(error).__name__
-        raise ValueError(f"model {subject.name!r} cannot embed images of {shape}: {reason}") from error
+        raise ValueError(f"model {subject.name!r} cannot embed {kind.name} of {shape}: {reason}") from error
+
+
+def check_gradients(subject: Subject, images: Tensor, attacks: Sequence[str]) -> None:
+    """Raise a ValueError if attacks are asked for that need gradients, and a model has none."""
+    from certimetric.deep.attacks import ATTACKS
+    from certimetric.deep.models.calling import has_gradients
+
+    white = [name for name in attacks if ATTACKS[name].uses_gradients]
+    if white and not has_gradients(subject.model, images):
+        blind = ", ".join(name for name, kind in ATTACKS.items() if not kind.uses_gradients)
+        raise ValueError(
+            f"attacks must be of {blind}, got {white[0]!r}: the model {subject.name!r} has no gradients to follow"
+        )
 
 
 def radii_for(
-    shape: tuple[int, ...], norm: str, eps: Sequence[float] | None, report_eps: float | None
+    shape: tuple[int, ...],
+    norm: str,
+    eps: Sequence[float] | None,
+    report_eps: float | None,
+    kind: Kind | None = None,
 ) -> tuple[tuple[float, ...], float]:
     """Radii in rising order, and the one that table and verdict quote, which is among them."""
+    if kind is not None and not kind.pictures:
+        if eps is None:
+            raise ValueError("eps must be given for inputs that are no pictures: sizes in their units, got None")
+        return checked_radii(eps, report_eps)
     default, quoted = (_GREY if shape[1] == 1 else _COLOUR)[norm]
     radii = checked_radii(default if eps is None else eps, quoted if eps is None and report_eps is None else report_eps)
+    if norm == "l0" and radii[0][0] < 1:
+        raise ValueError(f"eps of l0 must be at least 1, a number of pixels, got {radii[0][0]:g}")
     if norm == "linf" and radii[0][-1] > 1:
         raise ValueError(f"eps of linf must be at most 1, for pixels run from 0 to 1, got {radii[0][-1]:g}")
     return radii

@@ -15,8 +15,11 @@ from certimetric.auditing.retrieval.certificates import certifiers, certify_subj
 from certimetric.auditing.retrieval.checks import Observed
 from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per_class
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.auditing.retrieval.threat_evidence import tell_threats, try_threats, with_corruption_errors
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
+from certimetric.base.wording import PIXELS
+from certimetric.report.changes.outcomes import pack
 from certimetric.runs.progress import progress_bar
 from certimetric.runs.store import Store
 
@@ -49,6 +52,9 @@ class RetrievalEvidence(RankedEvidence):
             "metric": request.metric,
             "certify": str(request.certify).lower(),
             "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
+            # Only where they are asked for, so that reports of before are known again.
+            **({"threats": list(request.threats)} if request.threats else {}),
+            **({"smallest": True} if request.smallest else {}),
         }
 
     def remarks(self) -> list[str]:
@@ -64,6 +70,8 @@ class RetrievalEvidence(RankedEvidence):
         also = ", ers=True" if request.ers else ""
         also += f", metric={request.metric!r}" if request.metric != "euclidean" else ""
         also += f", certify={request.certify!r}" if request.certify else ""
+        also += f", threats={list(request.threats)}" if request.threats else ""
+        also += ", smallest=True" if request.smallest else ""
         return (
             f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
             f"eps={list(request.eps)}, report_eps={request.report_eps}, attacks={list(request.attacks)}, "
@@ -78,6 +86,7 @@ class RetrievalEvidence(RankedEvidence):
 
         request = self.request
         each = 2 + len(request.eps) * len(request.attacks) + len(GOALS) * request.ers
+        each += len(request.threats) + request.smallest
         threads = threads_for_pictures(request.queries.images.shape[1:])
         with threads, seeded(request.seed), progress_bar(progress, len(request.subjects) * each) as advance:
             yield advance
@@ -93,16 +102,28 @@ class RetrievalEvidence(RankedEvidence):
         quoted = request.eps.index(request.report_eps)
         learners: list[dict[str, Any]] = []
         worst, white, indices, certificates, found = {}, {}, {}, {}, {}
+        smallest: dict[str, NDArray[np.float64]] = {}
         for subject in request.subjects:
             index = indices[subject.name] = _index(request, subject)
             clean, attacked = _scores(request, subject, index, cells, counting)
+            told: dict[str, Any] = {}
+            if request.smallest:
+                told["smallest"] = _smallest(request, subject, index, attacked, cells, smallest)
+                counting(False)
             worst[subject.name] = attacked[quoted][0]["recall_at_1"]
             white[subject.name] = _white(request, clean, attacked[: quoted + 1])
             certificates[subject.name], found[subject.name] = certify_subject(request, subject, cells), attacked
-            told = {"certificate": tell(request, certificates[subject.name])}
+            told["certificate"] = tell(request, certificates[subject.name])
             if request.ers:
                 told["robustness_score"] = cells.robustness_score(subject, index, clean, counting)
+            told["threats"] = []
+            for tried in try_threats(request, subject, index, clean, cells):
+                told["threats"].append(tried)
+                counting(False)
+            told["outcomes"] = _outcomes(request, clean, attacked[quoted][0], certificates[subject.name])
+            told["outcomes"] |= {each["threat"]: each.pop("outcomes", None) for each in told["threats"]}
             learners.append(_learner(request, subject, index, clean, attacked) | told)
+        with_corruption_errors(learners, PIXELS)
         attack = request.make_attack(request.attacks[0], request.report_eps)
         for subject, learner in zip(request.subjects, learners):
             learner["examples"] = examples(request, indices[subject.name], attack)
@@ -121,10 +142,11 @@ class RetrievalEvidence(RankedEvidence):
                 "n_classes": len(set(gallery.labels.tolist())),
                 "image_shape": list(gallery.images.shape[1:]),
                 "sha256": cells.data,
+                "tested": {"sha256": cells.data, "rows": len(queries), "tests": len(queries)},
             },
             protocol={
                 "norm": request.norm,
-                "units": "pixels",
+                "units": "pixels" if request.queries.kind.pictures else "inputs",
                 "eps": list(request.eps),
                 "report_eps": request.report_eps,
                 "attacks": [request.told_attack(name) for name in request.attacks],
@@ -132,11 +154,12 @@ class RetrievalEvidence(RankedEvidence):
                 "n_checked": request.n_checked,
                 "certify": request.certify,
                 "metric": request.metric,
+                **tell_threats(request),
                 "seed": request.seed,
                 **score,
             },
             learners=learners,
-            observed=Observed(request, learners, indices, worst, white, training, certificates, found),
+            observed=Observed(request, learners, indices, worst, white, training, certificates, found, smallest),
             cells=cells.counts,
             traces={"model_sha256": cells.models},
             machine={"device": str(device_of(request.subjects[0].model))},
@@ -158,6 +181,43 @@ def _scores(
         # Whoever withstands a larger ball withstands the smaller one; an attack may have missed that.
         attacked.append([_least([clean, *each, *(part[0] for part in attacked)]), *each])
     return clean, attacked
+
+
+def _smallest(
+    request: RetrievalRequest,
+    subject: Subject,
+    index: Index,
+    attacked: list[list[Scores]],
+    cells: Cells,
+    found: dict[str, NDArray[np.float64]],
+) -> dict[str, Any]:
+    """The smallest changes of a model as the document tells them; they count in the worst case of ``attacked``."""
+    from certimetric.deep.models.calling import NoGradients
+
+    try:
+        radii = found[subject.name] = cells.smallest(subject, index)
+    except NoGradients:
+        return {"curve": None, "reason": "the model is a function without gradients"}
+    for eps, each in zip(request.eps, attacked):
+        left = (radii > eps).astype(float)
+        each[0] = each[0] | {"recall_at_1": np.minimum(each[0]["recall_at_1"], left)}
+    sizes = np.linspace(0.0, request.eps[-1], 81)
+    median = float(np.median(radii))
+    return {
+        "curve": {"eps": sizes.tolist(), "recall": (radii > sizes[:, None]).mean(axis=1).tolist()},
+        "median": median if math.isfinite(median) else None,
+        "reason": "",
+    }
+
+
+def _outcomes(
+    request: RetrievalRequest, clean: Scores, worst: Scores, certificate: Mapping[str, Any] | None
+) -> dict[str, str | None]:
+    """R@1 of each query, clean, attacked and certified at the quoted ε."""
+    told = {"recall_at_1": pack(clean["recall_at_1"]), "recall_at_1_attacked": pack(worst["recall_at_1"])}
+    if certificate is not None and certificate["method"] is not None:
+        told["certified"] = pack(np.asarray(certificate["radii"], dtype=float) >= request.report_eps)
+    return told
 
 
 def _index(request: RetrievalRequest, subject: Subject) -> Index:
@@ -195,10 +255,16 @@ def _learner(
     sizes = [(eps, each[0], dict(zip(request.attacks, each[1:]))) for eps, each in zip(request.eps, attacked)]
     n_parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     worst = attacked[request.eps.index(request.report_eps)][0]
-    return describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters) | {
-        "training": _training(subject.run),
-        "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
-    }
+    label = {} if index.gallery.kind.pictures or subject.name != PIXELS else {"label": "Raw inputs"}
+    described = describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters)
+    return (
+        described
+        | label
+        | {
+            "training": _training(subject.run),
+            "per_class": per_class(np.asarray(request.queries.labels.cpu()), request.class_names, clean, worst),
+        }
+    )
 
 
 def _training(run: Mapping[str, Any] | None) -> dict[str, Any] | None:

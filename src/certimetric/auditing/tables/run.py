@@ -38,10 +38,12 @@ from certimetric.auditing.tables.summary import (
     finished,
     is_imbalanced,
     majority_baseline,
+    outcomes,
     per_class,
     radius_quantiles,
     summarise,
     tell_split,
+    tested,
 )
 from certimetric.auditing.tables.trust import compute_trust, tell_trust, trust_cell
 from certimetric.auditing.tables.verdict import observe, recommend, say
@@ -136,6 +138,7 @@ class TableEvidence(Evidence):
                 "features": describe_features(request, part(0)),
                 "imputed": _imputed(data),
                 "sha256": request.digest,
+                "tested": tested(request),
             },
             protocol={
                 "n_neighbors": request.n_neighbors,
@@ -289,6 +292,7 @@ def _learner(
         "parameters": subject.parameters,
         "splits": splits,
         "summary": summarise(splits, sampling_intervals(request, done, radii, eps)),
+        "outcomes": outcomes(request, radii, quoted),
         "radius_quantiles": radius_quantiles(radii),
         "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),

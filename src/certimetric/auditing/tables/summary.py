@@ -13,6 +13,7 @@ from scipy.stats import t
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.table_request import TableRequest
 from certimetric.base.arrays import Array
+from certimetric.report.changes.outcomes import digest_of, pack
 from certimetric.runs.key import told
 from certimetric.runs.splitting import RANDOM
 
@@ -185,6 +186,24 @@ def summarise(splits: Sequence[dict[str, Any]], within: dict[str, Any] | None = 
     for key, ends in (within or {}).items():
         found[key] = [a | b for a, b in zip(found[key], ends)] if isinstance(ends, list) else found[key] | ends
     return found
+
+
+def tested(request: Request) -> dict[str, Any]:
+    """Which rows are tested in which split, and how many: other audits of the same rows compare with this in pairs."""
+    rows = [request.rows(i)[1] for i in range(request.repeats)]
+    n = len(np.unique(np.concatenate(rows)))
+    return {"sha256": digest_of(*rows), "rows": n, "tests": sum(map(len, rows))}
+
+
+def outcomes(request: Request, radii: Sequence[Array], eps: float) -> dict[str, str | None]:
+    """How often each tested row was wrong, and certified right at ``eps``, over all splits; none where one failed."""
+    if len(radii) < request.repeats:
+        return {}
+    rows = np.concatenate([request.rows(i)[1] for i in range(request.repeats)])
+    found, pooled = np.unique(rows), np.concatenate(radii)
+    hits = {"error": pooled < 0, "certified_accuracy": pooled >= eps}
+    places = np.searchsorted(found, rows)
+    return {name: pack(np.bincount(places[hit], minlength=len(found))) for name, hit in hits.items()}
 
 
 def radius_quantiles(radii: Sequence[Array]) -> list[float | str] | None:

@@ -287,6 +287,7 @@ def _ends(rate: dict[str, Any]) -> dict[str, float]:
 def _brackets(found: dict[str, Any], eps: list[float]) -> dict[str, Any]:
     """TAR and FAR of the attacked pairs at the calibrated threshold, against the size of the change."""
     genuine, accepted = found["genuine"], found["accepted"]
+    eps = eps if not eps[0] else [0.0, *eps]
     told: dict[str, Any] = {"pairs": len(genuine), "eps": eps}
     for name, turned in (
         ("attacked", [found["attacks"] <= size for size in eps]),

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from certimetric.geometry.norms import L1, L2, NORMS, Linf, PlainNorm, resolve_norm
 
 UNIT = (0.0, 1.0)
+
+
+class Region(Protocol):
+    """What an attacker may change of every sample; balls in a norm are some of them."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in tables."""
+        ...
+
+    @property
+    def eps(self) -> float:
+        """Its size."""
+        ...
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest value of the input; None for none."""
+        ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,11 +58,7 @@ class Ball:
     def __post_init__(self) -> None:
         if not isinstance(self.norm, PlainNorm):
             raise ValueError(f"norm of a ball must be one of {', '.join(map(repr, NORMS))}, got {self.norm!r}")
-        kind = f"{type(self.norm).__name__}Ball"
-        if isinstance(self.eps, str) or not self.eps >= 0 or self.eps == float("inf"):
-            raise ValueError(f"eps of {kind} must be a size of at least 0, got {self.eps!r}")
-        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"bounds of {kind} must be (lowest, highest) or None, got {self.bounds!r}")
+        check_region(self, f"{type(self.norm).__name__}Ball")
 
     def __repr__(self) -> str:
         return f"{type(self.norm).__name__}Ball(eps={self.eps!r}, bounds={self.bounds!r})"
@@ -67,6 +83,10 @@ class Ball:
         moved = self.clip((centre + delta).to(x.dtype))
         return torch.where((moved.double() - centre).abs_() > delta.abs(), torch.nextafter(moved, x), moved)
 
+    def level(self, n: int) -> float:
+        """What each of ``n`` values may change by, if all of them change alike."""
+        return self.eps / float(self.norm.norm(np.ones(n)))
+
     def to_edge(self, delta: Tensor) -> Tensor:
         """The nearest changes in the ball, drawn out to its edge where they lie inside; no bounds are looked at."""
         inside = _of(self.norm.project(delta.flatten(1), self.eps))
@@ -84,6 +104,10 @@ class Ball:
         move = _of(self.norm.steepest(gradient.flatten(1), size, perturbed.flatten(1), self.bounds))
         return perturbed + move.view(perturbed.shape).to(perturbed.dtype)
 
+    def ascend(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor, x: Tensor) -> Tensor:
+        """Such a step, and back into the ball around x and the bounds."""
+        return self.project(self.step(perturbed, gradient, size), x)
+
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A point drawn uniformly from the ball around each sample, moved into the bounds."""
         drawn = self.eps * self.norm.uniform(_Draws(generator, x.device), len(x), x[0].numel() if len(x) else 0)
@@ -99,8 +123,105 @@ class Ball:
         return _of(self.norm.ascent(gradient.double().flatten(1))).view(gradient.shape)
 
 
+@dataclass(frozen=True, repr=False)
+class L0Ball(Ball):
+    """At most ``eps`` pixels change, each of them in all of its channels as far as the bounds let it.
+
+    l0 is no norm, and its ball is not convex: a step sets the pixels from which the gradient promises most to the ends
+    of their range, and takes back those of the least use. The nearest point of the ball is as of Croce & Hein, *Sparse
+    and imperceivable adversarial attacks*, arXiv 1909.05040. ``PixelSearch`` looks for the pixels at random.
+
+    Parameters
+    ----------
+    eps : float
+        Number of pixels.
+    bounds : (float, float), default=(0, 1)
+        Without bounds one pixel could be anything.
+
+    Examples
+    --------
+    >>> allowed = L0Ball(1)
+    >>> allowed.project(torch.tensor([[[[0.2, 0.9]]]]), torch.zeros(1, 1, 1, 2))
+    tensor([[[[0.0000, 0.9000]]]])
+    """
+
+    norm: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        check_region(self, "L0Ball")
+        if self.bounds is None:
+            raise ValueError("bounds of L0Ball must be (lowest, highest), got None")
+
+    def __repr__(self) -> str:
+        return f"L0Ball(eps={self.eps!r}, bounds={self.bounds!r})"
+
+    @property
+    def name(self) -> str:
+        return "l0"
+
+    @property
+    def _width(self) -> float:
+        assert self.bounds is not None
+        return self.bounds[1] - self.bounds[0]
+
+    def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
+        return _by_pixel((perturbed != x).to(torch.double)).amax(dim=1).sum(dim=1)
+
+    def project(self, perturbed: Tensor, x: Tensor) -> Tensor:
+        moved = self.clip(perturbed.to(x.dtype))
+        given, kept = (part.double() - x.double() for part in (perturbed, moved))
+        # The nearest point keeps the pixels that would miss their change most.
+        use = _by_pixel(given**2 - (given - kept) ** 2).sum(dim=1)
+        return torch.where(self._first(use, x), moved, x)
+
+    def _first(self, use: Tensor, like: Tensor) -> Tensor:
+        """The pixels (b, n) of most use, as many as may change: a mask in the shape of a batch."""
+        k = min(int(self.eps), use.shape[1])
+        return self._mask(torch.zeros_like(use, dtype=torch.bool).scatter(1, use.topk(k, dim=1).indices, True), like)
+
+    def _mask(self, pixels: Tensor, like: Tensor) -> Tensor:
+        return pixels.view(len(like), *([1] if like.ndim > 2 else []), *like.shape[2 if like.ndim > 2 else 1 :])
+
+    def level(self, n: int) -> float:
+        return self._width
+
+    def to_edge(self, delta: Tensor) -> Tensor:
+        return torch.where(self._first(_by_pixel(delta.double() ** 2).sum(dim=1), delta), delta.double(), 0.0)
+
+    def ascend(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor, x: Tensor) -> Tensor:
+        assert self.bounds is not None
+        slope, (low, high) = gradient.double(), self.bounds
+        best = torch.where(slope > 0, high, torch.where(slope < 0, low, x.double()))
+        promised, there = (_by_pixel(slope * (part - x)).sum(dim=1) for part in (best, perturbed))
+        # So many pixels move as the size says, one at least: those that gain most by it.
+        rank = (promised - there).argsort(dim=1, descending=True).argsort(dim=1)
+        n = torch.as_tensor(size, device=x.device).reshape(-1, 1).round().clamp_min(1)
+        moves = rank < n
+        moved = torch.where(self._mask(moves, x), best.to(x.dtype), perturbed)
+        return torch.where(self._first(torch.where(moves, promised, there), x), moved, x)
+
+    def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        assert self.bounds is not None
+        drawn = torch.rand(x.shape, generator=generator, device=x.device).to(x.dtype)
+        order = torch.rand((len(x), _by_pixel(x).shape[2]), generator=generator, device=x.device)
+        return torch.where(self._first(order, x), self.clip(self.bounds[0] + self._width * drawn), x)
+
+
+def _by_pixel(values: Tensor) -> Tensor:
+    """Images (b, c, …) as (b, c, n); inputs without channels as (b, 1, n)."""
+    return values.flatten(2) if values.ndim > 2 else values[:, None]
+
+
+def check_region(region: Region, kind: str) -> None:
+    """Raise a ValueError unless size and bounds are some."""
+    if isinstance(region.eps, str) or not region.eps >= 0 or region.eps == float("inf"):
+        raise ValueError(f"eps of {kind} must be a size of at least 0, got {region.eps!r}")
+    if region.bounds is not None and not region.bounds[0] < region.bounds[1]:
+        raise ValueError(f"bounds of {kind} must be (lowest, highest) or None, got {region.bounds!r}")
+
+
 def ball(norm: str | PlainNorm, eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
-    """The ball in a norm, or in the norm of a name: here strings become balls.
+    """The ball in a norm, or in the norm of a name, "l0" among them: here strings become balls.
 
     Raises
     ------
@@ -112,7 +233,7 @@ def ball(norm: str | PlainNorm, eps: float, bounds: tuple[float, float] | None =
     >>> ball("l1", 3.0)
     L1Ball(eps=3.0, bounds=(0.0, 1.0))
     """
-    return Ball(resolve_norm(norm), eps, bounds)  # type: ignore[arg-type]
+    return L0Ball(eps, bounds) if norm == "l0" else Ball(resolve_norm(norm), eps, bounds)  # type: ignore[arg-type]
 
 
 def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:

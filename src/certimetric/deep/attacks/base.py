@@ -11,11 +11,12 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.attacks.balls import Ball, aligned
+from certimetric.deep.attacks.balls import Region, aligned
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import as_module, frozen, seeded
 
 _Kind = TypeVar("_Kind", bound="Attack")
+_DRAWN_BACK = 8  # steps of bisection
 
 
 class Attack(ABC):
@@ -26,7 +27,7 @@ class Attack(ABC):
 
     Parameters
     ----------
-    ball : Ball
+    ball : Ball, or another :class:`Region`
         What it may change.
     seed : int, default=0
         Same seed, same perturbations.
@@ -44,10 +45,14 @@ class Attack(ABC):
     uses_gradients: ClassVar[bool] = True
     smallest: ClassVar[bool] = False  # looks for the smallest change that reaches the goal, not for the largest value
     in_audits: ClassVar[Mapping[str, Any]] = {}  # settings there that are not the defaults
+    of_norms: ClassVar[bool] = False  # needs a ball in a norm, as l0 is none
+    ball: Any
     steps: int
     step_size: float | None = None
 
-    def __init__(self, ball: Ball, *, seed: int = 0):
+    def __init__(self, ball: Region, *, seed: int = 0):
+        if self.of_norms and ball.name == "l0":
+            raise ValueError(f"{type(self).__name__} needs a ball in a norm, which l0 is not, got {ball!r}")
         self.ball, self.seed = ball, seed
 
     def __call__(self, model: nn.Module | Callable[[Tensor], Any], x: Tensor, goal: Goal) -> Tensor:
@@ -86,11 +91,20 @@ class Attack(ABC):
         model = as_module(model)
         # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
         with frozen(model), seeded(self.seed):
-            best = (Best if self._keeps_best else Last)(model, x.detach(), goal)
-            if len(x) and self.ball.eps > 0:
+            best = self._kept(model, x.detach(), goal)
+            if len(x) and self._may_change:
                 generator = torch.Generator(device=x.device).manual_seed(self.seed)
                 self._attack(x.detach(), best, generator)
         return best.x
+
+    @property
+    def _may_change(self) -> bool:
+        """Whether there is anything that it may change."""
+        return bool(self.ball.eps > 0)
+
+    def _kept(self, model: nn.Module, x: Tensor, goal: Goal) -> Best:
+        """What keeps the best of each sample."""
+        return (Best if self._keeps_best else Last)(model, x, goal)
 
     @abstractmethod
     def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
@@ -103,7 +117,7 @@ class Attack(ABC):
 
     def _step(self, point: Tensor, gradient: Tensor, x: Tensor, size: float | Tensor | None = None) -> Tensor:
         """One step along a gradient, by default of the length of all steps, and back into the ball around x."""
-        return self.ball.project(self.ball.step(point, gradient, self._length if size is None else size), x)
+        return self.ball.ascend(point, gradient, self._length if size is None else size, x)
 
     def with_eps(self: _Kind, eps: float) -> _Kind:
         """The same attack with another radius; lengths of steps keep their share of it, given as numbers or not."""
@@ -135,6 +149,13 @@ def at_least_one(**counts: int) -> None:
         raise ValueError(f"{' and '.join(counts)} must be at least 1, got {given}")
 
 
+def images_only(attack: Attack, x: Tensor) -> None:
+    """Raise a ValueError unless inputs are images."""
+    if x.ndim != 4:
+        name, shape = type(attack).__name__, tuple(x.shape)
+        raise ValueError(f"{name} changes parts of images (b, c, h, w), got inputs of shape {shape}")
+
+
 class Best:
     """The best point of each sample so far: one at which the goal is reached before others, then by the value."""
 
@@ -142,8 +163,21 @@ class Best:
     def __init__(self, model: nn.Module, x: Tensor, goal: Goal):
         self.model, self.goal = model, goal
         self.x = x.clone(memory_format=torch.preserve_format)
-        value, self.broken = goal.judge(model(x))
+        value, self.broken = self.judge(x)
         self.value = value.clone()
+
+    def of(self, x: Tensor, goal: Goal) -> Best:
+        """The same of other samples."""
+        return type(self)(self.model, x, goal)
+
+    @torch.no_grad()
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (b,) of points, and whether the goal is reached at them."""
+        return self.goal.judge(self.model(x))
+
+    def gradient(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values, their gradients, and whether the goal is reached; the points are not offered."""
+        return with_gradient(self.model, x, self.goal.judge)
 
     @torch.no_grad()
     def offer(self, x: Tensor, value: Tensor, broken: Tensor) -> None:
@@ -153,19 +187,34 @@ class Best:
     @torch.no_grad()
     def end(self, x: Tensor) -> None:
         """Offer a point whose value is not known yet: one forward pass."""
-        self.offer(x, *self.goal.judge(self.model(x)))
+        self.offer(x, *self.judge(x))
 
     def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Value and gradient at a point, as of :func:`value_and_gradient`; the point is offered."""
-        value, gradient, broken = with_gradient(self.model, x, self.goal.judge)
+        value, gradient, broken = self.gradient(x)
         self.offer(x, value, broken)
         return value, gradient
 
     @torch.no_grad()
     def settle(self, x: Tensor, chosen: Tensor) -> None:
         """Keep points, where ``chosen`` (b,), for another reason than their value."""
-        value, broken = self.goal.judge(self.model(x))
-        self._keep(x, value, broken, chosen)
+        self._keep(x, *self.judge(x), chosen)
+
+    @torch.no_grad()
+    def drawn_back(
+        self, x: Tensor, points: Tensor, reached: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Points bisected towards x, as far as they keep the goal, or what is ``reached`` of its value and word."""
+        low, high = torch.zeros_like(self.value, dtype=torch.double), torch.ones_like(self.value, dtype=torch.double)
+        found = points
+        for _ in range(_DRAWN_BACK):
+            middle = (low + high) / 2
+            tried = x + (points - x) * aligned(middle.to(x.dtype), x)
+            value, broken = self.judge(tried)
+            hit = broken if reached is None else reached(value, broken)
+            found = torch.where(aligned(hit, x), tried, found)
+            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
+        return found
 
     def _keep(self, x: Tensor, value: Tensor, broken: Tensor, chosen: Tensor) -> None:
         self.x = torch.where(aligned(chosen, x), x, self.x)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
-from certimetric.deep.attacks.base import Attack, Best
+from certimetric.deep.attacks.base import Attack, Best, images_only
 
 
 class SquareAttack(Attack):
@@ -49,9 +48,7 @@ class SquareAttack(Attack):
 
     @torch.no_grad()
     def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
-        if x.ndim != 4:
-            shape = tuple(x.shape)
-            raise ValueError(f"SquareAttack changes windows of images (b, c, h, w), got inputs of shape {shape}")
+        images_only(self, x)
         b, c, h, w = x.shape
 
         def signs(*shape: int) -> Tensor:
@@ -68,8 +65,7 @@ class SquareAttack(Attack):
             )
             window = ((row >= 0) & (row < side)).mT & (column >= 0) & (column < side)
             # Twice the radius in every channel: in l∞ that sets the window to its edge.
-            length = 2.0 * self.ball.eps / float(self.ball.norm.norm(np.ones(side * side)))
-            bump = length * signs(b, c, 1, 1) * window.to(x.dtype)
+            bump = 2.0 * self.ball.level(side * side) * signs(b, c, 1, 1) * window.to(x.dtype)
             moved = x + self.ball.to_edge((best.x - x).double() + bump).to(x.dtype)
             best.end(self.ball.project(moved, x))
 
@@ -77,6 +73,63 @@ class SquareAttack(Attack):
 def _share(query: int, first: float) -> float:
     """The schedule of the paper: halved at these queries."""
     return first / 2.0 ** sum(query > mark for mark in (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000))
+
+
+class PixelSearch(Attack):
+    """Set a few pixels at a time to extreme colours, give others back, and keep what raises the value.
+
+    In l0 as many pixels as the radius allows are changed, in other balls a tenth of them, as far as these let them. The
+    share that is exchanged shrinks as the paper's schedule says.
+
+    Parameters
+    ----------
+    ball : Ball
+        For images, (b, c, h, w), within bounds.
+    queries : int, default=500
+        Forward passes; more are never weaker.
+    seed : int, default=0
+
+    References
+    ----------
+    Croce et al., *Sparse-RS*, arXiv 2006.12834.
+
+    Examples
+    --------
+    >>> from certimetric.deep import L0Ball, TargetEmbedding
+    >>> grey, white = torch.full((1, 1, 3, 3), 0.5), TargetEmbedding(torch.ones(1, 9))
+    >>> int((PixelSearch(L0Ball(2), queries=50)(torch.nn.Flatten(), grey, white) == 1).sum())
+    2
+    """
+
+    uses_gradients, in_audits = False, {"queries": 1000}
+
+    def __init__(self, ball: Ball, queries: int = 500, *, seed: int = 0):
+        super().__init__(ball, seed=seed)
+        if ball.bounds is None:
+            raise ValueError("PixelSearch sets pixels to the ends of their range: the ball needs bounds, got None")
+        if queries < 1:
+            raise ValueError(f"queries must be at least 1, got {queries}")
+        self.queries = queries
+
+    @torch.no_grad()
+    def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
+        images_only(self, x)
+        b, _, h, w = x.shape
+        low, high = self.ball.bounds
+        k = max(1, min(h * w, int(self.ball.eps) if self.ball.name == "l0" else h * w // 10))
+        for query in range(self.queries):
+            changed = (best.x != x).any(dim=1).view(b, h * w)
+            order = torch.rand((b, h * w), generator=generator, device=x.device)
+            colours = torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x.dtype)
+            m = k if query == 0 else max(1, round(k * _share(query, 0.3)))
+            # Those that come are drawn of those as they were; of the changed ones so many go that there is room.
+            many = torch.full((b,), m, device=x.device), changed.sum(dim=1) + m - k
+            come, go = (
+                (own & (order.where(own, -1.0).argsort(descending=True).argsort() < n[:, None])).view(b, 1, h, w)
+                for own, n in zip((~changed, changed), many)
+            )
+            moved = torch.where(come, low + (high - low) * colours, torch.where(go, x, best.x))
+            best.end(self.ball.project(moved, x))
 
 
 class NESAttack(Attack):
@@ -146,6 +199,6 @@ class NESAttack(Attack):
         for _ in range(self.population // 2):
             direction = torch.randn(x.shape, generator=generator, device=x.device).to(x.dtype)
             ahead, behind = (self.ball.clip(x + sign * sigma * direction) for sign in (1.0, -1.0))
-            difference = best.goal(best.model(ahead)) - best.goal(best.model(behind))
+            difference = best.judge(ahead)[0] - best.judge(behind)[0]
             total += aligned(difference.double(), x) * direction
         return total

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
-from certimetric.deep.attacks.base import Attack, Best, at_least_one, with_gradient
+from certimetric.deep.attacks.base import Attack, Best, at_least_one
 
-_START, _DRAWN_BACK = 1e-3, 8  # of Carlini and Wagner's: how far from the input, in its ball; steps of bisection
+_START = 1e-3  # of Carlini and Wagner's: how far from the input, in its ball
 
 
 class PGD(Attack):
@@ -238,7 +238,7 @@ class CarliniWagner(Attack):
     0.3
     """
 
-    smallest = True
+    smallest = of_norms = True
 
     def __init__(
         self,
@@ -268,7 +268,7 @@ class CarliniWagner(Attack):
             point, mean, square = start, torch.zeros_like(x), torch.zeros_like(x)
             reached = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             for step in range(1, self.steps + 1):
-                value, gradient, broken = with_gradient(best.model, point, best.goal.judge)
+                value, gradient, broken = best.gradient(point)
                 with torch.no_grad():
                     hit, size = self._reached(value, broken), ball.size(point, x)
                     best.offer(point, value.masked_fill(size > radius, -torch.inf), broken & (size <= radius))
@@ -288,22 +288,10 @@ class CarliniWagner(Attack):
             failed = torch.where(reached, failed, torch.maximum(failed, constant))
             between = (failed * worked).sqrt()
             constant = torch.where(worked.isinf(), 10 * constant, torch.where(failed > 0, between, constant / 10))
-        nearest, smallest = self._drawn_back(best, x, nearest, smallest)
+        nearest = best.drawn_back(x, nearest, self._reached)
+        smallest = torch.where(smallest.isfinite(), ball.size(nearest, x), smallest)
         best.end(ball.project(nearest, x))
         best.settle(nearest, smallest <= radius)
 
     def _reached(self, value: Tensor, broken: Tensor) -> Tensor:
         return broken & (value >= self.confidence) if self.confidence > 0 else broken
-
-    @torch.no_grad()
-    def _drawn_back(self, best: Best, x: Tensor, nearest: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor]:
-        """Bisect from the nearest points towards the inputs, as far as they keep the goal; points and their sizes."""
-        low, high = torch.zeros_like(smallest), torch.ones_like(smallest)
-        found = nearest
-        for _ in range(_DRAWN_BACK):
-            middle = (low + high) / 2
-            tried = x + (nearest - x) * aligned(middle.to(x.dtype), x)
-            hit = self._reached(*best.goal.judge(best.model(tried)))
-            found = torch.where(aligned(hit, x), tried, found)
-            low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
-        return found, torch.where(smallest.isfinite(), self.ball.size(found, x), smallest)

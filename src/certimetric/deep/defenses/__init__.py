@@ -2,6 +2,7 @@
 
 from certimetric.deep.defenses.base import Batch, Defense, Loss, Miner
 from certimetric.deep.defenses.batches import BatchDefense, EnsembleDefense, NoDefense, NoiseDefense
+from certimetric.deep.defenses.corruptions import CorruptionDefense
 from certimetric.deep.defenses.shifts import EmbeddingShiftDefense, ShiftPenaltyDefense, TradesDefense
 from certimetric.deep.defenses.single_step import FreeDefense, SingleStepDefense
 from certimetric.deep.defenses.triplets import AntiCollapseDefense, DecoupledDefense, HardnessDefense
@@ -23,6 +24,7 @@ DEFENSES: dict[str, type[Defense]] = {
     "ensemble": EnsembleDefense,
     "single-step": SingleStepDefense,
     "free": FreeDefense,
+    "corruptions": CorruptionDefense,
 }
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "AntiCollapseDefense",
     "Batch",
     "BatchDefense",
+    "CorruptionDefense",
     "DecoupledDefense",
     "Defense",
     "EmbeddingShiftDefense",

@@ -15,6 +15,7 @@ from certimetric.deep.defenses.batches import PerturbedBatch
 from certimetric.deep.goals import EmbeddingShift
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed
+from certimetric.deep.models.images import Kind
 from certimetric.deep.ranking.distances import distance
 
 
@@ -48,7 +49,7 @@ class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
 
     def _embeddings(self, batch: Batch) -> Tensor:
         # In evaluation mode, as the attack has the model: a shift that comes of the mode alone is none.
-        return embed(batch.model, batch.images, len(batch.images))
+        return embed(batch.model, batch.images, len(batch.images), Kind())
 
     def _perturbed(self, batch: Batch, found: Any, embeddings: Tensor | None) -> Tensor:
         assert embeddings is not None
@@ -73,7 +74,7 @@ class PenaltyDefense(AttackedDefense):
 
     def compute_loss(self, batch: Batch) -> Tensor:
         images = batch.images
-        goal = self._goal(embed(batch.model, images, len(images)))
+        goal = self._goal(embed(batch.model, images, len(images), Kind()))
         perturbed = self._attacked(batch.model, images, goal)
         clean, moved = batch.model(torch.cat([images, perturbed])).split(len(images))
         return batch.loss(clean, batch.mined(clean)) + self.weight * self._charge(moved, clean).mean()

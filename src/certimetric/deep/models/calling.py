@@ -14,18 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certimetric.deep.models.images import LazyImages, as_pixels, check_images, decoded
+from certimetric.deep.models.functions import Called, Cast, told_outputs
+from certimetric.deep.models.functions import NoGradients as NoGradients
+from certimetric.deep.models.images import PICTURES, Kind, LazyImages
+from certimetric.deep.models.sources import is_source, load_model
 from certimetric.deep.ranking.distances import slices, wide
-
-
-class NoGradients(TypeError):
-    """Gradients were asked for of a function that has none."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the model is no torch code from its input to its embeddings, so that it has no gradients: give a Module "
-            "or a differentiable function, or use SquareAttack or NESAttack, which need none"
-        )
 
 
 def as_module(model: Any) -> nn.Module:
@@ -33,8 +26,9 @@ def as_module(model: Any) -> nn.Module:
 
     Parameters
     ----------
-    model : Module or callable
-        Images (b, …) to embeddings (b, k): a tensor, or an array where no gradient is asked for. Of a method of a
+    model : Module, callable or str
+        Images (b, …) to embeddings (b, k): a tensor, or an array where no gradient is asked for. Text is a source of
+        :func:`load_model`. Of a method of a
         Module, such as ``network.encode_image``, the Module is known: it is put into evaluation mode, and its device
         is where images go. What else a function holds is as it is, and images come on the CPU. A Module whose
         parameters are not in single precision is given images in theirs.
@@ -51,47 +45,14 @@ def as_module(model: Any) -> nn.Module:
     """
     if isinstance(model, nn.Module):
         parameter = next((each for each in model.parameters() if each.is_floating_point()), None)
-        if parameter is None or parameter.dtype == torch.float32 or isinstance(model, _Cast):
+        if parameter is None or parameter.dtype == torch.float32 or isinstance(model, Cast):
             return model
-        return _Cast(model, parameter.dtype)
+        return Cast(model, parameter.dtype)
+    if isinstance(model, str) and is_source(model):
+        return as_module(load_model(model))
     if not callable(model):
         raise TypeError(f"model must be a Module or a callable that embeds images, got {type(model).__name__}")
     return Called(model)
-
-
-class Called(nn.Module):
-    """A function in the place of a Module: what it gives is known, its layers are not."""
-
-    def __init__(self, function: Callable[[Tensor], Any]):
-        super().__init__()
-        self.function = function
-        owner = getattr(function, "__self__", None)
-        self.training = isinstance(owner, nn.Module) and owner.training
-        if isinstance(owner, nn.Module):
-            self.owner = owner
-
-    def forward(self, images: Tensor) -> Any:
-        asked = torch.is_grad_enabled() and images.requires_grad
-        try:
-            found = self.function(images)
-        except RuntimeError as error:
-            if asked and "requires grad" in str(error):  # what torch says of .numpy()
-                raise NoGradients from error
-            raise
-        if not isinstance(found, Tensor) and hasattr(found, "__array__"):
-            found = torch.as_tensor(found)
-        if asked and isinstance(found, Tensor) and not found.requires_grad:
-            raise NoGradients
-        return found
-
-
-class _Cast(nn.Module):
-    def __init__(self, model: nn.Module, dtype: torch.dtype):
-        super().__init__()
-        self.model, self.dtype = model, dtype
-
-    def forward(self, images: Tensor) -> Any:
-        return self.model(images.to(self.dtype))
 
 
 @contextmanager
@@ -132,7 +93,12 @@ def frozen(*modules: nn.Module, evaluate: bool = True) -> Iterator[None]:
 
 
 @torch.no_grad()
-def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImages, batch_size: int = 256) -> Tensor:
+def embed(
+    model: nn.Module | Callable[[Tensor], Any],
+    images: Tensor | LazyImages,
+    batch_size: int = 256,
+    kind: Kind = PICTURES,
+) -> Tensor:
     """Embeddings of images, (n, c, h, w) to (n, k), with the model in evaluation mode, where its parameters are.
 
     Parameters
@@ -141,6 +107,8 @@ def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImage
     images : tensor of shape (n, c, h, w), or lazy images
         From 0 to 1 of any floating type, or 8-bit levels. Lazy images are decoded batch by batch.
     batch_size : int, default=256
+    kind : Kind, optional
+        What is embedded, where it is no pictures: ``samples.kind``.
 
     Raises
     ------
@@ -148,23 +116,41 @@ def embed(model: nn.Module | Callable[[Tensor], Any], images: Tensor | LazyImage
         If the model gives something else than a tensor.
     ValueError
         If there are no images, if images lie outside of 0 to 1, or if embeddings are not of shape (b, k) and finite.
+
+    Examples
+    --------
+    >>> images = torch.linspace(0, 1, 8).view(2, 1, 2, 2)
+    >>> embed(nn.Flatten(), images).shape
+    torch.Size([2, 4])
     """
-    model, images = as_module(model), as_pixels(images)
-    check_images(images)
+    model, images = as_module(model), kind.converted(images)
+    kind.check(images)
     if not len(images):
-        raise ValueError("images must hold at least one image, got none")
+        raise ValueError(f"{kind.name} must hold at least one {kind.name[:-1]}, got none")
     device, parts = device_of(model), []
     with frozen(model):
         for rows in slices(len(images), batch_size):
-            batch = decoded(images, rows).to(device)
+            batch = kind.decoded(images, rows).to(device)
             parts.append(wide(check_embeddings(model(batch), len(batch))).to(device))
     return torch.cat(parts)
+
+
+def has_gradients(model: nn.Module, images: Tensor) -> bool:
+    """Whether gradients can be asked for at all: no function, and no program of another library, has them."""
+    try:
+        with frozen(model), torch.enable_grad():
+            model(images.to(device_of(model)).requires_grad_(True))
+    except NoGradients:
+        return False
+    return True
 
 
 def check_embeddings(embeddings: Tensor, b: int) -> Tensor:
     """Give embeddings if they are a finite tensor of shape (b, k); raise an error that says what came instead."""
     if not isinstance(embeddings, Tensor):
-        raise TypeError(f"the model must give one tensor of embeddings, got {type(embeddings).__name__}")
+        hint = "; with_output(model, …), or MODEL?output=… in a command, says which is the embedding"
+        told = told_outputs(embeddings)
+        raise TypeError(f"the model must give one tensor of embeddings, got {told}{hint if ' of ' in told else ''}")
     if embeddings.ndim != 2 or len(embeddings) != b:
         raise ValueError(f"the model must give embeddings of shape ({b}, k), got {tuple(embeddings.shape)}")
     if not bool(torch.isfinite(embeddings).all()):

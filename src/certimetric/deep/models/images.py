@@ -1,36 +1,25 @@
-"""Labelled images: in memory or lazy, with ids, groups and names, and every mistake of shape or range named."""
+"""Labelled inputs, images above all: in memory or lazy, with ids, groups and names; every mistake is named."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from certimetric.deep.models.kinds import PICTURES, Kind, LazyImages
 from certimetric.deep.ranking.distances import slices
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-class LazyImages(Protocol):
-    """An array of images of which rows are read, or decoded, when they are taken: of files, of an array on disk.
-
-    ``certimetric.datasets.images.files.ImageFiles`` is one. A row is never held longer than its batch.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, c, h, w)."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any) -> Any:
-        """Float images (k, c, h, w) from 0 to 1 for a slice or an int array of k rows."""
-        ...
+AnySamples = TypeVar("AnySamples", bound="Samples")
 
 
 class _Rows:
@@ -52,7 +41,117 @@ class _Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSet:
+class Samples:
+    """Labelled inputs of any kind: series, spectra, sound, embeddings of text. :class:`ImageSet` is that of pictures.
+
+    Parameters
+    ----------
+    inputs : tensor or array of shape (n, …), or lazy ones
+        Of a floating type; they become float32. Lazy inputs have a shape, a length, and rows that are read when they
+        are taken.
+    labels, ids, groups
+        As of :class:`ImageSet`.
+    bounds : (float, float), optional
+        Smallest and largest value that an input can have; None where there is none. Attackers keep to them.
+
+    Attributes
+    ----------
+    kind : Kind
+        Bounds, and whether the inputs are pictures.
+    counted, keys, classes
+        As of :class:`ImageSet`.
+
+    Raises
+    ------
+    TypeError
+        If the inputs are not of a floating type.
+    ValueError
+        If shapes do not match, or values are not finite or lie outside of the bounds. Of lazy inputs the values are
+        checked as they are used.
+
+    Examples
+    --------
+    >>> waves = Samples(torch.sin(torch.arange(60.0)).view(6, 1, 10), ["a", "a", "b", "b", "c", "c"], bounds=(-1, 1))
+    >>> waves.select(torch.tensor([0, 3])).kind.bounds
+    (-1.0, 1.0)
+    """
+
+    inputs: Tensor | LazyImages
+    labels: Tensor
+    ids: Tensor = None  # type: ignore[assignment]  # made in __post_init__ where none are given
+    groups: Tensor | None = None
+    bounds: tuple[float, float] | None = None
+    counted: bool = field(init=False)
+    classes: dict[int, str] = field(init=False)
+    kind: Kind = field(init=False)
+
+    def __post_init__(self) -> None:
+        kind = self._kind()
+        inputs = kind.converted(self.inputs)
+        kind.check(inputs)
+        labels, classes = _labelled(self.labels)
+        counted = self.ids is None
+        _set(self, inputs=inputs, kind=kind, bounds=kind.bounds)
+        ids = torch.arange(len(self.inputs)) if self.ids is None else _numbered(self.ids)
+        groups = None if self.groups is None else _numbered(self.groups)
+        for name, value in (("labels", labels), ("ids", ids), ("groups", ids if groups is None else groups)):
+            if value.shape != (len(self.inputs),) or value.is_floating_point():
+                raise ValueError(
+                    f"{name} must be one whole number for each of the {len(self.inputs)} {kind.name}, "
+                    f"got shape {tuple(value.shape)} of {value.dtype}"
+                )
+        _set(self, labels=labels, classes=classes, ids=ids, groups=groups, counted=counted)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def _kind(self) -> Kind:
+        return Kind(self.bounds)
+
+    @property
+    def images(self) -> Tensor | LazyImages:
+        """The inputs, as rooms that know pictures call them."""
+        return self.inputs
+
+    @property
+    def keys(self) -> Tensor:
+        return self.ids if self.groups is None else self.groups
+
+    def select(self, rows: Tensor) -> Self:
+        """Some of the inputs, with their labels, ids and groups. Lazy inputs stay lazy."""
+        rows = torch.as_tensor(rows)
+        inputs = self.inputs[rows] if isinstance(self.inputs, Tensor) else _Rows(self.inputs, np.asarray(rows.cpu()))
+        return self._part(inputs, rows)
+
+    def with_images(self, inputs: Tensor | LazyImages) -> Self:
+        """Other inputs in the place of these, such as perturbed ones: they stay the same samples."""
+        return self._part(inputs, slice(None))
+
+    def with_ids(self, ids: Tensor) -> Self:
+        """Other ids, at their word."""
+        return self._made(ids=ids)
+
+    def batches(self, batch_size: int) -> Iterator[Self]:
+        """The inputs in order, ``batch_size`` at a time, as tensors."""
+        for rows in slices(len(self), batch_size):
+            yield self._part(self.kind.decoded(self.inputs, rows), rows)
+
+    def _part(self, inputs: Tensor | LazyImages, rows: Tensor | slice) -> Self:
+        groups = None if self.groups is None else self.groups[rows]
+        part = self._made(inputs=inputs, labels=self.labels[rows], ids=self.ids[rows], groups=groups)
+        return _set(part, counted=self.counted, classes=self.classes)
+
+    def _made(self, **values: Any) -> Self:
+        made = _set(copy.copy(self), **values)
+        made.__post_init__()
+        return made
+
+    def tensor(self) -> Tensor:
+        """All of the inputs in memory."""
+        return self.kind.decoded(self.inputs, slice(None))
+
+
+class ImageSet(Samples):
     """Labelled images; equal ids are the same picture, whatever its pixels say.
 
     Parameters
@@ -93,61 +192,14 @@ class ImageSet:
     [4, 2]
     """
 
-    images: Tensor | LazyImages
-    labels: Tensor
-    ids: Tensor = None  # type: ignore[assignment]  # made in __post_init__ where none are given
-    groups: Tensor | None = None
-    counted: bool = field(init=False)
-    classes: dict[int, str] = field(init=False)
+    def __init__(self, images: Any, labels: Any, ids: Any = None, groups: Any = None):
+        super().__init__(images, labels, ids, groups, PICTURES.bounds)
 
-    def __post_init__(self) -> None:
-        images = as_pixels(self.images)
-        check_images(images)
-        labels, classes = _labelled(self.labels)
-        counted = self.ids is None
-        _set(self, images=images)
-        ids = torch.arange(len(self.images)) if self.ids is None else _numbered(self.ids)
-        groups = None if self.groups is None else _numbered(self.groups)
-        for name, value in (("labels", labels), ("ids", ids), ("groups", ids if groups is None else groups)):
-            if value.shape != (len(self.images),) or value.is_floating_point():
-                raise ValueError(
-                    f"{name} must be one whole number for each of the {len(self.images)} images, "
-                    f"got shape {tuple(value.shape)} of {value.dtype}"
-                )
-        _set(self, labels=labels, classes=classes, ids=ids, groups=groups, counted=counted)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def keys(self) -> Tensor:
-        return self.ids if self.groups is None else self.groups
-
-    def select(self, rows: Tensor) -> ImageSet:
-        """Some of the images, with their labels, ids and groups. Lazy images stay lazy."""
-        rows = torch.as_tensor(rows)
-        images = self.images[rows] if isinstance(self.images, Tensor) else _Rows(self.images, np.asarray(rows.cpu()))
-        return self._part(images, rows)
-
-    def with_images(self, images: Tensor | LazyImages) -> ImageSet:
-        """Other images in the place of these, such as perturbed ones: they stay the same pictures."""
-        return self._part(images, slice(None))
-
-    def batches(self, batch_size: int) -> Iterator[ImageSet]:
-        """The images in order, ``batch_size`` at a time, as tensors."""
-        for rows in slices(len(self), batch_size):
-            yield self._part(decoded(self.images, rows), rows)
-
-    def _part(self, images: Tensor | LazyImages, rows: Tensor | slice) -> ImageSet:
-        part = ImageSet(images, self.labels[rows], self.ids[rows], None if self.groups is None else self.groups[rows])
-        return _set(part, counted=self.counted, classes=self.classes)
-
-    def tensor(self) -> Tensor:
-        """All of the images in memory."""
-        return decoded(self.images, slice(None))
+    def _kind(self) -> Kind:
+        return PICTURES
 
 
-def _set(made: ImageSet, **values: Any) -> ImageSet:
+def _set(made: AnySamples, **values: Any) -> AnySamples:
     """Values of a frozen dataclass that is in the making."""
     vars(made).update(values)
     return made
@@ -177,7 +229,7 @@ def _labelled(labels: Any) -> tuple[Tensor, dict[int, str]]:
     return codes, dict(zip(codes.ravel().tolist(), names))
 
 
-def labels_by_position(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, ImageSet, tuple[str, ...]]:
+def labels_by_position(queries: AnySamples, gallery: AnySamples) -> tuple[AnySamples, AnySamples, tuple[str, ...]]:
     """Both sets with labels that are positions in a list of names, and that list: empty where labels are no names."""
     named = queries.classes | gallery.classes
     if not named:
@@ -186,7 +238,7 @@ def labels_by_position(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, 
     names = sorted(set(named.values()))
     codes = {code: names.index(name) for code, name in named.items()}
 
-    def placed(images: ImageSet) -> ImageSet:
+    def placed(images: AnySamples) -> AnySamples:
         labels = torch.tensor([codes[code] for code in images.labels.tolist()], dtype=torch.long)
         return _set(images.with_images(images.images), labels=labels, classes={})
 
@@ -194,7 +246,7 @@ def labels_by_position(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, 
     return (found if queries is gallery else placed(queries)), found, tuple(names)
 
 
-def check_comparable(queries: ImageSet, gallery: ImageSet) -> None:
+def check_comparable(queries: Samples, gallery: Samples) -> None:
     """Raise an error if labels are names on one side and numbers on the other: none of them would ever be equal."""
     if bool(queries.classes) != bool(gallery.classes):
         which = ("queries", "the gallery") if queries.classes else ("the gallery", "queries")
@@ -210,48 +262,3 @@ def _numbered(values: Any) -> Tensor:
             named = np.array(found, dtype=np.int64).reshape(named.shape)
         values = torch.from_numpy(named.astype(np.int64) if named.dtype.kind in "biuO" else named)
     return values if values.is_floating_point() else values.long()
-
-
-def decoded(images: Tensor | LazyImages, rows: slice) -> Tensor:
-    """Some of the images as a tensor; lazy ones are checked now that they are there."""
-    if isinstance(images, Tensor):
-        return images[rows]
-    taken = as_pixels(torch.as_tensor(images[rows]))
-    check_images(taken)
-    return taken
-
-
-def as_pixels(images: Any) -> Any:
-    """Images in float32, from 0 to 1: other precisions converted, 8-bit levels divided by 255; lazy ones as they are.
-
-    What cannot be images is given back, for :func:`check_images` to tell.
-
-    Examples
-    --------
-    >>> as_pixels(np.array([[[[0, 51, 255]]]], dtype=np.uint8))
-    tensor([[[[0.0000, 0.2000, 1.0000]]]])
-    """
-    if isinstance(images, np.ndarray) and images.dtype.kind in "fu":
-        images = torch.from_numpy(np.ascontiguousarray(images))
-    if not isinstance(images, Tensor):
-        return images
-    if images.dtype == torch.uint8:
-        return images.float() / 255
-    return images.float() if images.is_floating_point() else images
-
-
-def check_images(images: Any) -> None:
-    """Raise an error unless these are images (n, c, h, w), floating, finite and from 0 to 1.
-
-    Of lazy images only the shape is looked at.
-    """
-    arrays, shape = isinstance(images, (Tensor, np.ndarray)), getattr(images, "shape", ())
-    if not arrays and len(shape) == 4 and hasattr(images, "__getitem__"):
-        return
-    if not arrays or len(shape) != 4:
-        told = tuple(shape) if hasattr(images, "shape") else type(images).__name__
-        raise ValueError(f"images must be a tensor of shape (n, channels, height, width), got {told}")
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise TypeError(f"images must be of a floating type, from 0 to 1, or uint8, got {images.dtype}")
-    if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
-        raise ValueError(f"images must have values from 0 to 1, got {images.min():g} to {images.max():g}")

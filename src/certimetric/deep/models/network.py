@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from certimetric.base.interrupts import is_interrupt
-from certimetric.deep.models.calling import seeded
+from certimetric.deep.models.calling import check_embeddings, seeded
+from certimetric.deep.models.exported import Exported
 from certimetric.deep.models.orthogonal import (
     GroupSort,
     NormPool2d,
@@ -21,6 +20,8 @@ from certimetric.deep.models.orthogonal import (
     orthogonal_convolution,
     orthogonal_linear,
 )
+from certimetric.deep.models.preprocessing import Preprocessing, per_channel
+from certimetric.deep.models.sources import find_factory, is_source, load_model, load_weights
 from certimetric.deep.ranking.distances import unit
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -56,8 +57,8 @@ class EmbeddingNetwork(nn.Module):
     ):
         super().__init__()
         self.body, self.normalise, self.freeze_batch_norm = body, normalise, freeze_batch_norm
-        self.register_buffer("mean", _per_channel(mean))
-        self.register_buffer("std", _per_channel(std))
+        self.register_buffer("mean", per_channel(mean))
+        self.register_buffer("std", per_channel(std))
 
     def train(self, mode: bool = True) -> EmbeddingNetwork:
         """Training or evaluation mode; frozen normalisation stays in evaluation mode."""
@@ -73,13 +74,14 @@ class EmbeddingNetwork(nn.Module):
         return unit(embeddings) if self.normalise else embeddings
 
 
-def _per_channel(value: float | Sequence[float]) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float32)
-    return tensor if tensor.ndim == 0 else tensor[:, None, None]
-
-
 def embedding_model(
-    name: str, dim: int = 128, *, in_channels: int = 1, seed: int | None = None, **options: Any
+    name: str,
+    dim: int = 128,
+    *,
+    in_channels: int = 1,
+    seed: int | None = None,
+    checkpoint: str | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Make an embedding model by name.
 
@@ -89,7 +91,8 @@ def embedding_model(
         "small-cnn", for pictures of 8 to 64 pixels; "lipschitz-cnn", of which no layer stretches a difference, so that
         its retrieval can be certified; "resnet50", for pictures of 224 pixels in colour, by timm or
         torchvision, whichever is installed, with frozen batch normalisation; or ``package.module:factory`` of your own,
-        which is called with ``dim`` and the options.
+        which is called with ``dim`` and the options; or a source of :func:`load_model`, such as "timm:NAME" or
+        "hf:FOLDER", on which a linear map of length ``dim`` is put.
     dim : int, default=128
         Length of the embeddings.
     in_channels : int, default=1
@@ -97,6 +100,8 @@ def embedding_model(
     seed : int, optional
         Of the random weights; the global random numbers are then left as they are. By default weights are drawn from
         those of torch, as those of any module.
+    checkpoint : str, optional
+        File of weights to begin with: of the whole model, as ``model.safetensors`` of a run, or of a source's body.
     **options
         Of the network. "small-cnn": ``width`` (32), channels of the first layer; ``depth`` (3), number of layers;
         ``stem`` (1), stride of the first, 2 for pictures of 64 pixels; ``downsample``, "stride" or "max";
@@ -107,7 +112,7 @@ def embedding_model(
         ``scale`` (None), by which embeddings are multiplied before they are brought into the unit ball, None to leave
         them as they are.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
-        a safetensors file.
+        a safetensors file. A source: ``output``, and ``freeze_batch_norm`` (True).
 
     Raises
     ------
@@ -123,10 +128,16 @@ def embedding_model(
     """
     if seed is not None:
         with seeded(seed):
-            return embedding_model(name, dim, in_channels=in_channels, **options)
-    factory = MODELS[name] if name in MODELS else find_factory(name)
+            return embedding_model(name, dim, in_channels=in_channels, checkpoint=checkpoint, **options)
+    if is_source(name, factories=False):
+        options["checkpoint"] = checkpoint
+    elif checkpoint is not None:
+        made = embedding_model(name, dim, in_channels=in_channels, **options)
+        load_weights(made, checkpoint)
+        return made
+    factory = model_factory(name)
     try:
-        if name in MODELS:
+        if name in MODELS or is_source(name, factories=False):
             return factory(dim, in_channels, **options)
         inspect.signature(factory).bind(dim=dim, **options)
     except TypeError as error:
@@ -137,21 +148,43 @@ def embedding_model(
     return made
 
 
-def find_factory(name: str) -> Callable[..., Any]:
-    """The function or class that ``package.module:factory`` names."""
-    module, colon, factory = name.partition(":")
-    if not colon:
-        known = ", ".join(map(repr, MODELS))
+def model_factory(name: str) -> Callable[..., Any]:
+    """What makes the models of a name; all but factories of the user's are called with ``dim`` and ``in_channels``."""
+    if name in MODELS:
+        return MODELS[name]
+    if is_source(name, factories=False):
+        return partial(_on_a_body, name)
+    if ":" not in name:
+        known = ", ".join([*map(repr, MODELS), "'timm:NAME' and the like"])
         raise ValueError(f"model must be {known} or 'package.module:factory', got {name!r}")
-    try:
-        made = getattr(importlib.import_module(module), factory)
-    except Exception as error:  # a module of the user's may raise anything
-        if is_interrupt(error):
-            raise
-        raise ValueError(f"there is no model factory {name!r}: {str(error) or type(error).__name__}") from error
-    if not callable(made):
-        raise ValueError(f"there is no model factory {name!r}: it is {type(made).__name__}, which cannot be called")
-    return made
+    return find_factory(name)
+
+
+def _on_a_body(
+    source: str,
+    dim: int,
+    in_channels: int,
+    checkpoint: str | None = None,
+    output: str | None = None,
+    freeze_batch_norm: bool = True,
+) -> EmbeddingNetwork:
+    """A linear map on what a source gives, with its own preprocessing before."""
+    told = [f"{key}={value}" for key, value in (("checkpoint", checkpoint), ("output", output)) if value is not None]
+    body = load_model("?".join([source, *(["&".join(told)] if told else [])]))
+    with torch.no_grad():
+        found = check_embeddings(body(torch.zeros(1, in_channels, *_size_of(body))), 1)
+    layers = nn.Sequential(body, nn.Linear(found.shape[1], dim))
+    return EmbeddingNetwork(layers, mean=0.0, std=1.0, freeze_batch_norm=freeze_batch_norm)
+
+
+def _size_of(body: nn.Module) -> tuple[int, ...]:
+    """Height and width of pictures that a body takes; 224 where it does not say."""
+    for each in body.modules():
+        if isinstance(each, Preprocessing) and (size := each.crop or each.resize) is not None:
+            return size if isinstance(size, tuple) else (size, size)
+        if isinstance(each, Exported):
+            return tuple(size or 224 for size in each.shape[1:])
+    return 224, 224
 
 
 def _small_cnn(
@@ -238,29 +271,8 @@ def _resnet50(dim: int, in_channels: int, weights: str | None = None) -> Embeddi
     body = _resnet50_body(weights == "imagenet")
     body.fc = nn.Linear(body.fc.in_features, dim)
     if weights is not None and weights != "imagenet":
-        _load_weights(body, weights)
+        load_weights(body, weights, ("fc",))
     return EmbeddingNetwork(body, _IMAGENET_MEAN, _IMAGENET_STD, freeze_batch_norm=True)
-
-
-def _load_weights(body: nn.Module, path: str) -> None:
-    """Everything but the classifier, which a published file has for the classes of ImageNet."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file of weights {path!r}")
-    try:
-        tensors = {name: value for name, value in load_file(path).items() if not name.startswith("fc.")}
-    except SafetensorError as error:
-        raise ValueError(f"{path!r} is not a safetensors file: {error}") from None
-    for name, value in body.state_dict().items():
-        if name.startswith("fc.") or name.endswith("num_batches_tracked"):  # a counter that some files leave out
-            continue
-        shape = tuple(tensors[name].shape) if name in tensors else None
-        if shape != tuple(value.shape):
-            odd = "is missing" if shape is None else f"is of shape {shape}, not {tuple(value.shape)}"
-            raise ValueError(f"the weights in {path!r} are not of a ResNet-50: {name} {odd}")
-    body.load_state_dict(tensors, strict=False)
 
 
 def _resnet50_body(pretrained: bool) -> Any:
@@ -284,7 +296,7 @@ MODELS: dict[str, Callable[..., EmbeddingNetwork]] = {
 
 def model_options(name: str) -> list[str] | None:
     """Names of the options that a model takes beside its length; None where it takes any, a ValueError for no model."""
-    made = MODELS[name] if name in MODELS else find_factory(name)
+    made = model_factory(name)
     parameters = inspect.signature(made).parameters.values()
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
         return None

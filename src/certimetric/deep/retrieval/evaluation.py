@@ -131,6 +131,15 @@ def evaluate_retrieval(
     References
     ----------
     The attack on queries as in Panum et al., arXiv 2102.07265; mAP@R of Musgrave et al., arXiv 2003.08505.
+
+    Examples
+    --------
+    >>> from certimetric.deep import PGD, LinfBall
+    >>> images = torch.tensor([0.1, 0.2, 0.6, 0.7]).view(4, 1, 1, 1)
+    >>> queries = ImageSet(images, torch.tensor([0, 0, 1, 1]))
+    >>> found = evaluate_retrieval(nn.Flatten(), queries, attacks=[PGD(LinfBall(0.25))], with_pixels=False)
+    >>> found.to_frame()["recall_at_1"].tolist()
+    [1.0, 0.5]
     """
     queries, items, chosen = comparable(queries, gallery)
     attacks = list(attacks)

@@ -53,7 +53,7 @@ class Index:
         self.make = MarginGoal if goal is None else goal
         self.goal_name = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
-        self.embeddings = placed_items(embed(model, gallery.images, batch_size), metric)
+        self.embeddings = placed_items(embed(model, gallery.images, batch_size, gallery.kind), metric)
         self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
         self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, goal, metric=metric)
 
@@ -74,10 +74,10 @@ class Index:
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
         if attack is None:
-            embedded = embed(self.model, queries.images, self.batch_size)
+            embedded = embed(self.model, queries.images, self.batch_size, queries.kind)
         else:
             parts = (self.attacked(part, attack) for part in queries.batches(self.batch_size))
-            embedded = torch.cat([embed(self.model, part, self.batch_size) for part in parts])
+            embedded = torch.cat([embed(self.model, part, self.batch_size, queries.kind) for part in parts])
         asked = embedded, queries.labels.to(self.device), self.keys_of(queries)
         return figures(relevant_ranks(*asked, self.embeddings, self.labels, self.ids))
 
@@ -86,7 +86,7 @@ class Index:
 
         ``ids`` are groups where there are any, see :attr:`ImageSet.keys`.
         """
-        embedded = embed(self.model, images, self.batch_size)
+        embedded = embed(self.model, images, self.batch_size, self.gallery.kind)
         return nearest(embedded, ids.to(self.device), self.embeddings, self.ids, k)
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.base.warnings import warn
+from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack, with_gradient
 from certimetric.deep.goals.base import Goal
 from certimetric.deep.models.calling import embed, frozen
-from certimetric.deep.models.images import ImageSet
+from certimetric.deep.models.images import PICTURES, ImageSet, Kind
 from certimetric.deep.ranking.distances import distance
 from certimetric.deep.retrieval.index import Index
 
@@ -27,10 +28,10 @@ def gradient_trouble(model: nn.Module, x: Tensor, goal: Goal) -> tuple[Tensor, T
     return (flat == 0).all(dim=1), ~flat.isfinite().all(dim=1)
 
 
-def unsteadiness(model: nn.Module, images: Tensor) -> str | None:
+def unsteadiness(model: nn.Module, images: Tensor, kind: Kind = PICTURES) -> str | None:
     """A sentence where the same pictures are not embedded alike again, or alone; None where they are."""
-    together, again = embed(model, images), embed(model, images)
-    alone = torch.cat([embed(model, images[i : i + 1]) for i in range(len(images))])
+    together, again = (embed(model, images, kind=kind) for _ in range(2))
+    alone = torch.cat([embed(model, images[i : i + 1], kind=kind) for i in range(len(images))])
     scale = float(together.norm(dim=1).max()) or 1.0
     if float(distance(together, again).max()) > 1e-4 * scale:
         return "The model is randomised: embedding the same pictures again gives others."
@@ -69,15 +70,15 @@ def warn_of_attacks(index: Attackable, queries: ImageSet, attacks: Sequence[Atta
     if not attacks:
         return
     few = queries.select(torch.arange(min(_SAMPLE, index.batch_size, len(queries))))
-    if told := unsteadiness(index.model, few.tensor()[:_ALONE]):
+    if told := unsteadiness(index.model, few.tensor()[:_ALONE], few.kind):
         warn(f"figures under attack change from run to run. {told}")
     white = [attack for attack in attacks if attack.uses_gradients and attack.ball.eps > 0]
     if not white:
         return
-    ball = white[0].ball
-    x = few.tensor().to(index.device)
+    ball, x = white[0].ball, few.tensor().to(index.device)
     # Not at the pictures themselves: there, goals such as a shift of the embedding have no gradient yet.
-    start = ball.random_start(x, torch.Generator(device=x.device).manual_seed(0))
+    draws = torch.Generator(device=x.device).manual_seed(0)
+    start = ball.random_start(x, draws) if isinstance(ball, Ball) else x
     zero, infinite = gradient_trouble(index.seen, start, index.goal(few))
     n = len(few)
     if bool(infinite.any()):

@@ -158,4 +158,4 @@ def _by_pixels(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
                     f"{labels[items[0]]}: mend the labels, or give ids to both sets if they are two pictures"
                 )
             ids[row], n_found = gallery.ids[item], n_found + 1
-    return ImageSet(queries.images, queries.labels, ids.to(queries.ids.device), queries.groups), n_found
+    return queries.with_ids(ids.to(queries.ids.device)), n_found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ from certimetric.base.arguments import chosen, require
 from certimetric.deep.defenses import Defense, Miner, NoDefense
 from certimetric.deep.defenses.loss_support import check_loss, memory_places, set_memory_places
 from certimetric.deep.models.calling import seed_all, seeded
-from certimetric.deep.models.images import check_images
+from certimetric.deep.models.images import PICTURES, Kind
 from certimetric.deep.train.batches import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
+from certimetric.deep.train.named_parameters import frozen_parts, parameter_groups
 from certimetric.deep.train.parallel import ShardedModel, add_gradients, gather_batch
 
 Callback = Callable[["RobustTrainer", int, float], Any]
@@ -54,11 +55,37 @@ def optimizer_of(
     return partial(OPTIMIZERS[optimizer], lr=learning_rate, weight_decay=weight_decay)
 
 
-def scheduler_of(schedule: str = "constant", max_epochs: int = 20) -> Callable[[torch.optim.Optimizer], Any] | None:
-    """What makes a schedule for an optimiser, as `RobustTrainer` takes it; None for a constant learning rate."""
+def scheduler_of(
+    schedule: str = "constant", max_epochs: int = 20, warmup: int = 0
+) -> Callable[[torch.optim.Optimizer], Any] | None:
+    """What makes a schedule for an optimiser, as `RobustTrainer` takes it; None for a constant learning rate.
+
+    In each of the first ``warmup`` epochs the rate is larger by the same step, up to that of the optimiser after them.
+
+    Examples
+    --------
+    >>> optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.4)
+    >>> scheduler, rates = scheduler_of("constant", 20, warmup=3)(optimizer), []
+    >>> for _ in range(5):
+    ...     rates.append(round(optimizer.param_groups[0]["lr"], 3))
+    ...     optimizer.step()
+    ...     scheduler.step()
+    >>> rates
+    [0.1, 0.2, 0.3, 0.4, 0.4]
+    """
     chosen("schedule", schedule, SCHEDULES)
+    require(0 <= warmup < max_epochs, "warmup", "must be at least 0 and less than the epochs", warmup)
     made = SCHEDULES[schedule]
-    return None if made is None else partial(made, T_max=max_epochs)
+    after = None if made is None else partial(made, T_max=max_epochs - warmup)
+    if not warmup:
+        return after
+    before = partial(torch.optim.lr_scheduler.LinearLR, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return before if after is None else partial(_in_turn, before, after, warmup)
+
+
+def _in_turn(before: Any, after: Any, epochs: int, optimizer: torch.optim.Optimizer) -> Any:
+    parts = [before(optimizer), after(optimizer)]
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, parts, milestones=[epochs])
 
 
 class RobustTrainer:
@@ -79,11 +106,20 @@ class RobustTrainer:
     defense : Defense, optional
         None for natural training.
     optimizer : callable, optional
-        ``optimizer(parameters)``; None for ``optimizer_of()`` of ``certimetric.deep.train``: Adam with a learning rate
-        of 0.001 and weight decay of 0.0004.
+        ``optimizer(parameters)``, of a list of parameters or, with ``learning_rates``, of groups of them; None for
+        ``optimizer_of()`` of ``certimetric.deep.train``: Adam with a learning rate of 0.001 and weight decay of 0.0004.
     scheduler : callable, optional
         ``scheduler(optimizer)``, stepped once an epoch.
     max_epochs : int, default=20
+    freeze : sequence of str, optional
+        Parts that stay as they are, statistics of batches included: beginnings of names of parameters, under ``model``
+        and ``loss``, such as "model.body.layer1".
+    learning_rates : mapping of str to float, optional
+        Rates of parts of their own, by beginnings of names too, the longest that fits counts: ``{"loss": 0.1}``.
+    accumulate : int, default=1
+        Batches whose mean gradient is one update.
+    clip_norm : float, optional
+        Length to which the gradient of an update is shortened.
     ema : float, optional
         Keep ``ema_model``, in which parameters are averaged with this decay.
     accelerator, devices, strategy, precision
@@ -102,6 +138,8 @@ class RobustTrainer:
         are seeded with it, for models, losses and augmentations that draw from them, and go on afterwards as if nothing
         had been drawn.
     verbose : bool, default=False
+    kind : Kind, optional
+        What is trained on, where it is no pictures: ``samples.kind``. The balls of attacks have bounds of their own.
 
     Attributes
     ----------
@@ -133,6 +171,10 @@ class RobustTrainer:
         optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None,
         scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
         max_epochs: int = 20,
+        freeze: Sequence[str] = (),
+        learning_rates: Mapping[str, float] | None = None,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
         ema: float | None = None,
         accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto",
         devices: int = 1,
@@ -144,8 +186,13 @@ class RobustTrainer:
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
         verbose: bool = False,
+        kind: Kind = PICTURES,
     ):
         require(max_epochs >= 1, "max_epochs", "must be at least 1", max_epochs)
+        require(accumulate >= 1, "accumulate", "must be at least 1", accumulate)
+        require(clip_norm is None or clip_norm > 0, "clip_norm", "must be positive", clip_norm)
+        for prefix, rate in (learning_rates or {}).items():
+            require(rate > 0, "learning_rates", "must be positive", {prefix: rate})
         require(ema is None or 0 < ema < 1, "ema", "must lie between 0 and 1", ema)
         require(devices >= 1, "devices", "must be at least 1", devices)
         require(seed >= 0, "seed", "must be at least 0", seed)
@@ -161,6 +208,11 @@ class RobustTrainer:
         self.history: list[float] = []
         self.ema_model: nn.Module | None = None
         self.is_main = True
+        self.kind = kind
+        self.freeze, self.learning_rates = tuple(freeze), dict(learning_rates or {})
+        self.accumulate, self.clip_norm = accumulate, clip_norm
+        replays = self.defense.replays
+        require(accumulate == 1 or replays == 1, "accumulate", "must be 1 where batches are replayed", accumulate)
 
     @property
     def trained(self) -> nn.Module:
@@ -197,19 +249,29 @@ class RobustTrainer:
         fabric = Fabric(**placing, precision=self.precision, loggers=list(self.loggers))
         fabric.launch()
         self.is_main = fabric.global_rank == 0
-        trained = [self.model, *([self.loss] if isinstance(self.loss, nn.Module) else [])]
-        for module in trained:
+        trained = {"model": self.model} | ({"loss": self.loss} if isinstance(self.loss, nn.Module) else {})
+        for module in trained.values():
             module.to(fabric.device)
-        parameters = [parameter for module in trained for parameter in module.parameters() if parameter.requires_grad]
-        optimizer = (self.optimizer or optimizer_of())(parameters)
+        groups = parameter_groups(trained, self.learning_rates, self.freeze)
+        optimizer = (self.optimizer or optimizer_of())(groups)
         scheduler = None if self.scheduler is None else self.scheduler(optimizer)
         if self.ema is not None:
             self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
         self.history = []
         start = self._restore(optimizer, scheduler) if resume else 0
         self.defense.attach(optimizer, *([] if self.ema_model is None else [self.ema_model]))
-        with seeded(self.seed):
-            self._train(fabric, loader, range(start, self.max_epochs), trained, optimizer, scheduler)
+        still = frozen_parts(trained, self.freeze)
+        fixed = [p for part in still for p in part.parameters(recurse=False) if p.requires_grad]
+        try:
+            for parameter in fixed:
+                parameter.requires_grad_(False)
+            with seeded(self.seed):
+                self._train(
+                    fabric, loader, range(start, self.max_epochs), [*trained.values()], still, optimizer, scheduler
+                )
+        finally:
+            for parameter in fixed:
+                parameter.requires_grad_(True)
         return self
 
     def _train(
@@ -218,6 +280,7 @@ class RobustTrainer:
         loader: Iterable[tuple[Tensor, Tensor]],
         epochs: range,
         trained: list[nn.Module],
+        still: list[nn.Module],
         optimizer: torch.optim.Optimizer,
         scheduler: Any,
     ) -> None:
@@ -228,26 +291,32 @@ class RobustTrainer:
             losses = []
             for module in trained:
                 module.train()
+            for module in still:
+                module.eval()
+            held = 0  # batches since the last update
             for images, labels in loader:
                 images, labels = images.to(fabric.device), labels.to(fabric.device)
                 if several:
                     images, labels = gather_batch(images, labels)
-                check_images(images)
+                self.kind.check(images)
                 if self.augment is not None:
                     images = self.augment(images)
-                    check_images(images)
+                    self.kind.check(images)
                 for _ in range(self.defense.replays):
-                    optimizer.zero_grad()
+                    if not held:
+                        optimizer.zero_grad()
                     with fabric.autocast():
                         loss = self.defense.loss(model, images, labels, self.loss, self.miner)
                     if not bool(torch.isfinite(loss)):
                         raise ValueError(f"the loss of epoch {epoch + 1} is not finite: {float(loss.detach())}")
                     loss.backward()
-                    if several:  # parameters of the loss have seen the whole of the batch in every process
-                        add_gradients([value for value in self.model.parameters() if value.requires_grad])
-                    optimizer.step()
-                    self._average()
                     losses.append(loss.detach())
+                    held += 1
+                    if held == self.accumulate:
+                        self._update(optimizer, held, several)
+                        held = 0
+            if held:
+                self._update(optimizer, held, several)
             if not losses:
                 raise ValueError("the loader gives no batches")
             if scheduler is not None:
@@ -262,6 +331,19 @@ class RobustTrainer:
                     print(f"epoch {epoch + 1:3d} of {self.max_epochs}  loss {self.history[-1]:.4f}", flush=True)
             for callback in self.callbacks:
                 callback(self, epoch + 1, self.history[-1])
+
+    def _update(self, optimizer: torch.optim.Optimizer, batches: int, several: bool) -> None:
+        """A step along the mean gradient of some batches."""
+        if several:  # parameters of the loss have seen the whole of the batch in every process
+            add_gradients([value for value in self.model.parameters() if value.requires_grad])
+        moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if batches > 1:
+            for parameter in moved:
+                parameter.grad.div_(batches)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(moved, self.clip_norm)
+        optimizer.step()
+        self._average()
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -189,7 +189,7 @@ class _Enrolled:
         self.model, self.batch_size = as_module(model), batch_size
         self.device = device_of(self.model)
         self.templates = Templates(
-            embed(self.model, enrolled.images, batch_size), enrolled.labels, templates, metric
+            embed(self.model, enrolled.images, batch_size, enrolled.kind), enrolled.labels, templates, metric
         )  # fmt: skip
         self.subjects = self.templates.subjects.cpu()
 
@@ -199,7 +199,7 @@ class _Enrolled:
 
     def identified(self, probes: ImageSet) -> tuple[Array, NDArray[np.bool_]]:
         """Distance to the nearest subject, and whether that is the right one and no other is as near."""
-        embeddings = embed(self.model, probes.images, self.batch_size)
+        embeddings = embed(self.model, probes.images, self.batch_size, probes.kind)
         distances, right = [], []
         for rows in slices(len(probes), _BLOCK // max(len(self.templates.points), 1)):
             found = self.templates(embeddings[rows])

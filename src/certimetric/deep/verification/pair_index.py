@@ -48,7 +48,7 @@ class PairIndex:
     def placed(self, images: ImageSet | Tensor) -> Tensor:
         """Embeddings of pictures as they are compared."""
         taken = images if isinstance(images, Tensor) else images.images
-        return self.metric.place(embed(self.model, taken, self.batch_size))
+        return self.metric.place(embed(self.model, taken, self.batch_size, self.pairs.enrolled.kind))
 
     def distances(self, listed: Indices, probes: Tensor | None = None) -> Array:
         """Of pairs (m, 2), by their rows, or with other embeddings (m, k) in the place of the probes'."""

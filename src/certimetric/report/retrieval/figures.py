@@ -26,7 +26,7 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             "How often the first result is of the right class when each query is changed by an attack of size ε. "
             + (
                 "Attacks were tried, not all changes: the truth lies on the line or below it."
-                if document["protocol"]["units"] == "pixels"
+                if document["protocol"]["units"] in ("pixels", "inputs")
                 else "The smallest change that suffices was computed for each query: the line is exact for them."
             ),
         ),

@@ -16,6 +16,8 @@ from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.robustness_score import score_column, score_view
+from certimetric.report.retrieval.threats import corruptions_view, smallest_figure, threats, untried
+from certimetric.report.threats import Threat, other_norms
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
 _MEANING = {
     "linf": "the largest change of any single value of a pixel",
     "l2": "the Euclidean length of the change over all pixels together",
+    "l1": "the changes of all values of pixels added up, regardless of sign",
+    "l0": "the number of pixels that change, each in all of its channels",
 }
 
 
 def _threat(view: RetrievalView) -> dict[str, Any] | None:
     told, norm = threat_view(view), str(view.document["protocol"]["norm"])
-    if told is not None and view.of_pixels:
+    if told is not None and view.document["protocol"]["units"] == "pixels":
         told["norm_meaning"] = _MEANING.get(norm, norm)
+        if norm == "l0":
+            told["unit_meaning"] = "pixels, whatever becomes of them"
     return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
 
 
@@ -42,7 +48,8 @@ def _curves(view: RetrievalView) -> dict[str, Any]:
             told = [*entry["attacks"].values(), entry["worst"]]
             shares = [percent(number(each["recall_at_1"]["mean"])) for each in told]
             rows.append((look, [size_name(float(entry["eps"])), *shares]))
-    figures = [figure_view(figure) for figure in attack_curves(view.document)]
+    drawn = [*attack_curves(view.document), smallest_figure(view.document)]
+    figures = [figure_view(figure) for figure in drawn if figure is not None]
     return {"figures": figures, "attacks": view.document["protocol"]["attacks"], "rows": rows}
 
 
@@ -73,7 +80,7 @@ def _galleries(view: RetrievalView) -> dict[str, Any] | None:
         for look, learner in zip(view.looks, view.learners)
         if learner.get("examples")
     ]
-    return {"groups": groups} if groups else None
+    return {"groups": groups, "lines": view.items == "inputs"} if groups else None
 
 
 def _maps(view: RetrievalView) -> str:
@@ -122,10 +129,13 @@ class RetrievalView(View):
     schema, folder = RETRIEVAL_SCHEMA, "retrieval"
     noun, corner = "model", "Model"
     baseline = PIXELS
-    untold = ("nmi", "ers")
+    twins = ("CR109",)
+    unsteady = ("nmi",)
+    beside = ("nmi", "ers")  # columns whose best figure is no headline, nor are those of threats
     size = staticmethod(size_name)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
+        Block("threats", "corruptions", "Natural corruptions", of_document(corruptions_view)),
         Block("curves", "robustness", "Retrieval under attack", _curves),
         Block("curves", "ers", "Empirical robustness score", of_document(score_view)),
         Block("curves", "certificates", "Certificates", of_document(certificates_view)),
@@ -137,9 +147,18 @@ class RetrievalView(View):
     )
 
     @property
+    def untold(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*self.beside, *(threat["name"] for threat in self.document["protocol"].get("threats") or []))
+
+    @property
     def of_pixels(self) -> bool:
-        """Whether pictures were changed, and not embeddings."""
-        return str(self.document["protocol"]["units"]) == "pixels"
+        """Whether pictures or other inputs were changed, and not embeddings."""
+        return str(self.document["protocol"]["units"]) in ("pixels", "inputs")
+
+    @property
+    def items(self) -> str:
+        """What the gallery holds."""
+        return {"pixels": "pictures", "inputs": "inputs"}.get(str(self.document["protocol"]["units"]), "embeddings")
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -162,11 +181,29 @@ class RetrievalView(View):
                     found = [learner["deployed"][part] for learner in learners]
                     columns.append(make_column(found, f"deployed_{part}", told, eps * (part != "clean"), "%", "higher"))
         columns += score_column(learners)
+        for threat in self.document["protocol"].get("threats") or []:
+            tried = [each for learner in learners for each in learner["threats"] if each["threat"] == threat["name"]]
+            shares = [each["attacked"] or {} for each in tried]
+            columns.append(make_column(shares, threat["name"], f"R@1, {threat['name']}", "", "%", "higher"))
         nmi = [learner["clean"]["nmi"] for learner in learners]
         if any(value is not None for value in nmi):  # of a large gallery it is not computed
             told = [{} if value is None else {"mean": value} for value in nmi]
             columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
         return columns
+
+    def threats(self) -> list[Threat]:
+        """A change within the norm, and every threat that was tried besides."""
+        return threats(self.document)
+
+    def untried(self) -> list[str]:
+        """Threats that were not asked for, and other norms."""
+        return [*untried(self.document), other_norms(self.document)]
+
+    def rests_on(self, column: Column) -> dict[str, Any]:
+        """Of a threat, what is done and with how large a change."""
+        threats = {each["name"]: each["what"] for each in self.document["protocol"].get("threats") or []}
+        told = super().rests_on(column)
+        return told | {"threat": threats[column.key]} if column.key in threats else told
 
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))
@@ -175,10 +212,10 @@ class RetrievalView(View):
     def lede(self) -> list[str]:
         """Sizes of queries and gallery, and number of models."""
         data, n = self.document["data"], len(self.learners) - self.of_pixels
+        beside = f" beside raw {'pixels' if self.items == 'pictures' else self.items}" if self.of_pixels else ""
         return [
-            f"{data['n_queries']} queries against {data['n_gallery']} {'pictures' if self.of_pixels else 'embeddings'} "
-            f"of {data['n_classes']} classes",
-            f"{n} {'model' if n == 1 else 'models'}{' beside raw pixels' if self.of_pixels else ''}",
+            f"{data['n_queries']} queries against {data['n_gallery']} {self.items} of {data['n_classes']} classes",
+            f"{n} {'model' if n == 1 else 'models'}{beside}",
         ]
 
     def facts(self) -> list[tuple[str, str]]:
@@ -207,10 +244,12 @@ class RetrievalView(View):
 
         rows: list[dict[str, Any]] = []
         for learner in self.learners:
-            told = [("clean", 0.0, learner["clean"])]
+            told: list[tuple[str, float | None, Any]] = [("clean", 0.0, learner["clean"])]
             for entry in learner["attacked"]:
                 told += [(name, entry["eps"], figures) for name, figures in entry["attacks"].items()]
                 told.append(("worst case", entry["eps"], entry["worst"]))
+            for each in learner.get("threats") or []:
+                told.append((each["threat"], None, {"recall_at_1": each["attacked"]}))
             for attack, eps, figures in told:
                 row = {"model": learner["spec"], "attack": attack, "eps": eps}
                 rows.append(row | {name: f["mean"] for name, f in figures.items() if isinstance(f, dict)})

@@ -18,7 +18,9 @@ from certimetric.report.tables.comparison import baseline_row, comparison, confu
 from certimetric.report.tables.figures import curves, robustness_figures
 from certimetric.report.tables.instances import fragile_view
 from certimetric.report.tables.search import search_view
+from certimetric.report.tables.threats import threats, untried
 from certimetric.report.tables.trust import trust_view
+from certimetric.report.threats import Threat
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ class TableView(View):
 
     schema, folder = AUDIT_SCHEMA, "tables"
     corner = "Metric"
+    twins = ("CM004", "CM005")
     baseline = BASELINE
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
@@ -155,6 +158,14 @@ class TableView(View):
     @cached_property
     def columns(self) -> list[Column]:
         return comparison(self.document)
+
+    def threats(self) -> list[Threat]:
+        """A chosen change of the quoted ε, and the strongest noise."""
+        return threats(self.document)
+
+    def untried(self) -> list[str]:
+        """Poisoning, other norms, and what was not attacked."""
+        return untried(self.document)
 
     def last_row(self) -> dict[str, Any] | None:
         return baseline_row(self.document, self.columns)

@@ -13,7 +13,9 @@ from certimetric.report.document import BASELINE, VERIFICATION_SCHEMA, bounds, n
 from certimetric.report.formatting import MISSING, percent, plain, unit_name
 from certimetric.report.pictures import images
 from certimetric.report.plots import with_interval
+from certimetric.report.threats import Threat
 from certimetric.report.verification.figures import certified_figures, det_figures, distance_figures, shown
+from certimetric.report.verification.threats import threats, untried
 from certimetric.report.view import Block, View, figures_block
 
 if TYPE_CHECKING:
@@ -208,6 +210,14 @@ class VerificationView(View):
                 if any(found) or not self.of_models:
                     columns.append(make_column(found, f"certified_{key}", name, eps, "%", better))
         return columns if self.of_models else [*columns, column("fit_seconds", "Fit", "s", "")]
+
+    def threats(self) -> list[Threat]:
+        """Dodging and impersonation at the quoted ε."""
+        return threats(self.document)
+
+    def untried(self) -> list[str]:
+        """Poisoning, other norms, and what only pictures allow."""
+        return untried(self.document)
 
     def trouble(self, learner: Mapping[str, Any]) -> str:
         """How many splits are left where some failed."""

@@ -1,0 +1,48 @@
+"""Files of findings that commands write for the tools of CI: ``--junit`` and ``--sarif``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+from certimetric.cli.inputs import writable
+from certimetric.cli.options import REPORT
+
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT)
+]
+Sarif = Annotated[
+    Path | None,
+    typer.Option("--sarif", metavar="FILE", help="Write SARIF 2.1.0 for tools of security.", rich_help_panel=REPORT),
+]
+
+
+class Told(Protocol):
+    """What has findings: an audit, or a comparison of two."""
+
+    def to_junit(self) -> str:
+        """JUnit XML."""
+        ...
+
+    def to_sarif(self) -> str:
+        """SARIF 2.1.0."""
+        ...
+
+
+def see_writable(junit: Path | None, sarif: Path | None) -> None:
+    """See that the files can be written, before the work."""
+    for option, path in (("--junit", junit), ("--sarif", sarif)):
+        if path is not None:
+            writable(option, path)
+
+
+def write_findings(told: Told, junit: Path | None, sarif: Path | None) -> None:
+    """Write the files that were asked for."""
+    from certimetric.base.files import write_atomically
+
+    if junit is not None:
+        write_atomically(junit, told.to_junit())
+    if sarif is not None:
+        write_atomically(sarif, told.to_sarif())
