@@ -103,6 +103,7 @@ def test_no_scheduler(run, tmp_path, monkeypatch):
     (tmp_path / "data.csv").write_text(GOOD)
     refused = run("audit", "data.csv", "--dask", "tcp://127.0.0.1:9")
     assert_refused(refused, "no Dask scheduler answers at 'tcp://127.0.0.1:9'")
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
 @pytest.mark.parametrize(

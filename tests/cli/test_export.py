@@ -34,6 +34,8 @@ def test_graph(run, metric, tmp_path):
         (["--to", "sql", "--table", "people"], "--to sql needs --table and --id"),
         (["--to", "sql", "--table", "t", "--id", "nr", "--dialect", "mysql"], "dialect must be one of"),
         (["--to", "sql", "--table", "t..u", "--id", "nr"], "names of tables and columns must be text"),
+        (["--to", "onnx", "--table", "t", "--keep", "a"], "--table, --keep are for --to sql only"),
+        (["--to", "sql", "--table", "a.b.c.d", "--id", "nr"], "table must be TABLE, SCHEMA.TABLE or"),
         (["--to", "onnx", "-o", "m.safetensors"], "is a file that is read here"),
     ],
 )

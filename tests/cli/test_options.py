@@ -118,6 +118,13 @@ def test_what_documentation_lists_is_what_is_taken():
     assert f"{QUOTED} (which is quoted)" in told
 
 
+def test_help_shows_every_attack_that_is_taken():
+    from certimetric.deep.attacks import ATTACKS
+
+    (attack,) = (option for option in COMMANDS["audit-model"].params if "--attack" in option.opts)
+    assert attack.metavar == f"[{'|'.join(ATTACKS)}]"
+
+
 def test_a_request_says_which_text_is_no_number():
     with pytest.raises(ValueError, match="--test-size must be a number, got 'some'"):
         values_of(AUDITS[0].request, {"test_size": "some"})

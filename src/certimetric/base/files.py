@@ -70,4 +70,6 @@ def read_arrays(path: str | os.PathLike[str], wanted: Collection[str]) -> tuple[
             return {name: file[name] for name in file.files if name in wanted}, list(file.files)
     except _DAMAGED as error:
         reason = first_line(error)
+        if "Object arrays" in reason:  # NumPy's word for what only running code could read
+            reason = "it holds an array of objects; save text as array.astype(str)"
         raise ValueError(f"{where} is not an .npz file of plain arrays, or a damaged one: {reason}") from None

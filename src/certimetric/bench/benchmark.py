@@ -18,7 +18,7 @@ from certimetric.bench.tables import Table
 from certimetric.datasets.data_root import data_root
 from certimetric.report.bench.page import bench_svgs, render_bench
 from certimetric.report.document import BENCH_SCHEMA
-from certimetric.runs.cluster import on_dask
+from certimetric.runs.cluster import count_workers, on_dask
 from certimetric.runs.containment import in_children, run_contained
 from certimetric.runs.key import Record
 from certimetric.runs.scheduling import Outcome, run_cells
@@ -83,6 +83,8 @@ def run_benchmark(
         raise FileNotFoundError(f"no data set of the suite {suite.name!r} is at hand: name their folder by --data-root")
     cells = suite.cells(found, seed=asked.seed, splits=asked.splits or suite.splits)
     say(f"{suite.name}: {len(cells)} cells, {len(found)} data sets" + (f", {len(missing)} missing" if missing else ""))
+    if asked.dask is not None:
+        count_workers(asked.dask)  # a cluster that does not answer is told before there is a folder
     with claimed(asked.out, KIND) as store:
         store.tell("suite", suite.name)
         store.tell("plan", {"keys": [cell.key for cell in cells], "missing": missing, "command": command})

@@ -46,6 +46,9 @@ def export(
     chosen("--to", to, ("onnx", "sql"))
     if to == "sql" and (table is None or id is None):
         raise ValueError("--to sql needs --table and --id: the table, and the column that tells its rows apart")
+    given = {"--table": table, "--id": id, "--keep": keep, "--view": view}
+    if to == "onnx" and (idle := [option for option, value in given.items() if value]):
+        raise ValueError(f"{', '.join(idle)} {'is' if len(idle) == 1 else 'are'} for --to sql only, got --to onnx")
     path = writable("--out", out or metric.with_suffix(f".{to}"), metric)
     loaded = MahalanobisMetric.load(metric)
     if to == "onnx":

@@ -53,7 +53,7 @@ def option_of(kind: type[AuditRequest], name: str) -> Any:
         shown = shown or ", ".join(map(str, told.default))
     text += f" [default: {shown.rstrip('.')}]" if shown else ""
     choices = re.match(r"[^{]*\{(.*?)\}", told.kind)
-    metavar = "[" + "|".join(re.findall(r'"(\w+)"', choices[1])) + "]" if choices else told.metavar or None
+    metavar = "[" + "|".join(re.findall(r'"([\w-]+)"', choices[1])) + "]" if choices else told.metavar or None
     return typer.Option(*told.flags, metavar=metavar, help=text)
 
 

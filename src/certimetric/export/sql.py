@@ -74,7 +74,7 @@ def export_sql(
     ----------
     metric : MahalanobisMetric or fitted learner
     table : str or sequence of str
-        Name of the table, or of its schema and the table. All names are quoted.
+        Name of the table, or of its schema and the table, or of its database too. All names are quoted.
     id : str
         Column that tells rows apart.
     columns : sequence of str, default=None
@@ -113,6 +113,8 @@ def export_sql(
     require(n_neighbors >= 1, "n_neighbors", "must be at least 1", n_neighbors)
     quote = partial(_quoted, longest=_LONGEST if dialect == "postgresql" else None)
     source = [table] if isinstance(table, str) else list(table)
+    if not 1 <= len(source) <= 3:
+        raise ValueError(f"table must be TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE, got {'.'.join(source)!r}")
     others = [id, *keep]
     axes = [f"z{axis}" for axis in range(metric.n_components)]
     if twice := repeated([*others, *axes]):

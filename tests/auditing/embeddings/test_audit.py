@@ -347,7 +347,7 @@ def test_bad_settings_come_before_the_work(tmp_path, what):
     assert not (tmp_path / "out").exists()
 
 
-def test_models_must_embed_the_same_pictures():
+def test_models_must_embed_the_same_pictures(tmp_path):
     points, labels = clouds()
     first = Embeddings.from_arrays(points, labels)
     others = {
@@ -359,7 +359,8 @@ def test_models_must_embed_the_same_pictures():
         with pytest.raises(ValueError, match=f"'one' and 'two' .* {message}"):
             audit_embeddings({"one": first, "two": other}, eps=[0.1])
     with pytest.raises(ValueError, match="no query has another"):
-        audit_embeddings({"one": Embeddings.from_arrays(points[:3], labels[:3])}, eps=[0.1])
+        audit_embeddings({"one": Embeddings.from_arrays(points[:3], labels[:3])}, eps=[0.1], out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

@@ -183,7 +183,7 @@ FINE = {"images": np.zeros((8, 4, 4)), "labels": LABELS}
         ({"zero_shot_test": np.zeros(8, dtype=bool)}, None),
         ({"class_names": np.array(["a", "b"])}, "positions in its 2 class_names, got 3 to 9"),
         ({"class_names": np.zeros((2, 2))}, "class_names of .* must be a list of names"),
-        ({"labels": np.array([{"a": 1}] * 8, dtype=object)}, "not an .npz file of plain arrays.*allow_pickle"),
+        ({"labels": np.array([{"a": 1}] * 8, dtype=object)}, "not an .npz file of plain arrays.*array of objects"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, change, message):

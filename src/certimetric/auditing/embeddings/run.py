@@ -39,6 +39,11 @@ class EmbeddingEvidence(RankedEvidence):
     asked = EmbeddingRequest
     scope = "embeddings"
 
+    def __init__(self, request: EmbeddingRequest) -> None:
+        super().__init__(request)
+        self.known = Known.of(request.models)
+        self.rows = self.known.drawn(request.n_queries, request.seed)  # refused here, before anything is written
+
     def options(self) -> dict[str, Any]:
         request = self.request
         first = next(iter(request.models.values()))
@@ -70,10 +75,8 @@ class EmbeddingEvidence(RankedEvidence):
 
     def gather(self, store: Store, counting: Callable[[bool], None]) -> Gathered:
         """Rank the queries, and compute the smallest change of each that puts another class first."""
-        request, models = self.request, self.request.models
+        request, models, known, rows = self.request, self.request.models, self.known, self.rows
         first = next(iter(models.values()))
-        known = Known.of(models)
-        rows = known.drawn(request.n_queries, request.seed)
         sizes, quoted = self._radii()
         cells = InTurn(store)
         learners, equal = [], {}

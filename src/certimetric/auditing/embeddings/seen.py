@@ -56,7 +56,10 @@ class Known:
     def drawn(self, n_queries: int, seed: int) -> Indices:
         """So many of the queries that have an answer, at random."""
         if not self.able.any():
-            raise ValueError("no query has another item of its class in the gallery")
+            raise ValueError(
+                "no query has another item of its class in the gallery, where nothing of its own id or group counts: "
+                "at least one is needed"
+            )
         return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(self.able))[:n_queries])
 
 

@@ -51,7 +51,7 @@ from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
-from certimetric.runs.cluster import attempt_alone, on_dask
+from certimetric.runs.cluster import attempt_alone, count_workers, on_dask
 from certimetric.runs.key import Record, canonical, told
 from certimetric.runs.scheduling import Compute, Execute, in_workers, run_cells
 from certimetric.runs.splits import Split
@@ -100,6 +100,11 @@ class TableEvidence(Evidence):
             f"norm={request.norm_name!r}, noise={list(request.noise)}{eps}, repeats={request.repeats}, "
             f"test_size={request.test_size:g}, test_rows={request.test_rows}{budget}{splits}, seed={request.seed})"
         )
+
+    def remarks(self) -> list[str]:
+        if self.request.dask is not None:
+            count_workers(self.request.dask)  # a cluster that does not answer is told before there is a folder
+        return super().remarks()
 
     def stages(self, store: Store, say: Callable[[str], None]) -> Iterator[TableEvidence]:
         request = self.request

@@ -78,7 +78,10 @@ def numbered(classes: Sequence[Any], split: str, where: str) -> tuple[list[Any],
     """
     own = sorted(set(classes))
     if len(own) < 2:
-        raise ValueError(f"the {split} side of {where} has {counted(len(own), 'class')}, and needs at least two")
+        raise ValueError(
+            f"the {split} side of {where} has {counted(len(own), 'class')}, and needs at least two: "
+            "the sides are the halves of all classes, where the set does not divide them itself"
+        )
     place = {key: i for i, key in enumerate(own)}
     return own, np.array([place[key] for key in classes], dtype=np.int64)
 
