@@ -135,6 +135,7 @@ def test_the_objective_never_rises(records):
     assert all((path >= 0).all() for path in excess)
 
 
+@pytest.mark.slow
 def test_solvers_are_compared_within_their_objective(told):
     # The two confusions minimise different things: with either, one of the solvers has no excess.
     table = next(table for table in told["tables"] if table.name == "convergence")
