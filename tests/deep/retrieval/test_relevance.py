@@ -70,3 +70,9 @@ def test_ties_are_ranked_against_the_query():
 def test_what_is_wrong_is_named(relevance, options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_relevance(Q, G, relevance, **options)
+
+
+def test_ids_that_are_no_whole_numbers_are_refused():
+    # They were cut off once, so that 0.9 was the id 0.
+    with pytest.raises(ValueError, match="ids and gallery_ids must be a whole number for each query and item"):
+        evaluate_relevance([[0.0]], [[1.0], [2.0]], [[1, 0]], ids=[0.9], gallery_ids=[0, 1])

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Indices
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, arrays_to_json
 from certimetric.deep.models.comparing import placed_items, placed_queries
 from certimetric.deep.ranking.distances import by_differences, slices
 from certimetric.deep.ranking.ranks import nearest
+from certimetric.deep.retrieval.same_pictures import paired_ids
 
 _KNOWN = 2000  # queries that the attacker knows, at most
 _AROUND = (3, 10, 30)  # of whose means items are tried too
@@ -51,7 +52,7 @@ class PoisoningResult(Framed):
 
     def to_json(self) -> str:
         """Items and shares as JSON."""
-        return json.dumps({name: getattr(self, name).tolist() for name in vars(self)}, allow_nan=False)
+        return arrays_to_json(self)
 
 
 def poison_gallery(
@@ -105,7 +106,7 @@ def poison_gallery(
     if len(points) < 2 or points.shape[1] != items.shape[1]:
         raise ValueError(f"queries must be at least two of {items.shape[1]} dimensions, got {tuple(points.shape)}")
     require(isinstance(n_added, Integral) and n_added >= 1, "n_added", "must be a number of items, at least 1", n_added)
-    own, theirs = _ids(ids, gallery_ids, len(points), len(items))
+    own, theirs = paired_ids(ids, gallery_ids, len(points), len(items))
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
     known, new = order[: min(_KNOWN, len(points) // 2)], order[len(points) // 2 :]
     placed = placed_queries(points, metric), placed_items(items, metric)
@@ -260,7 +261,7 @@ def certify_additions(
     require(isinstance(n_parts, Integral) and n_parts >= 1, "n_parts", "must be a number of parts, at least 1", n_parts)
     if metric not in ("euclidean", "cosine"):
         raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}")
-    own, theirs = _ids(ids, gallery_ids, len(points), len(items))
+    own, theirs = paired_ids(ids, gallery_ids, len(points), len(items))
     classes, codes = np.unique(known, return_inverse=True)
     votes = np.zeros((len(points), len(classes)), dtype=np.int64)
     parts, placed = parts_of(items.numpy(), n_parts), placed_queries(points, metric)
@@ -296,14 +297,3 @@ def _points(values: ArrayLike, what: str) -> Tensor:
     if points.ndim != 2 or points.dtype.kind not in "fiu" or not points.size or not np.isfinite(points).all():
         raise ValueError(f"{what} must be finite numbers of shape (n, k), got shape {points.shape} of {points.dtype}")
     return torch.from_numpy(points.astype(np.float64))
-
-
-def _ids(ids: ArrayLike | None, gallery_ids: ArrayLike | None, m: int, n: int) -> tuple[Tensor, Tensor]:
-    if (ids is None) != (gallery_ids is None):
-        raise ValueError("ids and gallery_ids must be given together, or neither")
-    own = np.arange(n, n + m) if ids is None else np.asarray(ids)
-    theirs = np.arange(n) if gallery_ids is None else np.asarray(gallery_ids)
-    if own.shape != (m,) or theirs.shape != (n,) or not {own.dtype.kind, theirs.dtype.kind} <= set("iu"):
-        told = f"shapes {own.shape} of {own.dtype} and {theirs.shape} of {theirs.dtype}"
-        raise ValueError(f"ids and gallery_ids must be a whole number for each query and item, got {told}")
-    return torch.from_numpy(own.astype(np.int64)), torch.from_numpy(theirs.astype(np.int64))

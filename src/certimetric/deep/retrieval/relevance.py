@@ -16,6 +16,7 @@ from certimetric.base.results import Framed
 from certimetric.deep.models.comparing import placed_items, placed_queries
 from certimetric.deep.ranking.ranks import ranks_of
 from certimetric.deep.retrieval.index import figures
+from certimetric.deep.retrieval.same_pictures import paired_ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +94,8 @@ def evaluate_relevance(
     if points.ndim != 2 or items.ndim != 2 or points.shape[1] != items.shape[1] or not len(points) or not len(items):
         shapes = f"{tuple(points.shape)} and {tuple(items.shape)}"
         raise ValueError(f"queries and gallery must be of shapes (m, k) and (n, k), got {shapes}")
-    if (ids is None) != (gallery_ids is None):
-        raise ValueError("ids and gallery_ids must be given together, or neither")
     n = len(items)
-    own = np.arange(n, n + len(points)) if ids is None else np.asarray(ids, dtype=np.int64)
-    theirs = np.arange(n) if gallery_ids is None else np.asarray(gallery_ids, dtype=np.int64)
-    if own.shape != (len(points),) or theirs.shape != (n,):
-        raise ValueError(f"ids must be one for each, got shapes {own.shape} and {theirs.shape}")
+    own, theirs = (given.numpy() for given in paired_ids(ids, gallery_ids, len(points), n))
     grades = csr_array(relevance, dtype=np.float64, copy=True)
     if grades.shape != (len(points), n):
         raise ValueError(f"relevance must be of shape ({len(points)}, {n}), got {grades.shape}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from certimetric.base.arrays import Indices
@@ -159,3 +160,21 @@ def _by_pixels(queries: ImageSet, gallery: ImageSet) -> tuple[ImageSet, int]:
                 )
             ids[row], n_found = gallery.ids[item], n_found + 1
     return queries.with_ids(ids.to(queries.ids.device)), n_found
+
+
+def paired_ids(ids: ArrayLike | None, gallery_ids: ArrayLike | None, m: int, n: int) -> tuple[Tensor, Tensor]:
+    """Ids of m queries and n items as they are given; where none are, every one has its own.
+
+    Raises
+    ------
+    ValueError
+        If one of the two is missing, or they are no whole numbers, one for each.
+    """
+    if (ids is None) != (gallery_ids is None):
+        raise ValueError("ids and gallery_ids must be given together, or neither")
+    own = np.arange(n, n + m) if ids is None else np.asarray(ids)
+    theirs = np.arange(n) if gallery_ids is None else np.asarray(gallery_ids)
+    if own.shape != (m,) or theirs.shape != (n,) or not {own.dtype.kind, theirs.dtype.kind} <= set("iu"):
+        told = f"shapes {own.shape} of {own.dtype} and {theirs.shape} of {theirs.dtype}"
+        raise ValueError(f"ids and gallery_ids must be a whole number for each query and item, got {told}")
+    return torch.from_numpy(own.astype(np.int64)), torch.from_numpy(theirs.astype(np.int64))
