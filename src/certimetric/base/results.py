@@ -12,7 +12,7 @@ import numpy as np
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
 
-_WIDTH = 1.959964  # of a 95 % interval, in standard errors
+WIDTH = 1.959964  # of a 95 % interval, in standard errors
 
 
 def arrays_to_json(result: Any) -> str:
@@ -46,9 +46,9 @@ def estimate(values: Array) -> dict[str, float]:
     """
     n, mean = len(values), float(values.mean())
     if not np.isin(values, (0.0, 1.0)).all():
-        half = _WIDTH * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
+        half = WIDTH * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
         return {"mean": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}
-    z = _WIDTH**2 / n
+    z = WIDTH**2 / n
     centre, half = (mean + z / 2) / (1 + z), math.sqrt(mean * (1 - mean) * z + z**2 / 4) / (1 + z)
     # At 0 and 1 an end of the interval is that value itself, which rounding misses.
     return {"mean": mean, "low": min(max(centre - half, 0.0), mean), "high": max(min(centre + half, 1.0), mean)}

@@ -145,9 +145,11 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _labelled(self, X: Array, y: Any) -> tuple[Array, NDArray[np.int64]]:
         # Whole numbers and text are classes, unless so many that scikit-learn warns of numbers: it looks at length.
-        if y.dtype.kind not in "biuUS" or 2 * len(np.unique(y)) > len(y):
+        if not (discrete := y.dtype.kind in "biuUS"):
             check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
+        if discrete and 2 * len(classes) > len(y):
+            check_classification_targets(y)
         self._set_classes(classes, len(X))
         return check_size(X, limit=MODEST), codes.astype(np.int64)
 

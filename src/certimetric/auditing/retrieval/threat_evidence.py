@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,16 +53,14 @@ def _attack(
     if not threat.served:
         found = cells.score(subject, index, attack)["recall_at_1"]
         return {"attacked": estimate(found), "outcomes": pack(found)}
-    made: list[Index] = []
+
+    @cache
+    def behind() -> Index:
+        return Index(Reencoded(subject.model, SERVED), request.gallery, surrogate=Reencoded(subject.model, GUESSED))
 
     def served(attack: Attack | None) -> Scores:
-        def compute() -> Mapping[str, Any]:
-            if not made:
-                seen = Reencoded(subject.model, GUESSED)
-                made.append(Index(Reencoded(subject.model, SERVED), request.gallery, surrogate=seen))
-            return made[0].score(request.queries, attack)
-
-        return cells.scores(subject, f"{attack!r} on JPEG of {GUESSED}, served at {SERVED}", compute)
+        name = f"{attack!r} on JPEG of {GUESSED}, served at {SERVED}"
+        return cells.scores(subject, name, lambda: behind().score(request.queries, attack))
 
     before, after = (served(each)["recall_at_1"] for each in (None, attack))
     # What was made for other qualities may happen to help: the attacker then sends the picture as it is.

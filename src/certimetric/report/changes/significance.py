@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_WIDTH = 1.959964  # of a 95 % interval, in standard errors
+from certimetric.base.results import WIDTH
 
 End = float | None
 
@@ -49,7 +49,7 @@ def in_pairs(before: NDArray[np.int64], after: NDArray[np.int64], times: float) 
     0.0625
     """
     moved = after - before
-    spread = _WIDTH * float(moved.std(ddof=1)) / (math.sqrt(len(moved)) * times) if len(moved) > 1 else 1.0
+    spread = WIDTH * float(moved.std(ddof=1)) / (math.sqrt(len(moved)) * times) if len(moved) > 1 else 1.0
     middle = float(moved.mean()) / times
     return Change(max(middle - spread, -1.0), min(middle + spread, 1.0), _sign_flips(moved))
 
@@ -90,7 +90,7 @@ def by_intervals(before: tuple[float, End, End], after: tuple[float, End, End]) 
     if a == b:
         p = 1.0
     else:
-        p = math.erfc(_WIDTH * abs(b - a) / towards / math.sqrt(2)) if towards > 0 else 0.0
+        p = math.erfc(WIDTH * abs(b - a) / towards / math.sqrt(2)) if towards > 0 else 0.0
     return Change(b - a - down, b - a + up, p)
 
 
