@@ -136,9 +136,10 @@ def model_of(told: str, option: str) -> tuple[Any, dict[str, Any] | None]:
     if Path(told).is_dir():
         return load_run(told)
     if is_source(told):
+        model = load_model(told)
         if told.startswith(UNTRAINED) and "checkpoint=" not in told:
             typer.echo(f"certimetric: {option} {told!r} has random weights: checkpoint=FILE gives it others", err=True)
-        return load_model(told), None
+        return model, None
     known = "timm:NAME, hf:FOLDER, torchvision:NAME, FILE.pt2, FILE.onnx or package.module:factory"
     raise FileNotFoundError(f"{option} {told!r} is neither the folder of a run nor {known}")
 
