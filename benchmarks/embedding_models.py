@@ -2,6 +2,7 @@
 
 For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step
 PGD on the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on.
+Cars196 is trained with the loss that its configurations name.
 
 Run: CERTIMETRIC_DATA=… python benchmarks/embedding_models.py {digits,omniglot,cars196} [--loss triplet contrastive]
 """
@@ -17,25 +18,27 @@ from certimetric.datasets.images.sets import load_images
 from certimetric.deep import PGD, ImageSet, Index, LinfBall
 from certimetric.deep.retrieval.evaluation import with_positive
 from certimetric.training import TrainingConfig, load_run, train
+from certimetric.training.run import MODEL_FILE
 from certimetric.training.sections import LOSSES
 
+PAPER, CONFIGURED = ["triplet", "contrastive"], "configured"
 SETS = {
-    "digits": ("", (0.05, 0.1, 0.2)),
-    "omniglot": ("images/omniglot", (0.05, 0.1, 0.2)),
-    "cars196": ("images/npz", (2 / 255, 4 / 255, 8 / 255)),
+    "digits": ("", (0.05, 0.1, 0.2), PAPER),
+    "omniglot": ("images/omniglot", (0.05, 0.1, 0.2), PAPER),
+    "cars196": ("images/npz", (2 / 255, 4 / 255, 8 / 255), [CONFIGURED]),
 }
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("set", choices=SETS)
-parser.add_argument("--loss", nargs="*", choices=["triplet", "contrastive"], default=["triplet", "contrastive"])
+parser.add_argument("--loss", nargs="*", choices=[*PAPER, CONFIGURED], help="configured: that of the configurations")
 parser.add_argument("--training", nargs="*", choices=["natural", "robust"], default=["natural", "robust"])
 parser.add_argument("--epochs", type=int, help="in place of those of the configurations")
 parser.add_argument("--queries", type=int, default=1000, help="of the test images, drawn at random")
 parser.add_argument("--out", type=Path, default=Path("runs"))
 arguments = parser.parse_args()
 
-folder, radii = SETS[arguments.set]
+folder, radii, usual = SETS[arguments.set]
 root = None
 if folder:
     data = os.environ.get("CERTIMETRIC_DATA")
@@ -44,9 +47,17 @@ if folder:
     root = Path(data) / folder
 
 
+def place(training, loss):
+    """The folder of a run."""
+    return arguments.out / "-".join([arguments.set, *([] if loss == CONFIGURED else [loss]), training])
+
+
 def configuration(training, loss):
     told = TrainingConfig.from_file(CONFIGS / f"{arguments.set}-{training}.toml").to_mapping()
-    told["loss"] = {"name": loss, **LOSSES[loss][1]}
+    if loss != CONFIGURED:
+        told["loss"] = {"name": loss, **LOSSES[loss][1]}
+    if "checkpoint" in told["model"]:  # it begins with the weights of the natural run
+        told["model"]["checkpoint"] = str(place("natural", loss) / MODEL_FILE)
     if arguments.epochs is not None:
         told["training"]["epochs"] = arguments.epochs
     return TrainingConfig.from_mapping(told)
@@ -74,11 +85,11 @@ attacks = [PGD(LinfBall(eps), steps=20) for eps in radii]
 print(f"{arguments.set}; {torch.get_num_threads()} threads; R@1 / mAP@R", flush=True)
 print(f"{'':24}{'training':>10}{'clean':>15}" + "".join(f"{f'ε = {eps:.4g}':>15}" for eps in radii), flush=True)
 gallery = queries = None
-for loss in arguments.loss:
+for loss in arguments.loss or usual:
     found = {}
     for training in arguments.training:
         config = configuration(training, loss)
-        out = arguments.out / f"{arguments.set}-{loss}-{training}"
+        out = place(training, loss)
         train(config, out, resume=True, root=root)
         model, run = load_run(out)
         if gallery is None:

@@ -243,7 +243,7 @@ WRONG_VALUES = {
     "workers": ({"training": {"workers": -1}}, "workers in [training] must be at least 0, got -1"),
     "augment": (
         {"training": {"augment": ["flip", "spin"]}},
-        "augment in [training] must name flip, shift, affine, got 'spin'",
+        "augment in [training] must name flip, shift, affine, colour, got 'spin'",
     ),
     "dim": ({"model": {"dim": 0}}, "dim in [model] must be at least 1, got 0"),
     "queries": ({"evaluation": {"queries": 0}}, "queries in [evaluation] must be at least 1, got 0"),

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.deep import augmentation  # noqa: E402
-from certimetric.deep.train.batches import AUGMENTATIONS, RandomAffine, RandomFlip, RandomShift  # noqa: E402
+from certimetric.deep.train.batches import AUGMENTATIONS, RandomAffine, RandomColour, RandomFlip, RandomShift  # noqa: E402
 
 
 def pictures(n=40, channels=3, height=10, width=12, dtype=torch.float32):
@@ -36,9 +36,9 @@ def test_each_image_is_changed_on_its_own(name):
     assert len(torch.unique(augmentation([name])(x), dim=0)) > 1
 
 
-def test_a_constant_image_is_left_as_it_is():
+def test_a_constant_image_is_left_as_it_is_but_for_its_colour():
     x = torch.full((5, 1, 9, 9), 0.3)
-    torch.testing.assert_close(augmentation(list(AUGMENTATIONS))(x), x)
+    torch.testing.assert_close(augmentation([name for name in AUGMENTATIONS if name != "colour"])(x), x)
 
 
 def test_flips_mirror_about_half():
@@ -102,6 +102,34 @@ def test_affine_maps_move_stretch_and_turn(options, changed):
         torch.testing.assert_close(y.sum(dim=(1, 2, 3)), x.sum(dim=(1, 2, 3)), rtol=0.05, atol=0)
 
 
+def test_colours_turn_about_the_greys():
+    x = 0.3 + 0.4 * pictures()
+    turned = RandomColour(0, 0, 0, hue=120)
+    torch.manual_seed(0)
+    y = turned(x)
+    torch.testing.assert_close(y.mean(dim=1), x.mean(dim=1))  # no other light
+    lengths = [(z - z.mean(dim=1, keepdim=True)).norm(dim=1) for z in (x, y)]
+    torch.testing.assert_close(*lengths)  # nor more colour, but another
+    assert (x - y).abs().max() > 0.1
+    grey = x[:, :1].repeat(1, 3, 1, 1)
+    torch.testing.assert_close(RandomColour(0, 0, 0.5, 180)(grey), grey)
+    torch.testing.assert_close(RandomColour(0, 0, 0, 0)(x), x)
+
+
+@pytest.mark.parametrize(("options", "changed"), [((0.2, 0, 0, 0), "mean"), ((0, 0.3, 0, 0), "deviation")])
+def test_light_and_contrast_change_by_their_shares(options, changed):
+    x = 0.4 + 0.2 * pictures(400)
+    torch.manual_seed(0)
+    y = RandomColour(*options)(x)
+    moved, stretched = y.mean(dim=(1, 2, 3)) - x.mean(dim=(1, 2, 3)), y.std(dim=(1, 2, 3)) / x.std(dim=(1, 2, 3))
+    if changed == "mean":
+        assert 0.18 < moved.abs().max() <= 0.2
+        torch.testing.assert_close(stretched, torch.ones(400))
+    else:
+        torch.testing.assert_close(moved, torch.zeros(400))
+        assert 0.69 < stretched.min() < 0.72 and 1.28 < stretched.max() < 1.31
+
+
 def test_augmentations_follow_one_another():
     x = pictures()
     torch.manual_seed(0)
@@ -121,5 +149,5 @@ def test_shares_lie_between_0_and_1(share):
 
 
 def test_unknown_names_are_named():
-    with pytest.raises(ValueError, match="augment must name flip, shift, affine, got 'spin'"):
+    with pytest.raises(ValueError, match="augment must name flip, shift, affine, colour, got 'spin'"):
         augmentation(["flip", "spin"])

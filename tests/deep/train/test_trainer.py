@@ -247,3 +247,21 @@ def test_two_processes_make_the_update_of_one(digits, tmp_path, name):
         for key, value in single.state_dict().items():
             torch.testing.assert_close(state[key], value, rtol=1e-6, atol=1e-8)
             assert not torch.equal(value, start[key])
+
+
+@pytest.mark.parametrize("defense", [NoDefense(), BatchDefense(ATTACK)])
+def test_mixed_precision_is_of_the_network_alone(digits, defense):
+    # Differences of distances have few digits in bfloat16: losses, and attacks on them, get single precision.
+    inside, outside = set(), set()
+
+    def loss(embeddings, labels, tuples=None):
+        outside.add((embeddings.dtype, torch.is_autocast_enabled("cpu")))
+        return losses.TripletMarginLoss(0.2)(embeddings, labels, tuples)
+
+    model = embedding_model("small-cnn", dim=16)
+    model.body[-1].register_forward_hook(lambda module, inputs, output: inside.add(output.dtype))
+    RobustTrainer(model, loss, defense=defense, precision="bf16-mixed", max_epochs=1, accelerator="cpu").fit(
+        loader(digits, 40)
+    )
+    assert inside == {torch.bfloat16}
+    assert outside == {(torch.float32, False)}

@@ -141,10 +141,37 @@ class RandomAffine:
         return moved.clamp(0.0, 1.0)  # interpolation rounds
 
 
+class RandomColour:
+    """Change light and colours of each image: brightness, contrast, and of three channels saturation and hue.
+
+    Brightness is moved by up to so much of the range of pixels, contrast about the mean and saturation by factors from
+    1 − share to 1 + share, and hues are turned about the axis of greys by up to ``hue`` degrees.
+    """
+
+    def __init__(self, brightness: float = 0.2, contrast: float = 0.3, saturation: float = 0.5, hue: float = 30.0):
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+
+    def __call__(self, images: Tensor) -> Tensor:
+        def uniform(reach: float) -> Tensor:
+            return (2 * torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) - 1) * reach
+
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        changed = mean + (1 + uniform(self.contrast)) * (images - mean) + uniform(self.brightness)
+        if images.shape[1] == 3:
+            grey = changed.mean(dim=1, keepdim=True)
+            angle, share = torch.deg2rad(uniform(self.hue)), 1 + uniform(self.saturation)
+            colour = changed - grey
+            # A quarter turn about (1, 1, 1) is the product with that axis, which is a difference of two channels.
+            turned = (colour.roll(1, dims=1) - colour.roll(-1, dims=1)) / 3**0.5
+            changed = grey + share * (angle.cos() * colour + angle.sin() * turned)
+        return changed.clamp(0.0, 1.0)
+
+
 AUGMENTATIONS: dict[str, Callable[[], Augmentation]] = {
     "flip": RandomFlip,
     "shift": RandomShift,
     "affine": RandomAffine,
+    "colour": RandomColour,
 }
 
 
@@ -154,7 +181,7 @@ def augmentation(augment: Sequence[str] = ()) -> Augmentation | None:
     Parameters
     ----------
     augment : sequence of str
-        Of "flip", "shift", "affine".
+        Of "flip", "shift", "affine", "colour".
 
     Raises
     ------

@@ -20,6 +20,7 @@ from certimetric.deep.train.batches import Augmentation
 from certimetric.deep.train.checkpoints import load_checkpoint, save_checkpoint
 from certimetric.deep.train.named_parameters import frozen_parts, parameter_groups
 from certimetric.deep.train.parallel import ShardedModel, add_gradients, gather_batch
+from certimetric.deep.train.precision import PreciseModel
 
 Callback = Callable[["RobustTrainer", int, float], Any]
 
@@ -293,7 +294,8 @@ class RobustTrainer:
         scheduler: Any,
     ) -> None:
         several = fabric.world_size > 1
-        model = ShardedModel(self.model) if several else self.model
+        model = self.model if self.precision is None else PreciseModel(self.model, fabric.autocast)
+        model = ShardedModel(model) if several else model
         for epoch in epochs:
             seed_all(1_000_003 * self.seed + epoch)
             self.defense.shrink(min((epoch + 1) / (self.eps_warmup + 1), 1.0))
@@ -314,8 +316,7 @@ class RobustTrainer:
                 for _ in range(self.defense.replays):
                     if not held:
                         optimizer.zero_grad()
-                    with fabric.autocast():
-                        loss = self.defense.loss(model, images, labels, self.loss, self.miner)
+                    loss = self.defense.loss(model, images, labels, self.loss, self.miner)
                     if not bool(torch.isfinite(loss)):
                         raise ValueError(f"the loss of epoch {epoch + 1} is not finite: {float(loss.detach())}")
                     loss.backward()
