@@ -2,7 +2,7 @@
 
 For each loss the configurations NAME-natural.toml and NAME-robust.toml of configs/ are trained, evaluated by 20-step
 PGD on the margin beside raw pixels, and set against each other. Runs are kept in --out: an interrupted one goes on.
-Cars196 is trained with the loss that its configurations name.
+Cars196 has a third, NAME-anchors.toml; each begins with the weights of the one before, with the loss that it names.
 
 Run: CERTIMETRIC_DATA=… python benchmarks/embedding_models.py {digits,omniglot,cars196} [--loss triplet contrastive]
 """
@@ -22,23 +22,24 @@ from certimetric.training.run import MODEL_FILE
 from certimetric.training.sections import LOSSES
 
 PAPER, CONFIGURED = ["triplet", "contrastive"], "configured"
+TRAININGS = ["natural", "robust"]
 SETS = {
-    "digits": ("", (0.05, 0.1, 0.2), PAPER),
-    "omniglot": ("images/omniglot", (0.05, 0.1, 0.2), PAPER),
-    "cars196": ("images/npz", (2 / 255, 4 / 255, 8 / 255), [CONFIGURED]),
+    "digits": ("", (0.05, 0.1, 0.2), PAPER, TRAININGS),
+    "omniglot": ("images/omniglot", (0.05, 0.1, 0.2), PAPER, TRAININGS),
+    "cars196": ("images/npz", (2 / 255, 4 / 255, 8 / 255), [CONFIGURED], [*TRAININGS, "anchors"]),
 }
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("set", choices=SETS)
 parser.add_argument("--loss", nargs="*", choices=[*PAPER, CONFIGURED], help="configured: that of the configurations")
-parser.add_argument("--training", nargs="*", choices=["natural", "robust"], default=["natural", "robust"])
+parser.add_argument("--training", nargs="*", choices=[*TRAININGS, "anchors"], help="by default all of the set")
 parser.add_argument("--epochs", type=int, help="in place of those of the configurations")
 parser.add_argument("--queries", type=int, default=1000, help="of the test images, drawn at random")
 parser.add_argument("--out", type=Path, default=Path("runs"))
 arguments = parser.parse_args()
 
-folder, radii, usual = SETS[arguments.set]
+folder, radii, usual, trainings = SETS[arguments.set]
 root = None
 if folder:
     data = os.environ.get("CERTIMETRIC_DATA")
@@ -56,8 +57,9 @@ def configuration(training, loss):
     told = TrainingConfig.from_file(CONFIGS / f"{arguments.set}-{training}.toml").to_mapping()
     if loss != CONFIGURED:
         told["loss"] = {"name": loss, **LOSSES[loss][1]}
-    if "checkpoint" in told["model"]:  # it begins with the weights of the natural run
-        told["model"]["checkpoint"] = str(place("natural", loss) / MODEL_FILE)
+    if "checkpoint" in told["model"]:  # of the run before
+        before = Path(told["model"]["checkpoint"]).parent.name.removeprefix(f"{arguments.set}-")
+        told["model"]["checkpoint"] = str(place(before, loss) / MODEL_FILE)
     if arguments.epochs is not None:
         told["training"]["epochs"] = arguments.epochs
     return TrainingConfig.from_mapping(told)
@@ -87,7 +89,7 @@ print(f"{'':24}{'training':>10}{'clean':>15}" + "".join(f"{f'ε = {eps:.4g}':>15
 gallery = queries = None
 for loss in arguments.loss or usual:
     found = {}
-    for training in arguments.training:
+    for training in arguments.training or trainings:
         config = configuration(training, loss)
         out = place(training, loss)
         train(config, out, resume=True, root=root)
@@ -96,9 +98,9 @@ for loss in arguments.loss or usual:
             gallery, queries = test_side(config)
             tell("raw pixels", nn.Flatten(), gallery, queries)
         found[training] = tell(f"{loss}, {training}", model, gallery, queries, f"{run['seconds']:.0f} s")
-    if len(found) == 2:
+    if "natural" in found and len(found) > 1:
         ratios = [
             f"{robust / natural:.1f} ×" if natural else ("∞" if robust else "–")
-            for natural, robust in zip(found["natural"], found["robust"])
+            for natural, robust in zip(found["natural"], found[training])
         ]
-        print(f"{'R@1, robust over natural':34}" + "".join(f"{ratio:>15}" for ratio in ratios), flush=True)
+        print(f"{f'R@1, {training} over natural':34}" + "".join(f"{ratio:>15}" for ratio in ratios), flush=True)
