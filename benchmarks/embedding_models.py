@@ -98,9 +98,10 @@ for loss in arguments.loss or usual:
             gallery, queries = test_side(config)
             tell("raw pixels", nn.Flatten(), gallery, queries)
         found[training] = tell(f"{loss}, {training}", model, gallery, queries, f"{run['seconds']:.0f} s")
-    if "natural" in found and len(found) > 1:
+    natural = found.pop("natural", None)
+    if natural and found:
+        last, robust = found.popitem()
         ratios = [
-            f"{robust / natural:.1f} ×" if natural else ("∞" if robust else "–")
-            for natural, robust in zip(found["natural"], found[training])
+            f"{after / before:.1f} ×" if before else ("∞" if after else "–") for before, after in zip(natural, robust)
         ]
-        print(f"{f'R@1, {training} over natural':34}" + "".join(f"{ratio:>15}" for ratio in ratios), flush=True)
+        print(f"{f'R@1, {last} over natural':34}" + "".join(f"{ratio:>15}" for ratio in ratios), flush=True)
