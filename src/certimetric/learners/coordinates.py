@@ -130,7 +130,14 @@ class Coordinates:
             return loss
         return loss.for_coordinates(self.norm(loss.check()), self.unit)
 
-    def bind(self, loss: TripletMarginLoss, triplets: Indices, terms: list[Term], start: Array) -> Term:
+    def bind(
+        self,
+        loss: TripletMarginLoss,
+        triplets: Indices,
+        terms: list[Term],
+        start: Array,
+        weights: Array | None = None,
+    ) -> Term:
         """A loss on adversarial margins as a further term of an objective over these instances.
 
         Parameters
@@ -141,11 +148,19 @@ class Coordinates:
             The terms of the learner itself: what they amount to at the start is the unit of a relative weight.
         start : array of shape (k, r)
             Components that the descent starts from.
+        weights : array of shape (n,), optional
+            Of the instances, in the mean.
         """
-        return self.bind_in([], loss, triplets, terms, start)
+        return self.bind_in([], loss, triplets, terms, start, weights)
 
     def bind_in(
-        self, unit: list[float], loss: TripletMarginLoss, triplets: Indices, terms: list[Term], start: Array
+        self,
+        unit: list[float],
+        loss: TripletMarginLoss,
+        triplets: Indices,
+        terms: list[Term],
+        start: Array,
+        weights: Array | None = None,
     ) -> Term:
         """The same, in a unit that the first call puts into the list, and later ones, of more instances, find there."""
         if not unit:
@@ -156,7 +171,7 @@ class Coordinates:
                 objective = own.in_components(start)[0]
             # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
             unit.append(objective if objective > 0 else 1.0)
-        return self.loss(loss).bind(self.X, triplets, unit[0])
+        return self.loss(loss).bind(self.X, triplets, unit[0], weights)
 
 
 def check_n_components(n_components: int | None, d: int) -> None:

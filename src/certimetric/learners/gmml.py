@@ -33,6 +33,7 @@ class ScatterLearner(PairLearner):
     """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
 
     From labels no pair is drawn: *all* pairs count, and sizes, means and scatters of the classes determine their sum.
+    With weights of the instances a pair weighs as much as the product of its two.
     So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an
     iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. Dask arrays are summed up
     block by block on their scheduler and never gathered: blocks along the features are joined, a block of rows has to
@@ -49,32 +50,6 @@ class ScatterLearner(PairLearner):
     _scatter: PairScatter
     _axes: Array | None
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Any:
-        """Learn from pairs, or from all pairs of labelled instances.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, 2, d) or (n, d)
-            Pairs, or instances; with a ``preprocessor`` also their indicators, of shape (m, 2) or (n,).
-        y : array-like of shape (m,) or (n,)
-            For pairs +1 (similar) or −1 (dissimilar); for instances their class labels.
-        sample_weight : array-like of shape (n,), optional
-            Of instances in memory, at least 0: a pair weighs as much as the product of its two.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            On NaN or infinity, shapes, labels or weights that do not fit, or data that nothing can be learned of.
-        PreprocessorError
-            If the preprocessor does not give a point for each indicator.
-        """
-        return self._fit(X, y, sample_weight=sample_weight)
-
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Any:
         """*All* pairs of the sample count: no pair is drawn at random, and none is formed."""
         if is_lazy(X):
@@ -84,7 +59,7 @@ class ScatterLearner(PairLearner):
             scatter = scatter_of_blocks(X, y)
             self._check_width(scatter.means.shape[1], reset=True)
             return self._fit_classes(scatter)
-        X, codes, of_instances = self._validate_weighted(X, y, sample_weight)
+        X, codes, of_instances = self._validate_labelled(X, y, sample_weight)
         coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span())
         return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes, of_instances), coordinates.axes)
 

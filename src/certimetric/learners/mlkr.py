@@ -144,8 +144,7 @@ class MLKR(MahalanobisLearner):
         """
         coordinates, rng, weights = None, check_random_state(self.random_state), None
         if is_lazy(X):
-            self._check_unweighted("rows in a Dask array", sample_weight)
-            X, y, coordinates = self._validate_blocks(X, y, numbers=True)
+            X, y, coordinates = self._validate_blocks(X, y, sample_weight, numbers=True)
         if coordinates is None:
             X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C", y_numeric=True)
             X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,6 +21,7 @@ from certimetric.constraints.preprocessors import check_preprocessor, points_of
 from certimetric.constraints.triplets import triplets_of_classes
 from certimetric.constraints.tuples import Tuples, dimensions, is_tuples
 from certimetric.geometry.spd import check_matrix, factor_psd
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.coordinates import unit_of
 from certimetric.learners.starts import prior_components
 from certimetric.learners.tuple_learner import TripletLearner, _of_tuples
@@ -56,6 +58,9 @@ class OASIS(TripletLearner):
         Aggressiveness, the bound on τ: the larger, the more a triplet counts against all before.
     init : {"identity", "random"} or array-like of shape (d, d), default="identity"
         W at the start; "random" is any positive definite one.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, triplets are drawn.
     n_constraints : int, default=None
         Triplets that are drawn of labelled instances, with replacement: an instance, another of its class, one of
         another class. None for 30 for each instance, but at most 100,000.
@@ -103,6 +108,7 @@ class OASIS(TripletLearner):
     _parameter_constraints = {
         "C": [Interval(Real, 0, None, closed="neither")],
         "init": [StrOptions({"identity", "random"}), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
@@ -118,6 +124,7 @@ class OASIS(TripletLearner):
         C: float = 0.1,
         *,
         init: Any = "identity",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         preprocessor: Any = None,
         random_state: Any = None,
@@ -125,6 +132,7 @@ class OASIS(TripletLearner):
     ):
         self.C = C
         self.init = init
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.preprocessor = preprocessor
         self.random_state = random_state
@@ -161,27 +169,28 @@ class OASIS(TripletLearner):
             check_classification_targets(labels)
             classes, codes = np.unique(labels, return_inverse=True)
             points = check_size(X, limit=MODEST)
-            triplets = self._drawn(codes.astype(np.int64))
+            codes = codes.astype(np.int64)
+            triplets = self._drawn(codes, self._by_class(codes, classes))
             if self.learned_from_labels_:
                 self.classes_ = np.union1d(self.classes_, classes)
         self._widen()
         self.n_samples_fit_ += len(points)
         return self._learn(points, triplets)
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         self._rng = check_random_state(self.random_state)
         self._start(X)
-        self._learn(X, self._drawn(codes))
+        self._learn(X, self._drawn(codes, weights))
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         self._rng = check_random_state(self.random_state)
         self._start(tuples.points)
         self._learn(tuples.points, tuples.index)
 
-    def _drawn(self, codes: Indices) -> Indices:
+    def _drawn(self, codes: Indices, weights: Array | None) -> Indices:
         draws = self.n_constraints or min(_DRAWS_PER_INSTANCE * len(codes), _LARGEST_DRAW)
-        triplets = triplets_of_classes(codes, draws, self._rng)
+        triplets = triplets_of_classes(codes, draws, self._rng, weights)
         if not len(triplets):
             raise ValueError("y must hold two classes, and two instances of one of them, to draw triplets of")
         return triplets
