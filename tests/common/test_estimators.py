@@ -46,8 +46,9 @@ each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
 
 WEIGHTS_ARE_NO_COPIES = {
-    "check_sample_weight_equivalence_on_dense_data": "copies are rows, and pairs and neighbours of each other, and of "
+    f"check_sample_weight_equivalence_on_{kind}_data": "copies are rows, and pairs and neighbours of each other, and of "
     "fewer rows than features a metric is one of their span: test_sample_weight says what holds"
+    for kind in ("dense", "sparse")
 }
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from certimetric.base.arrays import MODEST, Array, Indices, check_size
+from certimetric.base.arrays import MODEST, Array, Indices, check_dense, check_size
 from certimetric.base.warnings import warn
 from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
@@ -36,6 +37,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """Base of the learners: an estimator that ``fit`` leaves with ``components_``, and a transformer by them."""
 
     _parameter_constraints: dict[str, Any] = {}
+    _takes_sparse: ClassVar[bool] = False  # whether ``fit`` takes sparse rows
 
     class_weight: Mapping[Any, float] | str | None
     components_: Array
@@ -64,7 +66,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like or sparse matrix of shape (n, d)
 
         Returns
         -------
@@ -72,7 +74,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             ``X @ components_.T``; of single precision where X is, but computed in double precision.
         """
         check_is_fitted(self, "components_")
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = validate_data(self, X, dtype=FLOATS, reset=False, accept_sparse="csr")
         return (X @ self.components_.T).astype(X.dtype, copy=False)
 
     def get_mahalanobis_matrix(self) -> Array:
@@ -105,10 +107,20 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Weights are those of the instances times those that ``class_weight`` gives their classes: their mean is 1, and
         they are None where all are equal. Instances of weight 0 are left out.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        X, y = self._validate(X, y)
+        if issparse(X) and X.shape[1] > X.shape[0]:
+            X = X.toarray()  # which has no more numbers than the metric that is learned of it
         X, y, weights = self._weighted(X, y, sample_weight)
         X, codes = self._labelled(X, y)
         return X, codes, self._by_class(codes, self.classes_, weights)
+
+    def _validate(self, X: Any, y: Any = "no_validation", **options: Any) -> Any:
+        """scikit-learn's check of float64 data, of two rows at least; sparse where the learner takes such rows."""
+        if not self._takes_sparse:
+            check_dense(X, type(self).__name__)
+        sparse = "csr" if self._takes_sparse else False
+        options = {"ensure_min_samples": 2, "accept_sparse": sparse, **options}
+        return validate_data(self, X, y, dtype=np.float64, order="C", **options)
 
     def _by_class(self, codes: Indices, classes: NDArray[Any], weights: Array | None = None) -> Array | None:
         """Weights of instances times those of their classes, of mean 1; None for equal ones."""
@@ -135,7 +147,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"{weights.max():g} with {(weights > 0).sum()} above 0"
             )
         kept, weights = weights > 0, weights / weights.max()
-        X, y, weights = np.ascontiguousarray(X[kept]), None if y is None else y[kept], weights[kept]
+        X, y, weights = X[kept], None if y is None else y[kept], weights[kept]
         return X, y, None if (weights == weights[0]).all() else weights / weights.mean()
 
     def _check_unweighted(self, what: str, sample_weight: ArrayLike | None = None) -> None:
@@ -151,7 +163,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         classes, codes = np.unique(y, return_inverse=True)
         if discrete and 2 * len(classes) > len(y):
             check_classification_targets(y)
-        self._set_classes(classes, len(X))
+        self._set_classes(classes, len(y))
         return check_size(X, limit=MODEST), codes.astype(np.int64)
 
     def _validate_blocks(
@@ -264,5 +276,6 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        tags.input_tags.sparse = self._takes_sparse
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices
@@ -180,18 +181,21 @@ def check_n_components(n_components: int | None, d: int) -> None:
         raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
 
 
-def deviation_of(X: Array) -> float:
-    """Root mean square standard deviation of the features that vary; 1 where none does."""
-    ranges = np.ptp(X, axis=0)
+def deviation_of(X: Any) -> float:
+    """Root mean square standard deviation of the features that vary, of sparse instances too; 1 where none does."""
+    n, ranges = X.shape[0], X.max(axis=0) - X.min(axis=0)
+    ranges = np.asarray(ranges.toarray() if issparse(X) else ranges).ravel()
     size = float(ranges.max(initial=0.0))
     if not size > 0:
         return 1.0
-    mean, varies = X.mean(axis=0), ranges > 0  # a constant feature differs from its mean by rounding only
+    mean = np.asarray(X.mean(axis=0)).ravel()
+    varies = ranges > 0  # a constant feature differs from its mean by rounding only
     total = 0.0
-    for rows in chunk_slices(len(X), 8.0 * X.shape[1], _MEMORY):
-        centred = (X[rows] - mean) / size * varies
+    for rows in chunk_slices(n, 8.0 * X.shape[1], _MEMORY):
+        some = X[rows].toarray() if issparse(X) else X[rows]
+        centred = (some - mean) / size * varies
         total += float(np.vdot(centred, centred))
-    return size * float(np.sqrt(total / (len(X) * np.count_nonzero(varies))))
+    return size * float(np.sqrt(total / (n * np.count_nonzero(varies))))
 
 
 def on_grid(X: Array) -> Array:

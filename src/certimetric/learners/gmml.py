@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -33,7 +34,8 @@ class ScatterLearner(PairLearner):
     """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
 
     From labels no pair is drawn: *all* pairs count, and sizes, means and scatters of the classes determine their sum.
-    With weights of the instances a pair weighs as much as the product of its two.
+    With weights of the instances a pair weighs as much as the product of its two. Sparse rows are summed up as they
+    are, without a dense copy (where there are more rows than features, so that the metric is the smaller).
     So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an
     iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. Dask arrays are summed up
     block by block on their scheduler and never gathered: blocks along the features are joined, a block of rows has to
@@ -45,6 +47,8 @@ class ScatterLearner(PairLearner):
     scatter_ : PairScatter
         All that is kept of the pairs seen so far.
     """
+
+    _takes_sparse = True
 
     reg: float
     _scatter: PairScatter
@@ -60,7 +64,7 @@ class ScatterLearner(PairLearner):
             self._check_width(scatter.means.shape[1], reset=True)
             return self._fit_classes(scatter)
         X, codes, of_instances = self._validate_labelled(X, y, sample_weight)
-        coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span())
+        coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span() and not issparse(X))
         return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes, of_instances), coordinates.axes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:

@@ -9,12 +9,13 @@ from typing import Any
 import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.constraints.preprocessors import check_preprocessor, points_of
@@ -29,6 +30,7 @@ from certimetric.learners.tuple_learner import TripletLearner, _of_tuples
 _DRAWS_PER_INSTANCE = 30  # triplets that are made of labels by default,
 _LARGEST_DRAW = 100_000  # but at most so many
 _STEPS_BETWEEN_REPORTS = 10_000
+_MEMORY = 64 * 2**20  # bytes of sparse instances that are dense at a time
 
 
 class OASIS(TripletLearner):
@@ -115,6 +117,8 @@ class OASIS(TripletLearner):
         "verbose": ["verbose"],
     }
 
+    _takes_sparse = True
+
     _core: Array  # W in units of the data, along _axes where there are any
     _axes: Array | None
     _unit: float
@@ -165,7 +169,7 @@ class OASIS(TripletLearner):
         else:
             if preprocessor is not None and dimensions(X) == 1:
                 X = points_of(np.asarray(X), preprocessor)
-            X, labels = validate_data(self, X, y, dtype=np.float64, reset=False, order="C")
+            X, labels = self._validate(X, y, reset=False, ensure_min_samples=1)
             check_classification_targets(labels)
             classes, codes = np.unique(labels, return_inverse=True)
             points = check_size(X, limit=MODEST)
@@ -174,7 +178,7 @@ class OASIS(TripletLearner):
             if self.learned_from_labels_:
                 self.classes_ = np.union1d(self.classes_, classes)
         self._widen()
-        self.n_samples_fit_ += len(points)
+        self.n_samples_fit_ += points.shape[0]
         return self._learn(points, triplets)
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
@@ -210,7 +214,7 @@ class OASIS(TripletLearner):
             L = prior_components("random", X, d, self._rng)
             self._core = L.T @ L
             return
-        if d > len(X):
+        if d > X.shape[0]:
             _, singular, axes = np.linalg.svd(X / self._unit, full_matrices=False)
             spanned = singular > max(X.shape) * np.finfo(float).eps * singular[0]
             self._axes = axes[: max(int(spanned.sum()), 1)]
@@ -224,10 +228,16 @@ class OASIS(TripletLearner):
             self._core = np.eye(U.shape[1]) + U.T @ (self._core - np.eye(len(U))) @ U
             self._set_nearest_metric()
 
-    def _learn(self, points: Array, triplets: Indices) -> OASIS:
-        Z = self._coordinates(points)
-        for first in range(0, len(triplets), _STEPS_BETWEEN_REPORTS):
-            some = triplets[first : first + _STEPS_BETWEEN_REPORTS]
+    def _learn(self, points: Any, triplets: Indices) -> OASIS:
+        Z = self._coordinates(points) if not issparse(points) else None
+        steps = _STEPS_BETWEEN_REPORTS
+        if issparse(points):  # of which no more are made dense at a time than take part in so many steps
+            steps = int(np.clip(_MEMORY / (24 * points.shape[1]), 1, steps))
+        for first in range(0, len(triplets), steps):
+            some = triplets[first : first + steps]
+            if issparse(points):
+                rows, some = np.unique(some, return_inverse=True)
+                Z, some = self._coordinates(points[rows].toarray()), some.reshape(-1, 3)
             loss, updates = _steps(self._core, Z, some, float(self.C))
             self.n_iter_ += len(some)
             self.n_updates_ += updates
