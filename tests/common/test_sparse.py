@@ -17,6 +17,7 @@ from certimetric import (
     CertifiedKNeighborsRegressor,
     Euclidean,
     MahalanobisMetric,
+    OpenSetKNeighborsClassifier,
 )
 from certimetric.geometry.diagonal import DiagonalMetric
 from certimetric.learners.specs import learner_variants
@@ -111,10 +112,13 @@ def test_neighbours_and_certificates_of_sparse_queries_are_those_of_dense_ones(m
         knn.predict(csr_array((0, wide)))
 
 
-def test_the_regressor_takes_sparse_queries(counts):
+def test_other_predictors_take_sparse_queries(counts):
     X, y = counts
-    knn = CertifiedKNeighborsRegressor().fit(X[:30], y[:30].astype(float))
-    np.testing.assert_array_equal(knn.predict(csr_array(X[30:])), knn.predict(X[30:]))
+    regressor = CertifiedKNeighborsRegressor().fit(X[:30], y[:30].astype(float))
+    np.testing.assert_array_equal(regressor.predict(csr_array(X[30:])), regressor.predict(X[30:]))
+    gallery = OpenSetKNeighborsClassifier(1).fit(X[:30], y[:30])
+    for ours, dense in zip(gallery.predict_with_radius(csr_array(X[30:])), gallery.predict_with_radius(X[30:])):
+        np.testing.assert_array_equal(ours, dense)
 
 
 @pytest.mark.parametrize("metric", [DiagonalMetric(np.arange(1.0, 9.0)), MahalanobisMetric(np.tri(3, 8))], ids=repr)

@@ -121,7 +121,6 @@ class MahalanobisMetric:
     def _check(self, X: ArrayLike, name: str = "X") -> Array:
         if issparse(X):
             X = csr_array(X, dtype=float)
-            X.sum_duplicates()
             if not np.isfinite(X.data).all():
                 raise ValueError(f"{name} must be finite, got NaN or infinity")
         else:

@@ -126,7 +126,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Weights of instances times those of their classes, of mean 1; None for equal ones."""
         if (of_classes := self._class_weights(np.bincount(codes), classes)) is None:
             return weights
-        weights = of_classes[codes] * (1.0 if weights is None else weights)
+        weights = of_classes[codes] / of_classes.max() * (1.0 if weights is None else weights)
         return None if (weights == weights[0]).all() else weights / weights.mean()
 
     def _weighted(self, X: Array, y: Any, sample_weight: ArrayLike | None) -> tuple[Array, Any, Array | None]:

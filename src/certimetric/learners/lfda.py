@@ -128,7 +128,8 @@ class LFDA(MahalanobisLearner):
         members = class_members(codes)
         ordered = np.concatenate(members)
         w = counts_of(ordered, weights)
-        X = (coordinates.X - w @ coordinates.X[ordered] / w.sum())[ordered]
+        X = coordinates.X[ordered]
+        X = X - w @ X / w.sum()
         n, r = X.shape
         k = min(self.n_components or r, r)
         counts = np.array([len(rows) for rows in members])

@@ -49,8 +49,7 @@ class LSML(QuadrupletLearner):
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
     class_weight : dict, "balanced" or None, default=None
         Of labelled instances: a weight for each class, or as much in all for every class. By these, times
-        ``sample_weight``, quadruplets are drawn: one drawn twice
-        counts twice then.
+        ``sample_weight``, quadruplets are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of quadruplets that :meth:`fit` makes of labels, a and b of one class, c and d of two; one drawn twice
         counts once. None for 20 c² with c classes, but at most 15,000. No difference of instances is kept.

@@ -66,8 +66,7 @@ class MMC(PairLearner):
         no "lda". The minimum over as many rows as features is the same from all.
     class_weight : dict, "balanced" or None, default=None
         Of labelled instances: a weight for each class, or as much in all for every class. By these, times
-        ``sample_weight``, pairs are drawn: one drawn twice counts
-        twice then.
+        ``sample_weight``, pairs are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, but at most 15,000. No difference of pairs is kept.

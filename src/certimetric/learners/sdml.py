@@ -62,8 +62,7 @@ class SDML(PairLearner):
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
     class_weight : dict, "balanced" or None, default=None
         Of labelled instances: a weight for each class, or as much in all for every class. By these, times
-        ``sample_weight``, pairs are drawn: one drawn twice counts
-        twice then.
+        ``sample_weight``, pairs are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, but at most 15,000. Only their scatters are kept.
