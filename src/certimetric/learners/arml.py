@@ -288,12 +288,16 @@ class _Batches:
         rows = self.rng.permutation(n)[: self.size * _STEPS_BETWEEN_SEARCHES]
         if self.chances is not None:
             rows = self.rng.choice(n, len(rows), p=self.chances)
-        distinct = np.unique(rows)
-        triplets = self.search.triplets(L, distinct)
+        distinct, number = np.unique(rows, return_inverse=True)
+        triplets = self.search.triplets(L, distinct)  # in the order of the rows
+        start, stop = (np.searchsorted(triplets[:, 0], distinct, side=side) for side in ("left", "right"))
         batches = []
-        for batch in np.split(rows, np.arange(self.size, len(rows), self.size)):
-            times = np.bincount(batch, minlength=n)
-            used, some = np.unique(triplets[times[triplets[:, 0]] > 0], return_inverse=True)
-            weights = times[used].astype(np.float64)
+        for batch in np.split(number, np.arange(self.size, len(rows), self.size)):
+            own = np.unique(batch)
+            some = triplets[np.concatenate([np.arange(start[k], stop[k]) for k in own])]
+            used, some = np.unique(some, return_inverse=True)
+            weights = None
+            if self.chances is not None:
+                weights = np.bincount(distinct[batch], minlength=n)[used].astype(np.float64)
             batches.append((used, [self.loss.bind(self.search.X[used], some.reshape(-1, 3), weights=weights)]))
         return batches
