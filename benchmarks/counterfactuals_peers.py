@@ -55,9 +55,7 @@ def of_dice(method: str, problem: Mapping[str, np.ndarray], model: Linear) -> It
     for row in problem["queries"]:
         query = pd.DataFrame(row[None], columns=names)
         now = int(model.predict(query)[0])
-        classes: list[Any] = (
-            ["opposite"] if len(model.classes_) == 2 else [int(c) for c in model.classes_ if c != now]
-        )
+        classes: list[Any] = ["opposite"] if len(model.classes_) == 2 else [int(c) for c in model.classes_ if c != now]
         found = []
         for aim in classes:
             try:
