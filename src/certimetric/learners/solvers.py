@@ -97,8 +97,9 @@ def minimize_components(
         steps = min(round_length, max_iter - n_iter)
         options = _quasi_newton_options(steps, path[0], resolution)
         result = minimize(value_and_gradient, L.ravel(), jac=True, method="L-BFGS-B", options=options)
-        n_iter += max(int(result.nit), 1)
-        proposal = result.x.reshape(shape)
+        proposal, taken, fell_to = result.x.reshape(shape), int(result.nit), float(result.fun)
+        del result  # and with it all steps that the method remembers, before neighbours are searched
+        n_iter += max(taken, 1)
         objective.refresh(proposal)
         value = objective.true_value(proposal)
         resolution = objective.resolution(proposal)
@@ -116,8 +117,8 @@ def minimize_components(
             continue
         L = proposal
         # With nothing left to gain on its lists, and the lists having told the truth, an estimate needs no other round.
-        told = abs((seen - result.fun) - (path[-1] - value)) <= resolution * abs(value)
-        converged = _stalled(path[-1], value, max(tol, resolution)) or (told and resolution > 0 and result.nit < steps)
+        told = abs((seen - fell_to) - (path[-1] - value)) <= resolution * abs(value)
+        converged = _stalled(path[-1], value, max(tol, resolution)) or (told and resolution > 0 and taken < steps)
         seen = objective.in_components(L)[0] if resolution else value
         path.append(value)
         if callback is not None:
