@@ -154,9 +154,8 @@ class ITML(PairLearner):
             prior = prior_components(self.prior, coordinates.X, self.n_features_in_, rng)
             Z = coordinates.X @ prior.T
             self.bounds_ = self._check_bounds(Z, rng)
-            if pairs.size < len(Z):  # rows of no pair need not be mapped at each step
-                rows, pairs = np.unique(pairs, return_inverse=True)
-                Z, pairs = Z[rows], pairs.reshape(-1, 2)
+            tuples = Tuples(Z, pairs).used()  # rows of no pair need not be mapped at each step
+            Z, pairs = tuples.points, tuples.index
             slack = PairBounds(pairs, y, np.where(y == 1, *self.bounds_), self.gamma)
             identity = np.eye(Z.shape[1])
             inert = not MetricObjective(Z, [slack]).in_components(identity)[1].any()

@@ -167,7 +167,7 @@ class LSML(QuadrupletLearner):
         triplets = None
         if self.perturbation is not None:
             triplets = nearest_triplets(coordinates.X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-        self._minimize(coordinates, QuadrupletHinge(quadruplets), triplets, rng)
+        self._minimize(coordinates, quadruplets, None, triplets, rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         weights = None if self._weights is None else _check_weights(self._weights, len(tuples))
@@ -179,8 +179,8 @@ class LSML(QuadrupletLearner):
                 raise ValueError(
                     "the perturbation loss needs triplets, but in no quadruplet the pairs share an instance"
                 )
-        hinge = QuadrupletHinge(tuples.index, weights)
-        self._minimize(self._coordinates(tuples.points), hinge, triplets, check_random_state(self.random_state))
+        coordinates = self._coordinates(tuples.points)
+        self._minimize(coordinates, tuples.index, weights, triplets, check_random_state(self.random_state))
 
     def _coordinates(self, X: Array) -> Coordinates:
         """A prior that is a matrix has the units of the data, and ties the span of the instances to the rest."""
@@ -188,11 +188,20 @@ class LSML(QuadrupletLearner):
         return Coordinates.of(X, rescale=free, reduce=free, perturbation=self.perturbation)
 
     def _minimize(
-        self, coordinates: Coordinates, hinge: QuadrupletHinge, triplets: Indices | None, rng: np.random.RandomState
+        self,
+        coordinates: Coordinates,
+        quadruplets: Indices,
+        weights: Array | None,
+        triplets: Indices | None,
+        rng: np.random.RandomState,
     ) -> None:
         X = coordinates.X
         with limited_threads(X.shape[1]):
             prior = prior_components(self.prior, X, self.n_features_in_, rng)
+            if triplets is None:  # rows of no quadruplet need not be mapped at each step
+                tuples = Tuples(X, quadruplets).used()
+                X, quadruplets = tuples.points, tuples.index
+            hinge = QuadrupletHinge(quadruplets, weights)
             terms: list[Term] = [hinge, LogDetDivergence(prior)]
             if self.perturbation is not None and triplets is not None:
                 terms.append(coordinates.bind(self.perturbation, triplets, terms, prior))
