@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from certimetric import LSML, PerturbationLoss
 from certimetric.constraints import random_quadruplets, triplets_of_quadruplets
 from certimetric.constraints.pairs import quadruplets_of_classes
-from certimetric.objectives import LogDetDivergence, MetricObjective, MetricState, QuadrupletHinge
+from certimetric.objectives import LogDetDivergence, MetricObjective, MetricState, QuadrupletHinge, logdet_gap
 
 
 def sample(rng, m=60, n=25, d=3):
@@ -86,6 +86,19 @@ def test_the_objective_told_is_that_of_the_metric_given_wherever_it_stops(rng):
         assert lsml.objective_ == pytest.approx(exact, rel=1e-9)
         steps.add(lsml.n_iter_)
     assert steps >= set(range(1, 12))  # ten too, where those of a report end
+
+
+def test_rows_of_no_quadruplet_change_nothing(rng):
+    # Labels draw few quadruplets of many rows: the objective, and how near it is to its minimum, are those over all.
+    X, y = rng.standard_normal((900, 3)), np.arange(900) % 2
+    drawn = LSML(random_state=0, n_constraints=40).fit(X, y)
+    quadruplets = quadruplets_of_classes(y, 40, np.random.RandomState(0))
+    assert len(np.unique(quadruplets)) <= 160
+    hinge = QuadrupletHinge(quadruplets)  # over all rows
+    objective = MetricObjective(X, [hinge, LogDetDivergence(np.eye(3))])
+    value, gradient = objective.in_components(drawn.components_)
+    assert drawn.objective_ == pytest.approx(value, rel=1e-9)
+    assert value - logdet_gap(drawn.components_, gradient) >= value / (1 + 1e-3) * (1 - 1e-9)
 
 
 def test_gradient_is_that_of_finite_differences(rng):
