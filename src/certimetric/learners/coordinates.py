@@ -17,7 +17,7 @@ from certimetric.geometry.norms import L2, Norm
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
-_MEMORY = 2**20  # bytes of centred instances at a time
+_MEMORY = 2**18  # bytes of centred instances at a time, which stay in cache
 _USUAL_SIZES = (0.1, 10.0**0.5)  # between these, margins and steps of size 1 work on the data as they are
 
 
@@ -192,8 +192,9 @@ def deviation_of(X: Any) -> float:
     varies = ranges > 0  # a constant feature differs from its mean by rounding only
     total = 0.0
     for rows in chunk_slices(n, 8.0 * X.shape[1], _MEMORY):
-        some = X[rows].toarray() if issparse(X) else X[rows]
-        centred = (some - mean) / size * varies
+        centred = (X[rows].toarray() if issparse(X) else X[rows]) - mean
+        centred /= size
+        centred *= varies
         total += float(np.vdot(centred, centred))
     return size * float(np.sqrt(total / (n * np.count_nonzero(varies))))
 
