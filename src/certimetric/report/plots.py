@@ -133,6 +133,8 @@ def shares_figure(
         span = max(highest - lowest, 4.0)
         axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
         mark_per_cent(axes.yaxis)
+        if not logarithmic and all(value == int(value) for value in x):
+            mark_whole_numbers(axes.xaxis)
         axes.margins(x=0.02)
         rows = ((told(v), *(with_interval(points[i]) for _, points in lines)) for i, v in enumerate(x))
         return figure(axes, name, title, reading, [look for look, _ in lines], symbol, rows, note)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances, score_protocol
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
+from certimetric.auditing.retrieval.hubs import FIRST, hubness
 from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per_class
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
-from certimetric.auditing.retrieval.threat_evidence import tell_threats, try_threats, with_corruption_errors
+from certimetric.auditing.retrieval.threat_evidence import threat_outcomes, try_threats, with_corruption_errors
+from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS, THREATS, tell_threats
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
@@ -116,12 +118,13 @@ class RetrievalEvidence(RankedEvidence):
             told["certificate"] = tell(request, certificates[subject.name])
             if request.ers:
                 told["robustness_score"] = cells.robustness_score(subject, index, clean, counting)
+            told["hubness"] = {"clean": _hubness(request, subject, index, cells), "attacked": None}
             told["threats"] = []
             for tried in try_threats(request, subject, index, clean, cells):
                 told["threats"].append(tried)
                 counting(False)
             told["outcomes"] = _outcomes(request, clean, attacked[quoted][0], certificates[subject.name])
-            told["outcomes"] |= {each["threat"]: each.pop("outcomes", None) for each in told["threats"]}
+            told["outcomes"] |= threat_outcomes(told["threats"])
             learners.append(_learner(request, subject, index, clean, attacked) | told)
         with_corruption_errors(learners, PIXELS)
         attack = request.make_attack(request.attacks[0], request.report_eps)
@@ -129,7 +132,7 @@ class RetrievalEvidence(RankedEvidence):
             learner["examples"] = examples(request, indices[subject.name], attack)
             learner["map"] = embedding_map(request, indices[subject.name], attack)
             counting(False)
-        queries, gallery = request.queries, request.gallery
+        queries, gallery, pictures = request.queries, request.gallery, request.queries.kind.pictures
         score = {"robustness_score": score_protocol(request)} if request.ers else {}
         return Gathered(
             data={
@@ -146,7 +149,7 @@ class RetrievalEvidence(RankedEvidence):
             },
             protocol={
                 "norm": request.norm,
-                "units": "pixels" if request.queries.kind.pictures else "inputs",
+                "units": "pixels" if pictures else "inputs",
                 "eps": list(request.eps),
                 "report_eps": request.report_eps,
                 "attacks": [request.told_attack(name) for name in request.attacks],
@@ -154,7 +157,7 @@ class RetrievalEvidence(RankedEvidence):
                 "n_checked": request.n_checked,
                 "certify": request.certify,
                 "metric": request.metric,
-                **tell_threats(request),
+                **tell_threats(request, request.sizes, THREATS if pictures else OF_ANY_INPUTS),
                 "seed": request.seed,
                 **score,
             },
@@ -218,6 +221,16 @@ def _outcomes(
     if certificate is not None and certificate["method"] is not None:
         told["certified"] = pack(np.asarray(certificate["radii"], dtype=float) >= request.report_eps)
     return told
+
+
+def _hubness(request: RetrievalRequest, subject: Subject, index: Index, cells: Cells) -> dict[str, Any]:
+    queries = request.queries
+
+    def compute() -> dict[str, Any]:
+        return {"first": np.asarray(index.nearest(queries.images, index.keys_of(queries), FIRST).cpu())}
+
+    first = np.asarray(cells.kept(subject, f"first {FIRST} results", compute)["first"], dtype=np.int64)
+    return hubness(first, *(np.asarray(side.labels.cpu()) for side in (queries, request.gallery)))
 
 
 def _index(request: RetrievalRequest, subject: Subject) -> Index:
