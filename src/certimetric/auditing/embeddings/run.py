@@ -20,7 +20,7 @@ from certimetric.auditing.retrieval.poisoning import poison, tell_poisoning
 from certimetric.auditing.retrieval.ranking import RankedEvidence, Scores, describe, per_class
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.retrieval.threat_evidence import threat_outcomes
-from certimetric.auditing.retrieval.threats import tell_threats
+from certimetric.auditing.retrieval.threats import as_asked, tell_threats
 from certimetric.auditing.run import Gathered
 from certimetric.base.arrays import Indices
 from certimetric.base.results import estimate
@@ -62,14 +62,14 @@ class EmbeddingEvidence(RankedEvidence):
             "seed": request.seed,
             "metric": request.metric,
             "index": _index_name(request.index),
-            **({"threats": list(request.threats)} if request.threats else {}),
+            **({"threats": as_asked(request)} if request.threats else {}),
         }
 
     def command(self) -> str:
         sizes, seed = list(self._radii()[0]), self.request.seed
         also = "" if self.request.metric == "euclidean" else f", metric={self.request.metric!r}"
         also += "" if self.request.index is None else f", index={_index_name(self.request.index)!r}"
-        also += f", threats={list(self.request.threats)}" if self.request.threats else ""
+        also += f", threats={as_asked(self.request)}" if self.request.threats else ""
         return f"certimetric.auditing.audit_embeddings({{…}}, eps={sizes}, seed={seed}{also})"
 
     def working(self, progress: bool) -> AbstractContextManager[Callable[[bool], None]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
-from certimetric.auditing.retrieval.threats import THREATS, as_asked, threat_sizes
+from certimetric.auditing.retrieval.threats import THREATS, threat_sizes
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -52,6 +52,9 @@ class Subject:
     source: str = ""  # where it came from
     run: Mapping[str, Any] | None = None  # what the ``run.json`` of its training says
     trained_on: frozenset[str] | None = None  # digests of the images that it was trained on
+    metric: str = (
+        "euclidean"  # by which its embeddings are compared; cosines are those of a model that ends on the sphere
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,8 +78,10 @@ class RetrievalRequest(RankingRequest):
         Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures; needed for other inputs.
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes", "fab", "pixels", "auto"}
         The worst counts for each query.
-    metric : {"euclidean", "cosine"}
+    metric : {"euclidean", "cosine", "dot"}
         The comparison that models are served with; raw pixels are always compared by Euclidean distance.
+
+        Inner products ("dot") are certified by "lipschitz" alone.
     n_checked : int
         So many of the queries serve the reliability checks that attack; 0 skips these.
     ers : bool
@@ -164,15 +169,19 @@ class RetrievalRequest(RankingRequest):
         from torch import nn
 
         from certimetric.deep.attacks import ATTACKS
-        from certimetric.deep.models.comparing import querying
+        from certimetric.deep.models.comparing import check_search, querying
         from certimetric.deep.models.images import labels_by_position
         from certimetric.deep.retrieval.evaluation import with_positive
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
-        if self.metric not in ("euclidean", "cosine"):
-            raise ValueError(f"metric must be 'euclidean' or 'cosine', got {self.metric!r}")
-        # By cosine a model is compared as one that ends on the unit sphere, to attacks and certificates too.
-        models = tuple(replace(each, model=querying(each.model, self.metric)) for each in subjects_of(self.models))
+        models = subjects_of(self.models)
+        if check_search(self.metric) == "dot":
+            models = tuple(replace(each, metric="dot") for each in models)
+            if self.certify not in (None, "auto", "lipschitz") or (self.certify and self.norm != "l2"):
+                told = f"{self.certify!r} in {self.norm}"
+                raise ValueError(f"certify must be 'auto' or 'lipschitz' in l2 for inner products, got {told}")
+        else:  # By cosine a model is compared as one that ends on the unit sphere, to attacks and certificates too.
+            models = tuple(replace(each, model=querying(each.model, self.metric)) for each in models)
         norm, certify = self.norm, self.certify
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
@@ -215,7 +224,7 @@ class RetrievalRequest(RankingRequest):
             eps=radii,
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
-            threats=as_asked(threats),
+            threats=tuple(threats),
             n_checked=min(n_checked, len(chosen)),
             name=printable(self.name),
             source=printable(self.source),

@@ -17,7 +17,7 @@ from certimetric.auditing.retrieval.hubs import FIRST, hubness
 from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per_class
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.threat_evidence import threat_outcomes, try_threats, with_corruption_errors
-from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS, THREATS, tell_threats
+from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS, THREATS, as_asked, tell_threats
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
@@ -55,7 +55,7 @@ class RetrievalEvidence(RankedEvidence):
             "certify": str(request.certify).lower(),
             "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
             # Only where they are asked for, so that reports of before are known again.
-            **({"threats": list(request.threats)} if request.threats else {}),
+            **({"threats": as_asked(request)} if request.threats else {}),
             **({"smallest": True} if request.smallest else {}),
         }
 
@@ -72,7 +72,7 @@ class RetrievalEvidence(RankedEvidence):
         also = ", ers=True" if request.ers else ""
         also += f", metric={request.metric!r}" if request.metric != "euclidean" else ""
         also += f", certify={request.certify!r}" if request.certify else ""
-        also += f", threats={list(request.threats)}" if request.threats else ""
+        also += f", threats={as_asked(request)}" if request.threats else ""
         also += ", smallest=True" if request.smallest else ""
         return (
             f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
@@ -118,7 +118,7 @@ class RetrievalEvidence(RankedEvidence):
             told["certificate"] = tell(request, certificates[subject.name])
             if request.ers:
                 told["robustness_score"] = cells.robustness_score(subject, index, clean, counting)
-            told["hubness"] = {"clean": _hubness(request, subject, index, cells), "attacked": None}
+            told["hubness"] = {"clean": _hubness(request, index), "attacked": None}
             told["threats"] = []
             for tried in try_threats(request, subject, index, clean, cells):
                 told["threats"].append(tried)
@@ -223,21 +223,17 @@ def _outcomes(
     return told
 
 
-def _hubness(request: RetrievalRequest, subject: Subject, index: Index, cells: Cells) -> dict[str, Any]:
+def _hubness(request: RetrievalRequest, index: Index) -> dict[str, Any]:
     queries = request.queries
-
-    def compute() -> dict[str, Any]:
-        return {"first": np.asarray(index.nearest(queries.images, index.keys_of(queries), FIRST).cpu())}
-
-    first = np.asarray(cells.kept(subject, f"first {FIRST} results", compute)["first"], dtype=np.int64)
-    return hubness(first, *(np.asarray(side.labels.cpu()) for side in (queries, request.gallery)))
+    first = index.nearest(queries.images, index.keys_of(queries), FIRST)
+    return hubness(*(np.asarray(each.cpu()) for each in (first, queries.labels, request.gallery.labels)))
 
 
 def _index(request: RetrievalRequest, subject: Subject) -> Index:
     from certimetric.deep import Index
 
     try:
-        return Index(subject.model, request.gallery)
+        return Index(subject.model, request.gallery, metric=subject.metric)
     except (TypeError, ValueError) as error:
         raise type(error)(f"model {subject.name!r} on the gallery: {error}") from None
 
@@ -269,7 +265,9 @@ def _learner(
     n_parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     worst = attacked[request.eps.index(request.report_eps)][0]
     label = {} if index.gallery.kind.pictures or subject.name != PIXELS else {"label": "Raw inputs"}
-    described = describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters)
+    # Items that are compared by inner product have a coordinate of the search beside their own.
+    embeddings = index.embeddings[:, :-1] if subject.metric == "dot" else index.embeddings
+    described = describe(subject.name, subject.source, embeddings, index.labels, clean, sizes, n_parameters)
     return (
         described
         | label

@@ -65,7 +65,7 @@ def _attack(
     @cache
     def behind() -> Index:
         served, guessed = (Reencoded(subject.model, quality) for quality in (int(size), GUESSED))
-        return Index(served, request.gallery, surrogate=guessed)
+        return Index(served, request.gallery, surrogate=guessed, metric=subject.metric)
 
     def served(attack: Attack | None) -> Scores:
         what = f"{attack!r} on JPEG of {GUESSED}, served at {int(size)}"
@@ -106,7 +106,8 @@ def _poison(
     metric = request.metric if subject.name != PIXELS else "euclidean"
 
     def compute() -> dict[str, Any]:
-        sides = embed(subject.model, request.queries.images, kind=request.queries.kind), index.embeddings
+        points = embed(subject.model, request.queries.images, kind=request.queries.kind)
+        sides = points, index.embeddings[:, : points.shape[1]]  # without the coordinate of inner products
         known = index.keys_of(request.queries), index.ids, request.queries.labels, index.labels
         arrays = [np.asarray(each.cpu()) for each in (*sides, *known)]
         return poison(*arrays, n_added=n_added, metric=metric, seed=request.seed)

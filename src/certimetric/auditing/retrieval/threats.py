@@ -210,7 +210,7 @@ OF_ANY_INPUTS = {name: threat for name, threat in THREATS.items() if not threat.
 
 
 def threat_sizes(texts: Iterable[str], known: Mapping[str, Threat]) -> dict[str, float | None]:
-    """Threats by name that are asked for as NAME or NAME=SIZE, with their sizes; None for the usual one.
+    """Threats that are asked for as NAME or NAME=SIZE, by name with their sizes; None for the usual one.
 
     Raises
     ------
@@ -231,9 +231,10 @@ def threat_sizes(texts: Iterable[str], known: Mapping[str, Threat]) -> dict[str,
     return found
 
 
-def as_asked(sizes: Mapping[str, float | None]) -> tuple[str, ...]:
-    """Threats as they are asked for."""
-    return tuple(name if size is None else f"{name}={size:g}" for name, size in sizes.items())
+def as_asked(request: Any) -> list[str]:
+    """The threats of a request as they are asked for."""
+    sizes = {name: "" if size == THREATS[name].usual(request) else f"={size:g}" for name, size in request.sizes.items()}
+    return [f"{name}{size}" for name, size in sizes.items()]
 
 
 def tell_threats(request: Any, sizes: Mapping[str, float], known: Mapping[str, Threat]) -> dict[str, Any]:
