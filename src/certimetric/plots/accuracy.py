@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.attacks.region import RegionAttack
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Array
-from certimetric.constraints.labels import compare_labels
 from certimetric.plots.drawing import (
     ATTACKED,
     CERTIFIED,
@@ -102,6 +100,8 @@ class CertifiedAccuracyDisplay(Display):
         ValueError
             If no label of ``y`` is one of the classifier's classes, or X does not fit it.
         """
+        from certimetric.constraints.labels import compare_labels
+
         y = compare_labels(estimator.classes_, y)  # before the work
         labels, radii = estimator.predict_with_radius(X)
         correct = labels == y
@@ -234,6 +234,9 @@ class SandwichDisplay(Display):
         ValueError
             As the classifier and the attack raise it.
         """
+        from certimetric.attacks.region import RegionAttack
+        from certimetric.constraints.labels import compare_labels
+
         certified = estimator.correctness_radius(X, y)
         found = (RegionAttack() if attack is None else attack)(estimator, X, y, estimator.norm).distances
         right = estimator.predict(X) == compare_labels(estimator.classes_, y)

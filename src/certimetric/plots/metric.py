@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Array
-from certimetric.geometry.mahalanobis import as_metric
 from certimetric.plots.drawing import CERTIFIED, Display
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ class MetricDisplay(Display):
         TypeError, ValueError
             For what is no metric, and for one that is 0.
         """
+        from certimetric.geometry.mahalanobis import as_metric
+
         value = as_metric(metric)
         weights = (value.components**2).sum(axis=0)
         require(bool(weights.sum() > 0), "metric", "must not be 0", metric)

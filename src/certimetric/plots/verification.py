@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arguments import chosen
-from certimetric.certify.rates import VerificationCurve, verification_curve
 from certimetric.plots.drawing import Display, draw_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from certimetric.certify.rates import VerificationCurve
 
 _MARKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 
@@ -100,6 +101,8 @@ class VerificationDisplay(Display):
         ArgumentError, ValueError
             As :func:`certimetric.certify.verification_curve`.
         """
+        from certimetric.certify.rates import verification_curve
+
         return cls(verification_curve(distances, genuine), threshold=threshold, label=label).plot(ax, kind=kind)
 
     def plot(self, ax: Axes | None = None, *, kind: str = "det", **drawn: Any) -> VerificationDisplay:
