@@ -17,7 +17,7 @@ from certimetric.report.retrieval.certificates import certificates_view, certifi
 from certimetric.report.retrieval.deployed import deployed_view
 from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.hubs import hubs_column, hubs_view
-from certimetric.report.retrieval.poisoning import VOTE, poisoning_figures, votes
+from certimetric.report.retrieval.poisoning import VOTE, poisoned, poisoning_figures, votes
 from certimetric.report.retrieval.robustness_score import score_column, score_view
 from certimetric.report.retrieval.threats import corruptions_view, smallest_figure, threats, untried
 from certimetric.report.threats import Threat, other_norms
@@ -40,7 +40,8 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
         told["norm_meaning"] = _MEANING.get(norm, norm)
         if norm == "l0":
             told["unit_meaning"] = "pixels, whatever becomes of them"
-    return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
+    certified = any(learner.get("certificate") for learner in view.learners)
+    return told and told | {"certified": certified, "poisoned": any(map(poisoned, view.learners))}
 
 
 def _curves(view: RetrievalView) -> dict[str, Any]:
