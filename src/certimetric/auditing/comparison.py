@@ -32,7 +32,7 @@ class AuditComparison(Documented):
     """
 
     document: dict[str, Any]
-    files: ClassVar = ("compare.json", "compare.html")
+    _files: ClassVar = ("compare.json", "compare.html")
 
     @property
     def status(self) -> str:

@@ -24,7 +24,7 @@ class Documented(ABC):
     """A document with a verdict, told as JSON, page, JUnit XML and SARIF: that of an audit, or of two compared."""
 
     document: dict[str, Any]
-    files: ClassVar[tuple[str, str]]  # that document and page are saved as
+    _files: ClassVar[tuple[str, str]]  # that document and page are saved as
 
     @property
     def status(self) -> str:
@@ -45,7 +45,7 @@ class Documented(ABC):
 
     def to_sarif(self) -> str:
         """SARIF 2.1.0, for the tools in which findings of security are kept."""
-        return sarif_json(self.document, artifact=self.files[0])
+        return sarif_json(self.document, artifact=self._files[0])
 
     def save(self, folder: str | os.PathLike[str], *, title: str | None = None) -> tuple[Path, Path]:
         """Write document and page into a folder, which is made if need be.
@@ -61,7 +61,7 @@ class Documented(ABC):
             If the folder cannot be written.
         """
         path, page = folder_for(folder), self.to_html(title=title)
-        document, shown = (path / name for name in self.files)
+        document, shown = (path / name for name in self._files)
         return write_atomically(document, self.to_json()), write_atomically(shown, page)
 
 
@@ -90,7 +90,7 @@ class AuditResult(Documented):
     """
 
     document: dict[str, Any]
-    files: ClassVar = (RESULTS_FILE, REPORT_FILE)
+    _files: ClassVar = (RESULTS_FILE, REPORT_FILE)
 
     @property
     def status(self) -> str:

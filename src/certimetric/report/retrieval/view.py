@@ -15,7 +15,7 @@ from certimetric.report.formatting import MISSING, percent, plain, size_name
 from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.deployed import deployed_view
-from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.figures import attack_curves, items_of, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.hubs import hubs_column, hubs_view
 from certimetric.report.retrieval.poisoning import VOTE, poisoned, poisoning_figures, votes
 from certimetric.report.retrieval.robustness_score import score_column, score_view
@@ -165,7 +165,7 @@ class RetrievalView(View):
     @property
     def items(self) -> str:
         """What the gallery holds."""
-        return {"pixels": "pictures", "inputs": "inputs"}.get(str(self.document["protocol"]["units"]), "embeddings")
+        return items_of(self.document)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -232,7 +232,7 @@ class RetrievalView(View):
     def facts(self) -> list[tuple[str, str]]:
         """Queries, gallery and protocol."""
         data, protocol = self.document["data"], self.document["protocol"]
-        left = f", {data['n_without_positive']} left out that have no other picture of their class"
+        left = f", {data['n_without_positive']} left out that have no other item of their class"
         shape = list(map(str, data["image_shape"]))
         dims = dict.fromkeys(str(learner["dim"]) for learner in self.learners)
         scales = [(each["label"], number(each.get("neighbour_distance"))) for each in self.learners]
