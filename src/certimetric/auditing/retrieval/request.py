@@ -52,9 +52,7 @@ class Subject:
     source: str = ""  # where it came from
     run: Mapping[str, Any] | None = None  # what the ``run.json`` of its training says
     trained_on: frozenset[str] | None = None  # digests of the images that it was trained on
-    metric: str = (
-        "euclidean"  # by which its embeddings are compared; cosines are those of a model that ends on the sphere
-    )
+    metric: str = "euclidean"  # of its embeddings; by cosine it is a model that ends on the unit sphere
 
 
 @dataclass(frozen=True, eq=False, repr=False)
