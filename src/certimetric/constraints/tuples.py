@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
@@ -99,6 +100,11 @@ class Tuples:
         rows, place = np.unique(self.points, axis=0, return_inverse=True)
         return Tuples(rows, place.reshape(-1)[self.index].astype(np.int64))
 
+    def used(self) -> Tuples:
+        """The same tuples over the points that occur in them."""
+        rows, index = numbered(self.index)
+        return self if len(rows) == len(self.points) else Tuples(self.points[rows], index)
+
     def differences(self, first: int = 0, second: int = 1, rows: slice | Indices = slice(None)) -> Array:
         """Member ``first`` minus member ``second`` of each tuple, shape (m, d)."""
         return self.points[self.index[rows, first]] - self.points[self.index[rows, second]]
@@ -131,7 +137,7 @@ def numbered(indicators: NDArray[Any]) -> tuple[NDArray[Any], Indices]:
 def is_tuples(X: Any, with_preprocessor: bool) -> bool:
     """Whether X is tuples of points, or with a preprocessor tuples of indicators, rather than instances."""
     n = dimensions(X)
-    return n == 3 or (with_preprocessor and n == 2)
+    return n == 3 or (with_preprocessor and n == 2 and not issparse(X))
 
 
 def dimensions(X: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -16,17 +17,16 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.kernels import pair_squared_distances
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import minimize_components
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
 from certimetric.objectives.bounds import SMALLEST_SQUARE, PairBounds
-from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
 from certimetric.objectives.gradient import MetricObjective
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000
-_LEAST_GAIN = 1e-11  # of ten steps, as a fraction: less is rounding, whatever the minimum may be
 
 
 class ITML(PairLearner):
@@ -46,22 +46,24 @@ class ITML(PairLearner):
     ----------
     gamma : float, default=1.0
         Price of slack: the larger, the closer the bounds are kept. Where bounds conflict at a price beyond 1e5,
-        rounding leaves too little of the divergence to prove a minimum, and a warning says so.
+        rounding may leave too little of the divergence to prove a minimum, and a warning says so.
     bounds : (float, float), default=None
         u and l: squared distances that similar pairs should not exceed and dissimilar ones should reach. None for the
         5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
     prior : {"identity", "covariance", "random"} or array-like of shape (d, d), default="identity"
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, pairs are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, as in the paper, but at most 15,000 (from 28 classes on). Differences of
         pairs are made as they are needed: a pair takes some 100 bytes, and a step O(d) time for each.
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
-    tol : float, default=0.02
+    tol : float, default=1e-4
         Stop when the objective lies at most this fraction above its minimum, which a tangent bounds from below: a
-        fraction that depends neither on the number of pairs nor on units. It is looked at after every ten steps; 0.02
-        takes some 10 to 30 of them.
+        fraction that depends neither on the number of pairs nor on units. 1e-4 takes some 10 to 30 steps.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -104,6 +106,7 @@ class ITML(PairLearner):
         "gamma": [Interval(Real, 0, None, closed="neither")],
         "bounds": ["array-like", None],
         "prior": [StrOptions(PRIORS), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -118,9 +121,10 @@ class ITML(PairLearner):
         *,
         bounds: Any = None,
         prior: Any = "identity",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         max_iter: int = 1000,
-        tol: float = 0.02,
+        tol: float = 1e-4,
         preprocessor: Any = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -128,6 +132,7 @@ class ITML(PairLearner):
         self.gamma = gamma
         self.bounds = bounds
         self.prior = prior
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
@@ -135,11 +140,11 @@ class ITML(PairLearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
-        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng)
+        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng, weights)
         self._minimize(coordinates, pairs, labels, rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
@@ -157,9 +162,8 @@ class ITML(PairLearner):
             prior = prior_components(self.prior, coordinates.X, self.n_features_in_, rng)
             Z = coordinates.X @ prior.T
             self.bounds_ = self._check_bounds(Z, rng)
-            if pairs.size < len(Z):  # rows of no pair need not be mapped at each step
-                rows, pairs = np.unique(pairs, return_inverse=True)
-                Z, pairs = Z[rows], pairs.reshape(-1, 2)
+            tuples = Tuples(Z, pairs).used()  # rows of no pair need not be mapped at each step
+            Z, pairs = tuples.points, tuples.index
             slack = PairBounds(pairs, y, np.where(y == 1, *self.bounds_), self.gamma)
             identity = np.eye(Z.shape[1])
             inert = not MetricObjective(Z, [slack]).in_components(identity)[1].any()
@@ -170,41 +174,17 @@ class ITML(PairLearner):
             scale = np.sqrt(np.maximum(values, 1.0))
             start = (axes / scale).T
             Z = Z @ start.T
-            divergence, price = LogDetDivergence(axes * scale), MetricObjective(Z, [slack])
-            least = 0.0  # neither the divergence nor the slack is below
-
-            def near_enough(K: Array, value: float) -> bool:
-                nonlocal least
-                least = max(least, _least(divergence.inverse_prior, price, K))
-                return value - least <= self.tol * least
-
-            def report(n_iter: int, value: float) -> None:
-                print(f"[ITML] step {n_iter:4d}  objective {value:.6g}, at least {least:.6g}")
-
-            solution = minimize_components(
-                MetricObjective(Z, [divergence, slack]),
-                identity,
-                max_iter=self.max_iter,
-                tol=_LEAST_GAIN,
-                convex=True,
-                callback=report if self.verbose else None,
-                near_enough=near_enough,
+            solution = self._descend(
+                MetricObjective(Z, [LogDetDivergence(axes * scale), slack]), identity, gap=logdet_gap
             )
-            value, reason = solution.path[-1], ""
-            converged = inert or value - least <= self.tol * least
         if inert:
             reason = (
                 f"did not move from its prior: all of its {len(y)} pairs keep their bounds, or are of equal instances"
             )
-        elif not converged:
-            bounded = solution.n_iter >= self.max_iter
-            why, remedy = (f" in max_iter={self.max_iter} steps", "max_iter or tol") if bounded else ("", "tol")
-            reason = (
-                f"did not converge{why}: its objective is {value:.4g}, the minimum may be {least:.4g}; raise {remedy}, "
-                f"or lower gamma"
-            )
-        solution = replace(solution, components=solution.components @ start @ prior, converged=converged, reason=reason)
-        self._set_solution(solution, coordinates)
+            solution = replace(solution, converged=True, reason=reason)
+        elif not solution.converged:
+            solution = replace(solution, reason=f"{solution.reason}, or lower gamma")
+        self._set_solution(replace(solution, components=solution.components @ start @ prior), coordinates)
 
     def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
         """u and l, given or read off the distances of random pairs of rows of Z."""
@@ -222,19 +202,3 @@ class ITML(PairLearner):
             return 1.0, 1.0
         upper, lower = np.percentile(squared, _BOUND_PERCENTILES)
         return float(upper), float(lower)
-
-
-def _least(inverse_prior: Array, price: MetricObjective, K: Array) -> float:
-    """A lower bound of the objective: its minimum with the tangent of the price at K in place of the price.
-
-    The price of slack is convex in M, so that it lies above its tangent ``s + <S, M − KᵀK>``, and with that the minimum
-    of ``tr(M A) − log det(M A) − d`` is in closed form, at ``M = (A + S)⁻¹``. This is also the dual objective at the
-    multipliers that K implies.
-    """
-    value, slope = price.in_matrix(K)
-    log_det = np.linalg.slogdet(inverse_prior)[1]
-    try:
-        factor = np.linalg.cholesky(inverse_prior + slope)
-    except np.linalg.LinAlgError:  # it falls without bound
-        return -np.inf
-    return float(2.0 * np.log(np.diagonal(factor)).sum() - log_det + value - np.vdot(slope, K.T @ K))

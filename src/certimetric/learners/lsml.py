@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -17,11 +18,11 @@ from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.constraints.pairs import quadruplets_of_classes
 from certimetric.constraints.triplets import triplets_of_quadruplets
 from certimetric.constraints.tuples import Tuples
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import QuadrupletLearner
-from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
 from certimetric.objectives.gradient import Term, TransformedObjective
 from certimetric.objectives.quadruplets import QuadrupletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
@@ -46,13 +47,17 @@ class LSML(QuadrupletLearner):
     ----------
     prior : {"identity", "covariance", "random"} or array-like of shape (d, d), default="identity"
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, quadruplets are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of quadruplets that :meth:`fit` makes of labels, a and b of one class, c and d of two; one drawn twice
         counts once. None for 20 c² with c classes, but at most 15,000. No difference of instances is kept.
     max_iter : int, default=200
         Bound on the quasi-Newton steps.
-    tol : float, default=1e-6
-        Stop when ten steps lower the objective by less than this fraction, or three by less than a tenth of it each.
+    tol : float, default=1e-3
+        Stop when the objective lies at most this fraction above its minimum, which a tangent bounds from below. With a
+        perturbation loss, which is not convex, when ten steps lower it by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets: from labels 3 target neighbours × the 10 nearest impostors of each
         instance; from quadruplets, of those whose two pairs share an instance.
@@ -74,8 +79,9 @@ class LSML(QuadrupletLearner):
         The objective at the start and after every ten steps: it never rises.
     n_iter_ : int
     converged_ : bool
-        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
-        if not, and if the prior has all quadruplets in order already.
+        Whether the objective is proven to lie within ``tol`` of its minimum, or with a perturbation loss has stalled; a
+        :class:`~sklearn.exceptions.ConvergenceWarning` says if not, and if the prior has all quadruplets in order
+        already.
 
     References
     ----------
@@ -93,6 +99,7 @@ class LSML(QuadrupletLearner):
 
     _parameter_constraints = {
         "prior": [StrOptions(PRIORS), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -106,15 +113,17 @@ class LSML(QuadrupletLearner):
         self,
         prior: Any = "identity",
         *,
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         max_iter: int = 200,
-        tol: float = 1e-6,
+        tol: float = 1e-3,
         perturbation: TripletMarginLoss | None = None,
         preprocessor: Any = None,
         random_state: Any = None,
         verbose: bool = False,
     ):
         self.prior = prior
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
@@ -123,7 +132,13 @@ class LSML(QuadrupletLearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, weights: ArrayLike | None = None) -> LSML:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> LSML:
         """Learn from quadruplets, or from labelled instances.
 
         Parameters
@@ -134,6 +149,9 @@ class LSML(QuadrupletLearner):
             Class labels of instances; not used for quadruplets.
         weights : array-like of shape (m,), optional
             Of quadruplets, 0 or more: their shares of the residuals. The same for all by default.
+        sample_weight : array-like of shape (n,), optional
+            Of labelled instances, at least 0; 0 is as good as absent, and only the shares count. They multiply with the
+            weights of classes.
 
         Returns
         -------
@@ -148,24 +166,24 @@ class LSML(QuadrupletLearner):
         """
         self._weights = weights
         try:
-            super().fit(X, y)
+            super().fit(X, y, sample_weight)
         finally:
             del self._weights
         return self
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
         if self._weights is not None:
             raise ValueError("weights are those of given quadruplets, and cannot be given with labelled instances")
-        X, codes = self._validate_labelled(X, y)
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         rng = check_random_state(self.random_state)
-        quadruplets = quadruplets_of_classes(codes, self._n_draws(), rng)
+        quadruplets = quadruplets_of_classes(codes, self._n_draws(), rng, weights)
         if not len(quadruplets):
             raise ValueError("LSML needs two instances of one class to compare, but all labels differ")
         coordinates = self._coordinates(X)
         triplets = None
         if self.perturbation is not None:
             triplets = nearest_triplets(coordinates.X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-        self._minimize(coordinates, QuadrupletHinge(quadruplets), triplets, rng)
+        self._minimize(coordinates, quadruplets, None, triplets, rng, weights)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         weights = None if self._weights is None else _check_weights(self._weights, len(tuples))
@@ -177,8 +195,8 @@ class LSML(QuadrupletLearner):
                 raise ValueError(
                     "the perturbation loss needs triplets, but in no quadruplet the pairs share an instance"
                 )
-        hinge = QuadrupletHinge(tuples.index, weights)
-        self._minimize(self._coordinates(tuples.points), hinge, triplets, check_random_state(self.random_state))
+        coordinates = self._coordinates(tuples.points)
+        self._minimize(coordinates, tuples.index, weights, triplets, check_random_state(self.random_state))
 
     def _coordinates(self, X: Array) -> Coordinates:
         """A prior that is a matrix has the units of the data, and ties the span of the instances to the rest."""
@@ -186,16 +204,28 @@ class LSML(QuadrupletLearner):
         return Coordinates.of(X, rescale=free, reduce=free, perturbation=self.perturbation)
 
     def _minimize(
-        self, coordinates: Coordinates, hinge: QuadrupletHinge, triplets: Indices | None, rng: np.random.RandomState
+        self,
+        coordinates: Coordinates,
+        quadruplets: Indices,
+        weights: Array | None,
+        triplets: Indices | None,
+        rng: np.random.RandomState,
+        of_rows: Array | None = None,
     ) -> None:
         X = coordinates.X
         with limited_threads(X.shape[1]):
             prior = prior_components(self.prior, X, self.n_features_in_, rng)
+            if triplets is None:  # rows of no quadruplet need not be mapped at each step
+                tuples = Tuples(X, quadruplets).used()
+                X, quadruplets = tuples.points, tuples.index
+            hinge = QuadrupletHinge(quadruplets, weights)
             terms: list[Term] = [hinge, LogDetDivergence(prior)]
             if self.perturbation is not None and triplets is not None:
-                terms.append(coordinates.bind(self.perturbation, triplets, terms, prior))
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, prior, of_rows))
             objective = TransformedObjective(X, terms, prior)
-            solution = self._descend(objective, np.eye(X.shape[1]), convex=self.perturbation is None)
+            solution = self._descend(
+                objective, np.eye(X.shape[1]), gap=logdet_gap if self.perturbation is None else None
+            )
             inert = not hinge.violations(np.ascontiguousarray(X @ prior.T))[1].any()
         solution = replace(solution, components=solution.components @ prior)
         if inert and self.perturbation is None:

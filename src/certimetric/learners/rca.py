@@ -9,7 +9,6 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import validate_data
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.base.threads import limited_threads
@@ -88,7 +87,7 @@ class RCA(MahalanobisLearner):
         ValueError
             On NaN or infinity, no chunklet of two instances, or more components than features.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        X, y = self._validate(X, y)
         X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
         self.n_samples_fit_ = len(X)
         check_n_components(self.n_components, X.shape[1])
@@ -113,7 +112,9 @@ class RCA(MahalanobisLearner):
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         w = np.ones(len(X)) if weights is None else weights
         means = np.add.reduceat(X * w[:, None], starts) / np.add.reduceat(w, starts)[:, None]
-        within = (X - np.repeat(means, sizes, axis=0)) * np.sqrt(w)[:, None]
+        within = np.repeat(means, sizes, axis=0)
+        np.subtract(X, within, out=within)
+        within *= np.sqrt(w)[:, None]
         C = within.T @ within / w.sum()
         mean = np.trace(C) / self.n_features_in_ or 1.0
         # Besides the ridge, as much of every feature's own variance as lets C be factored: units may differ by far.

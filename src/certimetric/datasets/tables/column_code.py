@@ -192,7 +192,7 @@ def learned_code(series: pd.Series, kind: str, told: Encoding, where: str) -> Co
         if len(words) > MAX_CATEGORIES:
             raise ValueError(
                 f"column {name!r} of {where} holds {len(words)} distinct texts, more than "
-                f"{MAX_CATEGORIES}: it looks like an identifier, leave it out (on the command line --drop)"
+                f"{MAX_CATEGORIES}: it looks like an identifier, leave it out (on the command line --read drop=COL)"
             )
         return ColumnCode(name, tuple(words), None, gaps, CATEGORY)
     if kind == DATES:
