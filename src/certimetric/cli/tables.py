@@ -79,7 +79,7 @@ class TableOptions(FileOptions):
         list[str],
         _option("--ordinal", "COL=A<B<C", "Categories in their order, which become 0, 1, 2. Repeat it for more."),
     ] = field(default_factory=list)
-    category: Annotated[
+    categorical: Annotated[
         list[str], _option("--category", "COL", "Column of numbers that are categories. Repeat it for more.")
     ] = field(default_factory=list)
 
@@ -88,9 +88,9 @@ class TableOptions(FileOptions):
         from certimetric.datasets import Encoding, Reading
 
         orders = dict(_order(text) for text in self.ordinal)
-        encode: bool | Encoding = self.encode or bool(orders or self.category)
-        if orders or self.category:
-            encode = Encoding(orders, tuple(self.category))
+        encode: bool | Encoding = self.encode or bool(orders or self.categorical)
+        if orders or self.categorical:
+            encode = Encoding(orders, tuple(self.categorical))
         reading = self.reading(drop=tuple(self.drop))
         return {"target": self.target, "encode": encode, "reading": None if reading == Reading() else reading}
 
