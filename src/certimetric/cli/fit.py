@@ -72,8 +72,8 @@ def fit(
         raise ValueError(f"{loaded.name!r} must have at least two classes, got 1")
     if len(loaded.classes) == loaded.n_samples and get_tags(learner_of(learner)).target_tags.required:
         raise ValueError(
-            f"each of the {loaded.n_samples} rows of {loaded.name!r} has a label of its own, as an identifier or a number "
-            "has: a metric is learned from rows that share one"
+            f"each of the {loaded.n_samples} rows of {loaded.name!r} has a label of its own, as an identifier or a "
+            "number has: a metric is learned from rows that share one"
         )
     with _convergence_told(), progress_bar(True, None, name=f"fit {learner}"):
         metric, told = _calibrated(loaded, learner, seed, rate) if verify else _judged(loaded, learner, neighbors, seed)

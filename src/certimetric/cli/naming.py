@@ -1,4 +1,4 @@
-"""A sentence about an argument in Python becomes one about the option that was typed: at the boundary, for all commands."""
+"""A sentence about an argument in Python becomes one about the option that was typed: once for all commands."""
 
 from __future__ import annotations
 
