@@ -21,13 +21,15 @@ def options_named(message: str, command: Any, given: Sequence[str] = ()) -> str:
     --------
     >>> from typer.main import get_command
     >>> from certimetric.cli.app import app
-    >>> fit = get_command(app).commands["fit"]
+    >>> fit, embeddings = map(get_command(app).commands.get, ("fit", "audit-embeddings"))
     >>> options_named("n_neighbors must be at least 1, got 0", fit)
     '--neighbors must be at least 1, got 0'
     >>> options_named("drop names the column 'age', which is not there", fit)
     "--drop names the column 'age', which is not there"
     >>> options_named("n_neighbors of LMNN must be at least 1, got 0", fit)
     'n_neighbors of LMNN must be at least 1, got 0'
+    >>> options_named("a.npz: queries_from needs times", embeddings, ["--queries-from", "2026-01-20"])
+    'a.npz: --queries-from needs times'
     """
     names = {**_WORDS, **_flags(command)}
     first = re.match(rf"(\w+){_VERBS}", message)
