@@ -27,7 +27,7 @@ class SquareAttack(Attack):
 
     References
     ----------
-    Andriushchenko et al., arXiv 1912.00049.
+    Andriushchenko et al., arXiv 1912.00049 [andriushchenko2019square].
 
     Examples
     --------
@@ -91,7 +91,7 @@ class PixelSearch(Attack):
 
     References
     ----------
-    Croce et al., *Sparse-RS*, arXiv 2006.12834.
+    Croce et al., *Sparse-RS*, arXiv 2006.12834 [croce2022sparse].
 
     Examples
     --------
@@ -153,7 +153,8 @@ class NESAttack(Attack):
 
     References
     ----------
-    Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598.
+    Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598
+    [ilyas2018black].
 
     Examples
     --------

@@ -27,7 +27,8 @@ class PGD(Attack):
 
     References
     ----------
-    Madry et al., arXiv 1706.06083; on embeddings, Panum et al., arXiv 2102.07265.
+    Madry et al., arXiv 1706.06083 [madry2017towards]; on embeddings, Panum et al., arXiv 2102.07265
+    [panum2021exploring].
 
     Examples
     --------
@@ -85,7 +86,8 @@ class FGSM(PGD):
 
     References
     ----------
-    Goodfellow et al., arXiv 1412.6572; with a random start, Wong et al., arXiv 2001.03994.
+    Goodfellow et al., arXiv 1412.6572 [goodfellow2014explaining]; with a random start, Wong et al., arXiv 2001.03994
+    [wong2020fast].
 
     Examples
     --------
@@ -124,7 +126,7 @@ class APGD(Attack):
 
     References
     ----------
-    Croce & Hein (Auto-PGD), arXiv 2003.01690: checkpoints, conditions and constants of section 3.
+    Croce & Hein (Auto-PGD), arXiv 2003.01690 [croce2020reliable]: checkpoints, conditions and constants of section 3.
 
     Examples
     --------
@@ -227,7 +229,8 @@ class CarliniWagner(Attack):
 
     References
     ----------
-    Carlini & Wagner, arXiv 1608.04644, sections V and VI; on embeddings, Panum et al., arXiv 2102.07265.
+    Carlini & Wagner, arXiv 1608.04644 [carlini2016towards], sections V and VI; on embeddings, Panum et al., arXiv
+    2102.07265 [panum2021exploring].
 
     Examples
     --------

@@ -130,7 +130,8 @@ def evaluate_retrieval(
 
     References
     ----------
-    The attack on queries as in Panum et al., arXiv 2102.07265; mAP@R of Musgrave et al., arXiv 2003.08505.
+    The attack on queries as in Panum et al., arXiv 2102.07265 [panum2021exploring]; mAP@R of Musgrave et al., arXiv
+    2003.08505 [musgrave2020metric].
 
     Examples
     --------
