@@ -90,7 +90,8 @@ def test_queries_of_their_own_file_and_from_a_time_on(folder):
     [
         ("a.parquet", {}, "lacks the column 'labels'; of those that are known it holds embeddings, ids, times"),
         ("a.parquet", {"columns": {"labels": "nope"}}, "lacks the column 'nope'; it holds vector, sku, id, time"),
-        ("a.parquet", {"columns": {"label": "sku"}}, "columns must be named for embeddings"),
+        ("a.parquet", {"columns": {"label": "sku"}}, "must be named for .* got 'label' .did you mean 'labels'"),
+        ("a.parquet", {"columns": {"labels": "skus"}}, "lacks the column 'skus' .did you mean 'sku'"),
         ("a.parquet", {"columns": {"labels": "sku", "embeddings": "id"}}, "must hold lists of numbers"),
         ("a.npz", {"columns": {"groups": "camera"}}, "lacks the array 'camera'"),
         ("a.npz", {"queries": "a.npz"}, "queries are there already"),

@@ -41,7 +41,7 @@ def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Im
         images, damaged = _decoded(held["jpeg"], held["offsets"], rows, size, path, skip_corrupt)
     told = skipped(damaged, len(rows), path)
     rows = np.delete(rows, list(damaged))
-    own, labels = numbered(codes[rows].tolist(), split, where)
+    own, labels = numbered(codes[rows].tolist(), split, where, told)
     ids, groups = (None if values is None else values[rows] for values in known)
     return Images(images, labels, tuple(names[code] for code in own), "", told, ids, groups)
 
