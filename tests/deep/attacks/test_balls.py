@@ -133,9 +133,11 @@ def test_bounds_of_each_channel(ball):
 
 
 def test_bounds_of_other_channels_are_refused():
-    with pytest.raises(ValueError, match="bounds of LinfBall must be .lowest, highest., of numbers or of one for each"):
+    with pytest.raises(
+        ValueError, match=r"bounds of LinfBall must be .lowest, highest., of numbers or of one for each"
+    ):
         LinfBall(0.1, ([0.0, 1.0], [1.0, 1.0]))
     with pytest.raises(ValueError, match=r"bounds are those of 3 channels, and inputs of shape \(2, 1, 4\)"):
         LinfBall(0.1, (0, [1, 2, 3])).clip(torch.zeros(2, 1, 4))
-    with pytest.raises(ValueError, match="bounds of Window must be .lowest, highest. of all channels"):
+    with pytest.raises(ValueError, match=r"bounds of Window must be .lowest, highest. of all channels"):
         PatchAttack(bounds=(0, [1, 1, 1]))

@@ -101,11 +101,12 @@ class Kind:
         within = torch.isfinite(inputs) if self.bounds is None else (inputs >= low) & (inputs <= high)
         if not len(inputs) or bool(within.all()):
             return
-        wanted = "finite values" if self.bounds is None else f"values from {low:g} to {high:g}"
+        where = ""
         if isinstance(low, Tensor):
             channel = int((~within.transpose(0, 1).flatten(1)).any(dim=1).nonzero()[0])
-            inputs, low, high = inputs[:, channel], float(low[channel]), float(high[channel])
-            wanted = f"values from {low:g} to {high:g} in channel {channel}"
+            inputs, low, high = inputs[:, channel], low[channel].item(), high[channel].item()
+            where = f" in channel {channel}"
+        wanted = "finite values" if self.bounds is None else f"values from {low:g} to {high:g}{where}"
         raise ValueError(f"{self.name} must have {wanted}, got {inputs.min():g} to {inputs.max():g}")
 
     def decoded(self, inputs: Tensor | LazyImages, rows: slice) -> Tensor:
