@@ -149,6 +149,22 @@ class Infinite(nn.Module):
         return x.flatten(1) / 0
 
 
+def test_every_picture_is_shown_to_the_model_once(digits, network):
+    images, labels = digits
+    labels = labels[:40].clone()
+    labels[7] = 99  # has no positive
+    items, seen = ImageSet(images[:40], labels), []
+
+    def model(batch):
+        seen.append(len(batch))
+        return network(batch)
+
+    found = evaluate_retrieval(model, items, with_pixels=False, batch_size=16)
+    assert sum(seen) == 40
+    apart = evaluate_retrieval(model, items.select(torch.arange(40)), items, with_pixels=False, batch_size=16)
+    assert found.rows == apart.rows
+
+
 def test_the_worst_case_is_taken_at_each_eps_on_its_own(digits, network):
     images, labels = digits
     small, large = LinfBall(0.03), LinfBall(0.1)

@@ -154,7 +154,9 @@ def evaluate_retrieval(
         index = Index(network, items, batch_size, goal, surrogate, metric if subject == MODEL else "euclidean")
         if subject == MODEL:
             warn_of_attacks(Attackable.of(index), asked, attacks)
-        scores: Scores = {(CLEAN, None, None): index.score(asked)}
+        # Of all queries, which may be the gallery as it is: what of them has no positive is left out of the figures.
+        clean = {name: values[chosen.to(values.device)] for name, values in index.score(queries).items()}
+        scores: Scores = {(CLEAN, None, None): clean}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
         scores |= _worst(scores)
