@@ -78,14 +78,15 @@ def read(
         raise ValueError(f"--model {files[0]!r} holds embeddings, which have a command of their own: {command}")
     import torch
 
+    from certimetric.datasets.data_root import array_file
     from certimetric.datasets.images.sets import load_images
     from certimetric.datasets.samples import holds_samples
     from certimetric.deep import ImageSet
 
-    if holds_samples(images):
+    if holds_samples(file := array_file(images, data_root)):
         if wrong := [flag for flag, given in (("--size", size), ("--skip-corrupt", skip_corrupt)) if given]:
             raise ValueError(f"{wrong[0]} is for pictures, and {images!r} holds other inputs")
-        return _samples(images, models, groups), Path(images).stem
+        return _samples(str(file), models, groups), file.stem
     load = partial(load_images, images, root=data_root, size=size, skip_corrupt=skip_corrupt)
     data = load("test")
     for remark in data.remarks:

@@ -6,6 +6,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 
 from certimetric.auditing import audit_model_verification  # noqa: E402
 from certimetric.auditing.model_verification.request import ModelVerificationRequest  # noqa: E402
+from certimetric.auditing.model_verification.run import ModelVerificationEvidence  # noqa: E402
 from certimetric.deep import Samples  # noqa: E402
 from certimetric.report.views import view_of  # noqa: E402
 
@@ -43,6 +44,7 @@ def test_the_page_draws_lines(waves):
 def test_the_attacker_stays_within_the_bounds_of_each_channel(waves):
     request = ModelVerificationRequest({"flat": torch.nn.Flatten()}, waves, eps=[0.5], far=0.1)
     assert request.make_attacks(0.5)[0].ball.bounds == BOUNDS
+    assert ModelVerificationEvidence(request).options()["bounds"] == BOUNDS  # others are another audit
 
 
 def test_sizes_must_be_given(waves):

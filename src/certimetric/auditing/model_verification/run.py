@@ -59,6 +59,7 @@ class ModelVerificationEvidence(Evidence):
             "eps": list(request.eps),
             "attacks": list(request.attacks),
             "rates": list(request.rates),
+            **({} if request.images.kind.pictures else {"bounds": request.images.kind.bounds}),
         }
 
     def command(self) -> str:

@@ -70,9 +70,8 @@ def relevant_ranks(
     out = torch.zeros((len(queries), width), dtype=torch.long, device=queries.device)
     place = torch.arange(width, device=queries.device)
     few = _are_few(width, queries)
-    mutual = (
-        few and queries.dtype == gallery.dtype and torch.equal(queries, gallery)
-    )  # together, each product serves two
+    # Where every item asks, all are ranked together: each product serves two of them.
+    mutual = few and queries.dtype == gallery.dtype and torch.equal(queries, gallery)
     step = len(gallery) if mutual else min(16 * _QUERIES if few else _QUERIES, _MEMORY // max(4 * width, k))
     for rows in slices(len(queries), step):
         points = gallery if mutual else queries[rows]
