@@ -57,7 +57,7 @@ def read(
     queries_from: QueriesFrom = None,
 ) -> tuple[Mapping[str, Any], str]:
     """Compare embeddings by retrieval: exact figures under every change of an embedding up to ε."""
-    needs_deep()
+    needs_deep(["torch"])  # that ranks: nothing is trained here
     from certimetric.datasets.embedding_files import load_embeddings
 
     paths = named(files)

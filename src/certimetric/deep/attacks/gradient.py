@@ -7,6 +7,7 @@ from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best, at_least_one
+from certimetric.deep.models.bounds import ends
 
 _START = 1e-3  # of Carlini and Wagner's: how far from the input, in its ball
 
@@ -261,7 +262,8 @@ class CarliniWagner(Attack):
 
     def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         ball, radius = self.ball, self.ball.eps
-        unit = radius if ball.bounds is None else (ball.bounds[1] - ball.bounds[0]) / 2
+        low, high = ends(ball.bounds, x)
+        unit = radius if ball.bounds is None else (high - low) / 2
         # Where the value is least, as at the clean embedding that is to be left, there is no gradient to follow.
         start = ball.clip(x + _START * (ball.random_start(x, generator) - x))
         constant = torch.full((len(x),), self.constant, dtype=torch.double, device=x.device)
