@@ -109,8 +109,8 @@ def compare_audits(
 
     References
     ----------
-    McNemar (1947), Psychometrika 12; Newcombe (1998), Statistics in Medicine 17; Holm (1979), Scandinavian Journal of
-    Statistics 6.
+    McNemar (1947), Psychometrika 12 [mcnemar1947note]; Newcombe (1998), Statistics in Medicine 17
+    [newcombe1998interval]; Holm (1979), Scandinavian Journal of Statistics 6 [holm1979simple].
 
     Examples
     --------

@@ -96,9 +96,10 @@ class GMLVQ(MahalanobisLearner):
 
     References
     ----------
-    Schneider, Biehl, Hammer (2009), *Adaptive relevance matrices in learning vector quantization*, Neural Computation
-    21. Saralajew, Holdijk, Villmann (2020), *Fast adversarial robustness certification of nearest prototype
-    classifiers for arbitrary seminorms*, NeurIPS 33: the certificate, and the loss on it.
+    Schneider, Biehl, Hammer (2009), *Adaptive relevance matrices in learning vector quantization*
+    [schneider2009adaptive], Neural Computation 21. Saralajew, Holdijk, Villmann (2020), *Fast adversarial robustness
+    certification of nearest prototype classifiers for arbitrary seminorms* [saralajew2020fast], NeurIPS 33: the
+    certificate, and the loss on it.
 
     Examples
     --------

@@ -233,7 +233,7 @@ class GMML(ScatterLearner):
 
     References
     ----------
-    Zadeh, Hosseini, Sra (2016), *Geometric mean metric learning*, ICML, arXiv 1607.05002.
+    Zadeh, Hosseini, Sra (2016), *Geometric mean metric learning*, ICML, arXiv 1607.05002 [zadeh2016geometric].
 
     Examples
     --------

@@ -91,7 +91,7 @@ class ITML(PairLearner):
 
     References
     ----------
-    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning*, ICML.
+    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning* [davis2007information], ICML.
 
     Examples
     --------

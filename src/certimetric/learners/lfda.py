@@ -74,8 +74,8 @@ class LFDA(MahalanobisLearner):
 
     References
     ----------
-    Sugiyama (2007), *Dimensionality reduction of multimodal labeled data by local Fisher discriminant analysis*,
-    JMLR 8.
+    Sugiyama (2007), *Dimensionality reduction of multimodal labeled data by local Fisher discriminant analysis*
+    [sugiyama2007dimensionality], JMLR 8.
 
     Examples
     --------

@@ -129,8 +129,9 @@ class LMNN(TripletLearner):
 
     References
     ----------
-    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*, JMLR 10;
-    with the perturbation loss, Yang et al., arXiv 2006.05945 (LMNN-PL).
+    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*
+    [weinberger2009distance], JMLR 10; with the perturbation loss, Yang et al., arXiv 2006.05945 [yang2020towards]
+    (LMNN-PL).
 
     Examples
     --------

@@ -85,7 +85,8 @@ class LSML(QuadrupletLearner):
 
     References
     ----------
-    Liu, Guo, Zhou, Wang, Wang (2012), *Metric learning from relative comparisons by minimizing squared residual*, ICDM.
+    Liu, Guo, Zhou, Wang, Wang (2012), *Metric learning from relative comparisons by minimizing squared residual*
+    [liu2012metric], ICDM.
 
     Examples
     --------

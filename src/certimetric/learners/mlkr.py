@@ -80,7 +80,7 @@ class MLKR(MahalanobisLearner):
 
     References
     ----------
-    Weinberger & Tesauro (2007), *Metric learning for kernel regression*, AISTATS.
+    Weinberger & Tesauro (2007), *Metric learning for kernel regression* [weinberger2007metric], AISTATS.
 
     Examples
     --------

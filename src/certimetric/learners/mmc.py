@@ -101,8 +101,8 @@ class MMC(PairLearner):
 
     References
     ----------
-    Xing, Ng, Jordan, Russell (2002), *Distance metric learning with application to clustering with side-information*,
-    NIPS 15. The evenness is not in the paper.
+    Xing, Ng, Jordan, Russell (2002), *Distance metric learning with application to clustering with side-information*
+    [xing2002distance], NIPS 15. The evenness is not in the paper.
 
     Examples
     --------

@@ -85,8 +85,8 @@ class NCA(MahalanobisLearner):
 
     References
     ----------
-    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17; the
-    perturbation loss is that of Yang et al., arXiv 2006.05945.
+    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis* [goldberger2004neighbourhood],
+    NIPS 17; the perturbation loss is that of Yang et al., arXiv 2006.05945 [yang2020towards].
 
     Examples
     --------

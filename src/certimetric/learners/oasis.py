@@ -91,7 +91,8 @@ class OASIS(TripletLearner):
 
     References
     ----------
-    Chechik, Sharma, Shalit, Bengio (2010), *Large scale online learning of image similarity through ranking*, JMLR 11.
+    Chechik, Sharma, Shalit, Bengio (2010), *Large scale online learning of image similarity through ranking*
+    [chechik2010large], JMLR 11.
 
     Examples
     --------

@@ -46,7 +46,8 @@ class RCA(MahalanobisLearner):
 
     References
     ----------
-    Bar-Hillel, Hertz, Shental, Weinshall (2003), *Learning distance functions using equivalence relations*, ICML.
+    Bar-Hillel, Hertz, Shental, Weinshall (2003), *Learning distance functions using equivalence relations*
+    [barhillel2003learning], ICML.
 
     Examples
     --------

@@ -116,8 +116,8 @@ class SCML(TripletLearner):
 
     References
     ----------
-    Shi, Bellet, Sha (2014), *Sparse compositional metric learning*, AAAI, arXiv 1404.4105; with the perturbation
-    loss, Yang et al., arXiv 2006.05945 (SCML-PL).
+    Shi, Bellet, Sha (2014), *Sparse compositional metric learning*, AAAI, arXiv 1404.4105 [shi2014sparse]; with the
+    perturbation loss, Yang et al., arXiv 2006.05945 [yang2020towards] (SCML-PL).
 
     Examples
     --------

@@ -98,9 +98,9 @@ class SDML(PairLearner):
 
     References
     ----------
-    Qi, Tang, Zha, Chua, Zhang (2009), *An efficient sparse metric learning in high-dimensional space via
-    l1-penalized log-determinant regularization*, ICML. Friedman, Hastie, Tibshirani (2008), *Sparse inverse covariance
-    estimation with the graphical lasso*, Biostatistics 9, arXiv 0708.3517.
+    Qi, Tang, Zha, Chua, Zhang (2009), *An efficient sparse metric learning in high-dimensional space via l1-penalized
+    log-determinant regularization* [qi2009efficient], ICML. Friedman, Hastie, Tibshirani (2008), *Sparse inverse
+    covariance estimation with the graphical lasso*, Biostatistics 9, arXiv 0708.3517 [friedman2008sparse].
 
     Examples
     --------

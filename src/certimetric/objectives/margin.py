@@ -49,7 +49,7 @@ class MarginLoss(TripletMarginLoss):
 
     References
     ----------
-    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
+    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024 [wang2020provably].
 
     Examples
     --------

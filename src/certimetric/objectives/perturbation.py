@@ -53,8 +53,8 @@ class PerturbationLoss(TripletMarginLoss):
 
     References
     ----------
-    Yang, Guo, Dong, Xue: *Towards certified robustness of distance metric learning*, arXiv 2006.05945, sections on
-    the closest adversarial point and the perturbation loss.
+    Yang, Guo, Dong, Xue: *Towards certified robustness of distance metric learning*, arXiv 2006.05945
+    [yang2020towards], sections on the closest adversarial point and the perturbation loss.
 
     Examples
     --------

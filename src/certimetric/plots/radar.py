@@ -37,7 +37,7 @@ class RobustnessScoreDisplay(Display):
     References
     ----------
     .. [1] M. Zhou, L. Wang, Z. Niu, Q. Zhang, N. Zheng, G. Hua. "Adversarial attack and defense in deep ranking".
-       arXiv:2106.03614.
+       arXiv:2106.03614 [zhou2021adversarial].
 
     Examples
     --------

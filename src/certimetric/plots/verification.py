@@ -36,7 +36,7 @@ class VerificationDisplay(Display):
 
     References
     ----------
-    Martin et al., *The DET curve in assessment of detection task performance*, 1997.
+    Martin et al., *The DET curve in assessment of detection task performance* [martin1997det], 1997.
 
     Examples
     --------

@@ -124,7 +124,7 @@ def _share(value: Tensor) -> float:
 def _span(sample: ImageSet) -> float:
     """From the smallest value of an input to the largest; without bounds, twice as far as the sample goes."""
     if sample.kind.bounds is not None:
-        return sample.kind.bounds[1] - sample.kind.bounds[0]
+        return float(np.subtract(*sample.kind.bounds[::-1]).max())
     inputs = sample.tensor()
     return 2.0 * float(inputs.max() - inputs.min()) or 1.0
 

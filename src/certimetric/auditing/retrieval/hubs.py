@@ -35,7 +35,7 @@ def hubness(first: Indices, labels: Indices, gallery_labels: Indices) -> dict[st
 
     References
     ----------
-    Radovanović et al., *Hubs in space*, JMLR 11 (2010), for the skewness of k-occurrence.
+    Radovanović et al., *Hubs in space* [radovanovic2010hubs], JMLR 11 (2010), for the skewness of k-occurrence.
 
     Examples
     --------

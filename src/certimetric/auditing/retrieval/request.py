@@ -235,6 +235,10 @@ class RetrievalRequest(RankingRequest):
         self._settle(sizes=usual)
         for name in self.attacks:
             self.make_attack(name, quoted)  # one that cannot be made of this norm says so before the work
+        for text in self.fail_under:
+            figure = text.rpartition("=")[0].rstrip("> ").rpartition(".")[2]
+            if figure in THREATS and figure not in self.threats:
+                raise ValueError(f"fail_under {text!r} needs the threat {figure!r}, which is not asked for (--threat)")
         figures = FIGURES | ({} if certify is None else {"certified": True}) | dict.fromkeys(threats, False)
         self._judge_by([subject.name for subject in self.subjects], figures, at=radii)
 

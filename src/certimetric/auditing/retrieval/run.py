@@ -57,6 +57,7 @@ class RetrievalEvidence(RankedEvidence):
             # Only where they are asked for, so that reports of before are known again.
             **({"threats": as_asked(request)} if request.threats else {}),
             **({"smallest": True} if request.smallest else {}),
+            **({} if request.queries.kind.pictures else {"bounds": request.queries.kind.bounds}),
         }
 
     def remarks(self) -> list[str]:

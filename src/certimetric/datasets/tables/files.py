@@ -78,7 +78,7 @@ def read_table(path: str | os.PathLike[str], reading: Reading | None = None) -> 
     if kind is None:
         raise ValueError(f"{where} is of no known type: its name must end in {', '.join(FILE_TYPES)} or .csv.gz")
     if not reading.plain and not is_text(found) and _READERS[kind] is not _read_excel:
-        raise ValueError(f"{', '.join(reading.to_dict())} tell how text is written, and {where} is no file of text")
+        raise ValueError(f"{next(iter(reading.to_dict()))} tells how text is written, and {where} is no file of text")
     with _told(where):
         if found.stat().st_size == 0:
             raise ValueError(f"{where} is empty")

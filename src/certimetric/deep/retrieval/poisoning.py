@@ -100,7 +100,8 @@ def poison_gallery(
 
     References
     ----------
-    Nemhauser et al., *An analysis of approximations for maximizing submodular set functions*, 1978, for the share.
+    Nemhauser et al., *An analysis of approximations for maximizing submodular set functions* [nemhauser1978analysis],
+    1978, for the share.
 
     Examples
     --------
@@ -248,7 +249,7 @@ def certify_additions(
 
     References
     ----------
-    Levine and Feizi, *Deep partition aggregation*, arXiv 2006.14768.
+    Levine and Feizi, *Deep partition aggregation*, arXiv 2006.14768 [levine2021deep].
 
     Examples
     --------
