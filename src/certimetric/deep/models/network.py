@@ -111,9 +111,9 @@ def embedding_model(
         "lipschitz-cnn": ``size`` (28), height and width of the pictures; ``width`` (16), channels of the first layer,
         which every further one doubles; ``depth`` (2), number of convolutions; ``kernel`` (5), size of the first;
         ``scale`` (None), by which embeddings are multiplied before they are brought into the unit ball, None to leave
-        them as they are; ``blocks`` (0), residual layers after each of the convolutions; ``pool`` (2) and ``offset`` (0),
-        size of the blocks that :class:`NormPool2d` pools, and its constant; ``sort`` (True), whether channels are sorted
-        before. One convolution without sorting, and an offset, bends so little that its radii are known better.
+        them as they are; ``blocks`` (0), residual layers after each of the convolutions; ``pool`` (2) and ``offset``
+        (0), size of the blocks that are pooled by norms, and their constant; ``sort`` (True), whether channels are
+        sorted before: one convolution without, and an offset, is certified better, by slopes.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
         a safetensors file. A source: ``output``, and ``freeze_batch_norm`` (True).
 
