@@ -34,8 +34,9 @@ from certimetric.deep.models.orthogonal import NormPool2d
 
 _KINDS = (Standardise, nn.Conv2d, NormPool2d, nn.Flatten, nn.Linear)
 _LEAST_OFFSET = 1e-6  # with less, norms bend too much to gain anything, and squares of it vanish beside rounding
-_BENDS = np.geomspace(1e-3, 1e2, 26)  # the values of μ that are tried
-_OPPONENTS, _OWN, _NEAREST = 12, 3, 16  # looked at together; own items held against each, of the nearest ones
+_BENDS = np.geomspace(1e-2, 1e1, 16)  # the values of μ that are tried, for an item and another at distance 1
+_OPPONENTS, _OWN, _NEAREST = 128, 2, 16  # looked at together; own items held against each, of the nearest ones
+_AT_ONCE = 8  # opponents whose bends are followed block by block
 
 
 def bends_little(layers: Sequence[nn.Module]) -> bool:
@@ -49,11 +50,14 @@ def bends_little(layers: Sequence[nn.Module]) -> bool:
 
 @dataclass(frozen=True)
 class _Place:
-    """What is known of a network at a query: ``y_k / h_k`` for every entry of y, (c, h, w); h, (p,); how far the
-    computed y may be off."""
+    """What is known of a network at a query: the derivative of the embedding, (k, n); a bound on what rounds in every
+    row of it, (k,), in length; h, (p,); a bound on ``|w_k| / 2h_k`` over ‖e_j − e_l‖; how far the computed y may be
+    off."""
 
-    directions: Tensor
+    derivative: Array
+    rounds: float
     norms: Array
+    bend: float
     error: float
 
 
@@ -73,6 +77,7 @@ class Slopes:
         assert isinstance(self.convolution, nn.Conv2d) and isinstance(self.pooling, NormPool2d)
         self.std: Tensor = scale.std  # type: ignore[assignment]
         self.weight = np.asarray(last.weight.cpu())  # type: ignore[operator, union-attr]
+        self.size = float(np.linalg.norm(self.weight)) * (1 + 1e-9)
         self.kappa, self.constant = total_constant(bounds[:2]), total_constant(bounds)
         # A bound on the norm of the transposed convolution with absolute values, and the terms of its sums.
         kernel = np.asarray(self.convolution.weight.cpu())
@@ -113,48 +118,64 @@ class Slopes:
             if lowest[rows[0]] >= best:
                 break
             place = self._at(image) if place is None else place
-            columns = np.argsort(-known[rows], axis=1)[:, :_OWN]
-            pairs = rows[:, None], columns
-            differences = own[columns] - others[rows][:, None]
-            found = self._reach(place, differences.reshape(-1, k), gaps[pairs].ravel()).reshape(columns.shape)
-            found = np.minimum(np.maximum(found, known[pairs]), limits[pairs])
-            best = min(best, float(found.max(axis=1).min()))
+            pairs = rows[:, None], np.argsort(-known[rows], axis=1)[:, :_OWN]
+            differences = own[pairs[1]] - others[rows][:, None]
+            lengths = np.linalg.norm(differences, axis=2) * (1 + rounding(k))
+            slopes = np.linalg.norm(differences @ place.derivative, axis=2)
+            slopes = slopes * (1 + rounding(place.derivative.shape[1])) + place.rounds * lengths
+            left = gaps[pairs] - 2.0 * place.error * self.size * lengths
+            # Without a look at the blocks first: none bends more than the one that could bend most.
+            reach = np.maximum(known[pairs], self._reach(left, slopes, place.bend * lengths))
+            near_first = np.argsort(reach.max(axis=1))
+            for first in range(0, len(rows), _AT_ONCE):
+                some = near_first[first : first + _AT_ONCE]
+                if reach[some[0]].max() >= best:
+                    break
+                closer = self._block_by_block(place, differences[some], lengths[some], left[some], slopes[some])
+                closer = np.minimum(np.maximum(closer, reach[some]), limits[rows[some][:, None], pairs[1][some]])
+                best = min(best, float(closer.max(axis=1).min()))
         return best
 
     @torch.no_grad()
     def _at(self, image: Tensor) -> _Place:
         convolved, error = run_with_error(self.before, self.bounds_before, image)
         norms = self.pooling(convolved)[0]
-        directions = convolved[0] / self._spread(norms, convolved)
-        return _Place(directions, norms.flatten().cpu().numpy(), float(error))
+        channels, height, _ = norms.shape
+        maps = torch.from_numpy(self.weight).to(image).view(-1, channels, height, norms.shape[2])
+        turned = nn.functional.conv_transpose2d(
+            self._spread(maps, convolved) * (convolved[0] / self._spread(norms, convolved)),
+            self.convolution.weight,
+            padding=self.convolution.padding,  # type: ignore[arg-type]
+        )
+        derivative = (turned / self.std).flatten(1).cpu().numpy()
+        flat = norms.flatten().cpu().numpy()
+        bend = float((np.linalg.norm(self.weight, axis=0) / (2.0 * flat)).max()) * (1 + 1e-9)
+        # Of the directions, the convolution, and products with differences of embeddings.
+        terms = self.pooling.size**2 + self.terms + len(derivative)
+        return _Place(derivative, rounding(terms + 32) * 2.0 * self.spread * self.size, flat, bend, float(error))
 
     def _spread(self, blocks: Tensor, picture: Tensor) -> Tensor:
         """The value of every block (…, p, q) at each of its pixels in a picture (…, h, w)."""
         size, (height, width) = self.pooling.size, picture.shape[-2:]
         return blocks.repeat_interleave(size, -2).repeat_interleave(size, -1)[..., :height, :width]
 
-    @torch.no_grad()
-    def _reach(self, place: _Place, differences: Array, gaps: Array) -> Array:
-        """Sizes of changes within which the gaps (t,) of pairs stay positive that differ by these, (t, k)."""
+    def _reach(self, left: Array, slopes: Array, mu: Array) -> Array:
+        """Largest ε with ``left ≥ slope · ε + μ (κ ε)²``."""
+        left = np.maximum(left, 0.0)
+        root = np.sqrt(slopes**2 + 4.0 * mu * self.kappa**2 * left)
+        return 2.0 * left / np.maximum(slopes + root, np.finfo(float).tiny) * (1 - 1e-12)
+
+    def _block_by_block(self, place: _Place, differences: Array, lengths: Array, left: Array, slopes: Array) -> Array:
+        """Sizes of changes within which gaps stay positive, for pairs with these ``e_j − e_l``, (…, k)."""
         weights = differences @ self.weight
-        lengths = np.linalg.norm(differences, axis=1)
-        off = rounding(self.weight.shape[0] + 4) * float(np.linalg.norm(self.weight)) * lengths
-        long = np.linalg.norm(weights, axis=1) * (1 + 1e-9) + off
-        channels, height, _ = place.directions.shape
-        maps = torch.from_numpy(weights).to(place.directions)
-        maps = maps.view(len(maps), channels, -(-height // self.pooling.size), -1)
-        kernel, padding = self.convolution.weight, self.convolution.padding
-        spread = self._spread(maps, place.directions) * place.directions
-        turned = nn.functional.conv_transpose2d(spread, kernel, padding=padding)  # type: ignore[arg-type]
-        slopes = (turned / self.std).flatten(1).norm(dim=1).cpu().numpy()
-        rounds = rounding(self.pooling.size**2 + 8) + rounding(self.terms + 8)  # of directions, and of the convolution
-        slopes = slopes * (1 + rounding(turned[0].numel() + 8)) + rounds * self.spread * long + off * self.kappa
         falling = np.maximum(-weights, 0.0)
-        left = gaps - 2.0 * place.error * long
-        reach = np.zeros(len(gaps))
-        for mu in _BENDS:
-            bend = np.maximum(falling**2 / mu - 2.0 * falling * place.norms, 0.0).sum(axis=1)
-            rest = np.maximum(left - bend - rounding(len(place.norms) + 16) * long**2 / mu, 0.0)
-            root = np.sqrt(slopes**2 + 4.0 * mu * self.kappa**2 * rest)
-            reach = np.maximum(reach, 2.0 * rest / np.maximum(slopes + root, np.finfo(float).tiny))
-        return reach * (1 - 1e-12)
+        squares, twice = falling**2, 2.0 * falling * place.norms
+        n, reach = len(place.norms), np.zeros(left.shape)
+        # The weights as computed are off by a little, which a change multiplies by how far it moves the blocks.
+        slopes = slopes + rounding(self.weight.shape[0] + 4) * self.size * self.kappa * lengths
+        for scale in _BENDS:
+            mu = np.maximum(scale * lengths, np.finfo(float).tiny)
+            bend = np.maximum(squares / mu[..., None] - twice, 0.0).sum(axis=-1)
+            rest = left - bend - rounding(n + 16) * (self.size * lengths) ** 2 / mu
+            reach = np.maximum(reach, self._reach(rest, slopes, mu))
+        return reach
