@@ -40,17 +40,6 @@ def certimetric_method(name: str, **settings: object) -> Fit:
     return lambda data: learner(**settings).fit(data["X"], data["y"]).components_
 
 
-def certimetric_itml() -> Fit:
-    from certimetric import ITML
-
-    def fit(data: Data) -> np.ndarray:
-        # Within 1e-4 of the minimum, to compare with a peer that goes on for up to 1,000 sweeps.
-        learner = ITML(bounds=data["bounds"], tol=1e-4, preprocessor=data["X"])
-        return learner.fit(data["pairs"], data["pair_labels"]).components_
-
-    return fit
-
-
 def certimetric_of_tuples(name: str, **settings: object) -> Fit:
     """Of pairs, of quadruplets for LSML or of triplets for OASIS, as indices of rows."""
     import certimetric
@@ -58,7 +47,8 @@ def certimetric_of_tuples(name: str, **settings: object) -> Fit:
     made = getattr(certimetric, name)
 
     def fit(data: Data) -> np.ndarray:
-        learner = made(preprocessor=data["X"], **settings)
+        bounds = {"bounds": data["bounds"]} if name == "ITML" else {}
+        learner = made(preprocessor=data["X"], **bounds, **settings)
         if name == "OASIS":
             return learner.fit(data["triplets"]).components_
         if name == "LSML":
@@ -206,7 +196,7 @@ def sklearn_nca() -> Fit:
 METHODS: dict[str, Callable[[], Fit]] = {
     "certimetric-lmnn": lambda: certimetric_method("LMNN", n_neighbors=3),
     "certimetric-scml": lambda: certimetric_method("SCML"),
-    "certimetric-itml": certimetric_itml,
+    "certimetric-itml": lambda: certimetric_of_tuples("ITML"),
     "certimetric-nca": lambda: certimetric_method("NCA"),
     "certimetric-gmml": lambda: certimetric_method("GMML"),
     "certimetric-mlkr": lambda: mlkr("certimetric"),

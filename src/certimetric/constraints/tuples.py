@@ -99,6 +99,11 @@ class Tuples:
         rows, place = np.unique(self.points, axis=0, return_inverse=True)
         return Tuples(rows, place.reshape(-1)[self.index].astype(np.int64))
 
+    def used(self) -> Tuples:
+        """The same tuples over the points that occur in them."""
+        rows, index = numbered(self.index)
+        return self if len(rows) == len(self.points) else Tuples(self.points[rows], index)
+
     def differences(self, first: int = 0, second: int = 1, rows: slice | Indices = slice(None)) -> Array:
         """Member ``first`` minus member ``second`` of each tuple, shape (m, d)."""
         return self.points[self.index[rows, first]] - self.points[self.index[rows, second]]

@@ -237,7 +237,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             del self.feature_names_in_
         self.n_features_in_ = d
 
-    def _progress(self) -> Callable[[int, float], None] | None:
+    def _progress(self) -> Callable[..., None] | None:
         """What a solver calls as the objective falls: it prints, where ``verbose`` says so."""
         return print_progress(type(self).__name__) if self.verbose else None
 
@@ -249,11 +249,16 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.n_anchors_, self.anchor_path_, self.objective_error_ = n_anchors, list(sizes), error
 
     def _descend(
-        self, objective: MetricObjective, L: Array, *, max_iter: int | None = None, convex: bool = False
+        self,
+        objective: MetricObjective,
+        L: Array,
+        *,
+        max_iter: int | None = None,
+        gap: Callable[[Array, Array], float] | None = None,
     ) -> Solution:
         """Minimise an objective over components from L, as far as ``max_iter`` and ``tol`` of the learner say."""
         return minimize_components(
-            objective, L, max_iter=max_iter or self.max_iter, tol=self.tol, convex=convex, callback=self._progress()
+            objective, L, max_iter=max_iter or self.max_iter, tol=self.tol, callback=self._progress(), gap=gap
         )
 
     def _set_components(self, L: Array) -> None:

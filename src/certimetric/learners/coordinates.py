@@ -16,7 +16,7 @@ from certimetric.geometry.norms import L2, Norm
 from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
-_MEMORY = 2**20  # bytes of centred instances at a time
+_MEMORY = 2**18  # bytes of centred instances at a time, which stay in cache
 _USUAL_SIZES = (0.1, 10.0**0.5)  # between these, margins and steps of size 1 work on the data as they are
 
 
@@ -174,7 +174,9 @@ def deviation_of(X: Array) -> float:
     mean, varies = X.mean(axis=0), ranges > 0  # a constant feature differs from its mean by rounding only
     total = 0.0
     for rows in chunk_slices(len(X), 8.0 * X.shape[1], _MEMORY):
-        centred = (X[rows] - mean) / size * varies
+        centred = X[rows] - mean
+        centred /= size
+        centred *= varies
         total += float(np.vdot(centred, centred))
     return size * float(np.sqrt(total / (len(X) * np.count_nonzero(varies))))
 

@@ -17,16 +17,14 @@ from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import minimize_components
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
 from certimetric.objectives.bounds import SMALLEST_SQUARE, PairBounds
-from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
 from certimetric.objectives.gradient import MetricObjective
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000
-_LEAST_GAIN = 1e-11  # of ten steps, as a fraction: less is rounding, whatever the minimum may be
 
 
 class ITML(PairLearner):
@@ -46,7 +44,7 @@ class ITML(PairLearner):
     ----------
     gamma : float, default=1.0
         Price of slack: the larger, the closer the bounds are kept. Where bounds conflict at a price beyond 1e5,
-        rounding leaves too little of the divergence to prove a minimum, and a warning says so.
+        rounding may leave too little of the divergence to prove a minimum, and a warning says so.
     bounds : (float, float), default=None
         u and l: squared distances that similar pairs should not exceed and dissimilar ones should reach. None for the
         5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
@@ -58,10 +56,9 @@ class ITML(PairLearner):
         pairs are made as they are needed: a pair takes some 100 bytes, and a step O(d) time for each.
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
-    tol : float, default=0.02
+    tol : float, default=1e-4
         Stop when the objective lies at most this fraction above its minimum, which a tangent bounds from below: a
-        fraction that depends neither on the number of pairs nor on units. It is looked at after every ten steps; 0.02
-        takes some 10 to 30 of them.
+        fraction that depends neither on the number of pairs nor on units. 1e-4 takes some 10 to 30 steps.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -120,7 +117,7 @@ class ITML(PairLearner):
         prior: Any = "identity",
         n_constraints: int | None = None,
         max_iter: int = 1000,
-        tol: float = 0.02,
+        tol: float = 1e-4,
         preprocessor: Any = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -157,9 +154,8 @@ class ITML(PairLearner):
             prior = prior_components(self.prior, coordinates.X, self.n_features_in_, rng)
             Z = coordinates.X @ prior.T
             self.bounds_ = self._check_bounds(Z, rng)
-            if pairs.size < len(Z):  # rows of no pair need not be mapped at each step
-                rows, pairs = np.unique(pairs, return_inverse=True)
-                Z, pairs = Z[rows], pairs.reshape(-1, 2)
+            tuples = Tuples(Z, pairs).used()  # rows of no pair need not be mapped at each step
+            Z, pairs = tuples.points, tuples.index
             slack = PairBounds(pairs, y, np.where(y == 1, *self.bounds_), self.gamma)
             identity = np.eye(Z.shape[1])
             inert = not MetricObjective(Z, [slack]).in_components(identity)[1].any()
@@ -170,41 +166,17 @@ class ITML(PairLearner):
             scale = np.sqrt(np.maximum(values, 1.0))
             start = (axes / scale).T
             Z = Z @ start.T
-            divergence, price = LogDetDivergence(axes * scale), MetricObjective(Z, [slack])
-            least = 0.0  # neither the divergence nor the slack is below
-
-            def near_enough(K: Array, value: float) -> bool:
-                nonlocal least
-                least = max(least, _least(divergence.inverse_prior, price, K))
-                return value - least <= self.tol * least
-
-            def report(n_iter: int, value: float) -> None:
-                print(f"[ITML] step {n_iter:4d}  objective {value:.6g}, at least {least:.6g}")
-
-            solution = minimize_components(
-                MetricObjective(Z, [divergence, slack]),
-                identity,
-                max_iter=self.max_iter,
-                tol=_LEAST_GAIN,
-                convex=True,
-                callback=report if self.verbose else None,
-                near_enough=near_enough,
+            solution = self._descend(
+                MetricObjective(Z, [LogDetDivergence(axes * scale), slack]), identity, gap=logdet_gap
             )
-            value, reason = solution.path[-1], ""
-            converged = inert or value - least <= self.tol * least
         if inert:
             reason = (
                 f"did not move from its prior: all of its {len(y)} pairs keep their bounds, or are of equal instances"
             )
-        elif not converged:
-            bounded = solution.n_iter >= self.max_iter
-            why, remedy = (f" in max_iter={self.max_iter} steps", "max_iter or tol") if bounded else ("", "tol")
-            reason = (
-                f"did not converge{why}: its objective is {value:.4g}, the minimum may be {least:.4g}; raise {remedy}, "
-                f"or lower gamma"
-            )
-        solution = replace(solution, components=solution.components @ start @ prior, converged=converged, reason=reason)
-        self._set_solution(solution, coordinates)
+            solution = replace(solution, converged=True, reason=reason)
+        elif not solution.converged:
+            solution = replace(solution, reason=f"{solution.reason}, or lower gamma")
+        self._set_solution(replace(solution, components=solution.components @ start @ prior), coordinates)
 
     def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
         """u and l, given or read off the distances of random pairs of rows of Z."""
@@ -222,19 +194,3 @@ class ITML(PairLearner):
             return 1.0, 1.0
         upper, lower = np.percentile(squared, _BOUND_PERCENTILES)
         return float(upper), float(lower)
-
-
-def _least(inverse_prior: Array, price: MetricObjective, K: Array) -> float:
-    """A lower bound of the objective: its minimum with the tangent of the price at K in place of the price.
-
-    The price of slack is convex in M, so that it lies above its tangent ``s + <S, M − KᵀK>``, and with that the minimum
-    of ``tr(M A) − log det(M A) − d`` is in closed form, at ``M = (A + S)⁻¹``. This is also the dual objective at the
-    multipliers that K implies.
-    """
-    value, slope = price.in_matrix(K)
-    log_det = np.linalg.slogdet(inverse_prior)[1]
-    try:
-        factor = np.linalg.cholesky(inverse_prior + slope)
-    except np.linalg.LinAlgError:  # it falls without bound
-        return -np.inf
-    return float(2.0 * np.log(np.diagonal(factor)).sum() - log_det + value - np.vdot(slope, K.T @ K))

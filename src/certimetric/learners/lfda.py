@@ -16,8 +16,7 @@ from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.neighbors import class_members
-from certimetric.geometry.kernels import expansion_error, insert_smallest
+from certimetric.geometry.kernels import expansion_error
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
@@ -116,27 +115,30 @@ class LFDA(MahalanobisLearner):
         X, codes = self._validate_labelled(X, y)
         check_n_components(self.n_components, X.shape[1])
         coordinates = Coordinates.of(X, rescale=False)
-        members = class_members(codes)
-        X = (coordinates.X - coordinates.X.mean(axis=0))[np.concatenate(members)]
+        X = coordinates.X[np.argsort(codes, kind="stable")]
+        X -= coordinates.X.mean(axis=0)
         n, r = X.shape
         k = min(self.n_components or r, r)
-        counts = np.array([len(rows) for rows in members])
+        counts = np.bincount(codes)
         stops = np.cumsum(counts)
+        lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, X)
         means = np.add.reduceat(X, stops - counts) / counts[:, None]
-        own, others = X - np.repeat(means, counts, axis=0), 1.0 - counts / n
+        X -= np.repeat(means, counts, axis=0)
         with limited_threads(r):
+            drawn, n_jobs = np.empty_like(X), effective_n_jobs(self.n_jobs)
+            for count, stop in zip(counts.tolist(), stops.tolist()):
+                own = slice(stop - count, stop)
+                drawn[own] = laplacian_product(X[own], self.n_neighbors or 7, n_jobs)
+            drawn *= np.repeat(1.0 / counts, counts)[:, None]
+            within = X.T @ drawn
             # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
-            shared = own * np.repeat(np.sqrt(others), counts)[:, None]
-            within, between = np.zeros((r, r)), shared.T @ shared + (means.T * counts) @ means
-            n_jobs = effective_n_jobs(self.n_jobs)
-            for count, stop, other in zip(counts.tolist(), stops.tolist(), others.tolist()):
-                scatter = local_scatter(own[stop - count : stop], self.n_neighbors or 7, n_jobs) / count
-                within += scatter
-                between -= other * scatter
+            np.subtract(X, drawn, out=drawn)
+            drawn *= np.repeat(1.0 - counts / n, counts)[:, None]
+            between = X.T @ drawn + (means.T * counts) @ means
             # What the sums lost to rounding, where few instances lie far from all others.
-            lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, X)
-            within = ridged(within, self.reg, self.n_features_in_) + lost * np.eye(r)
-            values, vectors = scipy.linalg.eigh((between + between.T) / 2, within, subset_by_index=(r - k, r - 1))
+            within = ridged((within + within.T) / 2, self.reg, self.n_features_in_) + lost * np.eye(r)
+            some = None if k == r else (r - k, r - 1)
+            values, vectors = scipy.linalg.eigh((between + between.T) / 2, within, subset_by_index=some)
         values, L = values[::-1], vectors.T[::-1]
         if self.embedding == "weighted":
             L = L * np.sqrt(np.maximum(values, 0.0))[:, None]
@@ -147,14 +149,15 @@ class LFDA(MahalanobisLearner):
         return self
 
 
-def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
-    """``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ`` of the instances of a class, shape (n, d), by blocks of rows.
+def laplacian_product(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
+    """``Σ_j a_ij (x_i − x_j)`` of each instance of a class, shape (n, d), by blocks of rows.
 
-    Duplicates of an instance have affinity 0 to everything where their scale is 0: their differences are as well.
+    Times ``Xᵀ`` this is the local scatter ``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ``. Duplicates of an instance have
+    affinity 0 to everything where their scale is 0: their differences are as well.
     """
     n, d = X.shape
     if n < 2:
-        return np.zeros((d, d))
+        return np.zeros((n, d))
     k = min(n_neighbors, n - 1)
     sizes, kth = np.einsum("ij,ij->i", X, X), np.empty(n)
     # The cuts do not depend on the number of threads, and shares are added in their order.
@@ -179,7 +182,7 @@ def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
     alone = kth <= 0
     inverse = 1.0 / np.sqrt(np.where(alone, 1.0, kth))
 
-    def share_of(part: slice) -> Array:
+    def product_of(part: slice) -> Array:
         affinity = squares_of(part) if made[0] is None else made[0]
         affinity *= -inverse[part, None]
         affinity *= inverse
@@ -189,11 +192,10 @@ def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
         itself = slice(part.start, None, n + 1)  # no difference, and nothing to cancel
         affinity.flat[itself] = 0.0
         affinity.flat[itself] = -affinity.sum(axis=1)
-        share: Array = X[part].T @ (affinity @ X)
-        return share
+        product: Array = affinity @ X
+        return product
 
-    scatter: Array = -sum(map_chunks(share_of, parts, n_jobs), np.zeros((d, d)))
-    return (scatter + scatter.T) / 2
+    return -np.concatenate(map_chunks(product_of, parts, n_jobs))
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
@@ -208,10 +210,15 @@ def _to_squared_distances(products, first, sizes):
 @nb.njit(cache=True, nogil=True)
 def _kth_of_others(squares, first, k, kth):
     """The k-th smallest of every row but for the instance itself."""
-    smallest, places = np.empty(k), np.empty(k, dtype=np.int64)
+    smallest = np.empty(k)
     for i in range(squares.shape[0]):
-        row, count = squares[i], 0
+        row = squares[i]
+        smallest[:] = np.inf
         for j in range(row.shape[0]):
-            if (count < k or row[j] < smallest[k - 1]) and j != first + i:
-                count = insert_smallest(smallest, places, count, k, row[j], j)
+            if row[j] < smallest[k - 1] and j != first + i:
+                place = k - 1
+                while place > 0 and smallest[place - 1] > row[j]:
+                    smallest[place] = smallest[place - 1]
+                    place -= 1
+                smallest[place] = row[j]
         kth[first + i] = smallest[k - 1]

@@ -21,7 +21,7 @@ from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTAN
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import QuadrupletLearner
-from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
 from certimetric.objectives.gradient import Term, TransformedObjective
 from certimetric.objectives.quadruplets import QuadrupletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
@@ -51,8 +51,9 @@ class LSML(QuadrupletLearner):
         counts once. None for 20 c² with c classes, but at most 15,000. No difference of instances is kept.
     max_iter : int, default=200
         Bound on the quasi-Newton steps.
-    tol : float, default=1e-6
-        Stop when ten steps lower the objective by less than this fraction, or three by less than a tenth of it each.
+    tol : float, default=1e-3
+        Stop when the objective lies at most this fraction above its minimum, which a tangent bounds from below. With a
+        perturbation loss, which is not convex, when ten steps lower it by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets: from labels 3 target neighbours × the 10 nearest impostors of each
         instance; from quadruplets, of those whose two pairs share an instance.
@@ -74,8 +75,9 @@ class LSML(QuadrupletLearner):
         The objective at the start and after every ten steps: it never rises.
     n_iter_ : int
     converged_ : bool
-        Whether more steps would have gained less than ``tol``; a :class:`~sklearn.exceptions.ConvergenceWarning` says
-        if not, and if the prior has all quadruplets in order already.
+        Whether the objective is proven to lie within ``tol`` of its minimum, or with a perturbation loss has stalled; a
+        :class:`~sklearn.exceptions.ConvergenceWarning` says if not, and if the prior has all quadruplets in order
+        already.
 
     References
     ----------
@@ -108,7 +110,7 @@ class LSML(QuadrupletLearner):
         *,
         n_constraints: int | None = None,
         max_iter: int = 200,
-        tol: float = 1e-6,
+        tol: float = 1e-3,
         perturbation: TripletMarginLoss | None = None,
         preprocessor: Any = None,
         random_state: Any = None,
@@ -165,7 +167,7 @@ class LSML(QuadrupletLearner):
         triplets = None
         if self.perturbation is not None:
             triplets = nearest_triplets(coordinates.X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-        self._minimize(coordinates, QuadrupletHinge(quadruplets), triplets, rng)
+        self._minimize(coordinates, quadruplets, None, triplets, rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         weights = None if self._weights is None else _check_weights(self._weights, len(tuples))
@@ -177,8 +179,8 @@ class LSML(QuadrupletLearner):
                 raise ValueError(
                     "the perturbation loss needs triplets, but in no quadruplet the pairs share an instance"
                 )
-        hinge = QuadrupletHinge(tuples.index, weights)
-        self._minimize(self._coordinates(tuples.points), hinge, triplets, check_random_state(self.random_state))
+        coordinates = self._coordinates(tuples.points)
+        self._minimize(coordinates, tuples.index, weights, triplets, check_random_state(self.random_state))
 
     def _coordinates(self, X: Array) -> Coordinates:
         """A prior that is a matrix has the units of the data, and ties the span of the instances to the rest."""
@@ -186,16 +188,27 @@ class LSML(QuadrupletLearner):
         return Coordinates.of(X, rescale=free, reduce=free, perturbation=self.perturbation)
 
     def _minimize(
-        self, coordinates: Coordinates, hinge: QuadrupletHinge, triplets: Indices | None, rng: np.random.RandomState
+        self,
+        coordinates: Coordinates,
+        quadruplets: Indices,
+        weights: Array | None,
+        triplets: Indices | None,
+        rng: np.random.RandomState,
     ) -> None:
         X = coordinates.X
         with limited_threads(X.shape[1]):
             prior = prior_components(self.prior, X, self.n_features_in_, rng)
+            if triplets is None:  # rows of no quadruplet need not be mapped at each step
+                tuples = Tuples(X, quadruplets).used()
+                X, quadruplets = tuples.points, tuples.index
+            hinge = QuadrupletHinge(quadruplets, weights)
             terms: list[Term] = [hinge, LogDetDivergence(prior)]
             if self.perturbation is not None and triplets is not None:
                 terms.append(coordinates.bind(self.perturbation, triplets, terms, prior))
             objective = TransformedObjective(X, terms, prior)
-            solution = self._descend(objective, np.eye(X.shape[1]), convex=self.perturbation is None)
+            solution = self._descend(
+                objective, np.eye(X.shape[1]), gap=logdet_gap if self.perturbation is None else None
+            )
             inert = not hinge.violations(np.ascontiguousarray(X @ prior.T))[1].any()
         solution = replace(solution, components=solution.components @ prior)
         if inert and self.perturbation is None:

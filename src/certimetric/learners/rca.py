@@ -113,7 +113,9 @@ class RCA(MahalanobisLearner):
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         w = np.ones(len(X)) if weights is None else weights
         means = np.add.reduceat(X * w[:, None], starts) / np.add.reduceat(w, starts)[:, None]
-        within = (X - np.repeat(means, sizes, axis=0)) * np.sqrt(w)[:, None]
+        within = np.repeat(means, sizes, axis=0)
+        np.subtract(X, within, out=within)
+        within *= np.sqrt(w)[:, None]
         C = within.T @ within / w.sum()
         mean = np.trace(C) / self.n_features_in_ or 1.0
         # Besides the ridge, as much of every feature's own variance as lets C be factored: units may differ by far.

@@ -15,7 +15,7 @@ _STEPS_BETWEEN_REFRESHES = 10
 _STEPS_BETWEEN_SEARCHES = 30  # of estimates, whose searches cost more than steps
 _STEP_OF_RESOLUTION = 0.05  # the share of what an estimate can tell that a step should gain
 _STEPS_BETWEEN_REPORTS = 20
-_SMALL_STEPS = 3
+_LEAST_GAIN = 1e-11  # of ten steps, as a fraction: less is rounding, however far above its minimum an objective may be
 _ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
 _LARGEST_DRIFT = 0.5  # mean of the gradient over its root mean square, at which mini-batches have converged
 
@@ -53,9 +53,8 @@ def minimize_components(
     *,
     max_iter: int,
     tol: float,
-    convex: bool = False,
-    callback: Callable[[int, float], None] | None = None,
-    near_enough: Callable[[Array, float], bool] | None = None,
+    callback: Callable[..., None] | None = None,
+    gap: Callable[[Array, Array], float] | None = None,
 ) -> Solution:
     """Minimise an objective over L by L-BFGS, in rounds where it has active sets.
 
@@ -71,15 +70,14 @@ def minimize_components(
     max_iter : int
         Bound on quasi-Newton steps.
     tol : float
-        Stop when a round, or ten steps, lower the true objective by less than this fraction.
-    convex : bool
-        Whether the objective, in M, is convex and without active sets: then small steps are no plateau, and three in a
-        row that gain less than a tenth of ``tol`` each end it, too.
+        Stop when a round, or ten steps, lower the true objective by less than this fraction. With a ``gap``, when the
+        objective is at most this fraction above its minimum.
     callback : callable, optional
-        Called with the steps so far and the true objective after every round or ten steps.
-    near_enough : callable, optional
-        Asked, where there is no active set, with all components whose objective is in the path, but for the start:
-        whether they are as near to the minimum as is wanted, which ends it.
+        Called with the steps so far and the true objective after every round or ten steps, and with what bounds its
+        minimum from below where there is a ``gap``.
+    gap : callable, optional
+        For an objective of at least 0 without active sets: of components and the gradient there, how far it lies above
+        its minimum at most.
     """
     shape = L.shape
 
@@ -88,7 +86,7 @@ def minimize_components(
         return value, gradient.ravel()
 
     if not any(isinstance(term, ActiveSetTerm) for term in objective.terms):
-        return _minimize_smooth(value_and_gradient, L, max_iter, tol, convex, callback, near_enough)
+        return _minimize_smooth(value_and_gradient, L, max_iter, tol, callback, gap)
     objective.refresh(L)
     seen, slope = objective.in_components(L)
     path, start = [objective.true_value(L)], L
@@ -99,8 +97,9 @@ def minimize_components(
         steps = min(round_length, max_iter - n_iter)
         options = _quasi_newton_options(steps, path[0], resolution)
         result = minimize(value_and_gradient, L.ravel(), jac=True, method="L-BFGS-B", options=options)
-        n_iter += max(int(result.nit), 1)
-        proposal = result.x.reshape(shape)
+        proposal, taken, fell_to = result.x.reshape(shape), int(result.nit), float(result.fun)
+        del result  # and with it all steps that the method remembers, before neighbours are searched
+        n_iter += max(taken, 1)
         objective.refresh(proposal)
         value = objective.true_value(proposal)
         resolution = objective.resolution(proposal)
@@ -118,8 +117,8 @@ def minimize_components(
             continue
         L = proposal
         # With nothing left to gain on its lists, and the lists having told the truth, an estimate needs no other round.
-        told = abs((seen - result.fun) - (path[-1] - value)) <= resolution * abs(value)
-        converged = _stalled(path[-1], value, max(tol, resolution)) or (told and resolution > 0 and result.nit < steps)
+        told = abs((seen - fell_to) - (path[-1] - value)) <= resolution * abs(value)
+        converged = _stalled(path[-1], value, max(tol, resolution)) or (told and resolution > 0 and taken < steps)
         seen = objective.in_components(L)[0] if resolution else value
         path.append(value)
         if callback is not None:
@@ -128,9 +127,17 @@ def minimize_components(
 
 
 def solution_of(
-    start: Array, slope: Array, L: Array, path: list[float], n_iter: int, converged: bool, max_iter: int
+    start: Array,
+    slope: Array,
+    L: Array,
+    path: list[float],
+    n_iter: int,
+    converged: bool,
+    max_iter: int,
+    least: float | None = None,
 ) -> Solution:
-    """The solution of a quasi-Newton method that went from ``start``, where the gradient was ``slope``, to L."""
+    """The solution of a quasi-Newton method that went from ``start``, where the gradient was ``slope``, to L, with what
+    is known to bound the minimum from below."""
     reason = ""
     if np.array_equal(start, L):
         converged = False
@@ -141,6 +148,11 @@ def solution_of(
                 f"no pair or triplet of instances is active at its starting point, where the objective is {path[0]:.6g}"
             )
         reason = f"did not move: {why}; scale each feature to unit variance, or start from another point"
+    elif not converged and least is not None:
+        why, remedy = (f" in max_iter={max_iter} steps", "max_iter or tol") if n_iter >= max_iter else ("", "tol")
+        reason = (
+            f"did not converge{why}: its objective is {path[-1]:.4g}, the minimum may be {least:.4g}; raise {remedy}"
+        )
     elif not converged and n_iter >= max_iter:
         reason = f"did not converge in max_iter={max_iter} steps, from {path[0]:.6g} to {path[-1]:.6g}; raise max_iter"
     elif not converged:
@@ -160,9 +172,8 @@ def _minimize_smooth(
     L: Array,
     max_iter: int,
     tol: float,
-    convex: bool,
-    callback: Callable[[int, float], None] | None,
-    near_enough: Callable[[Array, float], bool] | None,
+    callback: Callable[..., None] | None,
+    gap: Callable[[Array, Array], float] | None,
 ) -> Solution:
     """L-BFGS that need not forget the curvature it has seen, for nothing is refreshed.
 
@@ -170,42 +181,48 @@ def _minimize_smooth(
     """
     flat, first, n_iter, converged = L.ravel(), 0, 0, False
     value, slope = value_and_gradient(flat)
-    path = [value]
-    last, small_steps = value, 0
+    path, gradient, least = [value], slope, 0.0
+    stall = tol if gap is None else _LEAST_GAIN
 
-    def report(x: Array, value: float) -> bool:
+    def remembered(x: Array) -> tuple[float, Array]:
+        nonlocal gradient
+        value, gradient = value_and_gradient(x)
+        return value, gradient
+
+    def report(value: float) -> None:
         path.append(value)
-        enough = near_enough is not None and near_enough(x.reshape(L.shape), value)
         if callback is not None:
-            callback(n_iter, value)
-        return enough
+            callback(n_iter, value, *(() if gap is None else (least,)))
 
     def after_step(intermediate_result: OptimizeResult) -> None:
-        nonlocal n_iter, last, small_steps, converged
+        nonlocal n_iter, least, converged
         n_iter += 1
-        small_steps = small_steps + 1 if _stalled(last, float(intermediate_result.fun), tol / 10) else 0
-        last = float(intermediate_result.fun)
+        value = float(intermediate_result.fun)
+        if gap is not None:  # a step ends where the gradient was taken last
+            least = max(least, value - gap(intermediate_result.x.reshape(L.shape), gradient.reshape(L.shape)))
+            converged = value - least <= tol * least
         if (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
-            converged = report(intermediate_result.x, last)
-            if converged or _stalled(path[-2], path[-1], tol):
-                raise StopIteration
-        if convex and small_steps == _SMALL_STEPS:
-            converged = True
+            report(value)
+        if converged or ((n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0 and _stalled(path[-2], path[-1], stall)):
             raise StopIteration
 
     while n_iter < max_iter and not converged:
         first, start = n_iter, path[-1]
         options = _quasi_newton_options(max_iter - n_iter, path[0])
-        result = minimize(value_and_gradient, flat, jac=True, method="L-BFGS-B", options=options, callback=after_step)
-        if not result.fun <= path[-1]:
-            # Begun anew, it took no step, and its start rounds to a little more than where it had stalled.
-            converged = 0 < first == n_iter and bool(np.isfinite(result.fun))
+        result = minimize(remembered, flat, jac=True, method="L-BFGS-B", options=options, callback=after_step)
+        ended = not result.fun <= path[-1]
+        if ended:  # begun anew, it took no step, and its start rounds to a little more than where it had stalled
+            stalled = 0 < first == n_iter and bool(np.isfinite(result.fun))
+        else:
+            flat = result.x
+            if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:
+                report(float(result.fun))
+            ended = stalled = n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], stall))
+        converged = converged or (stalled and gap is None)
+        if ended:
             break
-        flat = result.x
-        if (n_iter - first) % _STEPS_BETWEEN_REFRESHES:
-            converged = report(flat, float(result.fun)) or converged
-        converged = converged or n_iter == first or (n_iter < max_iter and _stalled(start, path[-1], tol))
-    return solution_of(L, slope, flat.reshape(L.shape), path, max(n_iter, 1), converged, max_iter)
+    bound = None if gap is None else least
+    return solution_of(L, slope, flat.reshape(L.shape), path, max(n_iter, 1), converged, max_iter, bound)
 
 
 def _stalled(before: float, after: float, tol: float) -> bool:
@@ -275,10 +292,11 @@ def minimize_stochastic(
     return Solution(L, path, max_iter, converged, reason)
 
 
-def print_progress(learner: str) -> Callable[[int, float], None]:
-    """A callback that prints the objective as it falls."""
+def print_progress(learner: str) -> Callable[..., None]:
+    """A callback that prints the objective as it falls, and what bounds its minimum from below if that is known."""
 
-    def report(n_iter: int, value: float) -> None:
-        print(f"[{learner}] step {n_iter:4d}  objective {value:.6g}")
+    def report(n_iter: int, value: float, least: float | None = None) -> None:
+        bound = "" if least is None else f", at least {least:.6g}"
+        print(f"[{learner}] step {n_iter:4d}  objective {value:.6g}{bound}")
 
     return report

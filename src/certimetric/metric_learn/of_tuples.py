@@ -28,7 +28,7 @@ class _BaseLSML(Translated):
         learner = learners.LSML(
             self._matrix("prior", tuples.points, strict_pd=True),
             max_iter=self.max_iter,
-            tol=1e-3 * self.tol,  # metric-learn's 1e-3 is certimetric's 1e-6
+            tol=self.tol,
             random_state=self.random_state,
             verbose=self.verbose,
         )
@@ -42,7 +42,7 @@ class LSML(_BaseLSML, _QuadrupletsClassifierMixin):
     Parameters
     ----------
     tol : float, default=1e-3
-        A thousandth of it is what ten steps must lower the objective by, as a fraction of it.
+        How far the objective may lie above its minimum, as a fraction of it.
     max_iter : int, default=1000
         Bound on the quasi-Newton steps.
     prior : {"identity", "covariance", "random"} or array of shape (d, d), default="identity"

@@ -1,7 +1,7 @@
 """The terms of a learning objective, each with its value and the weights it puts on pairs."""
 
 from certimetric.objectives.bounds import PairBounds
-from certimetric.objectives.divergence import LogDetDivergence
+from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
 from certimetric.objectives.gradient import (
     DiagonalObjective,
     MetricObjective,
@@ -35,4 +35,5 @@ __all__ = [
     "TermValue",
     "TransformedObjective",
     "TripletHinge",
+    "logdet_gap",
 ]

@@ -14,8 +14,9 @@ SMALLEST_SQUARE = 1e-290  # squared distances below have no finite inverse to wo
 class PairBounds:
     """``weight · Σ (r − log r − 1)`` over the pairs that break their bound, with r = d² / bound; convex in M.
 
-    That is the LogDet divergence of the nearest slack variables that the metric keeps from the bounds. Pairs of equal
-    instances say nothing about a metric, and do not count.
+    That is the LogDet divergence of the nearest slack variables that the metric keeps from the bounds. It is convex
+    because r is linear in M, and ``r − log r − 1`` convex in r with slope 0 at its minimum, r = 1: it stays convex
+    where one of its sides is replaced by 0. Pairs of equal instances say nothing about a metric, and do not count.
 
     Parameters
     ----------

@@ -42,3 +42,39 @@ class LogDetDivergence:
         value = float(np.vdot(relative, relative) - 2.0 * log_det) - len(relative)
         inverse = np.linalg.inv(state.L)
         return TermValue(value, _NO_PAIRS, _NO_PAIRS, np.zeros(0), self.inverse_prior - inverse @ inverse.T)
+
+
+def logdet_gap(K: Array, gradient: Array) -> float:
+    """How far an objective ``tr(M A) − log det M + g(M)``, with a convex g, lies above its minimum at ``M = KᵀK``.
+
+    Convex are :class:`PairBounds` and :class:`QuadrupletHinge`. Let S be a subgradient of g at M. As g lies above its
+    tangent there, the objective lies above ``tr(M' (A + S)) − log det M'`` and a constant for every M', and that is
+    least at ``M' = (A + S)⁻¹``. With ``I + E = K (A + S) Kᵀ`` the difference to its value at M is ``tr E − log det(I +
+    E)``; and ``E = G Kᵀ / 2`` of the gradient in K, ``G = 2 K (A + S − M⁻¹)``, so that neither A nor S is needed, and
+    M may be in any coordinates. This is also the duality gap at the multipliers that K implies.
+
+    Parameters
+    ----------
+    K : array of shape (d, d)
+        Regular.
+    gradient : array of shape (d, d)
+        Of the objective in K.
+
+    Returns
+    -------
+    float
+        An upper bound, infinite where the tangent has no minimum. (In exact arithmetic: the gradient is taken as it
+        is.)
+
+    Examples
+    --------
+    >>> K = np.diag([2.0, 1.0])  # of tr M − log det M, which is least at the identity
+    >>> round(logdet_gap(K, 2 * K - 2 * np.linalg.inv(K)), 4)  # 4 − log 4 − 1
+    1.6137
+    """
+    E = gradient @ K.T / 2
+    try:
+        factor = np.linalg.cholesky(np.eye(len(E)) + (E + E.T) / 2)
+    except np.linalg.LinAlgError:
+        return np.inf
+    return float(np.trace(E) - 2.0 * np.log(np.diagonal(factor)).sum())

@@ -148,7 +148,7 @@ class MetricObjective:
 
     def refresh(self, L: Array) -> None:
         """Let every term bring its active set up to date with L."""
-        state = MetricState(self.X, L)
+        state = MetricState(self.X, L, room=self._room("Z", len(L)))
         for term in self.terms:
             if isinstance(term, ActiveSetTerm):
                 term.refresh(state)

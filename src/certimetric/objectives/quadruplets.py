@@ -12,6 +12,9 @@ from certimetric.objectives.gradient import MetricState, TermValue
 class QuadrupletHinge:
     """Weighted mean of ``[d(a, b) − d(c, d)]_+²`` over quadruplets (a, b, c, d), in distances that are not squared.
 
+    It is convex in M: of squared distances p and q, which are linear in M, it is ``p + q − 2 √(pq)`` where p > q, whose
+    geometric mean is concave, and 0 elsewhere; where p = q both sides have slope 0.
+
     Parameters
     ----------
     quadruplets : int array of shape (m, 4)
