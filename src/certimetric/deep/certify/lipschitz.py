@@ -110,8 +110,10 @@ class LipschitzCertifier(Certifier):
         plain = self.metric == "euclidean" and not on_sphere
         if plain and self.exact and self.n_neighbors == 1 and bends_little(layers):
             slopes = Slopes(layers, bounds)
-            known = (points, errors, found.predictions, gallery_points)
-            radii = np.maximum(radii, _radii_by_slopes(slopes, queries, gallery, *known, batch_size, device))
+            by_slopes = _radii_by_slopes(
+                slopes, queries, gallery, points, errors, found.predictions, gallery_points, batch_size, device
+            )
+            radii = np.maximum(radii, by_slopes)
         return Certified(found.predictions, radii, found.abstained, total_constant(bounds))
 
 

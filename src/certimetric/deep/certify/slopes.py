@@ -73,10 +73,11 @@ class Slopes:
 
     def __init__(self, layers: Sequence[nn.Module], bounds: Sequence[LayerBound]):
         self.before, self.bounds_before = layers[:2], bounds[:2]
-        scale, self.convolution, self.pooling, _, last = layers
-        assert isinstance(self.convolution, nn.Conv2d) and isinstance(self.pooling, NormPool2d)
-        self.std: Tensor = scale.std  # type: ignore[assignment]
-        self.weight = np.asarray(last.weight.cpu())  # type: ignore[operator, union-attr]
+        scale, convolution, pooling, _, last = layers
+        assert isinstance(scale, Standardise) and isinstance(last, nn.Linear)
+        assert isinstance(convolution, nn.Conv2d) and isinstance(pooling, NormPool2d)
+        self.convolution, self.pooling, self.std = convolution, pooling, scale.std
+        self.weight = np.asarray(last.weight.cpu())
         self.size = float(np.linalg.norm(self.weight)) * (1 + 1e-9)
         self.kappa, self.constant = total_constant(bounds[:2]), total_constant(bounds)
         # A bound on the norm of the transposed convolution with absolute values, and the terms of its sums.
@@ -176,6 +177,6 @@ class Slopes:
         for scale in _BENDS:
             mu = np.maximum(scale * lengths, np.finfo(float).tiny)
             bend = np.maximum(squares / mu[..., None] - twice, 0.0).sum(axis=-1)
-            rest = left - bend - rounding(n + 16) * (self.size * lengths) ** 2 / mu
+            rest = left - bend - rounding(n + self.pooling.size**2 + 16) * (self.size * lengths) ** 2 / mu
             reach = np.maximum(reach, self._reach(rest, slopes, mu))
         return reach
