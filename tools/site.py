@@ -22,7 +22,9 @@ ROLE = re.compile(r":(?:class|func|meth|mod|attr|obj|exc|data):(?=<code|`)")
 
 
 CITED = re.compile(
-    r"<(a|code|pre)\b.*?</\1>|arXiv (?P<number>\d{4}\.\d{4,5})|<em>(?P<title>[^<]{12,})</em>", flags=re.S
+    r"<(a|code|pre)\b.*?</\1>|\[(?P<key>[a-z]+\d{4}[a-z0-9]+)\]"
+    r"|arXiv (?P<number>\d{4}\.\d{4,5})|<em>(?P<title>[^<]{12,})</em>",
+    flags=re.S,
 )
 
 
@@ -51,7 +53,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     there = get_relative_url("bibliography/", page.url)
 
     def led(match: re.Match[str]) -> str:
-        cited = match["number"] or match["title"]
+        cited = match["key"] or match["number"] or match["title"]
         key = cited and key_of(cited)
         return f'<a href="{there}#{key}">{match[0]}</a>' if key else match[0]
 

@@ -97,6 +97,34 @@ def test_bad_options(run, tmp_path, what):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+NAMED = {  # what a function says of its argument is said of the option
+    "drop": (["--read", "drop=w"], "--read drop names the column 'w', which is not there"),
+    "encoding": (["--read", "encoding=ebcdic"], "--read encoding must be one that Python knows"),
+    "two marks": (["--read", "decimal=comma,thousands=comma"], "--read thousands and decimal must be different"),
+    "category": (["--read", "category=w"], "--read category names the column 'w'"),
+    "ordinal": (["--read", "ordinal=w=a<b"], "--read ordinal names the column 'w'"),
+    "rate": (["--far", "2"], "--far must be a rate of false accepts"),
+    "seed": (["--seed", "-1"], "--seed must be a whole number of at least 0"),
+    "parameter of a learner": (["-l", "lmnn:n_neighbors=0"], "The 'n_neighbors' parameter of LMNN"),
+}
+
+
+@pytest.mark.parametrize("what", NAMED)
+def test_errors_name_the_option_that_was_typed(run, tmp_path, what):
+    options, culprit = NAMED[what]
+    (tmp_path / "data.csv").write_text(GOOD)
+    refused = run("fit", "data.csv", "--learner", "gmml", "--verify", *options)
+    assert_refused(refused, culprit)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_a_label_for_each_row_is_no_class(run, tmp_path):
+    (tmp_path / "data.csv").write_text("u,v,name\n" + "".join(f"{i % 7},{i},n{i}\n" for i in range(30)))
+    refused = run("fit", "data.csv", "--target", "name", "--learner", "lmnn")
+    assert_refused(refused, "each of the 30 rows of 'data' has a label of its own")
+    assert run("fit", "data.csv", "--target", "name", "--learner", "euclidean").code == 0  # which asks for no labels
+
+
 def test_no_scheduler(run, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("certimetric.runs.cluster.CONNECT_TIMEOUT", 0.5)
@@ -222,6 +250,7 @@ ATTACKS = {
     "bounds without dots": (["--threat", "l2:bounds=3"], "bounds"),
     "instances outside of the bounds": (["--threat", "l2:bounds=100..200"], "bounds"),
     "unknown attack": (["--attack", "magic"], "'magic'"),
+    "a folder of rules": (["--features", "."], "Is a directory"),
     "nothing left to change": (["--threat", "l2:immutable=u+v"], "at least one feature"),
 }
 
@@ -256,8 +285,9 @@ def test_bad_questions(run, tmp_path, what):
 def test_bad_time_limit(run, tmp_path):
     (tmp_path / "data.csv").write_text(GOOD)
     assert run("fit", "data.csv", "--learner", "euclidean").code == 0
-    refused = run("certify", "metric.safetensors", "data.csv", "data.csv", "--exact", "--time-limit", "0")
-    assert_refused(refused, "--time-limit")
+    rows = ["metric.safetensors", "data.csv", "data.csv"]
+    assert_refused(run("certify", *rows, "--exact", "--time-limit", "0"), "--time-limit must be a positive number")
+    assert_refused(run("certify", *rows, "--time-limit", "3"), "needs --exact")
 
 
 def test_no_command_writes_over_what_it_reads(run, tmp_path):

@@ -37,10 +37,10 @@ def test_exit_codes_are_those_of_a_pipeline(run, files):
     assert check("same.csv", "--fail-under", "near=1").code in (0, 1)
     for wrong, words in (
         (("nowhere.csv",), "there is no file 'nowhere.csv'"),
-        (("same.csv", "--fail-under", "psi=1"), "fail_under must be FIGURE=VALUE, with the FIGURE comparable, near"),
+        (("same.csv", "--fail-under", "psi=1"), "--fail-under must be FIGURE=VALUE, with the FIGURE comparable, near"),
         (("same.csv", "--units", "miles"), "--units must be one of"),
-        (("same.csv", "--alpha", "3"), "alpha must be between 0 and 1"),
-        (("same.csv", "--eps", "inf"), "eps must be a size of at least 0"),
+        (("same.csv", "--alpha", "3"), "--alpha must be between 0 and 1"),
+        (("same.csv", "--eps", "inf"), "--eps must be a size of at least 0"),
     ):
         refused = check(*wrong)
         assert refused.code == 2 and words in refused.err and len(refused.err.splitlines()) == 1

@@ -37,14 +37,12 @@ def bank(tmp_path):
     return frame
 
 
-MARKS = ["--decimal", "comma", "--thousands", "point", "--na", "n.v."]
+MARKS = ["--read", "decimal=comma,thousands=point", "--read", "na=n.v."]
 READ = ["--target", "status", "--encode", *MARKS]
 
 
 def test_raw_rows_go_in_and_come_out(run, bank, tmp_path):
-    fitted = run(
-        "fit", "bank.csv", "-l", "gmml", *READ, "--drop", "customer", "--drop", "branch", "-o", "m.safetensors"
-    )
+    fitted = run("fit", "bank.csv", "-l", "gmml", *READ, "--read", "drop=customer,drop=branch", "-o", "m.safetensors")
     assert (fitted.code, fitted.err) == (0, "")
     assert MahalanobisMetric.load(tmp_path / "m.safetensors").feature_names == (
         "age", "income", "income is missing", "job=clerk", "job=smith", "job is missing", "owner", "opened"
@@ -65,14 +63,14 @@ def test_raw_rows_go_in_and_come_out(run, bank, tmp_path):
     train = pd.read_csv(tmp_path / "bank.csv", sep=";", decimal=",", thousands=".", na_values="n.v.")
     train.to_csv(tmp_path / "train.csv", index=False)
     again = run(
-        "certify", "m.safetensors", "train.csv", "points.csv", "--target", "status", "--na", "nv", "-o", "b.csv"
+        "certify", "m.safetensors", "train.csv", "points.csv", "--target", "status", "--read", "na=nv", "-o", "b.csv"
     )
     assert (again.code, again.err) == (0, "")
     np.testing.assert_allclose(pd.read_csv("b.csv")["radius"], pd.read_csv("radii.csv")["radius"])
 
 
 def test_rules_by_name(run, bank, tmp_path):
-    run("fit", "bank.csv", "-l", "euclidean", *READ, "--drop", "customer", "--drop", "branch")
+    run("fit", "bank.csv", "-l", "euclidean", *READ, "--read", "drop=customer,drop=branch")
     (tmp_path / "rules.toml").write_text(
         "[job]\nimmutable = true\n[age]\nbounds = [18, 90]\n[owner]\nimmutable = true\n"
     )
@@ -99,7 +97,7 @@ def test_rules_by_name(run, bank, tmp_path):
     ],
 )
 def test_splits_that_are_said(run, bank, tmp_path, options, kind, told):
-    drop = [word for name in ("branch", "opened") if name not in options for word in ("--drop", name)]
+    drop = [word for name in ("branch", "opened") if name not in options for word in ("--read", f"drop={name}")]
     common = ["-l", "euclidean", "--repeats", "1", "--out", "out", "--id", "customer", *READ]
     outcome = run("audit", "bank.csv", *options, *drop, *common)
     assert (outcome.code, outcome.err) == (0, "")
@@ -118,13 +116,17 @@ def test_splits_that_are_said(run, bank, tmp_path, options, kind, told):
         (["--time", "opened", "--group", "branch"], "give one of them"),
         (["--group", "shop"], "the column 'shop' of groups is not there"),
         (["--id", "status"], "the column 'status' of ids holds the labels"),
-        (["--time", "branch", "--drop", "customer"], "times must be numbers, or dates"),
-        (["--decimal", "x"], "decimal must be one character"),
-        (["--ordinal", "job"], "--ordinal must be COL=A<B<C"),
-        (["--ordinal", "job=a<"], "--ordinal must be COL=A<B<C"),
-        (["--encoding", "utf-16"], "is not of the encoding it is read with"),
-        (["--encoding", "undefined"], "encoding must be one that Python knows"),
-        (["--drop", "x"], "drop names the column 'x'"),
+        (["--time", "branch", "--read", "drop=customer"], "times must be numbers, or dates"),
+        (["--read", "delimiter=xy"], "delimiter must be one character"),
+        (["--read", "ordinal=job"], "--read ordinal must be COL=A<B<C"),
+        (["--read", "ordinal=job=a<"], "--read ordinal must be COL=A<B<C"),
+        (["--read", "encoding=utf-16"], "is not of the encoding it is read with"),
+        (["--read", "encoding=undefined"], "encoding must be one that Python knows"),
+        (["--read", "decimals=x"], "--read must be KEY=VALUE with a KEY of delimiter, decimal, "),
+        (["--read", "decimals=x"], "got 'decimals=x' (did you mean 'decimal'?)"),
+        (["--read", "na"], "got 'na'"),
+        (["--read", "delimiter=;,delimiter=tab"], "--read must say delimiter once, got ; and tab"),
+        (["--read", "drop=x"], "drop names the column 'x'"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(run, bank, options, told):

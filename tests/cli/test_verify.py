@@ -121,7 +121,7 @@ def test_a_model_from_end_to_end(run, tmp_path, monkeypatch):
     assert first == second  # the pixels are what the model gives
     again = run(*words, "--fail-under", "auc=0.5")
     assert again.code == 0 and "0 cells computed, 2 reused" in again.out
-    assert "--group is for pictures in files" in run(*words, "--group", "x").err
+    assert "--rates-by is for pictures in files" in run(*words, "--rates-by", "x").err
     wrong = run(*words, "--surrogate", "nowhere")
     assert wrong.code == 2
     assert "--surrogate 'nowhere' is neither the folder of a run nor timm:NAME" in wrong.err
@@ -145,7 +145,7 @@ def test_smoothing_on_a_folder_of_pictures(run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     words = ["verify-model", "-m", "net=own:net", "--images", "pages", "--size", "8", "--far", "0.2", "--norm", "l2"]
     words += ["--eps", "0.25,0.5", "--attack", "fgsm", "--attacked", "6", "--certify", "smoothing"]
-    outcome = run(*words, "--draws", "40", "--group", "new|old", "--surrogate", "own:net")
+    outcome = run(*words, "--draws", "40", "--rates-by", "new|old", "--surrogate", "own:net")
     assert (outcome.code, outcome.err) == (0, "")
     assert "Verification on pages" in outcome.out
     document = AuditResult.load(tmp_path / "certimetric-audit" / "pages-verification").document

@@ -35,10 +35,32 @@ def test_every_title_in_a_list_of_references_is_listed(tool, known):
     # On the site a title leads to its entry: one that is written otherwise would not.
     titles = {}
     for path in (ROOT / "src").rglob("*.py"):
-        for section in re.findall(r"References\n +-{10}\n(.*?)(?:\n\n|\"{3})", path.read_text("utf-8"), flags=re.S):
+        for section in tool.references(path.read_text(encoding="utf-8")):
             titles |= dict.fromkeys(re.findall(r"(?<!\*)\*([^*]{12,}?)\*", section), path.name)
     assert len(titles) > 20
     assert {title: name for title, name in titles.items() if tool.key_of(title, known) is None} == {}
+
+
+def test_lists_of_references_cite_by_key(tool, known):
+    keys, without = set(), []
+    for path in (ROOT / "src").rglob("*.py"):
+        code = path.read_text(encoding="utf-8")
+        assert tool.keyed(code, known) == code, f"{path.name}: run python tools/bibliography.py"
+        for section in tool.references(code):
+            found = re.findall(r"\[([a-z]+\d{4}[a-z0-9]*)\]", section)
+            keys |= set(found)
+            without += [] if found or ":func:" in section else [f"{path.name}: {section.strip()[:60]}"]
+    assert len(keys) > 60
+    assert keys <= known.keys()
+    assert without == []
+
+
+def test_a_key_stands_behind_the_number_and_once(tool):
+    listed = {"zadeh2016geometric": {"title": "Geometric mean metric learning", "eprint": "1607.05002"}}
+    code = '"""X\n\nReferences\n----------\nZadeh, *Geometric mean metric learning*, ICML, arXiv 1607.05002.\n"""\n'
+    keyed = tool.keyed(code, listed)
+    assert keyed == code.replace("1607.05002", "1607.05002 [zadeh2016geometric]")
+    assert tool.keyed(keyed, listed) == keyed
 
 
 def numbers(path):

@@ -45,10 +45,11 @@ each_learner = pytest.mark.parametrize("learner", LEARNERS, ids=repr)
 each_supervised = pytest.mark.parametrize("learner", SUPERVISED, ids=repr)
 
 
-WEIGHTS_ARE_NO_COPIES = {
-    "check_sample_weight_equivalence_on_dense_data": "of fewer rows than features a metric is one of their span, and "
-    "copies are rows, and pairs and neighbours of each other: test_sample_weight says what holds"
-}
+WEIGHTS_ARE_NO_COPIES = dict.fromkeys(
+    ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"),
+    "copies are rows, and pairs and neighbours of each other, and of fewer rows than features a metric is one of their "
+    "span: test_sample_weight says what holds",
+)
 
 
 def weights_are_no_copies(estimator):

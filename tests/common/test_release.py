@@ -31,6 +31,7 @@ def test_the_recipe_of_conda_asks_for_what_the_package_asks_for():
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     text = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    text = text.replace("${{ python_min }}", re.search(r'^  python_min: "(\S+)"$', text, flags=re.MULTILINE).group(1))
     asked = re.findall(r"^    - (\S+) (>=\S+)$", text.partition("  run:\n")[2].partition("\n\n")[0], flags=re.MULTILINE)
     found = {CONDA.get(name, name) + version for name, version in asked}
     assert found == {

@@ -77,6 +77,16 @@ def test_frames_of_pandas_and_arrow(table):
         assert np.array_equal(given.query_ids, given.ids)
 
 
+def test_frames_of_polars():
+    pl = pytest.importorskip("polars", reason="polars is not installed")
+    others = {"sku": NAMES, "id": IDS, "time": DAYS.to_pydatetime().tolist()}
+    for vectors in (pl.Series(X.tolist(), dtype=pl.List(pl.Float32)), pl.Series(X)):  # lists, and arrays of one length
+        frame = pl.DataFrame({"vector": vectors, **others}).with_columns(pl.col("sku").cast(pl.Categorical))
+        given = frame_embeddings(frame, columns=SKU, queries_from="2026-01-31")
+        assert given.gallery.dtype == np.float32 and np.array_equal(given.gallery, X[:30])
+        assert np.array_equal(given.queries, X[30:]) and given.class_names == ("ant", "bee")
+
+
 def test_queries_of_their_own_file_and_from_a_time_on(folder):
     given = load_embeddings("a.parquet", queries="a.parquet", columns=SKU)
     assert np.array_equal(given.queries, X) and np.array_equal(given.query_labels, given.labels)
@@ -90,7 +100,8 @@ def test_queries_of_their_own_file_and_from_a_time_on(folder):
     [
         ("a.parquet", {}, "lacks the column 'labels'; of those that are known it holds embeddings, ids, times"),
         ("a.parquet", {"columns": {"labels": "nope"}}, "lacks the column 'nope'; it holds vector, sku, id, time"),
-        ("a.parquet", {"columns": {"label": "sku"}}, "columns must be named for embeddings"),
+        ("a.parquet", {"columns": {"label": "sku"}}, "must be named for .* got 'label' .did you mean 'labels'"),
+        ("a.parquet", {"columns": {"labels": "skus"}}, "lacks the column 'skus' .did you mean 'sku'"),
         ("a.parquet", {"columns": {"labels": "sku", "embeddings": "id"}}, "must hold lists of numbers"),
         ("a.npz", {"columns": {"groups": "camera"}}, "lacks the array 'camera'"),
         ("a.npz", {"queries": "a.npz"}, "queries are there already"),

@@ -118,6 +118,20 @@ def test_held_out_objective_tells_what_all_rows_say(small_tables_grow):
     assert grown.n_anchors_ < len(X)
 
 
+def test_classes_are_sampled_by_their_weights():
+    y = np.repeat([0, 1, 2], [3000, 60, 6])
+    weights = np.random.default_rng(0).random(len(y)) / np.bincount(y)[y]
+    sample = StratifiedSample(y, np.random.RandomState(0), weights)
+    held, rows = sample.hold_out(60), sample.grow(120)
+    assert (np.abs(np.bincount(y[held]) - [20, 20, 2]) <= 2).all()
+    found = np.bincount(y[rows])
+    assert 30 < found[0] < 50 and 30 < found[1] <= 40 and found[2] == 4 and not np.intersect1d(held, rows).size
+    of_rows = sample.weights(rows, y)
+    assert of_rows.mean() == pytest.approx(1.0)
+    expected = np.bincount(y)[y[rows]] / found[y[rows]] * weights[rows]  # what a row stands for, times its own
+    np.testing.assert_allclose(of_rows, expected / expected.mean())
+
+
 def test_rare_classes_are_represented_and_weigh_their_share():
     y = np.repeat([0, 1, 2], [9000, 990, 10])
     sample = StratifiedSample(y, np.random.RandomState(0))

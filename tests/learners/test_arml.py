@@ -118,7 +118,7 @@ def test_mini_batches_search_less_and_less():
     searched = []
     exact = search.triplets
     search.triplets = lambda L, rows: searched.append(rows) or exact(L, rows)
-    batches, after = _Batches(search, [(np.arange(len(X)), MarginLoss(scale=1.0))], 10, np.random.RandomState(0)), []
+    batches, after = _Batches(search, MarginLoss(scale=1.0), None, 10, np.random.RandomState(0)), []
     for _ in range(300):
         batches(np.eye(30))
         after.append(len(searched))

@@ -22,18 +22,18 @@ def norm_of(name, rng):
 @pytest.mark.parametrize("name", NORMS)
 def test_gradients_in_metric_and_prototypes(name, kind, rng):
     X, y, norm = rng.standard_normal((20, D)), rng.integers(0, 3, 20), norm_of(name, rng)
-    shares = [(np.flatnonzero(y == c), share) for c, share in enumerate((0.5, 0.2, 0.3))]
+    weights = rng.random(20)
     for k in (D, 2):
 
         def value(flat):
             return objective.in_components(flat.reshape(point.shape))[0]  # noqa: B023
 
-        objective = PrototypeMargins(X, y, LABELS, kind, 0.7, norm, shares)
+        objective = PrototypeMargins(X, y, LABELS, kind, 0.7, norm, weights)
         point = objective.stacked(rng.standard_normal((k, D)), rng.standard_normal((len(LABELS), D)))
         _, gradient = objective.in_components(point)
         numeric = approx_fprime(point.ravel(), value, 1e-7)
         np.testing.assert_allclose(gradient.ravel(), numeric, atol=1e-5 * max(1.0, np.abs(numeric).max()))
-        chunks = PrototypeMargins(X, y, LABELS, kind, 0.7, norm, shares, memory=1).in_components(point)
+        chunks = PrototypeMargins(X, y, LABELS, kind, 0.7, norm, weights, memory=1).in_components(point)
         np.testing.assert_allclose(chunks[1], gradient, rtol=1e-9, atol=1e-12)
 
 
@@ -46,7 +46,7 @@ def test_the_loss_is_of_certified_radii(name, rng):
     y = squared.sum(axis=2).argmin(axis=1)
     metric = MahalanobisMetric.from_components(L)
     radii = CertifiedKNeighborsClassifier(1, metric=metric, norm=norm).fit(W, labels).correctness_radius(X, y)
-    objective = PrototypeMargins(X, y, labels, "linear", 0.01, norm, [(np.arange(40), 1.0)])
+    objective = PrototypeMargins(X, y, labels, "linear", 0.01, norm)
     loss, _ = objective.in_components(objective.stacked(L, W))
     bound = -0.01 * loss  # the certificate is rounded down
     assert bound - 1e-9 <= radii.mean() <= bound + 0.01 * 0.1 * np.log(3)

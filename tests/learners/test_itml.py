@@ -224,7 +224,7 @@ def test_the_number_of_pairs_is_bounded_whatever_the_number_of_classes(rng, monk
     drawn = []
     monkeypatch.setattr(
         "certimetric.learners.itml.pairs_of_classes",
-        lambda y, n, rng: drawn.append(n) or pairs_of_classes(y, min(n, 50), rng),
+        lambda y, n, rng, weights: drawn.append(n) or pairs_of_classes(y, min(n, 50), rng, weights),
     )
     for classes, draws in ((2, 80), (10, 2000), (27, 14_580), (28, 15_000), (500, 15_000)):
         y = np.arange(2 * classes) % classes

@@ -181,3 +181,14 @@ def test_a_worker_may_die(cluster, fatal_rows):
     found = clone(learner).fit(lazy, y)
     assert died()
     np.testing.assert_allclose(found.get_mahalanobis_matrix(), wanted.get_mahalanobis_matrix(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("learner", [LMNN(n_anchors=80), SCML(n_anchors=80), NCA(n_anchors=80), MLKR(n_anchors=80)])
+def test_weights_are_refused(learner):
+    X, y = sample()
+    rows = da.from_array(X, chunks=(170, 4))
+    with pytest.raises(ValueError, match="sample_weight must be None for rows in a Dask array: weights are taken of"):
+        learner.fit(rows, y, sample_weight=np.arange(len(y)))
+    if "class_weight" in learner.get_params():
+        with pytest.raises(ValueError, match="class_weight must be None for rows in a Dask array"):
+            clone(learner).set_params(class_weight="balanced").fit(rows, y)

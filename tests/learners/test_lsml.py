@@ -228,7 +228,7 @@ def test_the_number_of_quadruplets_is_bounded(rng, monkeypatch):
     drawn = []
     monkeypatch.setattr(
         "certimetric.learners.lsml.quadruplets_of_classes",
-        lambda y, n, rng: drawn.append(n) or quadruplets_of_classes(y, min(n, 99), rng),
+        lambda y, n, rng, weights: drawn.append(n) or quadruplets_of_classes(y, min(n, 99), rng, weights),
     )
     for classes, draws in ((2, 80), (10, 2000), (500, 15_000)):
         y = np.arange(2 * classes) % classes

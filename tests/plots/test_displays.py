@@ -1,5 +1,8 @@
 """Displays show what the estimators say: numbers against the estimators, and what is drawn against the numbers."""
 
+import subprocess
+import sys
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -20,6 +23,7 @@ from certimetric.plots import (
     SandwichDisplay,
     VerificationDisplay,
 )
+from certimetric.plots.verification import draw_det, scale_det
 
 
 @pytest.fixture
@@ -55,6 +59,41 @@ def test_sandwich_holds_the_truth(knn, queries, ax):
     assert display.attacked[0] == display.certified[0] == knn.score(*queries)  # without a change there is no bracket
     np.testing.assert_array_equal(display.certified, knn.certified_accuracy(*queries, display.eps))
     assert len(display.lines_) == 3
+
+
+def test_lines_alone_are_drawn_in_styles_that_are_given(ax):
+    """What is not known is not drawn, and nothing is written on the axes: reports write their own."""
+    display = SandwichDisplay([0.0, 1.0], None, [0.8, 0.5], clean=[0.8, 0.8], random=[0.8, 0.7])
+    looks = {
+        name: {"color": colour, "gid": name} for name, colour in (("attacked", "r"), ("clean", "k"), ("random", "g"))
+    }
+    display.draw(ax, looks)
+    assert [(line.get_gid(), line.get_color()) for line in ax.lines] == [
+        ("attacked", "r"),
+        ("clean", "k"),
+        ("random", "g"),
+    ]
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [0.8, 0.5])
+    assert not ax.collections and ax.get_legend() is None and not ax.get_xlabel()
+    SandwichDisplay([0.0, 1.0], [0.8, 0.4], [0.8, 0.5]).draw(ax)
+    (shade,) = ax.collections
+    assert {(1.0, 0.4), (1.0, 0.5)} <= set(map(tuple, shade.get_paths()[0].vertices))
+
+
+def test_rates_of_nothing_and_of_all_are_within_the_axes(ax):
+    scale_det(ax, (0.01, 0.02), 0.99)
+    line = draw_det(ax, [0.0, 0.1, 1.0], [1.0, 0.3, 0.0], (0.01, 0.02))
+    np.testing.assert_allclose(line.get_xydata(), [[0.01, 0.98], [0.1, 0.3], [0.99, 0.02]])
+    steps = np.diff(ax.transData.transform([[0.5, 0.5], [0.841345, 0.5], [0.977250, 0.5]])[:, 0])
+    assert steps[0] == pytest.approx(steps[1], rel=1e-4)  # one and two standard deviations
+
+
+def test_reports_draw_without_estimators():
+    told = (
+        "import certimetric.report, sys; print(sorted({'numba', 'sklearn', 'matplotlib', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_attack_within_the_certificate_is_refused(ax):

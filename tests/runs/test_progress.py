@@ -79,3 +79,17 @@ def test_lines_come_while_a_single_task_is_at_work(monkeypatch, shown):
     told = len(heard)
     progress.time.sleep(5e-3)
     assert len(heard) == told  # the thread has ended with the work
+
+
+def test_compilation_is_told_once(capsys):
+    import numba
+
+    with progress_bar(True, 1):
+        for number in (1, 1.0):
+            numba.njit(lambda x: x)(number)
+    with progress_bar(False, 1):
+        numba.njit(lambda x: x)(1)
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "compiling" in line] == [
+        "certimetric: compiling what is not compiled yet, once: this may take half a minute"
+    ]

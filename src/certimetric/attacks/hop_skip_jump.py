@@ -44,8 +44,8 @@ class HopSkipJump(Attack):
 
     References
     ----------
-    Chen, Jordan and Wainwright, HopSkipJumpAttack, arXiv 1904.02144; the boundary attack of Brendel et al., arXiv
-    1712.04248.
+    Chen, Jordan and Wainwright, HopSkipJumpAttack, arXiv 1904.02144 [chen2019hopskipjump]; the boundary attack of
+    Brendel et al., arXiv 1712.04248 [brendel2017decision].
 
     Examples
     --------

@@ -38,7 +38,8 @@ class RegionAttack(Attack):
 
     References
     ----------
-    In the spirit of the region-based attack of Yang et al., arXiv 1906.03310, and GeoAdEx, arXiv 2011.09719.
+    In the spirit of the region-based attack of Yang et al., arXiv 1906.03310 [yang2019robustness], and GeoAdEx, arXiv
+    2011.09719 [sitawarin2020adversarial].
 
     Examples
     --------

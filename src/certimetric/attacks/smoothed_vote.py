@@ -46,8 +46,9 @@ class SmoothedVoteAttack(Attack):
 
     References
     ----------
-    Minimal-norm search by a growing and shrinking budget: Rony et al., arXiv 1811.09600, and Pintor et al., arXiv
-    2102.12827. Gradient attacks on nearest neighbours through smooth weights: Sitawarin and Wagner, arXiv 1903.08333.
+    Minimal-norm search by a growing and shrinking budget: Rony et al., arXiv 1811.09600 [rony2018decoupling], and
+    Pintor et al., arXiv 2102.12827 [pintor2021fast]. Gradient attacks on nearest neighbours through smooth weights:
+    Sitawarin and Wagner, arXiv 1903.08333 [sitawarin2019robustness].
 
     Examples
     --------

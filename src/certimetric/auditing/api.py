@@ -82,7 +82,7 @@ def audit_retrieval(request: RetrievalRequest) -> AuditResult:
 
     References
     ----------
-    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265.
+    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265 [panum2021exploring].
 
     Examples
     --------

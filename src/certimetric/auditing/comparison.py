@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from certimetric.auditing.result import AuditResult, folder_for
-from certimetric.base.files import write_atomically
-from certimetric.report import junit_xml, sarif_json
+from certimetric.auditing.result import AuditResult, Documented
 from certimetric.report.changes.compare import compare_documents
 from certimetric.report.changes.page import comparison_table, render_comparison
 from certimetric.report.document import number
@@ -18,11 +14,9 @@ from certimetric.report.document import number
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPARISON_FILE, PAGE_FILE = "compare.json", "compare.html"
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AuditComparison:
+class AuditComparison(Documented):
     """What changed from one audit to another; made by :func:`compare_audits`.
 
     Parameters
@@ -38,11 +32,12 @@ class AuditComparison:
     """
 
     document: dict[str, Any]
+    _files: ClassVar = ("compare.json", "compare.html")
 
     @property
     def status(self) -> str:
         """REGRESSION, NO REGRESSION, or NOT COMPARABLE where no figure compares."""
-        return str(self.document["verdict"]["status"])
+        return super().status
 
     @property
     def regressed(self) -> bool:
@@ -67,21 +62,9 @@ class AuditComparison:
             rows.append(told | {"high": number(change.get("high")), "p": each["p"], "outcome": each["outcome"]})
         return pd.DataFrame(rows)
 
-    def to_json(self) -> str:
-        """The document as JSON."""
-        return json.dumps(self.document, allow_nan=False, ensure_ascii=False, indent=1)
-
     def to_html(self, *, title: str | None = None) -> str:
         """One HTML page that needs no network."""
         return render_comparison(self.document, title=title)
-
-    def to_junit(self) -> str:
-        """JUnit XML: what became worse is a failure."""
-        return junit_xml(self.document)
-
-    def to_sarif(self) -> str:
-        """SARIF 2.1.0: what became worse is an error."""
-        return sarif_json(self.document, artifact=COMPARISON_FILE)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: {self.status}. {self.document['verdict']['sentence']}"
@@ -89,17 +72,6 @@ class AuditComparison:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The figures as text: a header, and a row for each figure of each learner."""
         return comparison_table(self.document)
-
-    def save(self, folder: str | os.PathLike[str], *, title: str | None = None) -> tuple[Path, Path]:
-        """Write ``compare.json`` and ``compare.html`` into a folder, which is made if need be.
-
-        Raises
-        ------
-        OSError
-            If the folder cannot be written.
-        """
-        path, page = folder_for(folder), self.to_html(title=title)
-        return write_atomically(path / COMPARISON_FILE, self.to_json()), write_atomically(path / PAGE_FILE, page)
 
 
 def compare_audits(
@@ -137,8 +109,8 @@ def compare_audits(
 
     References
     ----------
-    McNemar (1947), Psychometrika 12; Newcombe (1998), Statistics in Medicine 17; Holm (1979), Scandinavian Journal of
-    Statistics 6.
+    McNemar (1947), Psychometrika 12 [mcnemar1947note]; Newcombe (1998), Statistics in Medicine 17
+    [newcombe1998interval]; Holm (1979), Scandinavian Journal of Statistics 6 [holm1979simple].
 
     Examples
     --------

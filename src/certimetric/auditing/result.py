@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from certimetric.base.files import write_atomically
 from certimetric.report import junit_xml, render_audit, render_audit_fragment, sarif_json, summary_table
@@ -19,8 +20,53 @@ if TYPE_CHECKING:
 RESULTS_FILE, REPORT_FILE = "results.json", "report.html"
 
 
+class Documented(ABC):
+    """A document with a verdict, told as JSON, page, JUnit XML and SARIF: that of an audit, or of two compared."""
+
+    document: dict[str, Any]
+    _files: ClassVar[tuple[str, str]]  # that document and page are saved as
+
+    @property
+    def status(self) -> str:
+        """The verdict in a word."""
+        return str(self.document["verdict"]["status"])
+
+    @abstractmethod
+    def to_html(self, *, title: str | None = None) -> str:
+        """One HTML page that needs no network."""
+
+    def to_json(self) -> str:
+        """The document as JSON; an infinite number is the string "inf"."""
+        return json.dumps(self.document, allow_nan=False, ensure_ascii=False, indent=1)
+
+    def to_junit(self) -> str:
+        """JUnit XML, for the test panes of CI: a missed threshold, an issue and what became worse are failures."""
+        return junit_xml(self.document)
+
+    def to_sarif(self) -> str:
+        """SARIF 2.1.0, for the tools in which findings of security are kept."""
+        return sarif_json(self.document, artifact=self._files[0])
+
+    def save(self, folder: str | os.PathLike[str], *, title: str | None = None) -> tuple[Path, Path]:
+        """Write document and page into a folder, which is made if need be.
+
+        Returns
+        -------
+        document, page : Path
+            ``results.json`` and ``report.html`` of an audit, ``compare.json`` and ``compare.html`` of two.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        path, page = folder_for(folder), self.to_html(title=title)
+        document, shown = (path / name for name in self._files)
+        return write_atomically(document, self.to_json()), write_atomically(shown, page)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class AuditResult:
+class AuditResult(Documented):
     """What an audit found.
 
     Made by :func:`certimetric.audit`, :func:`certimetric.auditing.audit_retrieval`,
@@ -44,11 +90,12 @@ class AuditResult:
     """
 
     document: dict[str, Any]
+    _files: ClassVar = (RESULTS_FILE, REPORT_FILE)
 
     @property
     def status(self) -> str:
         """FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt."""
-        return str(self.document["verdict"]["status"])
+        return super().status
 
     @property
     def passed(self) -> bool:
@@ -58,10 +105,6 @@ class AuditResult:
     def to_dict(self) -> dict[str, Any]:
         """A copy of the document."""
         return dict(json.loads(self.to_json()))
-
-    def to_json(self) -> str:
-        """The document as JSON; infinite radii are the string "inf"."""
-        return json.dumps(self.document, allow_nan=False, ensure_ascii=False, indent=1)
 
     def to_frame(self) -> pd.DataFrame:
         """All figures, one row for each time that something was measured.
@@ -135,14 +178,6 @@ class AuditResult:
         """The report: one HTML page that needs no network."""
         return render_audit(self.document, title=title)
 
-    def to_junit(self) -> str:
-        """Thresholds and checks as JUnit XML, for the test panes of CI."""
-        return junit_xml(self.document)
-
-    def to_sarif(self) -> str:
-        """Thresholds and checks as SARIF 2.1.0, for the tools in which findings of security are kept."""
-        return sarif_json(self.document, artifact=RESULTS_FILE)
-
     def _repr_html_(self) -> str:
         return render_audit_fragment(self.document)
 
@@ -155,21 +190,6 @@ class AuditResult:
         widths = [max(map(len, column)) for column in zip(header, *rows)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (header, *rows)]
         return "\n".join([f"{type(self).__name__} of {self.document['data']['name']}: {self.status}", *lines])
-
-    def save(self, folder: str | os.PathLike[str], *, title: str | None = None) -> tuple[Path, Path]:
-        """Write ``results.json`` and ``report.html`` into a folder, which is made if need be.
-
-        Returns
-        -------
-        results, report : Path
-
-        Raises
-        ------
-        OSError
-            If the folder cannot be written.
-        """
-        path, report = folder_for(folder), self.to_html(title=title)
-        return write_atomically(path / RESULTS_FILE, self.to_json()), write_atomically(path / REPORT_FILE, report)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AuditResult:

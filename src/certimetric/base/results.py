@@ -48,7 +48,18 @@ def estimate(values: Array) -> dict[str, float]:
     if not np.isin(values, (0.0, 1.0)).all():
         half = WIDTH * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
         return {"mean": mean, "low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}
+    return {"mean": mean, **wilson(mean, n)}
+
+
+def wilson(share: float, n: int) -> dict[str, float]:
+    """The ends of Wilson's 95 % interval of a share of n independent instances.
+
+    Examples
+    --------
+    >>> {key: round(end, 3) for key, end in wilson(0.1, 100).items()}
+    {'low': 0.055, 'high': 0.174}
+    """
     z = WIDTH**2 / n
-    centre, half = (mean + z / 2) / (1 + z), math.sqrt(mean * (1 - mean) * z + z**2 / 4) / (1 + z)
+    centre, half = (share + z / 2) / (1 + z), math.sqrt(share * (1 - share) * z + z**2 / 4) / (1 + z)
     # At 0 and 1 an end of the interval is that value itself, which rounding misses.
-    return {"mean": mean, "low": min(max(centre - half, 0.0), mean), "high": max(min(centre + half, 1.0), mean)}
+    return {"low": min(max(centre - half, 0.0), share), "high": max(min(centre + half, 1.0), share)}

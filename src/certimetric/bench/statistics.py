@@ -2,8 +2,8 @@
 
 References
 ----------
-Demšar (2006), *Statistical comparisons of classifiers over multiple data sets*, JMLR 7.
-Pratt (1959), *Remarks on zeros and ties in the Wilcoxon signed rank procedures*, JASA 54.
+Demšar (2006), *Statistical comparisons of classifiers over multiple data sets* [demsar2006statistical], JMLR 7.
+Pratt (1959), *Remarks on zeros and ties in the Wilcoxon signed rank procedures* [pratt1959remarks], JASA 54.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def certified_radii_over_blocks(
 
     References
     ----------
-    The bound for k = 1 is that of Wang et al. (NeurIPS 2020), arXiv 2006.07024; the ranks for k > 1, and what is
-    promised in floating point, are those of ``docs/certificates.md``.
+    The bound for k = 1 is that of Wang et al. (NeurIPS 2020), arXiv 2006.07024 [wang2020provably]; the ranks for k > 1,
+    and what is promised in floating point, are those of ``docs/certificates.md``.
 
     Examples
     --------

@@ -78,8 +78,8 @@ def prediction_scores(classifier: CertifiedKNeighborsClassifier, X: ArrayLike) -
 
     References
     ----------
-    Jiang et al., arXiv 1805.11783: the trust score, here over all training instances (their α = 0) and in the learned
-    metric.
+    Jiang et al., arXiv 1805.11783 [jiang2018trust]: the trust score, here over all training instances (their α = 0) and
+    in the learned metric.
 
     Examples
     --------
@@ -169,7 +169,8 @@ def conformal_sets(calibration: ArrayLike, strangeness: ArrayLike, *, alpha: flo
 
     References
     ----------
-    Vovk, Gammerman & Shafer, *Algorithmic learning in a random world*, 2005; Angelopoulos & Bates, arXiv 2107.07511.
+    Vovk, Gammerman & Shafer, *Algorithmic learning in a random world* [vovk2005algorithmic], 2005; Angelopoulos &
+    Bates, arXiv 2107.07511 [angelopoulos2021gentle].
 
     Examples
     --------

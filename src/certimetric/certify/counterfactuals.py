@@ -195,7 +195,8 @@ def counterfactuals(
 
     References
     ----------
-    The question is that of Wachter et al., arXiv 1711.00399, with the actionability of Ustun et al., arXiv 1809.06514.
+    The question is that of Wachter et al., arXiv 1711.00399 [wachter2017counterfactual], with the actionability of
+    Ustun et al., arXiv 1809.06514 [ustun2019actionable].
 
     Examples
     --------

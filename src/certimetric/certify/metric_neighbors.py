@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from certimetric.base.arrays import Array, Indices, check_size
+from certimetric.base.chunks import chunk_slices
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
 from certimetric.certify.radius import MIB, check_n_neighbors
 from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows
@@ -65,7 +67,7 @@ class MetricNeighbors(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or Dask array of shape (m, d)
+        X : array-like, sparse matrix or Dask array of shape (m, d)
         n_neighbors : int, default=None
             How many; None for the k of the estimator.
 
@@ -90,8 +92,15 @@ class MetricNeighbors(BaseEstimator):
             X = np.asarray(X)  # its names were those of the metric, if not of the training set
         return check_size(validate_data(self, X, dtype=np.float64, order="C", reset=False))
 
-    def _map(self, function: Callable[..., Array], X: ArrayLike, width: int) -> Any:
-        """Apply ``function(X, memory=, n_jobs=)`` to queries; where X is a Dask array, lazily to each block of rows."""
+    def _map(self, function: Callable[..., Array], X: Any, width: int) -> Any:
+        """Apply ``function(X, memory=, n_jobs=)`` to queries; where X is a Dask array, lazily to each block of rows.
+
+        Sparse queries become dense a block at a time: what is told of a row is what is told of it as a dense one.
+        """
+        if issparse(X) and X.ndim == 2:
+            blocks = chunk_slices(X.shape[0], 8.0 * X.shape[1], self.memory_mb * MIB) or [slice(0)]
+            rows = csr_array(X)
+            return np.concatenate([self._map(function, rows[block].toarray(), width) for block in blocks])
         function = partial(function, memory=self.memory_mb * MIB)
         if not is_lazy(X):
             return function(self._validate(X), n_jobs=effective_n_jobs(self.n_jobs))

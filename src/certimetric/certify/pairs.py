@@ -66,7 +66,7 @@ def pair_radii(metric: Any, pairs: Any, threshold: float, *, norm: Any = "l2", n
     References
     ----------
     That leaving an ellipsoid, which is not convex, is solved exactly by one multiplier is the S-lemma; the search for
-    it that of Moré & Sorensen, *Computing a trust region step*, 1983.
+    it that of Moré & Sorensen, *Computing a trust region step* [more1983computing], 1983.
 
     Examples
     --------

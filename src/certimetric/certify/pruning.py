@@ -90,7 +90,7 @@ def adversarial_pruning(
     References
     ----------
     Yang, Rashtchian, Wang, Chaudhuri (2020), *Robustness for non-parametric classification: a generic attack and
-    defense*, AISTATS, arXiv 1906.03310.
+    defense*, AISTATS, arXiv 1906.03310 [yang2019robustness].
 
     Examples
     --------
@@ -131,7 +131,8 @@ def edited_neighbors(X: ArrayLike, y: ArrayLike, n_neighbors: int = 3, *, metric
 
     References
     ----------
-    Wilson (1972), *Asymptotic properties of nearest neighbor rules using edited data*, IEEE Trans. Syst. Man Cybern. 2.
+    Wilson (1972), *Asymptotic properties of nearest neighbor rules using edited data* [wilson1972asymptotic], IEEE
+    Trans. Syst. Man Cybern. 2.
 
     Examples
     --------
@@ -172,7 +173,7 @@ def condensed_neighbors(X: ArrayLike, y: ArrayLike, *, metric: Any = None) -> In
 
     References
     ----------
-    Hart (1968), *The condensed nearest neighbor rule*, IEEE Trans. Inf. Theory 14.
+    Hart (1968), *The condensed nearest neighbor rule* [hart1968condensed], IEEE Trans. Inf. Theory 14.
 
     Examples
     --------

@@ -154,8 +154,8 @@ def certified_radius(
 
     References
     ----------
-    The bound for k = 1 is that of Wang et al. (NeurIPS 2020), arXiv 2006.07024; for k > 1 the ranks are those of
-    the proof in ``docs/certificates.md``, which hold for even k and for ties.
+    The bound for k = 1 is that of Wang et al. (NeurIPS 2020), arXiv 2006.07024 [wang2020provably]; for k > 1 the ranks
+    are those of the proof in ``docs/certificates.md``, which hold for even k and for ties.
 
     Examples
     --------

@@ -55,7 +55,8 @@ def class_intervals(
 
     References
     ----------
-    Bolle, Ratha & Pankanti, *Error analysis of pattern recognition systems: the subsets bootstrap*, 2004.
+    Bolle, Ratha & Pankanti, *Error analysis of pattern recognition systems: the subsets bootstrap* [bolle2004error],
+    2004.
 
     Examples
     --------

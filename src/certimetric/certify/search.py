@@ -97,8 +97,8 @@ class MetricSearchCV(ClassifierMixin, MahalanobisLearner):
     References
     ----------
     Jamieson and Talwalkar (2016), *Non-stochastic best arm identification and hyperparameter optimization*, AISTATS,
-    arXiv 1502.07943. McNemar (1947), *Note on the sampling error of the difference between correlated proportions or
-    percentages*, Psychometrika 12.
+    arXiv 1502.07943 [jamieson2016nonstochastic]. McNemar (1947), *Note on the sampling error of the difference between
+    correlated proportions or percentages* [mcnemar1947note], Psychometrika 12.
 
     Examples
     --------

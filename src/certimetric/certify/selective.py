@@ -116,7 +116,7 @@ def risk_coverage_curve(errors: ArrayLike, score: ArrayLike) -> RiskCoverageCurv
 
     References
     ----------
-    Geifman, Uziel & El-Yaniv, arXiv 1805.08206: AURC, and its excess over the best order.
+    Geifman, Uziel & El-Yaniv, arXiv 1805.08206 [geifman2019bias]: AURC, and its excess over the best order.
 
     Examples
     --------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from certimetric.base.arguments import chosen
 from certimetric.cli.inputs import words, writable
 from certimetric.cli.options import NEIGHBORS, Metric, Neighbors, Queries, Target, ThreatOption, Train, UnitsOption
 from certimetric.cli.tables import FeaturesOption, FileOptions, FractionsOption, with_table
@@ -60,8 +61,8 @@ def attack(
     from certimetric.cli.queries import kept_whole, read_queries, tell
 
     kinds = words(kind) if kind else list(_DEFAULT)
-    if unknown := [name for name in kinds if name not in ATTACKS]:
-        raise ValueError(f"--attack must be one of {', '.join(ATTACKS)}, got {unknown[0]!r}")
+    for name in kinds or [""]:
+        chosen("--attack", name, ATTACKS)
     model = ThreatModel.from_string(threat)
     rules = FeatureRules() if features is None else FeatureRules.read(features)
     writable("--out", out, metric, train, queries)

@@ -53,24 +53,24 @@ def read(
     query_file: QueryFiles = None,
     labels: Labels = None,
     query_labels: QueryLabels = None,
-    column: Columns = None,
+    columns: Columns = None,
     queries_from: QueriesFrom = None,
 ) -> tuple[Mapping[str, Any], str]:
     """Compare embeddings by retrieval: exact figures under every change of an embedding up to ε."""
-    needs_deep()
+    needs_deep(["torch"])  # that ranks: nothing is trained here
     from certimetric.datasets.embedding_files import load_embeddings
 
     paths = named(files)
     queries: list[str | None] = list(query_file) if query_file else [None] * len(paths)
     if len(queries) != len(paths):
         raise ValueError(f"--query-file must be given for each of {len(paths)} models, got {len(queries)}")
-    columns = {}
-    for text in column or []:
+    called = {}
+    for text in columns or []:
         name, equals, told = text.partition("=")
         if not (name and equals and told):
             raise ValueError(f"--column must be NAME=COLUMN, got {text!r}")
-        columns[name] = told
-    also: dict[str, Any] = {"labels": labels, "query_labels": query_labels, "columns": columns}
+        called[name] = told
+    also: dict[str, Any] = {"labels": labels, "query_labels": query_labels, "columns": called}
     models = {
         name: load_embeddings(path, queries=own, queries_from=queries_from, **also)
         for (name, path), own in zip(paths.items(), queries)

@@ -37,8 +37,10 @@ ImagesOption = Annotated[
     str,
     typer.Option(
         "--images",
+        "--samples",
         metavar="IMAGES",
-        help="An image set by name, a folder with a folder for each class, or an .npz file.",
+        help="An image set by name, a folder with a folder for each class, or an .npz file: of pictures, or of other "
+        "inputs with their labels and bounds.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", metavar="N", help="Height and width of the pictures.")]
@@ -76,9 +78,15 @@ def read(
         raise ValueError(f"--model {files[0]!r} holds embeddings, which have a command of their own: {command}")
     import torch
 
+    from certimetric.datasets.data_root import array_file
     from certimetric.datasets.images.sets import load_images
+    from certimetric.datasets.samples import holds_samples
     from certimetric.deep import ImageSet
 
+    if holds_samples(file := array_file(images, data_root)):
+        if wrong := [flag for flag, given in (("--size", size), ("--skip-corrupt", skip_corrupt)) if given]:
+            raise ValueError(f"{wrong[0]} is for pictures, and {images!r} holds other inputs")
+        return _samples(str(file), models, groups), file.stem
     load = partial(load_images, images, root=data_root, size=size, skip_corrupt=skip_corrupt)
     data = load("test")
     for remark in data.remarks:
@@ -96,6 +104,28 @@ def read(
         "class_names": data.class_names,
     }
     return fields, name
+
+
+def _samples(path: str, models: dict[str, str], groups: str | None) -> dict[str, Any]:
+    """What is audited on a file of inputs that are no pictures, all of them."""
+    import torch
+
+    from certimetric.auditing.retrieval.request import Subject
+    from certimetric.datasets.samples import read_samples
+    from certimetric.deep import Samples
+
+    data = read_samples(path)
+    known: Any = data.groups if groups is None else groups_by_path(data.inputs, groups, "--groups")
+    ids: Any = data.ids
+    bounds: Any = data.bounds
+    loaded = {name: (*model_of(told, "--model"), told) for name, told in models.items()}
+    return {
+        "models": {name: Subject(name, model, told, run) for name, (model, run, told) in loaded.items()},
+        "queries": Samples(data.inputs, torch.from_numpy(data.labels), ids, known, bounds),
+        "name": Path(path).stem,
+        "source": path,
+        "class_names": data.class_names,
+    }
 
 
 def groups_by_path(images: Any, pattern: str, option: str) -> list[str]:

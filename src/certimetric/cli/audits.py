@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from certimetric.auditing.request import AuditRequest, parameters
+from certimetric.auditing.request import AuditRequest
 from certimetric.cli.findings import Junit, Sarif, see_writable, write_findings
 from certimetric.cli.options import parameters_of_command, values_of
 
@@ -69,8 +68,7 @@ class AuditCommand:
             values = values_of(self.request, given)
             fields, name = self.read(**asked)
             told: dict[str, Any] = {"command": shlex.join(["certimetric", *words]), "progress": True}
-            with self._named_by_options():
-                request = self.request(**fields, **values, **told)
+            request = self.request(**fields, **values, **told)
             evidence = evidence_of(request)
             folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))
             for remark in evidence.remarks():
@@ -87,18 +85,6 @@ class AuditCommand:
         typer.echo(f"Results: {folder / RESULTS_FILE}")
         if not result.passed:
             raise typer.Exit(1)
-
-    @contextmanager
-    def _named_by_options(self) -> Iterator[None]:
-        """A sentence on what is wrong with a field is about its option here."""
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            name, _, rest = str(error).partition(" ")
-            flags = {each.name: each.flags[0] for each in parameters(self.request) if each.flags}
-            if name not in flags:
-                raise
-            raise ValueError(f"{flags[name]} {rest}") from error
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from certimetric.certify import MinimalPerturbation
     from certimetric.cli.queries import Queries as Read
 
+_TIME_LIMIT = 1.0
 EPILOG = "Example: `certimetric certify wine.safetensors wine.csv new.csv -o radii.csv`"
 
 
@@ -38,7 +39,7 @@ def certify(
     ] = False,
     time_limit: Annotated[
         float, typer.Option("--time-limit", metavar="SECONDS", help="For --exact, each query, with -k above 1.")
-    ] = 1.0,
+    ] = _TIME_LIMIT,
 ) -> None:
     """Predict queries by their nearest training instances, with the size of change that each prediction withstands.
 
@@ -46,6 +47,8 @@ def certify(
     """
     from certimetric.cli.queries import read_queries, tell
 
+    if not exact and time_limit != _TIME_LIMIT:
+        raise ValueError("--time-limit is that of a search for exact changes: it needs --exact")
     if not time_limit > 0:
         raise ValueError(f"--time-limit must be a positive number of seconds, got {time_limit:g}")
     writable("--out", out, metric, train, queries)

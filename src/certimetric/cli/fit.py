@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from certimetric.auditing.request import whole
 from certimetric.auditing.verification.request import VerificationRequest
 from certimetric.cli.inputs import number, writable
 from certimetric.cli.options import NEIGHBORS, Data, Neighbors, option_of
@@ -45,7 +46,7 @@ def fit(
         "metric.safetensors"
     ),
     neighbors: Neighbors = NEIGHBORS,
-    seed: Annotated[int, typer.Option("--seed", help="For whatever is drawn at random.")] = 0,
+    seed: Annotated[int, option_of(VerificationRequest, "seed")] = VerificationRequest.seed,
     verify: Annotated[
         bool, typer.Option("--verify", help="Calibrate a threshold too, on a third of the classes, kept apart.")
     ] = False,
@@ -55,16 +56,25 @@ def fit(
 
     With --verify also a threshold: two instances are the same where they are no farther from each other.
     """
+    from sklearn.utils import get_tags
+
     from certimetric.certify.rates import check_far
+    from certimetric.certify.search import learner_of
     from certimetric.runs.progress import progress_bar
 
     rate = check_far(number("--far", far))
     if not verify and far != str(VerificationRequest.far):
         raise ValueError("--far is the rate of a threshold: it needs --verify")
+    whole("seed", seed, 0)
     writable("--out", out, data)
     loaded = table.load(data)
     if len(loaded.classes) < 2:
         raise ValueError(f"{loaded.name!r} must have at least two classes, got 1")
+    if len(loaded.classes) == loaded.n_samples and get_tags(learner_of(learner)).target_tags.required:
+        raise ValueError(
+            f"each of the {loaded.n_samples} rows of {loaded.name!r} has a label of its own, as an identifier or a "
+            "number has: a metric is learned from rows that share one"
+        )
     with _convergence_told(), progress_bar(True, None, name=f"fit {learner}"):
         metric, told = _calibrated(loaded, learner, seed, rate) if verify else _judged(loaded, learner, neighbors, seed)
     if told_reading := table.reading().to_dict():

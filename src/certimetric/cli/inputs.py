@@ -105,9 +105,9 @@ def writable(option: str, path: Path, *read: str | Path) -> Path:
         raise OSError(f"{option}: cannot write {str(path)!r}: {error.strerror or error}") from None
 
 
-def needs_deep() -> None:
+def needs_deep(packages: Sequence[str] = ("torch", "pytorch_metric_learning", "lightning")) -> None:
     """See that the packages of embedding models are installed; an ImportError says what to install."""
-    for name in ("torch", "pytorch_metric_learning", "lightning"):
+    for name in packages:
         if importlib.util.find_spec(name) is None:
             raise ImportError(f'embedding models need {name}: pip install "certimetric[deep]"')
 

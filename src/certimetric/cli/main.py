@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
     except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
-        return _say(str(error) or type(error).__name__, faults=getattr(error, "faults", ()))
+        return _say(_sentence(error, command, given), faults=getattr(error, "faults", ()))
     except Exception as error:
         # Errors of usage know how to say what was wrong; anything else is a bug and shows its traceback.
         if is_interrupt(error):
@@ -48,6 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _say(_elsewhere(error, command) or error.format_message())
     return code if isinstance(code, int) else 0
+
+
+def _sentence(error: Exception, command: Any, given: Sequence[str]) -> str:
+    """What was wrong, in the words of the command."""
+    from certimetric.cli.naming import options_named
+
+    if isinstance(error, OSError) and error.strerror is not None and error.filename is not None:
+        return f"{str(error.filename)!r}: {error.strerror}"  # of the system, which begins with a number
+    message = str(error) or type(error).__name__
+    if given[0] in command.commands and isinstance(error, (ValueError, TypeError)):
+        return options_named(message, command.commands[given[0]], given)
+    return message
 
 
 def _elsewhere(error: Any, command: Any) -> str:

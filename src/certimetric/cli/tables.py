@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from certimetric.base.wording import did_you_mean
 from certimetric.cli.inputs import words
 from certimetric.cli.options import Target
 
@@ -37,61 +39,83 @@ def _option(flag: str, metavar: str | None, text: str) -> Any:
     return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=FILES)
 
 
+_OF_FILES = {
+    "delimiter": "delimiter=MARK between values",
+    "decimal": "decimal=MARK (point or comma)",
+    "thousands": "thousands=MARK between groups of three digits",
+    "encoding": "encoding=NAME such as cp1252",
+    "na": "na=WORD for a missing value",
+}
+_OF_TABLES = _OF_FILES | {
+    "drop": "drop=COL for a column that is left out",
+    "ordinal": "ordinal=COL=A<B<C for categories in their order",
+    "category": "category=COL for numbers that are categories",
+}
+
+
+def _read(keys: Mapping[str, str], what: str) -> Any:
+    told = f"{what}: {', '.join(keys.values())}. Repeat it for more, or separate them by commas."
+    return _option("--read", "KEY=VALUE", told)
+
+
+_ReadFiles = Annotated[list[str], _read(_OF_FILES, "How files are written")]
+_ReadTables = Annotated[list[str], _read(_OF_TABLES, "How a table is read")]
+
+
 @dataclass(frozen=True)
 class FileOptions:
     """How files of text are written."""
 
-    delimiter: Annotated[
-        str | None, _option("--delimiter", "MARK", "Between values. [default: what the header shows]")
-    ] = None
-    decimal: Annotated[str, _option("--decimal", "MARK", "Of decimals: point or comma.")] = "."
-    thousands: Annotated[
-        str | None, _option("--thousands", "MARK", "Between groups of three digits: point, comma, space ….")
-    ] = None
-    encoding: Annotated[
-        str | None,
-        _option("--encoding", "NAME", "Of the text, such as cp1252. [default: utf-8, or utf-16 by its mark]"),
-    ] = None
-    na: Annotated[
-        list[str], _option("--na", "WORD", "What stands for a missing value too. Repeat it for more, or use commas.")
-    ] = field(default_factory=list)
+    keys: ClassVar[Mapping[str, str]] = _OF_FILES
+
+    read: _ReadFiles = field(default_factory=list)
+
+    def told(self) -> dict[str, list[str]]:
+        """What is said under each key."""
+        found: dict[str, list[str]] = {key: [] for key in self.keys}
+        for text in self.read:
+            for part in re.split(f",(?=(?:{'|'.join(self.keys)})=)", text):
+                key, equals, value = part.partition("=")
+                if not equals or not value or key not in self.keys:
+                    known, hint = ", ".join(self.keys), did_you_mean(key, self.keys)
+                    raise ValueError(f"--read must be KEY=VALUE with a KEY of {known}, got {part!r}{hint}")
+                found[key].append(value)
+        for key in ("delimiter", "decimal", "thousands", "encoding"):
+            if len(found[key]) > 1:
+                raise ValueError(f"--read must say {key} once, got {' and '.join(found[key])}")
+        return found
 
     def reading(self, **further: Any) -> Reading:
         """The options as one value."""
         from certimetric.datasets import Reading
 
-        told = {each.name: getattr(self, each.name) for each in fields(FileOptions)}
-        return Reading(**{**told, "na": tuple(words(self.na)), **further})
+        told = self.told()
+        once = {key: told[key][0] for key in ("delimiter", "decimal", "thousands", "encoding") if told[key]}
+        return Reading(**{**once, "na": tuple(words(told["na"])), **further})
 
 
 @dataclass(frozen=True)
 class TableOptions(FileOptions):
     """How a table is read that is learned from."""
 
+    keys: ClassVar[Mapping[str, str]] = _OF_TABLES
+
+    read: _ReadTables = field(default_factory=list)
     target: Target = None
-    drop: Annotated[list[str], _option("--drop", "COL", "Column that is left out. Repeat it for more.")] = field(
-        default_factory=list
-    )
     encode: Annotated[
         bool, _option("--encode", None, "Turn text columns into 0/1 columns, dates into days, and fill gaps.")
     ] = False
-    ordinal: Annotated[
-        list[str],
-        _option("--ordinal", "COL=A<B<C", "Categories in their order, which become 0, 1, 2. Repeat it for more."),
-    ] = field(default_factory=list)
-    category: Annotated[
-        list[str], _option("--category", "COL", "Column of numbers that are categories. Repeat it for more.")
-    ] = field(default_factory=list)
 
     def how(self) -> dict[str, Any]:
         """What the loaders of data sets take: target, encode, and reading if anything is said of it."""
         from certimetric.datasets import Encoding, Reading
 
-        orders = dict(_order(text) for text in self.ordinal)
-        encode: bool | Encoding = self.encode or bool(orders or self.category)
-        if orders or self.category:
-            encode = Encoding(orders, tuple(self.category))
-        reading = self.reading(drop=tuple(self.drop))
+        told = self.told()
+        orders = dict(_order(text) for text in told["ordinal"])
+        encode: bool | Encoding = self.encode
+        if orders or told["category"]:
+            encode = Encoding(orders, tuple(told["category"]))
+        reading = self.reading(drop=tuple(told["drop"]))
         return {"target": self.target, "encode": encode, "reading": None if reading == Reading() else reading}
 
     def load(self, data: str) -> Dataset:
@@ -106,7 +130,7 @@ def _order(text: str) -> tuple[str, list[str]]:
     name, equals, told = text.rpartition("=")
     parts = [part.strip() for part in told.split("<")]
     if not equals or not name or len(parts) < 2 or not all(parts):
-        raise ValueError(f"--ordinal must be COL=A<B<C, got {text!r}")
+        raise ValueError(f"--read ordinal must be COL=A<B<C, got {text!r}")
     return name, parts
 
 

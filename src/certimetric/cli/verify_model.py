@@ -22,12 +22,12 @@ Surrogate = Annotated[
     ),
 ]
 
-Group = Annotated[
+RatesBy = Annotated[
     str | None,
     typer.Option(
-        "--group",
+        "--rates-by",
         metavar="REGEX",
-        help="What it finds in the path of a picture is its group, by which rates are told; pairs stay as they are.",
+        help="Rates are told by what it finds in the path of a picture, too; pairs stay as they are.",
     ),
 ]
 
@@ -39,7 +39,7 @@ def read(
     size: Size = None,
     skip_corrupt: SkipCorrupt = False,
     groups: Groups = None,
-    group: Group = None,
+    rates_by: RatesBy = None,
     surrogate: Surrogate = None,
 ) -> tuple[Mapping[str, Any], str]:
     """Compare embedding models by whom they accept as the same: calibrated thresholds, dodging, impersonation.
@@ -50,8 +50,8 @@ def read(
 
     fields, name = audit_model.read(model, images, data_root, size, skip_corrupt, groups)
     given = dict(fields)
-    if group is not None:
-        given["groups"] = audit_model.groups_by_path(given["queries"].images, group, "--group")
+    if rates_by is not None:
+        given["groups"] = audit_model.groups_by_path(given["queries"].images, rates_by, "--rates-by")
     if surrogate is not None:
         given["surrogate"] = Subject("surrogate", audit_model.model_of(surrogate, "--surrogate")[0], surrogate)
     return {"images": given.pop("queries"), **given}, f"{name}-verification"

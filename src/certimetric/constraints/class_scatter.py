@@ -34,8 +34,8 @@ class ClassScatter:
 
     References
     ----------
-    Chan, Golub, LeVeque (1983), *Algorithms for computing the sample variance*, The American Statistician 37: means and
-    scatters around them merge without the cancellation of sums of squares.
+    Chan, Golub, LeVeque (1983), *Algorithms for computing the sample variance* [chan1983algorithms], The American
+    Statistician 37: means and scatters around them merge without the cancellation of sums of squares.
 
     Examples
     --------

@@ -37,7 +37,8 @@ def target_neighbors(X: Array, y: Indices, k: int, *, rows: Indices | None = Non
 
     References
     ----------
-    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*, JMLR 10.
+    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*
+    [weinberger2009distance], JMLR 10.
 
     Examples
     --------

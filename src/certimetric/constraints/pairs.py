@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from certimetric.base.arrays import Indices
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.labels import check_number, codes_of_classes, say_fewer
 
 LARGEST_DRAW = 15_000  # of tuples of a kind that learners take by default: 20 c² are 5 million for 500 classes
@@ -77,13 +77,20 @@ def random_quadruplets(y: ArrayLike, n_quadruplets: int, random_state: Any = Non
     return quadruplets_of_classes(codes, n_quadruplets, check_random_state(random_state))
 
 
-def pairs_of_classes(y: Indices, n_pairs: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
-    """:func:`random_pairs` of class codes 0, 1, …, for learners: as many as there are, without a word."""
+def pairs_of_classes(
+    y: Indices, n_pairs: int, rng: np.random.RandomState, weights: Array | None = None
+) -> tuple[Indices, Indices]:
+    """:func:`random_pairs` of class codes 0, 1, …, for learners: as many as there are, without a word.
+
+    With weights of the instances these are drawn by them, and a pair that is drawn twice is there twice: few pairs of
+    large weights could not count as much otherwise.
+    """
     n = len(y)
     found = []
     for label in (1, -1):
-        i, j = drawn_pairs(y, n_pairs, label, rng)
-        distinct = np.unique(np.minimum(i, j) * n + np.maximum(i, j))
+        i, j = drawn_pairs(y, n_pairs, label, rng, weights)
+        keys = np.minimum(i, j) * n + np.maximum(i, j)
+        distinct = np.unique(keys) if weights is None else keys
         both = np.stack([distinct // n, distinct % n], axis=1)
         found.append((both, np.full(len(both), label, dtype=np.int64)))
     pairs, labels = (np.concatenate(parts) for parts in zip(*found))
@@ -167,24 +174,44 @@ def _drawn_between(y: Indices, limit: int, rng: np.random.Generator) -> Indices:
     return np.stack([chosen // n, chosen % n], axis=1)
 
 
-def quadruplets_of_classes(y: Indices, n_quadruplets: int, rng: np.random.RandomState) -> Indices:
-    """:func:`random_quadruplets` of class codes 0, 1, …, for learners: as many as there are, without a word."""
-    similar, dissimilar = (np.stack(drawn_pairs(y, n_quadruplets, label, rng), axis=1) for label in (1, -1))
+def quadruplets_of_classes(
+    y: Indices, n_quadruplets: int, rng: np.random.RandomState, weights: Array | None = None
+) -> Indices:
+    """:func:`random_quadruplets` of class codes 0, 1, …, for learners: as many as there are, without a word.
+
+    With weights of the instances as in :func:`pairs_of_classes`.
+    """
+    similar, dissimilar = (np.stack(drawn_pairs(y, n_quadruplets, label, rng, weights), axis=1) for label in (1, -1))
     if not len(similar) or not len(dissimilar):
         return np.zeros((0, 4), dtype=np.int64)
-    return np.unique(np.concatenate([similar, dissimilar], axis=1), axis=0)
+    both = np.concatenate([similar, dissimilar], axis=1)
+    return np.unique(both, axis=0) if weights is None else both
 
 
-def drawn_pairs(y: Indices, n_pairs: int, label: int, rng: np.random.RandomState) -> tuple[Indices, Indices]:
-    """As many draws of two instances, of one class (``label`` +1) or of two (−1), as row numbers; none without any."""
+def drawn_pairs(
+    y: Indices, n_pairs: int, label: int, rng: np.random.RandomState, weights: Array | None = None
+) -> tuple[Indices, Indices]:
+    """As many draws of two instances, of one class (``label`` +1) or of two (−1), as row numbers; none without any.
+
+    By weights, shape (n,), where they are given: the first of all that have a mate, the second of its mates.
+    """
     sizes = np.bincount(y)[y]
     able = np.flatnonzero((sizes - 1 if label == 1 else len(y) - sizes) > 0)
-    i = able[rng.randint(len(able), size=n_pairs)] if len(able) else able
-    return i, drawn_mates(y, i, label, rng)
+    if not len(able):
+        return able, able
+    if weights is None:
+        i = able[rng.randint(len(able), size=n_pairs)]
+    else:
+        i = rng.choice(able, size=n_pairs, p=weights[able] / weights[able].sum())
+    return i, drawn_mates(y, i, label, rng, weights)
 
 
-def drawn_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState) -> Indices:
+def drawn_mates(
+    y: Indices, i: Indices, label: int, rng: np.random.RandomState, weights: Array | None = None
+) -> Indices:
     """For each of the instances another one of its class (``label`` +1) or one of another (−1), which there must be."""
+    if weights is not None:
+        return _weighted_mates(y, i, label, rng, weights)
     n = len(y)
     order = np.argsort(y, kind="stable")
     place = np.empty(n, dtype=np.int64)
@@ -198,6 +225,29 @@ def drawn_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState) 
         mate += mate >= place[i]
     else:
         mate += np.where(mate >= starts[i], sizes[i], 0)
+    return order[mate]
+
+
+def _weighted_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState, weights: Array) -> Indices:
+    """The same by weights: a point of the line on which the weights of the classes lie one after the other."""
+    n, order = len(y), np.argsort(y, kind="stable")
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    counts = np.bincount(y)
+    stops = np.cumsum(counts)
+    start, stop = (stops - counts)[y[i]], stops[y[i]]
+    ends = np.cumsum(weights[order])
+    # As with numbers of mates: step over the instance itself, or over its class.
+    left, right = (place[i], place[i] + 1) if label == 1 else (start, stop)
+    first, last = (start, stop) if label == 1 else (np.zeros_like(i), np.full_like(i, n))
+    begin = np.append(0.0, ends)
+    gap = begin[right] - begin[left]
+    point = begin[first] + rng.random_sample(len(i)) * (begin[last] - begin[first] - gap)
+    point += np.where(point >= begin[left], gap, 0.0)
+    mate = np.clip(np.searchsorted(ends, point, side="right"), first, last - 1)
+    # Rounding may lead to what was stepped over: the next one then, or the one before.
+    wrong = (mate >= left) & (mate < right)
+    mate[wrong] = np.where(right < last, right, left - 1)[wrong]
     return order[mate]
 
 

@@ -47,12 +47,17 @@ def random_triplets(y: ArrayLike, n_triplets: int, random_state: Any = None) -> 
     return triplets
 
 
-def triplets_of_classes(y: Indices, n_triplets: int, rng: np.random.RandomState) -> Indices:
-    """:func:`random_triplets` of class codes 0, 1, …, for learners: without a word where there are none."""
-    i, mate = drawn_pairs(y, n_triplets, 1, rng)
+def triplets_of_classes(
+    y: Indices, n_triplets: int, rng: np.random.RandomState, weights: Array | None = None
+) -> Indices:
+    """:func:`random_triplets` of class codes 0, 1, …, for learners: without a word where there are none.
+
+    With weights of the instances, shape (n,), all three are drawn by them.
+    """
+    i, mate = drawn_pairs(y, n_triplets, 1, rng, weights)
     if not len(i) or (y == y[0]).all():
         return np.zeros((0, 3), dtype=np.int64)
-    return np.stack([i, mate, drawn_mates(y, i, -1, rng)], axis=1)
+    return np.stack([i, mate, drawn_mates(y, i, -1, rng, weights)], axis=1)
 
 
 def triplets_of_pairs(X: Array, pairs: Indices, y: Indices, n_targets: int, n_impostors: int) -> Indices:

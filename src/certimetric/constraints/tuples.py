@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_array
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
@@ -136,7 +137,7 @@ def numbered(indicators: NDArray[Any]) -> tuple[NDArray[Any], Indices]:
 def is_tuples(X: Any, with_preprocessor: bool) -> bool:
     """Whether X is tuples of points, or with a preprocessor tuples of indicators, rather than instances."""
     n = dimensions(X)
-    return n == 3 or (with_preprocessor and n == 2)
+    return n == 3 or (with_preprocessor and n == 2 and not issparse(X))
 
 
 def dimensions(X: Any) -> int:

@@ -252,7 +252,13 @@ def load_embeddings(
     if missing := [name for name in ("embeddings", "labels") if name not in arrays]:
         kind = "array" if str(path).endswith((".npz", ".safetensors")) else "column"
         held = ", ".join(arrays) or "none"
-        raise ValueError(f"{str(path)!r} lacks the {kind} {missing[0]!r}; of those that are known it holds {held}")
+        called = "columns tells what they are called (--column labels=NAME)"
+        if labels is not None and missing == ["labels"]:
+            raise ValueError(f"{str(labels)!r} holds nothing called labels: {called}")
+        hint = f": {called}, or labels the file where they are (--labels FILE)" if missing == ["labels"] else ""
+        raise ValueError(
+            f"{str(path)!r} lacks the {kind} {missing[0]!r}; of those that are known it holds {held}{hint}"
+        )
     return _made(arrays, str(path), queries_from)
 
 

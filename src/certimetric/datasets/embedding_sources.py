@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.files import read_arrays
-from certimetric.base.wording import first_line
+from certimetric.base.wording import did_you_mean, first_line
 
 NAMES = ("embeddings", "labels", "ids", "groups", "times")
 """What is known of items, by name."""
@@ -59,7 +59,8 @@ def read_source(source: str | os.PathLike[str], columns: Mapping[str, str] | Non
     text, columns = str(source), dict(columns or {})
     known = {*NAMES, *(f"query_{name}" for name in NAMES)}
     if wrong := [name for name in columns if name not in known]:
-        raise ValueError(f"columns must be named for {', '.join(NAMES)}, got {wrong[0]!r}")
+        meant = did_you_mean(wrong[0], NAMES)
+        raise ValueError(f"columns must be named for {', '.join(NAMES)}, got {wrong[0]!r}{meant}")
     if text.startswith(LANCE):
         return _of_lance(text, columns)
     if text.startswith(POSTGRES):
@@ -117,14 +118,16 @@ def _chosen(
     arrays: Mapping[str, Any], wanted: Mapping[str, str], asked: Mapping[str, str], told: str, present: list[str]
 ) -> Arrays:
     if missing := [column for column in asked.values() if column not in arrays]:
-        raise ValueError(f"{told!r} lacks the array {missing[0]!r}; it holds {', '.join(present) or 'none'}")
+        meant = did_you_mean(missing[0], present)
+        raise ValueError(f"{told!r} lacks the array {missing[0]!r}{meant}; it holds {', '.join(present) or 'none'}")
     return {name: arrays[column] for name, column in wanted.items() if column in arrays}
 
 
 def _columns(present: list[str], asked: Mapping[str, str], told: str) -> dict[str, str]:
     """Names of columns by what they are: as asked, or as usual."""
     if missing := [column for column in asked.values() if column not in present]:
-        raise ValueError(f"{told!r} lacks the column {missing[0]!r}; it holds {', '.join(present) or 'none'}")
+        meant = did_you_mean(missing[0], present)
+        raise ValueError(f"{told!r} lacks the column {missing[0]!r}{meant}; it holds {', '.join(present) or 'none'}")
     found = {}
     for name, usual in _USUAL.items():
         column = asked.get(name) or next((each for each in usual if each in present), None)

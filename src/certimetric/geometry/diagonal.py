@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 
 from certimetric.base.arrays import Array, check_size
 from certimetric.geometry.mahalanobis import MahalanobisMetric
@@ -68,7 +69,9 @@ class DiagonalMetric(MahalanobisMetric):
         """Eigenvalues of M in decreasing order, shape (d,)."""
         return np.sort(self.weights**2)[::-1]
 
-    def _map(self, X: Array, name: str = "X") -> Array:
+    def _map(self, X: Any, name: str = "X") -> Array:
+        if issparse(X):
+            X = X.toarray()  # as large as the result
         with np.errstate(over="ignore"):  # told by the next line
             return check_size(np.asarray(X * self.weights), f"{name}, mapped by the metric,")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array, issparse
 
 from certimetric.base.arrays import Array, check_size
 from certimetric.base.chunks import chunk_slices
@@ -118,27 +119,41 @@ class MahalanobisMetric:
         return np.pad(singular**2, (0, self.n_features - len(singular)))
 
     def _check(self, X: ArrayLike, name: str = "X") -> Array:
-        X = np.asarray(align(X, self.feature_names, name), dtype=float)
+        if issparse(X):
+            X = csr_array(X, dtype=float)
+            if not np.isfinite(X.data).all():
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
+        else:
+            X = np.asarray(align(X, self.feature_names, name), dtype=float)
         if X.ndim == 0 or X.shape[-1] != self.n_features:
             came = X.shape[-1] if X.ndim else "a scalar"
             raise ValueError(f"the metric was made for {self.n_features} features, got {came}")
         return check_size(X, name)
 
-    def _map(self, X: Array, name: str = "X") -> Array:
+    def _map(self, X: Any, name: str = "X") -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # told by the next line
             return check_size(np.asarray(X @ self.components.T), f"{name}, mapped by the metric,")
 
     def distance(self, x: ArrayLike, z: ArrayLike) -> Any:
         """Distance between instances, or row by row between arrays that broadcast: shape (…, d) gives (…).
 
-        Data frames, and Series that are one row of a frame, are taken by the names of the features.
+        Data frames, and Series that are one row of a frame, are taken by the names of the features. Of two sparse
+        matrices of as many rows it is that of each row of the one from that of the other.
 
         Raises
         ------
         ValueError
-            If the features do not match, or values are beyond ±1e150.
+            If the features do not match, values are beyond ±1e150, or of x and z just one is sparse.
         """
-        difference = self._check(x, "x") - self._check(z, "z")
+        x, z = self._check(x, "x"), self._check(z, "z")
+        sparse = [issparse(given) for given in (x, z)]
+        if any(sparse) and not (all(sparse) and x.shape == z.shape):
+            raise ValueError(f"x and z must be sparse both of them and of one shape, got {x.shape} and {z.shape}")
+        difference = x - z
+        if all(sparse):
+            rows = chunk_slices(x.shape[0], 8.0 * self.n_components)
+            norms = [np.linalg.norm(self._map(difference[some], "x − z"), axis=1) for some in rows]
+            return np.concatenate([np.zeros(0), *norms])
         distance = np.linalg.norm(self._map(difference, "x − z"), axis=-1)
         return float(distance) if np.ndim(distance) == 0 else distance
 
@@ -168,7 +183,7 @@ class MahalanobisMetric:
         return distances
 
     def transform(self, X: ArrayLike) -> Array:
-        """Map rows to the space where the distance is Euclidean, ``X Lᵀ``: shape (n, d) gives (n, k)."""
+        """Map rows, sparse ones too, to the space where the distance is Euclidean, ``X Lᵀ``: (n, d) gives (n, k)."""
         return self._map(self._check(X))
 
     def compose(self, scale: ArrayLike) -> MahalanobisMetric:

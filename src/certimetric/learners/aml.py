@@ -84,9 +84,9 @@ class AML(ScatterLearner):
 
     References
     ----------
-    Chen, Gong, Yang, Li, Wei, Li (2018), *Adversarial metric learning*, IJCAI, arXiv 1802.03170. In their code the
-    adversarial dissimilar pairs have the loss ``Δᵀ M Δ``, and so pull together what should be apart; here it is that of
-    dissimilar pairs.
+    Chen, Gong, Yang, Li, Wei, Li (2018), *Adversarial metric learning*, IJCAI, arXiv 1802.03170 [chen2018adversarial].
+    In their code the adversarial dissimilar pairs have the loss ``Δᵀ M Δ``, and so pull together what should be apart;
+    here it is that of dissimilar pairs.
 
     Examples
     --------

@@ -68,6 +68,12 @@ class Anchors:
         """Every target with every impostor of every anchor, shape (t, 3)."""
         return combined_triplets(self.rows, self.targets, self.impostors)
 
+    def weights_of_rows(self, n: int) -> Array:
+        """Of all n rows: 1 of those that are no anchors."""
+        weights = np.ones(n)
+        weights[self.rows] = self.weights
+        return weights
+
 
 def grow_anchors(
     X: Array | LazyRows,
@@ -80,6 +86,7 @@ def grow_anchors(
     rng: np.random.RandomState,
     n_targets: int = 0,
     n_impostors: int = 0,
+    weights: Array | None = None,
     n_jobs: int = 1,
     report: Callable[[Size], None] | None = None,
 ) -> tuple[State, Anchors, list[Size]]:
@@ -105,6 +112,8 @@ def grow_anchors(
     rng : RandomState
     n_targets, n_impostors : int
         Neighbours of an anchor that are searched.
+    weights : array of shape (n,), optional
+        Of the instances in the objective: classes are sampled by their shares of these.
     n_jobs : int
         Threads.
     report : callable, optional
@@ -116,7 +125,7 @@ def grow_anchors(
     anchors : Anchors
     sizes : list of Size
     """
-    sample = StratifiedSample(y, rng)
+    sample = StratifiedSample(y, rng, weights)
 
     def anchors_at(rows: Indices, known: Anchors | None = None) -> Anchors:
         new = rows if known is None else rows[len(known.rows) :]
@@ -169,7 +178,7 @@ def descend_over_neighbors(
     descend: Callable[[MetricObjective, Array], Solution],
     *,
     weights: Array | None = None,
-    further_of: Callable[[Array, Indices, list[Term]], Term] | None = None,
+    further_of: Callable[[Array, Indices, list[Term], Array | None], Term] | None = None,
     n_jobs: int = 1,
     **settings: Any,
 ) -> tuple[Solution, tuple[int, list[Size], float]]:
@@ -189,7 +198,7 @@ def descend_over_neighbors(
     weights : array of shape (n,), optional
         Of the instances in the mean, for rows in memory.
     further_of : callable, optional
-        From instances, triplets of them, and the terms so far to one more.
+        From instances, triplets of them, the terms so far, and the weights of the instances to one more.
 
     Returns
     -------
@@ -205,16 +214,17 @@ def descend_over_neighbors(
         used[anchors.triplets()] = True
         used[first] = False
         order = np.concatenate([first, used.nonzero()[0]])
+        of_rows = None if weights is None else anchors.weights_of_rows(len(X))[order]
         term: Term = (
             BlockNeighbors(X, values, first, kind.of_classes)
             if isinstance(X, LazyRows)
-            else kind(values[order], n_jobs, len(first), None if weights is None else weights[order])
+            else kind(values[order], n_jobs, len(first), of_rows)
         )
         terms, points = [term], X[order]
         if further_of is not None:
             place = np.empty(len(X), dtype=np.int64)
             place[order] = np.arange(len(order))
-            terms.append(further_of(points, place[anchors.triplets()], terms))
+            terms.append(further_of(points, place[anchors.triplets()], terms, of_rows))
         return MetricObjective(points, terms)
 
     def fit(anchors: Anchors, before: NeighborDescent) -> NeighborDescent:
@@ -234,7 +244,7 @@ def descend_over_neighbors(
         return values
 
     reached, anchors, sizes = grow_anchors(
-        X, y, n_anchors, NeighborDescent(start), fit, held_out, n_jobs=n_jobs, **settings
+        X, y, n_anchors, NeighborDescent(start), fit, held_out, weights=weights, n_jobs=n_jobs, **settings
     )
     assert reached.solution is not None
     error = standard_error(held_out(anchors)(reached))

@@ -100,7 +100,7 @@ class ARML(MahalanobisLearner):
 
     References
     ----------
-    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
+    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024 [wang2020provably].
 
     Examples
     --------
@@ -165,7 +165,7 @@ class ARML(MahalanobisLearner):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> ARML:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> ARML:
         """Learn the metric from labels.
 
         Parameters
@@ -174,6 +174,9 @@ class ARML(MahalanobisLearner):
             In the units in which perturbations are to be measured.
         y : array-like of shape (n,)
             Class labels.
+        sample_weight : array-like of shape (n,), optional
+            Of the instances in the mean, at least 0; each has the neighbours that it has. Mini-batches are drawn by
+            them.
 
         Returns
         -------
@@ -184,11 +187,10 @@ class ARML(MahalanobisLearner):
         ValueError
             On NaN or infinity, a single class, a weight that is missing, or a norm of another number of features.
         """
-        X, codes = self._validate_labelled(X, y)
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
         rng = check_random_state(self.random_state)
         L = starting_components(self.init, coordinates, self.n_components, X.shape[1], rng, codes)
-        shares = self._class_shares(codes)
         norm = MarginLoss(self.loss, norm=self.norm, margin=self.margin).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
         X, norm = coordinates.X, coordinates.norm(norm)
@@ -201,16 +203,13 @@ class ARML(MahalanobisLearner):
             )
             some = rng.permutation(len(X))[: _FEW if batch_size else _MANY]
             self.scale_ = typical_margin(search.X, search.triplets(np.eye(X.shape[1]), some), norm)
-            losses = [
-                (rows, MarginLoss(self.loss, weight=share, scale=self.scale_, norm=norm, margin=self.margin))
-                for rows, share in shares
-            ]
+            loss = MarginLoss(self.loss, scale=self.scale_, norm=norm, margin=self.margin)
             if batch_size is None:
-                objective = MetricObjective(search.X, [_NearestMargins(search, *each) for each in losses])
+                objective = MetricObjective(search.X, [_NearestMargins(search, loss, weights)])
                 solution = self._descend(objective, L, max_iter=self.max_iter or _FULL_STEPS)
             else:
                 solution = minimize_stochastic(
-                    _Batches(search, losses, int(batch_size), rng),
+                    _Batches(search, loss, weights, int(batch_size), rng),
                     L,
                     learning_rate=self.learning_rate,
                     max_iter=self.max_iter or _STOCHASTIC_STEPS,
@@ -232,13 +231,13 @@ class _NeighborSearch:
 
 
 class _NearestMargins:
-    """The margin loss over the nearest triplets of some instances: an active set, and exact just after a refresh."""
+    """The margin loss over the nearest triplets of all instances: an active set, and exact just after a refresh."""
 
-    def __init__(self, search: _NeighborSearch, rows: Indices, loss: MarginLoss):
-        self.search, self.rows, self.loss = search, rows, loss
+    def __init__(self, search: _NeighborSearch, loss: MarginLoss, weights: Array | None):
+        self.search, self.loss, self.weights = search, loss, weights
 
     def refresh(self, state: MetricState) -> None:
-        self.term = self.loss.bind(self.search.X, self.search.triplets(state.L, self.rows))
+        self.term = self.loss.bind(self.search.X, self.search.triplets(state.L), weights=self.weights)
 
     def widen(self) -> bool:
         """The nearest are what the objective is about: there is no longer list to keep."""
@@ -251,6 +250,9 @@ class _NearestMargins:
 class _Batches:
     """Objectives of random mini-batches of a pool of instances, whose neighbours are found together.
 
+    With weights the instances are drawn by them, and one that is drawn twice counts twice: a batch then has as many of
+    a rare class as it should, which weights in its mean alone would not see to.
+
     The metric moves less and less: a search serves as many steps as came before it, up to a limit, and the next one is
     for another pool.
     """
@@ -258,15 +260,13 @@ class _Batches:
     def __init__(
         self,
         search: _NeighborSearch,
-        losses: list[tuple[Indices, MarginLoss]],
+        loss: MarginLoss,
+        weights: Array | None,
         size: int,
         rng: np.random.RandomState,
     ):
-        self.search, self.rng = search, rng
-        self.losses = [loss for _, loss in losses]
-        self.mean = np.empty(len(search.X), dtype=np.int64)  # the number of the mean that an instance is in
-        for number, (rows, _) in enumerate(losses):
-            self.mean[rows] = number
+        self.search, self.loss, self.rng = search, loss, rng
+        self.chances = None if weights is None else weights / weights.sum()
         self.size = min(size, len(search.X))
         self.pool: list[tuple[Indices, list[Term]]] = []
         self.waiting: list[int] = []
@@ -286,15 +286,18 @@ class _Batches:
         """The instances of every batch, with their neighbours, and its terms."""
         n = len(self.search.X)
         rows = self.rng.permutation(n)[: self.size * _STEPS_BETWEEN_SEARCHES]
-        triplets = self.search.triplets(L, rows)  # in the order of the rows
-        place = np.empty(n, dtype=np.int64)
-        place[rows] = np.arange(len(rows))
-        cuts = np.arange(self.size, len(rows), self.size)
+        if self.chances is not None:
+            rows = self.rng.choice(n, len(rows), p=self.chances)
+        distinct, number = np.unique(rows, return_inverse=True)
+        triplets = self.search.triplets(L, distinct)  # in the order of the rows
+        start, stop = (np.searchsorted(triplets[:, 0], distinct, side=side) for side in ("left", "right"))
         batches = []
-        for some in np.split(triplets, np.searchsorted(place[triplets[:, 0]], cuts)):
-            mean = self.mean[some[:, 0]]
+        for batch in np.split(number, np.arange(self.size, len(rows), self.size)):
+            own = np.unique(batch)
+            some = triplets[np.concatenate([np.arange(start[k], stop[k]) for k in own])]
             used, some = np.unique(some, return_inverse=True)
-            some = some.reshape(-1, 3)
-            terms = [loss.bind(self.search.X[used], some[mean == number]) for number, loss in enumerate(self.losses)]
-            batches.append((used, terms))
+            weights = None
+            if self.chances is not None:
+                weights = np.bincount(distinct[batch], minlength=n)[used].astype(np.float64)
+            batches.append((used, [self.loss.bind(self.search.X[used], some.reshape(-1, 3), weights=weights)]))
         return batches

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
-from certimetric.base.arrays import MODEST, Array, check_size
+from certimetric.base.arrays import MODEST, Array, Indices, check_dense, check_size
 from certimetric.base.warnings import warn
-from certimetric.constraints.neighbors import class_members
 from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.mahalanobis import MahalanobisMetric
@@ -37,6 +37,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """Base of the learners: an estimator that ``fit`` leaves with ``components_``, and a transformer by them."""
 
     _parameter_constraints: dict[str, Any] = {}
+    _takes_sparse: ClassVar[bool] = False  # whether ``fit`` takes sparse rows
 
     class_weight: Mapping[Any, float] | str | None
     components_: Array
@@ -65,7 +66,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like or sparse matrix of shape (n, d)
 
         Returns
         -------
@@ -73,7 +74,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             ``X @ components_.T``; of single precision where X is, but computed in double precision.
         """
         check_is_fitted(self, "components_")
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = validate_data(self, X, dtype=FLOATS, reset=False, accept_sparse="csr")
         return (X @ self.components_.T).astype(X.dtype, copy=False)
 
     def get_mahalanobis_matrix(self) -> Array:
@@ -98,23 +99,35 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def _n_features_out(self) -> int:
         return int(self.components_.shape[0])
 
-    def _validate_labelled(self, X: ArrayLike, y: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
-        """Check a labelled sample; give X as float64 and y as class codes, and set ``classes_``."""
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
-        return self._labelled(X, y)
-
-    def _validate_weighted(
-        self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None
+    def _validate_labelled(
+        self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None
     ) -> tuple[Array, NDArray[np.int64], Array | None]:
-        """The same of a sample with weights, by which its classes count as ``class_weight`` says: their mean is 1, and
-        they are None where all are equal. Instances of weight 0 are left out."""
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        """Check a labelled sample; give X as float64, y as class codes, and weights; and set ``classes_``.
+
+        Weights are those of the instances times those that ``class_weight`` gives their classes: their mean is 1, and
+        they are None where all are equal. Instances of weight 0 are left out.
+        """
+        X, y = self._validate(X, y)
+        if issparse(X) and X.shape[1] > X.shape[0]:
+            X = X.toarray()  # which has no more numbers than the metric that is learned of it
         X, y, weights = self._weighted(X, y, sample_weight)
         X, codes = self._labelled(X, y)
-        if (of_classes := self._class_weights(np.bincount(codes))) is not None:
-            weights = of_classes[codes] * (1.0 if weights is None else weights)
-            weights /= weights.mean()
-        return X, codes, weights
+        return X, codes, self._by_class(codes, self.classes_, weights)
+
+    def _validate(self, X: Any, y: Any = "no_validation", **options: Any) -> Any:
+        """scikit-learn's check of float64 data, of two rows at least; sparse where the learner takes such rows."""
+        if not self._takes_sparse:
+            check_dense(X, type(self).__name__)
+        sparse = "csr" if self._takes_sparse else False
+        options = {"ensure_min_samples": 2, "accept_sparse": sparse, **options}
+        return validate_data(self, X, y, dtype=np.float64, order="C", **options)
+
+    def _by_class(self, codes: Indices, classes: NDArray[Any], weights: Array | None = None) -> Array | None:
+        """Weights of instances times those of their classes, of mean 1; None for equal ones."""
+        if (of_classes := self._class_weights(np.bincount(codes), classes)) is None:
+            return weights
+        weights = of_classes[codes] / of_classes.max() * (1.0 if weights is None else weights)
+        return None if (weights == weights[0]).all() else weights / weights.mean()
 
     def _weighted(self, X: Array, y: Any, sample_weight: ArrayLike | None) -> tuple[Array, Any, Array | None]:
         """Validated instances of positive weight, what ``y`` has for them, and their weights of mean 1; None for equal
@@ -134,11 +147,11 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"{weights.max():g} with {(weights > 0).sum()} above 0"
             )
         kept, weights = weights > 0, weights / weights.max()
-        X, y, weights = np.ascontiguousarray(X[kept]), None if y is None else y[kept], weights[kept]
+        X, y, weights = X[kept], None if y is None else y[kept], weights[kept]
         return X, y, None if (weights == weights[0]).all() else weights / weights.mean()
 
     def _check_unweighted(self, what: str, sample_weight: ArrayLike | None = None) -> None:
-        """Sums over classes that are not in memory know nothing of weights."""
+        """Weights are for rows in memory."""
         for name, given in (("sample_weight", sample_weight), ("class_weight", getattr(self, "class_weight", None))):
             if given is not None:
                 raise ValueError(f"{name} must be None for {what}: weights are taken of instances in memory")
@@ -150,12 +163,15 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         classes, codes = np.unique(y, return_inverse=True)
         if discrete and 2 * len(classes) > len(y):
             check_classification_targets(y)
-        self._set_classes(classes, len(X))
+        self._set_classes(classes, len(y))
         return check_size(X, limit=MODEST), codes.astype(np.int64)
 
-    def _validate_blocks(self, X: Any, y: Any, *, numbers: bool = False) -> tuple[Any, Any, Coordinates | None]:
+    def _validate_blocks(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None, *, numbers: bool = False
+    ) -> tuple[Any, Any, Coordinates | None]:
         """Check a sample in Dask arrays. Where all rows take part, X and y gathered, and None; otherwise None, class
         codes or numbers, and coordinates whose rows stay where they are, with ``classes_`` set."""
+        self._check_unweighted("rows in a Dask array", sample_weight)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X, y = aligned_blocks(X, y)
@@ -180,22 +196,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         perturbation = getattr(self, "perturbation", None)
         return None, values, Coordinates.of_blocks(X.astype(np.float64), scatter, perturbation=perturbation)
 
-    def _class_shares(self, codes: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], float]]:
-        """Rows that a mean is taken over, and its share of the objective: of each class by ``class_weight``, which are
-        as many means as classes, or one of all rows. The shares sum to 1.
-
-        Raises
-        ------
-        ValueError
-            If a weight is missing, or is no positive number.
-        """
-        counts = np.bincount(codes)
-        if (weights := self._class_weights(counts)) is None:
-            return [(np.arange(len(codes)), 1.0)]
-        sums = counts * weights
-        return list(zip(class_members(codes), (sums / sums.sum()).tolist()))
-
-    def _class_weights(self, counts: NDArray[np.int64]) -> Array | None:
+    def _class_weights(self, counts: NDArray[np.int64], classes: NDArray[Any]) -> Array | None:
         """What an instance of each class weighs by ``class_weight``; None where nothing is said.
 
         Raises
@@ -207,13 +208,13 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if given is None:
             return None
         if isinstance(given, Mapping):
-            for label in self.classes_.tolist():
+            for label in classes.tolist():
                 weight = given.get(label)
                 if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 < weight < np.inf:
                     raise ValueError(
                         f"class_weight must have a positive number for each class, got {weight!r} for {label!r}"
                     )
-            return np.array([given[label] for label in self.classes_.tolist()], dtype=np.float64)
+            return np.array([given[label] for label in classes.tolist()], dtype=np.float64)
         return 1.0 / counts
 
     def _set_classes(self, classes: NDArray[Any], n: int) -> None:
@@ -280,5 +281,6 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        tags.input_tags.sparse = self._takes_sparse
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -26,6 +26,8 @@ class Euclidean(MahalanobisLearner):
     converged_ : bool
         Always True.
 
+    There are no weights of instances: nothing depends on any.
+
     Examples
     --------
     >>> from certimetric import Euclidean
@@ -34,10 +36,12 @@ class Euclidean(MahalanobisLearner):
            [0., 1.]])
     """
 
+    _takes_sparse = True
+
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Euclidean:
-        """Remember the number of features of X, shape (n, d); ``y`` is not used."""
-        X = check_size(validate_data(self, X, dtype=np.float64), limit=MODEST)
-        self.n_samples_fit_ = len(X)
+        """Remember the number of features of X, shape (n, d), which may be sparse; ``y`` is not used."""
+        X = check_size(self._validate(X, ensure_min_samples=1), limit=MODEST)
+        self.n_samples_fit_ = X.shape[0]
         self._set_converged(True)
         return self
 
@@ -55,9 +59,9 @@ class Euclidean(MahalanobisLearner):
         return DiagonalMetric(np.ones(self.n_features_in_), getattr(self, "feature_names_in_", None), training)
 
     def transform(self, X: ArrayLike) -> Any:
-        """Instances as they are, shape (n, d)."""
+        """Instances as they are, shape (n, d): sparse ones too."""
         check_is_fitted(self, "n_features_in_")
-        return validate_data(self, X, dtype=FLOATS, reset=False, copy=True)
+        return validate_data(self, X, dtype=FLOATS, reset=False, copy=True, accept_sparse="csr")
 
     @property
     def _n_features_out(self) -> int:
@@ -94,7 +98,7 @@ class Covariance(MahalanobisLearner):
 
         ``sample_weight``, shape (n,) and at least 0, are weights of the instances, of which only the shares count.
         """
-        X = check_size(validate_data(self, X, dtype=np.float64, ensure_min_samples=2), limit=MODEST)
+        X = check_size(self._validate(X), limit=MODEST)
         X, _, weights = self._weighted(X, None, sample_weight)
         self.n_samples_fit_ = len(X)
         centred = X - (X.mean(axis=0) if weights is None else weights @ X / weights.sum())

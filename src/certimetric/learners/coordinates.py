@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices
@@ -130,7 +131,14 @@ class Coordinates:
             return loss
         return loss.for_coordinates(self.norm(loss.check()), self.unit)
 
-    def bind(self, loss: TripletMarginLoss, triplets: Indices, terms: list[Term], start: Array) -> Term:
+    def bind(
+        self,
+        loss: TripletMarginLoss,
+        triplets: Indices,
+        terms: list[Term],
+        start: Array,
+        weights: Array | None = None,
+    ) -> Term:
         """A loss on adversarial margins as a further term of an objective over these instances.
 
         Parameters
@@ -141,11 +149,19 @@ class Coordinates:
             The terms of the learner itself: what they amount to at the start is the unit of a relative weight.
         start : array of shape (k, r)
             Components that the descent starts from.
+        weights : array of shape (n,), optional
+            Of the instances, in the mean.
         """
-        return self.bind_in([], loss, triplets, terms, start)
+        return self.bind_in([], loss, triplets, terms, start, weights)
 
     def bind_in(
-        self, unit: list[float], loss: TripletMarginLoss, triplets: Indices, terms: list[Term], start: Array
+        self,
+        unit: list[float],
+        loss: TripletMarginLoss,
+        triplets: Indices,
+        terms: list[Term],
+        start: Array,
+        weights: Array | None = None,
     ) -> Term:
         """The same, in a unit that the first call puts into the list, and later ones, of more instances, find there."""
         if not unit:
@@ -156,7 +172,7 @@ class Coordinates:
                 objective = own.in_components(start)[0]
             # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
             unit.append(objective if objective > 0 else 1.0)
-        return self.loss(loss).bind(self.X, triplets, unit[0])
+        return self.loss(loss).bind(self.X, triplets, unit[0], weights)
 
 
 def check_n_components(n_components: int | None, d: int) -> None:
@@ -165,20 +181,22 @@ def check_n_components(n_components: int | None, d: int) -> None:
         raise ValueError(f"n_components must be at most the number of features, {d}, got {n_components}")
 
 
-def deviation_of(X: Array) -> float:
-    """Root mean square standard deviation of the features that vary; 1 where none does."""
-    ranges = np.ptp(X, axis=0)
+def deviation_of(X: Any) -> float:
+    """Root mean square standard deviation of the features that vary, of sparse instances too; 1 where none does."""
+    n, ranges = X.shape[0], X.max(axis=0) - X.min(axis=0)
+    ranges = np.asarray(ranges.toarray() if issparse(X) else ranges).ravel()
     size = float(ranges.max(initial=0.0))
     if not size > 0:
         return 1.0
-    mean, varies = X.mean(axis=0), ranges > 0  # a constant feature differs from its mean by rounding only
+    mean = np.asarray(X.mean(axis=0)).ravel()
+    varies = ranges > 0  # a constant feature differs from its mean by rounding only
     total = 0.0
-    for rows in chunk_slices(len(X), 8.0 * X.shape[1], _MEMORY):
-        centred = X[rows] - mean
+    for rows in chunk_slices(n, 8.0 * X.shape[1], _MEMORY):
+        centred = (X[rows].toarray() if issparse(X) else X[rows]) - mean
         centred /= size
         centred *= varies
         total += float(np.vdot(centred, centred))
-    return size * float(np.sqrt(total / (len(X) * np.count_nonzero(varies))))
+    return size * float(np.sqrt(total / (n * np.count_nonzero(varies))))
 
 
 def on_grid(X: Array) -> Array:

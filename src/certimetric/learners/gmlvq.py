@@ -96,9 +96,10 @@ class GMLVQ(MahalanobisLearner):
 
     References
     ----------
-    Schneider, Biehl, Hammer (2009), *Adaptive relevance matrices in learning vector quantization*, Neural Computation
-    21. Saralajew, Holdijk, Villmann (2020), *Fast adversarial robustness certification of nearest prototype
-    classifiers for arbitrary seminorms*, NeurIPS 33: the certificate, and the loss on it.
+    Schneider, Biehl, Hammer (2009), *Adaptive relevance matrices in learning vector quantization*
+    [schneider2009adaptive], Neural Computation 21. Saralajew, Holdijk, Villmann (2020), *Fast adversarial robustness
+    certification of nearest prototype classifiers for arbitrary seminorms* [saralajew2020fast], NeurIPS 33: the
+    certificate, and the loss on it.
 
     Examples
     --------
@@ -153,7 +154,7 @@ class GMLVQ(MahalanobisLearner):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> GMLVQ:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> GMLVQ:
         """Learn metric and prototypes from labels.
 
         Parameters
@@ -162,6 +163,8 @@ class GMLVQ(MahalanobisLearner):
             In the units in which perturbations are to be measured.
         y : array-like of shape (n,)
             Class labels.
+        sample_weight : array-like of shape (n,), optional
+            Of the instances in the mean, at least 0; the prototypes start from clusters of all alike.
 
         Returns
         -------
@@ -172,8 +175,7 @@ class GMLVQ(MahalanobisLearner):
         ValueError
             On NaN or infinity, a single class, a weight that is missing, or a norm of another number of features.
         """
-        X, codes = self._validate_labelled(X, y)
-        shares = self._class_shares(codes)
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         norm = MarginLoss(self.loss, norm=self.norm).check()
         norm.dual_norm(np.zeros(X.shape[1]))  # one message for an ellipsoid of another number of features
         coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=False)
@@ -185,7 +187,7 @@ class GMLVQ(MahalanobisLearner):
         with limited_threads(X.shape[1]):
             scale = self._typical_scale(points, codes, norm) if self.scale == "auto" else float(self.scale) / unit
             W, labels = _cluster_means(points, points @ L.T, codes, self.n_prototypes, rng)
-            objective = PrototypeMargins(points, codes, labels, self.loss, scale, norm, shares)
+            objective = PrototypeMargins(points, codes, labels, self.loss, scale, norm, weights)
             solution = self._descend(objective, objective.stacked(L, W))
         L, W = objective.split(solution.components)
         self._set_solution(replace(solution, components=L), coordinates)

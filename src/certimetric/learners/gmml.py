@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -33,6 +34,8 @@ class ScatterLearner(PairLearner):
     """Base of the learners that need only the scatters of the pairs: streams and merges come for free.
 
     From labels no pair is drawn: *all* pairs count, and sizes, means and scatters of the classes determine their sum.
+    With weights of the instances a pair weighs as much as the product of its two. Sparse rows are summed up as they
+    are, without a dense copy (where there are more rows than features, so that the metric is the smaller).
     So the metric is the same from an array (``fit``), from Dask arrays in blocks of any size (``fit``) and from an
     iterator of chunks (``fit_chunks``), but for the rounding of sums taken in another order. Dask arrays are summed up
     block by block on their scheduler and never gathered: blocks along the features are joined, a block of rows has to
@@ -45,35 +48,11 @@ class ScatterLearner(PairLearner):
         All that is kept of the pairs seen so far.
     """
 
+    _takes_sparse = True
+
     reg: float
     _scatter: PairScatter
     _axes: Array | None
-
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Any:
-        """Learn from pairs, or from all pairs of labelled instances.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, 2, d) or (n, d)
-            Pairs, or instances; with a ``preprocessor`` also their indicators, of shape (m, 2) or (n,).
-        y : array-like of shape (m,) or (n,)
-            For pairs +1 (similar) or −1 (dissimilar); for instances their class labels.
-        sample_weight : array-like of shape (n,), optional
-            Of instances in memory, at least 0: a pair weighs as much as the product of its two.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            On NaN or infinity, shapes, labels or weights that do not fit, or data that nothing can be learned of.
-        PreprocessorError
-            If the preprocessor does not give a point for each indicator.
-        """
-        return self._fit(X, y, sample_weight=sample_weight)
 
     def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None) -> Any:
         """*All* pairs of the sample count: no pair is drawn at random, and none is formed."""
@@ -84,8 +63,8 @@ class ScatterLearner(PairLearner):
             scatter = scatter_of_blocks(X, y)
             self._check_width(scatter.means.shape[1], reset=True)
             return self._fit_classes(scatter)
-        X, codes, of_instances = self._validate_weighted(X, y, sample_weight)
-        coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span())
+        X, codes, of_instances = self._validate_labelled(X, y, sample_weight)
+        coordinates = Coordinates.of(X, rescale=False, reduce=self._in_span() and not issparse(X))
         return self._fit_scatter(PairScatter.from_labels(coordinates.X, codes, of_instances), coordinates.axes)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:
@@ -254,7 +233,7 @@ class GMML(ScatterLearner):
 
     References
     ----------
-    Zadeh, Hosseini, Sra (2016), *Geometric mean metric learning*, ICML, arXiv 1607.05002.
+    Zadeh, Hosseini, Sra (2016), *Geometric mean metric learning*, ICML, arXiv 1607.05002 [zadeh2016geometric].
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -16,6 +17,7 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.kernels import pair_squared_distances
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
@@ -50,6 +52,9 @@ class ITML(PairLearner):
         5th and the 95th percentile of the squared distances of random pairs of instances under the prior.
     prior : {"identity", "covariance", "random"} or array-like of shape (d, d), default="identity"
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, pairs are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, as in the paper, but at most 15,000 (from 28 classes on). Differences of
@@ -86,7 +91,7 @@ class ITML(PairLearner):
 
     References
     ----------
-    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning*, ICML.
+    Davis, Kulis, Jain, Sra, Dhillon (2007), *Information-theoretic metric learning* [davis2007information], ICML.
 
     Examples
     --------
@@ -101,6 +106,7 @@ class ITML(PairLearner):
         "gamma": [Interval(Real, 0, None, closed="neither")],
         "bounds": ["array-like", None],
         "prior": [StrOptions(PRIORS), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -115,6 +121,7 @@ class ITML(PairLearner):
         *,
         bounds: Any = None,
         prior: Any = "identity",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         max_iter: int = 1000,
         tol: float = 1e-4,
@@ -125,6 +132,7 @@ class ITML(PairLearner):
         self.gamma = gamma
         self.bounds = bounds
         self.prior = prior
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
@@ -132,11 +140,11 @@ class ITML(PairLearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         coordinates = self._coordinates(X)
         rng = check_random_state(self.random_state)
-        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng)
+        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng, weights)
         self._minimize(coordinates, pairs, labels, rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:

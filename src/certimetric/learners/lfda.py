@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -18,9 +20,10 @@ from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
 from certimetric.geometry.kernels import expansion_error
 from certimetric.geometry.neighbors import nearest_neighbors
-from certimetric.learners.base import MahalanobisLearner
+from certimetric.learners.base import CLASS_WEIGHT, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
 from certimetric.learners.gmml import ridged
+from certimetric.objectives.pairs import counts_of
 
 _MEMORY = 64 * 2**20  # bytes of affinities at a time,
 _CHUNKS_AT_ONCE = 4  # in chunks that as many threads may work on,
@@ -37,7 +40,8 @@ class LFDA(MahalanobisLearner):
         between   a_ij (1/n − 1/n_c),                      1/n
 
     and L has the k generalised eigenvectors that make the between scatter largest against the within scatter: far parts
-    of a class need not come together.
+    of a class need not come together. With weights of the instances a pair counts by their product besides, and n_c and
+    n are sums of weights; s_i stays what it is.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ class LFDA(MahalanobisLearner):
         Eigenvectors times the roots of their eigenvalues; an orthonormal basis of their span; or as they are.
     reg : float, default=1e-3
         Ridge on the within scatter, as a fraction of its mean eigenvalue.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class.
     n_jobs : int, default=None
         Threads for the affinities of all pairs of a class, as in joblib; they change nothing in the result.
 
@@ -68,8 +74,8 @@ class LFDA(MahalanobisLearner):
 
     References
     ----------
-    Sugiyama (2007), *Dimensionality reduction of multimodal labeled data by local Fisher discriminant analysis*,
-    JMLR 8.
+    Sugiyama (2007), *Dimensionality reduction of multimodal labeled data by local Fisher discriminant analysis*
+    [sugiyama2007dimensionality], JMLR 8.
 
     Examples
     --------
@@ -85,6 +91,7 @@ class LFDA(MahalanobisLearner):
         "n_neighbors": [Interval(Integral, 1, None, closed="left"), None],
         "embedding": [StrOptions({"weighted", "orthonormal", "plain"})],
         "reg": [Interval(Real, 0, None, closed="left")],
+        "class_weight": CLASS_WEIGHT,
         "n_jobs": [Integral, None],
     }
 
@@ -95,46 +102,51 @@ class LFDA(MahalanobisLearner):
         n_neighbors: int | None = None,
         embedding: str = "weighted",
         reg: float = 1e-3,
+        class_weight: Mapping[Any, float] | str | None = None,
         n_jobs: int | None = None,
     ):
         self.n_components = n_components
         self.n_neighbors = n_neighbors
         self.embedding = embedding
         self.reg = reg
+        self.class_weight = class_weight
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: ArrayLike) -> LFDA:
-        """Learn from X, shape (n, d), and class labels y, shape (n,).
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> LFDA:
+        """Learn from X, shape (n, d), and class labels y, shape (n,), with weights of at least 0, shape (n,).
 
         Raises
         ------
         ValueError
             On NaN or infinity, a single class, or more components than features.
         """
-        X, codes = self._validate_labelled(X, y)
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         check_n_components(self.n_components, X.shape[1])
         coordinates = Coordinates.of(X, rescale=False)
-        X = coordinates.X[np.argsort(codes, kind="stable")]
-        X -= coordinates.X.mean(axis=0)
+        ordered = np.argsort(codes, kind="stable")
+        X, w = coordinates.X[ordered], counts_of(ordered, weights)
+        X -= w @ X / w.sum()
         n, r = X.shape
         k = min(self.n_components or r, r)
         counts = np.bincount(codes)
         stops = np.cumsum(counts)
-        lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, X)
-        means = np.add.reduceat(X, stops - counts) / counts[:, None]
+        lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, w[:, None] * X)
+        sums = np.add.reduceat(w, stops - counts)
+        means = np.add.reduceat(w[:, None] * X, stops - counts) / sums[:, None]
         X -= np.repeat(means, counts, axis=0)
         with limited_threads(r):
             drawn, n_jobs = np.empty_like(X), effective_n_jobs(self.n_jobs)
             for count, stop in zip(counts.tolist(), stops.tolist()):
                 own = slice(stop - count, stop)
-                drawn[own] = laplacian_product(X[own], self.n_neighbors or 7, n_jobs)
-            drawn *= np.repeat(1.0 / counts, counts)[:, None]
+                of_rows = None if weights is None else w[own]
+                drawn[own] = laplacian_product(X[own], self.n_neighbors or 7, n_jobs, of_rows)
+            drawn *= np.repeat(1.0 / sums, counts)[:, None]
             within = X.T @ drawn
             # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
-            np.subtract(X, drawn, out=drawn)
-            drawn *= np.repeat(1.0 - counts / n, counts)[:, None]
-            between = X.T @ drawn + (means.T * counts) @ means
+            np.subtract(w[:, None] * X, drawn, out=drawn)
+            drawn *= np.repeat(1.0 - sums / sums.sum(), counts)[:, None]
+            between = X.T @ drawn + (means.T * sums) @ means
             # What the sums lost to rounding, where few instances lie far from all others.
             within = ridged((within + within.T) / 2, self.reg, self.n_features_in_) + lost * np.eye(r)
             some = None if k == r else (r - k, r - 1)
@@ -149,11 +161,12 @@ class LFDA(MahalanobisLearner):
         return self
 
 
-def laplacian_product(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
+def laplacian_product(X: Array, n_neighbors: int, n_jobs: int = 1, weights: Array | None = None) -> Array:
     """``Σ_j a_ij (x_i − x_j)`` of each instance of a class, shape (n, d), by blocks of rows.
 
-    Times ``Xᵀ`` this is the local scatter ``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ``. Duplicates of an instance have
-    affinity 0 to everything where their scale is 0: their differences are as well.
+    Times ``Xᵀ`` this is the local scatter ``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ``. With weights of the instances, shape
+    (n,), it is ``w_i w_j a_ij``. Duplicates of an instance have affinity 0 to everything where their scale is 0: their
+    differences are as well.
     """
     n, d = X.shape
     if n < 2:
@@ -187,6 +200,9 @@ def laplacian_product(X: Array, n_neighbors: int, n_jobs: int = 1) -> Array:
         affinity *= -inverse[part, None]
         affinity *= inverse
         np.exp(affinity, out=affinity)
+        if weights is not None:
+            affinity *= weights[part, None]
+            affinity *= weights
         if alone.any():
             affinity[alone[part]] = affinity[:, alone] = 0.0
         itself = slice(part.start, None, n + 1)  # no difference, and nothing to cancel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
@@ -20,7 +20,7 @@ from certimetric.base.threads import limited_threads
 from certimetric.constraints.neighbors import combined_triplets, neighbors_of_both_kinds, target_neighbors
 from certimetric.constraints.tuples import Tuples
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, takes_all_rows
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.solvers import Solution
 from certimetric.learners.starts import INITS, starting_components
@@ -52,7 +52,8 @@ class LMNN(TripletLearner):
     the metric moves, and the recorded objective is the true one. With ``n_impostors`` only that many instances l are
     pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
     :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
-    (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves.
+    (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves. With
+    weights of the instances both means, and that of the perturbation loss, are by those of the instances i.
 
     Labelled instances may be a Dask array: labels, anchors and what is near to them are gathered, and the searches are
     on its workers, block by block.
@@ -84,6 +85,8 @@ class LMNN(TripletLearner):
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of triplets (``n_neighbors`` target neighbours × the ``n_impostors`` nearest
         impostors, 10 by default).
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class.
     n_anchors : int, "auto" or None, default="auto"
         Of labelled instances, how many have a part in the objective: a random sample with its share of every class,
         and at least five members of each, whose targets and impostors are searched in all rows. None for all of them.
@@ -126,8 +129,9 @@ class LMNN(TripletLearner):
 
     References
     ----------
-    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*, JMLR 10;
-    with the perturbation loss, Yang et al., arXiv 2006.05945 (LMNN-PL).
+    Weinberger & Saul (2009), *Distance metric learning for large margin nearest neighbor classification*
+    [weinberger2009distance], JMLR 10; with the perturbation loss, Yang et al., arXiv 2006.05945 [yang2020towards]
+    (LMNN-PL).
 
     Examples
     --------
@@ -148,6 +152,7 @@ class LMNN(TripletLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "class_weight": CLASS_WEIGHT,
         "n_anchors": N_ANCHORS,
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
@@ -166,6 +171,7 @@ class LMNN(TripletLearner):
         max_iter: int = 200,
         tol: float = 1e-4,
         perturbation: TripletMarginLoss | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         n_anchors: int | str | None = "auto",
         preprocessor: Any = None,
         random_state: Any = None,
@@ -180,26 +186,27 @@ class LMNN(TripletLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.class_weight = class_weight
         self.n_anchors = n_anchors
         self.preprocessor = preprocessor
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
         if is_lazy(X):
-            X, y, blocks = self._validate_blocks(X, y)
+            X, y, blocks = self._validate_blocks(X, y, sample_weight)
             if blocks is not None:
                 self._check_n_neighbors(len(y))
                 self._learn_anchors(blocks, y)
                 return
-        X, codes = self._validate_labelled(X, y)
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         self._check_n_neighbors(len(X))
         coordinates = self._coordinates(X)
         X = coordinates.X
         with limited_threads(X.shape[1]):
             if not takes_all_rows(self.n_anchors, len(X)):
-                self._learn_anchors(coordinates, codes)
+                self._learn_anchors(coordinates, codes, weights)
                 return
             n_jobs = effective_n_jobs(self.n_jobs)
             n_impostors = self.n_impostors or (0 if self.perturbation is None else IMPOSTORS_PER_INSTANCE)
@@ -212,21 +219,21 @@ class LMNN(TripletLearner):
             else:  # which need not look at other classes
                 targets = target_neighbors(X, codes, self.n_neighbors, n_jobs=n_jobs)
             if self.n_impostors and triplets is not None:
-                terms = self._fixed_terms(triplets)
+                terms = list(pull_and_push(triplets, self.push_weight, weights))
             else:
                 i, a = np.nonzero(targets >= 0)
                 terms = [
-                    Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight),
-                    ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs),
+                    Pull(np.stack([i, targets[i, a]], axis=1), 1.0 - self.push_weight, weights),
+                    ImpostorHinge(targets, codes, self.push_weight, n_jobs=n_jobs, weights=weights),
                 ]
-            self._minimize(coordinates, terms, triplets, codes)
+            self._minimize(coordinates, terms, triplets, codes, weights)
             self._set_anchors(len(X))
 
     def _check_n_neighbors(self, n: int) -> None:
         if self.n_neighbors >= n:
             raise ValueError(f"n_neighbors must be less than the number of instances, {n}, got {self.n_neighbors}")
 
-    def _learn_anchors(self, coordinates: Coordinates, codes: Indices) -> None:
+    def _learn_anchors(self, coordinates: Coordinates, codes: Indices, weights: Array | None = None) -> None:
         """Over a sample of instances, which grows where ``n_anchors`` does not say how many."""
         X, n_jobs, rng = coordinates.X, effective_n_jobs(self.n_jobs), check_random_state(self.random_state)
         start = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
@@ -236,7 +243,8 @@ class LMNN(TripletLearner):
 
         def own_objective(anchors: Anchors, **further: Any) -> AnchorObjective | FixedAnchorObjective:
             if self.n_impostors:
-                return FixedAnchorObjective(X, anchors.triplets(), self.push_weight, further.get("loss"))
+                parts = (X, anchors.triplets(), self.push_weight, further.get("loss"))
+                return FixedAnchorObjective(*parts, anchors.weights_of_rows(len(X)))
             parts = (X, codes, anchors.rows, anchors.targets, anchors.weights, self.push_weight)
             return AnchorObjective(*parts, seed=seed, n_jobs=n_jobs, **further)
 
@@ -267,6 +275,7 @@ class LMNN(TripletLearner):
             rng=rng,
             n_targets=self.n_neighbors,
             n_impostors=self.n_impostors or (0 if loss is None else IMPOSTORS_PER_INSTANCE),
+            weights=weights,
             n_jobs=n_jobs,
             report=self._report_size(),
         )
@@ -278,21 +287,22 @@ class LMNN(TripletLearner):
         tuples = tuples.distinct()
         coordinates = self._coordinates(tuples.points)
         with limited_threads(coordinates.X.shape[1]):
-            self._minimize(coordinates, self._fixed_terms(tuples.index), tuples.index)
-
-    def _fixed_terms(self, triplets: Indices) -> list[Term]:
-        """Pull over the targets of triplets, and hinge over the triplets themselves."""
-        return list(pull_and_push(triplets, self.push_weight))
+            self._minimize(coordinates, list(pull_and_push(tuples.index, self.push_weight)), tuples.index)
 
     def _coordinates(self, X: Array) -> Coordinates:
         return Coordinates.for_descent(X, self.init, self.n_components, rescale=True, perturbation=self.perturbation)
 
     def _minimize(
-        self, coordinates: Coordinates, terms: list[Term], triplets: Indices | None, codes: Indices | None = None
+        self,
+        coordinates: Coordinates,
+        terms: list[Term],
+        triplets: Indices | None,
+        codes: Indices | None = None,
+        weights: Array | None = None,
     ) -> LMNN:
         rng = check_random_state(self.random_state)
         L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
         if self.perturbation is not None and triplets is not None:
-            terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
+            terms.append(coordinates.bind(self.perturbation, triplets, terms, L, weights))
         self._set_solution(self._descend(MetricObjective(coordinates.X, terms), L), coordinates)
         return self

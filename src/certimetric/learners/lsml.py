@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -17,7 +18,7 @@ from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.constraints.pairs import quadruplets_of_classes
 from certimetric.constraints.triplets import triplets_of_quadruplets
 from certimetric.constraints.tuples import Tuples
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import QuadrupletLearner
@@ -46,6 +47,9 @@ class LSML(QuadrupletLearner):
     ----------
     prior : {"identity", "covariance", "random"} or array-like of shape (d, d), default="identity"
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, quadruplets are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of quadruplets that :meth:`fit` makes of labels, a and b of one class, c and d of two; one drawn twice
         counts once. None for 20 c² with c classes, but at most 15,000. No difference of instances is kept.
@@ -81,7 +85,8 @@ class LSML(QuadrupletLearner):
 
     References
     ----------
-    Liu, Guo, Zhou, Wang, Wang (2012), *Metric learning from relative comparisons by minimizing squared residual*, ICDM.
+    Liu, Guo, Zhou, Wang, Wang (2012), *Metric learning from relative comparisons by minimizing squared residual*
+    [liu2012metric], ICDM.
 
     Examples
     --------
@@ -95,6 +100,7 @@ class LSML(QuadrupletLearner):
 
     _parameter_constraints = {
         "prior": [StrOptions(PRIORS), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -108,6 +114,7 @@ class LSML(QuadrupletLearner):
         self,
         prior: Any = "identity",
         *,
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         max_iter: int = 200,
         tol: float = 1e-3,
@@ -117,6 +124,7 @@ class LSML(QuadrupletLearner):
         verbose: bool = False,
     ):
         self.prior = prior
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
@@ -125,7 +133,13 @@ class LSML(QuadrupletLearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, weights: ArrayLike | None = None) -> LSML:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> LSML:
         """Learn from quadruplets, or from labelled instances.
 
         Parameters
@@ -136,6 +150,9 @@ class LSML(QuadrupletLearner):
             Class labels of instances; not used for quadruplets.
         weights : array-like of shape (m,), optional
             Of quadruplets, 0 or more: their shares of the residuals. The same for all by default.
+        sample_weight : array-like of shape (n,), optional
+            Of labelled instances, at least 0; 0 is as good as absent, and only the shares count. They multiply with the
+            weights of classes.
 
         Returns
         -------
@@ -150,24 +167,24 @@ class LSML(QuadrupletLearner):
         """
         self._weights = weights
         try:
-            super().fit(X, y)
+            super().fit(X, y, sample_weight)
         finally:
             del self._weights
         return self
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
         if self._weights is not None:
             raise ValueError("weights are those of given quadruplets, and cannot be given with labelled instances")
-        X, codes = self._validate_labelled(X, y)
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         rng = check_random_state(self.random_state)
-        quadruplets = quadruplets_of_classes(codes, self._n_draws(), rng)
+        quadruplets = quadruplets_of_classes(codes, self._n_draws(), rng, weights)
         if not len(quadruplets):
             raise ValueError("LSML needs two instances of one class to compare, but all labels differ")
         coordinates = self._coordinates(X)
         triplets = None
         if self.perturbation is not None:
             triplets = nearest_triplets(coordinates.X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-        self._minimize(coordinates, quadruplets, None, triplets, rng)
+        self._minimize(coordinates, quadruplets, None, triplets, rng, weights)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         weights = None if self._weights is None else _check_weights(self._weights, len(tuples))
@@ -194,6 +211,7 @@ class LSML(QuadrupletLearner):
         weights: Array | None,
         triplets: Indices | None,
         rng: np.random.RandomState,
+        of_rows: Array | None = None,
     ) -> None:
         X = coordinates.X
         with limited_threads(X.shape[1]):
@@ -204,7 +222,7 @@ class LSML(QuadrupletLearner):
             hinge = QuadrupletHinge(quadruplets, weights)
             terms: list[Term] = [hinge, LogDetDivergence(prior)]
             if self.perturbation is not None and triplets is not None:
-                terms.append(coordinates.bind(self.perturbation, triplets, terms, prior))
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, prior, of_rows))
             objective = TransformedObjective(X, terms, prior)
             solution = self._descend(
                 objective, np.eye(X.shape[1]), gap=logdet_gap if self.perturbation is None else None

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
 
 from certimetric.base.arrays import MODEST, Array, check_size
 from certimetric.base.lazy_arrays import is_lazy
@@ -81,7 +80,7 @@ class MLKR(MahalanobisLearner):
 
     References
     ----------
-    Weinberger & Tesauro (2007), *Metric learning for kernel regression*, AISTATS.
+    Weinberger & Tesauro (2007), *Metric learning for kernel regression* [weinberger2007metric], AISTATS.
 
     Examples
     --------
@@ -144,10 +143,9 @@ class MLKR(MahalanobisLearner):
         """
         coordinates, rng, weights = None, check_random_state(self.random_state), None
         if is_lazy(X):
-            self._check_unweighted("rows in a Dask array", sample_weight)
-            X, y, coordinates = self._validate_blocks(X, y, numbers=True)
+            X, y, coordinates = self._validate_blocks(X, y, sample_weight, numbers=True)
         if coordinates is None:
-            X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C", y_numeric=True)
+            X, y = self._validate(X, y, y_numeric=True)
             X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
             self.n_samples_fit_ = len(X)
             coordinates = Coordinates.for_descent(X, self.init, self.n_components, rescale=True)

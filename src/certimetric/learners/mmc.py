@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -20,7 +21,7 @@ from certimetric.constraints.triplets import triplets_of_pairs
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.geometry.spd import power
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.gmml import ridged
 from certimetric.learners.solvers import Solution
@@ -63,6 +64,9 @@ class MMC(PairLearner):
         discriminants, which are fewer than the classes: as many rows where ``n_components`` is None. Not for
         pairs, which have no classes. With ``diagonal`` an array is of shape (d, d), and its diagonal counts; there is
         no "lda". The minimum over as many rows as features is the same from all.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, pairs are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, but at most 15,000. No difference of pairs is kept.
@@ -97,8 +101,8 @@ class MMC(PairLearner):
 
     References
     ----------
-    Xing, Ng, Jordan, Russell (2002), *Distance metric learning with application to clustering with side-information*,
-    NIPS 15. The evenness is not in the paper.
+    Xing, Ng, Jordan, Russell (2002), *Distance metric learning with application to clustering with side-information*
+    [xing2002distance], NIPS 15. The evenness is not in the paper.
 
     Examples
     --------
@@ -115,6 +119,7 @@ class MMC(PairLearner):
         "reg": [Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "init": [StrOptions(INITS), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -132,6 +137,7 @@ class MMC(PairLearner):
         reg: float = 0.1,
         n_components: int | None = None,
         init: Any = "auto",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         max_iter: int = 200,
         tol: float = 1e-6,
@@ -145,6 +151,7 @@ class MMC(PairLearner):
         self.reg = reg
         self.n_components = n_components
         self.init = init
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
@@ -153,15 +160,15 @@ class MMC(PairLearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         rng = check_random_state(self.random_state)
-        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng)
+        pairs, labels = pairs_of_classes(codes, self._n_draws(), rng, weights)
         coordinates = self._coordinates(X)
         triplets = None
         if self.perturbation is not None:
             triplets = nearest_triplets(coordinates.X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE)
-        self._separate(coordinates, pairs, labels, triplets, rng, codes)
+        self._separate(coordinates, pairs, labels, triplets, rng, codes, weights)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         assert y is not None
@@ -195,6 +202,7 @@ class MMC(PairLearner):
         triplets: Indices | None,
         rng: np.random.RandomState,
         codes: Indices | None = None,
+        weights: Array | None = None,
     ) -> None:
         X, dissimilar = coordinates.X, pairs[y == -1]
         if not len(dissimilar) or len(dissimilar) == len(pairs):
@@ -210,7 +218,7 @@ class MMC(PairLearner):
             terms: list[Term] = [ratio]
             L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
             if self.perturbation is not None and triplets is not None:
-                terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, L, weights))
             nothing = not pair_squared_distances(X, ratio.i, ratio.j).any()
             if nothing:
                 solution = Solution(

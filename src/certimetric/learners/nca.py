@@ -85,8 +85,8 @@ class NCA(MahalanobisLearner):
 
     References
     ----------
-    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17; the
-    perturbation loss is that of Yang et al., arXiv 2006.05945.
+    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis* [goldberger2004neighbourhood],
+    NIPS 17; the perturbation loss is that of Yang et al., arXiv 2006.05945 [yang2020towards].
 
     Examples
     --------
@@ -140,7 +140,7 @@ class NCA(MahalanobisLearner):
         """Learn the metric from X, shape (n, d), features of one scale, and labels y, shape (n,).
 
         ``sample_weight``, shape (n,) and at least 0, weighs the instances in the mean, each of which sees the others
-        as they are; so does ``class_weight``. The perturbation loss is over all instances alike.
+        as they are; so does ``class_weight``. The mean of the perturbation loss is by the same weights.
 
         Where the root mean square of the standard deviations of the features lies below 0.1 or above √10, it starts
         from the features divided by the power of ten nearest to it; with a relative perturbation loss, by that root
@@ -153,11 +153,10 @@ class NCA(MahalanobisLearner):
         """
         coordinates, rng, weights = None, check_random_state(self.random_state), None
         if is_lazy(X):
-            self._check_unweighted("rows in a Dask array", sample_weight)
-            X, y, coordinates = self._validate_blocks(X, y)
+            X, y, coordinates = self._validate_blocks(X, y, sample_weight)
         codes: Any = y
         if coordinates is None:
-            X, codes, weights = self._validate_weighted(X, y, sample_weight)
+            X, codes, weights = self._validate_labelled(X, y, sample_weight)
             coordinates = Coordinates.for_descent(
                 X, self.init, self.n_components, rescale=True, perturbation=self.perturbation
             )
@@ -171,7 +170,7 @@ class NCA(MahalanobisLearner):
             terms: list[Term] = [StochasticNeighbors(codes, n_jobs=n_jobs, weights=weights)]
             if self.perturbation is not None:
                 triplets = nearest_triplets(X, codes, TARGETS_PER_INSTANCE, IMPOSTORS_PER_INSTANCE, n_jobs=n_jobs)
-                terms.append(coordinates.bind(self.perturbation, triplets, terms, L))
+                terms.append(coordinates.bind(self.perturbation, triplets, terms, L, weights))
             solution = self._descend(MetricObjective(X, terms), L)
         self._set_solution(solution, coordinates)
         self._set_anchors(len(X))
@@ -190,9 +189,9 @@ class NCA(MahalanobisLearner):
         unit: list[float] = []
         loss = self.perturbation
 
-        def margins(points: Array, triplets: Indices, terms: list[Term]) -> Term:
+        def margins(points: Array, triplets: Indices, terms: list[Term], of_points: Array | None) -> Term:
             assert loss is not None
-            return replace(coordinates, X=points).bind_in(unit, loss, triplets, terms, L)
+            return replace(coordinates, X=points).bind_in(unit, loss, triplets, terms, L, of_points)
 
         solution, sample = descend_over_neighbors(
             coordinates.X,

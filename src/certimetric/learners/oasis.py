@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numba as nb
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.constraints.preprocessors import check_preprocessor, points_of
 from certimetric.constraints.triplets import triplets_of_classes
 from certimetric.constraints.tuples import Tuples, dimensions, is_tuples
 from certimetric.geometry.spd import check_matrix, factor_psd
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.coordinates import unit_of
 from certimetric.learners.starts import prior_components
 from certimetric.learners.tuple_learner import TripletLearner, _of_tuples
@@ -27,6 +30,7 @@ from certimetric.learners.tuple_learner import TripletLearner, _of_tuples
 _DRAWS_PER_INSTANCE = 30  # triplets that are made of labels by default,
 _LARGEST_DRAW = 100_000  # but at most so many
 _STEPS_BETWEEN_REPORTS = 10_000
+_MEMORY = 64 * 2**20  # bytes of sparse instances that are dense at a time
 
 
 class OASIS(TripletLearner):
@@ -56,6 +60,9 @@ class OASIS(TripletLearner):
         Aggressiveness, the bound on τ: the larger, the more a triplet counts against all before.
     init : {"identity", "random"} or array-like of shape (d, d), default="identity"
         W at the start; "random" is any positive definite one.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, triplets are drawn.
     n_constraints : int, default=None
         Triplets that are drawn of labelled instances, with replacement: an instance, another of its class, one of
         another class. None for 30 for each instance, but at most 100,000.
@@ -84,7 +91,8 @@ class OASIS(TripletLearner):
 
     References
     ----------
-    Chechik, Sharma, Shalit, Bengio (2010), *Large scale online learning of image similarity through ranking*, JMLR 11.
+    Chechik, Sharma, Shalit, Bengio (2010), *Large scale online learning of image similarity through ranking*
+    [chechik2010large], JMLR 11.
 
     Examples
     --------
@@ -103,11 +111,14 @@ class OASIS(TripletLearner):
     _parameter_constraints = {
         "C": [Interval(Real, 0, None, closed="neither")],
         "init": [StrOptions({"identity", "random"}), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
+
+    _takes_sparse = True
 
     _core: Array  # W in units of the data, along _axes where there are any
     _axes: Array | None
@@ -118,6 +129,7 @@ class OASIS(TripletLearner):
         C: float = 0.1,
         *,
         init: Any = "identity",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         preprocessor: Any = None,
         random_state: Any = None,
@@ -125,6 +137,7 @@ class OASIS(TripletLearner):
     ):
         self.C = C
         self.init = init
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.preprocessor = preprocessor
         self.random_state = random_state
@@ -157,31 +170,32 @@ class OASIS(TripletLearner):
         else:
             if preprocessor is not None and dimensions(X) == 1:
                 X = points_of(np.asarray(X), preprocessor)
-            X, labels = validate_data(self, X, y, dtype=np.float64, reset=False, order="C")
+            X, labels = self._validate(X, y, reset=False, ensure_min_samples=1)
             check_classification_targets(labels)
             classes, codes = np.unique(labels, return_inverse=True)
             points = check_size(X, limit=MODEST)
-            triplets = self._drawn(codes.astype(np.int64))
+            codes = codes.astype(np.int64)
+            triplets = self._drawn(codes, self._by_class(codes, classes))
             if self.learned_from_labels_:
                 self.classes_ = np.union1d(self.classes_, classes)
         self._widen()
-        self.n_samples_fit_ += len(points)
+        self.n_samples_fit_ += points.shape[0]
         return self._learn(points, triplets)
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         self._rng = check_random_state(self.random_state)
         self._start(X)
-        self._learn(X, self._drawn(codes))
+        self._learn(X, self._drawn(codes, weights))
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         self._rng = check_random_state(self.random_state)
         self._start(tuples.points)
         self._learn(tuples.points, tuples.index)
 
-    def _drawn(self, codes: Indices) -> Indices:
+    def _drawn(self, codes: Indices, weights: Array | None) -> Indices:
         draws = self.n_constraints or min(_DRAWS_PER_INSTANCE * len(codes), _LARGEST_DRAW)
-        triplets = triplets_of_classes(codes, draws, self._rng)
+        triplets = triplets_of_classes(codes, draws, self._rng, weights)
         if not len(triplets):
             raise ValueError("y must hold two classes, and two instances of one of them, to draw triplets of")
         return triplets
@@ -201,7 +215,7 @@ class OASIS(TripletLearner):
             L = prior_components("random", X, d, self._rng)
             self._core = L.T @ L
             return
-        if d > len(X):
+        if d > X.shape[0]:
             _, singular, axes = np.linalg.svd(X / self._unit, full_matrices=False)
             spanned = singular > max(X.shape) * np.finfo(float).eps * singular[0]
             self._axes = axes[: max(int(spanned.sum()), 1)]
@@ -215,10 +229,16 @@ class OASIS(TripletLearner):
             self._core = np.eye(U.shape[1]) + U.T @ (self._core - np.eye(len(U))) @ U
             self._set_nearest_metric()
 
-    def _learn(self, points: Array, triplets: Indices) -> OASIS:
-        Z = self._coordinates(points)
-        for first in range(0, len(triplets), _STEPS_BETWEEN_REPORTS):
-            some = triplets[first : first + _STEPS_BETWEEN_REPORTS]
+    def _learn(self, points: Any, triplets: Indices) -> OASIS:
+        Z = self._coordinates(points) if not issparse(points) else None
+        steps = _STEPS_BETWEEN_REPORTS
+        if issparse(points):  # of which no more are made dense at a time than take part in so many steps
+            steps = int(np.clip(_MEMORY / (24 * points.shape[1]), 1, steps))
+        for first in range(0, len(triplets), steps):
+            some = triplets[first : first + steps]
+            if issparse(points):
+                rows, some = np.unique(some, return_inverse=True)
+                Z, some = self._coordinates(points[rows].toarray()), some.reshape(-1, 3)
             loss, updates = _steps(self._core, Z, some, float(self.C))
             self.n_iter_ += len(some)
             self.n_updates_ += updates

@@ -9,7 +9,6 @@ import scipy.linalg
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import validate_data
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.base.threads import limited_threads
@@ -47,7 +46,8 @@ class RCA(MahalanobisLearner):
 
     References
     ----------
-    Bar-Hillel, Hertz, Shental, Weinshall (2003), *Learning distance functions using equivalence relations*, ICML.
+    Bar-Hillel, Hertz, Shental, Weinshall (2003), *Learning distance functions using equivalence relations*
+    [barhillel2003learning], ICML.
 
     Examples
     --------
@@ -88,7 +88,7 @@ class RCA(MahalanobisLearner):
         ValueError
             On NaN or infinity, no chunklet of two instances, or more components than features.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, order="C")
+        X, y = self._validate(X, y)
         X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
         self.n_samples_fit_ = len(X)
         check_n_components(self.n_components, X.shape[1])

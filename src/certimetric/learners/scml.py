@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
@@ -21,7 +21,7 @@ from certimetric.constraints.neighbors import nearest_triplets
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.spd import check_matrix, factor_psd
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, standard_error, takes_all_rows
-from certimetric.learners.base import IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
+from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE, TARGETS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.directions import basis_size, local_discriminants, triplet_directions
 from certimetric.learners.solvers import Solution, solution_of
@@ -74,6 +74,8 @@ class SCML(TripletLearner):
         Stop when a step lowers the objective by less than this fraction.
     perturbation : PerturbationLoss or MarginLoss, default=None
         Enlarges the adversarial margins of the same triplets.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class.
     n_anchors : int, "auto" or None, default="auto"
         Of labelled instances, how many have triplets in the objective: a random sample with its share of every class,
         and at least five members of each, whose neighbours are searched in all rows. None for all of them. "auto" takes
@@ -114,8 +116,8 @@ class SCML(TripletLearner):
 
     References
     ----------
-    Shi, Bellet, Sha (2014), *Sparse compositional metric learning*, AAAI, arXiv 1404.4105; with the perturbation
-    loss, Yang et al., arXiv 2006.05945 (SCML-PL).
+    Shi, Bellet, Sha (2014), *Sparse compositional metric learning*, AAAI, arXiv 1404.4105 [shi2014sparse]; with the
+    perturbation loss, Yang et al., arXiv 2006.05945 [yang2020towards] (SCML-PL).
 
     Examples
     --------
@@ -134,6 +136,7 @@ class SCML(TripletLearner):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "perturbation": [TripletMarginLoss, None],
+        "class_weight": CLASS_WEIGHT,
         "n_anchors": N_ANCHORS,
         "preprocessor": ["array-like", callable, None],
         "random_state": ["random_state"],
@@ -150,6 +153,7 @@ class SCML(TripletLearner):
         max_iter: int = 200,
         tol: float = 1e-5,
         perturbation: TripletMarginLoss | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         n_anchors: int | str | None = "auto",
         preprocessor: Any = None,
         random_state: Any = None,
@@ -162,19 +166,20 @@ class SCML(TripletLearner):
         self.max_iter = max_iter
         self.tol = tol
         self.perturbation = perturbation
+        self.class_weight = class_weight
         self.n_anchors = n_anchors
         self.preprocessor = preprocessor
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        coordinates, rng = None, check_random_state(self.random_state)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        coordinates, rng, weights = None, check_random_state(self.random_state), None
         if is_lazy(X):
-            X, y, coordinates = self._validate_blocks(X, y)
+            X, y, coordinates = self._validate_blocks(X, y, sample_weight)
         codes: Any = y
         if coordinates is None:
-            X, codes = self._validate_labelled(X, y)
+            X, codes, weights = self._validate_labelled(X, y, sample_weight)
             coordinates = Coordinates.of(X, rescale=True, perturbation=self.perturbation)
         X = coordinates.X
         with limited_threads(X.shape[1]):
@@ -187,28 +192,36 @@ class SCML(TripletLearner):
                 size = self.n_basis or basis_size(X.shape[1])
                 basis = local_discriminants(X, codes, size, rng, n_jobs=n_jobs)
             if all_rows:
-                self._minimize(coordinates, triplets, basis)
+                self._minimize(coordinates, triplets, basis, weights)
                 self._set_anchors(len(X))
             else:
-                self._learn_anchors(coordinates, codes, basis, rng, n_jobs)
+                self._learn_anchors(coordinates, codes, basis, rng, n_jobs, weights)
 
     def _learn_anchors(
-        self, coordinates: Coordinates, codes: Indices, basis: Array, rng: np.random.RandomState, n_jobs: int
+        self,
+        coordinates: Coordinates,
+        codes: Indices,
+        basis: Array,
+        rng: np.random.RandomState,
+        n_jobs: int,
+        weights: Array | None,
     ) -> None:
         """Over the triplets of a sample of instances, which grows where ``n_anchors`` does not say how many."""
         unit: list[float] = []  # of a relative weight: what the hinge amounts to at the first start
 
-        def problem_of(anchors: Anchors) -> tuple[Coordinates, Indices]:
+        def problem_of(anchors: Anchors) -> tuple[Coordinates, Indices, Array]:
             rows, place = np.unique(anchors.triplets(), return_inverse=True)
-            return replace(coordinates, X=np.ascontiguousarray(coordinates.X[rows])), place.reshape(-1, 3)
+            few = replace(coordinates, X=np.ascontiguousarray(coordinates.X[rows]))
+            return few, place.reshape(-1, 3), anchors.weights_of_rows(len(coordinates.X))[rows]
 
         def fit(anchors: Anchors, before: _Weights) -> _Weights:
-            return self._solve(*problem_of(anchors), basis, before, unit)
+            few, triplets, of_rows = problem_of(anchors)
+            return self._solve(few, triplets, basis, of_rows, before, unit)
 
         def held_out(anchors: Anchors) -> Callable[[_Weights], Array]:
-            few, triplets = problem_of(anchors)
-            hinge = TripletHinge(triplets)
-            _, instance, count = np.unique(triplets[:, 0], return_inverse=True, return_counts=True)
+            few, triplets, of_rows = problem_of(anchors)
+            hinge = TripletHinge(triplets, weights=of_rows)
+            instances, instance = np.unique(triplets[:, 0], return_inverse=True)
 
             def values(reached: _Weights) -> Array:
                 assert reached.weights is not None
@@ -217,9 +230,9 @@ class SCML(TripletLearner):
                 violation = np.maximum(1.0 + squared[hinge.pairs.target] - squared[hinge.pairs.impostor], 0.0)
                 loss = 0.0
                 if self.perturbation is not None:
-                    term = few.bind_in(unit, self.perturbation, triplets, [hinge], L)
+                    term = few.bind_in(unit, self.perturbation, triplets, [hinge], L, of_rows)
                     loss = term.evaluate(MetricState(few.X, L)).value
-                own = np.bincount(instance, violation) / count.mean()
+                own = np.bincount(instance, hinge.weights * violation) * len(instances)
                 return np.asarray(own + loss)
 
             return values
@@ -234,6 +247,7 @@ class SCML(TripletLearner):
             rng=rng,
             n_targets=TARGETS_PER_INSTANCE,
             n_impostors=IMPOSTORS_PER_INSTANCE,
+            weights=weights,
             n_jobs=n_jobs,
             report=self._report_size(),
         )
@@ -264,19 +278,28 @@ class SCML(TripletLearner):
         basis = basis / length[:, None]
         return np.ascontiguousarray(basis if coordinates.axes is None else basis @ coordinates.axes.T)
 
-    def _minimize(self, coordinates: Coordinates, triplets: Indices, basis: Array) -> SCML:
-        self._set_weights(coordinates, basis, self._solve(coordinates, triplets, basis, _Weights(None), []))
+    def _minimize(
+        self, coordinates: Coordinates, triplets: Indices, basis: Array, of_rows: Array | None = None
+    ) -> SCML:
+        self._set_weights(coordinates, basis, self._solve(coordinates, triplets, basis, of_rows, _Weights(None), []))
         return self
 
     def _solve(
-        self, coordinates: Coordinates, triplets: Indices, basis: Array, before: _Weights, unit: list[float]
+        self,
+        coordinates: Coordinates,
+        triplets: Indices,
+        basis: Array,
+        of_rows: Array | None,
+        before: _Weights,
+        unit: list[float],
     ) -> _Weights:
-        """Minimise over the weights, from where another fit has ended or from equal ones."""
-        X, hinge = coordinates.X, TripletHinge(triplets)
+        """Minimise over the weights of the basis, from where another fit has ended or from equal ones."""
+        X, hinge = coordinates.X, TripletHinge(triplets, weights=of_rows)
         terms: list[Term] = [hinge]
         start = self._start(X, hinge, basis) if before.weights is None else before.weights
         if self.perturbation is not None:
-            terms.append(coordinates.bind_in(unit, self.perturbation, triplets, terms, compose(start, basis)))
+            start_L = compose(start, basis)
+            terms.append(coordinates.bind_in(unit, self.perturbation, triplets, terms, start_L, of_rows))
         objective = MetricObjective(X, terms)
 
         def value_and_gradient(w: Array) -> tuple[float, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -20,6 +21,7 @@ from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.scatter import PairScatter
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.spd import factor_psd, inverse
+from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
@@ -58,6 +60,9 @@ class SDML(PairLearner):
         ``components_``.
     prior : {"identity", "covariance", "random"} or array-like of shape (d, d), default="identity"
         M₀, positive definite; "covariance" is the inverse covariance of the instances, with a small ridge.
+    class_weight : dict, "balanced" or None, default=None
+        Of labelled instances: a weight for each class, or as much in all for every class. By these, times
+        ``sample_weight``, pairs are drawn; one drawn twice counts twice then.
     n_constraints : int, default=None
         Draws of similar and of as many dissimilar pairs that :meth:`fit` makes of labels; a pair drawn twice counts
         once. None for 20 c² with c classes, but at most 15,000. Only their scatters are kept.
@@ -93,9 +98,9 @@ class SDML(PairLearner):
 
     References
     ----------
-    Qi, Tang, Zha, Chua, Zhang (2009), *An efficient sparse metric learning in high-dimensional space via
-    l1-penalized log-determinant regularization*, ICML. Friedman, Hastie, Tibshirani (2008), *Sparse inverse covariance
-    estimation with the graphical lasso*, Biostatistics 9, arXiv 0708.3517.
+    Qi, Tang, Zha, Chua, Zhang (2009), *An efficient sparse metric learning in high-dimensional space via l1-penalized
+    log-determinant regularization* [qi2009efficient], ICML. Friedman, Hastie, Tibshirani (2008), *Sparse inverse
+    covariance estimation with the graphical lasso*, Biostatistics 9, arXiv 0708.3517 [friedman2008sparse].
 
     Examples
     --------
@@ -111,6 +116,7 @@ class SDML(PairLearner):
         "balance": [Interval(Real, 0, None, closed="left"), None],
         "sparsity": [Interval(Real, 0, None, closed="left")],
         "prior": [StrOptions(PRIORS), "array-like"],
+        "class_weight": CLASS_WEIGHT,
         "n_constraints": [Interval(Integral, 1, None, closed="left"), None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="neither")],
@@ -125,6 +131,7 @@ class SDML(PairLearner):
         *,
         sparsity: float = 0.01,
         prior: Any = "identity",
+        class_weight: Mapping[Any, float] | str | None = None,
         n_constraints: int | None = None,
         max_iter: int = 200,
         tol: float = 1e-4,
@@ -135,6 +142,7 @@ class SDML(PairLearner):
         self.balance = balance
         self.sparsity = sparsity
         self.prior = prior
+        self.class_weight = class_weight
         self.n_constraints = n_constraints
         self.max_iter = max_iter
         self.tol = tol
@@ -142,10 +150,10 @@ class SDML(PairLearner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None) -> None:
-        X, codes = self._validate_labelled(X, y)
+    def _learn_labels(self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None) -> None:
+        X, codes, weights = self._validate_labelled(X, y, sample_weight)
         rng = check_random_state(self.random_state)
-        self._solve(self._coordinates(X), *pairs_of_classes(codes, self._n_draws(), rng), rng)
+        self._solve(self._coordinates(X), *pairs_of_classes(codes, self._n_draws(), rng, weights), rng)
 
     def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         assert y is not None

@@ -261,7 +261,7 @@ def minimize_stochastic(
 
     References
     ----------
-    Kingma & Ba (2015), *Adam: a method for stochastic optimization*, ICLR, arXiv 1412.6980.
+    Kingma & Ba (2015), *Adam: a method for stochastic optimization*, ICLR, arXiv 1412.6980 [kingma2014adam].
     """
     L = L.copy()
     mean, square = np.zeros_like(L), np.zeros_like(L)

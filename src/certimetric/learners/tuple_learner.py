@@ -44,7 +44,7 @@ class TupleLearner(MahalanobisLearner):
     _learn_labels: Callable[..., Any]
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Any:
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Any:
         """Learn from tuples, or from labelled instances.
 
         Parameters
@@ -53,6 +53,9 @@ class TupleLearner(MahalanobisLearner):
             Tuples, or instances; with a ``preprocessor`` also their indicators, of shape (m, t) or (n,).
         y : array-like of shape (m,) or (n,), optional
             For pairs +1 (similar) or −1 (dissimilar); for instances their class labels; not used for other tuples.
+        sample_weight : array-like of shape (n,), optional
+            Of labelled instances in memory, at least 0; 0 is as good as absent, and only the shares count. They
+            multiply with the weights of classes.
 
         Returns
         -------
@@ -61,24 +64,20 @@ class TupleLearner(MahalanobisLearner):
         Raises
         ------
         ValueError
-            On NaN or infinity, shapes or labels that do not fit, or data that nothing can be learned of.
+            On NaN or infinity, shapes, labels or weights that do not fit, or data that nothing can be learned of.
         PreprocessorError
             If the preprocessor does not give a point for each indicator.
         """
-        return self._fit(X, y)
-
-    def _fit(self, X: ArrayLike, y: ArrayLike | None, **weights: ArrayLike | None) -> Any:
-        """:meth:`fit`, with what a learner takes of labelled instances besides."""
         preprocessor = check_preprocessor(self.preprocessor)
         if not is_tuples(X, preprocessor is not None):
             if preprocessor is not None and dimensions(X) == 1:
                 X = points_of(np.asarray(X), preprocessor)
             self._forget("threshold_", "learned_from_labels_")
-            self._learn_labels(X, y, **weights)
+            self._learn_labels(X, y, sample_weight)
             self.learned_from_labels_ = True
             return self
-        if any(given is not None for given in weights.values()):
-            raise ValueError(f"{' and '.join(weights)} must be None for tuples: instances have weights")
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None for tuples: instances have weights")
         tuples = Tuples.of(X, self.tuple_size, preprocessor)
         labels = self._labels_of(tuples, y)
         self._forget("classes_", "feature_names_in_", "threshold_", "learned_from_labels_")

@@ -50,7 +50,7 @@ class AnchorObjective(MetricObjective):
     triplets : int array of shape (t, 3), optional
         What ``loss`` is given.
     loss : callable, optional
-        Makes a term of the rows at work, (p, d), and triplets of them.
+        Makes a term of the rows at work, (p, d), triplets of them, and their ``weights``, (p,).
     seed : int
         Of the random parts.
     slack : float
@@ -69,7 +69,7 @@ class AnchorObjective(MetricObjective):
         push_weight: float,
         *,
         triplets: Indices | None = None,
-        loss: Callable[[Array, Indices], Term] | None = None,
+        loss: Callable[..., Term] | None = None,
         seed: int = 0,
         slack: float = 1.2,
         n_jobs: int = 1,
@@ -87,12 +87,12 @@ class AnchorObjective(MetricObjective):
         self.targets = np.where(targets >= 0, self._place[targets], -1).astype(np.int64)
         i, a = np.nonzero(targets >= 0)
         self._total = float(weights[i].sum())
-        pull = Pull(np.stack([i, self.targets[i, a]], axis=1), 1.0 - push_weight)
-        pull.weights = (1.0 - push_weight) * weights[i] / max(self._total, 1e-300)
+        pull = Pull(np.stack([i, self.targets[i, a]], axis=1), 1.0 - push_weight, weights)
         fixed = np.ascontiguousarray(X[self._fixed])
         self._fixed_terms: list[Term] = [pull]
         if loss is not None and triplets is not None:
-            self._fixed_terms.append(loss(fixed, self._place[triplets].astype(np.int64)))
+            of_rows = np.concatenate([weights, np.ones(len(fixed) - len(anchors))])
+            self._fixed_terms.append(loss(fixed, self._place[triplets].astype(np.int64), weights=of_rows))
         none = np.zeros(len(anchors) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
         super().__init__(fixed, [*self._fixed_terms, self._hinge(*none, weights)])
         self._push, self._cut = np.zeros(len(anchors)), False
@@ -252,7 +252,9 @@ class FixedAnchorObjective(MetricObjective):
         Of anchors, each with the same number of target neighbours and impostors (fewer in small classes).
     push_weight : float
     loss : callable, optional
-        Makes a term of the rows at work, (p, d), and the triplets among them.
+        Makes a term of the rows at work, (p, d), the triplets among them, and their ``weights``, (p,).
+    weights : array of shape (n,), optional
+        Of the instances.
     """
 
     def __init__(
@@ -260,13 +262,15 @@ class FixedAnchorObjective(MetricObjective):
         X: Array | LazyRows,
         triplets: Indices,
         push_weight: float,
-        loss: Callable[[Array, Indices], Term] | None = None,
+        loss: Callable[..., Term] | None = None,
+        weights: Array | None = None,
     ):
         rows, place = np.unique(triplets, return_inverse=True)
         points, triplets = np.ascontiguousarray(X[rows]), place.reshape(-1, 3)
-        self._pull, self._push = pull_and_push(triplets, push_weight)
+        weights = None if weights is None else weights[rows]
+        self._pull, self._push = pull_and_push(triplets, push_weight, weights)
         terms: list[Term] = [self._pull, self._push]
-        super().__init__(points, terms if loss is None else [*terms, loss(points, triplets)])
+        super().__init__(points, terms if loss is None else [*terms, loss(points, triplets, weights=weights)])
         self._anchor = triplets[:, 0]
 
     def values(self, L: Array) -> Array:
@@ -275,7 +279,7 @@ class FixedAnchorObjective(MetricObjective):
         loss = sum(term.evaluate(state).value for term in self.terms[2:])
         pull = self._pull.weights * pair_squared_distances(state.Z, self._pull.i, self._pull.j)
         squared, pairs = self._push.pairs.squared_distances(state.Z), self._push.pairs
-        push = self._push.weight * np.maximum(self._push.margin + squared[pairs.target] - squared[pairs.impostor], 0.0)
+        push = self._push.weights * np.maximum(self._push.margin + squared[pairs.target] - squared[pairs.impostor], 0.0)
         n = len(self.X)
         own = np.bincount(self._pull.i, pull, n) + np.bincount(self._anchor, push, n)
         anchors = np.unique(self._anchor)

@@ -49,7 +49,7 @@ class MarginLoss(TripletMarginLoss):
 
     References
     ----------
-    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024.
+    Wang, Liu, Yi, Jiang, Hsieh (2020), *Provably robust metric learning*, NeurIPS, arXiv 2006.07024 [wang2020provably].
 
     Examples
     --------
@@ -77,22 +77,32 @@ class MarginLoss(TripletMarginLoss):
         self.norm = norm
         self.margin = margin
 
-    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float) -> MarginTerm:
-        return MarginTerm(triplets, norm, self.kind, aim, float(self.weight), self.margin)
+    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float, weights: Array | None) -> MarginTerm:
+        return MarginTerm(triplets, norm, self.kind, aim, float(self.weight), self.margin, weights)
 
 
 class MarginTerm(TripletMarginTerm):
     """The margin loss over fixed triplets, as a term (made by ``MarginLoss.bind``)."""
 
-    def __init__(self, triplets: Indices, norm: Norm, kind: str, scale: float, weight: float, margin: str):
+    def __init__(
+        self,
+        triplets: Indices,
+        norm: Norm,
+        kind: str,
+        scale: float,
+        weight: float,
+        margin: str,
+        weights: Array | None = None,
+    ):
         if margin == "certified":
             triplets = triplets[np.lexsort((triplets[:, 2], triplets[:, 0]))]
             i, _, l = triplets.T
             self.instances = np.flatnonzero(np.diff(i, prepend=-1))
             self.opponents = np.flatnonzero((np.diff(i, prepend=-1) != 0) | (np.diff(l, prepend=-1) != 0))
-            # Instances weigh the same, however many triplets they have.
-            weight *= max(len(triplets), 1) / max(len(self.instances), 1)
-        super().__init__(triplets, norm, weight)
+        super().__init__(triplets, norm, weight, weights)
+        if margin == "certified":  # instances count once, however many triplets they have
+            self.counts = self.counts[self.instances]
+            self.weight = weight / (self.counts.sum() or 1.0)
         self.kind, self.scale, self.margin = kind, scale, margin
 
     def _loss(self, gap: Array, dual_squared: Array) -> tuple[float, Array, Array]:
@@ -104,33 +114,33 @@ class MarginTerm(TripletMarginTerm):
         r = gap * on_gap
         if self.margin == "certified":
             r_instances, share = soft_certificate(r, self.opponents, self.instances, SMOOTHING)
-            value, slope = loss_of_margins(r_instances, self.kind)
+            value, slope = loss_of_margins(r_instances, self.kind, self.counts)
             share *= np.repeat(slope, np.diff(self.instances, append=len(r)))
         else:
-            value, share = loss_of_margins(r, self.kind)
+            value, share = loss_of_margins(r, self.kind, self.counts)
         on_dual = np.zeros_like(gap)
         on_dual[distinct] = -0.5 * share[distinct] * r[distinct] / dual_squared[distinct]
         return value, share * on_gap, on_dual
 
 
-def loss_of_margins(r: Array, kind: str) -> tuple[float, Array]:
-    """Sum of φ(r), and its derivatives."""
-    return _loss(r, KINDS.index(kind))
+def loss_of_margins(r: Array, kind: str, counts: Array) -> tuple[float, Array]:
+    """Sum of φ(r), each counted so much, and its derivatives."""
+    return _loss(r, KINDS.index(kind), counts)
 
 
 @nb.njit(cache=True, nogil=True)
-def _loss(r, kind):
+def _loss(r, kind, counts):
     value, slope = 0.0, np.zeros_like(r)
     for t in range(r.shape[0]):
         if kind == 0:
-            value -= r[t]
-            slope[t] = -1.0
+            value -= counts[t] * r[t]
+            slope[t] = -counts[t]
         elif kind == 1:
             if r[t] < 1.0:
-                value += 1.0 - r[t]
-                slope[t] = -1.0
+                value += counts[t] * (1.0 - r[t])
+                slope[t] = -counts[t]
         else:
-            slope[t] = -np.exp(min(-r[t], _LARGEST_EXPONENT))
+            slope[t] = -counts[t] * np.exp(min(-r[t], _LARGEST_EXPONENT))
             value -= slope[t] * (1.0 + max(-r[t] - _LARGEST_EXPONENT, 0.0))
     return value, slope
 

@@ -104,7 +104,8 @@ class StochasticNeighbors(_NeighborMeans):
 
     References
     ----------
-    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis*, NIPS 17.
+    Goldberger, Hinton, Roweis, Salakhutdinov (2004), *Neighbourhood components analysis* [goldberger2004neighbourhood],
+    NIPS 17.
 
     Examples
     --------
@@ -135,7 +136,7 @@ class KernelRegression(_NeighborMeans):
 
     References
     ----------
-    Weinberger & Tesauro (2007), *Metric learning for kernel regression*, AISTATS.
+    Weinberger & Tesauro (2007), *Metric learning for kernel regression* [weinberger2007metric], AISTATS.
 
     Examples
     --------

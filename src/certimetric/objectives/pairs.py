@@ -22,6 +22,8 @@ class Pull:
     pairs : int array of shape (m, 2)
         Rows to pull together.
     weight : float
+    weights : array of shape (n,), optional
+        Of the rows; a pair counts by that of its first.
 
     Examples
     --------
@@ -30,9 +32,10 @@ class Pull:
     5.0
     """
 
-    def __init__(self, pairs: Indices, weight: float):
+    def __init__(self, pairs: Indices, weight: float, weights: Array | None = None):
         self.i, self.j = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-        self.weights = np.full(len(pairs), weight / max(len(pairs), 1))
+        counts = counts_of(self.i, weights)
+        self.weights = counts * (weight / (counts.sum() or 1.0))
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value and constant pair weights."""
@@ -48,6 +51,8 @@ class TripletHinge:
     triplets : int array of shape (m, 3)
         Rows (instance i, target neighbour j, impostor l).
     weight, margin : float
+    weights : array of shape (n,), optional
+        Of the instances, in the mean.
 
     Examples
     --------
@@ -56,25 +61,32 @@ class TripletHinge:
     0.56
     """
 
-    def __init__(self, triplets: Indices, weight: float = 1.0, margin: float = 1.0):
-        self.pairs = TripletPairs(triplets)
-        self.weight, self.margin = weight / max(len(triplets), 1), margin
+    def __init__(self, triplets: Indices, weight: float = 1.0, margin: float = 1.0, weights: Array | None = None):
+        self.pairs, self.margin = TripletPairs(triplets), margin
+        counts = counts_of(triplets[:, 0], weights)
+        self.weights = counts * (weight / (counts.sum() or 1.0))
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value and pair weights: +1 on targets and −1 on impostors of every active triplet."""
         squared = self.pairs.squared_distances(state.Z)
         violation = self.margin + squared[self.pairs.target] - squared[self.pairs.impostor]
-        active = (violation > 0).astype(float) * self.weight
+        active = (violation > 0) * self.weights
         weights = self.pairs.collect(active, -active)
         return TermValue(float(active @ violation), self.pairs.i, self.pairs.j, weights)
 
 
-def pull_and_push(triplets: Indices, push_weight: float) -> tuple[Pull, TripletHinge]:
+def pull_and_push(triplets: Indices, push_weight: float, weights: Array | None = None) -> tuple[Pull, TripletHinge]:
     """LMNN's terms of given triplets: pull over their targets, and hinge over the triplets themselves."""
     targets = np.unique(triplets[:, :2], axis=0)
     # The same balance as with all impostors: the push counts once a target, not once a triplet.
-    push = push_weight * len(triplets) / max(len(targets), 1)
-    return Pull(targets, 1.0 - push_weight), TripletHinge(triplets, push)
+    n_triplets, n_targets = (counts_of(some[:, 0], weights).sum() for some in (triplets, targets))
+    push = push_weight * n_triplets / (n_targets or 1.0)
+    return Pull(targets, 1.0 - push_weight, weights), TripletHinge(triplets, push, weights=weights)
+
+
+def counts_of(instances: Indices, weights: Array | None) -> Array:
+    """How much tuples count by weights of their instances: 1 where there are none."""
+    return np.ones(len(instances)) if weights is None else weights[instances]
 
 
 class TripletPairs:
@@ -136,6 +148,8 @@ class ImpostorHinge:
         Bytes for blocks of distances while refreshing.
     n_jobs : int
         Threads used while refreshing.
+    weights : array of shape (n,), optional
+        Of the instances: the sum is over their weights, and divided by those of the targets.
 
     Examples
     --------
@@ -154,12 +168,13 @@ class ImpostorHinge:
         slack: float = 1.2,
         memory: int = DEFAULT_MEMORY,
         n_jobs: int = 1,
+        weights: Array | None = None,
     ):
         self.targets, self.y = np.ascontiguousarray(targets), np.ascontiguousarray(y)
-        self.weight = weight / max(int((targets >= 0).sum()), 1)
+        self._scale = counts_of(np.arange(len(targets)), weights)
+        self.weight = weight / (float(self._scale @ (targets >= 0).sum(axis=1)) or 1.0)
         self.slack, self.memory, self.n_jobs = slack, memory, n_jobs
         self.starts, self.candidates = np.zeros(len(y) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
-        self._scale = np.ones(len(self.targets))
 
     def refresh(self, state: MetricState) -> None:
         """Search all pairs for the candidates at the metric of ``state``: exact, in chunks of bounded memory."""

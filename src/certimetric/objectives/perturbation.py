@@ -53,8 +53,8 @@ class PerturbationLoss(TripletMarginLoss):
 
     References
     ----------
-    Yang, Guo, Dong, Xue: *Towards certified robustness of distance metric learning*, arXiv 2006.05945, sections on
-    the closest adversarial point and the perturbation loss.
+    Yang, Guo, Dong, Xue: *Towards certified robustness of distance metric learning*, arXiv 2006.05945
+    [yang2020towards], sections on the closest adversarial point and the perturbation loss.
 
     Examples
     --------
@@ -81,33 +81,35 @@ class PerturbationLoss(TripletMarginLoss):
             raise ValueError(f"relative of PerturbationLoss must be True or False, got {self.relative!r}")
         return super().check()
 
-    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float) -> PerturbationTerm:
+    def _term(
+        self, triplets: Indices, norm: Norm, aim: float, objective: float, weights: Array | None
+    ) -> PerturbationTerm:
         factor = _RELATIVE_WEIGHT * objective / aim if self.relative else 1.0
-        return PerturbationTerm(triplets, norm, aim, self.weight * factor)
+        return PerturbationTerm(triplets, norm, aim, self.weight * factor, weights)
 
 
 class PerturbationTerm(TripletMarginTerm):
     """The perturbation loss over fixed triplets, as a term (made by :meth:`PerturbationLoss.bind`)."""
 
-    def __init__(self, triplets: Indices, norm: Norm, tau: float, weight: float):
-        super().__init__(triplets, norm, weight)
+    def __init__(self, triplets: Indices, norm: Norm, tau: float, weight: float, weights: Array | None = None):
+        super().__init__(triplets, norm, weight, weights)
         self.tau = tau
 
     def _loss(self, gap: Array, dual_squared: Array) -> tuple[float, Array, Array]:
-        return _loss(gap, dual_squared, self.tau)
+        return _loss(gap, dual_squared, self.tau, self.counts)
 
 
 @nb.njit(cache=True, nogil=True)
-def _loss(gap, dual_squared, tau):
+def _loss(gap, dual_squared, tau, counts):
     """With ``r² = a²/(4b²)``: ``∂r²/∂a = a/(2b²)`` and ``∂r²/∂b² = −a²/(4b⁴)``."""
     value = 0.0
     on_gap, on_dual = np.zeros_like(gap), np.zeros_like(gap)
     for t in range(gap.shape[0]):
         a, b2 = gap[t], dual_squared[t]
         if a <= 0.0:
-            value += tau
+            value += counts[t] * tau
         elif a * a < 4.0 * b2 * tau:
-            value += tau - a * a / (4.0 * b2)
-            on_gap[t] = -a / (2.0 * b2)
-            on_dual[t] = a * a / (4.0 * b2 * b2)
+            value += counts[t] * (tau - a * a / (4.0 * b2))
+            on_gap[t] = counts[t] * (-a / (2.0 * b2))
+            on_dual[t] = counts[t] * (a * a / (4.0 * b2 * b2))
     return value, on_gap, on_dual

@@ -10,6 +10,7 @@ from certimetric.constraints.neighbors import class_members
 from certimetric.geometry.norms import Norm
 from certimetric.objectives.gradient import MetricObjective
 from certimetric.objectives.margin import INDISTINCT, SMOOTHING, loss_of_margins, soft_certificate
+from certimetric.objectives.pairs import counts_of
 
 
 class PrototypeMargins(MetricObjective):
@@ -36,8 +37,8 @@ class PrototypeMargins(MetricObjective):
         Unit of the radii, in units of X.
     norm : Norm
         How a perturbation is measured.
-    shares : list of (int array, float)
-        Rows of X, those of a class or all, and what the mean over them counts for.
+    weights : array of shape (n,), optional
+        Of the instances, in the mean.
     memory : int
         Bytes for blocks of margins.
     """
@@ -50,15 +51,14 @@ class PrototypeMargins(MetricObjective):
         kind: str,
         scale: float,
         norm: Norm,
-        shares: list[tuple[Indices, float]],
+        weights: Array | None = None,
         memory: int = DEFAULT_MEMORY,
     ):
         super().__init__(X, [])
         self.labels, self.kind, self.scale, self.norm, self.memory = labels, kind, scale, norm, memory
-        weights = np.zeros(len(X))
-        for rows, share in shares:
-            weights[rows] = share / len(rows)
-        self.members = [(rows, labels == y[rows[0]], float(weights[rows[0]])) for rows in class_members(y)]
+        counts = counts_of(np.arange(len(X)), weights)
+        self.weights = counts / counts.sum()
+        self.members = [(rows, labels == y[rows[0]]) for rows in class_members(y)]
         self.first, self.second = np.nonzero(np.triu(labels[:, None] != labels))
 
     def stacked(self, L: Array, W: Array) -> Array:
@@ -101,7 +101,7 @@ class PrototypeMargins(MetricObjective):
         # Prototypes that the metric cannot tell apart have a margin of 0 that nothing changes.
         distinct = dual**2 > INDISTINCT * np.square(dual).max(initial=0.0)
         inverse = np.divide(0.5, self.scale * dual, out=np.zeros_like(dual), where=distinct)
-        for members, own, weight in self.members:
+        for members, own in self.members:
             to_own, to_other = np.flatnonzero(own), np.flatnonzero(~own)
             factor = inverse[np.ix_(to_other, to_own)]
             for part in chunk_slices(len(members), 40.0 * factor.size, self.memory):
@@ -110,9 +110,9 @@ class PrototypeMargins(MetricObjective):
                 r = gap * factor
                 opponents = np.arange(0, r.size, len(to_own))
                 bounds, share = soft_certificate(r.ravel(), opponents, np.arange(0, r.size, factor.size), SMOOTHING)
-                loss, slope = loss_of_margins(bounds, self.kind)
-                value += weight * loss
-                on_margin = weight * share.reshape(r.shape) * slope[:, None, None]
+                loss, slope = loss_of_margins(bounds, self.kind, self.weights[rows])
+                value += loss
+                on_margin = share.reshape(r.shape) * slope[:, None, None]
                 on_gap = on_margin * factor
                 on_squared[np.ix_(rows, to_other)] += on_gap.sum(axis=2)
                 on_squared[np.ix_(rows, to_own)] -= on_gap.sum(axis=1)

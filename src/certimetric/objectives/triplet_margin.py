@@ -21,7 +21,7 @@ from certimetric.geometry.kernels import difference_norm, pair_squared_distances
 from certimetric.geometry.mahalanobis import as_metric
 from certimetric.geometry.norms import L1, L2, Linf, Norm, resolve_norm
 from certimetric.objectives.gradient import MetricState, Term, TermValue, add_laplacian_product
-from certimetric.objectives.pairs import TripletPairs, distinct_pairs
+from certimetric.objectives.pairs import TripletPairs, counts_of, distinct_pairs
 
 _AUTO_QUANTILE = 0.75
 _CHUNK_BYTES = 16 * 2**20  # of the dual coordinates of directions
@@ -42,10 +42,10 @@ class TripletMarginLoss(BaseEstimator, ABC):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float) -> Term:
+    def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float, weights: Array | None) -> Term:
         """The loss as a term over fixed triplets, every setting known."""
 
-    def bind(self, X: Array, triplets: Indices, objective: float = 1.0) -> Any:
+    def bind(self, X: Array, triplets: Indices, objective: float = 1.0, weights: Array | None = None) -> Any:
         """The loss as a term of an objective, over fixed triplets of rows of X (any learner's entry point).
 
         Parameters
@@ -54,6 +54,8 @@ class TripletMarginLoss(BaseEstimator, ABC):
         triplets : int array of shape (m, 3)
         objective : float, default=1.0
             What the other terms of the objective amount to at the start: the unit of a relative weight.
+        weights : array of shape (n,), optional
+            Of the instances, in the mean.
 
         Raises
         ------
@@ -63,7 +65,7 @@ class TripletMarginLoss(BaseEstimator, ABC):
         norm, (name, power) = self.check(), self.aim
         value = getattr(self, name)
         aim = typical_margin(X, triplets, norm) ** power if value == "auto" else float(value)
-        return self._term(triplets, norm, aim, objective)
+        return self._term(triplets, norm, aim, objective, weights)
 
     def for_coordinates(self, norm: Norm, unit: float) -> TripletMarginLoss:
         """The same loss for instances that were divided by ``unit``, of perturbations measured by ``norm``."""
@@ -184,17 +186,20 @@ class TripletMarginTerm(ABC):
     norm : Norm
     weight : float
         Factor of the mean over the triplets.
+    weights : array of shape (n,), optional
+        Of the instances, in the mean.
     """
 
-    def __init__(self, triplets: Indices, norm: Norm, weight: float):
-        self.pairs = TripletPairs(triplets)
-        self.norm, self.weight = norm, weight / max(len(triplets), 1)
+    def __init__(self, triplets: Indices, norm: Norm, weight: float, weights: Array | None):
+        self.pairs, self.norm = TripletPairs(triplets), norm
+        self.counts = counts_of(triplets[:, 0], weights)
+        self.weight = weight / (self.counts.sum() or 1.0)
         # The dual norm depends on (j, l) alone, and triplets of neighbouring instances share those pairs.
         self.l, self.j, self.direction = distinct_pairs(triplets[:, 2], triplets[:, 1])
 
     @abstractmethod
     def _loss(self, gap: Array, dual_squared: Array) -> tuple[float, Array, Array]:
-        """Sum of the loss over triplets, and its derivatives in the gap a and in the squared dual norm b²."""
+        """Sum of the loss by ``counts``, and its derivatives in the gap a and in the squared dual norm b²."""
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value, pair weights of the gap, and the gradient of the dual norms."""

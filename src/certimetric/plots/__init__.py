@@ -1,8 +1,8 @@
 """Figures in the manner of scikit-learn's displays: ``from_estimator`` or ``from_predictions``, then ``plot`` anew.
 
 Every display draws on the ``ax`` that it is given, or on a new figure, keeps both as ``ax_`` and ``figure_``, and keeps
-the numbers that it shows. Each is imported on first use, and matplotlib when something is drawn: reports, which draw
-too, need few of them.
+the numbers that it shows. Each is imported on first use, and matplotlib when something is drawn. Reports draw the same
+displays from what their documents keep, so that drawing imports no estimator: what computes does.
 """
 
 from typing import TYPE_CHECKING

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from certimetric.attacks.region import RegionAttack
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Array
-from certimetric.constraints.labels import compare_labels
 from certimetric.plots.drawing import (
     ATTACKED,
     CERTIFIED,
@@ -18,6 +17,8 @@ from certimetric.plots.drawing import (
     Display,
     checked_flags,
     checked_radii,
+    draw_curve,
+    mark_per_cent,
     size_label,
     sizes,
 )
@@ -99,6 +100,8 @@ class CertifiedAccuracyDisplay(Display):
         ValueError
             If no label of ``y`` is one of the classifier's classes, or X does not fit it.
         """
+        from certimetric.constraints.labels import compare_labels
+
         y = compare_labels(estimator.classes_, y)  # before the work
         labels, radii = estimator.predict_with_radius(X)
         correct = labels == y
@@ -132,11 +135,22 @@ class CertifiedAccuracyDisplay(Display):
     def plot(self, ax: Axes | None = None, **drawn: Any) -> CertifiedAccuracyDisplay:
         """Draw on ``ax``, or on a new figure; further arguments go to ``ax.plot``."""
         ax = self.on(ax)
-        (self.line_,) = ax.plot(self.eps, self.accuracy, **({"label": self.label} | drawn))
+        self.line_ = draw_curve(ax, self.eps, self.accuracy, **({"label": self.label} | drawn))
         ax.set(xlabel=size_label(self.norm), ylabel="certified accuracy", ylim=(0.0, 1.02))
+        mark_per_cent(ax.yaxis)
         if self.label is not None:
             ax.legend()
         return self
+
+
+# The lines of a sandwich, by the shares that they show.
+_SANDWICH: dict[str, dict[str, Any]] = {
+    "attacked": {"color": ATTACKED, "linestyle": "--", "label": "attacked: found"},
+    "certified": {"color": CERTIFIED, "label": "certified: proven"},
+    "exact": {"color": EXACT, "linestyle": ":", "label": "exact"},
+    "clean": {"color": "0.5", "linestyle": ":", "label": "clean"},
+    "random": {"color": "0.5", "linestyle": "-.", "label": "random change"},
+}
 
 
 class SandwichDisplay(Display):
@@ -148,16 +162,19 @@ class SandwichDisplay(Display):
     ----------
     eps : array of shape (e,)
     certified, attacked : array of shape (e,)
-        Shares of the queries that are proven to stay right, and that no attack within ε has made wrong.
+        Shares of the queries that are proven to stay right, and that no attack within ε has made wrong. None for what
+        is not known.
     exact : array of shape (e,), optional
         The true share.
     norm : str or Norm, default="l2"
+    clean, random : array of shape (e,), optional
+        Shares that are right as they are, and under random changes of the same size.
 
     Attributes
     ----------
     ax_, figure_ : matplotlib Axes and Figure
     lines_ : list of matplotlib Line2D
-        Attacked, certified, and exact where it is known.
+        Attacked, certified, exact, clean, random: those that are known.
 
     Examples
     --------
@@ -169,8 +186,21 @@ class SandwichDisplay(Display):
     (array([0.67, 0.33]), array([0.67, 0.67]))
     """
 
-    def __init__(self, eps: Array, certified: Array, attacked: Array, exact: Array | None = None, *, norm: Any = "l2"):
-        self.eps, self.certified, self.attacked, self.exact, self.norm = eps, certified, attacked, exact, norm
+    def __init__(
+        self,
+        eps: ArrayLike,
+        certified: ArrayLike | None,
+        attacked: ArrayLike | None,
+        exact: ArrayLike | None = None,
+        *,
+        norm: Any = "l2",
+        clean: ArrayLike | None = None,
+        random: ArrayLike | None = None,
+    ):
+        self.eps: Array = np.asarray(eps, dtype=float)
+        known = (None if share is None else np.asarray(share, dtype=float) for share in (certified, attacked, exact))
+        self.certified, self.attacked, self.exact = known
+        self.clean, self.random, self.norm = clean, random, norm
 
     @classmethod
     def from_estimator(
@@ -204,6 +234,9 @@ class SandwichDisplay(Display):
         ValueError
             As the classifier and the attack raise it.
         """
+        from certimetric.attacks.region import RegionAttack
+        from certimetric.constraints.labels import compare_labels
+
         certified = estimator.correctness_radius(X, y)
         found = (RegionAttack() if attack is None else attack)(estimator, X, y, estimator.norm).distances
         right = estimator.predict(X) == compare_labels(estimator.classes_, y)
@@ -259,11 +292,18 @@ class SandwichDisplay(Display):
     def plot(self, ax: Axes | None = None) -> SandwichDisplay:
         """Draw on ``ax``, or on a new figure."""
         ax = self.on(ax)
-        ax.fill_between(self.eps, self.certified, self.attacked, color="0.5", alpha=0.2, linewidth=0)
-        self.lines_ = ax.plot(self.eps, self.attacked, color=ATTACKED, linestyle="--", label="attacked: found")
-        self.lines_ += ax.plot(self.eps, self.certified, color=CERTIFIED, label="certified: proven")
-        if self.exact is not None:
-            self.lines_ += ax.plot(self.eps, self.exact, color=EXACT, linestyle=":", label="exact")
+        self.draw(ax)
         ax.set(xlabel=size_label(self.norm), ylabel="accuracy", ylim=(0.0, 1.02))
+        mark_per_cent(ax.yaxis)
         ax.legend()
+        return self
+
+    def draw(
+        self, ax: Axes, styles: Mapping[str, Mapping[str, Any]] = _SANDWICH, shade: str | None = "0.5"
+    ) -> SandwichDisplay:
+        """Draw the lines alone, each in the style of its name, and the shade between certificate and attack, if any."""
+        if shade is not None and self.certified is not None and self.attacked is not None:
+            ax.fill_between(self.eps, self.certified, self.attacked, color=shade, alpha=0.18, linewidth=0)
+        known = [(name, share) for name in _SANDWICH if (share := getattr(self, name)) is not None]
+        self.lines_ = [draw_curve(ax, self.eps, share, **styles[name]) for name, share in known]
         return self

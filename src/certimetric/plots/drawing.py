@@ -1,4 +1,4 @@
-"""What all displays share: their axes, and the sizes that a curve runs over."""
+"""What displays and the figures of reports share: axes, curves with their intervals, marks, and sizes of changes."""
 
 from __future__ import annotations
 
@@ -34,6 +34,24 @@ class Display:
         assert figure is not None
         self.ax_, self.figure_ = ax, figure
         return ax
+
+
+def draw_curve(
+    ax: Axes, x: ArrayLike, y: ArrayLike, low: ArrayLike | None = None, high: ArrayLike | None = None, **style: Any
+) -> Any:
+    """Draw a line, in a band where the ends of its interval are given; ``style`` is of matplotlib's lines."""
+    (line,) = ax.plot(x, y, **style)
+    if low is not None and high is not None:
+        ax.fill_between(x, low, high, color=line.get_color(), alpha=0.13, linewidth=0, gid=line.get_gid())
+    return line
+
+
+def mark_per_cent(axis: Any) -> None:
+    """Few round marks on an axis of shares, in per cent."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %".replace("-", "−")))
 
 
 def size_label(norm: Any) -> str:

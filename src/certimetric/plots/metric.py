@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Array
-from certimetric.geometry.mahalanobis import as_metric
 from certimetric.plots.drawing import CERTIFIED, Display
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ class MetricDisplay(Display):
     ----------
     spectrum : array of shape (d,)
         Eigenvalues of M in decreasing order.
-    weights : array of shape (d,)
-        Shares of the features, which add up to 1.
-    names : tuple of str
+    weights : array of shape (d,), optional
+        Shares of the features, which add up to 1; without them there is only the spectrum to draw.
+    names : tuple of str, optional
         Of the features.
 
     Attributes
@@ -46,8 +46,10 @@ class MetricDisplay(Display):
     (array([0.75, 0.25]), ('age', 'income'))
     """
 
-    def __init__(self, spectrum: Array, weights: Array, names: tuple[str, ...]):
-        self.spectrum, self.weights, self.names = spectrum, weights, names
+    def __init__(self, spectrum: ArrayLike, weights: ArrayLike = (), names: tuple[str, ...] = ()):
+        self.spectrum: Array = np.asarray(spectrum, dtype=float)
+        self.weights: Array = np.asarray(weights, dtype=float)
+        self.names = names
 
     @classmethod
     def from_estimator(
@@ -68,6 +70,8 @@ class MetricDisplay(Display):
         TypeError, ValueError
             For what is no metric, and for one that is 0.
         """
+        from certimetric.geometry.mahalanobis import as_metric
+
         value = as_metric(metric)
         weights = (value.components**2).sum(axis=0)
         require(bool(weights.sum() > 0), "metric", "must not be 0", metric)
@@ -86,10 +90,14 @@ class MetricDisplay(Display):
             ax.barh([self.names[j] for j in heaviest], self.weights[heaviest], color=CERTIFIED, label=label)
             ax.set(xlabel="share of the trace of M", xlim=(0.0, None))
         else:
-            relative = self.spectrum / self.spectrum[0]
-            shown = np.where(relative > 1e-12, relative, np.nan)
-            ax.plot(np.arange(1, len(shown) + 1), shown, marker="o", markersize=3, label=label)
-            ax.set(xlabel="eigenvalue of M, by rank", ylabel="relative to the largest", yscale="log")
+            self.draw_spectrum(ax, marker="o", markersize=3, label=label)
+            ax.set(xlabel="eigenvalue of M, by rank", ylabel="relative to the largest")
         if label is not None:
             ax.legend()
         return self
+
+    def draw_spectrum(self, ax: Axes, **style: Any) -> None:
+        """Draw the line of the spectrum alone, on a logarithmic axis; what is 0 but for rounding is left out."""
+        relative = self.spectrum / self.spectrum[0]
+        ax.set_yscale("log")
+        ax.plot(np.arange(1, len(relative) + 1), np.where(relative > 1e-12, relative, np.nan), **style)

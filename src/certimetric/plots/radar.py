@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arguments import require
-from certimetric.base.arrays import Array
 from certimetric.plots.drawing import Display
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class RobustnessScoreDisplay(Display):
     References
     ----------
     .. [1] M. Zhou, L. Wang, Z. Niu, Q. Zhang, N. Zheng, G. Hua. "Adversarial attack and defense in deep ranking".
-       arXiv:2106.03614.
+       arXiv:2106.03614 [zhou2021adversarial].
 
     Examples
     --------
@@ -51,7 +50,7 @@ class RobustnessScoreDisplay(Display):
     ['natural', 'robust']
     """
 
-    def __init__(self, names: tuple[str, ...], values: Array, *, label: str | None = None):
+    def __init__(self, names: tuple[str, ...], values: ArrayLike, *, label: str | None = None):
         self.names, self.values, self.label = names, values, label
 
     @classmethod
@@ -82,11 +81,17 @@ class RobustnessScoreDisplay(Display):
         ax = self.on(ax)
         if not ax.texts:
             draw_spokes(ax, self.names, grid="0.85", muted="0.45")
-        (self.line_,) = ax.plot(*closed(self.values), **{"label": self.label, **drawn})
-        ax.fill(*closed(self.values), color=self.line_.get_color(), alpha=0.1, linewidth=0)
+        self.draw(ax, **{"label": self.label, **drawn})
         if self.label is not None:
             ax.legend(loc="upper right", fontsize=8)
         return self
+
+    def draw(self, ax: Axes, *, fill: bool = True, **style: Any) -> None:
+        """Draw the shape alone, without spokes and legend."""
+        around = _closed(self.values)
+        (self.line_,) = ax.plot(*around, **style)
+        if fill:
+            ax.fill(*around, color=self.line_.get_color(), alpha=0.1, linewidth=0, gid=self.line_.get_gid())
 
 
 def draw_spokes(axes: Axes, names: Sequence[str], *, grid: str, muted: str) -> None:
@@ -94,9 +99,9 @@ def draw_spokes(axes: Axes, names: Sequence[str], *, grid: str, muted: str) -> N
     axes.set_axis_off()
     axes.set_aspect("equal")
     for ring in _RINGS:
-        axes.plot(*closed([ring] * len(names)), color=grid, linewidth=0.8, zorder=0.5)
+        axes.plot(*_closed([ring] * len(names)), color=grid, linewidth=0.8, zorder=0.5)
         axes.annotate(str(ring), (1.5, ring), color=muted, fontsize=9, va="top", ha="left")
-    for name, x, y in zip(names, *closed([100.0] * len(names))):
+    for name, x, y in zip(names, *_closed([100.0] * len(names))):
         axes.plot([0, x], [0, y], color=grid, linewidth=0.8, zorder=0.5)
         side = "center" if abs(x) < 10 else "left" if x > 0 else "right"
         axes.annotate(name.replace("-", "−"), (1.09 * x, 1.09 * y), ha=side, va="center")
@@ -104,7 +109,7 @@ def draw_spokes(axes: Axes, names: Sequence[str], *, grid: str, muted: str) -> N
     axes.set_ylim(-118, 118)
 
 
-def closed(values: ArrayLike) -> tuple[list[float], list[float]]:
+def _closed(values: ArrayLike) -> tuple[list[float], list[float]]:
     """Values around the circle, the first at the top, as the points of a closed line."""
     values = np.asarray(values, dtype=float)
     angles = math.pi / 2 - 2 * math.pi * np.arange(len(values) + 1) / len(values)

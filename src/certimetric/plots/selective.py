@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from certimetric.certify.selective import RiskCoverageCurve, risk_coverage_curve
 from certimetric.constraints.labels import compare_labels
-from certimetric.plots.drawing import Display
+from certimetric.plots.drawing import Display, draw_curve, mark_per_cent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +73,10 @@ class RiskCoverageDisplay(Display):
         """Draw on ``ax``, or on a new figure; further arguments go to ``ax.plot``."""
         ax = self.on(ax)
         name = f"AURC {self.curve.aurc:.3g}" if self.label is None else f"{self.label}, AURC {self.curve.aurc:.3g}"
-        (self.line_,) = ax.plot(self.curve.coverage, self.curve.risk, **({"label": name} | drawn))
+        self.line_ = draw_curve(ax, self.curve.coverage, self.curve.risk, **({"label": name} | drawn))
         ax.set(xlabel="share of predictions that is kept", ylabel="wrong among them", xlim=(0.0, 1.0))
         ax.set_ylim(bottom=0.0)
+        mark_per_cent(ax.xaxis)
+        mark_per_cent(ax.yaxis)
         ax.legend()
         return self

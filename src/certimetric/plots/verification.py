@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from certimetric.base.arguments import chosen
-from certimetric.certify.rates import VerificationCurve, verification_curve
-from certimetric.plots.drawing import Display
+from certimetric.plots.drawing import Display, draw_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MARKS = (1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+    from certimetric.certify.rates import VerificationCurve
+
+_MARKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 
 
 class VerificationDisplay(Display):
@@ -35,7 +36,7 @@ class VerificationDisplay(Display):
 
     References
     ----------
-    Martin et al., *The DET curve in assessment of detection task performance*, 1997.
+    Martin et al., *The DET curve in assessment of detection task performance* [martin1997det], 1997.
 
     Examples
     --------
@@ -100,6 +101,8 @@ class VerificationDisplay(Display):
         ArgumentError, ValueError
             As :func:`certimetric.certify.verification_curve`.
         """
+        from certimetric.certify.rates import verification_curve
+
         return cls(verification_curve(distances, genuine), threshold=threshold, label=label).plot(ax, kind=kind)
 
     def plot(self, ax: Axes | None = None, *, kind: str = "det", **drawn: Any) -> VerificationDisplay:
@@ -115,12 +118,13 @@ class VerificationDisplay(Display):
         def up(tar: Any) -> Any:
             return tar if kind == "roc" else 1.0 - np.asarray(tar)
 
-        x, y = curve.far, up(curve.tar)
+        style = {"label": self.label} | drawn
         if kind == "det":
             least = 0.5 / self.curve.n_impostor, 0.5 / self.curve.n_genuine
-            x, y = (np.clip(values, end, 1.0 - end) for values, end in zip((x, y), least))
-            _deviates(ax, least)
-        (self.line_,) = ax.plot(x, y, **({"label": self.label} | drawn))
+            scale_det(ax, least)
+            self.line_ = draw_det(ax, curve.far, up(curve.tar), least, **style)
+        else:
+            self.line_ = draw_curve(ax, curve.far, curve.tar, **style)
         if self.threshold is not None:
             far, tar = self.curve.at(self.threshold)
             ax.plot([far], [up(tar)], "o", color=self.line_.get_color(), markeredgecolor="k")
@@ -130,8 +134,16 @@ class VerificationDisplay(Display):
         return self
 
 
-def _deviates(ax: Axes, least: tuple[float, float]) -> None:
-    """Scale both axes by the quantile function of the normal distribution, in which DET curves are nearly straight."""
+def draw_det(ax: Axes, far: ArrayLike, frr: ArrayLike, least: tuple[float, float], **style: Any) -> Any:
+    """Draw a line of rates on axes of normal deviates, where 0 and 1 lie at infinity: at the ``least`` of each axis."""
+    return draw_curve(ax, *(np.clip(rates, end, 1.0 - end) for rates, end in zip((far, frr), least)), **style)
+
+
+def scale_det(ax: Axes, least: tuple[float, float], most: float = 0.6) -> None:
+    """Scale both axes by the quantile function of the normal distribution, in which DET curves are nearly straight.
+
+    They run from the ``least`` rate of each to the ``most``.
+    """
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
     from scipy.special import ndtr, ndtri
 
@@ -146,4 +158,4 @@ def _deviates(ax: Axes, least: tuple[float, float]) -> None:
         axis.set_major_locator(FixedLocator([mark for mark in _MARKS if mark >= end]))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-        limit(end, max(0.6, min(1.0 - end, 0.6)))
+        limit(end, most)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from certimetric.plots.accuracy import SandwichDisplay
+from certimetric.plots.drawing import draw_curve, mark_per_cent
 from certimetric.report.formatting import percent, plain, superscript
 from certimetric.report.series import Series
 from certimetric.report.svg import MUTED, colour_of, drawing, to_svg
@@ -87,11 +89,16 @@ def style_of(look: Series, **also: Any) -> dict[str, Any]:
     return own | also
 
 
+def line_of(look: Series, n_points: int) -> dict[str, Any]:
+    """How matplotlib draws the line of a learner, through so many points."""
+    every = max(1, round(n_points / 7))
+    # Each learner's markers start elsewhere, so that lines that coincide can still be told apart.
+    return style_of(look, markevery=(look.number % every, every), zorder=2 if look.baseline else 3)
+
+
 def draw_line(axes: Axes, look: Series, x: Sequence[float], y: Sequence[float]) -> None:
     """The line of one learner, in its look."""
-    every = max(1, round(len(x) / 7))
-    # Each learner's markers start elsewhere, so that lines that coincide can still be told apart.
-    axes.plot(x, y, **style_of(look, markevery=(look.number % every, every), zorder=2 if look.baseline else 3))
+    draw_curve(axes, x, y, **line_of(look, len(x)))
 
 
 def shares_figure(
@@ -122,17 +129,18 @@ def shares_figure(
             mark(axes, marked)
         lowest, highest = math.inf, 0.0
         for look, points in lines:
-            values = [tuple(math.nan if v is None else 100 * v for v in point) for point in points]
+            values = [tuple(math.nan if v is None else v for v in point) for point in points]
             middle, low, high = (list(part) for part in zip(*values))
-            if len(lines) <= _BANDS and not all(map(math.isnan, low)):
-                above, colour = [min(v, 100.0) for v in high], colour_of(look.colour)
-                axes.fill_between(x, low, above, color=colour, alpha=0.13, linewidth=0, gid=f"series-{look.number}")
-            draw_line(axes, look, x, middle)
+            banded = len(lines) <= _BANDS and not all(map(math.isnan, low))
+            ends = [low, [min(v, 1.0) for v in high]] if banded else []
+            draw_curve(axes, x, middle, *ends, **line_of(look, len(x)))
             drawn = [v for v in ([*middle, *low, *high] if len(lines) <= _BANDS else middle) if not math.isnan(v)]
             lowest, highest = min([lowest, *drawn]), max([highest, *drawn])
-        span = max(highest - lowest, 4.0)
-        axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -2, min(101.0, highest + 0.12 * span))
+        span = max(highest - lowest, 0.04)
+        axes.set_ylim(max(0.0, lowest - 0.12 * span) if lowest > 0 else -0.02, min(1.01, highest + 0.12 * span))
         mark_per_cent(axes.yaxis)
+        if not logarithmic and all(value == int(value) for value in x):
+            mark_whole_numbers(axes.xaxis)
         axes.margins(x=0.02)
         rows = ((told(v), *(with_interval(points[i]) for _, points in lines)) for i, v in enumerate(x))
         return figure(axes, name, title, reading, [look for look, _ in lines], symbol, rows, note)
@@ -159,25 +167,28 @@ def balance_figure(
         mark_per_cent(axes.yaxis)
         axes.margins(0.08)
         for limits, limit in ((axes.get_xlim(), axes.set_xlim), (axes.get_ylim(), axes.set_ylim)):
-            limit(max(limits[0], -0.9), min(limits[1], 100.9))  # there are no shares beyond 0 and 100 %
+            limit(max(limits[0], -0.009), min(limits[1], 1.009))  # there are no shares beyond 0 and 100 %
         rows = [(look.label, percent(x[0]), percent(y[0])) for look, x, y in known]
         header = ("Learner", x_label, y_label)
         return figure(axes, "balance", title, reading, [look for look, *_ in points], header, rows)
 
 
 def _with_reach(point: Point) -> tuple[float, list[list[float]] | None]:
-    """A share in per cent, and how far its interval reaches to both sides; equal splits leave one of no width."""
+    """A share, and how far its interval reaches to both sides; equal splits leave one of no width."""
     centre, low, high = point
     assert centre is not None
     if low is None or high is None:
-        return 100 * centre, None
-    return 100 * centre, [[100 * max(centre - low, 0.0)], [100 * max(high - centre, 0.0)]]
+        return centre, None
+    return centre, [[max(centre - low, 0.0)], [max(high - centre, 0.0)]]
 
 
 # The lines of a bracket: what attacks found bounds the truth from above, what is certified from below.
 CLEAN = Series(5, "clean", "series-baseline", (1, 2), "", "", True)
 ATTACKED = Series(2, "attacked: found", "series-2", (7, 2), "v", "M0 3.8L3.7-3H-3.7z", False)
 CERTIFIED = Series(4, "certified: proven", "series-1", (), "^", "M0-3.8L3.7 3H-3.7z", False)
+EXACT = Series(3, "exact", "series-3", (), "D", "M0-4.2L4.2 0 0 4.2-4.2 0z", False)
+RANDOM = Series(1, "random change", "series-5", (2.5, 1.6), ".", "M-2 0a2 2 0 1 0 4 0a2 2 0 1 0-4 0z", False)
+_BRACKET = {"clean": CLEAN, "random": RANDOM, "attacked": ATTACKED, "exact": EXACT, "certified": CERTIFIED}
 
 
 def bracket(
@@ -186,42 +197,32 @@ def bracket(
     reading: str,
     x_label: str,
     y_label: str,
-    shade: tuple[Sequence[float], Sequence[float], Sequence[float]] | None,
-    lines: Sequence[tuple[Series, Sequence[float], Sequence[float], dict[str, Any]]],
+    shares: SandwichDisplay,
     rows: Iterable[tuple[str, ...]],
     note: str = "",
     *,
     told: str | None = None,
+    shaded: bool = True,
+    looks: Mapping[str, Series] | None = None,
 ) -> Figure:
     """Shares against ε between what is certified and what attacks found; for the rest see :func:`figure`.
 
-    The truth lies in the ``shade`` of (x, below, above). A line is a look, x, shares from 0 to 1, and how else it is
-    drawn.
+    The truth lies in the shade. ``looks`` are other ones than those of all brackets, by what they show.
     """
+    chosen = _BRACKET | dict(looks or {})
+    known = {kind: look for kind, look in chosen.items() if getattr(shares, kind) is not None}
     with axes_of(x_label, y_label) as axes:
-        if shade is not None:
-            x, *ends = shade
-            below, above = ([100 * v for v in end] for end in ends)
-            axes.fill_between(x, below, above, color=colour_of("series-3"), alpha=0.18, linewidth=0)
-        for look, x, y, drawn in lines:
-            axes.plot(x, [100 * v for v in y], **style_of(look, **drawn))
-        axes.set_ylim(-2, 101)
+        styles = {kind: line_of(look, len(shares.eps)) for kind, look in known.items()}
+        shares.draw(axes, styles, colour_of("series-3") if shaded else None)
+        axes.set_ylim(-0.02, 1.01)
         mark_per_cent(axes.yaxis)
         axes.margins(x=0.02)
-        return figure(axes, name, title, reading, [line[0] for line in lines], "ε", rows, note, told=told)
+        return figure(axes, name, title, reading, known.values(), "ε", rows, note, told=told)
 
 
 def mark(axes: Axes, x: float) -> None:
     """A dotted line at an x that the page quotes."""
     axes.axvline(x, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0.5)
-
-
-def mark_per_cent(axis: Any) -> None:
-    """Few round marks, in per cent."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{plain(round(value, 6))} %"))
 
 
 def mark_powers(axis: Any) -> None:

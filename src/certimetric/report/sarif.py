@@ -50,7 +50,7 @@ def sarif_json(document: Mapping[str, Any], *, artifact: str = "results.json") -
 
     References
     ----------
-    OASIS (2020), *Static Analysis Results Interchange Format (SARIF) version 2.1.0*.
+    OASIS (2020), *Static Analysis Results Interchange Format (SARIF) version 2.1.0* [oasis2020sarif].
 
     Examples
     --------

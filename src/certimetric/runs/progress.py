@@ -22,12 +22,12 @@ def progress_bar(shown: bool, total: int | None, done: int = 0, *, name: str = "
     """Tell on stderr how far work is, if that is to be shown; gives a function that counts one task, failed or not.
 
     Without a terminal a line is told every ten seconds, by a thread, so that a single long task is no silence. A
-    ``total`` of None is work that is not made of tasks.
+    ``total`` of None is work that is not made of tasks. Where kernels have to be compiled first, a line says so.
     """
     if not shown:
         yield lambda failed: None
     elif sys.stderr.isatty():
-        with _bar(total, done, name) as advance:
+        with _bar(total, done, name) as advance, _told_of_compilation():
             yield advance
     else:
         lines = Lines(name, total, done)
@@ -35,10 +35,30 @@ def progress_bar(shown: bool, total: int | None, done: int = 0, *, name: str = "
         thread = threading.Thread(target=lines.tell_until, args=(lambda: ended.wait(EVERY), sys.stderr), daemon=True)
         thread.start()
         try:
-            yield lines.advance
+            with _told_of_compilation():
+                yield lines.advance
         finally:
             ended.set()
             thread.join()
+
+
+@contextlib.contextmanager
+def _told_of_compilation() -> Iterator[None]:
+    """Say so when the first kernel is compiled, which takes seconds; they are kept on disk."""
+    from numba.core import event
+
+    told: list[object] = []
+
+    class First(event.Listener):
+        def on_start(self, event: object) -> None:
+            say(not told, "compiling what is not compiled yet, once: this may take half a minute")
+            told.append(event)
+
+        def on_end(self, event: object) -> None:
+            pass
+
+    with event.install_listener("numba:compile", First()):
+        yield
 
 
 @dataclass

@@ -142,7 +142,7 @@ class Splitting:
             tested, n_train = held_out > 0, len(self.codes) - int(held_out.sum())
             if not tested.any():
                 raise ValueError(
-                    f"y must have a class of at least two instances, or nothing can be tested: its {len(classes)} "
+                    f"y must have a class of at least two instances, or nothing can be tested: {len(classes)} "
                     f"labels are all different, as in an identifier or the target of a regression"
                 )
         else:

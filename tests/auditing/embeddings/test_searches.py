@@ -9,8 +9,8 @@ pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' ha
 
 from certimetric.auditing import audit_embeddings
 from certimetric.auditing.embeddings import changes, indexes
-from certimetric.auditing.embeddings.hubs import hubness
 from certimetric.auditing.embeddings.seen import Known, Seen
+from certimetric.auditing.retrieval.hubs import hubness
 from certimetric.datasets.embedding_files import Embeddings
 
 RAYS = np.stack([f(np.linspace(0, 2 * np.pi, 2000, endpoint=False)) for f in (np.cos, np.sin)], axis=1)

@@ -246,3 +246,32 @@ def test_infinite_radii_stay_infinite(data, tmp_path, monkeypatch):
     assert told["median_radius"] == "inf" and told["at"][0]["mean"] == told["curve"]["recall"][-1] == 58 / 60
     page = render_audit(AuditResult.load(tmp_path).document)
     assert '<td class="num">∞</td>' in page
+
+
+def test_inner_products_are_attacked_and_certified(data):
+    """Figures are those of the search by inner product, and what is certified no attack breaks."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6))
+    asked = {
+        "norm": "l2",
+        "eps": [0.1],
+        "attacks": ["pgd"],
+        "n_checked": 0,
+        "n_queries": 20,
+        "threats": ["poisoning=2"],
+    }
+    document = audit_retrieval({"model": model}, data, metric="dot", certify="lipschitz", **asked).document
+    learner = document["learners"][0]
+    points = np.asarray(model(data.tensor()).detach().double())
+    products = points @ points.T
+    np.fill_diagonal(products, -np.inf)
+    labels = np.asarray(data.labels)
+    right = labels[products.argmax(axis=1)] == labels
+    rows = np.sort(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:20].numpy())
+    assert learner["clean"]["recall_at_1"]["mean"] == pytest.approx(right[rows].mean())
+    assert learner["dim"] == 6 and learner["threats"][0]["vote"] is None
+    certified = learner["certificate"]["at"][0]["mean"]
+    assert 0 < certified <= learner["attacked"][0]["worst"]["recall_at_1"]["mean"]
+    assert not [each for each in document["checks"] if each["code"] == "CR112" and each["severity"] == "issue"]
+    with pytest.raises(ValueError, match="certify must be 'auto' or 'lipschitz' in l2 for inner products, got"):
+        audit_retrieval({"model": model}, data, metric="dot", certify="smoothing", **asked)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the extra '
 from torch import nn  # noqa: E402
 
 from certimetric.auditing import audit_retrieval  # noqa: E402
-from certimetric.auditing.retrieval.evidence import line_picture  # noqa: E402
+from certimetric.auditing.retrieval.drawing import line_picture  # noqa: E402
 from certimetric.auditing.retrieval.request import RetrievalRequest  # noqa: E402
 from certimetric.deep import Samples  # noqa: E402
 

@@ -115,8 +115,39 @@ def test_sums_and_numbers_of_pixels_as_norms(data, norm):
     assert "ℓ" in render_audit(result.document)
 
 
+def test_sizes_of_threats(data):
+    """The size that is asked for is what is done, and told; without one it is the usual one."""
+    asked = ["occlusion=0.25", "corruptions=2", "poisoning=3"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in {*CORRUPTIONS} - {"contrast"}:
+            patch.delitem(CORRUPTIONS, name)
+        document = quick(model(), data, n_queries=10, threats=asked, fail_under="poisoning=0").document
+    learner = document["learners"][0]
+    told = {each["threat"]: each for each in learner["threats"]}
+    rows = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:10].sort().values
+    hits = Index(model(), data).score(data.select(rows), OcclusionAttack(0.25))["recall_at_1"]
+    assert told["occlusion"]["attacked"]["mean"] == pytest.approx(float(hits.mean()))
+    found = evaluate_corruptions(model(), data.select(rows), data, corruptions=["contrast"])
+    (share,) = (row["recall_at_1"] for row in found.rows if (row["subject"], row["severity"]) == ("model", 2))
+    assert told["corruptions"]["recall"]["contrast"] == pytest.approx([share])
+    assert len(told["poisoning"]["curve"]) == 4 and document["thresholds"][0]["passed"]
+    what = {each["name"]: each["what"] for each in document["protocol"]["threats"]}
+    assert "25 %" in what["occlusion"] and "of severity 2" in what["corruptions"] and "3 items" in what["poisoning"]
+    assert {"patch", "jpeg"} <= {each["name"] for each in document["protocol"]["untried"]}
+    assert "R@1, the mean over severity 2" in render_audit(document)
+
+
 def test_bad_requests(data):
     for options, message in (
+        (
+            {"threats": ["patch=2"]},
+            "patch=SIZE is a share of the picture, a number above 0 and at most 1, got",
+        ),
+        ({"threats": ["poisoning=1.5"]}, "poisoning=SIZE is a number of items, a whole number above 0, got '1.5'"),
+        (
+            {"threats": ["corruptions=x"]},
+            "corruptions=SIZE is a severity, a whole number above 0 and at most 5",
+        ),
         ({"threats": ["fire"]}, "threats must be of corruptions, .*, got 'fire'"),
         ({"norm": "l0", "eps": [0.5]}, "eps of l0 must be at least 1"),
         ({"norm": "l0", "eps": [2], "attacks": ["fab"]}, "FAB needs a ball in a norm"),

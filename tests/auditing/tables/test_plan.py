@@ -13,9 +13,10 @@ from sklearn.preprocessing import StandardScaler
 
 from certimetric import AuditResult, CertifiedKNeighborsClassifier, audit
 from certimetric.auditing.tables import plan
-from certimetric.auditing.tables.intervals import median, share
+from certimetric.auditing.tables.intervals import median
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.sizes import Costs, Law, Sizes, expected, largest_within
+from certimetric.base.results import wilson
 from certimetric.runs.splits import split_indices
 from certimetric.runs.store import Store
 
@@ -184,7 +185,7 @@ def test_figures_of_a_sample_are_those_of_its_instances(tmp_path):
     assert summary["median_radius"]["mean"] == pytest.approx(np.median(radii))
     certified = summary["certified_accuracy"][0]
     assert certified["mean"] == pytest.approx((radii >= 0.5).mean()) and certified["std"] is None
-    assert {key: certified[key] for key in ("low", "high")} == share(certified["mean"], 60)
+    assert {key: certified[key] for key in ("low", "high")} == wilson(certified["mean"], 60)
     for figure in ("error", "balanced_accuracy", "median_radius"):
         assert summary[figure]["low"] <= summary[figure]["mean"] <= summary[figure]["high"]
     assert "60 of 161 test rows" in result.document["verdict"]["sentence"]

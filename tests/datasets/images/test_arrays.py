@@ -170,7 +170,7 @@ FINE = {"images": np.zeros((8, 4, 4)), "labels": LABELS}
         ({"labels": None}, "has no array 'labels': it has 'images'"),
         ({"images": None, "labels": None}, "has no array 'images'.*it has nothing"),
         ({"labels": LABELS[:5]}, "has 8 images but 5 labels"),
-        ({"labels": LABELS / 2}, "labels of .* must be one whole number or name for each image"),
+        ({"labels": LABELS / 2}, "labels of .* must be one whole number or name for each input"),
         ({"labels": LABELS[:, None]}, r"labels of .* got shape \(8, 1\)"),
         ({"labels": LABELS * 0}, "the train side of .* has 1 class, and needs at least two"),
         ({"labels": LABELS % 3}, None),

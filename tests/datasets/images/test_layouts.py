@@ -253,7 +253,9 @@ def test_damaged_pictures_are_skipped_and_counted(tmp_path):
     assert len(side.remarks) == 1
     (tmp_path / "train" / "z" / "0.jpeg").write_bytes(b"no picture")
     (tmp_path / "train" / "z" / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"the train side of .* has 1 class, and needs at least two"):
+    with pytest.raises(
+        ValueError, match=r"^5 of 6 .* skipped, .*1\.png' cannot .* the train side of .* has 1 class, and"
+    ):
         load_images("folder", "train", tmp_path, size=12, skip_corrupt=True)
     assert load_images("folder", "test", tmp_path, size=12, skip_corrupt=True).remarks == ()
 
@@ -285,7 +287,7 @@ def test_folders_of_data_sets(tmp_path, monkeypatch):
     monkeypatch.setenv("CERTIMETRIC_DATA", str(tmp_path / "data"))
     assert load_images("cub", "train", size=12).images.paths == straight
     assert len(load_images("sop", "test", size=12)) == 4
-    with pytest.raises(ValueError, match=r"cars196 needs root, .* and CERTIMETRIC_DATA leads to none"):
+    with pytest.raises(ValueError, match=r"cars196 needs root .* and CERTIMETRIC_DATA leads to none"):
         load_images("cars196")
     monkeypatch.setenv("CERTIMETRIC_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"CERTIMETRIC_DATA names the folder '.*nowhere', and there is none"):
@@ -295,5 +297,5 @@ def test_folders_of_data_sets(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [name for name, named in IMAGE_SETS.items() if not named.bundled])
 def test_root_is_needed(name, monkeypatch):
     monkeypatch.delenv("CERTIMETRIC_DATA", raising=False)
-    with pytest.raises(ValueError, match=f"{name} needs root, the folder with its files: nothing is downloaded"):
+    with pytest.raises(ValueError, match=f"{name} needs root .*, the folder with its files: nothing is downloaded"):
         load_images(name)

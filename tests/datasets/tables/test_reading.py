@@ -54,7 +54,7 @@ def test_thousands_are_groups_of_three_throughout(tmp_path, cells, kept):
 
 def test_what_is_not_said_is_not_guessed(tmp_path):
     file = written(tmp_path / "a.csv", "u;class\n1,5;a\n2,5;b\n")
-    with pytest.raises(ValueError, match=r"'1,5' in data row 1 .*--decimal"):
+    with pytest.raises(ValueError, match=r"'1,5' in data row 1 .*--read decimal="):
         load(file)
     np.testing.assert_array_equal(load(file, reading=Reading(decimal=",")).X.ravel(), [1.5, 2.5])
 

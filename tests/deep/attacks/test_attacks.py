@@ -335,3 +335,12 @@ def test_bad_input_is_named(digits, network):
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@every_attack
+def test_stays_within_the_bounds_of_each_channel(attack):
+    x = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.1]).view(2, 1, 1)
+    goal = EmbeddingShift(x.flatten(1) + 0.1)
+    attacked = ATTACKS[attack](LinfBall(0.3, (0, [1, 0.1])))(nn.Flatten(), x, goal)
+    assert attacked.min() >= 0 and attacked[:, 0].max() <= 1 and attacked[:, 1].max() <= 0.1
+    assert (goal(attacked.flatten(1)) >= goal(x.flatten(1))).all()

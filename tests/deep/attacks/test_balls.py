@@ -10,7 +10,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
-from certimetric.deep import FGSM, PGD, EmbeddingShift, LinfBall, NESAttack, SquareAttack  # noqa: E402
+from certimetric.deep import FGSM, PGD, EmbeddingShift, LinfBall, NESAttack, PatchAttack, SquareAttack  # noqa: E402
 from certimetric.deep.attacks import ball as ball_of  # noqa: E402
 from certimetric.geometry.norms import NORMS, resolve_norm  # noqa: E402
 
@@ -112,3 +112,32 @@ def test_a_ball_is_in_a_norm_of_pictures():
     for norm, message in (("l3", "'l1'.* got 'l3'"), (resolve_norm("l2").in_units([1.0, 2.0]), "of a ball must be")):
         with pytest.raises(ValueError, match=message):
             ball_of(norm, 0.1)
+
+
+@pytest.mark.parametrize("ball", [*NORMS, "l0"])
+def test_bounds_of_each_channel(ball):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4, 2, 6, generator=generator)
+    far, slope = x + torch.randn(x.shape, generator=generator), torch.randn(x.shape, generator=generator)
+    eps = 2.0 if ball == "l0" else 0.5
+    one, same = ball_of(ball, eps), ball_of(ball, eps, ([0.0, 0.0], (1.0, 1.0)))
+    assert torch.equal(one.project(far, x), same.project(far, x))
+    assert torch.equal(one.ascend(x, slope, 0.2, x), same.ascend(x, slope, 0.2, x))
+    draws = [each.random_start(x, torch.Generator().manual_seed(1)) for each in (one, same)]
+    assert torch.equal(*draws)
+    # A second channel from 0 to 0.1, in which there is little room.
+    narrow, allowed = x * torch.tensor([[1.0], [0.1]]), ball_of(ball, eps, (0, (1, 0.1)))
+    for found in (allowed.project(far, narrow), allowed.ascend(narrow, slope, 0.4, narrow)):
+        assert (allowed.size(found, narrow) <= eps).all()
+        assert found.min() >= 0 and found[:, 0].max() <= 1 and found[:, 1].max() <= 0.1
+
+
+def test_bounds_of_other_channels_are_refused():
+    with pytest.raises(
+        ValueError, match=r"bounds of LinfBall must be .lowest, highest., of numbers or of one for each"
+    ):
+        LinfBall(0.1, ([0.0, 1.0], [1.0, 1.0]))
+    with pytest.raises(ValueError, match=r"bounds are those of 3 channels, and inputs of shape \(2, 1, 4\)"):
+        LinfBall(0.1, (0, [1, 2, 3])).clip(torch.zeros(2, 1, 4))
+    with pytest.raises(ValueError, match=r"bounds of Window must be .lowest, highest. of all channels"):
+        PatchAttack(bounds=(0, [1, 1, 1]))

@@ -93,8 +93,7 @@ def test_ranks(case, memory):
 @pytest.mark.parametrize("classes", [20, 100])
 def test_ranks_among_few_relevant_items(case, classes, monkeypatch):
     # By products in single precision, in blocks of items and of queries.
-    monkeypatch.setattr(few, "_ITEMS", 70)
-    monkeypatch.setattr(few, "_QUERIES", 16)
+    monkeypatch.setattr(few, "_BLOCK", 70)
     queries, _, ids, gallery, labels, gallery_ids = case
     labels = (labels * 13 + gallery_ids) % classes
     asked = labels[:M].clone()
@@ -103,6 +102,23 @@ def test_ranks_among_few_relevant_items(case, classes, monkeypatch):
     expected = brute_force_ranks(*given)
     assert max(map(len, expected)) <= few.FEW
     assert [row[row > 0].tolist() for row in relevant_ranks(*given)] == expected
+
+
+@every_kind
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_ranks_of_a_gallery_for_itself(case, n_threads, monkeypatch):
+    # Every product serves both of its points, in blocks of which the last is not full; ids are those of pictures, which
+    # a query may share with several items, and may be others than those of the gallery.
+    monkeypatch.setattr(few, "_BLOCK", 70)
+    _, _, _, gallery, labels, ids = case
+    labels, ids = (labels * 13 + ids) % 40, ids // 2
+    given = (gallery.clone(), labels, ids.flip(0), gallery, labels, ids)
+    torch.set_num_threads(n_threads)
+    try:
+        ranks = relevant_ranks(*given)
+    finally:
+        torch.set_num_threads(1)
+    assert [row[row > 0].tolist() for row in ranks] == brute_force_ranks(*given)
 
 
 @every_kind

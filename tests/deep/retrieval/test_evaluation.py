@@ -1,5 +1,6 @@
 """Retrieval figures: by their definitions, against a peer, and honest about ties, selves and attacks."""
 
+import copy
 import json
 import warnings
 
@@ -147,6 +148,23 @@ class Tuple(nn.Module):
 class Infinite(nn.Module):
     def forward(self, x):
         return x.flatten(1) / 0
+
+
+def test_every_picture_is_shown_to_the_model_once(digits, network):
+    images, labels = digits
+    labels = labels[:40].clone()
+    labels[7] = 99  # has no positive
+    items, seen, still = ImageSet(images[:40], labels), [], copy.deepcopy(network).eval()
+
+    def model(batch):
+        seen.append(len(batch))
+        return still(batch)
+
+    found = evaluate_retrieval(model, items, with_pixels=False, batch_size=16)
+    assert sum(seen) == 40
+    apart = evaluate_retrieval(model, items.select(torch.arange(40)), items, with_pixels=False, batch_size=16)
+    told = [result.to_frame().select_dtypes("number").to_numpy() for result in (found, apart)]
+    np.testing.assert_allclose(*told, atol=1e-6)
 
 
 def test_the_worst_case_is_taken_at_each_eps_on_its_own(digits, network):

@@ -217,8 +217,8 @@ def check_drift(
 
     References
     ----------
-    Yurdakul, *Statistical properties of the population stability index*, 2018: why a fixed limit alone raises false
-    alarms on few rows.
+    Yurdakul, *Statistical properties of the population stability index* [yurdakul2018statistical], 2018: why a fixed
+    limit alone raises false alarms on few rows.
 
     Examples
     --------

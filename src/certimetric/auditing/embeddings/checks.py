@@ -15,12 +15,12 @@ from certimetric.auditing.retrieval.checks import (
     certificate_against_attacks,
     collapse,
     equal_pictures,
+    hubs,
+    outcome_of_hubs,
     spread,
 )
 
 NEAR = 0.01  # of the median distance to the nearest item: nearer ones are taken for the same picture
-# Queries of other classes that make an item a hub: so many, a share of all, and so many times what chance makes of it.
-_HUB, _HUB_SHARE, _CHANCE = 10, 0.05, 5
 _UNANSWERED, _LOST = 0.1, 0.02  # shares of queries without an answer, and of R@1 that an index loses, that are an issue
 _UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the embeddings were given.")
 
@@ -98,27 +98,12 @@ def unanswered(observed: Observed) -> Outcome:
     return Outcome(grave, f"{n} of {total} queries have no other item of their class to find, and were left out.")
 
 
-@check("CR121", "Hubs", "embeddings", each=lambda observed: [(each["spec"], each) for each in observed.learners])
-def hubs(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
-    """An item that is among the first results of many queries of other classes is what an index shows too often; items
-    that are never found might as well not be there."""
-    clean, attacked = learner["hubness"]["clean"], learner["hubness"]["attacked"]
-    told = (
-        f"The skewness of how often items are among the first {clean['k']} is {clean['skewness']:.1f} "
-        f"({clean['by_chance']:.1f} by chance), {attacked['skewness']:.1f} under attack."
+@hubs.on("embeddings", each=lambda observed: [(each["spec"], each) for each in observed.learners])
+def hubs_clean_and_attacked(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
+    """Of embeddings the changes that break a query are known, and so what is found then."""
+    return outcome_of_hubs(
+        learner["hubness"], observed.n_queries, len(observed.galleries[learner["spec"]]), observed.class_names
     )
-    n = observed.n_queries
-    most = max(_HUB, _HUB_SHARE * n, _CHANCE * n * clean["k"] / len(observed.galleries[learner["spec"]]))
-    found = [(when, hub) for when, part in (("", clean), (" under attack", attacked)) for hub in part["hubs"][:1]]
-    found = [(when, hub) for when, hub in found if hub["wrong"] >= most]
-    if not found:
-        return Outcome("passed", told)
-    named = "; ".join(
-        f"row {hub['row']} ({observed.class_names[hub['label']]}) is among those of {hub['wrong']} queries of other "
-        f"classes{when}"
-        for when, hub in found
-    )
-    return Outcome("issue" if not found[0][0] else "tip", f"{told} {named[:1].upper()}{named[1:]}.")
 
 
 def _with_index(observed: Observed) -> Iterator[tuple[str | None, Any]]:

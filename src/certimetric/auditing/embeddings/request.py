@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from certimetric.auditing.embeddings.indexes import check_index
 from certimetric.auditing.request import RankingRequest
 from certimetric.auditing.retrieval.request import checked_radii
+from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS as THREATS
+from certimetric.auditing.retrieval.threats import threat_sizes
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
@@ -44,9 +46,15 @@ class EmbeddingRequest(RankingRequest):
     eps : sequence of float
         Sizes of the change, in median distances to the nearest item. None for 0.05, 0.1, 0.25 (which is quoted), 0.5
         and 1, and those of thresholds.
+    threats : sequence of {"poisoning"}
+        What is done to the gallery: "poisoning" adds 10 items to it, poisoning=SIZE so many. None for nothing.
+
+        What it makes of R@1 stands in the table of threats, see :func:`certimetric.deep.poison_gallery`; beside it what
+        a vote of parts of the gallery withstands, see :func:`certimetric.deep.certify_additions`. The gallery is held
+        in memory three times, in double precision.
     fail_under : str or sequence of str
-        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R) or
-        ``attacked@EPS`` (R@1).
+        Thresholds ``FIGURE=VALUE`` or ``MODEL.FIGURE=VALUE`` with the FIGURE ``recall`` (R@1), ``map`` (mAP@R),
+        ``attacked@EPS`` (R@1) or, where items are added, ``poisoning`` (R@1).
 
     Raises
     ------
@@ -61,15 +69,17 @@ class EmbeddingRequest(RankingRequest):
     ((0.5, 2.0), 2.0)
     """
 
-    options = {"metric": "--metric", "index": "--index INDEX", "eps": "--eps EPS,…"}
+    options = {"metric": "--metric", "index": "--index INDEX", "eps": "--eps EPS,…", "threats": "--threat"}
 
     models: Mapping[str, Embeddings]
     _: KW_ONLY
     metric: str = "euclidean"
     index: Any = None
     eps: Any = None
+    threats: Sequence[str] = ()
     name: str = "embeddings"
     radii: tuple[tuple[float, ...], float] | None = field(init=False)  # derived: sizes asked for, and the one quoted
+    sizes: Mapping[str, float] = field(init=False)  # of the threats
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,8 +90,12 @@ class EmbeddingRequest(RankingRequest):
         if self.eps is None and self.report_eps is not None:
             raise ValueError("report_eps must be one of eps, which was not given")
         radii = None if self.eps is None else checked_radii(self.eps, self.report_eps)
-        self._settle(radii=radii)
-        self._judge_by(list(self.models), FIGURES, at=None if radii is None else radii[0])
+        threats = threat_sizes(self.threats, THREATS)
+        usual = {name: THREATS[name].usual(self) if size is None else size for name, size in threats.items()}
+        self._settle(radii=radii, threats=tuple(threats), sizes=usual)
+        self._judge_by(
+            list(self.models), FIGURES | dict.fromkeys(threats, False), at=None if radii is None else radii[0]
+        )
 
 
 def _same_pictures(models: Mapping[str, Embeddings]) -> None:

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.changes import smallest
 from certimetric.auditing.embeddings.checks import Observed
-from certimetric.auditing.embeddings.hubs import hubness
 from certimetric.auditing.embeddings.indexes import first_of_index, search_of
-from certimetric.auditing.embeddings.request import QUOTED, RADII, EmbeddingRequest
-from certimetric.auditing.embeddings.seen import FIRST, Known, Seen, digest
+from certimetric.auditing.embeddings.request import QUOTED, RADII, THREATS, EmbeddingRequest
+from certimetric.auditing.embeddings.seen import Known, Seen, digest
+from certimetric.auditing.retrieval.hubs import FIRST, hubness
+from certimetric.auditing.retrieval.poisoning import poison, tell_poisoning
 from certimetric.auditing.retrieval.ranking import RankedEvidence, Scores, describe, per_class
 from certimetric.auditing.retrieval.request import checked_radii
+from certimetric.auditing.retrieval.threat_evidence import threat_outcomes
+from certimetric.auditing.retrieval.threats import as_asked, tell_threats
 from certimetric.auditing.run import Gathered
+from certimetric.base.arrays import Indices
 from certimetric.base.results import estimate
 from certimetric.report.changes.outcomes import digest_of, pack
 from certimetric.runs.key import Cell, canonical
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
 
 PROTOCOL = "embedding-cell/2"
-_NO_FIGURES = ("radii", "changed_first", "index_first", "index_changed")
+_NO_FIGURES = ("radii", "changed_first", "index_first", "index_changed", "new", "captured_by", "withstands")
 
 
 class EmbeddingEvidence(RankedEvidence):
@@ -58,12 +62,14 @@ class EmbeddingEvidence(RankedEvidence):
             "seed": request.seed,
             "metric": request.metric,
             "index": _index_name(request.index),
+            **({"threats": as_asked(request)} if request.threats else {}),
         }
 
     def command(self) -> str:
         sizes, seed = list(self._radii()[0]), self.request.seed
         also = "" if self.request.metric == "euclidean" else f", metric={self.request.metric!r}"
         also += "" if self.request.index is None else f", index={_index_name(self.request.index)!r}"
+        also += f", threats={as_asked(self.request)}" if self.request.threats else ""
         return f"certimetric.auditing.audit_embeddings({{…}}, eps={sizes}, seed={seed}{also})"
 
     def working(self, progress: bool) -> AbstractContextManager[Callable[[bool], None]]:
@@ -82,7 +88,7 @@ class EmbeddingEvidence(RankedEvidence):
         learners, equal = [], {}
         for key, given in models.items():
             seen = Seen.of(given, known, rows, request.metric)
-            found = cells.result(_cell(request, key, seen), partial(_ranked, request, given, seen))
+            found = cells.result(_cell(request, key, seen), partial(_ranked, request, given, seen, rows))
             counting(False)
             learners.append(_learner(request, key, given, seen, found, sizes, quoted))
             equal[key] = seen.equal
@@ -109,6 +115,7 @@ class EmbeddingEvidence(RankedEvidence):
                 "index": _index_name(request.index),
                 "objective": "margin",
                 "n_checked": 0,
+                **tell_threats(request, request.sizes, THREATS),
                 "seed": request.seed,
             },
             learners=learners,
@@ -136,11 +143,12 @@ def _index_name(index: Any) -> str | None:
 def _cell(request: EmbeddingRequest, key: str, seen: Seen) -> Cell:
     """A model: all that its figures depend on is what it sees, and by which index it is searched."""
     sees = seen.told() | ({} if request.index is None else {"index": canonical(request.index)})
+    sees |= {"added items": [*request.sizes.values(), request.seed]} if request.sizes else {}
     source = request.models[key].source
     return Cell("embedding audit", request.name, "", source, key, 0, 0, PROTOCOL, sees)
 
 
-def _ranked(request: EmbeddingRequest, given: Embeddings, seen: Seen) -> dict[str, NDArray[Any]]:
+def _ranked(request: EmbeddingRequest, given: Embeddings, seen: Seen, rows: Indices) -> dict[str, NDArray[Any]]:
     """Figures of each query, the size of the smallest change that puts another class first, and what is found then."""
     import torch
 
@@ -158,6 +166,10 @@ def _ranked(request: EmbeddingRequest, given: Embeddings, seen: Seen) -> dict[st
         search = search_of(request.index, seen.gallery[:, :k], seen.metric)
         for name, points in (("index_first", seen.points), ("index_changed", changed)):
             found[name] = first_of_index(search, points[:, :k], seen.keys, seen.gallery_keys)
+    for n_added in request.sizes.values():  # the one threat that needs embeddings alone
+        queries = given.gallery if given.queries is None else given.queries
+        sides = queries[rows], given.gallery, seen.keys, seen.gallery_keys, seen.labels, seen.gallery_labels
+        found |= poison(*sides, n_added=int(n_added), metric=request.metric, seed=request.seed)
     return found
 
 
@@ -180,12 +192,18 @@ def _learner(
     attacked = [(eps, scores, {"exact": scores}) for eps, scores in zip(sizes, worst)]
     broken = worst[sizes.index(quoted)]["recall_at_1"] == 0
     first = np.where(broken[:, None], found["changed_first"], seen.first).astype(np.int64)
+    threats = [
+        {"threat": name, "reason": "", **tell_poisoning(found, clean["recall_at_1"] > 0, int(size), len(gallery))}
+        for name, size in request.sizes.items()
+    ]
     return describe(key, given.source, gallery, labels, clean, attacked) | {
         "neighbour_distance": seen.scale,
         "outcomes": {
             "recall_at_1": pack(clean["recall_at_1"]),
             "recall_at_1_attacked": pack(worst[sizes.index(quoted)]["recall_at_1"]),
+            **threat_outcomes(threats),
         },
+        "threats": threats,
         "per_class": per_class(seen.labels, given.class_names, clean, worst[sizes.index(quoted)]),
         "examples": [],
         "map": flat_map(given.gallery, given.labels, given.class_names),

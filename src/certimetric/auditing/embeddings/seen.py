@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.embeddings.checks import NEAR
+from certimetric.auditing.retrieval.hubs import FIRST
 from certimetric.base.arrays import Indices
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
-
-FIRST = 10  # results that hubs are counted among
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
-from certimetric.auditing.retrieval.evidence import shown_pixels
+from certimetric.auditing.retrieval.drawing import before_and_after, on_one_scale
 from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.report.pictures import images as as_png
-from certimetric.report.pictures import pictures
 
 if TYPE_CHECKING:
     from certimetric.base.arrays import Indices
@@ -30,7 +29,7 @@ def extreme_pairs(
     """The genuine pairs that are farthest apart and the impostor pairs that are nearest, with their pictures."""
     for kind, pairs in found.items():
         for distance, *rows in pairs[:N_SHOWN]:
-            sides = zip(("probe", "enrolled"), images.select(torch.tensor(rows)).tensor())
+            sides = dict(zip(("probe", "enrolled"), images.select(torch.tensor(rows)).tensor()))
             yield {
                 "kind": kind,
                 "why": "extreme",
@@ -41,7 +40,7 @@ def extreme_pairs(
                 "pair": rows,
                 "subjects": _names(request, images, rows),
                 "features": [],
-                "pictures": {side: shown_pixels(image).tolist() for side, image in sides},
+                "pictures": on_one_scale(sides, images.kind.pictures),
             }
 
 
@@ -85,8 +84,7 @@ def attacked_pairs(
     worst = np.where(genuine, reached, -reached).argmax(axis=0)
     for i, (pair, (probe, enrolled)) in enumerate(zip(listed.tolist(), pairs)):
         name, changed, distances = tried[worst[i]]
-        told = pictures({"original": shown_pixels(originals[probe]), "adversarial": shown_pixels(changed[i])})
-        assert told is not None
+        told = before_and_after(originals[probe], changed[i], images.kind.pictures)
         yield {
             "kind": "genuine" if genuine[i] else "impostor",
             "attack": name,
@@ -100,7 +98,7 @@ def attacked_pairs(
             "adversarial": told.adversarial,
             "difference": told.difference,
             "magnified": round(told.magnified, 1) if math.isfinite(told.magnified) else None,
-            **as_png({"enrolled": shown_pixels(originals[enrolled])}),
+            **as_png(on_one_scale({"enrolled": originals[enrolled]}, images.kind.pictures)),
         }
 
 

@@ -40,9 +40,11 @@ class ModelVerificationRequest(AuditRequest):
     Parameters
     ----------
     models : mapping of str to Module or callable
-        Images (b, c, h, w) from 0 to 1 to embeddings (b, k). One without gradients is attacked by "square" only.
-    images : ImageSet
-        Labels are subjects, which no model was trained on. Pictures of one id or group are no pair.
+        Images (b, c, h, w) from 0 to 1, or other inputs, to embeddings (b, k). One without gradients is attacked by
+        "square" only.
+    images : ImageSet or Samples
+        Labels are subjects, which no model was trained on. Pictures of one id or group are no pair. Of inputs that are
+        no pictures attackers stay within the bounds.
     metric : {"euclidean", "cosine"}
         How embeddings are compared.
     far : float
@@ -50,9 +52,10 @@ class ModelVerificationRequest(AuditRequest):
 
         Those are pairs of half of the subjects; pairs of the others are tested and attacked.
     norm : {"linf", "l2"}
-        How the change of a probe is measured, in pixels from 0 to 1.
+        How the change of a probe is measured, in pixels from 0 to 1 or in units of the input.
     eps : sequence of float
-        Sizes of the change of a probe, such as 0.1 or 8/255. None for five that suit the pictures.
+        Sizes of the change of a probe, such as 0.1 or 8/255. None for five that suit the pictures; needed for other
+        inputs.
     report_eps : float
         The size that table and verdict quote. None for the middle one.
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes"}
@@ -150,13 +153,13 @@ class ModelVerificationRequest(AuditRequest):
             chosen("attacks", attack, [*ATTACKS])
         if not self.attacks:
             raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got none")
-        first = next(self.images.batches(2)).tensor()
+        first, kind = next(self.images.batches(2)).tensor(), self.images.kind
         surrogate = None if self.surrogate is None else subjects_of({"surrogate": self.surrogate})[0]
         for subject in (*models, *([] if surrogate is None else [surrogate])):
-            embedded(subject, first)
+            embedded(subject, first, kind)
         for subject in models if surrogate is None else (surrogate,):  # whom attacks are computed on
             check_gradients(subject, first, self.attacks)
-        radii, quoted = radii_for(tuple(self.images.images.shape), self.norm, self.eps, self.report_eps)
+        radii, quoted = radii_for(tuple(self.images.images.shape), self.norm, self.eps, self.report_eps, kind)
         self._settle(
             far=check_far(self.far),
             eps=radii,
@@ -169,7 +172,7 @@ class ModelVerificationRequest(AuditRequest):
             name=printable(self.name),
             source=printable(self.source),
             class_names=tuple(printable(str(told)) for told in self.class_names),
-            subjects=(*models, Subject(PIXELS, nn.Flatten(), "the images themselves")),
+            subjects=(*models, Subject(PIXELS, nn.Flatten(), f"the {kind.name} themselves")),
             fail_under=told_rates(self.fail_under),
         )
         assert len(self.parts) == 3  # or an error said what is missing
@@ -233,4 +236,5 @@ class ModelVerificationRequest(AuditRequest):
         """The attacks of the audit at one size."""
         from certimetric.deep.attacks import ATTACKS, ball
 
-        return [ATTACKS[name](ball(self.norm, eps), **ATTACKS[name].in_audits, seed=self.seed) for name in self.attacks]
+        allowed = ball(self.norm, eps, self.images.kind.bounds)
+        return [ATTACKS[name](allowed, **ATTACKS[name].in_audits, seed=self.seed) for name in self.attacks]

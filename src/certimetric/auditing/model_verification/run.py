@@ -32,6 +32,8 @@ from certimetric.runs.store import Store
 
 PROTOCOL = "model-verification-cell/3"
 N_POINTS = 60  # of curves in the document
+_LABELS = {True: "Raw pixels", False: "Raw inputs"}
+_UNITS = {"pixels": "in pixels from 0 to 1", "inputs": "in units of the input"}
 
 
 class ModelVerificationEvidence(Evidence):
@@ -57,6 +59,7 @@ class ModelVerificationEvidence(Evidence):
             "eps": list(request.eps),
             "attacks": list(request.attacks),
             "rates": list(request.rates),
+            **({} if request.images.kind.pictures else {"bounds": request.images.kind.bounds}),
         }
 
     def command(self) -> str:
@@ -130,7 +133,7 @@ class ModelVerificationEvidence(Evidence):
                 "rates": list(request.rates),
                 "n_pairs": None,
                 "norm": request.norm,
-                "units": "pixels",
+                "units": "pixels" if request.images.kind.pictures else "inputs",
                 "metric": request.metric,
                 "test_size": 0.5,
                 "repeats": 1,
@@ -183,7 +186,8 @@ class ModelVerificationEvidence(Evidence):
             f"{100 * chosen['summary']['far']['mean']:.2g} % of impostors at the threshold for a false accept rate of "
             f"{100 * protocol['far']:g} %",
             f"where attackers change each probe by up to ε = {size_name(protocol['report_eps'])} ({protocol['norm']}, "
-            f"in pixels from 0 to 1), it accepts {100 * tar:.1f} % of genuine pairs and {100 * far:.1f} % of impostors",
+            f"{_UNITS[protocol['units']]}), it accepts {100 * tar:.1f} % of genuine pairs and {100 * far:.1f} % of "
+            "impostors",
         ]
         if certified := chosen["summary"]["certified"]:
             at = certified[protocol["eps"].index(protocol["report_eps"])]
@@ -259,7 +263,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject, advance: Call
     summary = found.summary[0]
     return {
         "spec": subject.name,
-        "label": subject.name[:1].upper() + subject.name[1:] if subject.name == PIXELS else subject.name,
+        "label": _LABELS[request.images.kind.pictures] if subject.name == PIXELS else subject.name,
         "parameters": {},
         "pairs": {
             "calibration": [chosen_on.n_genuine, chosen_on.n_impostor],

@@ -97,6 +97,7 @@ class Cells(InTurn):
         """What is computed of a model, read where that was done before, under all that it depends on."""
         # A model is known by what it is and does, whatever it is called; seeds are among the settings of attacks.
         known = {"model": self.models[subject.name], "probe": self._probes[subject.name], "what": what}
+        known |= {} if subject.metric == "euclidean" else {"metric": subject.metric}
         name, source = self.request.name, self.request.source
         cell = Cell("retrieval audit", name, self.data, source, known["model"], 0, 0, PROTOCOL, known)
         return self.result(cell, compute)

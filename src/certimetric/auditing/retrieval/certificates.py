@@ -58,12 +58,14 @@ def certify_subject(request: RetrievalRequest, subject: Subject, cells: Cells) -
 
 def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     """The ways that are tried to certify a model, in this order; none where nothing is asked for."""
-    from certimetric.deep.certify import PixelCertifier
+    from certimetric.deep.certify import LipschitzCertifier, PixelCertifier
 
     if request.certify is None:
         return []
     if subject.name == PIXELS:
         return [PixelCertifier(request.norm)]
+    if subject.metric == "dot":
+        return [LipschitzCertifier(metric="dot")]
     names = certifiers_of(request.norm) if request.certify == "auto" else [request.certify]
     return [certifier_class(name).for_audit(deviation(subject, request.report_eps), request.seed) for name in names]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Check, Outcome, check
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against
+from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.wording import PIXELS
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Size at which an attacker may turn any picture into any other: nothing can be left.
 _HUGE = {"linf": 1.0, "l2": 1e3, "l1": 1e6, "l0": 1e6}
 _LEFT, _DROP, _FEW = 0.05, 0.03, 100
+# Queries of other classes that make an item a hub: so many, a share of all, and so many times what chance makes of it.
+_HUB, _HUB_SHARE, _CHANCE = 10, 0.05, 5
 _SAME, _NEAR, _ROWS = 1.01 / 255, 4, 32  # pictures that differ by one level of 8 bits; items looked at, queries at once
 
 
@@ -121,7 +124,7 @@ def _share(value: Tensor) -> float:
 def _span(sample: ImageSet) -> float:
     """From the smallest value of an input to the largest; without bounds, twice as far as the sample goes."""
     if sample.kind.bounds is not None:
-        return sample.kind.bounds[1] - sample.kind.bounds[0]
+        return float(np.subtract(*sample.kind.bounds[::-1]).max())
     inputs = sample.tensor()
     return 2.0 * float(inputs.max() - inputs.min()) or 1.0
 
@@ -322,3 +325,37 @@ def certificate_against_attacks(observed: Observed, certificate: tuple[str, Mapp
     if told["method"] == "smoothing":
         return smoothed_against(observed.request, told, observed.indices[name])
     return held_against(observed.request, told, observed.attacked[name], observed.smallest.get(name))
+
+
+@check(
+    "CR121",
+    "Hubs",
+    "retrieval",
+    each=lambda observed: [(each["spec"], each) for each in observed.learners if each["spec"] != PIXELS],
+)
+def hubs(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
+    """An item that is among the first results of many queries of other classes is what an index shows too often; items
+    that are never found might as well not be there."""
+    request = observed.request
+    return outcome_of_hubs(learner["hubness"], observed.n_queries, len(request.gallery), request.class_names)
+
+
+def outcome_of_hubs(hubness: Mapping[str, Any], n_queries: int, n_gallery: int, class_names: Sequence[str]) -> Outcome:
+    """What is to be said of hubs, clean and, where that is known, at the changes that break queries."""
+    clean, attacked = hubness["clean"], hubness["attacked"]
+    also = f", {attacked['skewness']:.1f} under attack" if attacked else ""
+    told = (
+        f"The skewness of how often items are among the first {clean['k']} is {clean['skewness']:.1f} "
+        f"({clean['by_chance']:.1f} by chance){also}."
+    )
+    most = max(_HUB, _HUB_SHARE * n_queries, _CHANCE * n_queries * clean["k"] / n_gallery)
+    parts = [("", clean), *([(" under attack", attacked)] if attacked else [])]
+    found = [(when, hub) for when, part in parts for hub in part["hubs"][:1] if hub["wrong"] >= most]
+    if not found:
+        return Outcome("passed", told)
+    named = "; ".join(
+        f"row {hub['row']} ({class_name(class_names, hub['label'])}) is among those of {hub['wrong']} queries of other "
+        f"classes{when}"
+        for when, hub in found
+    )
+    return Outcome("issue" if not found[0][0] else "tip", f"{told} {named[:1].upper()}{named[1:]}.")

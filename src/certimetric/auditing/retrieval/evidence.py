@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from certimetric.auditing.retrieval.drawing import before_and_after, on_its_own
 from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.auditing.retrieval.request import RetrievalRequest
 from certimetric.deep import Attack, Index
-from certimetric.report.pictures import Pictures, pictures, png
 
 N_EXAMPLES, N_RESULTS = 4, 5
 _MAP_POINTS, _MAP_ATTACKED, _MAP_CLASSES = 400, 60, 10
-_LINE = 64, 160  # pixels of a line in the report, height and width
-_LARGEST, _RESULT = 96, 56  # pixels of a query in the report, and of a result
 _NUMBERS = 2**24  # numbers of embeddings that a map is made of: those of raw pixels may be very long
 
 
@@ -47,7 +45,7 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     found = []
     for i in np.argsort(~broken, kind="stable")[:N_EXAMPLES]:
         label = int(chosen.labels[i])
-        told = _drawn(originals[i], attacked[i].cpu(), queries.kind.pictures)
+        told = before_and_after(originals[i], attacked[i].cpu(), queries.kind.pictures)
         found.append(
             {
                 "query": int(chosen.ids[i]),
@@ -64,38 +62,6 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     return found
 
 
-def _drawn(original: torch.Tensor, changed: torch.Tensor, pictured: bool) -> Pictures:
-    """An input before and after, and the difference: pictures as they are, others as lines."""
-    if pictured:
-        told = pictures({"original": shown_pixels(original), "adversarial": shown_pixels(changed)})
-        assert told is not None
-        return told
-    both = torch.stack([original, changed])
-    limits = float(both.min()), float(both.max())
-    change = changed - original
-    largest = float(change.abs().max())
-    drawn = (original, limits), (changed, limits), (change, (-largest, largest))
-    before, after, difference = (png(line_picture(*each)) for each in drawn)
-    magnified = (limits[1] - limits[0]) / (2 * largest) if largest else math.inf
-    return Pictures(before, after, difference, magnified, *_LINE[::-1])
-
-
-def line_picture(inputs: torch.Tensor, limits: tuple[float, float]) -> NDArray[np.uint8]:
-    """Values (…, t) as a line drawn from left to right between two limits, rows one after the other; dark on white."""
-    height, width = _LINE
-    values = np.asarray(inputs.detach().cpu().double()).ravel()
-    span = (limits[1] - limits[0]) or 1.0
-    rows = np.rint((height - 1) * (1 - (values - limits[0]) / span)).clip(0, height - 1)
-    edges = np.linspace(0, len(values), width + 1)
-    # Each column spans all values that fall into it, and reaches to the first of the next: the line has no gaps.
-    first = np.minimum(edges[:-1].astype(int), len(values) - 1)
-    last = np.minimum(np.maximum(edges[1:].astype(int), first) + 1, len(values))
-    pixels = np.full(_LINE, 255, dtype=np.uint8)
-    for column, (a, b) in enumerate(zip(first, last)):
-        pixels[int(rows[a:b].min()) : int(rows[a:b].max()) + 1, column] = 32
-    return pixels
-
-
 def _spread(rows: NDArray[np.int64], labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """Up to ``limit`` of the rows, one of each class in turn."""
     order: dict[int, int] = {}
@@ -109,23 +75,8 @@ def _spread(rows: NDArray[np.int64], labels: NDArray[np.int64], limit: int) -> N
 def _result(request: RetrievalRequest, row: int, label: int) -> dict[str, Any]:
     own = int(request.gallery.labels[row])
     item = request.gallery.select(torch.tensor([row])).tensor()[0]
-    if request.gallery.kind.pictures:
-        pixels = _levels(shown_pixels(item, _RESULT))
-    else:
-        pixels = line_picture(item, (float(item.min()), float(item.max())))
-    return {"picture": png(pixels), "label": class_name(request.class_names, own), "right": own == label}
-
-
-def shown_pixels(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
-    """(c, h, w) as (h, w, 3) in colour, else as (h, w), the mean of the channels; thinned where it is large."""
-    pixels = np.asarray(image.detach().cpu().double())
-    step = max(1, -(-max(pixels.shape[1:]) // largest))
-    pixels = pixels[:, ::step, ::step]
-    return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(axis=0)
-
-
-def _levels(pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
-    return np.asarray(np.rint(255 * np.clip(pixels, 0.0, 1.0)), dtype=np.uint8)
+    picture = on_its_own(item, request.gallery.kind.pictures)
+    return {"picture": picture, "label": class_name(request.class_names, own), "right": own == label}
 
 
 def embedding_map(request: RetrievalRequest, index: Index, attack: Attack) -> dict[str, Any]:

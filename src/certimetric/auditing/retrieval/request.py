@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
-from certimetric.auditing.retrieval.threats import THREATS
+from certimetric.auditing.retrieval.threats import THREATS, threat_sizes
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -52,6 +52,7 @@ class Subject:
     source: str = ""  # where it came from
     run: Mapping[str, Any] | None = None  # what the ``run.json`` of its training says
     trained_on: frozenset[str] | None = None  # digests of the images that it was trained on
+    metric: str = "euclidean"  # of its embeddings; by cosine it is a model that ends on the unit sphere
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,8 +76,10 @@ class RetrievalRequest(RankingRequest):
         Sizes of the perturbation, such as 0.1 or 8/255. None for five that suit the pictures; needed for other inputs.
     attacks : sequence of {"pgd", "apgd", "square", "fgsm", "carlini-wagner", "nes", "fab", "pixels", "auto"}
         The worst counts for each query.
-    metric : {"euclidean", "cosine"}
+    metric : {"euclidean", "cosine", "dot"}
         The comparison that models are served with; raw pixels are always compared by Euclidean distance.
+
+        Inner products ("dot") are certified by "lipschitz" alone.
     n_checked : int
         So many of the queries serve the reliability checks that attack; 0 skips these.
     ers : bool
@@ -89,11 +92,14 @@ class RetrievalRequest(RankingRequest):
         See :func:`certimetric.deep.certify_retrieval`. "auto" is by intervals for linf; for l2 by the Lipschitz
         constant, and where that proves less than a tenth of the queries at ``report_eps``, by that or by smoothing,
         whichever certifies more.
-    threats : sequence of {"corruptions", "l1", "l0", "patch", "occlusion", "rotation", "jpeg"}
-        What else is done to queries: R@1 under each stands in a table of threats. None for none.
+    threats : sequence of {"corruptions", "l1", "l0", "patch", "occlusion", "rotation", "jpeg", "poisoning"}
+        What else is done: R@1 under each stands in a table of threats. NAME=SIZE says how much of it, such as
+        patch=0.1. None for none.
 
-        "corruptions" are natural ones, see :func:`certimetric.deep.evaluate_corruptions`; in the others an attacker
-        chooses what does most harm.
+        "corruptions" are natural ones, see :func:`certimetric.deep.evaluate_corruptions`, "poisoning" adds items to the
+        gallery, see :func:`certimetric.deep.poison_gallery`; in the others an attacker changes queries in the way that
+        does most harm. Sizes are a severity from 1 to 5 (without one, all five), a sum of changes, a number of pixels,
+        shares of the picture, degrees, a quality of JPEG, a number of items.
     smallest : bool
         Look for the smallest change that breaks each query: a curve of R@1 that needs no grid of ε.
 
@@ -153,6 +159,7 @@ class RetrievalRequest(RankingRequest):
     subjects: tuple[Subject, ...] = field(init=False)
     n_without_positive: int = field(init=False)
     n_guessed: int = field(init=False)
+    sizes: Mapping[str, float] = field(init=False)  # of the threats
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,23 +167,26 @@ class RetrievalRequest(RankingRequest):
         from torch import nn
 
         from certimetric.deep.attacks import ATTACKS
-        from certimetric.deep.models.comparing import querying
+        from certimetric.deep.models.comparing import check_search, querying
         from certimetric.deep.models.images import labels_by_position
         from certimetric.deep.retrieval.evaluation import with_positive
         from certimetric.deep.retrieval.same_pictures import same_pictures
 
-        if self.metric not in ("euclidean", "cosine"):
-            raise ValueError(f"metric must be 'euclidean' or 'cosine', got {self.metric!r}")
-        # By cosine a model is compared as one that ends on the unit sphere, to attacks and certificates too.
-        models = tuple(replace(each, model=querying(each.model, self.metric)) for each in subjects_of(self.models))
+        models = subjects_of(self.models)
+        if check_search(self.metric) == "dot":
+            models = tuple(replace(each, metric="dot") for each in models)
+            if self.certify not in (None, "auto", "lipschitz") or (self.certify and self.norm != "l2"):
+                told = f"{self.certify!r} in {self.norm}"
+                raise ValueError(f"certify must be 'auto' or 'lipschitz' in l2 for inner products, got {told}")
+        else:  # By cosine a model is compared as one that ends on the unit sphere, to attacks and certificates too.
+            models = tuple(replace(each, model=querying(each.model, self.metric)) for each in models)
         norm, certify = self.norm, self.certify
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(map(repr, NORMS))}, got {norm!r}")
         if not self.attacks or (unknown := [attack for attack in self.attacks if attack not in ATTACKS]):
             given = unknown[0] if self.attacks else "none"
             raise ValueError(f"attacks must be of {', '.join(ATTACKS)}, got {given!r}")
-        if unknown := [threat for threat in self.threats if threat not in THREATS]:
-            raise ValueError(f"threats must be of {', '.join(THREATS)}, got {unknown[0]!r}")
+        threats = threat_sizes(self.threats, THREATS)
         if certify is not None and certify not in CERTIFY:
             raise ValueError(f"certify must be one of {', '.join(CERTIFY)}, got {certify!r}")
         if certify is not None and norm not in CERTIFY[certify]:
@@ -197,8 +207,9 @@ class RetrievalRequest(RankingRequest):
         kind = chosen.kind
         if self.ers and not kind.pictures:
             raise ValueError("ers must be False for inputs that are no pictures, which it is defined on, got True")
-        if (self.threats or norm == "l0") and not kind.pictures:
-            told = f"threats must be none, got {self.threats[0]!r}" if self.threats else "norm must not be 'l0'"
+        pictured = [name for name in threats if THREATS[name].pictures]
+        if (pictured or norm == "l0") and not kind.pictures:
+            told = f"threats must not hold {pictured[0]!r}" if pictured else "norm must not be 'l0'"
             raise ValueError(f"{told}: the inputs are no pictures, of which it tells what happens to pixels")
         images = next(chosen.batches(2)).tensor()
         for subject in models:
@@ -211,7 +222,7 @@ class RetrievalRequest(RankingRequest):
             eps=radii,
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
-            threats=tuple(dict.fromkeys(self.threats)),
+            threats=tuple(threats),
             n_checked=min(n_checked, len(chosen)),
             name=printable(self.name),
             source=printable(self.source),
@@ -220,9 +231,15 @@ class RetrievalRequest(RankingRequest):
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
+        usual = {name: THREATS[name].usual(self) if size is None else size for name, size in threats.items()}
+        self._settle(sizes=usual)
         for name in self.attacks:
             self.make_attack(name, quoted)  # one that cannot be made of this norm says so before the work
-        figures = FIGURES | ({} if certify is None else {"certified": True}) | dict.fromkeys(self.threats, False)
+        for text in self.fail_under:
+            figure = text.rpartition("=")[0].rstrip("> ").rpartition(".")[2]
+            if figure in THREATS and figure not in self.threats:
+                raise ValueError(f"fail_under {text!r} needs the threat {figure!r}, which is not asked for (--threat)")
+        figures = FIGURES | ({} if certify is None else {"certified": True}) | dict.fromkeys(threats, False)
         self._judge_by([subject.name for subject in self.subjects], figures, at=radii)
 
     @property

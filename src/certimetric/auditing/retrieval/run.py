@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances, score_protocol
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
 from certimetric.auditing.retrieval.checks import Observed
+from certimetric.auditing.retrieval.hubs import FIRST, hubness
 from certimetric.auditing.retrieval.ranking import RankedEvidence, describe, per_class
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
-from certimetric.auditing.retrieval.threat_evidence import tell_threats, try_threats, with_corruption_errors
+from certimetric.auditing.retrieval.threat_evidence import threat_outcomes, try_threats, with_corruption_errors
+from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS, THREATS, as_asked, tell_threats
 from certimetric.auditing.run import Gathered
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
@@ -53,8 +55,9 @@ class RetrievalEvidence(RankedEvidence):
             "certify": str(request.certify).lower(),
             "certifiers": [list(map(repr, certifiers(request, subject))) for subject in request.with_model],
             # Only where they are asked for, so that reports of before are known again.
-            **({"threats": list(request.threats)} if request.threats else {}),
+            **({"threats": as_asked(request)} if request.threats else {}),
             **({"smallest": True} if request.smallest else {}),
+            **({} if request.queries.kind.pictures else {"bounds": request.queries.kind.bounds}),
         }
 
     def remarks(self) -> list[str]:
@@ -70,7 +73,7 @@ class RetrievalEvidence(RankedEvidence):
         also = ", ers=True" if request.ers else ""
         also += f", metric={request.metric!r}" if request.metric != "euclidean" else ""
         also += f", certify={request.certify!r}" if request.certify else ""
-        also += f", threats={list(request.threats)}" if request.threats else ""
+        also += f", threats={as_asked(request)}" if request.threats else ""
         also += ", smallest=True" if request.smallest else ""
         return (
             f"certimetric.auditing.audit_retrieval({{{models}}}, queries, gallery, norm={request.norm!r}, "
@@ -116,12 +119,13 @@ class RetrievalEvidence(RankedEvidence):
             told["certificate"] = tell(request, certificates[subject.name])
             if request.ers:
                 told["robustness_score"] = cells.robustness_score(subject, index, clean, counting)
+            told["hubness"] = {"clean": _hubness(request, index), "attacked": None}
             told["threats"] = []
             for tried in try_threats(request, subject, index, clean, cells):
                 told["threats"].append(tried)
                 counting(False)
             told["outcomes"] = _outcomes(request, clean, attacked[quoted][0], certificates[subject.name])
-            told["outcomes"] |= {each["threat"]: each.pop("outcomes", None) for each in told["threats"]}
+            told["outcomes"] |= threat_outcomes(told["threats"])
             learners.append(_learner(request, subject, index, clean, attacked) | told)
         with_corruption_errors(learners, PIXELS)
         attack = request.make_attack(request.attacks[0], request.report_eps)
@@ -129,7 +133,7 @@ class RetrievalEvidence(RankedEvidence):
             learner["examples"] = examples(request, indices[subject.name], attack)
             learner["map"] = embedding_map(request, indices[subject.name], attack)
             counting(False)
-        queries, gallery = request.queries, request.gallery
+        queries, gallery, pictures = request.queries, request.gallery, request.queries.kind.pictures
         score = {"robustness_score": score_protocol(request)} if request.ers else {}
         return Gathered(
             data={
@@ -146,7 +150,7 @@ class RetrievalEvidence(RankedEvidence):
             },
             protocol={
                 "norm": request.norm,
-                "units": "pixels" if request.queries.kind.pictures else "inputs",
+                "units": "pixels" if pictures else "inputs",
                 "eps": list(request.eps),
                 "report_eps": request.report_eps,
                 "attacks": [request.told_attack(name) for name in request.attacks],
@@ -154,7 +158,7 @@ class RetrievalEvidence(RankedEvidence):
                 "n_checked": request.n_checked,
                 "certify": request.certify,
                 "metric": request.metric,
-                **tell_threats(request),
+                **tell_threats(request, request.sizes, THREATS if pictures else OF_ANY_INPUTS),
                 "seed": request.seed,
                 **score,
             },
@@ -220,11 +224,17 @@ def _outcomes(
     return told
 
 
+def _hubness(request: RetrievalRequest, index: Index) -> dict[str, Any]:
+    queries = request.queries
+    first = index.nearest(queries.images, index.keys_of(queries), FIRST)
+    return hubness(*(np.asarray(each.cpu()) for each in (first, queries.labels, request.gallery.labels)))
+
+
 def _index(request: RetrievalRequest, subject: Subject) -> Index:
     from certimetric.deep import Index
 
     try:
-        return Index(subject.model, request.gallery)
+        return Index(subject.model, request.gallery, metric=subject.metric)
     except (TypeError, ValueError) as error:
         raise type(error)(f"model {subject.name!r} on the gallery: {error}") from None
 
@@ -256,7 +266,9 @@ def _learner(
     n_parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     worst = attacked[request.eps.index(request.report_eps)][0]
     label = {} if index.gallery.kind.pictures or subject.name != PIXELS else {"label": "Raw inputs"}
-    described = describe(subject.name, subject.source, index.embeddings, index.labels, clean, sizes, n_parameters)
+    # Items that are compared by inner product have a coordinate of the search beside their own.
+    embeddings = index.embeddings[:, :-1] if subject.metric == "dot" else index.embeddings
+    described = describe(subject.name, subject.source, embeddings, index.labels, clean, sizes, n_parameters)
     return (
         described
         | label

@@ -13,9 +13,8 @@ from scipy.stats import binom
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.summary import Cell, true_codes
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import WIDTH, wilson
 from certimetric.runs.key import told
-
-_Z = 1.959963984540054  # of 95 %
 
 
 def sampling_intervals(
@@ -33,25 +32,12 @@ def sampling_intervals(
     (cell,), (some,) = cells, radii
     n = len(some)
     return {
-        "error": share(cell["error"], n),
-        "noise_error": [share(error, n) for error in cell["noise_error"]],
-        "certified_accuracy": [share(float((some >= size).mean()), n) for size in eps],
+        "error": wilson(cell["error"], n),
+        "noise_error": [wilson(error, n) for error in cell["noise_error"]],
+        "certified_accuracy": [wilson(float((some >= size).mean()), n) for size in eps],
         "balanced_accuracy": _mean_recall(true_codes(request, cell), some >= 0),
         "median_radius": median(np.maximum(some, 0.0)),
     }
-
-
-def share(mean: float, n: int) -> dict[str, float]:
-    """Wilson's interval of a share of n independent instances.
-
-    Examples
-    --------
-    >>> {key: round(end, 3) for key, end in share(0.1, 100).items()}
-    {'low': 0.055, 'high': 0.174}
-    """
-    middle, half = mean + _Z**2 / (2 * n), _Z * math.sqrt(mean * (1 - mean) / n + (_Z / (2 * n)) ** 2)
-    low, high = ((middle + side * half) / (1 + _Z**2 / n) for side in (-1, 1))
-    return {"low": max(low, 0.0), "high": min(high, 1.0)}
 
 
 def median(values: Array) -> dict[str, float | str | None]:
@@ -69,6 +55,6 @@ def _mean_recall(codes: Indices, right: NDArray[np.bool_]) -> dict[str, float]:
     recall = np.bincount(codes, weights=right)[seen] / counts[seen]
     # Recalls of 0 and 1 of few instances are less certain than they look: one of each kind is added.
     safe = (recall * counts[seen] + 1) / (counts[seen] + 2)
-    half = _Z * math.sqrt(float((safe * (1 - safe) / counts[seen]).sum())) / int(seen.sum())
+    half = WIDTH * math.sqrt(float((safe * (1 - safe) / counts[seen]).sum())) / int(seen.sum())
     mean = float(recall.mean())
     return {"low": max(mean - half, 0.0), "high": min(mean + half, 1.0)}

@@ -19,6 +19,7 @@ from certimetric.auditing.tables.summary import (
 )
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
+from certimetric.base.results import WIDTH
 
 Learner = dict[str, Any]
 
@@ -44,7 +45,7 @@ def _less_error(learner: Learner) -> dict[str, float]:
     low, high = error["low"], error["high"]
     if low is None:
         n = sum(split["n_test"] for split in finished(learner["splits"]))
-        half = 1.96 * math.sqrt(error["mean"] * (1 - error["mean"]) / n)
+        half = WIDTH * math.sqrt(error["mean"] * (1 - error["mean"]) / n)
         low, high = error["mean"] - half, error["mean"] + half
     return {"mean": -error["mean"], "low": -high, "high": -low}
 
@@ -55,7 +56,7 @@ def _balanced(learner: Learner) -> dict[str, float]:
     mean, low, high = found["mean"], found["low"], found["high"]
     if low is None:
         rows = [((row["count"] * row["recall"] + 2) / (row["count"] + 4), row["count"]) for row in learner["per_class"]]
-        half = 1.96 * math.sqrt(sum(share * (1 - share) / (n + 4) for share, n in rows)) / len(rows)
+        half = WIDTH * math.sqrt(sum(share * (1 - share) / (n + 4) for share, n in rows)) / len(rows)
         low, high = mean - half, mean + half
     return {"mean": mean, "low": low, "high": high}
 

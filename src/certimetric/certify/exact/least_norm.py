@@ -47,8 +47,8 @@ def least_norm(A: Array, b: Array, dual_order: float, tolerance: Array | None = 
 
     References
     ----------
-    Goldfarb & Idnani (1983), *A numerically stable dual method for solving strictly convex quadratic programs*,
-    Mathematical Programming 27, for the identity Hessian.
+    Goldfarb & Idnani (1983), *A numerically stable dual method for solving strictly convex quadratic programs*
+    [goldfarb1983numerically], Mathematical Programming 27, for the identity Hessian.
 
     Examples
     --------

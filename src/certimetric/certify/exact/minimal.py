@@ -87,8 +87,8 @@ def minimal_perturbation(
 
     References
     ----------
-    The programs for k = 1 are those of Wang et al., *Provably robust metric learning*, arXiv 2006.07024; regions of
-    k-NN as in Sitawarin et al. (GeoAdEx), arXiv 2011.09719.
+    The programs for k = 1 are those of Wang et al., *Provably robust metric learning*, arXiv 2006.07024
+    [wang2020provably]; regions of k-NN as in Sitawarin et al. (GeoAdEx), arXiv 2011.09719 [sitawarin2020adversarial].
 
     Examples
     --------

@@ -90,8 +90,9 @@ def read_omniglot(split: str, root: Path, size: int | None, skip_corrupt: bool) 
                 damaged[place] = str(error)
                 continue
             labels.append("/".join(path.split("/")[1:3]))
-    names, codes = numbered(labels, split, repr(str(root)))
-    return Images(np.stack(images)[:, None], codes, tuple(names), remarks=skipped(damaged, len(paths), root))
+    told = skipped(damaged, len(paths), root)
+    names, codes = numbered(labels, split, repr(str(root)), told)
+    return Images(np.stack(images)[:, None], codes, tuple(names), remarks=told)
 
 
 def _hidden(path: str) -> bool:

@@ -26,11 +26,11 @@ def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Im
     """
     where = repr(str(path))
     held = _arrays(path, where)
-    codes, names = _classes(held["labels"], held.get("class_names"), where)
+    codes, names = classes_of(held["labels"], held.get("class_names"), where)
     n_images = len(held["images"]) if "images" in held else held["offsets"].size - 1
     if n_images != len(codes):
         raise ValueError(f"{where} has {n_images} images but {len(codes)} labels")
-    known = [_told(name, held.get(name), n_images, where) for name in _KNOWN]
+    known = [one_for_each(name, held.get(name), n_images, where) for name in _KNOWN]
     test = _test_side(codes, held.get(MASK), where)
     rows = np.flatnonzero(test if split == "test" else ~test)
     numbered(codes[rows].tolist(), split, where)  # before pictures are decoded
@@ -41,7 +41,7 @@ def read_npz(split: str, path: Path, size: int | None, skip_corrupt: bool) -> Im
         images, damaged = _decoded(held["jpeg"], held["offsets"], rows, size, path, skip_corrupt)
     told = skipped(damaged, len(rows), path)
     rows = np.delete(rows, list(damaged))
-    own, labels = numbered(codes[rows].tolist(), split, where)
+    own, labels = numbered(codes[rows].tolist(), split, where, told)
     ids, groups = (None if values is None else values[rows] for values in known)
     return Images(images, labels, tuple(names[code] for code in own), "", told, ids, groups)
 
@@ -56,11 +56,11 @@ def _arrays(path: Path, where: str) -> dict[str, NDArray[Any]]:
     return held
 
 
-def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str) -> tuple[Indices, list[str]]:
+def classes_of(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str) -> tuple[Indices, list[str]]:
     """Positions in a list of names, and that list."""
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise ValueError(
-            f"labels of {where} must be one whole number or name for each image, "
+            f"labels of {where} must be one whole number or name for each input, "
             f"got shape {labels.shape} of {labels.dtype}"
         )
     if class_names is None or labels.dtype.kind == "U":
@@ -76,10 +76,11 @@ def _classes(labels: NDArray[Any], class_names: NDArray[Any] | None, where: str)
     return labels.astype(np.int64), [str(name) for name in class_names]
 
 
-def _told(name: str, values: NDArray[Any] | None, n: int, where: str) -> NDArray[Any] | None:
+def one_for_each(name: str, values: NDArray[Any] | None, n: int, where: str) -> NDArray[Any] | None:
+    """Ids or groups, checked; None stays."""
     if values is not None and (values.shape != (n,) or values.dtype.kind not in "iuU"):
         raise ValueError(
-            f"{name} of {where} must be one whole number or name for each of the {n} images, "
+            f"{name} of {where} must be one whole number or name for each of the {n} inputs, "
             f"got shape {values.shape} of {values.dtype}"
         )
     return values

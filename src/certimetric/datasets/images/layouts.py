@@ -36,12 +36,12 @@ def read_layout(find: Finder, split: str, root: Path, size: int | None, skip_cor
         raise FileNotFoundError(
             f"there is no file {str(missing[0])!r}: {len(missing)} of {counted(len(found), 'picture')} are missing"
         )
-    files, damaged = ImageFiles([path for path, _ in found], size or FILES_SIZE), {}
+    files, told = ImageFiles([path for path, _ in found], size or FILES_SIZE), ()
     if skip_corrupt and (damaged := files.damaged()):
         sound = [pair for row, pair in enumerate(found) if row not in damaged]
-        own, labels = numbered([key for _, key in sound], split, repr(str(root)))
+        told = skipped(damaged, len(found), root)
+        own, labels = numbered([key for _, key in sound], split, repr(str(root)), told)
         files = ImageFiles([path for path, _ in sound], files.size)
-    told = skipped(damaged, len(found), root)
     return Images(files, labels, tuple(names.get(key, str(key)) for key in own), remarks=told)
 
 

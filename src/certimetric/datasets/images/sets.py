@@ -193,6 +193,7 @@ def _load(name: str, split: str, root: str | os.PathLike[str] | None, size: int 
     named = IMAGE_SETS[name]
     if not named.bundled and (root := folder_of(named.folders, root)) is None:
         raise ValueError(
-            f"{name} needs root, the folder with its files: nothing is downloaded, and {VARIABLE} leads to none"
+            f"{name} needs root (--data-root), the folder with its files: nothing is downloaded, and {VARIABLE} leads "
+            f"to none"
         )
     return replace(named.read(split, root, size, skip_corrupt), name=name)

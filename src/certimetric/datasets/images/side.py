@@ -68,8 +68,10 @@ def half_of(classes: Sequence[Name], split: str) -> list[Name]:
     return list(classes[:middle] if split == "train" else classes[middle:])
 
 
-def numbered(classes: Sequence[Any], split: str, where: str) -> tuple[list[Any], Indices]:
+def numbered(classes: Sequence[Any], split: str, where: str, remarks: Sequence[str] = ()) -> tuple[list[Any], Indices]:
     """The different classes of this side in order, two at least, and the position there of each that is given.
+
+    What was remarked before, such as pictures that were skipped, may be why there are fewer: it is told first.
 
     Examples
     --------
@@ -78,8 +80,9 @@ def numbered(classes: Sequence[Any], split: str, where: str) -> tuple[list[Any],
     """
     own = sorted(set(classes))
     if len(own) < 2:
+        before = "".join(f"{remark}; " for remark in remarks)
         raise ValueError(
-            f"the {split} side of {where} has {counted(len(own), 'class')}, and needs at least two: "
+            f"{before}the {split} side of {where} has {counted(len(own), 'class')}, and needs at least two: "
             "the sides are the halves of all classes, where the set does not divide them itself"
         )
     place = {key: i for i, key in enumerate(own)}

@@ -64,10 +64,11 @@ class Encoding:
 
     def check(self, columns: Sequence[str], where: str) -> None:
         """Refuse columns that are not there or told twice, and orders without two different categories."""
-        for name in [*self.ordinal, *self.categorical]:
+        told = [("ordinal", name) for name in self.ordinal] + [("categorical", name) for name in self.categorical]
+        for kind, name in told:
             if name not in columns:
                 raise ValueError(
-                    f"the encoding names the column {name!r}, which is not there{did_you_mean(name, columns)}: {where} "
+                    f"{kind} names the column {name!r}, which is not there{did_you_mean(name, columns)}: {where} "
                     f"has {listing(columns, limit=12)}"
                 )
         if twice := repeated([*self.ordinal, *self.categorical]):
@@ -192,7 +193,7 @@ def learned_code(series: pd.Series, kind: str, told: Encoding, where: str) -> Co
         if len(words) > MAX_CATEGORIES:
             raise ValueError(
                 f"column {name!r} of {where} holds {len(words)} distinct texts, more than "
-                f"{MAX_CATEGORIES}: it looks like an identifier, leave it out (on the command line --drop)"
+                f"{MAX_CATEGORIES}: it looks like an identifier, leave it out (on the command line --read drop=COL)"
             )
         return ColumnCode(name, tuple(words), None, gaps, CATEGORY)
     if kind == DATES:

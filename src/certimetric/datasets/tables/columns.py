@@ -48,8 +48,9 @@ _PLACEHOLDERS = ("n/a", "na", "nan", "null", "none", "nil", "missing", "unknown"
 # What numbers in other clothes look like, and what to do about them.
 _DRESSED = {
     _COMMA: "write numbers with a point for decimals and without thousands separators, or say which marks they are "
-    "(on the command line --decimal and --thousands)",
-    _GROUPS: "write numbers without thousands separators, or say which mark they are (on the command line --thousands)",
+    "(on the command line --read decimal=MARK and --read thousands=MARK)",
+    _GROUPS: "write numbers without thousands separators, or say which mark they are "
+    "(on the command line --read thousands=MARK)",
     _UNIT: "write the number without its unit",
 }
 

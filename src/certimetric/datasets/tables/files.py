@@ -78,7 +78,7 @@ def read_table(path: str | os.PathLike[str], reading: Reading | None = None) -> 
     if kind is None:
         raise ValueError(f"{where} is of no known type: its name must end in {', '.join(FILE_TYPES)} or .csv.gz")
     if not reading.plain and not is_text(found) and _READERS[kind] is not _read_excel:
-        raise ValueError(f"{', '.join(reading.to_dict())} tell how text is written, and {where} is no file of text")
+        raise ValueError(f"{next(iter(reading.to_dict()))} tells how text is written, and {where} is no file of text")
     with _told(where):
         if found.stat().st_size == 0:
             raise ValueError(f"{where} is empty")
@@ -239,10 +239,12 @@ def _told(where: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{where} is not {error.encoding.upper()} text (byte 0x{error.object[error.start]:02x} cannot be decoded): "
-            f"it is a binary file, needs to be saved as UTF-8, or to be read with its encoding (--encoding)"
+            f"it is a binary file, needs to be saved as UTF-8, or to be read with its encoding (--read encoding=NAME)"
         ) from error
     except UnicodeError as error:  # without the mark that its encoding begins with
-        raise ValueError(f"{where} is not of the encoding it is read with (--encoding): {first_line(error)}") from error
+        raise ValueError(
+            f"{where} is not of the encoding it is read with (--read encoding=NAME): {first_line(error)}"
+        ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"{where} is a damaged gzip file: {first_line(error)}") from error
     except OSError as error:

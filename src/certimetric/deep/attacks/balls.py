@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from certimetric.deep.models.bounds import Bounds, checked_bounds, ends
 from certimetric.geometry.norms import L1, L2, NORMS, Linf, PlainNorm, resolve_norm
 
 UNIT = (0.0, 1.0)
@@ -28,7 +29,7 @@ class Region(Protocol):
         ...
 
     @property
-    def bounds(self) -> tuple[float, float] | None:
+    def bounds(self) -> Bounds | None:
         """Smallest and largest value of the input; None for none."""
         ...
 
@@ -47,18 +48,18 @@ class Ball:
         Of the change of a whole input. :func:`ball` takes its name.
     eps : float
         Radius, in units of the input.
-    bounds : (float, float) or None, default=(0, 1)
-        Smallest and largest value of the input; None for none.
+    bounds : pair of float or of sequences of float, or None, default=(0, 1)
+        Smallest and largest value of the input, of all channels or of each; None for none.
     """
 
     norm: PlainNorm
     eps: float
-    bounds: tuple[float, float] | None = UNIT
+    bounds: Bounds | None = UNIT
 
     def __post_init__(self) -> None:
         if not isinstance(self.norm, PlainNorm):
             raise ValueError(f"norm of a ball must be one of {', '.join(map(repr, NORMS))}, got {self.norm!r}")
-        check_region(self, f"{type(self.norm).__name__}Ball")
+        check_region(self, f"{type(self.norm).__name__}Ball", by_channel=True)
 
     def __repr__(self) -> str:
         return f"{type(self.norm).__name__}Ball(eps={self.eps!r}, bounds={self.bounds!r})"
@@ -79,13 +80,20 @@ class Ball:
         # stays in the ball.
         centre = x.double()
         given = (perturbed.double() - centre).flatten(1)
-        delta = _of(self.norm.project_within(given, self.eps, centre.flatten(1), self.bounds)).view(x.shape)
+        delta = _of(self.norm.project_within(given, self.eps, centre.flatten(1), self._ends(x))).view(x.shape)
         moved = self.clip((centre + delta).to(x.dtype))
         return torch.where((moved.double() - centre).abs_() > delta.abs(), torch.nextafter(moved, x), moved)
 
     def level(self, n: int) -> float:
         """What each of ``n`` values may change by, if all of them change alike."""
         return self.eps / float(self.norm.norm(np.ones(n)))
+
+    def _ends(self, x: Tensor) -> Any:
+        """The bounds of flat inputs: one pair, or one for each value."""
+        pair = ends(self.bounds, x)
+        if not isinstance(pair[0], Tensor):
+            return self.bounds
+        return tuple(end.double().expand(x.shape[1:]).flatten() for end in pair)
 
     def to_edge(self, delta: Tensor) -> Tensor:
         """The nearest changes in the ball, drawn out to its edge where they lie inside; no bounds are looked at."""
@@ -95,13 +103,13 @@ class Ball:
 
     def clip(self, x: Tensor) -> Tensor:
         """The nearest inputs within the bounds."""
-        return x if self.bounds is None else x.clamp(*self.bounds)
+        return x if self.bounds is None else x.clamp(*ends(self.bounds, x))
 
     def step(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor) -> Tensor:
         """A step of that size, one number or one for each sample, along the steepest ascent; none at gradient 0."""
         if isinstance(size, Tensor) and size.ndim:
             size = size.double()[:, None]
-        move = _of(self.norm.steepest(gradient.flatten(1), size, perturbed.flatten(1), self.bounds))
+        move = _of(self.norm.steepest(gradient.flatten(1), size, perturbed.flatten(1), self._ends(perturbed)))
         return perturbed + move.view(perturbed.shape).to(perturbed.dtype)
 
     def ascend(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor, x: Tensor) -> Tensor:
@@ -148,7 +156,7 @@ class L0Ball(Ball):
     norm: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        check_region(self, "L0Ball")
+        check_region(self, "L0Ball", by_channel=True)
         if self.bounds is None:
             raise ValueError("bounds of L0Ball must be (lowest, highest), got None")
 
@@ -158,11 +166,6 @@ class L0Ball(Ball):
     @property
     def name(self) -> str:
         return "l0"
-
-    @property
-    def _width(self) -> float:
-        assert self.bounds is not None
-        return self.bounds[1] - self.bounds[0]
 
     def size(self, perturbed: Tensor, x: Tensor) -> Tensor:
         return _by_pixel((perturbed != x).to(torch.double)).amax(dim=1).sum(dim=1)
@@ -183,14 +186,14 @@ class L0Ball(Ball):
         return pixels.view(len(like), *([1] if like.ndim > 2 else []), *like.shape[2 if like.ndim > 2 else 1 :])
 
     def level(self, n: int) -> float:
-        return self._width
+        assert self.bounds is not None
+        return float(np.subtract(*self.bounds[::-1]).max())
 
     def to_edge(self, delta: Tensor) -> Tensor:
         return torch.where(self._first(_by_pixel(delta.double() ** 2).sum(dim=1), delta), delta.double(), 0.0)
 
     def ascend(self, perturbed: Tensor, gradient: Tensor, size: float | Tensor, x: Tensor) -> Tensor:
-        assert self.bounds is not None
-        slope, (low, high) = gradient.double(), self.bounds
+        slope, (low, high) = gradient.double(), ends(self.bounds, x.double())
         best = torch.where(slope > 0, high, torch.where(slope < 0, low, x.double()))
         promised, there = (_by_pixel(slope * (part - x)).sum(dim=1) for part in (best, perturbed))
         # So many pixels move as the size says, one at least: those that gain most by it.
@@ -201,10 +204,10 @@ class L0Ball(Ball):
         return torch.where(self._first(torch.where(moves, promised, there), x), moved, x)
 
     def random_start(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        assert self.bounds is not None
+        low, high = ends(self.bounds, x)
         drawn = torch.rand(x.shape, generator=generator, device=x.device).to(x.dtype)
         order = torch.rand((len(x), _by_pixel(x).shape[2]), generator=generator, device=x.device)
-        return torch.where(self._first(order, x), self.clip(self.bounds[0] + self._width * drawn), x)
+        return torch.where(self._first(order, x), self.clip(low + (high - low) * drawn), x)
 
 
 def _by_pixel(values: Tensor) -> Tensor:
@@ -212,15 +215,18 @@ def _by_pixel(values: Tensor) -> Tensor:
     return values.flatten(2) if values.ndim > 2 else values[:, None]
 
 
-def check_region(region: Region, kind: str) -> None:
-    """Raise a ValueError unless size and bounds are some."""
+def check_region(region: Region, kind: str, *, by_channel: bool = False) -> None:
+    """Raise a ValueError unless size and bounds are some; bounds become numbers, or one for each channel if that may
+    be."""
     if isinstance(region.eps, str) or not region.eps >= 0 or region.eps == float("inf"):
         raise ValueError(f"eps of {kind} must be a size of at least 0, got {region.eps!r}")
-    if region.bounds is not None and not region.bounds[0] < region.bounds[1]:
-        raise ValueError(f"bounds of {kind} must be (lowest, highest) or None, got {region.bounds!r}")
+    bounds = checked_bounds(region.bounds, f"bounds of {kind}")
+    if not by_channel and bounds is not None and isinstance(bounds[0], tuple):
+        raise ValueError(f"bounds of {kind} must be (lowest, highest) of all channels, got {region.bounds!r}")
+    object.__setattr__(region, "bounds", bounds)
 
 
-def ball(norm: str | PlainNorm, eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+def ball(norm: str | PlainNorm, eps: float, bounds: Bounds | None = UNIT) -> Ball:
     """The ball in a norm, or in the norm of a name, "l0" among them: here strings become balls.
 
     Raises
@@ -236,14 +242,14 @@ def ball(norm: str | PlainNorm, eps: float, bounds: tuple[float, float] | None =
     return L0Ball(eps, bounds) if norm == "l0" else Ball(resolve_norm(norm), eps, bounds)  # type: ignore[arg-type]
 
 
-def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+def LinfBall(eps: float, bounds: Bounds | None = UNIT) -> Ball:
     """Every pixel changes by at most ``eps``; parameters and methods are those of :class:`Ball`.
 
     Parameters
     ----------
     eps : float
         Radius.
-    bounds : (float, float) or None, default=(0, 1)
+    bounds : pair or None, default=(0, 1)
         Of the values of inputs; None for none.
 
     Examples
@@ -255,14 +261,14 @@ def LinfBall(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
     return Ball(Linf(), eps, bounds)
 
 
-def L2Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+def L2Ball(eps: float, bounds: Bounds | None = UNIT) -> Ball:
     """The Euclidean norm of the change of a whole image is at most ``eps``; otherwise as :func:`LinfBall`.
 
     Parameters
     ----------
     eps : float
         Radius.
-    bounds : (float, float) or None, default=(0, 1)
+    bounds : pair or None, default=(0, 1)
         Of the values of inputs; None for none.
 
     Examples
@@ -274,7 +280,7 @@ def L2Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
     return Ball(L2(), eps, bounds)
 
 
-def L1Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
+def L1Ball(eps: float, bounds: Bounds | None = UNIT) -> Ball:
     """The absolute changes of all values of an image sum up to at most ``eps``; otherwise as :func:`LinfBall`.
 
     Steps move the few pixels of the largest slope, as far as the bounds let them.
@@ -283,7 +289,7 @@ def L1Ball(eps: float, bounds: tuple[float, float] | None = UNIT) -> Ball:
     ----------
     eps : float
         Radius.
-    bounds : (float, float) or None, default=(0, 1)
+    bounds : pair or None, default=(0, 1)
         Of the values of inputs; None for none.
 
     Examples

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from certimetric.deep.attacks.balls import Region, aligned
 from certimetric.deep.goals.base import Goal
+from certimetric.deep.models.bounds import ends
 from certimetric.deep.models.calling import as_module, frozen, seeded
 
 _Kind = TypeVar("_Kind", bound="Attack")
@@ -83,11 +84,10 @@ class Attack(ABC):
         ValueError
             If an input lies outside of the bounds.
         """
-        low, high = self.ball.bounds or (-torch.inf, torch.inf)
+        low, high = ends(self.ball.bounds, x)
         if len(x) and bool(((x < low) | (x > high)).any()):
-            raise ValueError(
-                f"inputs of an attack must lie within its bounds, {low:g} to {high:g}, got {x.min():g} to {x.max():g}"
-            )
+            told = "those of each channel" if isinstance(low, Tensor) else f"{low:g} to {high:g}"
+            raise ValueError(f"inputs of an attack must lie within its bounds, {told}, got {x.min():g} to {x.max():g}")
         model = as_module(model)
         # What a model draws itself, to be hard to attack, is drawn from this seed too, and from nobody's else.
         with frozen(model), seeded(self.seed):

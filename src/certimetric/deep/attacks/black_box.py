@@ -7,6 +7,7 @@ from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best, images_only
+from certimetric.deep.models.bounds import ends
 
 
 class SquareAttack(Attack):
@@ -27,7 +28,7 @@ class SquareAttack(Attack):
 
     References
     ----------
-    Andriushchenko et al., arXiv 1912.00049.
+    Andriushchenko et al., arXiv 1912.00049 [andriushchenko2019square].
 
     Examples
     --------
@@ -91,7 +92,7 @@ class PixelSearch(Attack):
 
     References
     ----------
-    Croce et al., *Sparse-RS*, arXiv 2006.12834.
+    Croce et al., *Sparse-RS*, arXiv 2006.12834 [croce2022sparse].
 
     Examples
     --------
@@ -115,7 +116,7 @@ class PixelSearch(Attack):
     def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         images_only(self, x)
         b, _, h, w = x.shape
-        low, high = self.ball.bounds
+        low, high = ends(self.ball.bounds, x)
         k = max(1, min(h * w, int(self.ball.eps) if self.ball.name == "l0" else h * w // 10))
         for query in range(self.queries):
             changed = (best.x != x).any(dim=1).view(b, h * w)
@@ -153,7 +154,8 @@ class NESAttack(Attack):
 
     References
     ----------
-    Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598.
+    Ilyas et al., *Black-box adversarial attacks with limited queries and information*, arXiv 1804.08598
+    [ilyas2018black].
 
     Examples
     --------

@@ -35,7 +35,8 @@ class AutoAttack(Attack):
 
     References
     ----------
-    In the spirit of Croce & Hein (AutoAttack), arXiv 2003.01690, for rankings in the place of classes.
+    In the spirit of Croce & Hein (AutoAttack), arXiv 2003.01690 [croce2020reliable], for rankings in the place of
+    classes.
 
     Examples
     --------
@@ -101,7 +102,8 @@ class Expectation(Attack):
 
     References
     ----------
-    Athalye et al., *Synthesizing robust adversarial examples*, arXiv 1707.07397, and arXiv 1802.00420.
+    Athalye et al., *Synthesizing robust adversarial examples*, arXiv 1707.07397 [athalye2018synthesizing], and arXiv
+    1802.00420 [athalye2018obfuscated].
 
     Examples
     --------

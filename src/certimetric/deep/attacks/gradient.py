@@ -7,6 +7,7 @@ from torch import Tensor
 
 from certimetric.deep.attacks.balls import Ball, aligned
 from certimetric.deep.attacks.base import Attack, Best, at_least_one
+from certimetric.deep.models.bounds import ends
 
 _START = 1e-3  # of Carlini and Wagner's: how far from the input, in its ball
 
@@ -27,7 +28,8 @@ class PGD(Attack):
 
     References
     ----------
-    Madry et al., arXiv 1706.06083; on embeddings, Panum et al., arXiv 2102.07265.
+    Madry et al., arXiv 1706.06083 [madry2017towards]; on embeddings, Panum et al., arXiv 2102.07265
+    [panum2021exploring].
 
     Examples
     --------
@@ -85,7 +87,8 @@ class FGSM(PGD):
 
     References
     ----------
-    Goodfellow et al., arXiv 1412.6572; with a random start, Wong et al., arXiv 2001.03994.
+    Goodfellow et al., arXiv 1412.6572 [goodfellow2014explaining]; with a random start, Wong et al., arXiv 2001.03994
+    [wong2020fast].
 
     Examples
     --------
@@ -124,7 +127,7 @@ class APGD(Attack):
 
     References
     ----------
-    Croce & Hein (Auto-PGD), arXiv 2003.01690: checkpoints, conditions and constants of section 3.
+    Croce & Hein (Auto-PGD), arXiv 2003.01690 [croce2020reliable]: checkpoints, conditions and constants of section 3.
 
     Examples
     --------
@@ -227,7 +230,8 @@ class CarliniWagner(Attack):
 
     References
     ----------
-    Carlini & Wagner, arXiv 1608.04644, sections V and VI; on embeddings, Panum et al., arXiv 2102.07265.
+    Carlini & Wagner, arXiv 1608.04644 [carlini2016towards], sections V and VI; on embeddings, Panum et al., arXiv
+    2102.07265 [panum2021exploring].
 
     Examples
     --------
@@ -258,7 +262,8 @@ class CarliniWagner(Attack):
 
     def _attack(self, x: Tensor, best: Best, generator: torch.Generator) -> None:
         ball, radius = self.ball, self.ball.eps
-        unit = radius if ball.bounds is None else (ball.bounds[1] - ball.bounds[0]) / 2
+        low, high = ends(ball.bounds, x)
+        unit = radius if ball.bounds is None else (high - low) / 2
         # Where the value is least, as at the clean embedding that is to be left, there is no gradient to follow.
         start = ball.clip(x + _START * (ball.random_start(x, generator) - x))
         constant = torch.full((len(x),), self.constant, dtype=torch.double, device=x.device)

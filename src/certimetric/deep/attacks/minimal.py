@@ -31,8 +31,8 @@ class FAB(Attack):
 
     References
     ----------
-    Croce & Hein, *Minimally distorted adversarial examples with a fast adaptive boundary attack*, arXiv 1907.02044.
-    Within bounds the length of a projection is bisected along the steepest ascent.
+    Croce & Hein, *Minimally distorted adversarial examples with a fast adaptive boundary attack*, arXiv 1907.02044
+    [croce2020minimally]. Within bounds the length of a projection is bisected along the steepest ascent.
 
     Examples
     --------

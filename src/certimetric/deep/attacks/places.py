@@ -128,7 +128,8 @@ class PatchAttack(Attack):
 
     References
     ----------
-    Brown et al., *Adversarial patch*, arXiv 1712.09665; expectation over transformation as in arXiv 1707.07397.
+    Brown et al., *Adversarial patch*, arXiv 1712.09665 [brown2017adversarial]; expectation over transformation as in
+    arXiv 1707.07397 [athalye2018synthesizing].
 
     Examples
     --------

@@ -46,7 +46,8 @@ class SpatialAttack(Attack):
 
     References
     ----------
-    Engstrom et al., *Exploring the landscape of spatial robustness*, arXiv 1712.02779: the exhaustive search.
+    Engstrom et al., *Exploring the landscape of spatial robustness*, arXiv 1712.02779 [engstrom2019exploring]: the
+    exhaustive search.
 
     Examples
     --------

@@ -42,8 +42,8 @@ class IntervalCertifier(Certifier):
 
     References
     ----------
-    Gowal et al., *On the effectiveness of interval bound propagation*, arXiv 1810.12715; linear specifications in its
-    section 3.
+    Gowal et al., *On the effectiveness of interval bound propagation*, arXiv 1810.12715 [gowal2018effectiveness];
+    linear specifications in its section 3.
 
     Examples
     --------

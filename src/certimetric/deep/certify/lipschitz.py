@@ -54,8 +54,9 @@ class LipschitzCertifier(Certifier):
 
     References
     ----------
-    Tsuzuku et al. (Lipschitz-margin training), arXiv 1802.04034, for the principle; the radius in the embedding space
-    is that of Wang et al., arXiv 2006.07024: at least half of what the nearest other is farther than the nearest own.
+    Tsuzuku et al. (Lipschitz-margin training), arXiv 1802.04034 [tsuzuku2018lipschitz], for the principle; the radius
+    in the embedding space is that of Wang et al., arXiv 2006.07024 [wang2020provably]: at least half of what the
+    nearest other is farther than the nearest own.
 
     Examples
     --------

@@ -181,7 +181,7 @@ def lipschitz_constant(model: nn.Module, image_shape: Sequence[int]) -> float:
 
     References
     ----------
-    Szegedy et al., arXiv 1312.6199, section 4.3, for the product of layers.
+    Szegedy et al., arXiv 1312.6199 [szegedy2013intriguing], section 4.3, for the product of layers.
 
     Examples
     --------

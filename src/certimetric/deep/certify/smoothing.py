@@ -61,9 +61,9 @@ class SmoothingCertifier(Certifier):
 
     References
     ----------
-    Cohen, Rosenfeld & Kolter, arXiv 1902.02918: theorem 1 and the sampling of section 3.2. The constant of a smoothed
-    bounded function is that of Salman et al., arXiv 1906.04584, appendix A; the deviation of a mean of bounded vectors
-    is McDiarmid's inequality.
+    Cohen, Rosenfeld & Kolter, arXiv 1902.02918 [cohen2019certified]: theorem 1 and the sampling of section 3.2. The
+    constant of a smoothed bounded function is that of Salman et al., arXiv 1906.04584 [salman2019provably], appendix A;
+    the deviation of a mean of bounded vectors is McDiarmid's inequality.
 
     Examples
     --------

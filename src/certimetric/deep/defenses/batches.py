@@ -45,7 +45,8 @@ class NoiseDefense(Defense):
 
     References
     ----------
-    Cohen, Rosenfeld & Kolter, arXiv 1902.02918, section 3.3: training for :class:`certimetric.deep.SmoothingCertifier`.
+    Cohen, Rosenfeld & Kolter, arXiv 1902.02918 [cohen2019certified], section 3.3: training for
+    :class:`certimetric.deep.SmoothingCertifier`.
 
     Examples
     --------
@@ -131,7 +132,7 @@ class EnsembleDefense(BatchDefense):
 
     References
     ----------
-    Tramèr et al., *Ensemble adversarial training: attacks and defenses*, arXiv 1705.07204.
+    Tramèr et al., *Ensemble adversarial training: attacks and defenses*, arXiv 1705.07204 [tramer2017ensemble].
 
     Examples
     --------

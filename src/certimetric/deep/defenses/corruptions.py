@@ -29,7 +29,7 @@ class CorruptionDefense(BatchDefense):
 
     References
     ----------
-    The corruptions are after Hendrycks & Dietterich, arXiv 1903.12261.
+    The corruptions are after Hendrycks & Dietterich, arXiv 1903.12261 [hendrycks2019benchmarking].
 
     Examples
     --------

@@ -32,7 +32,8 @@ class EmbeddingShiftDefense(PerturbedBatch, AttackedDefense):
 
     References
     ----------
-    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293: the embedding-shifted triplet loss.
+    Zhou et al., *Adversarial ranking attack and defense*, arXiv 2002.11293 [zhou2020adversarial]: the embedding-shifted
+    triplet loss.
 
     Examples
     --------
@@ -92,7 +93,8 @@ class ShiftPenaltyDefense(PenaltyDefense):
 
     References
     ----------
-    After Zhou et al., arXiv 2002.11293, with the shift itself suppressed in place of a loss of shifted embeddings.
+    After Zhou et al., arXiv 2002.11293 [zhou2020adversarial], with the shift itself suppressed in place of a loss of
+    shifted embeddings.
 
     Examples
     --------
@@ -131,8 +133,8 @@ class TradesDefense(PenaltyDefense):
 
     References
     ----------
-    Zhang et al., *Theoretically principled trade-off between robustness and accuracy*, arXiv 1901.08573, there with
-    the classes of a classifier.
+    Zhang et al., *Theoretically principled trade-off between robustness and accuracy*, arXiv 1901.08573
+    [zhang2019theoretically], there with the classes of a classifier.
 
     Examples
     --------

@@ -67,8 +67,9 @@ class SingleStepDefense(PerturbedBatch, DefenseInBall):
 
     References
     ----------
-    Wong et al., *Fast is better than free*, arXiv 2001.03994; points on the way after Kim et al., arXiv 2010.01799;
-    what overfits, Andriushchenko & Flammarion, arXiv 2007.02617.
+    Wong et al., *Fast is better than free*, arXiv 2001.03994 [wong2020fast]; points on the way after Kim et al., arXiv
+    2010.01799 [kim2020understanding]; what overfits, Andriushchenko & Flammarion, arXiv 2007.02617
+    [andriushchenko2020understanding].
 
     Examples
     --------
@@ -181,7 +182,7 @@ class FreeDefense(DefenseInBall):
 
     References
     ----------
-    Shafahi et al., *Adversarial training for free!*, arXiv 1904.12843.
+    Shafahi et al., *Adversarial training for free!*, arXiv 1904.12843 [shafahi2019adversarial].
 
     Examples
     --------

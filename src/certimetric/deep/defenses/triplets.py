@@ -27,7 +27,8 @@ class AntiCollapseDefense(TripletDefense):
 
     References
     ----------
-    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614: the anti-collapse triplet.
+    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614 [zhou2021adversarial]: the
+    anti-collapse triplet.
 
     Examples
     --------
@@ -69,7 +70,7 @@ class HardnessDefense(TripletDefense):
 
     References
     ----------
-    Zhou & Patel, *Enhancing adversarial robustness for deep metric learning*, arXiv 2203.01439.
+    Zhou & Patel, *Enhancing adversarial robustness for deep metric learning*, arXiv 2203.01439 [zhou2022enhancing].
 
     Examples
     --------
@@ -154,9 +155,9 @@ class DecoupledDefense(TripletDefense):
 
     References
     ----------
-    Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364; the
-    goals are those of the code published with it, which perturbs the two sides in turn and lets steps grow with
-    the epochs.
+    Tian et al., *Collapse-aware triplet decoupling for adversarially robust image retrieval*, arXiv 2312.07364
+    [tian2023collapse]; the goals are those of the code published with it, which perturbs the two sides in turn and lets
+    steps grow with the epochs.
 
     Examples
     --------

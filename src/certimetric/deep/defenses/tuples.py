@@ -45,7 +45,7 @@ def mine_triplets(
 
     References
     ----------
-    Distance-weighted sampling: Wu et al., arXiv 1706.07567.
+    Distance-weighted sampling: Wu et al., arXiv 1706.07567 [wu2017sampling].
 
     Examples
     --------
@@ -144,8 +144,8 @@ class TupleDefense(TripletDefense):
 
     References
     ----------
-    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265, section on robust
-    training.
+    Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265 [panum2021exploring],
+    section on robust training.
 
     Examples
     --------
@@ -213,7 +213,7 @@ class PerturbationDefense(Defense):
 
     References
     ----------
-    The perturbation loss of Yang et al., arXiv 2006.05945, on a linearisation of the network.
+    The perturbation loss of Yang et al., arXiv 2006.05945 [yang2020towards], on a linearisation of the network.
 
     Examples
     --------

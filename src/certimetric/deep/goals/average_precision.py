@@ -33,7 +33,8 @@ class AveragePrecisionGoal(MarginGoal):
 
     References
     ----------
-    Sigmoids in place of ranks: Brown et al., *Smooth-AP*, arXiv 2007.12163; mAP@R: Musgrave et al., arXiv 2003.08505.
+    Sigmoids in place of ranks: Brown et al., *Smooth-AP*, arXiv 2007.12163 [brown2020smooth]; mAP@R: Musgrave et al.,
+    arXiv 2003.08505 [musgrave2020metric].
 
     Examples
     --------

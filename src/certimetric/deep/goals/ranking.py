@@ -197,7 +197,7 @@ class LearningToMisrank(MarginGoal):
     References
     ----------
     Wang et al., *Transferable, controllable, and inconspicuous adversarial attacks on person re-identification with
-    deep mis-ranking*, arXiv 2004.04199.
+    deep mis-ranking*, arXiv 2004.04199 [wang2020transferable].
 
     Examples
     --------

@@ -160,7 +160,7 @@ class TargetedMismatch(TargetEmbedding):
 
     References
     ----------
-    Tolias et al., *Targeted mismatch adversarial attack*, arXiv 1908.09163.
+    Tolias et al., *Targeted mismatch adversarial attack*, arXiv 1908.09163 [tolias2019targeted].
 
     Examples
     --------

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from certimetric.deep.models.bounds import Bounds
 from certimetric.deep.models.kinds import PICTURES, Kind, LazyImages
 from certimetric.deep.ranking.distances import slices
 
@@ -51,8 +52,9 @@ class Samples:
         are taken.
     labels, ids, groups
         As of :class:`ImageSet`.
-    bounds : (float, float), optional
-        Smallest and largest value that an input can have; None where there is none. Attackers keep to them.
+    bounds : pair of float or of sequences of float, optional
+        Smallest and largest value that an input can have, one for all or one for each channel (the second axis of the
+        inputs); None where there is none. Attackers keep to them.
 
     Attributes
     ----------
@@ -80,7 +82,7 @@ class Samples:
     labels: Tensor
     ids: Tensor = None  # type: ignore[assignment]  # made in __post_init__ where none are given
     groups: Tensor | None = None
-    bounds: tuple[float, float] | None = None
+    bounds: Bounds | None = None
     counted: bool = field(init=False)
     classes: dict[int, str] = field(init=False)
     kind: Kind = field(init=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from certimetric.deep.models.bounds import Bounds, checked_bounds, ends
 
 
 class LazyImages(Protocol):
@@ -35,15 +36,15 @@ class Kind:
 
     Parameters
     ----------
-    bounds : (float, float), optional
-        Smallest and largest value; None for any finite ones.
+    bounds : pair of float or of sequences of float, optional
+        Smallest and largest value, of all channels or of each; None for any finite ones.
     pictures : bool, default=False
         Of shape (n, channels, height, width), of which 8-bit levels are divided by 255.
 
     Raises
     ------
     ValueError
-        If the bounds are not two finite numbers in rising order.
+        If the bounds are not finite, and in rising order.
 
     Examples
     --------
@@ -53,19 +54,14 @@ class Kind:
     ValueError: inputs must have values from -1 to 1, got -2 to 0.5
     """
 
-    bounds: tuple[float, float] | None = None
+    bounds: Bounds | None = None
     pictures: bool = False
 
     def __post_init__(self) -> None:
-        if self.bounds is None:
-            return
-        try:
-            low, high = map(float, self.bounds)
-        except (TypeError, ValueError):
-            low = high = math.nan
-        if not -math.inf < low < high < math.inf:
-            raise ValueError(f"bounds must be (lowest, highest), finite, or None, got {self.bounds!r}")
-        object.__setattr__(self, "bounds", (low, high))
+        bounds = checked_bounds(self.bounds, "bounds")
+        if bounds is not None and not np.isfinite(bounds).all():
+            raise ValueError(f"bounds must be finite, or None, got {self.bounds!r}")
+        object.__setattr__(self, "bounds", bounds)
 
     @property
     def name(self) -> str:
@@ -101,11 +97,17 @@ class Kind:
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             levels = ", from 0 to 1, or uint8" if self.pictures else ""
             raise TypeError(f"{self.name} must be of a floating type{levels}, got {inputs.dtype}")
-        low, high = self.bounds or (-math.inf, math.inf)
+        low, high = ends(self.bounds, inputs)
         within = torch.isfinite(inputs) if self.bounds is None else (inputs >= low) & (inputs <= high)
-        if len(inputs) and not bool(within.all()):
-            wanted = "finite values" if self.bounds is None else f"values from {low:g} to {high:g}"
-            raise ValueError(f"{self.name} must have {wanted}, got {inputs.min():g} to {inputs.max():g}")
+        if not len(inputs) or bool(within.all()):
+            return
+        where = ""
+        if isinstance(low, Tensor):
+            channel = int((~within.transpose(0, 1).flatten(1)).any(dim=1).nonzero()[0])
+            inputs, low, high = inputs[:, channel], low[channel].item(), high[channel].item()
+            where = f" in channel {channel}"
+        wanted = "finite values" if self.bounds is None else f"values from {low:g} to {high:g}{where}"
+        raise ValueError(f"{self.name} must have {wanted}, got {inputs.min():g} to {inputs.max():g}")
 
     def decoded(self, inputs: Tensor | LazyImages, rows: slice) -> Tensor:
         """Some of the inputs as a tensor; lazy ones are checked now that they are there."""

@@ -136,9 +136,9 @@ class ResidualConv2d(nn.Conv2d):
 
     References
     ----------
-    Meunier et al., *A dynamical system perspective for Lipschitz neural networks*, arXiv 2110.12690; with kernels as
-    :func:`residual_convolution` has them, Araujo et al., *A unified algebraic perspective on Lipschitz neural
-    networks*, arXiv 2303.03169.
+    Meunier et al., *A dynamical system perspective for Lipschitz neural networks*, arXiv 2110.12690
+    [meunier2021dynamical]; with kernels as :func:`residual_convolution` has them, Araujo et al., *A unified algebraic
+    perspective on Lipschitz neural networks*, arXiv 2303.03169 [araujo2023unified].
 
     Examples
     --------
@@ -175,7 +175,7 @@ class GroupSort(nn.Module):
 
     References
     ----------
-    Anil et al., *Sorting out Lipschitz function approximation*, arXiv 1811.05381.
+    Anil et al., *Sorting out Lipschitz function approximation*, arXiv 1811.05381 [anil2018sorting].
 
     Examples
     --------

@@ -3,14 +3,16 @@
 Where each query has few relevant items, as with thousands of classes, comparing every item with each of their distances
 is quicker than looking up its place among them: sixteen comparisons are one instruction of a processor. The products
 are taken in single precision, twice as quick as double. What these cannot place is compared by differences in double
-precision, and what even these cannot, ties, is left to the caller.
+precision, and what even these cannot, ties, is left to the caller. Where the queries are the gallery itself, every
+product is taken once and serves both of its points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numba as nb
 import numpy as np
@@ -24,19 +26,25 @@ from certimetric.deep.ranking.distances import slices
 
 Runs = tuple[Tensor, Tensor, Tensor]
 """Rows of a gallery for each query: an order, and in it the first of each and how many, ascending among themselves."""
+Unsure = tuple[slice, slice, Tensor]
+"""Some of the queries, some of the gallery, and which of their pairs, bool (q, c), are to be compared otherwise."""
 FEW = 32  # relevant items of a query up to which this is quicker
-_ITEMS, _QUERIES = 512, 1024  # of a product: as many as stay in the cache of a core
+_BLOCK = 512  # points on each side of a product: as many as stay in the cache of a core
+_TILE = 16  # numbers that a processor moves at once
+_PORTION = 4  # products that a thread is given at once
+_WAITING = 4  # portions of each thread before what they leave open is given to the caller
 _EPS, _TINY = (float(getattr(np.finfo(np.float32), each)) for each in ("eps", "tiny"))
 
 
 def placed_among_few(
     queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, left_out: Sequence[Runs], ahead: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
+) -> Iterator[Unsure]:
     """Count the irrelevant items that are no farther than each relevant one, as far as that is sure.
 
     Parameters
     ----------
     queries, gallery : tensors of shape (q, k) and (n, k), on the CPU
+        The same tensor where the queries are the gallery.
     centre : double tensor of shape (k,)
         Near which the points lie.
     relevant : double tensor of shape (q, r)
@@ -48,8 +56,8 @@ def placed_among_few(
 
     Yields
     ------
-    rows, unsure : slice and bool tensor of shape (q, c)
-        Some of the gallery, and which of its pairs with queries are not counted. Of blocks without any nothing is said.
+    pairs : Unsure
+        Pairs that are not counted. Of blocks without any nothing is said.
 
     Notes
     -----
@@ -64,39 +72,113 @@ def placed_among_few(
     largest = max(float(part.abs().max()) for part in parts)
     # Twice the root of k times that is more than any point from the centre is long.
     factor = np.ldexp(1.0, min(-int(np.frexp(4.0 * (k + 1) * largest)[1]), 1000))
-    raw = _doubles(queries)
-    wide = (raw - centre.numpy()) * factor
-    squares = (wide**2).sum(axis=1)
+    in_single = queries.dtype == gallery.dtype == torch.float32
+    asked = _Side.of(queries, centre, factor, in_single)
     reach, counts = np.ascontiguousarray(relevant.numpy()), ahead.numpy()
-    limits = (reach * factor) ** 2 - squares[:, None]
-    single = (-2.0 * wide).astype(np.float32)
+    limits = (reach * factor) ** 2 - asked.squares[:, None]
     orders = [np.ascontiguousarray(order.numpy()) for order, _, _ in left_out]
-    # Each is walked along once: where it is, and where it ends.
     runs = np.stack([part.numpy() for _, first, count in left_out for part in (first, first + count)], axis=1)
-    unsure = np.zeros((len(raw), _ITEMS), dtype=np.bool_)
-    portions = slices(len(raw), min(_QUERIES, -(-len(raw) // n_threads)))
-    with single_threaded(), ThreadPoolExecutor(min(n_threads, len(portions))) as pool:
-        for rows in slices(len(gallery), _ITEMS):
-            items = _doubles(gallery[rows])
-            from_centre = (items - centre.numpy()) * factor
-            of_items = (from_centre**2).sum(axis=1)
-            block: tuple[Any, ...] = (
-                from_centre.astype(np.float32),
-                of_items.astype(np.float32),
-                (k + 8) * _EPS * of_items.max() + (4 * k + 8) * _TINY,
-                items,
-                rows.start,
-                *orders,
-            )
+    blocks = slices(len(queries), _BLOCK)
+    buffers: SimpleQueue[_Buffers] = SimpleQueue()
+    for _ in range(n_threads):
+        buffers.put(_Buffers.empty())
 
-            def place(some: slice, block: tuple[Any, ...] = block) -> int:
-                products = single[some] @ block[0].T
-                by_query = (squares, limits, reach, raw, runs, counts, unsure)
-                return _count(products, *(array[some] for array in by_query), *block[1:])
+    def count(products: NDArray[np.float32], buffer: _Buffers, one: slice, items: _Side, other: slice) -> list[Unsure]:
+        by_query = [array[one] for array in (asked.squares, limits, reach, asked.raw, runs, counts)]
+        squares, start = items.squares[other], items.start + other.start
+        share = (k + 8) * _EPS * squares.max() + (4 * k + 9) * _TINY
+        of_items = [buffer.unsure, squares.astype(np.float32), share, items.raw[other], start, *orders]
+        if not _count(products, *by_query, *of_items):
+            return []
+        q, c = one.stop - one.start, other.stop - other.start
+        left = torch.from_numpy(buffer.unsure[:q, :c].copy())
+        buffer.unsure[:] = False
+        return [(one, slice(start, start + c), left)]
 
-            if sum(pool.map(place, portions)):
-                yield rows, torch.from_numpy(unsure[:, : len(items)])
-                unsure[:] = False
+    def place(products: list[_Product]) -> list[Unsure]:
+        left, buffer = [], buffers.get()
+        try:
+            for one, items, other in products:
+                by_row = buffer.products[: one.stop - one.start, : other.stop - other.start]
+                np.matmul(asked.single[one], items.single[other].T, out=by_row)
+                left += count(buffer.products, buffer, one, items, other)
+                if items is asked and one != other:
+                    _transpose(buffer.products, buffer.transposed)
+                    left += count(buffer.transposed, buffer, other, items, one)
+        finally:
+            buffers.put(buffer)
+        return left
+
+    def turns() -> Iterator[list[_Product]]:
+        """Products that may be taken side by side, for no query is in two of them."""
+        if queries is gallery:
+            for pairs in _rounds(len(blocks)):
+                yield [(blocks[one], asked, blocks[other]) for one, other in pairs]
+            return
+        for rows in slices(len(gallery), _BLOCK):
+            items = _Side.of(gallery[rows], centre, factor, in_single, rows.start)
+            yield [(block, items, slice(0, len(items.raw))) for block in blocks]
+
+    with single_threaded(), ThreadPoolExecutor(n_threads) as pool:
+        for turn in turns():
+            portions = [turn[some] for some in slices(len(turn), _PORTION)]
+            for some in slices(len(portions), _WAITING * n_threads):
+                for left in pool.map(place, portions[some]):
+                    yield from left
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Points as they came, in single precision from the centre, scaled, and their squared norms."""
+
+    raw: NDArray[np.floating]
+    single: NDArray[np.float32]
+    squares: NDArray[np.float64]
+    start: int  # row of the first
+
+    @classmethod
+    def of(cls, points: Tensor, centre: Tensor, factor: float, in_single: bool, start: int = 0) -> _Side:
+        raw = np.ascontiguousarray((points if in_single else points.double()).detach().numpy())
+        single, squares = np.empty(raw.shape, dtype=np.float32), np.empty(len(raw))
+        for rows in slices(len(raw), 2**20 // raw.shape[1]):
+            wide = (raw[rows].astype(np.float64) - centre.numpy()) * factor
+            single[rows], squares[rows] = wide, (wide**2).sum(axis=1)
+        return cls(raw, single, squares, start)
+
+
+@dataclass(frozen=True, eq=False)
+class _Buffers:
+    """What a thread works in: new memory for every product would cost as much as the product."""
+
+    products: NDArray[np.float32]
+    transposed: NDArray[np.float32]
+    unsure: NDArray[np.bool_]
+
+    @classmethod
+    def empty(cls) -> _Buffers:
+        side = -(-_BLOCK // _TILE) * _TILE
+        products, transposed = np.zeros((2, side, side), dtype=np.float32)
+        return cls(products, transposed, np.zeros((side, side), dtype=np.bool_))
+
+
+_Product = tuple[slice, _Side, slice]
+"""Some of the queries, and some of a block of items."""
+
+
+def _rounds(n: int) -> Iterator[list[tuple[int, int]]]:
+    """All pairs of n players, themselves included, in rounds in which nobody plays twice (the circle method).
+
+    Examples
+    --------
+    >>> list(_rounds(3))
+    [[(0, 0), (1, 1), (2, 2)], [(1, 2)], [(0, 2)], [(0, 1)]]
+    """
+    yield [(player, player) for player in range(n)]
+    circle = list(range(n + n % 2))
+    for _ in circle[1:]:
+        pairs = zip(circle[: len(circle) // 2], reversed(circle))
+        yield [pair for pair in pairs if max(pair) < n]  # of an odd number one has a rest
+        circle.insert(1, circle.pop())
 
 
 def occurrences(values: Tensor, among: Tensor) -> Runs:
@@ -107,46 +189,57 @@ def occurrences(values: Tensor, among: Tensor) -> Runs:
     return order, first, torch.searchsorted(ordered, values, right=True) - first
 
 
-def _doubles(points: Tensor) -> NDArray[np.float64]:
-    return np.ascontiguousarray(points.detach().double().numpy())
+@nb.njit(cache=True, nogil=True)
+def _transpose(numbers, transposed):
+    for row in range(0, numbers.shape[0], _TILE):
+        for column in range(0, numbers.shape[1], _TILE):
+            for j in range(column, column + _TILE):
+                for i in range(_TILE):
+                    transposed[j, row + i] = numbers[row + i, j]
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"reassoc"})
 def _square(one, other):
     square = 0.0
     for c in range(len(one)):
-        square += (one[c] - other[c]) ** 2
+        square += (np.float64(one[c]) - np.float64(other[c])) ** 2
     return square
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"reassoc", "nnan", "nsz"})
 def _count(products, squares, limits, reach, raw, runs, counts, unsure, of_items, share, items, start, by_label, by_id):
-    n, k = products.shape[1], raw.shape[1]
+    n, k = len(items), raw.shape[1]
     seen = np.empty(n, dtype=np.float32)
     low, high = np.empty(limits.shape[1], dtype=np.float32), np.empty(limits.shape[1], dtype=np.float32)
-    infinite, one, zero = np.float32(np.inf), np.float32(1.0), np.float32(0.0)
+    infinite, one, zero, two = np.float32(np.inf), np.float32(1.0), np.float32(0.0), np.float32(2.0)
     slack, few = 16.0 * (k + 8) * UNIT_ROUNDOFF, k * 2.3e-308
     by_difference = np.empty((limits.shape[1] * n, 2), dtype=np.int64)
     total = 0
-    for i in range(products.shape[0]):
+    for i in range(len(raw)):
         r = 0
         error = (k + 8) * _EPS * squares[i] + share
         while r < limits.shape[1] and reach[i, r] < np.inf:
-            # Rounded to single precision, and one step further out.
-            low[r] = np.nextafter(np.float32(limits[i, r] - error), -infinite)
-            high[r] = np.nextafter(np.float32(limits[i, r] + error), infinite)
+            # Further out by more than rounding to single precision takes back.
+            least, most = limits[i, r] - error, limits[i, r] + error
+            low[r], high[r] = np.float32(least - _EPS * abs(least)), np.float32(most + _EPS * abs(most))
             r += 1
         if not r:
             continue
+        for j in range(n):
+            seen[j] = of_items[j] - two * products[i, j]
         for column in range(2):
             order = by_id if column else by_label
-            position = runs[i, 2 * column]
-            while position < runs[i, 2 * column + 1] and order[position] < start + n:
-                products[i, order[position] - start] = infinite
+            position, beyond = runs[i, 2 * column], runs[i, 2 * column + 1]
+            last = beyond
+            while position < last:  # the first that is not before these items
+                middle = (position + last) // 2
+                if order[middle] < start:
+                    position = middle + 1
+                else:
+                    last = middle
+            while position < beyond and order[position] < start + n:
+                seen[order[position] - start] = infinite
                 position += 1
-            runs[i, 2 * column] = position
-        for j in range(n):
-            seen[j] = products[i, j] + of_items[j]
         left, n_counted = 0, 0
         for p in range(r - 1, -1, -1):
             surely, maybe = zero, zero

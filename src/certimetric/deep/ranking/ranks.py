@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from certimetric.deep.ranking.distances import by_differences, expanded, expansions, slices
-from certimetric.deep.ranking.few import FEW, Runs, occurrences, placed_among_few
+from certimetric.deep.ranking.few import FEW, Runs, Unsure, occurrences, placed_among_few
 
-_Placed = Iterator[tuple[slice, Tensor]]
+_Placed = Iterator[Unsure]
 _Place = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], _Placed]
 _MEMORY = 2**22  # numbers that are held together, beyond the gallery and what is given back
 _BLOCK = 512  # items whose places are searched for side by side
@@ -69,19 +69,23 @@ def relevant_ranks(
     width, k = max(int(count.max()), 1), max(queries.shape[1], 1)
     out = torch.zeros((len(queries), width), dtype=torch.long, device=queries.device)
     place = torch.arange(width, device=queries.device)
-    together = 16 * _QUERIES if _are_few(width, queries) else _QUERIES
-    for rows in slices(len(queries), min(together, _MEMORY // max(4 * width, k))):
-        some = len(queries[rows])
+    few = _are_few(width, queries)
+    # Where every item asks, all are ranked together: each product serves two of them.
+    mutual = few and queries.dtype == gallery.dtype and torch.equal(queries, gallery)
+    step = len(gallery) if mutual else min(16 * _QUERIES if few else _QUERIES, _MEMORY // max(4 * width, k))
+    for rows in slices(len(queries), step):
+        points = gallery if mutual else queries[rows]
+        some = len(points)
         relevant = torch.full((some, width), torch.inf, dtype=torch.double, device=queries.device)
         for columns in slices(width, _MEMORY // k):
             for part in slices(some, _MEMORY // (k * len(place[columns]))):
                 items = order[(first[rows][part, None] + place[columns]).clamp_max(len(order) - 1)]
-                found = by_differences(queries[rows][part, None], gallery[items])[:, 0]
+                found = by_differences(points[part, None], gallery[items])[:, 0]
                 wanted = (place[columns] < count[rows][part, None]) & (gallery_ids[items] != ids[rows][part, None])
                 relevant[part, columns] = found.masked_fill(~wanted, torch.inf)
         relevant = relevant.sort(dim=1).values
         surely = _placing(labels[rows], ids[rows], gallery_labels, gallery_ids)
-        ahead = _irrelevant_ahead(queries[rows], gallery, centre, relevant, surely)
+        ahead = _irrelevant_ahead(points, gallery, centre, relevant, surely)
         out[rows] = torch.where(relevant.isfinite(), place + 1 + ahead, 0)
     widest = int((out > 0).sum(dim=1).max())
     return out[:, : max(widest, 1)]
@@ -225,16 +229,16 @@ def _irrelevant_ahead(queries: Tensor, gallery: Tensor, centre: Tensor, relevant
     r = relevant.shape[1]
     ahead = torch.zeros(relevant.shape, dtype=torch.long, device=queries.device)
     passed = torch.zeros((len(queries), r + 1), dtype=torch.long, device=queries.device)
-    for rows, unsure in place(queries, gallery, centre, relevant, ahead):
-        items, n_unsure = gallery[rows], int(unsure.sum())
+    for some, rows, unsure in place(queries, gallery, centre, relevant, ahead):
+        points, limits, items, n_unsure = queries[some], relevant[some], gallery[rows], int(unsure.sum())
         if 8 * n_unsure > unsure.numel():  # as of codes of whole numbers, or of a collapsed model
-            for part in slices(len(queries), _MEMORY // len(items)):
-                places = torch.searchsorted(relevant[part], by_differences(queries[part], items))
-                passed[part].scatter_add_(1, places, unsure[part].long())
+            for part in slices(len(points), _MEMORY // len(items)):
+                places = torch.searchsorted(limits[part], by_differences(points[part], items))
+                passed[some][part].scatter_add_(1, places, unsure[part].long())
         else:
-            for row, found in _unsure_pairs(unsure, queries, items, r):
-                places = torch.searchsorted(relevant[row], found)[:, 0]
-                passed.index_put_((row, places), torch.ones_like(places), accumulate=True)
+            for row, found in _unsure_pairs(unsure, points, items, r):
+                places = torch.searchsorted(limits[row], found)[:, 0]
+                passed[some].index_put_((row, places), torch.ones_like(places), accumulate=True)
     return ahead + passed[:, :r].cumsum(dim=1)
 
 
@@ -256,18 +260,18 @@ def _are_few(r: int, queries: Tensor) -> bool:
 
 
 def _placed(
-    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, known: tuple[Tensor, ...], ahead: Tensor
+    queries: Tensor, gallery: Tensor, centre: Tensor, relevant: Tensor, of_all: tuple[Tensor, ...], ahead: Tensor
 ) -> _Placed:
     """What :func:`placed_among_few` does, for any number of relevant items and on any device."""
     r = relevant.shape[1]
-    labels, ids, gallery_labels, gallery_ids = known
+    labels, ids, gallery_labels, gallery_ids = of_all
     wide, squares, share = expanded(queries, centre)
     # As the products are: less ‖q‖². Filled up to a power of two, and by at least one, with what nothing passes.
     limits = nn.functional.pad(relevant**2 - squares[:, None], (0, (1 << r.bit_length()) - r), value=torch.inf)
     passed = torch.zeros(limits.shape, dtype=torch.long, device=queries.device)
     for rows, products, item_share in expansions(wide, gallery, centre, _MEMORY):
-        of_items = gallery_labels[rows], gallery_ids[rows]
-        yield rows, place_surely(products, share, item_share, limits, labels, ids, *of_items, passed)
+        known = limits, labels, ids, gallery_labels[rows], gallery_ids[rows]
+        yield slice(0, len(queries)), rows, place_surely(products, share, item_share, *known, passed)
     ahead += passed[:, :r].cumsum(dim=1)
 
 

@@ -82,7 +82,7 @@ def evaluate_corruptions(
     References
     ----------
     Hendrycks & Dietterich, *Benchmarking neural network robustness to common corruptions and perturbations*,
-    arXiv 1903.12261; their errors are relative to AlexNet, these to raw pixels.
+    arXiv 1903.12261 [hendrycks2019benchmarking]; their errors are relative to AlexNet, these to raw pixels.
 
     Examples
     --------

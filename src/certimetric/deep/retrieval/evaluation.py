@@ -130,7 +130,8 @@ def evaluate_retrieval(
 
     References
     ----------
-    The attack on queries as in Panum et al., arXiv 2102.07265; mAP@R of Musgrave et al., arXiv 2003.08505.
+    The attack on queries as in Panum et al., arXiv 2102.07265 [panum2021exploring]; mAP@R of Musgrave et al., arXiv
+    2003.08505 [musgrave2020metric].
 
     Examples
     --------
@@ -147,14 +148,17 @@ def evaluate_retrieval(
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[Any, ...], NDArray[np.bool_]] = {}
     names = attack_names(attacks)
-    asked = queries.select(chosen.nonzero()[:, 0])
+    asked, all_ask = queries.select(chosen.nonzero()[:, 0]), queries.images is items.images
     clustered = len(items) <= CLUSTERED if with_nmi is None else with_nmi
     subjects = {MODEL: model} | ({PIXELS: nn.Flatten()} if with_pixels else {})
     for subject, network in subjects.items():
         index = Index(network, items, batch_size, goal, surrogate, metric if subject == MODEL else "euclidean")
         if subject == MODEL:
             warn_of_attacks(Attackable.of(index), asked, attacks)
-        scores: Scores = {(CLEAN, None, None): index.score(asked)}
+        clean = index.score(queries if all_ask else asked)
+        if all_ask:  # those without a positive, too, for whom nothing more has to be embedded or multiplied
+            clean = {name: values[chosen.to(values.device)] for name, values in clean.items()}
+        scores: Scores = {(CLEAN, None, None): clean}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
         scores |= _worst(scores)

@@ -54,6 +54,7 @@ class Index:
         self.goal_name = getattr(self.make, "__name__", type(self.make).__name__)
         self.device = device_of(model)
         self.embeddings = placed_items(embed(model, gallery.images, batch_size, gallery.kind), metric)
+        self._asked_alike = metric == "euclidean"  # queries are placed as items are
         self.labels, self.ids = gallery.labels.to(self.device), gallery.keys.to(self.device)
         self.attacker = self if surrogate is None else Index(surrogate, gallery, batch_size, goal, metric=metric)
 
@@ -73,7 +74,9 @@ class Index:
 
     def score(self, queries: ImageSet, attack: Attack | None = None) -> dict[str, Tensor]:
         """R@k, mAP@R and mAP of each query, attacked or not: tensors of shape (m,)."""
-        if attack is None:
+        if attack is None and self._asked_alike and queries.images is self.gallery.images:
+            embedded = self.embeddings  # no picture is shown to a model twice
+        elif attack is None:
             embedded = embed(self.model, queries.images, self.batch_size, queries.kind)
         else:
             parts = (self.attacked(part, attack) for part in queries.batches(self.batch_size))

@@ -38,11 +38,17 @@ class PoisoningResult(Framed):
         Share of the queries the attacker knew that the first 1, …, a items capture.
     captured_new : array of shape (a,)
         The same of queries that the attacker did not know.
+    new : int array of shape (u,)
+        Rows of the queries that the attacker did not know.
+    captured_by : int array of shape (u,)
+        Of each of them how many of the first items it takes until one captures it; 0 where none does.
     """
 
     items: NDArray[np.float64]
     captured_known: NDArray[np.float64]
     captured_new: NDArray[np.float64]
+    new: Indices
+    captured_by: Indices
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each number of added items."""
@@ -94,7 +100,8 @@ def poison_gallery(
 
     References
     ----------
-    Nemhauser et al., *An analysis of approximations for maximizing submodular set functions*, 1978, for the share.
+    Nemhauser et al., *An analysis of approximations for maximizing submodular set functions* [nemhauser1978analysis],
+    1978, for the share.
 
     Examples
     --------
@@ -120,11 +127,10 @@ def poison_gallery(
         best = int((covers & left).sum(dim=1).argmax())
         chosen.append(best)
         left &= ~covers[best]
-    shares = [
-        _captured(placed[0][some], reach[some], there[chosen]).double().cummax(dim=0).values.mean(dim=1).numpy()
-        for some in (known, new)
-    ]
-    return PoisoningResult(tried[chosen].double().numpy(), *shares)
+    caught = _captured(placed[0][new], reach[new], there[chosen])
+    shares = [each.double().cummax(dim=0).values.mean(dim=1).numpy() for each in (covers[chosen], caught)]
+    by = torch.where(caught.any(dim=0), caught.int().argmax(dim=0) + 1, 0)
+    return PoisoningResult(tried[chosen].double().numpy(), shares[0], shares[1], new.numpy(), by.numpy())
 
 
 def _places(known: Tensor, items: Tensor, metric: str) -> Tensor:
@@ -243,7 +249,7 @@ def certify_additions(
 
     References
     ----------
-    Levine and Feizi, *Deep partition aggregation*, arXiv 2006.14768.
+    Levine and Feizi, *Deep partition aggregation*, arXiv 2006.14768 [levine2021deep].
 
     Examples
     --------

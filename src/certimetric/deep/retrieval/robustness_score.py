@@ -195,7 +195,7 @@ def empirical_robustness_score(
 
     References
     ----------
-    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614.
+    Zhou et al., *Adversarial attack and defense in deep ranking*, arXiv 2106.03614 [zhou2021adversarial].
 
     Examples
     --------

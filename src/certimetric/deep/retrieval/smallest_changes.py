@@ -91,7 +91,7 @@ def smallest_changes(
 
     References
     ----------
-    Croce & Hein, arXiv 1907.02044 and 2003.01690, for the two attacks.
+    Croce & Hein, arXiv 1907.02044 [croce2020minimally] and arXiv 2003.01690 [croce2020reliable], for the two attacks.
 
     Examples
     --------

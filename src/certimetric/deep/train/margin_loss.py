@@ -31,8 +31,8 @@ class CertifiedMarginLoss(nn.Module):
 
     References
     ----------
-    Training for the margin that is certified: Tsuzuku et al., arXiv 1802.04034; the radius is the bound of Wang et al.,
-    arXiv 2006.07024, at the embedding.
+    Training for the margin that is certified: Tsuzuku et al., arXiv 1802.04034 [tsuzuku2018lipschitz]; the radius is
+    the bound of Wang et al., arXiv 2006.07024 [wang2020provably], at the embedding.
 
     Examples
     --------

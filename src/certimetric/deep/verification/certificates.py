@@ -238,7 +238,8 @@ def certify_verification(
 
     References
     ----------
-    Tsuzuku et al., arXiv 1802.04034 (Lipschitz constants); Cohen, Rosenfeld & Kolter, arXiv 1902.02918 (smoothing).
+    Tsuzuku et al., arXiv 1802.04034 [tsuzuku2018lipschitz] (Lipschitz constants); Cohen, Rosenfeld & Kolter, arXiv
+    1902.02918 [cohen2019certified] (smoothing).
 
     Examples
     --------

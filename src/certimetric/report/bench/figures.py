@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from certimetric.plots.drawing import mark_per_cent
 from certimetric.report.document import number
 from certimetric.report.formatting import percent, plain
 from certimetric.report.plots import (
@@ -18,7 +19,6 @@ from certimetric.report.plots import (
     canvas,
     draw_line,
     figure,
-    mark_per_cent,
     mark_powers,
     mark_whole_numbers,
     shares_figure,
@@ -158,9 +158,9 @@ def _tradeoff_figure(told: Mapping[str, Any]) -> Figure:
         left, right = drawn.subplots(1, 2, sharey=True)
         for look, learner in with_looks(told):
             accuracy, robustness, cost = (number(learner[key]) for key in ("accuracy", "robustness", "cost"))
-            for axes, x in ((left, None if accuracy is None else 100 * accuracy), (right, cost or None)):
+            for axes, x in ((left, accuracy), (right, cost or None)):
                 if x is not None and robustness is not None:
-                    axes.plot([x], [100 * robustness], **style_of(look, markersize=8, linestyle="none"))
+                    axes.plot([x], [robustness], **style_of(look, markersize=8, linestyle="none"))
             rows.append((look.label, percent(accuracy), percent(robustness), plain(cost)))
         right.set_xscale("log")
         right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))

@@ -2,10 +2,10 @@
 
 References
 ----------
-McNemar (1947), *Note on the sampling error of the difference between correlated proportions or percentages*,
-Psychometrika 12. Newcombe (1998), *Interval estimation for the difference between independent proportions*, Statistics
-in Medicine 17. Holm (1979), *A simple sequentially rejective multiple test procedure*, Scandinavian Journal of
-Statistics 6.
+McNemar (1947), *Note on the sampling error of the difference between correlated proportions or percentages*
+[mcnemar1947note], Psychometrika 12. Newcombe (1998), *Interval estimation for the difference between independent
+proportions* [newcombe1998interval], Statistics in Medicine 17. Holm (1979), *A simple sequentially rejective multiple
+test procedure* [holm1979simple], Scandinavian Journal of Statistics 6.
 """
 
 from __future__ import annotations

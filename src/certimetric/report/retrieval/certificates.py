@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from certimetric.plots.accuracy import SandwichDisplay
 from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, measured, percent, plain, size_name
 from certimetric.report.page import figure_view
@@ -81,26 +82,21 @@ def _figure(document: Mapping[str, Any], learner: Series, entry: Mapping[str, An
         else "What attacks found bounds the truth from above, at that size and all larger ones; what is certified "
         "bounds it from below: the truth lies in the shaded bracket."
     )
-    x = [0.0, *sizes]
-    shade = None
-    if not smoothed:
-        # What was found at one size bounds all larger ones, until the next.
-        edges = sorted({*eps, *sizes, *(size * (1 - 1e-9) for size in sizes)})
-        shade = edges, np.interp(edges, eps, shares).tolist(), [attacked[sum(s <= at for s in sizes)] for at in edges]
-    lines = ((_CLEAN, x, [clean] * len(x), "default"), (_ATTACKED, x, attacked, "steps-post"))
+    # What was found at one size bounds all larger ones, until the next.
+    edges = sorted({0.0, *eps, *sizes, *(size * (1 - 1e-9) for size in sizes)})
+    found = [attacked[sum(size <= at for size in sizes)] for at in edges]
+    drawn = SandwichDisplay(edges, np.interp(edges, eps, shares), found, clean=[clean] * len(edges))
     return bracket(
         f"certified-{learner.number}",
         f"{learner.label}: clean, attacked and certified R@1",
         reading,
         measured(document, "ε"),
         "R@1",
-        shade,
-        [
-            (look, at, values, {"drawstyle": style, "markevery": max(1, len(at) // 7)})
-            for look, at, values, style in (*lines, (certified, eps, shares, "default"))
-        ],
+        drawn,
         (
-            (size_name(size), percent(clean), percent(found), percent(float(share["mean"])))
-            for size, found, share in zip(x, attacked, [told["recall"], *told["at"]])
+            (size_name(size), percent(clean), percent(left), percent(float(share["mean"])))
+            for size, left, share in zip([0.0, *sizes], attacked, [told["recall"], *told["at"]])
         ),
+        shaded=not smoothed,
+        looks={"clean": _CLEAN, "attacked": _ATTACKED, "certified": certified},
     )

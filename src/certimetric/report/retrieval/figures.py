@@ -14,6 +14,11 @@ from certimetric.report.series import Series, assign, with_looks
 from certimetric.report.svg import INK, MUTED
 
 
+def items_of(document: Mapping[str, Any]) -> str:
+    """What the gallery holds."""
+    return {"pixels": "pictures", "inputs": "inputs"}.get(str(document["protocol"]["units"]), "embeddings")
+
+
 def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
     """R@1 and mAP@R against ε, and clean against attacked R@1."""
     found = [
@@ -36,9 +41,9 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             "mAP@R",
             "map",
             "mAP@R under the R@1 attack, against ε",
-            "How pure the first R results are, R being the number of pictures of the right class: 100 % means that all "
-            "of them come first. The attack is on R@1, the head of the ranking: one on the whole ranking could bring "
-            "mAP@R lower.",
+            f"How pure the first R results are, R being the number of {items_of(document)} of the right class: 100 % "
+            "means that all of them come first. The attack is on R@1, the head of the ranking: one on the whole "
+            "ranking could bring mAP@R lower.",
         ),
         _balance(document),
     ]
@@ -101,7 +106,7 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
     if not runs:
         return None
     reading = (
-        "Mean loss of every epoch. A robust model is trained on attacked pictures, so its loss stays higher: compare "
+        "Mean loss of every epoch. A robust model is trained on attacked inputs, so its loss stays higher: compare "
         "the shape, not the height. A line that still falls at the end would gain from more epochs."
     )
     lowest = min((loss for _, history in runs for loss in history if loss is not None), default=0.0)
@@ -120,15 +125,15 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
 def map_figures(document: Mapping[str, Any]) -> list[Figure]:
     """A map of embeddings for each model."""
     shown = [(look, learner["map"]) for look, learner in with_looks(document, "map")]
-    return [_map(look, drawn) for look, drawn in shown if drawn.get("points")]
+    return [_map(look, drawn, items_of(document)) for look, drawn in shown if drawn.get("points")]
 
 
-def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
+def _map(learner: Series, drawn: Mapping[str, Any], items: str) -> Figure:
     names = [str(name) for name in drawn["classes"]]
     looks = [replace(look, dashes=()) for look in assign([{"spec": "", "label": name} for name in names])]
     points, moves = drawn["points"], drawn["moves"]
     broken = sum(bool(move[5]) for move in moves)
-    title = f"{learner.label}: where pictures lie"
+    title = f"{learner.label}: where {items} lie"
     reading = (
         f"Embeddings of the gallery on the two directions along which they spread most "
         f"({percent(drawn['explained'], 0)} of the variance), "
@@ -154,7 +159,7 @@ def _map(learner: Series, drawn: Mapping[str, Any]) -> Figure:
                 },
             )  # fmt: skip
         axes.margins(0.04)
-        header = ("Class", "pictures drawn", "queries attacked", "first result wrong")
+        header = ("Class", f"{items} drawn", "queries attacked", "first result wrong")
         rows = []
         for code, name in enumerate(names):
             own = [move for move in moves if move[4] == code]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from certimetric.plots.radar import closed, draw_spokes
+from certimetric.plots.radar import RobustnessScoreDisplay, draw_spokes
 from certimetric.report.comparison import Column, make_column
 from certimetric.report.document import number
 from certimetric.report.formatting import fixed, percent, plain, size_name
 from certimetric.report.page import figure_view
 from certimetric.report.plots import Figure, axes_of, figure, style_of
 from certimetric.report.series import Series, with_looks
-from certimetric.report.svg import GRID, MUTED, colour_of
+from certimetric.report.svg import GRID, MUTED
 
 Shown = Sequence[tuple[Series, Mapping[str, Any]]]
 _FILLED = 3  # shapes are filled for so many models; of more they would hide each other
@@ -49,14 +49,13 @@ def score_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def radar_figure(shown: Shown) -> Figure:
     """The scaled components of every model, given as its look and the summary of its score, around a circle."""
-    names = [_sign(row["name"]) for row in shown[0][1]["components"]]
+    names = tuple(_sign(row["name"]) for row in shown[0][1]["components"])
     with axes_of("", "", 340) as axes:
         draw_spokes(axes, names, grid=GRID, muted=MUTED)
         for look, score in shown:
-            across, up = closed([number(row["scaled"]) or 0.0 for row in score["components"]])
-            if len(shown) <= _FILLED:
-                axes.fill(across, up, color=colour_of(look.colour), alpha=0.1, lw=0, gid=f"series-{look.number}")
-            axes.plot(across, up, **style_of(look, zorder=2 if look.baseline else 3))
+            values = [number(row["scaled"]) or 0.0 for row in score["components"]]
+            style = style_of(look, zorder=2 if look.baseline else 3)
+            RobustnessScoreDisplay(names, values).draw(axes, fill=len(shown) <= _FILLED, **style)
         rows = (
             (_sign(parts[0]["name"]), *(_scaled(row) for row in parts))
             for parts in zip(*(score["components"] for _, score in shown))

@@ -8,6 +8,7 @@ from typing import Any
 from certimetric.report.document import number, quoted_eps
 from certimetric.report.formatting import norm_name, percent, plain, size_name
 from certimetric.report.plots import Figure, shares_figure
+from certimetric.report.retrieval.poisoning import vote_threat
 from certimetric.report.series import with_looks
 from certimetric.report.threats import Effect, Threat
 
@@ -18,7 +19,8 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     assert index is not None
     learners, eps = document["learners"], float(document["protocol"]["eps"][index])
     pixels = str(document["protocol"]["units"]) in ("pixels", "inputs")
-    who = "who knows the model and sends pictures" if pixels else "who can send queries of any embedding"
+    sends = "pictures" if str(document["protocol"]["units"]) == "pixels" else "inputs"
+    who = f"who knows the model and sends {sends}" if pixels else "who can send queries of any embedding"
     changed = "" if pixels else " of the embedding"
     standards = [f"{figure}@{eps:g}" for figure in ("attacked", "certified")]
     what = f"a change{changed} of ε = {size_name(eps)} ({norm_name(document)})"
@@ -26,6 +28,8 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     for threat in document["protocol"].get("threats") or []:
         effects = [_told(learner, threat["name"]) for learner in learners]
         found.append(Threat(threat["what"], threat["who"], "R@1", effects, [threat["name"]]))
+        if threat["name"] == "poisoning":
+            found += vote_threat(document, threat["what"], threat["who"])
     return found
 
 
@@ -33,7 +37,11 @@ def untried(document: Mapping[str, Any]) -> list[str]:
     """What an attacker could do that this audit did not try."""
     left = document["protocol"].get("untried") or []
     named = [f"{each['what'][:1].upper()}{each['what'][1:]} (--threat {each['name']})" for each in left]
-    told = ["A gallery to which somebody adds items, or labels that are wrong: both are trusted", *named]
+    tried = [each["name"] for each in [*left, *(document["protocol"].get("threats") or [])]]
+    trusted = "Labels that are wrong: they are trusted"
+    if "poisoning" not in tried:  # audits of before did not know it
+        trusted = "A gallery to which somebody adds items, or labels that are wrong: both are trusted"
+    told = [trusted, *named]
     if str(document["protocol"]["units"]) not in ("pixels", "inputs"):
         return [*told, "Changes of pictures: how far they move an embedding depends on the model, which is not here"]
     if not any((learner.get("certificate") or {}).get("method") for learner in document["learners"]):
@@ -70,7 +78,8 @@ def corruptions_view(document: Mapping[str, Any]) -> dict[str, Any] | None:
         severities = [[percent(share, 0) for share in each] for each in shares]
         rows.append({"kind": kind, "means": means, "severities": severities})
     errors = [plain(number(told["mean_error"])) for _, told in shown]
-    return {"corruptions": {"looks": [look for look, _ in shown], "rows": rows, "errors": errors}}
+    looks, severities = [look for look, _ in shown], shown[0][1].get("severities") or [1, 2, 3, 4, 5]
+    return {"corruptions": {"looks": looks, "rows": rows, "errors": errors, "severities": severities}}
 
 
 def smallest_figure(document: Mapping[str, Any]) -> Figure | None:

@@ -14,7 +14,10 @@ from certimetric.report.document import RETRIEVAL_SCHEMA, number, quoted_eps
 from certimetric.report.formatting import MISSING, percent, plain, size_name
 from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
-from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.deployed import deployed_view
+from certimetric.report.retrieval.figures import attack_curves, items_of, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.hubs import hubs_column, hubs_view
+from certimetric.report.retrieval.poisoning import VOTE, poisoned, poisoning_figures, votes
 from certimetric.report.retrieval.robustness_score import score_column, score_view
 from certimetric.report.retrieval.threats import corruptions_view, smallest_figure, threats, untried
 from certimetric.report.threats import Threat, other_norms
@@ -37,7 +40,8 @@ def _threat(view: RetrievalView) -> dict[str, Any] | None:
         told["norm_meaning"] = _MEANING.get(norm, norm)
         if norm == "l0":
             told["unit_meaning"] = "pixels, whatever becomes of them"
-    return told and told | {"certified": any(learner.get("certificate") for learner in view.learners)}
+    certified = any(learner.get("certificate") for learner in view.learners)
+    return told and told | {"certified": certified, "poisoned": any(map(poisoned, view.learners))}
 
 
 def _curves(view: RetrievalView) -> dict[str, Any]:
@@ -130,19 +134,22 @@ class RetrievalView(View):
     noun, corner = "model", "Model"
     baseline = PIXELS
     twins = ("CR109",)
-    unsteady = ("nmi",)
-    beside = ("nmi", "ers")  # columns whose best figure is no headline, nor are those of threats
+    unsteady = ("nmi", "hubness")
+    beside = ("nmi", "ers", "hubness", VOTE)  # columns whose best figure is no headline, nor are those of threats
     size = staticmethod(size_name)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
         Block("threats", "corruptions", "Natural corruptions", of_document(corruptions_view)),
+        figures_block("threats", "poisoning", "Items added to the gallery", poisoning_figures),
         Block("curves", "robustness", "Retrieval under attack", _curves),
         Block("curves", "ers", "Empirical robustness score", of_document(score_view)),
         Block("curves", "certificates", "Certificates", of_document(certificates_view)),
         Block("comparison", "comparison", "Comparison", _comparison),
+        Block("comparison", "deployed", "The index as deployed", of_document(deployed_view)),
         Block("comparison", "training", "Cost of training", _training),
         Block("classes", "classes", "Classes", _classes, heading="Classes, worst first"),
         Block("instances", "galleries", "What an attack does", _galleries),
+        Block("anatomy", "hubs", "Hubs", of_document(hubs_view)),
         figures_block("anatomy", "maps", "Maps of embeddings", map_figures, _maps),
     )
 
@@ -158,7 +165,7 @@ class RetrievalView(View):
     @property
     def items(self) -> str:
         """What the gallery holds."""
-        return {"pixels": "pictures", "inputs": "inputs"}.get(str(self.document["protocol"]["units"]), "embeddings")
+        return items_of(self.document)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -185,10 +192,14 @@ class RetrievalView(View):
             tried = [each for learner in learners for each in learner["threats"] if each["threat"] == threat["name"]]
             shares = [each["attacked"] or {} for each in tried]
             columns.append(make_column(shares, threat["name"], f"R@1, {threat['name']}", "", "%", "higher"))
+        if found := votes(self.document):
+            told = [vote.get("certified") or {} for vote in found]
+            columns.append(make_column(told, VOTE, "R@1 of a vote, certified against poisoning", "", "%", "higher"))
+        columns += hubs_column(learners)
         nmi = [learner["clean"]["nmi"] for learner in learners]
         if any(value is not None for value in nmi):  # of a large gallery it is not computed
-            told = [{} if value is None else {"mean": value} for value in nmi]
-            columns.append(make_column(told, "nmi", "NMI", "", "%", "higher"))
+            known = [{} if value is None else {"mean": value} for value in nmi]
+            columns.append(make_column(known, "nmi", "NMI", "", "%", "higher"))
         return columns
 
     def threats(self) -> list[Threat]:
@@ -202,8 +213,8 @@ class RetrievalView(View):
     def rests_on(self, column: Column) -> dict[str, Any]:
         """Of a threat, what is done and with how large a change."""
         threats = {each["name"]: each["what"] for each in self.document["protocol"].get("threats") or []}
-        told = super().rests_on(column)
-        return told | {"threat": threats[column.key]} if column.key in threats else told
+        told, key = super().rests_on(column), "poisoning" if column.key == VOTE else column.key
+        return told | {"threat": threats[key]} if key in threats else told
 
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))
@@ -221,7 +232,7 @@ class RetrievalView(View):
     def facts(self) -> list[tuple[str, str]]:
         """Queries, gallery and protocol."""
         data, protocol = self.document["data"], self.document["protocol"]
-        left = f", {data['n_without_positive']} left out that have no other picture of their class"
+        left = f", {data['n_without_positive']} left out that have no other item of their class"
         shape = list(map(str, data["image_shape"]))
         dims = dict.fromkeys(str(learner["dim"]) for learner in self.learners)
         scales = [(each["label"], number(each.get("neighbour_distance"))) for each in self.learners]

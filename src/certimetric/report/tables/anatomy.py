@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from certimetric.plots.metric import MetricDisplay
 from certimetric.report.document import number
 from certimetric.report.formatting import percent, plain
 from certimetric.report.page import figure_view
-from certimetric.report.plots import Figure, axes_of, draw_line, figure, mark_powers, mark_whole_numbers
+from certimetric.report.plots import Figure, axes_of, figure, line_of, mark_powers, mark_whole_numbers
 from certimetric.report.series import with_looks
 
 _MAX_ROWS = 80
@@ -78,10 +78,8 @@ def spectrum_figure(document: Mapping[str, Any]) -> Figure | None:
     longest = max(len(values) for _, values in shown)
     n_rows = min(longest, _MAX_ROWS)
     with axes_of("eigenvalue, by rank", "relative eigenvalue") as axes:
-        axes.set_yscale("log")
         for look, values in shown:
-            kept = [v if v > 1e-12 else math.nan for v in values]
-            draw_line(axes, look, range(1, len(kept) + 1), kept)
+            MetricDisplay(values).draw_spectrum(axes, **line_of(look, len(values)))
         axes.set_ylim(min(floor, 0.3) / 1.5, 1.6)
         axes.set_xlim(1 - 0.02 * longest, longest + 0.02 * longest + (longest == 1))
         mark_powers(axes.yaxis)

@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from certimetric.plots.accuracy import SandwichDisplay
 from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import measured, percent, plain, unit_name
 from certimetric.report.plots import (
-    ATTACKED,
-    CERTIFIED,
-    CLEAN,
     Figure,
     Point,
     axes_of,
@@ -29,14 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _QUANTILES = (5, 10, 25, 75, 90, 95)
-# Key in the document, and how the line of a bracket is drawn: from the mildest changes to what is proven.
-_LINES = (
-    ("clean", CLEAN),
-    ("noise", Series(1, "random change", "series-5", (2.5, 1.6), ".", "M-2 0a2 2 0 1 0 4 0a2 2 0 1 0-4 0z", False)),
-    ("adversarial", ATTACKED),
-    ("exact", Series(3, "exact", "series-3", (), "D", "M0-4.2L4.2 0 0 4.2-4.2 0z", False)),
-    ("certified", CERTIFIED),
-)
+# Keys of a bracket in the document: from the mildest changes to what is proven.
+_SHARES = ("clean", "noise", "adversarial", "exact", "certified")
 
 
 def curves(document: Mapping[str, Any]) -> list[Figure]:
@@ -116,6 +108,7 @@ def radii_figure(document: Mapping[str, Any]) -> Figure | None:
         "How large a change each test instance is proven to withstand: the thick bar holds the middle half of the "
         "instances, the pale one 90 %, the mark is the median; a wrong prediction counts as radius 0."
     )
+    # Not the histogram of `RadiusDisplay`: documents keep quantiles, and learners are compared strip by strip.
     with axes_of(measured(document, "certified radius"), "", 48 * len(shown) + 62) as axes:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -191,9 +184,10 @@ def robustness_figures(document: Mapping[str, Any]) -> list[Figure]:
 def _bracket(document: Mapping[str, Any], learner: Series, curves: Mapping[str, Any]) -> Figure:
     eps = [float(size) for size in curves["eps"]]
     shares_at = {**curves, "clean": [curves["clean"]] * len(eps)}
-    lines = [(look, [float(share) for share in shares_at[key]]) for key, look in _LINES if shares_at[key]]
-    shares = {look.label: values for look, values in lines}
-    every = max(1, round(len(eps) / 6))
+    clean, noise, attacked, exact, certified = (
+        [float(share) for share in shares_at[key]] if shares_at[key] else None for key in _SHARES
+    )
+    lines = [shares for shares in (clean, noise, attacked, exact, certified) if shares is not None]
     return bracket(
         f"robustness-{learner.number}",
         f"{learner.label}: bracketed accuracy",
@@ -202,9 +196,8 @@ def _bracket(document: Mapping[str, Any], learner: Series, curves: Mapping[str, 
         "milder.",
         measured(document, "ε"),
         "accuracy",
-        (eps, shares[CERTIFIED.label], shares[ATTACKED.label]),
-        [(look, eps, values, {"markevery": (look.number, every)}) for look, values in lines],
-        ((plain(size), *(percent(values[i]) for _, values in lines)) for i, size in enumerate(eps) if i % 2 == 0),
+        SandwichDisplay(eps, certified, attacked, exact, clean=clean, random=noise),
+        ((plain(size), *(percent(values[i]) for values in lines)) for i, size in enumerate(eps) if i % 2 == 0),
         f"{curves['instances']} test instances of one split.",
         told=_tightness(curves),
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from certimetric.plots.accuracy import SandwichDisplay
+from certimetric.plots.drawing import mark_per_cent
+from certimetric.plots.verification import draw_det, scale_det
 from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, measured, percent, plain
 from certimetric.report.plots import (
@@ -16,11 +19,9 @@ from certimetric.report.plots import (
     Figure,
     axes_of,
     bracket,
-    draw_line,
     figure,
+    line_of,
     mark,
-    mark_per_cent,
-    mark_powers,
     shares_figure,
     style_of,
 )
@@ -35,7 +36,7 @@ _IMPOSTOR = Series(2, "impostor pairs", "series-2", (7, 2), "s", "M-3-3H3V3H-3z"
 _KINDS = (("clean", CLEAN), ("attacked", ATTACKED), ("certified", CERTIFIED))
 _FAR, _FRR = "false accept rate", "false reject rate"
 _HISTOGRAMS = 4
-_LOWEST = 0.5  # of the smallest rate that is known: where a rate of 0 is drawn
+_MOST = 0.99  # the highest rate that is drawn
 
 
 def shown(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -57,10 +58,12 @@ def _all_curves(document: Mapping[str, Any]) -> Figure | None:
     if not lines:
         return None
     far = max((learner["det"]["far"] for _, learner in lines), key=len)
-    with _det_axes([(learner["det"]["far"], learner["det"]["frr"]) for _, learner in lines]) as axes:
+    rates = [(learner["det"]["far"], learner["det"]["frr"]) for _, learner in lines]
+    with axes_of(_FAR, _FRR) as axes:
+        scale_det(axes, least := _least(rates), _MOST)
         mark(axes, float(document["protocol"]["far"]))
-        for look, learner in lines:
-            draw_line(axes, look, *_visible(learner["det"]["far"], learner["det"]["frr"]))
+        for (look, _), each in zip(lines, rates):
+            draw_det(axes, *each, least, **line_of(look, len(each[0])))
         known = [dict(zip(learner["det"]["far"], learner["det"]["frr"])) for _, learner in lines]
         rows = ((percent(x, 3), *(percent(each.get(x), 2) for each in known)) for x in far)
         return figure(
@@ -68,8 +71,8 @@ def _all_curves(document: Mapping[str, Any]) -> Figure | None:
             "det",
             "Errors against each other",
             "For each share of impostors that is accepted, the share of genuine pairs that is turned away: the lower "
-            "the line, the better. Both axes are logarithmic; the dotted line is the rate that thresholds are "
-            "calibrated to. Means over splits.",
+            "the line, the better. Axes are those of normal deviates, on which such lines are nearly straight; the "
+            "dotted line is the rate that thresholds are calibrated to. Means over splits.",
             [look for look, _ in lines],
             _FAR,
             rows,
@@ -83,10 +86,10 @@ def _under_attack(document: Mapping[str, Any]) -> Figure | None:
         return None
     kinds = [(name, look) for name, look in _KINDS if name in told]
     lines = {name: (told[name]["far"], [1.0 - tar for tar in told[name]["tar"]]) for name, _ in kinds}
-    with _det_axes(list(lines.values())) as axes:
+    with axes_of(_FAR, _FRR) as axes:
+        scale_det(axes, least := _least(lines.values()), _MOST)
         for name, look in kinds:
-            x, y = _visible(*lines[name])
-            axes.plot(x, y, **style_of(look, markersize=4 if look.marker else 0))
+            draw_det(axes, *lines[name], least, **style_of(look, markersize=4 if look.marker else 0))
         # Each line has thresholds of its own where it comes from distances under attack.
         points = [[f"{percent(x, 2)} / {percent(y, 2)}" for x, y in zip(*lines[name])] for name, _ in kinds]
         rows = ((str(i + 1), *told_of) for i, told_of in enumerate(zip_longest(*points, fillvalue=MISSING)))
@@ -105,30 +108,11 @@ def _under_attack(document: Mapping[str, Any]) -> Figure | None:
         )
 
 
-def _det_axes(lines: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Any:
-    """Logarithmic axes for rates, down to below the smallest above 0."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def opened() -> Any:
-        with axes_of(_FAR, _FRR) as axes:
-            for axis, limit, side in ((axes.xaxis, axes.set_xlim, 0), (axes.yaxis, axes.set_ylim, 1)):
-                least = min((value for line in lines for value in line[side] if value > 0), default=1e-3)
-                (axes.set_yscale if side else axes.set_xscale)("log")
-                mark_powers(axis)
-                limit(0.8 * _LOWEST * min(least, 0.5), 1.15)
-            yield axes
-
-    return opened()
-
-
-def _visible(far: Sequence[float], frr: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Rates of 0 a little below the smallest of the line, for a logarithmic axis has no 0."""
-    found = []
-    for values in (far, frr):
-        least = min((value for value in values if value > 0), default=1e-3)
-        found.append([value if value > 0 else _LOWEST * least for value in values])
-    return found[0], found[1]
+def _least(rates: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tuple[float, float]:
+    """Where a rate of 0 is drawn, of both kinds: at half the smallest that is known."""
+    sides = ([rate for side in sides for rate in side if rate > 0] for sides in zip(*rates))
+    far, frr = (0.5 * min([*known, 0.5]) if known else 5e-4 for known in sides)
+    return far, frr
 
 
 def certified_figures(document: Mapping[str, Any]) -> list[Figure]:
@@ -179,11 +163,8 @@ def _brackets(document: Mapping[str, Any]) -> list[Figure]:
         ("far", "impersonation", "What attacks won bounds the true share from below, what is proven from above", "FAR"),
     ):
         attacked, certified = told["attacked"][key], told.get("certified", {}).get(key)
-        lines: list[Any] = [(ATTACKED, eps, attacked, {"markevery": 6})]
-        shade, meet = None, ""
+        meet = ""
         if certified is not None:
-            shade = (eps, certified, attacked) if key == "tar" else (eps, attacked, certified)
-            lines.append((CERTIFIED, eps, certified, {"markevery": 6}))
             meet = f", {reading.partition(', ')[2]}: where the lines meet, it is known exactly"
         columns = [attacked] if certified is None else [attacked, certified]
         rows = ((plain(size), *map(percent, shares)) for size, *shares in zip(eps, *columns))
@@ -194,8 +175,7 @@ def _brackets(document: Mapping[str, Any]) -> list[Figure]:
                 f"{reading.partition(', ')[0]}{meet}. {told['pairs']} pairs of one split, at the calibrated threshold.",
                 measured(document, "ε"),
                 label,
-                shade,
-                lines,
+                SandwichDisplay(eps, certified, attacked),
                 rows,
             )
         )
@@ -215,7 +195,7 @@ def _histogram(learner: Mapping[str, Any], place: int) -> Figure:
     edges, threshold = [float(edge) for edge in told["edges"]], number(told["threshold"])
     with axes_of("distance", "share of its pairs", 200) as axes:
         for look, name in ((_GENUINE, "genuine"), (_IMPOSTOR, "impostor")):
-            _steps(axes, look, edges, [100 * share for share in told[name]])
+            _steps(axes, look, edges, told[name])
         if threshold is not None:
             mark(axes, threshold)
         axes.set_ylim(bottom=0)

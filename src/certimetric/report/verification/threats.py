@@ -34,11 +34,11 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     protocol = document["protocol"]
     eps, surrogate = float(protocol["eps"][index]), protocol.get("surrogate")
     size = f"ε = {plain(eps)} {unit_name(document)} ({norm_name(document)})"
-    pixels = str(protocol["units"]) == "pixels"
+    models = str(protocol["units"]) in ("pixels", "inputs")
     found = []
     for key, name, figure, who, standard in _AIMS:
         # Of models TAR under attack is what a threshold is about, of metrics what is certified.
-        asked = "attacked" if pixels and key == "tar" else standard
+        asked = "attacked" if models and key == "tar" else standard
         effects = [_effect(learner, key, index, eps) for learner in document["learners"]]
         knows = "another model" if surrogate else "everything"
         what = f"{name} by a change of the probe within {size}"

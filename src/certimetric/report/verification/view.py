@@ -116,7 +116,8 @@ def _galleries(view: VerificationView) -> dict[str, Any] | None:
             ]
             opened = first is not None and learner["spec"] == first["spec"]
             groups.append({"look": look, "kinds": [kind for kind in kinds if kind["cards"]], "open": opened})
-    return {"groups": groups, "eps": plain(number(view.document["protocol"]["report_eps"]))} if groups else None
+    eps = plain(number(view.document["protocol"]["report_eps"]))
+    return {"groups": groups, "eps": eps, "lines": view.items == "inputs"} if groups else None
 
 
 def _attacked_card(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,8 +180,13 @@ class VerificationView(View):
 
     @property
     def of_models(self) -> bool:
-        """Whether models on pictures were audited, and not metrics on a table."""
-        return str(self.document["protocol"]["units"]) == "pixels"
+        """Whether models on pictures or other inputs were audited, and not metrics on a table."""
+        return str(self.document["protocol"]["units"]) in ("pixels", "inputs")
+
+    @property
+    def items(self) -> str:
+        """What models were audited on."""
+        return "pictures" if self.document["protocol"]["units"] == "pixels" else "inputs"
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -228,8 +234,9 @@ class VerificationView(View):
         """Size of the data, number of metrics and splits."""
         data, n, repeats = self.document["data"], len(self.learners), self.document["protocol"]["repeats"]
         if self.of_models:
-            size = f"{data['n_samples']} pictures of {len(data['classes'])} subjects"
-            return [size, f"{n - 1} {'model' if n == 2 else 'models'} beside raw pixels"]
+            size = f"{data['n_samples']} {self.items} of {len(data['classes'])} subjects"
+            raw = "pixels" if self.items == "pictures" else self.items
+            return [size, f"{n - 1} {'model' if n == 2 else 'models'} beside raw {raw}"]
         return [
             f"{data['n_samples']} instances × {data['n_features']} features of {len(data['classes'])} subjects",
             f"{n} {'metric' if n == 1 else 'metrics'}",
