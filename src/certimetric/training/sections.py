@@ -77,7 +77,7 @@ def training() -> dict[str, Part]:
         scheduler_of,
     )
 
-    def check_batches(workers: int = 0, **batches: int) -> None:
+    def check_batches(workers: int = 0, turns: bool = False, **batches: int) -> None:
         require(workers >= 0, "workers", "must be at least 0", workers)
         ClassBalancedBatches(torch.tensor([0, 1]), **batches)
 

@@ -207,6 +207,7 @@ LAYERS = {
     "adaptive": nn.AdaptiveAvgPool2d(4),
     "maximum": nn.MaxPool2d(3, stride=2),
     "norm pool": NormPool2d(2),
+    "norm pool with an offset": NormPool2d(3, 0.5),
     "sorting": GroupSort(),
     "leaky": nn.LeakyReLU(0.1),
     "standardise": Standardise(torch.tensor(0.3), torch.tensor(0.2)),

@@ -84,16 +84,18 @@ def networks():
     )  # fmt: skip
     with torch.no_grad():  # statistics of other pictures than those that follow
         mixed.train()(torch.rand(32, 2, 17, 17))
+    smooth = {"pool": 3, "offset": 0.2, "sort": False}
     return {
         "lipschitz-cnn": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, kernel=3),
         "residual": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, depth=1, blocks=2),
+        "smooth": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, depth=1, **smooth),
         "in the ball": embedding_model("lipschitz-cnn", 8, in_channels=2, size=17, width=4, depth=1, scale=2.0),
         "mixed": EmbeddingNetwork(mixed, [0.4, 0.6], [0.3, 0.5], normalise=False),
         "pooled": nn.Sequential(nn.PixelUnshuffle(1), nn.AdaptiveAvgPool2d(5), nn.Flatten(), nn.Linear(50, 3)),
     }
 
 
-@pytest.mark.parametrize("name", ["lipschitz-cnn", "residual", "in the ball", "mixed", "pooled"])
+@pytest.mark.parametrize("name", ["lipschitz-cnn", "residual", "smooth", "in the ball", "mixed", "pooled"])
 def test_no_pair_of_images_is_stretched_by_more_than_the_constant(name):
     model = networks()[name].eval().double()
     constant = lipschitz_constant(model, (2, 17, 17))
@@ -183,7 +185,7 @@ def test_constant_is_of_the_weights_in_use():
     assert lipschitz_constant(scaled, (1, 8, 8)) == pytest.approx(7 * one)
 
 
-@pytest.mark.parametrize("name", ["lipschitz-cnn", "residual", "mixed"])
+@pytest.mark.parametrize("name", ["lipschitz-cnn", "residual", "smooth", "mixed"])
 def test_rounding_is_within_its_bound(name):
     layers = plain_layers(networks()[name])
     bounds = layer_bounds(layers, (2, 17, 17))

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: the extra 'deep' has it")
 
 from certimetric.deep import ClassBalancedBatches  # noqa: E402
+from certimetric.deep.train import balanced_loader  # noqa: E402
 from certimetric.deep.train import batches as batches_module  # noqa: E402
 
 LABELS = torch.arange(200) % 20
@@ -93,3 +94,25 @@ def test_processes_share_a_batch(monkeypatch):
 def test_bad_input_is_named(labels, options, message):
     with pytest.raises(ValueError, match=message):
         ClassBalancedBatches(labels, **options)
+
+
+def test_a_class_is_turned_as_one():
+    # Every pixel tells its place, so that a picture tells how often it was turned.
+    picture = torch.arange(16.0).reshape(1, 1, 4, 4) / 16
+    images, labels = picture.expand(200, 1, 4, 4), LABELS
+    torch.manual_seed(0)
+    seen = set()
+    for batch, classes in balanced_loader(images, labels, 20, 4, turns=True):
+        assert (classes.unique(return_counts=True)[1] == 4).all()
+        for label in classes.unique():
+            turns = {
+                k for k in range(4) for own in batch[classes == label] if torch.equal(own, picture[0].rot90(k, (1, 2)))
+            }
+            assert len(turns) == 1
+            seen |= turns
+    assert seen == {0, 1, 2, 3}
+
+
+def test_pictures_that_are_not_square_are_not_turned():
+    with pytest.raises(ValueError, match="turns must be false for pictures of 4 × 5 pixels"):
+        balanced_loader(torch.zeros(8, 1, 4, 5), torch.arange(8) % 2, 4, turns=True)

@@ -165,7 +165,7 @@ def follow(layers: Sequence[nn.Module], box: Box) -> Box:
         elif kind is NormPool2d:
             least = torch.where((lower <= 0) & (upper >= 0), 0.0, torch.minimum(lower.abs(), upper.abs()))
             most = torch.maximum(lower.abs(), upper.abs())
-            gamma = rounding(known.size**2)
+            gamma = rounding(known.size**2 + 4)
             box = layer(least) * (1 - gamma), layer(most) * (1 + gamma)
         elif kind in (nn.AvgPool2d, nn.AdaptiveAvgPool2d):
             gamma = rounding(lower.shape[-1] * lower.shape[-2])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.certify.lipschitz_constant import (
     LayerBound,
@@ -19,9 +19,11 @@ from certimetric.deep.certify.lipschitz_constant import (
     total_constant,
 )
 from certimetric.deep.certify.operator_norms import rounding
+from certimetric.deep.certify.slopes import Slopes, bends_little
 from certimetric.deep.models.calling import check_embeddings, device_of
 from certimetric.deep.models.comparing import OnSphere, check_lengths, placed_items
 from certimetric.deep.models.images import ImageSet
+from certimetric.deep.retrieval.same_pictures import exclusion_keys
 
 
 class LipschitzCertifier(Certifier):
@@ -32,6 +34,9 @@ class LipschitzCertifier(Certifier):
     as a whole therefore has the very certificate of that metric. If embeddings are scaled to length 1, which is not
     Lipschitz, the radius is that of the embedding *before* it is scaled: of gallery vectors of equal length the nearest
     is the same.
+
+    Of one convolution without sorting, a pooling by norms with an offset and a linear layer the slope at each query is
+    known, and how far the network bends: see :mod:`certimetric.deep.certify.slopes`. The larger radius counts.
 
     All is computed in double precision, from the weights as they are used, and rounded down.
 
@@ -103,7 +108,36 @@ class LipschitzCertifier(Certifier):
         before = total_constant(bounds[:-1] if linear else bounds)
         with np.errstate(divide="ignore", invalid="ignore"):
             radii = np.where(found.radii > 0, found.radii / before * (1 - 1e-15), 0.0)
+        plain = self.metric == "euclidean" and not on_sphere
+        if plain and self.exact and self.n_neighbors == 1 and bends_little(layers):
+            slopes = Slopes(layers, bounds)
+            by_slopes = _radii_by_slopes(
+                slopes, queries, gallery, points, errors, found.predictions, gallery_points, batch_size, device
+            )
+            radii = np.maximum(radii, by_slopes)
         return Certified(found.predictions, radii, found.abstained, total_constant(bounds))
+
+
+def _radii_by_slopes(
+    slopes: Slopes,
+    queries: ImageSet,
+    gallery: ImageSet,
+    points: Array,
+    errors: Array,
+    predictions: Indices,
+    gallery_points: Array,
+    batch_size: int,
+    device: torch.device,
+) -> Array:
+    keys, gallery_keys = (np.asarray(part.cpu()) for part in exclusion_keys(queries, gallery))
+    labels, radii, i = np.asarray(gallery.labels.cpu()), np.zeros(len(points)), 0
+    for batch in queries.batches(batch_size):
+        for image in batch.tensor().double().to(device):
+            seen, own = gallery_keys != keys[i], labels == predictions[i]
+            items = gallery_points[seen & own], gallery_points[seen & ~own]
+            radii[i] = slopes.radius(image[None], points[i], float(errors[i]), *items)
+            i += 1
+    return radii
 
 
 @torch.no_grad()

@@ -350,7 +350,9 @@ _RULES: dict[type[nn.Module], Rule] = {
     nn.LeakyReLU: lambda layer, *shapes: LayerBound(
         max(1.0, abs(layer.negative_slope)), UNIT_ROUNDOFF * abs(layer.negative_slope)
     ),
-    NormPool2d: lambda layer, *shapes: LayerBound(1.0, rounding(layer.size**2)),
+    NormPool2d: lambda layer, before, after: LayerBound(
+        1.0, gamma := rounding(layer.size**2 + 4), gamma * layer.offset * math.sqrt(math.prod(after))
+    ),
     Standardise: _standardise,
     UnitBall: lambda layer, before, after: LayerBound(_up(layer.scale), layer.scale * rounding(before[0])),
     **dict.fromkeys(CONTRACTIONS, lambda layer, *shapes: LayerBound(1.0)),

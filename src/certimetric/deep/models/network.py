@@ -111,7 +111,9 @@ def embedding_model(
         "lipschitz-cnn": ``size`` (28), height and width of the pictures; ``width`` (16), channels of the first layer,
         which every further one doubles; ``depth`` (2), number of convolutions; ``kernel`` (5), size of the first;
         ``scale`` (None), by which embeddings are multiplied before they are brought into the unit ball, None to leave
-        them as they are; ``blocks`` (0), residual layers after each of the convolutions.
+        them as they are; ``blocks`` (0), residual layers after each of the convolutions; ``pool`` (2) and ``offset``
+        (0), size of the blocks that are pooled by norms, and their constant; ``sort`` (True), whether channels are
+        sorted before: one convolution without, and an offset, is certified better, by slopes.
         "resnet50": ``weights``, None for random ones, "imagenet" for those that timm or torchvision then download, or
         a safetensors file. A source: ``output``, and ``freeze_batch_norm`` (True).
 
@@ -238,13 +240,18 @@ def _lipschitz_cnn(
     kernel: int = 5,
     scale: float | None = None,
     blocks: int = 0,
+    pool: int = 2,
+    offset: float = 0.0,
+    sort: bool = True,
 ) -> EmbeddingNetwork:
-    """Orthogonal convolutions and sorting, pooled by norms to half the picture each time, and an orthogonal map; each
+    """Orthogonal convolutions and sorting, pooled by norms to a smaller picture each time, and an orthogonal map; each
     pooling is followed by residual layers."""
     if width < 2 or width % 2:
         raise ValueError(f"width of 'lipschitz-cnn' must be even, got {width}")
     if blocks < 0:
         raise ValueError(f"blocks of 'lipschitz-cnn' must be at least 0, got {blocks}")
+    if pool < 1:
+        raise ValueError(f"pool of 'lipschitz-cnn' must be at least 1, got {pool}")
     if depth < 1 or kernel < 1 or kernel % 2 == 0 or size < 1:
         raise ValueError(
             f"depth and size of 'lipschitz-cnn' must be at least 1, kernel odd, got {depth}, {size} and {kernel}"
@@ -253,9 +260,10 @@ def _lipschitz_cnn(
     channels = in_channels
     for i in range(depth):
         outputs = width * 2**i
-        layers += [orthogonal_convolution(channels, outputs, kernel if i == 0 else 3), GroupSort(), NormPool2d(2)]
+        layers.append(orthogonal_convolution(channels, outputs, kernel if i == 0 else 3))
+        layers += [*([GroupSort()] if sort else []), NormPool2d(pool, offset)]
         layers += [residual_convolution(outputs, 2 * outputs) for _ in range(blocks)]
-        channels, size = outputs, -(-size // 2)
+        channels, size = outputs, -(-size // pool)
     layers += [nn.Flatten(), orthogonal_linear(channels * size**2, dim)]
     if scale is not None:
         layers.append(UnitBall(scale))

@@ -31,12 +31,14 @@ def bjorck(matrix: Tensor, iterations: int = _ITERATIONS) -> Tensor:
     gram = matrix @ matrix.mT
     size = gram.abs().sum(dim=-1).amax(dim=-1)[..., None, None]  # bounds the largest eigenvalue
     size = torch.where(size > 0, size, 1.0)
-    gram = gram / size
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    product = identity
+    product = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    # What the Gram matrix lacks of the identity goes to 0 at once; of the matrix itself, entries beside the diagonal
+    # shrink by rounding alone, to numbers so small that a step takes several times as long.
+    rest = product - gram / size
     for _ in range(iterations):
-        step = 1.5 * identity - 0.5 * gram
-        product, gram = step @ product, step @ gram @ step
+        product = product + 0.5 * rest @ product
+        square = rest @ rest
+        rest = 0.75 * square + 0.25 * square @ rest
     return product @ matrix / size.sqrt()
 
 
@@ -184,35 +186,41 @@ class GroupSort(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] % 2:
             raise ValueError(f"GroupSort sorts pairs of channels: their number must be even, got {x.shape[1]}")
-        one, other = x[:, ::2], x[:, 1::2]
-        return torch.cat([torch.maximum(one, other), torch.minimum(one, other)], dim=1)
+        one, other = x.unflatten(1, (-1, 2)).unbind(2)
+        swap = one < other  # a choice has cheaper gradients than a maximum and a minimum
+        return torch.cat([torch.where(swap, other, one), torch.where(swap, one, other)], dim=1)
 
 
 class NormPool2d(nn.Module):
-    """The Euclidean norm of every block of size × size pixels: lengths are kept, differences do not grow.
+    """The Euclidean norm of every block of size × size pixels and a constant: differences do not grow.
 
-    What a block is cut short by at the border is filled up with zeros.
+    What a block is cut short by at the border is filled up with zeros. An ``offset`` c, which is 0 by default, rounds
+    the corner that a norm has at 0: of a block y it gives ``√(c² + ‖y‖²)``. How far this bends is known, see
+    :mod:`certimetric.deep.certify.slopes`.
 
     Examples
     --------
-    >>> NormPool2d(2)(torch.tensor([[[[3.0, 0.0], [4.0, 0.0]]]]))
-    tensor([[[[5.]]]])
+    >>> block = torch.tensor([[[[3.0, 0.0], [4.0, 0.0]]]])
+    >>> NormPool2d(2)(block), NormPool2d(2, offset=12.0)(block)
+    (tensor([[[[5.]]]]), tensor([[[[13.]]]]))
     """
 
-    def __init__(self, size: int = 2):
+    def __init__(self, size: int = 2, offset: float = 0.0):
         super().__init__()
-        self.size = size
+        if offset < 0:
+            raise ValueError(f"offset of NormPool2d must not be negative, got {offset}")
+        self.size, self.offset = size, float(offset)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         x = nn.functional.pad(x, (0, -width % self.size, 0, -height % self.size))
-        blocks = nn.functional.pixel_unshuffle(x, self.size).unflatten(1, (x.shape[1], self.size**2))
+        squares = self.size**2 * nn.functional.avg_pool2d(x * x, self.size)
         # The root has no gradient at 0, where a block is empty. Lengths are kept on the way here, so that blocks are of
         # the size of pixels, from 0 to 1: none that matters is cut at 1e-12.
-        return blocks.pow(2).sum(dim=2).clamp_min(1e-24).sqrt()
+        return (squares + self.offset**2).clamp_min(1e-24).sqrt()
 
     def extra_repr(self) -> str:
-        return f"size={self.size}"
+        return f"size={self.size}, offset={self.offset:g}"
 
 
 class UnitBall(nn.Module):

@@ -75,7 +75,7 @@ class ClassBalancedBatches(Sampler[list[int]]):
 
 
 def balanced_loader(
-    images: Any, labels: Any, batch_size: int = 112, per_class: int = 2, workers: int = 0
+    images: Any, labels: Any, batch_size: int = 112, per_class: int = 2, workers: int = 0, turns: bool = False
 ) -> DataLoader[Any]:
     """Whole batches, drawn by class: the rows of a batch are taken from the images all at once.
 
@@ -87,9 +87,35 @@ def balanced_loader(
         As of :class:`ClassBalancedBatches`.
     workers : int, default=0
         Processes that decode pictures.
+    turns : bool, default=False
+        Turn all pictures of a class alike, by 0 to 3 quarter turns that are drawn for each batch: a character or a sign
+        that is turned is a class of its own, and there are four times as many.
+
+    Raises
+    ------
+    ValueError
+        If pictures are to be turned that are not square.
     """
     sampler = ClassBalancedBatches(torch.as_tensor(labels), batch_size, per_class)
-    return DataLoader(StackDataset(images, labels), batch_size=None, sampler=sampler, num_workers=workers)
+    height, width = images.shape[-2:]
+    require(not turns or height == width, "turns", f"must be false for pictures of {height} × {width} pixels", turns)
+    making: dict[str, Any] = {"collate_fn": turned_by_class} if turns else {}
+    return DataLoader(StackDataset(images, labels), batch_size=None, sampler=sampler, num_workers=workers, **making)
+
+
+def turned_by_class(batch: Any) -> tuple[Tensor, Tensor]:
+    """A batch (images, labels) with all pictures of a class turned by the same number of quarter turns, at random.
+
+    Examples
+    --------
+    >>> images, labels = turned_by_class((torch.rand(6, 1, 4, 4), torch.tensor([0, 0, 1, 1, 2, 2])))
+    >>> images.shape
+    torch.Size([6, 1, 4, 4])
+    """
+    images, labels = (torch.as_tensor(part) for part in batch)
+    classes, codes = labels.unique(return_inverse=True)
+    turns = torch.randint(4, (len(classes),))[codes]
+    return torch.stack([image.rot90(int(k), (-2, -1)) for image, k in zip(images, turns)]), labels
 
 
 class RandomFlip:

@@ -20,7 +20,7 @@ class CertifiedMarginLoss(nn.Module):
     before l is nearer than j. With a network whose Lipschitz constant is 1, the radius that is certified for the anchor
     is ``r(a) = min_l max_j r(a, l, j)``, in pixels. The loss is the mean of ``T softplus((margin − r(a)) / T)``, in
     which the minimum is a soft one of the same temperature T. Embeddings are taken as they are, not scaled to length 1.
-    All triplets of the batch are held at once: memory grows with its cube.
+    All triplets of the batch are held at once: memory grows with the square of its size times that of a class in it.
 
     Parameters
     ----------
@@ -57,12 +57,14 @@ class CertifiedMarginLoss(nn.Module):
         # By differences, not products: what lies close together keeps its digits.
         squares = (embeddings[:, None] - embeddings).pow(2).sum(dim=-1)
         between = torch.where(squares > 0, squares, 1.0).sqrt()  # items at one point: a margin of 0
-        radii = (squares[:, :, None] - squares[:, None, :]) / (2 * between)  # (a, l, j)
         same = labels[:, None] == labels
         own = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
         usable = own.any(dim=1) & ~same.all(dim=1)
         if not usable.any():
             return embeddings.sum() * 0.0
-        best = radii.masked_fill(~own[:, None, :], -torch.inf).amax(dim=2)[usable]
+        # Own items in front, as many columns as the largest class asks for.
+        items = own.float().topk(int(own.sum(dim=1).max()), dim=1).indices
+        radii = (squares[:, None, :] - squares.gather(1, items)[:, :, None]) / (2 * between[items])  # (a, j, l)
+        best = radii.masked_fill(~own.gather(1, items)[:, :, None], -torch.inf).amax(dim=1)[usable]
         worst = -torch.logsumexp((-best / self.temperature).masked_fill(same[usable], -torch.inf), dim=1)
         return self.temperature * nn.functional.softplus(self.margin / self.temperature - worst).mean()
