@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -29,6 +28,8 @@ def check_dense(X: Any, user: str, name: str = "X") -> None:
         ...
     TypeError: X is sparse; LMNN needs dense rows: use X.toarray()
     """
+    from scipy.sparse import issparse  # not for those who only list what there is
+
     if issparse(X):
         raise TypeError(f"{name} is sparse; {user} needs dense rows: use {name}.toarray()")
 

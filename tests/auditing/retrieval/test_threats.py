@@ -152,7 +152,8 @@ def test_bad_requests(data):
         ({"norm": "l0", "eps": [0.5]}, "eps of l0 must be at least 1"),
         ({"norm": "l0", "eps": [2], "attacks": ["fab"]}, "FAB needs a ball in a norm"),
         ({"norm": "l1", "eps": [2], "certify": "auto"}, "norm linf or l2, and this audit is in l1"),
-        ({"fail_under": "patch=0.5"}, "fail_under must be"),
+        ({"fail_under": "patch=0.5"}, "needs the threat 'patch'"),
+        ({"fail_under": "pitch=0.5"}, "fail_under must be"),
     ):
         with pytest.raises(ValueError, match=message):
             quick(model(), data, **options)
