@@ -37,6 +37,7 @@ _LEAST_OFFSET = 1e-6  # with less, norms bend too much to gain anything, and squ
 _BENDS = np.geomspace(1e-2, 1e1, 16)  # the values of μ that are tried, for an item and another at distance 1
 _OPPONENTS, _OWN, _NEAREST = 128, 2, 16  # looked at together; own items held against each, of the nearest ones
 _AT_ONCE = 8  # opponents whose bends are followed block by block
+_SHARE = 1e-9  # of κ, which stands for what the computed y is off by: (κε + e)² ≤ (1 + _SHARE)² (κε)² + e² / _SHARE
 
 
 def bends_little(layers: Sequence[nn.Module]) -> bool:
@@ -79,7 +80,7 @@ class Slopes:
         self.convolution, self.pooling, self.std = convolution, pooling, scale.std
         self.weight = np.asarray(last.weight.cpu())
         self.size = float(np.linalg.norm(self.weight)) * (1 + 1e-9)
-        self.kappa, self.constant = total_constant(bounds[:2]), total_constant(bounds)
+        self.kappa, self.constant = total_constant(bounds[:2]) * (1 + _SHARE), total_constant(bounds)
         # A bound on the norm of the transposed convolution with absolute values, and the terms of its sums.
         kernel = np.asarray(self.convolution.weight.cpu())
         self.spread = float(np.linalg.norm(kernel, axis=(0, 1)).sum() / self.std.abs().min()) * (1 + 1e-9)
@@ -126,7 +127,7 @@ class Slopes:
             slopes = slopes * (1 + rounding(place.derivative.shape[1])) + place.rounds * lengths
             left = gaps[pairs] - 2.0 * place.error * self.size * lengths
             # Without a look at the blocks first: none bends more than the one that could bend most.
-            reach = np.maximum(known[pairs], self._reach(left, slopes, place.bend * lengths))
+            reach = np.maximum(known[pairs], self._reach(place, left, slopes, place.bend * lengths))
             near_first = np.argsort(reach.max(axis=1))
             for first in range(0, len(rows), _AT_ONCE):
                 some = near_first[first : first + _AT_ONCE]
@@ -160,9 +161,9 @@ class Slopes:
         size, (height, width) = self.pooling.size, picture.shape[-2:]
         return blocks.repeat_interleave(size, -2).repeat_interleave(size, -1)[..., :height, :width]
 
-    def _reach(self, left: Array, slopes: Array, mu: Array) -> Array:
-        """Largest ε with ``left ≥ slope · ε + μ (κ ε)²``."""
-        left = np.maximum(left, 0.0)
+    def _reach(self, place: _Place, left: Array, slopes: Array, mu: Array) -> Array:
+        """Largest ε with ``left ≥ slope · ε + μ (κ ε + e)²``, e being what the computed y may be off by."""
+        left = np.maximum(left - mu * place.error**2 / _SHARE, 0.0)
         root = np.sqrt(slopes**2 + 4.0 * mu * self.kappa**2 * left)
         return 2.0 * left / np.maximum(slopes + root, np.finfo(float).tiny) * (1 - 1e-12)
 
@@ -178,5 +179,5 @@ class Slopes:
             mu = np.maximum(scale * lengths, np.finfo(float).tiny)
             bend = np.maximum(squares / mu[..., None] - twice, 0.0).sum(axis=-1)
             rest = left - bend - rounding(n + self.pooling.size**2 + 16) * (self.size * lengths) ** 2 / mu
-            reach = np.maximum(reach, self._reach(rest, slopes, mu))
+            reach = np.maximum(reach, self._reach(place, rest, slopes, mu))
         return reach
