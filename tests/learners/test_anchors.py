@@ -210,13 +210,13 @@ def test_lists_that_are_cut_stand_for_all_candidates():
 
 def test_parts_of_the_rows_stand_for_all(monkeypatch):
     # Anchors search 120 of 500 rows, in three groups 40 each: over the seeds, the mean is the full value and gradient.
-    monkeypatch.setattr(objective_of_anchors, "_SEARCHED", 120)
+    monkeypatch.setattr(objective_of_anchors, "_CHEAP_PRODUCTS", 120 * 5**2)
     monkeypatch.setattr(objective_of_anchors, "_SEARCHED_PER_ANCHOR", 1)
     X, y = classes_of_clusters(500)
     rows = np.arange(60)
     targets, L = target_neighbors(X, y, 3, rows=rows), 0.5 * np.eye(5)
     wanted = anchored(X, y, rows, targets).values(L).mean()
-    monkeypatch.setattr(objective_of_anchors, "_SEARCHED_PAIRS", 60 * 40)
+    monkeypatch.setattr(objective_of_anchors, "_SEARCH_PRODUCTS", 60 * 40 * 5)
     values, slopes = [], []
     for seed in range(150):
         part = anchored(X, y, rows, targets, seed=seed)

@@ -20,8 +20,9 @@ from certimetric.objectives.pairs import Pull, candidate_hinge, margin_reach, pu
 
 _LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps at first
 _MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
-_SEARCHED, _SEARCHED_PER_ANCHOR = 20_000, 5  # rows that the descent searches, at least
-_SEARCHED_PAIRS = 2**28  # anchors times rows that each of them searches
+_SEARCHED_PER_ANCHOR = 5  # rows that the descent searches, or more where they are cheap:
+_CHEAP_PRODUCTS = 2 * 10**8  # rows times squared features
+_SEARCH_PRODUCTS = 2**35  # anchors times features times rows that each of them searches
 _RESOLUTION, _RESOLVED_SHARE = 0.1, 0.002  # of the standard error, and of the objective
 _WIDE = 64  # features from which on the steps are in single precision
 _ALL = ((slice(None), slice(None)),)  # the one group of anchors and rows where every anchor searches every row
@@ -32,10 +33,11 @@ class AnchorObjective(MetricObjective):
 
     ``Σ_i ω_i [(1 − μ) Σ_j d²_ij + μ Σ_j Σ_l (1 + d²_ij − d²_il)_+] / Σ_i ω_i k_i`` over the anchors i with weights ω
     and k_i target neighbours j, and *all* instances l of other classes: :meth:`values` search all rows for these, in
-    blocks. The descent has for l a random sample that stands for all: 20,000 rows or five an anchor, whichever are
-    more, and each anchor a part of it, all of them 2²⁸ pairs. :meth:`refresh` searches these, and gives the objective
-    over them exactly (:meth:`true_value`). The steps in between see the rows that it lists alone: of every anchor all
-    candidates, or, where these are very many, a random part of them that stands for all.
+    blocks. The descent has for l a random sample that stands for all, of five rows an anchor or, where that is more,
+    2 · 10⁸ / d²; and each anchor a part of it, so that a search costs 2³⁵ multiplications. :meth:`refresh` searches
+    these, and gives the objective over them exactly (:meth:`true_value`). The steps in between see the rows that it
+    lists alone: of every anchor all candidates, or, where these are very many, a random part of them that stands for
+    all.
 
     Parameters
     ----------
@@ -79,8 +81,8 @@ class AnchorObjective(MetricObjective):
     ):
         self.all_rows, self.y, self.anchors, self.seed, self.slack, self.n_jobs = X, y, anchors, seed, slack, n_jobs
         self.weights, self.push_weight = weights, push_weight
-        n_searched = min(max(_SEARCHED, _SEARCHED_PER_ANCHOR * len(anchors)), len(X))
-        every = -(-len(anchors) * n_searched // _SEARCHED_PAIRS)
+        n_searched = min(max(_SEARCHED_PER_ANCHOR * len(anchors), _CHEAP_PRODUCTS // X.shape[1] ** 2), len(X))
+        every = -(-len(anchors) * n_searched * X.shape[1] // _SEARCH_PRODUCTS)
         self.searched = np.arange(len(X))
         if every > 1 or n_searched < len(X):  # in random order, so that parts of it are samples too
             self.searched = np.random.default_rng(seed).permutation(len(X))[:n_searched]
