@@ -86,7 +86,7 @@ class LMNN(TripletLearner):
         impostors, 10 by default).
     n_anchors : int, "auto" or None, default="auto"
         Of labelled instances, how many have a part in the objective: a random sample with its share of every class,
-        and at least five members of each, whose targets and impostors are searched in all rows. None for all of them.
+        and at least five members of each, whose targets are searched in all rows. None for all of them.
         "auto" takes all up to 20,000; of more rows a sample that grows until three times as many promise to lower the
         objective of another sample, held out, by less than one fiftieth. Where anchors and rows are many, the descent
         has the impostors of each anchor from a random part of the rows.

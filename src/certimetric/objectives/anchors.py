@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numba as nb
 import numpy as np
@@ -22,10 +22,13 @@ _LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps 
 _MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
 _SEARCHED_PER_ANCHOR = 5  # rows that the descent searches, or more where they are cheap:
 _CHEAP_PRODUCTS = 2 * 10**8  # rows times squared features
-_SEARCH_PRODUCTS = 2**35  # anchors times features times rows that each of them searches
+_SEARCH_PRODUCTS, _FEWEST_ROWS = (
+    2**35,
+    2_000,
+)  # anchors times features times rows that each searches, and these at least
 _RESOLUTION, _RESOLVED_SHARE = 0.1, 0.002  # of the standard error, and of the objective
 _WIDE = 64  # features from which on the steps are in single precision
-_ALL = ((slice(None), slice(None)),)  # the one group of anchors and rows where every anchor searches every row
+_ALL = (slice(None),)  # the one part, where every anchor searches every row
 
 
 class AnchorObjective(MetricObjective):
@@ -82,15 +85,16 @@ class AnchorObjective(MetricObjective):
         self.all_rows, self.y, self.anchors, self.seed, self.slack, self.n_jobs = X, y, anchors, seed, slack, n_jobs
         self.weights, self.push_weight = weights, push_weight
         n_searched = min(max(_SEARCHED_PER_ANCHOR * len(anchors), _CHEAP_PRODUCTS // X.shape[1] ** 2), len(X))
-        every = -(-len(anchors) * n_searched * X.shape[1] // _SEARCH_PRODUCTS)
+        n_parts = -(-len(anchors) * n_searched * X.shape[1] // _SEARCH_PRODUCTS)
+        n_parts = max(min(n_parts, n_searched // _FEWEST_ROWS), 1)
         self.searched = np.arange(len(X))
-        if every > 1 or n_searched < len(X):  # in random order, so that parts of it are samples too
+        if n_parts > 1 or n_searched < len(X):  # in random order, so that parts of it are samples too
             self.searched = np.random.default_rng(seed).permutation(len(X))[:n_searched]
-        self._groups = [(slice(r, None, every), slice(r, None, every)) for r in range(every)]
+        # Every n-th anchor searches every n-th row: anchors stand in the order of their classes.
+        self._parts = [slice(first, None, n_parts) for first in range(n_parts)]
         self._stands_for = np.empty(len(anchors))
-        for group, rows in self._groups:
-            self._stands_for[group] = len(X) / len(self.searched[rows])
-        self._gathered: Array | None = X[self.searched] if isinstance(X, LazyRows) else None
+        for part in self._parts:
+            self._stands_for[part] = len(X) / len(self.searched[part])
         self.capacity = int(np.clip(_LISTED_PAIRS // max(len(anchors), 1), 16, len(self.searched)))
         # The rows at work begin with the anchors, then come all that fixed terms need, then what a search lists.
         needed = targets[targets >= 0]
@@ -127,7 +131,7 @@ class AnchorObjective(MetricObjective):
         more[numbers] = True
         more &= place < 0
         place[more] = np.arange(len(self._fixed), len(self._fixed) + np.count_nonzero(more))
-        rows = self.all_rows[self.searched[more]] if self._gathered is None else self._gathered[more]
+        rows = self._local[0][self._local[2][more]]
         self.X = np.concatenate([self.X[: len(self._fixed)], self._at_work(rows)])
         scale = self.weights * (self._stands_for * (found / np.maximum(listed, 1)))
         self.terms = [*self._fixed_terms, self._hinge(starts, place[numbers], scale)]
@@ -196,12 +200,15 @@ class AnchorObjective(MetricObjective):
 
     def _search(self, L: Array, capacity: int) -> tuple[Array, Indices, NDArray[np.int32]]:
         """Of every anchor its push over the rows searched, how many candidates it has, and the list of those kept."""
-        rows, y, searched = self.all_rows, self.y, self.searched
-        if isinstance(rows, LazyRows):
-            assert self._gathered is not None
-            rows, y, searched = self._gathered, y[searched], np.arange(len(searched))
-        push, found, kept = self._asked(L, capacity)(rows, y, searched, self._groups, n_jobs=self.n_jobs)
+        push, found, kept = self._asked(L, capacity)(*self._local, self._parts, n_jobs=self.n_jobs)
         return push * (self._stands_for * (self.push_weight / max(self._total, 1e-300))), found, kept
+
+    @cached_property
+    def _local(self) -> tuple[Array, Indices, Indices]:
+        """Rows in memory, their classes, and the numbers among them of those that the descent searches."""
+        if isinstance(self.all_rows, LazyRows):
+            return self.all_rows[self.searched], self.y[self.searched], np.arange(len(self.searched))
+        return self.all_rows, self.y, self.searched
 
     def _asked(self, L: Array, capacity: int) -> _Search:
         fixed = np.ascontiguousarray(self._fixed_rows @ L.T)
@@ -228,12 +235,12 @@ class _Search:
         rows: Array,
         y: Indices,
         searched: Indices,
-        groups: Sequence[tuple[slice, slice]] = _ALL,
+        parts: Sequence[slice] = _ALL,
         *,
         n_jobs: int = 1,
     ) -> tuple[Array, Indices, NDArray[np.int32]]:
-        """Push, number of candidates, and list of those kept, by their place in ``searched``, row numbers: each
-        group of anchors searches a part of them of its own."""
+        """Push, number of candidates, and list of those kept, by their place in ``searched``, row numbers: the
+        anchors of each part search the rows of that part."""
         m = len(self.labels)
         push, found = np.zeros(m), np.zeros(m, dtype=np.int64)
         kept = np.empty((m, self.capacity), dtype=np.int32)
@@ -252,12 +259,11 @@ class _Search:
                         found, kept,
                     )  # fmt: skip
 
-        parts = []
-        for group, some in groups:
-            asked = np.arange(m)[group]
-            cuts = chunk_slices(len(asked), 1.0, 2**40, -(-n_jobs // len(groups)))
-            parts += [(asked[cut], np.arange(len(searched))[some]) for cut in cuts]
-        map_chunks(search, parts, n_jobs)
+        work = []
+        for part in parts:
+            asked, places = np.arange(m)[part], np.arange(len(searched))[part]
+            work += [(asked[cut], places) for cut in chunk_slices(len(asked), 1.0, 2**40, -(-n_jobs // len(parts)))]
+        map_chunks(search, work, n_jobs)
         return push, found, kept
 
     def pushes(self, rows: Array, y: Indices, first: int) -> Array:
