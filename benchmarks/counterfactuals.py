@@ -1,13 +1,13 @@
-"""The smallest change that gives another class, beside the counterfactuals of DiCE for the same k-NN.
+"""The smallest change that gives another class, beside the counterfactuals of DiCE and alibi for the same k-NN.
 
-    python benchmarks/counterfactuals.py                                  # builds an environment for DiCE first
-    python benchmarks/counterfactuals.py --python PATH --tables heart_statlog --queries 20
+    python benchmarks/counterfactuals.py                                  # builds environments for the peers first
+    python benchmarks/counterfactuals.py --methods alibi --tables heart_statlog --queries 20
 
-Both explain the same nearest-neighbour classifier under a learned metric. What may change is the same: every feature
+All explain the same nearest-neighbour classifier under a learned metric. What may change is the same: every feature
 within the range of its training values, but for one that is immutable. What a change costs is the sum of absolute
-changes in standard deviations (DiCE's genetic search is given these weights). Changes of DiCE are checked by our
-classifier, and count where they change its prediction. Where one of them costs less than what we call the least, the
-line says so, and the exit code is 1. Seconds are CPU seconds a query.
+changes in standard deviations (DiCE's genetic search is given these weights, alibi the data in that unit). Changes of
+peers are checked by our classifier, and count where they change its prediction. Where one of them costs less than what
+we call the least, the line says so, and the exit code is 1. Seconds are CPU seconds a query.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from certimetric import LMNN, CertifiedKNeighborsClassifier, MahalanobisMetric, 
 from certimetric.attacks import ThreatModel
 
 TABLES = "breast_cancer,wine,heart_statlog,pima"  # the last two are of the folder that CERTIMETRIC_DATA names
-METHODS = "random,kdtree,genetic"
+METHODS = "random,kdtree,genetic,alibi"
 peers.ENVIRONMENTS["dice-ml"] = ["dice-ml==0.12"]
+peers.ENVIRONMENTS["alibi"] = ["alibi[tensorflow]==0.9.6", "click"]
 
 
-def compare(name: str, python: Path, methods: list[str], n_queries: int, time_limit: float) -> bool:
+def compare(name: str, methods: list[str], n_queries: int, time_limit: float) -> bool:
     """Print a line for each method on a table; whether none found less than our least."""
     data = datasets.load(name)
     scale, order = data.X.std(axis=0), np.random.default_rng(0).permutation(len(data.X))
@@ -50,7 +51,7 @@ def compare(name: str, python: Path, methods: list[str], n_queries: int, time_li
     seconds = (time.process_time() - start) / n_queries
     print(f"{name}: {len(X_train)} × {X.shape[1]}, {n_queries} queries, {100 * ours.proven.mean():.0f} % proven")
     print(
-        f"  certimetric  found {ours.found.mean():4.0%}  median {np.median(ours.distances):.3f}  {seconds:.3f} s",
+        f"  certimetric     found {ours.found.mean():4.0%}  median {np.median(ours.distances):.3f}  {seconds:.3f} s",
         flush=True,
     )
     holds = True
@@ -67,24 +68,26 @@ def compare(name: str, python: Path, methods: list[str], n_queries: int, time_li
             scale=scale,
         )
         for method in methods:
-            worker = str(Path(__file__).with_name("counterfactuals_dice.py"))
-            done = subprocess.run([str(python), worker, method, str(problem)], capture_output=True, text=True)
+            peer = "alibi" if method == "alibi" else "dice-ml"
+            worker = [str(peers.environment(peer, False)), str(Path(__file__).with_name("counterfactuals_peers.py"))]
+            done = subprocess.run([*worker, method, str(problem)], capture_output=True, text=True)
             told = [line for line in done.stdout.splitlines() if line.startswith("REPORT ")]
             if not told:
-                print(f"  dice {method}: {(done.stderr.strip().splitlines() or ['no report'])[-1]}")
+                print(f"  {peer} {method}: {(done.stderr.strip().splitlines() or ['no report'])[-1]}")
                 continue
             report = json.loads(told[-1].removeprefix("REPORT "))
             points = np.array(report["points"], dtype=float)  # NaN where none was found
             there = np.isfinite(points).all(axis=1)
             good = there & (points[:, 0] == X_test[:, 0]) & (points >= low).all(axis=1) & (points <= high).all(axis=1)
-            good[good] = knn.predict(points[good]) != before[good]
+            if good.any():
+                good[good] = knn.predict(points[good]) != before[good]
             sizes = np.abs((points - X_test) / scale).sum(axis=1)[good]
             holds &= not (sizes < ours.lower[good]).any()
             ratio = np.median(sizes / ours.distances[good]) if good.any() else np.nan
             shorter, below = (int((sizes < bound[good] * (1 - 1e-9)).sum()) for bound in (ours.distances, ours.lower))
             median = np.median(sizes) if good.any() else np.nan
             print(
-                f"  dice {method:8s}found {good.mean():4.0%}  median {median:.3f}  {report['seconds']:.3f} s  "
+                f"  {peer:8s}{method:8s}found {good.mean():4.0%}  median {median:.3f}  {report['seconds']:.3f} s  "
                 f"{ratio:.2f} × ours; shorter than ours {shorter}, than our proven bound {below}",
                 flush=True,
             )
@@ -97,11 +100,9 @@ def main() -> int:
     parser.add_argument("--methods", default=METHODS)
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--time-limit", type=float, default=10.0, help="seconds a query for ours")
-    parser.add_argument("--python", type=Path, help="a Python that has dice-ml, in place of an environment built here")
     given = parser.parse_args()
-    python = given.python or peers.environment("dice-ml", False)
     methods = given.methods.split(",")
-    hold = [compare(name, python, methods, given.queries, given.time_limit) for name in given.tables.split(",")]
+    hold = [compare(name, methods, given.queries, given.time_limit) for name in given.tables.split(",")]
     return 0 if all(hold) else 1
 
 
