@@ -9,6 +9,7 @@ from certimetric.constraints import nearest_of_other_classes, nearest_triplets, 
 from certimetric.constraints.anchors import StratifiedSample
 from certimetric.constraints.neighbors import neighbors_of_both_kinds
 from certimetric.objectives import ImpostorHinge, MetricObjective, Pull
+from certimetric.objectives import anchors as objective_of_anchors
 from certimetric.objectives.anchors import AnchorObjective
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # few steps are meant
@@ -158,6 +159,9 @@ def test_neighbors_of_both_kinds_are_those_of_the_searches(shift):
         targets, impostors = neighbors_of_both_kinds(X, y, rows, 3, 4, n_jobs=n_jobs)
         np.testing.assert_array_equal(targets, target_neighbors(X, y, 3, rows=rows))
         np.testing.assert_array_equal(impostors, nearest_of_other_classes(X, y, 4, rows=rows))
+        alone, none = neighbors_of_both_kinds(X, y, rows, 3, n_jobs=n_jobs)  # which looks at no other class
+        np.testing.assert_array_equal(alone, targets)
+        assert none.shape == (202, 0)
 
 
 def anchored(X, y, rows, targets, **settings):
@@ -216,3 +220,58 @@ def test_lists_that_are_cut_stand_for_all_candidates():
     assert abs(np.mean(values) - value) < 4 * error
     errors = np.std(gradients, axis=0) / np.sqrt(len(values))
     assert (np.abs(np.mean(gradients, axis=0) - gradient) < 5 * errors + 1e-12).all()
+
+
+def test_parts_of_the_rows_stand_for_all(monkeypatch):
+    # Anchors search 120 of 500 rows, in three groups 40 each: over the seeds, the mean is the full value and gradient.
+    monkeypatch.setattr(objective_of_anchors, "_CHEAP_PRODUCTS", 120 * 5**2)
+    monkeypatch.setattr(objective_of_anchors, "_SEARCHED_PER_ANCHOR", 1)
+    X, y = classes_of_clusters(500)
+    rows = np.arange(60)
+    targets, L = target_neighbors(X, y, 3, rows=rows), 0.5 * np.eye(5)
+    wanted = anchored(X, y, rows, targets).values(L).mean()
+    monkeypatch.setattr(objective_of_anchors, "_SEARCH_PRODUCTS", 60 * 40 * 5)
+    monkeypatch.setattr(objective_of_anchors, "_FEWEST_ROWS", 1)
+    values, slopes = [], []
+    for seed in range(150):
+        part = anchored(X, y, rows, targets, seed=seed)
+        assert [len(part.searched[some]) for some in part._parts] == [40, 40, 40]
+        part.refresh(L)
+        values.append(part.true_value(L))
+        slope = part.in_components(L)
+        assert slope[0] == pytest.approx(values[-1], rel=1e-12)
+        slopes.append(slope[1].sum())
+        if seed < 3:
+            threads = anchored(X, y, rows, targets, seed=seed, n_jobs=2)
+            threads.refresh(L)
+            assert threads.in_components(L)[0] == slope[0]
+    error = np.std(values) / np.sqrt(len(values))
+    assert 0 < error < 0.02 * wanted
+    assert abs(np.mean(values) - wanted) < 4 * error
+    full = MetricObjective(X, [ImpostorHinge(np.concatenate([targets, np.full((440, 3), -1)]), y, 0.4)])
+    full.refresh(L)
+    pull = MetricObjective(X, [Pull(np.stack([np.repeat(rows, 3), targets.ravel()], 1), 0.6)])
+    slope = (full.in_components(L)[1] + pull.in_components(L)[1]).sum()
+    assert abs(np.mean(slopes) - slope) < 4 * np.std(slopes) / np.sqrt(len(slopes))
+
+
+def test_steps_in_single_precision_are_those_in_double(monkeypatch):
+    X, y = classes_of_clusters(400)
+    X += 1e5  # differences alone count
+    rows = np.arange(50)
+    targets = target_neighbors(X, y, 3, rows=rows)
+    told = []
+    for wide in (5, 6):
+        monkeypatch.setattr(objective_of_anchors, "_WIDE", wide)
+        objective = anchored(X, y, rows, targets)
+        objective.refresh(np.eye(5))
+        assert objective.X.dtype == (np.float32 if wide == 5 else np.float64)
+        told.append((*objective.in_components(0.9 * np.eye(5)), objective.true_value(np.eye(5))))
+    assert told[0][1].dtype == np.float64
+    assert told[0][0] == pytest.approx(told[1][0], rel=1e-5)
+    np.testing.assert_allclose(told[0][1], told[1][1], atol=1e-5 * np.abs(told[1][1]).max())
+    assert told[0][2] == told[1][2]  # which no precision of the steps changes
+    monkeypatch.setattr(objective_of_anchors, "_WIDE", 5)
+    fits = [LMNN(n_anchors=200, random_state=0, n_jobs=n_jobs).fit(X, y) for n_jobs in (1, 2)]
+    np.testing.assert_array_equal(fits[0].components_, fits[1].components_)
+    assert fits[0].converged_ and fits[0].objective_path_[-1] < 0.9 * fits[0].objective_path_[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +23,7 @@ def chunk_slices(n: int, bytes_per_row: float, memory: int = DEFAULT_MEMORY, n_j
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
-def map_chunks(function: Callable[[slice], Any], slices: list[slice], n_jobs: int = 1) -> list[Any]:
+def map_chunks(function: Callable[[Any], Any], slices: Sequence[Any], n_jobs: int = 1) -> list[Any]:
     """Call ``function(rows)`` on every chunk, with one BLAS thread per worker: chunks are what uses the cores.
 
     ``function`` should spend its time in BLAS or in compiled code that releases the lock of the interpreter.

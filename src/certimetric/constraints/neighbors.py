@@ -128,7 +128,8 @@ def neighbors_of_both_kinds(
     """Target neighbours and nearest impostors of some rows, of one pass over all rows.
 
     The answer is that of :func:`target_neighbors` and :func:`nearest_of_other_classes` for these rows, to the last
-    index; the cost is one product of the rows with the data, without a copy for each class.
+    index; the cost is one product of the rows with the data, or of the rows of each class with the class where no
+    impostor is wanted, without a copy for each class.
 
     Parameters
     ----------
@@ -173,19 +174,30 @@ def neighbors_among(
     values = np.full(found.shape, np.inf)
     if not found.size:
         return found, values
-    screen, counts = Screen(A), np.zeros((len(rows), 2), dtype=np.int64)
+    groups = [(np.arange(len(rows)), np.arange(len(X)))]
+    if not n_impostors:  # rows of other classes need not be looked at
+        members = {int(y[numbers[0]]): numbers for numbers in class_members(y)}
+        codes = [(asked, int(labels[asked[0]])) for asked in class_members(labels)]
+        groups = [(asked, members[code]) for asked, code in codes if code in members]
 
-    def search(part: slice) -> None:
-        for block in screen.blocks(len(X)):
-            P, others = np.ascontiguousarray(X[block]), y[block]
+    def search(part: tuple[Indices, Indices]) -> None:
+        asked, pool = part
+        screen, points = Screen(A[asked]), A[asked]
+        counts, best, numbers = np.zeros((len(asked), 2), dtype=np.int64), values[asked], found[asked]
+        for block in screen.blocks(len(pool)):
+            chosen = pool[block]
+            P = np.ascontiguousarray(X[chosen])
             prepared = screen.prepared(P)
-            for tile in screen.tiles(part):
+            for tile in screen.tiles(slice(0, len(asked))):
                 _insert(
-                    screen.products(tile, prepared), screen.offset[tile], screen.relative, A[tile], P, labels[tile],
-                    others, rows[tile], first + block.start, n_targets, values[tile], found[tile], counts[tile],
+                    screen.products(tile, prepared), screen.offset[tile], screen.relative, points[tile], P,
+                    labels[asked[tile]], y[chosen], rows[asked[tile]], first + chosen, n_targets, best[tile],
+                    numbers[tile], counts[tile],
                 )  # fmt: skip
+        values[asked], found[asked] = best, numbers
 
-    map_chunks(search, chunk_slices(len(rows), 1.0, 2**40, n_jobs), n_jobs)
+    parts = [(asked[cut], pool) for asked, pool in groups for cut in chunk_slices(len(asked), 1.0, 2**40, n_jobs)]
+    map_chunks(search, parts, n_jobs)
     return found, values
 
 
@@ -223,8 +235,8 @@ def class_members(y: Indices) -> list[Indices]:
 
 
 @nb.njit(cache=True, nogil=True)
-def _insert(products, offset, relative, A, P, labels, others, rows, first, n_targets, values, found, counts):
-    """Let the rows P, numbered from ``first``, into the sorted lists of every anchor."""
+def _insert(products, offset, relative, A, P, labels, others, rows, numbers, n_targets, values, found, counts):
+    """Let the rows P, of these ascending numbers, into the sorted lists of every anchor."""
     m, n = products.shape
     n_impostors = values.shape[1] - n_targets
     for i in range(m):
@@ -240,11 +252,11 @@ def _insert(products, offset, relative, A, P, labels, others, rows, first, n_tar
             if not any_within(row[start:stop], bound):
                 continue
             for j in range(start, stop):
-                if row[j] > bound or first + j == rows[i]:
+                if row[j] > bound or numbers[j] == rows[i]:
                     continue
                 if others[j] == labels[i]:
                     squared = squared_distance(A[i], P[j])
-                    counts[i, 0] = insert_smallest(own, own_found, counts[i, 0], n_targets, squared, first + j)
+                    counts[i, 0] = insert_smallest(own, own_found, counts[i, 0], n_targets, squared, numbers[j])
                 elif n_impostors:
                     squared = squared_distance(A[i], P[j])
-                    counts[i, 1] = insert_smallest(other, other_found, counts[i, 1], n_impostors, squared, first + j)
+                    counts[i, 1] = insert_smallest(other, other_found, counts[i, 1], n_impostors, squared, numbers[j])

@@ -89,10 +89,10 @@ class LMNN(TripletLearner):
         Of labelled instances: a weight for each class, or as much in all for every class.
     n_anchors : int, "auto" or None, default="auto"
         Of labelled instances, how many have a part in the objective: a random sample with its share of every class,
-        and at least five members of each, whose targets and impostors are searched in all rows. None for all of them.
+        and at least five members of each, whose targets are searched in all rows. None for all of them.
         "auto" takes all up to 20,000; of more rows a sample that grows until three times as many promise to lower the
-        objective of another sample, held out, by less than one fiftieth. The cost is then that of a few products of
-        the anchors with the data.
+        objective of another sample, held out, by less than one fiftieth. Where anchors and rows are many, the descent
+        has the impostors of each anchor from a random part of the rows.
     preprocessor : array-like of shape (n, d) or callable, default=None
         Points by row number, or a function of indicators that gives points: :meth:`fit` and all that answers about
         tuples then takes indicators, so that tuples are indices and no point is copied.
@@ -109,7 +109,8 @@ class LMNN(TripletLearner):
         L; where k is not given and there are more features than instances, as many rows as their differences span.
     metric_ : MahalanobisMetric
     objective_ : float
-        The true objective reached; of a sample of anchors, that of the sample.
+        The true objective reached; of a sample of anchors, that of the sample (and of the rows that it searches: what
+        is held out, in ``anchor_path_``, is compared with all rows).
     objective_error_ : float
         Its standard error as an estimate of the objective of all instances (of pull and push); 0 where all are anchors.
     objective_path_ : list of float

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numba as nb
 import numpy as np
@@ -19,20 +20,27 @@ from certimetric.objectives.pairs import Pull, candidate_hinge, margin_reach, pu
 
 _LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps at first
 _MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
-_RESOLUTION = 0.1  # of the standard error
-
-# Push and number of candidates of every anchor; anchor and row of those kept, in order.
-_Listed = tuple[Array, Indices, Indices, NDArray[np.int32]]
+_SEARCHED_PER_ANCHOR = 5  # rows that the descent searches, or more where they are cheap:
+_CHEAP_PRODUCTS = 2 * 10**8  # rows times squared features
+_SEARCH_PRODUCTS, _FEWEST_ROWS = (
+    2**35,
+    2_000,
+)  # anchors times features times rows that each searches, and these at least
+_RESOLUTION, _RESOLVED_SHARE = 0.1, 0.002  # of the standard error, and of the objective
+_WIDE = 64  # features from which on the steps are in single precision
+_ALL = (slice(None),)  # the one part, where every anchor searches every row
 
 
 class AnchorObjective(MetricObjective):
     """Pull and push of LMNN over anchors and, besides, further terms on fixed triplets of theirs.
 
     ``Σ_i ω_i [(1 − μ) Σ_j d²_ij + μ Σ_j Σ_l (1 + d²_ij − d²_il)_+] / Σ_i ω_i k_i`` over the anchors i with weights ω
-    and k_i target neighbours j, and *all* instances l of other classes. :meth:`refresh` searches all rows for it, in
-    blocks, and gives the objective exactly (:meth:`true_value`). The descent in between sees the rows that it lists
-    alone: of every anchor all candidates, or, where these are very many, a random part of them that
-    stands for all.
+    and k_i target neighbours j, and *all* instances l of other classes: :meth:`values` search all rows for these, in
+    blocks. The descent has for l a random sample that stands for all, of five rows an anchor or, where that is more,
+    2 · 10⁸ / d²; and each anchor a part of it, so that a search costs 2³⁵ multiplications. :meth:`refresh` searches
+    these, and gives the objective over them exactly (:meth:`true_value`). The steps in between see the rows that it
+    lists alone: of every anchor all candidates, or, where these are very many, a random part of them that stands for
+    all.
 
     Parameters
     ----------
@@ -76,7 +84,18 @@ class AnchorObjective(MetricObjective):
     ):
         self.all_rows, self.y, self.anchors, self.seed, self.slack, self.n_jobs = X, y, anchors, seed, slack, n_jobs
         self.weights, self.push_weight = weights, push_weight
-        self.capacity = int(np.clip(_LISTED_PAIRS // max(len(anchors), 1), 16, len(X)))
+        n_searched = min(max(_SEARCHED_PER_ANCHOR * len(anchors), _CHEAP_PRODUCTS // X.shape[1] ** 2), len(X))
+        n_parts = -(-len(anchors) * n_searched * X.shape[1] // _SEARCH_PRODUCTS)
+        n_parts = max(min(n_parts, n_searched // _FEWEST_ROWS), 1)
+        self.searched = np.arange(len(X))
+        if n_parts > 1 or n_searched < len(X):  # in random order, so that parts of it are samples too
+            self.searched = np.random.default_rng(seed).permutation(len(X))[:n_searched]
+        # Every n-th anchor searches every n-th row: anchors stand in the order of their classes.
+        self._parts = [slice(first, None, n_parts) for first in range(n_parts)]
+        self._stands_for = np.empty(len(anchors))
+        for part in self._parts:
+            self._stands_for[part] = len(X) / len(self.searched[part])
+        self.capacity = int(np.clip(_LISTED_PAIRS // max(len(anchors), 1), 16, len(self.searched)))
         # The rows at work begin with the anchors, then come all that fixed terms need, then what a search lists.
         needed = targets[targets >= 0]
         if triplets is not None:
@@ -88,32 +107,34 @@ class AnchorObjective(MetricObjective):
         i, a = np.nonzero(targets >= 0)
         self._total = float(weights[i].sum())
         pull = Pull(np.stack([i, self.targets[i, a]], axis=1), 1.0 - push_weight, weights)
-        fixed = np.ascontiguousarray(X[self._fixed])
+        fixed = self._fixed_rows = np.ascontiguousarray(X[self._fixed])
         self._fixed_terms: list[Term] = [pull]
         if loss is not None and triplets is not None:
             of_rows = np.concatenate([weights, np.ones(len(fixed) - len(anchors))])
             self._fixed_terms.append(loss(fixed, self._place[triplets].astype(np.int64), weights=of_rows))
         none = np.zeros(len(anchors) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
         super().__init__(fixed, [*self._fixed_terms, self._hinge(*none, weights)])
+        self._single = loss is None and X.shape[1] >= _WIDE
+        self.X = self._at_work(fixed)
         self._push, self._cut = np.zeros(len(anchors)), False
 
     def refresh(self, L: Array) -> None:
-        """Search all rows for the impostors of the anchors at L, and list those that the descent will see."""
+        """Search for the impostors of the anchors at L, and list those that the steps will see."""
         push, found, kept = self._search(L, self.capacity)
         self._push = push
-        self._place[self._fixed] = np.arange(len(self._fixed))
         listed = np.minimum(found, self.capacity)
         self._cut = bool((found > listed).any())
         starts = np.concatenate([[0], np.cumsum(listed)])
-        rows = kept[np.arange(self.capacity) < listed[:, None]]
-        more = np.unique(rows)
-        more = more[self._place[more] < 0]
-        self._place[more] = np.arange(len(self._fixed), len(self._fixed) + len(more))
-        candidates = self._place[rows]
-        self._place[more] = -1
-        self.X = np.concatenate([self.X[: len(self._fixed)], self.all_rows[more]])
-        scale = self.weights * (found / np.maximum(listed, 1))
-        self.terms = [*self._fixed_terms, self._hinge(starts, candidates, scale)]
+        numbers = kept[np.arange(self.capacity) < listed[:, None]]
+        place = self._place[self.searched]
+        more = np.zeros(len(place), dtype=bool)
+        more[numbers] = True
+        more &= place < 0
+        place[more] = np.arange(len(self._fixed), len(self._fixed) + np.count_nonzero(more))
+        rows = self._local[0][self._local[2][more]]
+        self.X = np.concatenate([self.X[: len(self._fixed)], self._at_work(rows)])
+        scale = self.weights * (self._stands_for * (found / np.maximum(listed, 1)))
+        self.terms = [*self._fixed_terms, self._hinge(starts, place[numbers], scale)]
 
     def widen(self) -> bool:
         """Keep twice as many candidates while memory allows, or from twice as far where none was left out."""
@@ -121,30 +142,45 @@ class AnchorObjective(MetricObjective):
             self.slack = 1.0 + 2.0 * (self.slack - 1.0)
         elif 2 * self.capacity * len(self.anchors) > _MOST_PAIRS:
             return False
-        self.capacity = min(2 * self.capacity, len(self.all_rows))
+        self.capacity = min(2 * self.capacity, len(self.searched))
         return True
 
+    def in_components(self, L: Array) -> tuple[float, Array]:
+        """Value and gradient with respect to L, shape (k, d)."""
+        value, gradient = super().in_components(L.astype(self.X.dtype, copy=False))
+        return value, gradient.astype(float, copy=False)
+
+    def _at_work(self, rows: Array) -> Array:
+        """Rows as the steps take them: of many features in single precision, about an origin near by, for differences
+        alone count, and their rounding is far below what is resolved."""
+        return (rows - self._fixed_rows[0]).astype(np.float32) if self._single else rows
+
     def true_value(self, L: Array) -> float:
-        """The objective at L, which was last refreshed: with all impostors, not those listed alone."""
-        state = MetricState(self.X[: len(self._fixed)], L)
+        """The objective at L, which was last refreshed: with all impostors searched, not those listed alone."""
+        state = MetricState(self._fixed_rows, L)
         return sum(term.evaluate(state).value for term in self._fixed_terms) + float(self._push @ self.weights)
 
     def values(self, L: Array) -> Array:
         """Numbers, one of every anchor, whose mean is the objective at any L: pull and push of its own, and any loss.
 
-        They are found by a search that lists nothing.
+        They are found by a search of all rows that lists nothing.
         """
-        self._push = self._search(L, 0)[0]
+        asked = self._asked(L, 0)
+        if isinstance(self.all_rows, LazyRows):
+            push = self.all_rows.reduce(asked.pushes, partial(np.sum, axis=0), self.y)
+        else:
+            push = asked(self.all_rows, self.y, np.arange(len(self.y)), n_jobs=self.n_jobs)[0]
+        self._push = push * (self.push_weight / max(self._total, 1e-300))
         return self._values(L)
 
     def resolution(self, L: Array) -> float:
-        """A tenth of the standard error, or by how much lists that are cut are off.
+        """A tenth of the standard error, a five-hundredth of the objective, or by how much lists that are cut are off.
 
         To minimise a sample's own objective more closely is to learn the sample.
         """
         value = self.true_value(L)
         off = abs(self.in_components(L)[0] - value) if self._cut else 0.0
-        return max(_RESOLUTION * self.error(L), off) / value if value > 0 else 0.0
+        return max(_RESOLUTION * self.error(L), off, _RESOLVED_SHARE * value) / value if value > 0 else 0.0
 
     def error(self, L: Array) -> float:
         """Standard error of pull and push as an estimate of those of all instances, at L or near by."""
@@ -152,7 +188,7 @@ class AnchorObjective(MetricObjective):
         return float(values.std() / np.sqrt(max(len(values) - 1, 1)))
 
     def _values(self, L: Array) -> Array:
-        state = MetricState(self.X[: len(self._fixed)], L)
+        state = MetricState(self._fixed_rows, L)
         loss = sum(term.evaluate(state).value for term in self._fixed_terms[1:])
         Z = state.Z
         squared = np.square(Z[: len(self.anchors), None] - Z[self.targets]).sum(axis=-1)
@@ -163,27 +199,22 @@ class AnchorObjective(MetricObjective):
         return _SampledHinge(self.targets, starts, candidates, scale, self.push_weight / max(self._total, 1e-300))
 
     def _search(self, L: Array, capacity: int) -> tuple[Array, Indices, NDArray[np.int32]]:
-        """Of every anchor its push over all rows, how many candidates it has, and the list of those kept."""
-        m = len(self.anchors)
-        fixed = np.ascontiguousarray(self.X[: len(self._fixed)] @ L.T)
-        asked = _Search(
-            L,
-            fixed,
-            self.targets,
-            margin_reach(fixed, self.targets),
-            self.slack if capacity else 1.0,
-            self.y[self.anchors],
-            self.seed,
-            capacity,
-        )
+        """Of every anchor its push over the rows searched, how many candidates it has, and the list of those kept."""
+        push, found, kept = self._asked(L, capacity)(*self._local, self._parts, n_jobs=self.n_jobs)
+        return push * (self._stands_for * (self.push_weight / max(self._total, 1e-300))), found, kept
+
+    @cached_property
+    def _local(self) -> tuple[Array, Indices, Indices]:
+        """Rows in memory, their classes, and the numbers among them of those that the descent searches."""
         if isinstance(self.all_rows, LazyRows):
-            push, found, anchor, row = self.all_rows.reduce(asked.listed, asked.merged, self.y)
-            kept = np.empty((m, capacity), dtype=np.int32)
-            place = np.arange(len(anchor)) - np.searchsorted(anchor, anchor)
-            kept[anchor, place] = row
-        else:
-            push, found, kept = asked(self.all_rows, self.y, 0, n_jobs=self.n_jobs)
-        return np.asarray(push * (self.push_weight / max(self._total, 1e-300))), found, kept
+            return self.all_rows[self.searched], self.y[self.searched], np.arange(len(self.searched))
+        return self.all_rows, self.y, self.searched
+
+    def _asked(self, L: Array, capacity: int) -> _Search:
+        fixed = np.ascontiguousarray(self._fixed_rows @ L.T)
+        reach = margin_reach(fixed, self.targets)
+        slack = self.slack if capacity else 1.0
+        return _Search(L, fixed, self.targets, reach, slack, self.y[self.anchors], self.seed, capacity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,46 +231,44 @@ class _Search:
     capacity: int
 
     def __call__(
-        self, rows: Array, y: Indices, first: int, *, n_jobs: int = 1
+        self,
+        rows: Array,
+        y: Indices,
+        searched: Indices,
+        parts: Sequence[slice] = _ALL,
+        *,
+        n_jobs: int = 1,
     ) -> tuple[Array, Indices, NDArray[np.int32]]:
-        """Push, number of candidates, and list of those kept, of some rows, numbered from ``first``."""
+        """Push, number of candidates, and list of those kept, by their place in ``searched``, row numbers: the
+        anchors of each part search the rows of that part."""
         m = len(self.labels)
-        screen = Screen(self.fixed[:m])
         push, found = np.zeros(m), np.zeros(m, dtype=np.int64)
         kept = np.empty((m, self.capacity), dtype=np.int32)
 
-        def search(part: slice) -> None:
-            for block in screen.blocks(len(rows)):
-                P = np.ascontiguousarray(rows[block] @ self.L.T)
-                prepared, others = screen.prepared(P), y[block]
-                for tile in screen.tiles(part):
+        def search(part: tuple[Indices, Indices]) -> None:
+            asked, places = part
+            screen = Screen(self.fixed[asked])
+            for block in screen.blocks(len(places)):
+                chosen = searched[places[block]]
+                P = np.ascontiguousarray(rows[chosen] @ self.L.T)
+                prepared, others = screen.prepared(P), y[chosen]
+                for tile in screen.tiles(slice(0, len(asked))):
                     _impostors(
-                        screen.products(tile, prepared), screen.offset[tile], screen.relative, tile.start, self.fixed,
-                        P, self.targets, self.margins, self.slack, self.labels, others, first + block.start, self.seed,
-                        push, found, kept,
+                        screen.products(tile, prepared), screen.offset[tile], screen.relative, asked[tile], self.fixed,
+                        P, self.targets, self.margins, self.slack, self.labels, others, places[block], self.seed, push,
+                        found, kept,
                     )  # fmt: skip
 
-        map_chunks(search, chunk_slices(m, 1.0, 2**40, n_jobs), n_jobs)
+        work = []
+        for part in parts:
+            asked, places = np.arange(m)[part], np.arange(len(searched))[part]
+            work += [(asked[cut], places) for cut in chunk_slices(len(asked), 1.0, 2**40, -(-n_jobs // len(parts)))]
+        map_chunks(search, work, n_jobs)
         return push, found, kept
 
-    def listed(self, rows: Array, y: Indices, first: int) -> _Listed:
-        """The same with the lists one after the other: the anchor and the row of every candidate that was kept."""
-        push, found, kept = self(rows, y, first)
-        there = np.arange(self.capacity) < np.minimum(found, self.capacity)[:, None]
-        return push, found, np.nonzero(there)[0], kept[there]
-
-    def merged(self, parts: list[_Listed]) -> _Listed:
-        """Several parts of the rows as one; where a list is too long, candidates drawn by what each stands for."""
-        push, found = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
-        anchor, row = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-        stands_for = np.concatenate([(n / np.maximum(np.bincount(i, minlength=len(n)), 1))[i] for _, n, i, _ in parts])
-        # The largest of u^(1/w) are a sample by weights w (Efraimidis & Spirakis, 2006); lists that fit are kept whole.
-        draws = np.log(np.random.default_rng([self.seed, len(row)]).random(len(row))) / stands_for
-        order = np.lexsort((-draws, anchor))
-        place = np.arange(len(order)) - np.searchsorted(anchor[order], anchor[order])
-        order = order[place < self.capacity]
-        order = order[np.lexsort((row[order], anchor[order]))]
-        return push, found, anchor[order], row[order]
+    def pushes(self, rows: Array, y: Indices, first: int) -> Array:
+        """Push of every anchor over the rows of a block."""
+        return self(rows, y, np.arange(len(rows)))[0]
 
 
 class FixedAnchorObjective(MetricObjective):
@@ -312,9 +341,9 @@ class _SampledHinge:
 
 @nb.njit(cache=True, nogil=True)
 def _impostors(
-    products, offset, relative, begin, Z, P, targets, margins, slack, labels, others, first, seed, push, found, kept
+    products, offset, relative, asked, Z, P, targets, margins, slack, labels, others, places, seed, push, found, kept
 ):  # fmt: skip
-    """Add a block of rows to the push of every anchor, and to the lists of candidates.
+    """Add a block of rows to the push of the anchors that are asked for, and to their lists of candidates.
 
     A list that is full takes the t-th candidate with a chance of (its length)/t in the place of a random one, so that
     every candidate is as likely to be in it. Chances are a hash of seed, anchor and t: threads and blocks change none.
@@ -324,7 +353,7 @@ def _impostors(
     k = targets.shape[1]
     own = np.empty(k)
     for part in range(m):
-        i = begin + part
+        i = asked[part]
         if margins[i] == 0.0:
             continue
         row, z = products[part], Z[i]
@@ -353,7 +382,7 @@ def _impostors(
                     if place >= capacity:
                         place = np.int64(_hash(seed, i, found[i]) % np.uint64(found[i] + 1))
                     if place < capacity:
-                        kept[i, place] = first + j
+                        kept[i, place] = places[j]
                     found[i] += 1
 
 

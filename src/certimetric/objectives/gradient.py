@@ -205,7 +205,7 @@ class MetricObjective:
         if 8 * shape[0] * shape[1] > _LARGEST_ROOM:
             return None
         if name not in self._rooms or self._rooms[name].shape != shape:
-            self._rooms[name] = np.empty(shape)
+            self._rooms[name] = np.empty(shape, self.X.dtype)
         return self._rooms[name]
 
 
