@@ -22,10 +22,8 @@ _LISTED_PAIRS = 2**21  # candidates of all anchors together that a search keeps 
 _MOST_PAIRS = 2**24  # and at most: 64 MiB of row numbers
 _SEARCHED_PER_ANCHOR = 5  # rows that the descent searches, or more where they are cheap:
 _CHEAP_PRODUCTS = 2 * 10**8  # rows times squared features
-_SEARCH_PRODUCTS, _FEWEST_ROWS = (
-    2**35,
-    2_000,
-)  # anchors times features times rows that each searches, and these at least
+_SEARCH_PRODUCTS = 2**35  # anchors times features times rows that each searches,
+_FEWEST_ROWS = 2_000  # and these at least
 _RESOLUTION, _RESOLVED_SHARE = 0.1, 0.002  # of the standard error, and of the objective
 _WIDE = 64  # features from which on the steps are in single precision
 _ALL = (slice(None),)  # the one part, where every anchor searches every row
