@@ -118,6 +118,12 @@ def test_errors_name_the_option_that_was_typed(run, tmp_path, what):
     assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
 
 
+def test_what_is_said_by_read_is_no_option(run, tmp_path):
+    (tmp_path / "data.csv").write_text(GOOD)
+    refused = run("fit", "data.csv", "--learner", "gmml", "--drop", "u")
+    assert_refused(refused, "certimetric fit has no option --drop: it is --read drop=VALUE")
+
+
 def test_a_label_for_each_row_is_no_class(run, tmp_path):
     (tmp_path / "data.csv").write_text("u,v,name\n" + "".join(f"{i % 7},{i},n{i}\n" for i in range(30)))
     refused = run("fit", "data.csv", "--target", "name", "--learner", "lmnn")

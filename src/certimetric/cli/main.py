@@ -63,10 +63,16 @@ def _sentence(error: Exception, command: Any, given: Sequence[str]) -> str:
 
 
 def _elsewhere(error: Any, command: Any) -> str:
-    """Which audits have an option that another one lacks, "" for no such thing."""
+    """Where what was asked for by an option that a command lacks is said instead, "" for no such thing."""
     from certimetric.cli.app import AUDITS
+    from certimetric.cli.tables import TableOptions
 
-    if type(error).__name__ != "NoSuchOption" or error.ctx.info_name not in [each.name for each in AUDITS]:
+    if type(error).__name__ != "NoSuchOption":
+        return ""
+    known, key = {flag for option in error.ctx.command.params for flag in option.opts}, error.option_name.lstrip("-")
+    if "--read" in known and key in TableOptions.keys:
+        return f"certimetric {error.ctx.info_name} has no option {error.option_name}: it is --read {key}=VALUE"
+    if error.ctx.info_name not in [each.name for each in AUDITS]:
         return ""
     flags = {
         each.name: {*each.formerly, *(flag for option in command.commands[each.name].params for flag in option.opts)}
