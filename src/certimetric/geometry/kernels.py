@@ -22,6 +22,16 @@ def squared_distance(a, b):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def squared_distance_in_kind(a, b):
+    """The same, summed in the vectors' own precision: twice as fast in single."""
+    total = a.dtype.type(0)
+    for t in range(a.shape[0]):
+        difference = a[t] - b[t]
+        total += difference * difference
+    return total
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def difference_norm(a, b, order):
     """Vector norm of order 1, 2 or infinity of a − b."""
     norm = 0.0

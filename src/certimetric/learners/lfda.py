@@ -18,7 +18,7 @@ from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
-from certimetric.geometry.kernels import expansion_error
+from certimetric.geometry.kernels import expansion_error, insert_smallest
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import CLASS_WEIGHT, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
@@ -226,15 +226,11 @@ def _to_squared_distances(products, first, sizes):
 @nb.njit(cache=True, nogil=True)
 def _kth_of_others(squares, first, k, kth):
     """The k-th smallest of every row but for the instance itself."""
-    smallest = np.empty(k)
+    smallest, places = np.empty(k), np.empty(k, dtype=np.int64)
     for i in range(squares.shape[0]):
         row = squares[i]
-        smallest[:] = np.inf
+        smallest[:] = np.inf  # a list that is full from the start has but one comparison for what is too far
         for j in range(row.shape[0]):
             if row[j] < smallest[k - 1] and j != first + i:
-                place = k - 1
-                while place > 0 and smallest[place - 1] > row[j]:
-                    smallest[place] = smallest[place - 1]
-                    place -= 1
-                smallest[place] = row[j]
+                insert_smallest(smallest, places, k, k, row[j], j)
         kth[first + i] = smallest[k - 1]
