@@ -201,9 +201,9 @@ def _minimize_smooth(
         if gap is not None:  # a step ends where the gradient was taken last
             least = max(least, value - gap(intermediate_result.x.reshape(L.shape), gradient.reshape(L.shape)))
             converged = value - least <= tol * least
-        if (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
+        if told := (n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0:
             report(value)
-        if converged or ((n_iter - first) % _STEPS_BETWEEN_REFRESHES == 0 and _stalled(path[-2], path[-1], stall)):
+        if converged or (told and _stalled(path[-2], path[-1], stall)):
             raise StopIteration
 
     while n_iter < max_iter and not converged:

@@ -103,7 +103,8 @@ class AnchorObjective(MetricObjective):
         self._place[self._fixed] = np.arange(len(self._fixed))
         self.targets = np.where(targets >= 0, self._place[targets], -1).astype(np.int64)
         i, a = np.nonzero(targets >= 0)
-        self._total = float(weights[i].sum())
+        total = max(float(weights[i].sum()), 1e-300)
+        self._per_pull, self._per_push = (1.0 - push_weight) / total, push_weight / total
         pull = Pull(np.stack([i, self.targets[i, a]], axis=1), 1.0 - push_weight, weights)
         fixed = self._fixed_rows = np.ascontiguousarray(X[self._fixed])
         self._fixed_terms: list[Term] = [pull]
@@ -168,7 +169,7 @@ class AnchorObjective(MetricObjective):
             push = self.all_rows.reduce(asked.pushes, partial(np.sum, axis=0), self.y)
         else:
             push = asked(self.all_rows, self.y, np.arange(len(self.y)), n_jobs=self.n_jobs)[0]
-        self._push = push * (self.push_weight / max(self._total, 1e-300))
+        self._push = push * self._per_push
         return self._values(L)
 
     def resolution(self, L: Array) -> float:
@@ -190,16 +191,16 @@ class AnchorObjective(MetricObjective):
         loss = sum(term.evaluate(state).value for term in self._fixed_terms[1:])
         Z = state.Z
         squared = np.square(Z[: len(self.anchors), None] - Z[self.targets]).sum(axis=-1)
-        pull = (squared * (self.targets >= 0)).sum(axis=1) * ((1.0 - self.push_weight) / max(self._total, 1e-300))
+        pull = (squared * (self.targets >= 0)).sum(axis=1) * self._per_pull
         return np.asarray((pull + self._push) * self.weights * len(self.anchors) + loss)
 
     def _hinge(self, starts: Indices, candidates: NDArray[np.int32], scale: Array) -> _SampledHinge:
-        return _SampledHinge(self.targets, starts, candidates, scale, self.push_weight / max(self._total, 1e-300))
+        return _SampledHinge(self.targets, starts, candidates, scale, self._per_push)
 
     def _search(self, L: Array, capacity: int) -> tuple[Array, Indices, NDArray[np.int32]]:
         """Of every anchor its push over the rows searched, how many candidates it has, and the list of those kept."""
         push, found, kept = self._asked(L, capacity)(*self._local, self._parts, n_jobs=self.n_jobs)
-        return push * (self._stands_for * (self.push_weight / max(self._total, 1e-300))), found, kept
+        return push * (self._stands_for * self._per_push), found, kept
 
     @cached_property
     def _local(self) -> tuple[Array, Indices, Indices]:
