@@ -123,8 +123,10 @@ def _share(value: Tensor) -> float:
 
 def _span(sample: ImageSet) -> float:
     """From the smallest value of an input to the largest; without bounds, twice as far as the sample goes."""
+    from certimetric.deep.models.bounds import widest
+
     if sample.kind.bounds is not None:
-        return float(np.subtract(*sample.kind.bounds[::-1]).max())
+        return widest(sample.kind.bounds)
     inputs = sample.tensor()
     return 2.0 * float(inputs.max() - inputs.min()) or 1.0
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from certimetric.deep.models.bounds import Bounds, checked_bounds, ends
+from certimetric.deep.models.bounds import Bounds, checked_bounds, ends, widest
 from certimetric.geometry.norms import L1, L2, NORMS, Linf, PlainNorm, resolve_norm
 
 UNIT = (0.0, 1.0)
@@ -187,7 +187,7 @@ class L0Ball(Ball):
 
     def level(self, n: int) -> float:
         assert self.bounds is not None
-        return float(np.subtract(*self.bounds[::-1]).max())
+        return widest(self.bounds)
 
     def to_edge(self, delta: Tensor) -> Tensor:
         return torch.where(self._first(_by_pixel(delta.double() ** 2).sum(dim=1), delta), delta.double(), 0.0)

@@ -38,6 +38,12 @@ def checked_bounds(bounds: Any, name: str) -> Bounds | None:
     return (float(low), float(high)) if low.ndim == 0 else (tuple(low.tolist()), tuple(high.tolist()))
 
 
+def widest(bounds: Bounds) -> float:
+    """From the smallest value to the largest, of the channel where that is most."""
+    low, high = bounds
+    return float(np.subtract(high, low).max())
+
+
 def ends(bounds: Bounds | None, inputs: Tensor) -> tuple[Any, Any]:
     """Smallest and largest value of a batch (b, c, …): numbers, or tensors (c, 1, …) of its type.
 
