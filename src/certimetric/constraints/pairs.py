@@ -212,34 +212,35 @@ def drawn_mates(
     """For each of the instances another one of its class (``label`` +1) or one of another (−1), which there must be."""
     if weights is not None:
         return _weighted_mates(y, i, label, rng, weights)
-    n = len(y)
-    order = np.argsort(y, kind="stable")
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
-    counts = np.bincount(y)
-    sizes, starts = counts[y], (np.cumsum(counts) - counts)[y]
-    mate = rng.randint(0, (sizes - 1 if label == 1 else n - sizes)[i])
+    order, place, start, stop = _by_class(y, i)
+    mate = rng.randint(0, stop - start - 1 if label == 1 else len(y) - (stop - start))
     # Numbers of mates become places in the order by class: step over the instance itself, or over its class.
     if label == 1:
-        mate += starts[i]
-        mate += mate >= place[i]
+        mate += start
+        mate += mate >= place
     else:
-        mate += np.where(mate >= starts[i], sizes[i], 0)
+        mate += np.where(mate >= start, stop - start, 0)
     return order[mate]
+
+
+def _by_class(y: Indices, i: Indices) -> tuple[Indices, Indices, Indices, Indices]:
+    """Instances in the order of their classes; and of some of them their places in it, and where their classes begin
+    and end."""
+    order = np.argsort(y, kind="stable")
+    place = np.empty(len(y), dtype=np.int64)
+    place[order] = np.arange(len(y))
+    counts = np.bincount(y)
+    stops = np.cumsum(counts)
+    return order, place[i], (stops - counts)[y[i]], stops[y[i]]
 
 
 def _weighted_mates(y: Indices, i: Indices, label: int, rng: np.random.RandomState, weights: Array) -> Indices:
     """The same by weights: a point of the line on which the weights of the classes lie one after the other."""
-    n, order = len(y), np.argsort(y, kind="stable")
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
-    counts = np.bincount(y)
-    stops = np.cumsum(counts)
-    start, stop = (stops - counts)[y[i]], stops[y[i]]
+    order, place, start, stop = _by_class(y, i)
     ends = np.cumsum(weights[order])
     # As with numbers of mates: step over the instance itself, or over its class.
-    left, right = (place[i], place[i] + 1) if label == 1 else (start, stop)
-    first, last = (start, stop) if label == 1 else (np.zeros_like(i), np.full_like(i, n))
+    left, right = (place, place + 1) if label == 1 else (start, stop)
+    first, last = (start, stop) if label == 1 else (np.zeros_like(i), np.full_like(i, len(y)))
     begin = np.append(0.0, ends)
     gap = begin[right] - begin[left]
     point = begin[first] + rng.random_sample(len(i)) * (begin[last] - begin[first] - gap)
