@@ -46,6 +46,7 @@ _OF_FILES = {
     "encoding": "encoding=NAME such as cp1252",
     "na": "na=WORD for a missing value",
 }
+_ONCE = ("delimiter", "decimal", "thousands", "encoding")
 _OF_TABLES = _OF_FILES | {
     "drop": "drop=COL for a column that is left out",
     "ordinal": "ordinal=COL=A<B<C for categories in their order",
@@ -80,7 +81,7 @@ class FileOptions:
                     known, hint = ", ".join(self.keys), did_you_mean(key, self.keys)
                     raise ValueError(f"--read must be KEY=VALUE with a KEY of {known}, got {part!r}{hint}")
                 found[key].append(value)
-        for key in ("delimiter", "decimal", "thousands", "encoding"):
+        for key in _ONCE:
             if len(found[key]) > 1:
                 raise ValueError(f"--read must say {key} once, got {' and '.join(found[key])}")
         return found
@@ -90,7 +91,7 @@ class FileOptions:
         from certimetric.datasets import Reading
 
         told = self.told()
-        once = {key: told[key][0] for key in ("delimiter", "decimal", "thousands", "encoding") if told[key]}
+        once = {key: told[key][0] for key in _ONCE if told[key]}
         return Reading(**{**once, "na": tuple(words(told["na"])), **further})
 
 
