@@ -31,6 +31,8 @@ class NoDefense(Defense):
     torch.Size([4, 16])
     """
 
+    passes_images = True
+
     def compute_loss(self, batch: Batch) -> Tensor:
         return batch.loss_of(batch.images)
 
@@ -59,6 +61,8 @@ class NoiseDefense(Defense):
     >>> model[1].weight.grad.shape
     torch.Size([4, 16])
     """
+
+    passes_images = True
 
     def __init__(self, sigma: float = 0.25):
         require(sigma > 0, "sigma", "must be positive", sigma, self)
