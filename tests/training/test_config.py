@@ -262,7 +262,7 @@ WRONG_VALUES = {
     "mined": ({"loss": {"name": "certified"}, "defense": {"kind": "tuple"}}, "'certified' takes all triplets"),
     "slopes": (
         {"loss": {"name": "certified", "slopes": True}, "defense": {"kind": "batch"}},
-        "the defense 'batch' perturbs embeddings or batches, and has no place for a loss that reads the network",
+        "the defense 'batch' takes losses of embeddings, and has no place for one that reads the network",
     ),
     "size": ({"data": {"name": "digits", "size": 0}}, "size in [data] must be a whole number of pixels from 1, got 0"),
     "skipping": (

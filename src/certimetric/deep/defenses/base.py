@@ -68,7 +68,7 @@ class Batch:
     def loss_of(self, images: Tensor) -> Tensor:
         """The loss of images in the place of the batch's, with tuples that are mined on themselves."""
         if reads_images(self.loss_fn):
-            return self.loss_fn.of_images(self.model, images, self.labels)  # type: ignore[attr-defined, no-any-return]
+            return self.loss_fn.of_images(self.model, images, self.labels)  # type: ignore[attr-defined]
         embeddings = self.model(images)
         return self.loss(embeddings, self.mined(embeddings))
 
@@ -167,7 +167,7 @@ class Defense(ABC):
         """Raise TypeError if a loss has no place in this defense, which the message calls ``name``."""
         check_loss(loss_fn, cls.mines or miner)
         if reads_images(loss_fn) and not cls.passes_images:
-            raise TypeError(f"{name} perturbs embeddings or batches, and has no place for a loss that reads the network")
+            raise TypeError(f"{name} takes losses of embeddings, and has no place for one that reads the network")
         if cls.compares_samples:
             check_compares_samples(loss_fn, name)
 

@@ -28,10 +28,16 @@ class CertifiedMarginLoss(nn.Module):
     which the minimum is a soft one of the same temperature T. Embeddings are taken as they are, not scaled to length 1.
     All triplets of the batch are held at once: memory grows with the square of its size times that of a class in it.
 
-    With ``slopes`` the radius is what :mod:`certimetric.deep.certify.slopes` certifies of a network of one convolution,
-    a pooling by norms with an offset and a linear layer, each with a constant of 1. How many times it is that by the
-    constant is computed, with its gradient, for the opponent that is the worst by the constant, and counts for all of
-    them. Such a loss reads the network as well: :meth:`of_images` is called in place of the loss itself.
+    With ``slopes`` a larger radius counts, of networks of one convolution, a pooling by norms with an offset and a
+    linear layer, none of which stretches a difference. In the words of :mod:`certimetric.deep.certify.slopes` a change
+    of size ε lowers s, with ``‖e_j − e_l‖ = 1``, for any μ > 0 by at most ::
+
+        ‖g‖ ε + μ ε² + Σ_{w_k < 0} [w_k² / μ − 2 |w_k| h_k]_+,
+
+    for a norm lies above its tangent by at most ``φ(ρ) = ρ² / 2h`` for ``ρ = ‖η_k‖ ≤ 2h`` and ``2 (ρ − h)`` beyond, and
+    ``|w_k| φ(ρ) − μ ρ²`` is at most the last bracket. How many times the radius by the constant the least root of this
+    is, is computed for the opponent that is the worst by the constant, and counts for all. Such a loss reads the
+    network as well: :meth:`of_images` is called in place of the loss itself.
 
     Parameters
     ----------
@@ -88,8 +94,9 @@ class CertifiedMarginLoss(nn.Module):
         if not bends_little(plain_layers(model)):
             known = "one convolution without sorting, a pooling with an offset and a linear layer"
             raise ValueError(f"CertifiedMarginLoss by slopes trains networks of {known}, in single precision")
-        with parametrize.cached():  # type: ignore[no-untyped-call]
-            scale, convolution, pooling, flat, last = layers_in_order(model)
+        layers: list[Any] = layers_in_order(model)
+        scale, convolution, pooling, flat, last = layers
+        with parametrize.cached():
             convolved, kernel, weight = convolution(scale(images)), convolution.weight, last.weight
             norms = pooling(convolved)
             embeddings = last(flat(norms))
