@@ -1,9 +1,10 @@
-"""Results: means with their 95 % intervals, arrays as JSON, and names under which they were asked before."""
+"""Results: means with their 95 % intervals, dataclasses as JSON, and names under which they were asked before."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,10 +16,15 @@ from certimetric.base.warnings import warn
 WIDTH = 1.959964  # of a 95 % interval, in standard errors
 
 
-def arrays_to_json(result: Any) -> str:
-    """The arrays of a dataclass as JSON, each under its name; an infinite number is null."""
-    lists = {field.name: getattr(result, field.name).tolist() for field in fields(result)}
-    return json.dumps({name: [_told(value) for value in values] for name, values in lists.items()}, allow_nan=False)
+class Told:
+    """A dataclass of arrays, numbers and text that is told as JSON."""
+
+    def to_json(self) -> str:
+        """The fields as JSON, arrays as lists; an infinite number is null."""
+        held = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        lists = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in held.items()}
+        told = {n: [finite(each) for each in v] if isinstance(v, list) else finite(v) for n, v in lists.items()}
+        return json.dumps(told, allow_nan=False)
 
 
 class Framed:
@@ -30,8 +36,14 @@ class Framed:
         return self.to_frame()  # type: ignore[attr-defined]
 
 
-def _told(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: None for a number that is infinite or none."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def finite_rows(rows: Sequence[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
+    """Rows of such values."""
+    return [{key: finite(value) for key, value in row.items()} for row in rows]
 
 
 def estimate(values: Array) -> dict[str, float]:

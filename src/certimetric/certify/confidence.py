@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array
-from certimetric.base.results import arrays_to_json
+from certimetric.base.results import Told
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import PointSet
 from certimetric.geometry.neighbors import nearest_neighbors
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class PredictionScores:
+class PredictionScores(Told):
     """Predictions, and how far each can be trusted: more is better; made by :func:`prediction_scores`.
 
     Parameters
@@ -53,10 +53,6 @@ class PredictionScores:
         import pandas as pd
 
         return pd.DataFrame(vars(self))
-
-    def to_json(self) -> str:
-        """The scores as JSON; an infinite one is null."""
-        return arrays_to_json(self)
 
 
 def prediction_scores(classifier: CertifiedKNeighborsClassifier, X: ArrayLike) -> PredictionScores:

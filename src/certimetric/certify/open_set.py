@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import Told
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier, with_unknown
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
@@ -35,7 +35,7 @@ _WITNESSES = 4  # nearest enrolled instances whose balls are tried for a smalles
 
 
 @dataclass(frozen=True, eq=False)
-class CertifiedIdentification:
+class CertifiedIdentification(Told):
     """What no attacker can do to open-set identification.
 
     Parameters
@@ -64,10 +64,6 @@ class CertifiedIdentification:
         import pandas as pd
 
         return pd.DataFrame({"eps": self.eps, "dir": self.dir, "fpir": self.fpir})
-
-    def to_json(self) -> str:
-        """The rates as JSON."""
-        return json.dumps({"eps": self.eps.tolist(), "dir": self.dir.tolist(), "fpir": self.fpir.tolist()})
 
 
 class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):

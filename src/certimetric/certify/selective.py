@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import arrays_to_json
+from certimetric.base.results import Told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ _MEMORY = 2**24  # entries of the blocks in which resamples are worked on
 
 
 @dataclass(frozen=True, eq=False)
-class RiskCoverageCurve:
+class RiskCoverageCurve(Told):
     """What share of the predictions is wrong among those that are kept; made by :func:`risk_coverage_curve`.
 
     Parameters
@@ -89,10 +89,6 @@ class RiskCoverageCurve:
         import pandas as pd
 
         return pd.DataFrame({"coverage": self.coverage, "risk": self.risk})
-
-    def to_json(self) -> str:
-        """The curve as JSON."""
-        return arrays_to_json(self)
 
 
 def risk_coverage_curve(errors: ArrayLike, score: ArrayLike) -> RiskCoverageCurve:

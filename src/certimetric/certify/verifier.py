@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
+from certimetric.base.results import Told
 from certimetric.base.warnings import warn
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -36,7 +36,7 @@ CRITERIA = ("eer", "far", "accuracy", "f_beta")
 
 
 @dataclass(frozen=True, eq=False)
-class CertifiedRates:
+class CertifiedRates(Told):
     """What no attacker can do to the rates of a threshold.
 
     Parameters
@@ -67,10 +67,6 @@ class CertifiedRates:
         import pandas as pd
 
         return pd.DataFrame({"eps": self.eps, "tar": self.tar, "far": self.far})
-
-    def to_json(self) -> str:
-        """The rates as JSON."""
-        return json.dumps({"eps": self.eps.tolist(), "tar": self.tar.tolist(), "far": self.far.tolist()})
 
 
 class PairVerifier(ClassifierMixin, BaseEstimator):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from certimetric.base.arguments import chosen as one_of
+from certimetric.base.results import Told
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from certimetric.deep.models.calling import seeded
@@ -20,7 +20,7 @@ from certimetric.deep.retrieval.index import Index
 
 
 @dataclass(frozen=True, eq=False)
-class CorruptionResult:
+class CorruptionResult(Told):
     """Figures of a model and of raw pixels under natural corruptions.
 
     Parameters
@@ -42,11 +42,6 @@ class CorruptionResult:
     def to_frame(self) -> pd.DataFrame:
         """The rows as a table."""
         return pd.DataFrame(self.rows)
-
-    def to_json(self) -> str:
-        """Rows and errors as JSON."""
-        told = {"rows": self.rows, "errors": self.errors, "mean_error": self.mean_error}
-        return json.dumps(told, allow_nan=False)
 
     def _repr_html_(self) -> str:
         wide = self.to_frame().pivot(index=["subject", "corruption"], columns="severity", values="recall_at_1")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, check_far, claimable_far, verification_curve
 from certimetric.certify.resampling import class_intervals
@@ -104,7 +104,7 @@ class VerificationResult(Framed):
     def to_json(self) -> str:
         """Rows, summary and thinned curves as JSON; an infinite threshold is null."""
         document: dict[str, Any] = {"metric": self.metric, "calibrated": self.calibrated}
-        document |= {"rows": [_finite(row) for row in self.rows], "summary": [_finite(row) for row in self.summary]}
+        document |= {"rows": finite_rows(self.rows), "summary": finite_rows(self.summary)}
         document["curves"] = {name: json.loads(curve.thinned().to_json()) for name, curve in self.curves.items()}
         document["attacked"] = [
             dict(zip(KEYS, key)) | {"curve": json.loads(found.curve.thinned().to_json())}
@@ -114,10 +114,6 @@ class VerificationResult(Framed):
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(float_format="{:.4g}".format, na_rep="")
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
 
 
 @seeded(0)

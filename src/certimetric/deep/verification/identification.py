@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import IdentificationCurve, check_far, claimable_far, identification_curve
 from certimetric.certify.resampling import drawn_classes
@@ -64,11 +64,8 @@ class IdentificationResult(Framed):
 
     def to_json(self) -> str:
         """Rows and curves as JSON; an infinite threshold is null."""
-        rows = [
-            {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
-            for row in self.rows
-        ]
-        document = {"templates": self.templates, "metric": self.metric, "calibrated": self.calibrated, "rows": rows}
+        document = {"templates": self.templates, "metric": self.metric, "calibrated": self.calibrated}
+        document |= {"rows": finite_rows(self.rows)}
         curves = {name: json.loads(curve.to_json()) for name, curve in self.curves.items()}
         return json.dumps(document | {"curves": curves}, allow_nan=False)
 
