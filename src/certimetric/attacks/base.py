@@ -145,14 +145,7 @@ class Search:
         Infinity where nothing was found yet.
     """
 
-    def __init__(
-        self,
-        predictor: Any,
-        X: Array,
-        y: ArrayLike | None,
-        threat: BoundThreat,
-        columns: Any = None,
-    ):
+    def __init__(self, predictor: Any, X: Array, y: ArrayLike | None, threat: BoundThreat, columns: Any = None):
         self.predictor, self.X, self.threat, self.columns = predictor, X, threat, columns
         self._unchecked: Callable[[Array], NDArray[Any]] | None = None
         predicted = self.decide(np.arange(len(X)), X)

@@ -207,10 +207,7 @@ class PairAttack:
     def _whole(self, search: PairSearch, rows: Indices) -> None:
         """With whole features as rounding has them, adapt the others."""
         threat = search.threat
-        whole = threat.integer.copy()
-        for group in threat.one_hot:
-            whole[group] = True
-        whole &= threat.mutable
+        whole = threat.whole
         best = np.where(np.isfinite(search.distances[rows])[:, None], search.adversarial[rows], search.X[rows])
         tried = [search.X[rows] + share * (best - search.X[rows]) for share in _SHARES]
         for group in threat.one_hot:  # each of its values
