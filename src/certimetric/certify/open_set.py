@@ -21,10 +21,8 @@ from certimetric.certify.open_set_radii import open_set_rows, voted_nearest
 from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs
 from certimetric.certify.radius import MEMORY_MB, MIB
 from certimetric.certify.rates import IdentificationCurve, identification_curve
-from certimetric.certify.reference import PointSet
 from certimetric.certify.verifier import checked_sizes, warn_of_rate
 from certimetric.constraints.labels import checked_labels
-from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.norms import resolve_norm
 
@@ -108,10 +106,7 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
     (['ann', 'unknown', 'unknown'], array([0.5, 1. , 4. ]))
     """
 
-    _parameter_constraints = {
-        **CertifiedKNeighborsClassifier._parameter_constraints,
-        "threshold": [Real, None],
-    }
+    _parameter_constraints = {**CertifiedKNeighborsClassifier._parameter_constraints, "threshold": [Real, None]}
 
     def __init__(
         self,
@@ -149,21 +144,6 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         super().fit(X, y)
         self.threshold_ = np.inf if self.threshold is None else float(self.threshold)
         return self
-
-    def in_other_units(
-        self,
-        reference: PointSet,
-        X: Array,
-        *,
-        metric: MahalanobisMetric,
-        norm: Any,
-        feature_names: NDArray[Any] | None = None,
-    ) -> OpenSetKNeighborsClassifier:
-        """This classifier, fitted, for instances that are told in other units; distances stay what they are."""
-        other = super().in_other_units(reference, X, metric=metric, norm=norm, feature_names=feature_names)
-        assert isinstance(other, OpenSetKNeighborsClassifier)
-        other.threshold, other.threshold_ = self.threshold, self.threshold_
-        return other
 
     def calibrate(
         self, X: ArrayLike | None = None, y: ArrayLike | None = None, *, fpir: float
@@ -351,10 +331,6 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         if y is None:
             raise ValueError("y must hold a label for each query, got None")
         return checked_labels(y)
-
-    def _check_length(self, labels: NDArray[Any], m: int) -> None:
-        if labels.shape != (m,):
-            raise ValueError(f"y must hold one label for each of the {m} queries, got shape {labels.shape}")
 
     def _truth(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels with ``unknown_`` for those that are not enrolled."""
