@@ -152,13 +152,8 @@ def certified_change(mapped, distance, t, accepted, error, data, direction, work
 def staying_within(mapped, distance, reach, data, work):
     """Size of change up to which the distance is at most ``reach``."""
     order, s, column_squares, constants = data[0], data[3], data[5], data[6]
-    kappa, growth, relative, s_top, kappa_absolute = (
-        constants[0],
-        constants[1],
-        constants[2],
-        constants[6],
-        constants[7],
-    )
+    kappa, growth, relative = constants[0], constants[1], constants[2]
+    s_top, kappa_absolute = constants[6], constants[7]
     y, image, r = work[0, : mapped.shape[0]], work[2, : data[4].shape[0]], mapped.shape[0]
     far = distance * (1.0 + relative)
     if not reach > far:

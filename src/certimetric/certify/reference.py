@@ -227,13 +227,7 @@ class PointSet(MetricMaps, ABC):
         return self.points, self.point_errors, squares, dual, dual_errors, self.y, self.growth(norm)
 
     def neighbors(
-        self,
-        points: Array,
-        k: int,
-        *,
-        exclude: Indices | None = None,
-        memory: int = DEFAULT_MEMORY,
-        n_jobs: int = 1,
+        self, points: Array, k: int, *, exclude: Indices | None = None, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
     ) -> tuple[Indices, Array]:
         """The k nearest training instances of embedded queries, and their squared distances."""
         if (vicinity := self.vicinity(points, k)) is None:
@@ -270,17 +264,9 @@ class PointSet(MetricMaps, ABC):
                 self._normed = norm, known
             return self._normed[1]
 
-    def predict(
-        self,
-        points: Array,
-        k: int,
-        *,
-        exclude: Indices | None = None,
-        memory: int = DEFAULT_MEMORY,
-        n_jobs: int = 1,
-    ) -> Indices:
-        """Class code with the most votes of the k nearest."""
-        return self.voted(*self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs))[1]
+    def predict(self, points: Array, k: int, **options: Any) -> Indices:
+        """Class code with the most votes of the k nearest, found with the options of :meth:`neighbors`."""
+        return self.voted(*self.neighbors(points, k, **options))[1]
 
     def voted(self, indices: Indices, squared: Array) -> tuple[Array, Indices]:
         """What each class gets of the votes of neighbours, (m, k) to (m, n_classes), and the code that gets the most.
@@ -434,16 +420,15 @@ def largest_image(G: Array, dual_order: float) -> float:
     return bound * (1.0 + 1e-9)
 
 
-def nearest_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+def nearest_rows(reference: PointSet, k: int, X: Array, **options: Any) -> Array:
     """Distances of the k nearest training instances, then their row numbers, side by side: shape (m, 2k)."""
-    indices, squared = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    indices, squared = reference.neighbors(reference.embed(X)[0], k, **options)
     return np.hstack([np.ldexp(np.sqrt(squared), reference.exponent), indices])
 
 
-def vote_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+def vote_rows(reference: PointSet, k: int, X: Array, **options: Any) -> Array:
     """Votes of the k nearest for each class, then the code that gets the most: shape (m, n_classes + 1)."""
-    found = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
-    return np.column_stack(reference.voted(*found))
+    return np.column_stack(reference.voted(*reference.neighbors(reference.embed(X)[0], k, **options)))
 
 
 def weights_by_distance(squared: Array) -> Array:
