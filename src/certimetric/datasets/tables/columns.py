@@ -32,18 +32,7 @@ _COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3})+(,\d+)
 _GROUPS = re.compile(r"[+-]?\d{1,3}([ '’_\u00a0\u202f]\d{3})+([.,]\d+)?")
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?\d[\d.,' ]*|[+-]?\d[\d.,' ]*\s*[%$€£¥]")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
-TRUTH = {
-    "yes": 1.0,
-    "no": 0.0,
-    "true": 1.0,
-    "false": 0.0,
-    "y": 1.0,
-    "n": 0.0,
-    "t": 1.0,
-    "f": 0.0,
-    "on": 1.0,
-    "off": 0.0,
-}
+TRUTH = dict.fromkeys(("yes", "true", "y", "t", "on"), 1.0) | dict.fromkeys(("no", "false", "n", "f", "off"), 0.0)
 _PLACEHOLDERS = ("n/a", "na", "nan", "null", "none", "nil", "missing", "unknown", "-", "--", "?", ".", "*", "")
 # What numbers in other clothes look like, and what to do about them.
 _DRESSED = {
