@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,7 @@ from certimetric.certify.resampling import class_intervals
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.retrieval.evaluation import CLEAN, MODEL, WORST, attack_names
+from certimetric.deep.retrieval.evaluation import CLEAN, MODEL, WORST, attack_names, by_ball
 from certimetric.deep.retrieval.reliability import Attackable, warn_of_attacks
 from certimetric.deep.verification.pair_index import PairIndex, ends
 from certimetric.deep.verification.pairs import Pairs
@@ -243,7 +243,7 @@ def evaluate_verification(
             found[key] = _attacked(index, attacker, listed, attack, seen)
             if advance is not None:
                 advance()
-        found |= _worst(found)
+        found |= {(subject, WORST, *ball): _worst(some) for ball, some in by_ball(found).items()}
         for key, after in found.items():
             told = dict(zip(KEYS, key))
             rows += _attacked_rows(told, points, after, n_resamples, seed)
@@ -327,19 +327,10 @@ def _attacked(
     return AttackedPairs(listed, index.pairs.subjects(listed), same, clean, distances)
 
 
-def _worst(found: dict[Key, AttackedPairs]) -> dict[Key, AttackedPairs]:
-    """For every ball that several attacks were given, the worst of each pair over them."""
-    by_ball: dict[tuple[str, str, float], list[AttackedPairs]] = {}
-    for (subject, _, norm, eps), after in found.items():
-        by_ball.setdefault((subject, norm, eps), []).append(after)
-    worst: dict[Key, AttackedPairs] = {}
-    for (subject, norm, eps), some in by_ball.items():
-        if len(some) > 1:
-            several, first = np.stack([after.distances for after in some]), some[0]
-            distances = np.where(first.genuine, several.max(axis=0), several.min(axis=0))
-            told = (first.pairs, first.subjects, first.genuine, first.clean)
-            worst[subject, WORST, norm, eps] = AttackedPairs(*told, distances)
-    return worst
+def _worst(some: list[AttackedPairs]) -> AttackedPairs:
+    """The worst of each pair over several attacks in one ball."""
+    several, genuine = np.stack([after.distances for after in some]), some[0].genuine
+    return replace(some[0], distances=np.where(genuine, several.max(axis=0), several.min(axis=0)))
 
 
 def _rate(threshold: float, side: int) -> Callable[[VerificationCurve], float]:
