@@ -239,8 +239,7 @@ def changes_of(
     aims = np.full(len(X), -1)
     if wanted is not None:
         codes = np.flatnonzero(classes == wanted)
-        if not len(codes):
-            raise ValueError(f"wanted must be one of the classes {listing(classes)}, got {wanted!r}")
+        require(len(codes) > 0, "wanted", f"must be one of the classes {listing(classes)}", wanted)
         aims[:] = codes[0]
     names = tuple(f"x{j}" for j in range(d)) if names is None else tuple(map(str, names))
     measure, strict = threat.norm, wanted is not None or threat.limited

@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 
 from certimetric.base.rounding import INFLATED_UNIT
-from certimetric.certify.kernels import certified_size
+from certimetric.certify.kernels import certified_size, square_of
 
 _UNDERFLOW = 1e-150  # more than what underflows changes in a distance, where the larger of it and t is about 1
 _SMALLEST = -1000  # exponent below which differences are not scaled
@@ -31,13 +31,10 @@ def products(matrix, vector, out):
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@nb.njit(cache=True, nogil=True)
 def length(vector):
     """Euclidean norm."""
-    total = 0.0
-    for t in range(vector.shape[0]):
-        total += vector[t] * vector[t]
-    return np.sqrt(total)
+    return np.sqrt(square_of(vector))
 
 
 @nb.njit(cache=True, nogil=True)
