@@ -251,8 +251,8 @@ def load_with_test(
 
     from certimetric.constraints.labels import unknown_labels  # loads scikit-learn
 
-    load_it = load_beside if columns else _load_alone
-    data, beside = load_it(name_or_path, columns, target=target, encode=encode, reading=reading)
+    how: dict[str, Any] = {"target": target, "encode": encode, "reading": reading}
+    data, beside = load_beside(name_or_path, columns, **how) if columns else (load(name_or_path, **how), {})
     path = (table_file(test) or test) if isinstance(test, str) and not _looks_like_path(test) else test
     frame, labels, where = read_labelled(path, target, must=True, reading=suited(reading, path))
     assert labels is not None  # or it was refused
@@ -279,10 +279,6 @@ def load_with_test(
     )
     found = {role: pd.concat([beside[role], further[role]], ignore_index=True) for role in columns}
     return both, found, np.arange(both.n_samples) >= data.n_samples
-
-
-def _load_alone(name: Any, columns: Mapping[str, str], **how: Any) -> tuple[Dataset, dict[str, pd.Series]]:
-    return load(name, **how), {}
 
 
 def _beside(
