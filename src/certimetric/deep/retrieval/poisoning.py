@@ -255,8 +255,7 @@ def certify_additions(
     if points.shape[1] != items.shape[1]:
         raise ValueError(f"queries have {points.shape[1]} dimensions, the gallery {items.shape[1]}")
     require(isinstance(n_parts, Integral) and n_parts >= 1, "n_parts", "must be a number of parts, at least 1", n_parts)
-    if metric not in ("euclidean", "cosine"):
-        raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}")
+    require(metric in ("euclidean", "cosine"), "metric", "must be 'euclidean' or 'cosine'", metric)
     own, theirs = paired_ids(ids, gallery_ids, len(points), len(items))
     classes, codes = np.unique(known, return_inverse=True)
     votes = np.zeros((len(points), len(classes)), dtype=np.int64)
