@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH = 1.959964  # of a 95 % interval, in standard errors
 
@@ -25,6 +28,18 @@ class Told:
         lists = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in held.items()}
         told = {n: [finite(each) for each in v] if isinstance(v, list) else finite(v) for n, v in lists.items()}
         return json.dumps(told, allow_nan=False)
+
+
+class Rows:
+    """A result with rows, one dict each."""
+
+    rows: list[dict[str, Any]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
 
 
 class Framed:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, Rows
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
@@ -33,7 +32,7 @@ Scores = dict[tuple[str, str | None, float | None], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class RetrievalResult(Framed):
+class RetrievalResult(Rows, Framed):
     """Figures of a model and of raw pixels, clean, under each attack, and in the worst case over the attacks.
 
     Parameters
@@ -54,10 +53,6 @@ class RetrievalResult(Framed):
     recall_at_1: dict[tuple[Any, ...], NDArray[np.bool_]]
     n_queries: int
     n_without_positive: int
-
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
 
     def to_json(self) -> str:
         """The rows and numbers of queries as JSON."""

@@ -9,14 +9,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import Framed, finite_rows
+from certimetric.base.results import Framed, Rows, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, check_far, claimable_far, verification_curve
 from certimetric.certify.resampling import class_intervals
@@ -61,7 +60,7 @@ class AttackedPairs:
 
 
 @dataclass(frozen=True, eq=False)
-class VerificationResult(Framed):
+class VerificationResult(Rows, Framed):
     """What thresholds accept, of a model and of raw pixels, clean, under each attack and in the worst case.
 
     Parameters
@@ -96,10 +95,6 @@ class VerificationResult(Framed):
     metric: str
     calibrated: bool
     labels: list[int]
-
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
 
     def to_json(self) -> str:
         """Rows, summary and thinned curves as JSON; an infinite threshold is null."""

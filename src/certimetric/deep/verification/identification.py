@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
-from certimetric.base.results import Framed, finite_rows
+from certimetric.base.results import Framed, Rows, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import IdentificationCurve, check_far, claimable_far, identification_curve
 from certimetric.certify.resampling import drawn_classes
@@ -34,7 +33,7 @@ _BLOCK = 2**21  # distances that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
-class IdentificationResult(Framed):
+class IdentificationResult(Rows, Framed):
     """Rates of open-set identification, of a model and of raw pixels, clean, under each attack and in the worst case.
 
     Parameters
@@ -57,10 +56,6 @@ class IdentificationResult(Framed):
     templates: str
     metric: str
     calibrated: bool
-
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
 
     def to_json(self) -> str:
         """Rows and curves as JSON; an infinite threshold is null."""
