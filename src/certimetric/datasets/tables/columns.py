@@ -184,7 +184,8 @@ def kind_of(series: pd.Series) -> str:
         return "durations"
     if isinstance(dtype, pd.StringDtype):
         return "text"
-    values = [value for value in series.to_numpy(dtype=object) if not _is_null(value)]
+    cells = [value for value in series.to_numpy(dtype=object) if value is not None and value is not pd.NA]
+    values = [value for value in cells if not (isinstance(value, float) and value != value)]
     if not values:
         return "number"  # nothing but gaps: whoever asks next sees that they are missing
     if all(isinstance(value, (bool, np.bool_)) for value in values):
@@ -197,12 +198,6 @@ def kind_of(series: pd.Series) -> str:
         return DATES
     odd = next(value for value in values if not isinstance(value, (str, numbers.Real, Decimal)))
     return f"values of type {type(odd).__name__}"
-
-
-def _is_null(value: object) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
 def is_integer(value: object) -> bool:
