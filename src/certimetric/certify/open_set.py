@@ -334,18 +334,8 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
 
     def _truth(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels with ``unknown_`` for those that are not enrolled."""
-        answers = self._answers()
-        places = np.searchsorted(self.classes_, labels) if labels.dtype.kind == self.classes_.dtype.kind else None
-        if places is None:
-            places = np.array([self._place(label) for label in labels.tolist()])
-        else:
-            places = np.minimum(places, len(self.classes_) - 1)
-            places = np.where(self.classes_[places] == labels, places, len(self.classes_))
-        return answers[places]
-
-    def _place(self, label: Any) -> int:
-        classes = self.classes_.tolist()
-        return classes.index(label) if label in classes else len(classes)
+        places = {label: place for place, label in enumerate(self.classes_.tolist())}
+        return self._answers()[[places.get(label, len(places)) for label in labels.tolist()]]
 
     def _answers(self) -> NDArray[Any]:
         """The classes, and what is answered for none of them."""

@@ -262,7 +262,9 @@ def certify_verification(
     told["settings"] = certifier.settings()
     if isinstance(certifier, LipschitzCertifier):
         told["settings"] = {}  # of retrieval alone
-        reach = _reach(as_given(model), compared, listed, metric, batch_size)
+        if not isinstance(model, nn.Module):  # layers are read of the Module itself, in the precision that it has
+            model = as_module(model)
+        reach = _reach(model, compared, listed, metric, batch_size)
         accepted, radii = reach.decisions(float(threshold))
         told |= {"accepted": accepted, "radii": radii, "abstained": np.zeros(len(listed), dtype=bool)}
         return VerificationCertificate(**told, constant=reach.constant, reach=reach)
@@ -271,11 +273,6 @@ def certify_verification(
     index = PairIndex(model, compared, metric, batch_size)
     decided = smoothed_decisions(certifier, index, compared.probes, listed, float(threshold), advance)
     return VerificationCertificate(**told, **decided, confidence=1.0 - certifier.alpha)
-
-
-def as_given(model: nn.Module | Callable[[Tensor], Any]) -> nn.Module:
-    """The Module itself, whose layers are read in the precision that they have."""
-    return model if isinstance(model, nn.Module) else as_module(model)
 
 
 def _reach(model: nn.Module, compared: Pairs, listed: Indices, metric: str, batch_size: int) -> Reach:
