@@ -131,14 +131,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
         memory_mb: int = MEMORY_MB,
         n_jobs: int | None = None,
     ):
-        self.n_neighbors = n_neighbors
+        super().__init__(n_neighbors, metric=metric, norm=norm, memory_mb=memory_mb, n_jobs=n_jobs)
         self.weights = weights
-        self.metric = metric
-        self.norm = norm
         self.abstain_below = abstain_below
         self.unknown = unknown
-        self.memory_mb = memory_mb
-        self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> CertifiedKNeighborsClassifier:
