@@ -30,6 +30,16 @@ class Told:
         return json.dumps(told, allow_nan=False)
 
 
+class Columns(Told):
+    """A dataclass of arrays of one length."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an entry, the fields as columns."""
+        import pandas as pd
+
+        return pd.DataFrame({each.name: getattr(self, each.name) for each in fields(self)})  # type: ignore[arg-type]
+
+
 class Rows:
     """A result with rows, one dict each."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import Told
+from certimetric.base.results import Columns
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier, with_unknown
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
@@ -26,14 +26,11 @@ from certimetric.constraints.labels import checked_labels
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.norms import resolve_norm
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _WITNESSES = 4  # nearest enrolled instances whose balls are tried for a smallest change
 
 
 @dataclass(frozen=True, eq=False)
-class CertifiedIdentification(Told):
+class CertifiedIdentification(Columns):
     """What no attacker can do to open-set identification.
 
     Parameters
@@ -56,12 +53,6 @@ class CertifiedIdentification(Told):
     eps: Array
     dir: Array
     fpir: Array
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a size: eps, dir, fpir."""
-        import pandas as pd
-
-        return pd.DataFrame({"eps": self.eps, "dir": self.dir, "fpir": self.fpir})
 
 
 class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
