@@ -62,12 +62,12 @@ class Framed:
 
 
 def finite(value: Any) -> Any:
-    """A value as JSON can hold it: None for a number that is infinite or none."""
+    """A value as JSON can hold it: None for a number that is infinite or NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def finite_rows(rows: Sequence[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
-    """Rows of such values."""
+    """Rows with values as JSON can hold them."""
     return [{key: finite(value) for key, value in row.items()} for row in rows]
 
 

@@ -79,4 +79,5 @@ class CertifiedClasses(Told):
 
     def to_json(self) -> str:
         """The figures as JSON; an infinite radius is null."""
-        return json.dumps({**json.loads(super().to_json()), "balanced_accuracy": self.balanced_accuracy})
+        told = {**json.loads(super().to_json()), "balanced_accuracy": self.balanced_accuracy}
+        return json.dumps(told, allow_nan=False)
