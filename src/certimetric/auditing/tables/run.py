@@ -14,12 +14,13 @@ import numpy as np
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
 from certimetric.auditing.tables.cells import (
-    METRICS,
     audit_cell,
+    compute_all,
     compute_cell,
     compute_elsewhere,
-    is_whole,
+    examine_first,
     keeping_files,
+    metric_files,
     split_told,
 )
 from certimetric.auditing.tables.checks import Observed
@@ -52,10 +53,10 @@ from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
 from certimetric.report.formatting import NORMS
 from certimetric.runs.cluster import attempt_alone, count_workers, on_dask
-from certimetric.runs.key import Record, canonical, told
+from certimetric.runs.key import canonical, told
 from certimetric.runs.scheduling import Compute, Execute, in_workers, run_cells
 from certimetric.runs.splits import Split
-from certimetric.runs.store import Store, prepare_folder
+from certimetric.runs.store import Store
 
 
 class TableEvidence(Evidence):
@@ -160,19 +161,7 @@ class TableEvidence(Evidence):
             observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
             cells=found.counts,
             also=also,
-            traces={
-                "metric_files": [
-                    {
-                        "learner": subject.spec,
-                        "split": cell["split"],
-                        "file": cell["metric_file"],
-                        "sha256": cell["metric_sha256"],
-                    }
-                    for subject, cells in zip(request.subjects, found.cells)
-                    for cell in finished(cells)
-                    if "metric_file" in cell
-                ]
-            },
+            traces={"metric_files": metric_files(request.subjects, found.cells)},
         )
 
     def recommend(self, found: Gathered) -> int | None:
@@ -198,40 +187,20 @@ class Findings:
 
 def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     """Compute every (learner, split) cell that is not in the store, then the evidence about each learner."""
-    if store.folder is not None:
-        prepare_folder(store.folder / METRICS)
-    digest, n = request.digest, len(request.subjects)
+    digest = request.digest
     # Split by split, so that every learner has figures early.
     cells = [audit_cell(request, digest, subject, i) for i in range(request.repeats) for subject in request.subjects]
     execute = _where(request, partial(compute_cell, request, store.folder))
     if request.dask is not None and store.folder is not None:
         execute = keeping_files(_where(request, partial(compute_elsewhere, request)), store.folder)
-    outcome = run_cells(
-        cells,
-        store,
-        execute,
-        usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
-        progress=progress,
-    )
-    fitted: dict[str, Record] = {}
-    for record in outcome.records:
-        if record.done:
-            fitted.setdefault(record.cell.learner, record)
-    components = {spec: record.result["components"] for spec, record in fitted.items() if record.result}
-    evidence = run_cells(
-        [evidence_cell(request, record.cell) for record in fitted.values()],
-        store,
-        _where(request, partial(compute_evidence, request, components)),
-        usable=lambda record: record.done,
-        progress=progress,
-        name="attacks",
-    )
-    examined = {record.cell.learner: _of(record) for record in evidence.records}
-    return Findings(
-        [[_of(record) for record in outcome.records[i::n]] for i in range(n)],
-        [examined.get(subject.spec) for subject in request.subjects],
-        outcome.counts,
-    )
+    outcome, told = compute_all(request, store, cells, execute, progress)
+
+    def examine(fitted: dict[str, Any]) -> Execute:
+        components = {spec: found["components"] for spec, found in fitted.items()}
+        return _where(request, partial(compute_evidence, request, components))
+
+    evidence = examine_first(request, store, outcome.records, partial(evidence_cell, request), examine, progress)
+    return Findings(told, evidence, outcome.counts)
 
 
 def _where(request: Request, compute: Compute) -> Execute:
@@ -260,10 +229,6 @@ def _trust(
     if not all(record.done for record in outcome.records):
         return None
     return tell_trust(request, learner, done, [record.result or {} for record in outcome.records])
-
-
-def _of(record: Record) -> Cell:
-    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
 
 
 def _imputed(data: Dataset) -> dict[str, int]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from certimetric.attacks.pairs import PairAttack
 from certimetric.auditing.run import Evidence, Gathered
-from certimetric.auditing.tables.cells import METRICS, is_whole
+from certimetric.auditing.tables.cells import compute_all, examine_first, metric_files
 from certimetric.auditing.tables.summary import choose_eps, finished
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
@@ -33,9 +33,9 @@ from certimetric.auditing.verification.summary import (
 )
 from certimetric.report.document import VERIFICATION_SCHEMA
 from certimetric.report.formatting import NORMS
-from certimetric.runs.key import Record, canonical
-from certimetric.runs.scheduling import in_workers, run_cells
-from certimetric.runs.store import Store, prepare_folder
+from certimetric.runs.key import canonical
+from certimetric.runs.scheduling import Execute, in_workers
+from certimetric.runs.store import Store
 
 
 class VerificationEvidence(Evidence):
@@ -86,8 +86,6 @@ class VerificationEvidence(Evidence):
     def gather(self, store: Store, counting: Any) -> Gathered:
         """Fit, calibrate and certify every learner on every split, and attack the decisions of one."""
         request: VerificationRequest = self.request
-        if store.folder is not None:
-            prepare_folder(store.folder / METRICS)
         digest, n = request.data.sha256(), len(request.subjects)
         # Split by split, so that every learner has figures early.
         cells = [
@@ -95,19 +93,19 @@ class VerificationEvidence(Evidence):
             for i in range(request.repeats)
             for subject in request.subjects
         ]
-        outcome = run_cells(
-            cells,
-            store,
-            in_workers(partial(compute_cell, request, store.folder), request.n_jobs),
-            usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
-            progress=counting,
-        )
-        told = [[_of(record) for record in outcome.records[i::n]] for i in range(n)]
+        execute = in_workers(partial(compute_cell, request, store.folder), request.n_jobs)
+        outcome, told = compute_all(request, store, cells, execute, counting)
         parts = [request.part(split) for split in range(request.repeats)]
         decided = [[Decided(parts[cell["split"]], cell) for cell in finished(cells)] for cells in told]
         # Most pairs are impostors that are far off: sizes that suit them would leave no genuine pair certified.
         eps, quoted = choose_eps(request, [[each.dodged for each in some if len(each.dodged)] for some in decided])
-        findings = self._examined(store, outcome.records, quoted, counting)
+
+        def examine(fitted: dict[str, Any]) -> Execute:
+            known = {spec: (each["components"], each["threshold"]) for spec, each in fitted.items()}
+            return in_workers(partial(compute_evidence, request, known, quoted), request.n_jobs)
+
+        evidence = partial(evidence_cell, request, eps=quoted)
+        findings = examine_first(request, store, outcome.records, evidence, examine, counting)
         rates = Rates(request.codes, parts, request.seed)
         places = [[cell["split"] for cell in finished(cells)] for cells in told]
         learners = [
@@ -135,40 +133,8 @@ class VerificationEvidence(Evidence):
             learners=learners,
             observed=Observed(request, learners, decided, findings, rates),
             cells=outcome.counts,
-            traces={
-                "metric_files": [
-                    {
-                        "learner": subject.spec,
-                        "split": cell["split"],
-                        "file": cell["metric_file"],
-                        "sha256": cell["metric_sha256"],
-                    }
-                    for subject, cells in zip(request.subjects, told)
-                    for cell in finished(cells)
-                    if "metric_file" in cell
-                ]
-            },
+            traces={"metric_files": metric_files(request.subjects, told)},
         )
-
-    def _examined(self, store: Store, records: list[Record], eps: float, counting: Any) -> list[dict[str, Any] | None]:
-        """What attacks found on the first finished split of each learner; None where there is none."""
-        request, fitted = self.request, dict[str, Record]()
-        for record in records:
-            if record.done:
-                fitted.setdefault(record.cell.learner, record)
-        known = {
-            spec: (each.result["components"], each.result["threshold"]) for spec, each in fitted.items() if each.result
-        }
-        outcome = run_cells(
-            [evidence_cell(request, record.cell, eps) for record in fitted.values()],
-            store,
-            in_workers(partial(compute_evidence, request, known, eps), request.n_jobs),
-            usable=lambda record: record.done,
-            progress=counting,
-            name="attacks",
-        )
-        examined = {record.cell.learner: _of(record) for record in outcome.records}
-        return [examined.get(subject.spec) for subject in request.subjects]
 
     def _data(self, parts: list[VerificationSplit]) -> dict[str, Any]:
         request, data, first = self.request, self.request.data, parts[0]
@@ -272,10 +238,6 @@ class VerificationEvidence(Evidence):
             f"{100 * at['tar']['mean']:.1f} % of genuine pairs, and no impersonation above "
             f"{100 * at['far']['mean']:.2g} % of impostors",
         ]
-
-
-def _of(record: Record) -> dict[str, Any]:
-    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
 
 
 def _ends(rate: dict[str, Any]) -> dict[str, float]:
