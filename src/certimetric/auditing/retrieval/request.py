@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
-from certimetric.auditing.retrieval.threats import THREATS, threat_sizes
+from certimetric.auditing.retrieval.threats import THREATS, settled, threat_sizes
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -231,8 +231,7 @@ class RetrievalRequest(RankingRequest):
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
-        usual = {name: THREATS[name].usual(self) if size is None else size for name, size in threats.items()}
-        self._settle(sizes=usual)
+        self._settle(sizes=settled(self, threats))
         for name in self.attacks:
             self.make_attack(name, quoted)  # one that cannot be made of this norm says so before the work
         for text in self.fail_under:
