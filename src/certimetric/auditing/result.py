@@ -28,7 +28,11 @@ class Documented(ABC):
 
     @property
     def status(self) -> str:
-        """The verdict in a word."""
+        """The verdict in a word.
+
+        Of an audit FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt; of a comparison
+        REGRESSION, NO REGRESSION, or NOT COMPARABLE where no figure compares.
+        """
         return str(self.document["verdict"]["status"])
 
     @abstractmethod
@@ -91,11 +95,6 @@ class AuditResult(Documented):
 
     document: dict[str, Any]
     _files: ClassVar = (RESULTS_FILE, REPORT_FILE)
-
-    @property
-    def status(self) -> str:
-        """FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt."""
-        return super().status
 
     @property
     def passed(self) -> bool:
