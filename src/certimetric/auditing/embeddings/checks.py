@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Outcome, check
+from certimetric.auditing.learner_checks import learners
 from certimetric.auditing.retrieval.checks import (
     beaten_by_pixels,
     certificate_against_attacks,
@@ -98,7 +99,7 @@ def unanswered(observed: Observed) -> Outcome:
     return Outcome(grave, f"{n} of {total} queries have no other item of their class to find, and were left out.")
 
 
-@hubs.on("embeddings", each=lambda observed: [(each["spec"], each) for each in observed.learners])
+@hubs.on("embeddings", each=learners)
 def hubs_clean_and_attacked(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
     """Of embeddings the changes that break a query are known, and so what is found then."""
     return outcome_of_hubs(
