@@ -19,7 +19,7 @@ from certimetric.auditing.retrieval.request import Subject
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
-from certimetric.auditing.verification.summary import DET_RATES, N_BINS
+from certimetric.auditing.verification.summary import DET_RATES, N_BINS, finite
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve
@@ -269,7 +269,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject, advance: Call
             "calibration": [chosen_on.n_genuine, chosen_on.n_impostor],
             "test": [curve.n_genuine, curve.n_impostor],
         },
-        "splits": [{"split": 0, "threshold": _finite(threshold)}],
+        "splits": [{"split": 0, "threshold": finite(threshold)}],
         "summary": {
             "tar": at["tar"],
             "far": at["far"],
@@ -379,7 +379,7 @@ def _point(row: Mapping[str, Any], chosen_on: VerificationCurve, curve: Verifica
             rates[key]["mean"] = rate
     return {
         "target": row["target_far"],
-        "thresholds": [_finite(threshold)],
+        "thresholds": [finite(threshold)],
         "claimable": known and row["target_far"] >= least,
         **rates,
     }
@@ -387,10 +387,6 @@ def _point(row: Mapping[str, Any], chosen_on: VerificationCurve, curve: Verifica
 
 def _estimate(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {"mean": row[key], "low": row.get(f"{key}_low"), "high": row.get(f"{key}_high")}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _det(curve: VerificationCurve) -> dict[str, Any]:
@@ -409,4 +405,4 @@ def _histogram(distances: Any, genuine: Any, threshold: float) -> dict[str, Any]
         name: (np.histogram(distances[kind], edges)[0] / kind.sum()).tolist()
         for name, kind in (("genuine", genuine), ("impostor", ~genuine))
     }
-    return {"edges": edges.tolist(), "threshold": _finite(threshold), **shares}
+    return {"edges": edges.tolist(), "threshold": finite(threshold), **shares}

@@ -249,15 +249,7 @@ class RetrievalRequest(RankingRequest):
     @cached_property
     def data_sha256(self) -> str:
         """Digest of queries and gallery, for which every picture is read, once."""
-
-        def parts() -> Iterator[Tensor]:
-            for side in (self.queries, self.gallery):
-                yield from (batch.tensor() for batch in side.batches(256))
-                yield from (side.labels, side.ids)
-                if side.groups is not None:
-                    yield side.groups
-
-        return digest(parts())
+        return digest_of(self.queries, self.gallery)
 
     def usual_eps(self, norm: str) -> float:
         """The radius that table and verdict quote by default, in a norm, of pictures of this size."""
@@ -282,6 +274,19 @@ class RetrievalRequest(RankingRequest):
         length = {"steps": "steps", "queries": "queries"}
         told = [f"{getattr(attack, key):,} {word}" for key, word in length.items() if getattr(attack, key, 1) > 1]
         return ", ".join([type(attack).__name__, *told])
+
+
+def digest_of(*sides: ImageSet) -> str:
+    """Digest of pictures or other inputs, with their labels, ids and groups."""
+
+    def parts() -> Iterator[Tensor]:
+        for side in sides:
+            yield from (batch.tensor() for batch in side.batches(256))
+            yield from (side.labels, side.ids)
+            if side.groups is not None:
+                yield side.groups
+
+    return digest(parts())
 
 
 def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:

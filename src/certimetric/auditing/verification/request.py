@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.request import whole
 from certimetric.auditing.tables.table_request import TableRequest, checked_share
+from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verification.given import GivenPairs, names_file
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, listing
@@ -146,9 +147,7 @@ class VerificationRequest(TableRequest):
         specs = [subject.spec for subject in self.subjects]
         self._settle(fail_under=told_rates(self.fail_under))
         self._judge_by(specs, FIGURES)
-        for threshold in self.thresholds:
-            if threshold.figure == "tar":
-                check_far(threshold.at or 0.0)
+        rates_of(self.far, self.thresholds)  # says that one is none
 
     def _threat(self) -> ThreatModel | None:
         """The threat model, whose norm is that of the audit."""
@@ -251,21 +250,16 @@ class VerificationRequest(TableRequest):
     @property
     def rates(self) -> tuple[float, ...]:
         """False accept rates of the table of operating points."""
-        asked = [threshold.at or 0.0 for threshold in self.thresholds if threshold.figure == "tar"]
-        return tuple(sorted({0.1, 0.01, 0.001, 0.0001, self.far, *asked}, reverse=True))
+        return rates_of(self.far, self.thresholds)
 
     def part(self, split: int) -> VerificationSplit:
         """One split in standardised units and its pairs, the same for every learner."""
         from certimetric.constraints.pairs import all_pairs
-        from certimetric.datasets import fill_gaps
-        from certimetric.runs.splits import Preparation, stream
+        from certimetric.runs.splits import make_split, stream
 
-        X, codes = self.data.X, self.codes
+        codes = self.codes
         (train, calibration, test), apart = self._parts(split)
-        if self.data.imputed is not None:
-            X = fill_gaps(X, self.data.imputed, train)
-        standardise = Preparation.fit(X[train])
-        scaled = standardise(X)
+        made = make_split(self.data.X, train, test, self.data.imputed)
         rng = stream(self.seed, split, PAIR_STREAM)
         tuned, tuned_genuine = all_pairs(codes[calibration], self.limit, rng)
         if self.given is None:
@@ -274,21 +268,23 @@ class VerificationRequest(TableRequest):
         else:
             pairs, genuine = self.given.rows, self.given.genuine
         return VerificationSplit(
-            train,
-            test,
-            scaled[train],
-            scaled[test],
-            standardise.mean,
-            standardise.scale,
-            X,
+            **vars(made),
             calibration=calibration,
             apart=apart,
             calibration_pairs=calibration[tuned],
             calibration_genuine=tuned_genuine,
             pairs=pairs,
             genuine=genuine,
-            standardised=scaled,
+            standardised=np.ascontiguousarray((made.original - made.mean) / made.scale),
         )
+
+
+def rates_of(far: float, thresholds: Iterable[Threshold]) -> tuple[float, ...]:
+    """False accept rates that are told: some round ones, that of an audit, and those of its thresholds, checked."""
+    from certimetric.certify.rates import check_far
+
+    asked = [check_far(threshold.at or 0.0) for threshold in thresholds if threshold.figure == "tar"]
+    return tuple(sorted({0.1, 0.01, 0.001, 0.0001, far, *asked}, reverse=True))
 
 
 def told_rates(texts: Iterable[str]) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ def operating_points(
     return [
         {
             "target": far,
-            "thresholds": [_finite(each.calibration.threshold_at(far)) for each in decided],
+            "thresholds": [finite(each.calibration.threshold_at(far)) for each in decided],
             **_accepted(estimate, decided, [each.accepted_at(far) for each in decided]),
             "claimable": far >= max(claimable_far(each.calibration.n_impostor) for each in decided),
         }
@@ -241,5 +241,6 @@ def groups(request: VerificationRequest, estimate: Estimate, decided: Sequence[D
     return sorted(rows, key=lambda row: 2.0 if row["tar"]["mean"] is None else row["tar"]["mean"])
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A threshold as JSON can hold it; None for one that accepts nothing."""
     return float(value) if np.isfinite(value) else None
