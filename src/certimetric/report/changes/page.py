@@ -68,12 +68,16 @@ def _figure(figure: Mapping[str, Any]) -> dict[str, Any]:
     rows = figure["rows"]
     return {
         "name": figure_name(figure),
-        "values": [shown(figure, "before"), shown(figure, "after"), change_text(figure), p_text(figure)],
+        "values": _values(figure),
         "tone": _tone(figure),
         "told": OUTCOMES[figure["outcome"]],
         "how": figure["reason"] or figure["how"],
         "rows": "" if rows is None else f"up in {rows['gained']}, down in {rows['lost']} of {rows['tested']}",
     }
+
+
+def _values(figure: Mapping[str, Any]) -> list[str]:
+    return [shown(figure, "before"), shown(figure, "after"), change_text(figure), p_text(figure)]
 
 
 def _tone(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -84,15 +88,7 @@ def comparison_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[
     """The figures of a comparison as text: a header, and a row for each figure of each learner."""
     header = ["Of", "Figure", "Before", "After", "Change", "p", "Verdict"]
     rows = [
-        [
-            figure["learner"],
-            figure_name(figure),
-            shown(figure, "before"),
-            shown(figure, "after"),
-            change_text(figure),
-            p_text(figure),
-            OUTCOMES[figure["outcome"]],
-        ]
+        [figure["learner"], figure_name(figure), *_values(figure), OUTCOMES[figure["outcome"]]]
         for figure in printable(document)["figures"]
     ]
     return header, rows
