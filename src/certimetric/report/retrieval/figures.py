@@ -7,16 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from certimetric.report.document import bounds, number, quoted_eps
+from certimetric.report.document import bounds, items_of, number, of_models, quoted_eps
 from certimetric.report.formatting import MISSING, duration, measured, percent, plain, size_name
 from certimetric.report.plots import Figure, axes_of, balance_figure, figure, shares_figure, style_of
 from certimetric.report.series import Series, assign, with_looks
 from certimetric.report.svg import INK, MUTED
-
-
-def items_of(document: Mapping[str, Any]) -> str:
-    """What the gallery holds."""
-    return {"pixels": "pictures", "inputs": "inputs"}.get(str(document["protocol"]["units"]), "embeddings")
 
 
 def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
@@ -31,7 +26,7 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             "How often the first result is of the right class when each query is changed by an attack of size ε. "
             + (
                 "Attacks were tried, not all changes: the truth lies on the line or below it."
-                if document["protocol"]["units"] in ("pixels", "inputs")
+                if of_models(document)
                 else "The smallest change that suffices was computed for each query: the line is exact for them."
             ),
         ),
