@@ -75,11 +75,7 @@ class ModelVerificationEvidence(Evidence):
         )
 
     def remarks(self) -> list[str]:
-        request = self.request
-        if request.certify != "smoothing":
-            return []
-        named = {each.name: request.certifier(each) for each in request.subjects if each.name != PIXELS}
-        return futile_certificates(named, request.report_eps)
+        return futile_certificates(self.request, self.request.certifier)
 
     @contextmanager
     def working(self, progress: bool) -> Iterator[Callable[[bool], None]]:

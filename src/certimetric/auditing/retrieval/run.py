@@ -61,11 +61,7 @@ class RetrievalEvidence(RankedEvidence):
         }
 
     def remarks(self) -> list[str]:
-        request = self.request
-        if request.certify != "smoothing":
-            return []
-        named = {subject.name: certifiers(request, subject)[0] for subject in request.with_model}
-        return futile_certificates(named, request.report_eps)
+        return futile_certificates(self.request, lambda subject: certifiers(self.request, subject)[0])
 
     def command(self) -> str:
         request = self.request
