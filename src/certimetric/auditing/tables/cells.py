@@ -63,6 +63,17 @@ def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> C
     )
 
 
+def data_told(request: TableRequest) -> dict[str, Any]:
+    """What documents tell of a table, whatever is audited on it."""
+    data = request.data
+    return {
+        **{key: getattr(data, key) for key in ("name", "source", "n_samples", "n_features")},
+        "classes": list(request.classes),
+        "feature_names": list(data.feature_names),
+        "image_shape": None if data.image_shape is None else list(data.image_shape),
+    }
+
+
 def split_told(request: Request) -> dict[str, Any]:
     """What tells the splits of a request apart, where they are not drawn class by class."""
     told = {name: getattr(request.splitting, name) for name in ("groups", "times", "given")}

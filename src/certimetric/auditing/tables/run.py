@@ -18,6 +18,7 @@ from certimetric.auditing.tables.cells import (
     compute_all,
     compute_cell,
     compute_elsewhere,
+    data_told,
     examine_first,
     keeping_files,
     metric_files,
@@ -128,14 +129,8 @@ class TableEvidence(Evidence):
             also["trust"] = _trust(request, store, counting, learners[best], found, best)
         return Gathered(
             data={
-                "name": data.name,
-                "source": data.source,
-                "n_samples": data.n_samples,
-                "n_features": data.n_features,
-                "classes": list(request.classes),
+                **data_told(request),
                 "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
-                "feature_names": list(data.feature_names),
-                "image_shape": None if data.image_shape is None else list(data.image_shape),
                 "features": describe_features(request, part(0)),
                 "imputed": _imputed(data),
                 "sha256": request.digest,

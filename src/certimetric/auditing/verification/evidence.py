@@ -37,11 +37,10 @@ TOLERANCE = 1e-9  # covers the last digits of a distance alone
 
 def evidence_cell(request: VerificationRequest, cell: Cell, eps: float) -> Cell:
     """What is examined of the metric of a cell: a cell too."""
-    shape = request.data.image_shape
     further = {
         "cell": cell.key,
         "eps": eps,
-        "image_shape": None if shape is None else list(shape),
+        "image_shape": request.data.image_shape,
         "threat": told_threat(request),
     }
     return replace(cell, suite="verification evidence", protocol=PROTOCOL, parameters=further)

@@ -12,7 +12,7 @@ import numpy as np
 
 from certimetric.attacks.pairs import PairAttack
 from certimetric.auditing.run import Evidence, Gathered
-from certimetric.auditing.tables.cells import compute_all, examine_first, metric_files
+from certimetric.auditing.tables.cells import compute_all, data_told, examine_first, metric_files
 from certimetric.auditing.tables.summary import choose_eps, finished
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
@@ -137,16 +137,10 @@ class VerificationEvidence(Evidence):
         )
 
     def _data(self, parts: list[VerificationSplit]) -> dict[str, Any]:
-        request, data, first = self.request, self.request.data, parts[0]
+        request, first = self.request, parts[0]
         rows = {"training": first.train, "calibration": first.calibration, "test": first.test}
         return {
-            "name": data.name,
-            "source": data.source,
-            "n_samples": data.n_samples,
-            "n_features": data.n_features,
-            "classes": list(request.classes),
-            "feature_names": list(data.feature_names),
-            "image_shape": None if data.image_shape is None else list(data.image_shape),
+            **data_told(request),
             "groups": list(request.group_names),
             "parts": [
                 {"part": name, "subjects": len(np.unique(request.codes[some])), "instances": len(some)}
@@ -156,7 +150,7 @@ class VerificationEvidence(Evidence):
                 {"part": name, "genuine": int(genuine.sum()), "impostor": int((~genuine).sum())}
                 for name, genuine in (("calibration", first.calibration_genuine), ("test", first.genuine))
             ],
-            "sha256": data.sha256(),
+            "sha256": request.data.sha256(),
         }
 
     def _learner(
