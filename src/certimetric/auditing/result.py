@@ -64,8 +64,12 @@ class Documented(ABC):
         OSError
             If the folder cannot be written.
         """
-        path, page = folder_for(folder), self.to_html(title=title)
-        document, shown = (path / name for name in self._files)
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
+        page, (document, shown) = self.to_html(title=title), (path / name for name in self._files)
         return write_atomically(document, self.to_json()), write_atomically(shown, page)
 
 
@@ -207,22 +211,6 @@ class AuditResult(Documented):
         except (TypeError, ValueError) as error:
             raise ValueError(f"{str(file)!r} is not a results file of certimetric: {error}") from None
         return cls(dict(document))
-
-
-def folder_for(folder: str | os.PathLike[str]) -> Path:
-    """A folder to write results into, made if need be.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
-    return path
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:

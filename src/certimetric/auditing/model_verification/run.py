@@ -19,7 +19,7 @@ from certimetric.auditing.retrieval.request import Subject
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
-from certimetric.auditing.verification.summary import DET_RATES, N_BINS, finite
+from certimetric.auditing.verification.summary import N_BINS, det, finite
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve
@@ -279,7 +279,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject, advance: Call
         "groups": []
         if request.groups is None
         else rates_by_group(request, subject.model, sides[1], request.groups[test], threshold),
-        "det": _det(curve),
+        "det": det([curve]),
         "histogram": _histogram(worst[0], genuine, threshold),
         "under_attack": {
             "eps": request.report_eps,
@@ -383,11 +383,6 @@ def _point(row: Mapping[str, Any], chosen_on: VerificationCurve, curve: Verifica
 
 def _estimate(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {"mean": row[key], "low": row.get(f"{key}_low"), "high": row.get(f"{key}_high")}
-
-
-def _det(curve: VerificationCurve) -> dict[str, Any]:
-    rates = [float(far) for far in DET_RATES if far >= 1.0 / curve.n_impostor]
-    return {"far": rates, "frr": [1.0 - curve.tar_at(far) for far in rates]}
 
 
 def _curve(distances: Any, genuine: Any) -> dict[str, Any]:

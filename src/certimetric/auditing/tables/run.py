@@ -245,7 +245,8 @@ def _learner(
     done = finished(cells)
     left = iter(radii)
     splits = [tell_split(request, cell, None if "failed" in cell else next(left), eps) for cell in cells]
-    evidence = found.evidence[i]
+    evidence, ids = found.evidence[i], request.ids
+    fragile = (evidence or {}).get("fragile", [])
     return {
         "spec": subject.spec,
         "label": subject.label,
@@ -257,11 +258,6 @@ def _learner(
         "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0], part(done[0]["split"])) if done else None,
-        "fragile": [_named(request, entry) for entry in (evidence or {}).get("fragile", [])],
+        "fragile": [{**each, **({} if ids is None else {"id": ids[each["index"]]})} for each in fragile],
         "robustness": None if evidence is None else evidence.get("robustness"),
     }
-
-
-def _named(request: Request, entry: dict[str, Any]) -> dict[str, Any]:
-    """An instance with its id, where instances have some."""
-    return entry if request.ids is None else {**entry, "id": request.ids[entry["index"]]}

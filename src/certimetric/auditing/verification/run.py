@@ -172,7 +172,7 @@ class VerificationEvidence(Evidence):
             "splits": [tell_split(cell, None if "failed" in cell else next(left)) for cell in cells],
             "summary": summarise(request, estimate, decided, eps),
             "groups": groups(request, estimate, decided),
-            "det": det(decided),
+            "det": det([each.curve for each in decided]),
             "histogram": histogram(decided[0]) if decided else None,
             "under_attack": found["det"] if examined and found else None,
             "brackets": _brackets(found, eps) if examined and found else None,

@@ -88,7 +88,7 @@ class FrontierSuite(Suite):
             "summary": results.summary(),
             "tables": [results.goal_table(), results.mean_table()],
             "figures": [results.curves(), results.tradeoff()],
-            "learners": results.told_rules(),
+            "learners": [results.look(rule) for rule in results.rules],
         }
 
 
@@ -251,7 +251,7 @@ class _Results:
             per_class = [self.mean(n, rule, "rows") / self.grid.results(n, rule[0])[0]["n_classes"] for n in names]
             learners.append(
                 {
-                    **self._look(rule),
+                    **self.look(rule),
                     "accuracy": float(values[0]),
                     "robustness": float(values[GOAL]),
                     "cost": float(np.median(per_class)),
@@ -271,11 +271,8 @@ class _Results:
     def _overall(self, rule: tuple[str, str]) -> Array:
         return np.mean([self.mean(name, rule, "certified") for name in self.grid.datasets], axis=0)
 
-    def _look(self, rule: tuple[str, str]) -> dict[str, str]:
+    def look(self, rule: tuple[str, str]) -> dict[str, str]:
         return {"spec": spec_of(rule), "label": rule_label(rule)}
-
-    def told_rules(self) -> list[dict[str, str]]:
-        return [self._look(rule) for rule in self.rules]
 
 
 def spec_of(rule: tuple[str, str]) -> str:

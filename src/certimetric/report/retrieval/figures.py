@@ -45,16 +45,11 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def _figures(learner: Mapping[str, Any]) -> set[str]:
-    """Figures that were measured clean and attacked."""
-    return {key for key in learner["clean"] if all(key in entry["worst"] for entry in learner["attacked"])}
-
-
 def _curve(document: Mapping[str, Any], key: str, label: str, name: str, title: str, reading: str) -> Figure | None:
     lines = [
         (look, [bounds(learner["clean"][key]), *(bounds(entry["worst"][key]) for entry in learner["attacked"])])
         for look, learner in with_looks(document)
-        if key in _figures(learner)
+        if all(key in told for told in (learner["clean"], *(entry["worst"] for entry in learner["attacked"])))
     ]
     if not lines:
         return None

@@ -25,7 +25,8 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     what = f"a change{changed} of ε = {size_name(eps)} ({norm_name(document)})"
     found = [Threat(what, who, "R@1", [_of_norm(learner, index) for learner in learners], standards)]
     for threat in document["protocol"].get("threats") or []:
-        effects = [_told(learner, threat["name"]) for learner in learners]
+        tried = [each for learner in learners for each in learner["threats"] if each["threat"] == threat["name"]]
+        effects = [Effect(each["clean"], each["attacked"], None, each["reason"]) for each in tried]
         found.append(Threat(threat["what"], threat["who"], "R@1", effects, [threat["name"]]))
         if threat["name"] == "poisoning":
             found += vote_threat(document, threat["what"], threat["who"])
@@ -52,11 +53,6 @@ def _of_norm(learner: Mapping[str, Any], index: int) -> Effect:
     certificate = learner.get("certificate") or {}
     certified = certificate["at"][index] if certificate.get("method") else None
     return Effect(learner["clean"]["recall_at_1"], learner["attacked"][index]["worst"]["recall_at_1"], certified)
-
-
-def _told(learner: Mapping[str, Any], name: str) -> Effect:
-    found = next(each for each in learner["threats"] if each["threat"] == name)
-    return Effect(found["clean"], found["attacked"], None, found["reason"])
 
 
 def corruptions_view(document: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -68,16 +68,12 @@ def _comparison(view: VerificationView) -> dict[str, Any]:
             rows.append(
                 (
                     look,
-                    percent(point["target"], _decimals(point["target"])),
+                    percent(share := point["target"], max(1, len(f"{100 * share:.10g}".partition(".")[2]))),
                     [span, with_interval(bounds(point["tar"])), _rate(bounds(point["far"]))],
                     "" if point["claimable"] else "too few pairs to show it",
                 )
             )
     return {"points": rows}
-
-
-def _decimals(share: float) -> int:
-    return max(1, len(f"{100 * share:.10g}".partition(".")[2]))
 
 
 def _rate(point: Sequence[float | None]) -> str:
