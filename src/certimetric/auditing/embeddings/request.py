@@ -59,7 +59,8 @@ class EmbeddingRequest(RankingRequest):
     Raises
     ------
     ValueError
-        On the first thing that is wrong, in one sentence.
+        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
+        not fit, or if the folder holds the report of an audit with other options.
 
     Examples
     --------

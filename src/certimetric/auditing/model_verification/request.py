@@ -87,7 +87,8 @@ class ModelVerificationRequest(AuditRequest):
     Raises
     ------
     ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
 
     Examples
     --------

@@ -93,11 +93,6 @@ class VerificationRequest(TableRequest):
         ``certified@EPS`` (share of genuine pairs that stay accepted within ε) or ``rejected@EPS`` (share of impostor
         pairs that stay rejected).
 
-    Raises
-    ------
-    ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris
