@@ -72,7 +72,6 @@ def train(
         If the run in the folder was begun with another configuration, or the data do not fit.
     """
     from certimetric.deep.models.calling import seeded
-    from certimetric.deep.train.checkpoints import write_tensors
 
     folder = Path(folder)
     run = _begin(config, folder, resume)
@@ -112,7 +111,7 @@ def train(
         epochs = len(run["history"])
         if evaluation.is_due(epochs, config.training.epochs) and epochs not in (e["epoch"] for e in run["evaluations"]):
             watch.judge(trainer)  # the run was interrupted in its last evaluation
-        write_tensors(folder / MODEL_FILE, trainer.trained.state_dict())
+        _save_model(trainer.trained, folder / MODEL_FILE)
         run["finished"] = True
         _write(run, folder)
     return run
@@ -259,6 +258,12 @@ class _Watch:
         found = self.evaluation(trainer.trained, self.sides["test"])
         self.run["evaluations"] = [done for done in before if done["epoch"] < epoch] + [{"epoch": epoch, **found}]
         return found
+
+
+def _save_model(model: nn.Module, path: Path) -> None:
+    from certimetric.deep.train.checkpoints import write_tensors
+
+    write_tensors(path, model.state_dict())
 
 
 def _write(run: dict[str, Any], folder: Path) -> None:
