@@ -199,15 +199,12 @@ class ModelVerificationRequest(AuditRequest):
 
     def _grouped(self) -> dict[str, Any]:
         """Codes of the groups, and their names."""
+        from certimetric.auditing.verification.request import coded_groups
+
         if self.groups is None:
             return {"group_names": ()}
-        given = np.asarray(self.groups)
-        if given.shape != (len(self.images),):
-            raise ValueError(f"groups must hold one for each of the {len(self.images)} pictures, got {given.shape}")
-        names, codes = np.unique(given.astype(str), return_inverse=True)
-        if len(names) < 2:
-            raise ValueError(f"groups must hold at least two groups, got {names[0]!r} only")
-        return {"groups": codes, "group_names": tuple(printable(str(name)) for name in names)}
+        codes, names = coded_groups(self.groups, len(self.images), "pictures, got")
+        return {"groups": codes, "group_names": tuple(map(printable, names))}
 
     @cached_property
     def parts(self) -> tuple[Indices, Indices, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 import time
 import warnings
@@ -25,6 +26,7 @@ from certimetric.base.threads import single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MetricSearchCV
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
+from certimetric.report.formatting import NORMS
 from certimetric.runs.key import Cell, Record, canonical
 from certimetric.runs.scheduling import Execute, Keep, Outcome, run_cells
 from certimetric.runs.splits import Split, unit_noise
@@ -61,6 +63,21 @@ def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> C
             **({} if request.data.encoder is None else {"encoding": request.data.encoder.to_dict()}),
         },
     )
+
+
+def options_told(request: Any, digest: str, norm: Any) -> dict[str, Any]:
+    """What tells an audit of learners from another one, whatever it measures."""
+    measure = hashlib.sha256(json.dumps(canonical(norm)).encode()).hexdigest()[:12]
+    return {
+        "data": digest,
+        "imputed": canonical(request.data.imputed),
+        "classes": list(request.classes),
+        "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+        "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+        "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({measure})",
+        "eps": None if request.eps is None else list(request.eps),
+        **{name: getattr(request, name) for name in ("repeats", "test_size", "seed")},
+    }
 
 
 def data_told(request: TableRequest) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -22,6 +20,7 @@ from certimetric.auditing.tables.cells import (
     examine_first,
     keeping_files,
     metric_files,
+    options_told,
     split_told,
 )
 from certimetric.auditing.tables.checks import Observed
@@ -52,7 +51,6 @@ from certimetric.auditing.tables.verdict import observe, recommend, say
 from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
-from certimetric.report.formatting import NORMS
 from certimetric.runs.cluster import attempt_alone, count_workers, on_dask
 from certimetric.runs.key import canonical, told
 from certimetric.runs.scheduling import Compute, Execute, in_workers, run_cells
@@ -69,22 +67,12 @@ class TableEvidence(Evidence):
 
     def options(self) -> dict[str, Any]:
         request = self.request
-        norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
         return {
-            "data": request.digest,
-            "imputed": canonical(request.data.imputed),
-            "classes": list(request.classes),
-            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
-            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+            **options_told(request, request.digest, request.norm),
             "n_neighbors": request.n_neighbors,
-            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
             "noise": list(request.noise),
-            "eps": None if request.eps is None else list(request.eps),
-            "repeats": request.repeats,
-            "test_size": request.test_size,
             "test_rows": request.test_rows,
             "budget": request.budget,
-            "seed": request.seed,
             **split_told(request),
             **({} if request.features is None else {"features": canonical(asdict(request.features))}),
             **({} if request.ids is None else {"ids": canonical(list(request.ids))}),

@@ -216,15 +216,7 @@ class VerificationRequest(TableRequest):
     def _groups(self) -> tuple[Indices | None, tuple[str, ...]]:
         if self.groups is None:
             return None, ()
-        given = np.asarray(self.groups)
-        if given.shape != (self.data.n_samples,):
-            raise ValueError(
-                f"groups must hold one for each of the {self.data.n_samples} rows of X, got shape {given.shape}"
-            )
-        names, codes = np.unique(given.astype(str), return_inverse=True)
-        if len(names) < 2:
-            raise ValueError(f"groups must hold at least two groups, got {str(names[0])!r} only")
-        return codes.astype(np.int64), tuple(names.tolist())
+        return coded_groups(self.groups, self.data.n_samples, "rows of X, got shape")
 
     @property
     def limits(self) -> list[str]:
@@ -272,6 +264,17 @@ class VerificationRequest(TableRequest):
             genuine=genuine,
             standardised=np.ascontiguousarray((made.original - made.mean) / made.scale),
         )
+
+
+def coded_groups(groups: Any, n: int, told: str) -> tuple[Indices, tuple[str, ...]]:
+    """Codes of groups, and their names; a ValueError, which is ``told`` of what they are, if they are none of n."""
+    given = np.asarray(groups)
+    if given.shape != (n,):
+        raise ValueError(f"groups must hold one for each of the {n} {told} {given.shape}")
+    names, codes = np.unique(given.astype(str), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"groups must hold at least two groups, got {str(names[0])!r} only")
+    return codes.astype(np.int64), tuple(names.tolist())
 
 
 def rates_of(far: float, thresholds: Iterable[Threshold]) -> tuple[float, ...]:

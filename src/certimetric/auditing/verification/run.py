@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from functools import partial
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 
 from certimetric.attacks.pairs import PairAttack
 from certimetric.auditing.run import Evidence, Gathered
-from certimetric.auditing.tables.cells import compute_all, data_told, examine_first, metric_files
+from certimetric.auditing.tables.cells import compute_all, data_told, examine_first, metric_files, options_told
 from certimetric.auditing.tables.summary import choose_eps, finished
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
@@ -32,7 +30,6 @@ from certimetric.auditing.verification.summary import (
     tell_split,
 )
 from certimetric.report.document import VERIFICATION_SCHEMA
-from certimetric.report.formatting import NORMS
 from certimetric.runs.key import canonical
 from certimetric.runs.scheduling import Execute, in_workers
 from certimetric.runs.store import Store
@@ -48,24 +45,14 @@ class VerificationEvidence(Evidence):
 
     def options(self) -> dict[str, Any]:
         request = self.request
-        base = request.norm if request.bound is None else request.bound.norm
-        norm = hashlib.sha256(json.dumps(canonical(base)).encode()).hexdigest()[:12]
+        norm = request.norm if request.bound is None else request.bound.norm
         return {
-            "data": request.data.sha256(),
-            "imputed": canonical(request.data.imputed),
-            "classes": list(request.classes),
-            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+            **options_told(request, request.data.sha256(), norm),
             "groups": canonical(request.groups),
-            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
             "far": request.far,
             "n_pairs": request.limit,
             "given": told_pairs(request),
-            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
             "threat": told_threat(request),
-            "eps": None if request.eps is None else list(request.eps),
-            "repeats": request.repeats,
-            "test_size": request.test_size,
-            "seed": request.seed,
         }
 
     def command(self) -> str:

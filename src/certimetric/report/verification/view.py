@@ -180,7 +180,6 @@ class VerificationView(View):
 
     @property
     def title(self) -> str:
-        """The heading of the page, where the caller gives none."""
         return f"Verification on {self.document['data']['name']}"
 
     @property
