@@ -125,10 +125,6 @@ def say(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: i
     return parts
 
 
-def _named(learner: Learner) -> str:
-    return str(learner["label"]).lower() if learner["spec"] == PIXELS else str(learner["spec"])
-
-
 def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:
     quoted = protocol["eps"].index(protocol["report_eps"])
     chosen = learners[recommended]
@@ -145,7 +141,8 @@ def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], re
     if len(others) > 3:  # the best of them, and the pixels
         ranked = sorted(others, key=lambda learner: (learner["spec"] != PIXELS, _worst(learner, quoted)["mean"]))
         others = [*ranked[:-3:-1], *(learner for learner in ranked[:1] if learner["spec"] == PIXELS)]
-    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {_named(learner)}" for learner in others]
+    names = [each["label"].lower() if each["spec"] == PIXELS else each["spec"] for each in others]
+    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {name}" for name, learner in zip(names, others)]
     listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     return f"{sentence}, against {listed}" if shown else sentence
 
