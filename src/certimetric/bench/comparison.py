@@ -15,6 +15,7 @@ from certimetric.bench.datasets import NamedSet
 from certimetric.bench.statistics import critical_difference, friedman, groups, mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.tables import Table, best_places
 from certimetric.learners.specs import describe
+from certimetric.report.formatting import p_value
 from certimetric.runs.key import Record
 
 
@@ -213,19 +214,6 @@ class Grid:
     def told_learners(self) -> list[dict[str, str]]:
         """Specification and name of each learner."""
         return [{"spec": spec, "label": label(spec)} for spec in self.learners]
-
-
-def p_value(p: float) -> str:
-    """A p-value as text.
-
-    Examples
-    --------
-    >>> p_value(0.0123), p_value(0.00001), p_value(float("nan"))
-    ('0.012', '< 0.001', '–')
-    """
-    if math.isnan(p):
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_text(p: float) -> str:

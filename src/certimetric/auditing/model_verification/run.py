@@ -15,6 +15,7 @@ from certimetric.auditing.model_verification.groups import rates_by_group
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
 from certimetric.auditing.retrieval.certificates import futile_certificates
+from certimetric.auditing.retrieval.ranking import UNITS
 from certimetric.auditing.retrieval.request import Subject
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
@@ -33,7 +34,6 @@ from certimetric.runs.store import Store
 PROTOCOL = "model-verification-cell/3"
 N_POINTS = 60  # of curves in the document
 _LABELS = {True: "Raw pixels", False: "Raw inputs"}
-_UNITS = {"pixels": "in pixels from 0 to 1", "inputs": "in units of the input"}
 
 
 class ModelVerificationEvidence(Evidence):
@@ -148,11 +148,7 @@ class ModelVerificationEvidence(Evidence):
 
     def recommend(self, found: Gathered) -> int | None:
         """The model with the largest attacked TAR less FAR, of those that tell clean pairs apart well enough."""
-        able = {
-            i: {"mean": summary["auc"]["mean"], "low": summary["auc"]["low"], "high": summary["auc"]["high"]}
-            for i, learner in enumerate(found.learners)
-            if learner["spec"] != PIXELS and (summary := learner["summary"])
-        }
+        able = {i: each["summary"]["auc"] for i, each in enumerate(found.learners) if each["spec"] != PIXELS}
 
         def robustness(i: int) -> tuple[float, ...]:
             tar, far = _at(found.learners[i], found.protocol["report_eps"])
@@ -182,7 +178,7 @@ class ModelVerificationEvidence(Evidence):
             f"{100 * chosen['summary']['far']['mean']:.2g} % of impostors at the threshold for a false accept rate of "
             f"{100 * protocol['far']:g} %",
             f"where attackers change each probe by up to ε = {size_name(protocol['report_eps'])} ({protocol['norm']}, "
-            f"{_UNITS[protocol['units']]}), it accepts {100 * tar:.1f} % of genuine pairs and {100 * far:.1f} % of "
+            f"{UNITS[protocol['units']]}), it accepts {100 * tar:.1f} % of genuine pairs and {100 * far:.1f} % of "
             "impostors",
         ]
         if certified := chosen["summary"]["certified"]:
@@ -343,10 +339,7 @@ def _certificate(
         trial = {"eps": found.eps, "checked": len(found.rows), "allowed": found.allowed, "broken": found.broken}
         trial["turned"] = int(found.turned.sum())
     return {
-        "method": made.method,
-        "settings": made.settings,
-        "constant": made.constant,
-        "confidence": made.confidence,
+        **{key: getattr(made, key) for key in ("method", "settings", "constant", "confidence")},
         "pairs": len(made.pairs),
         "abstained": int(made.abstained.sum()),
         "broken": int(sum(len(made.broken_by(pairs, eps)) for eps, pairs in after.items())),

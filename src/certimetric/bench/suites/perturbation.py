@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from certimetric.base.arrays import Array
-from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text, p_value
+from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
 from certimetric.bench.datasets import BY_NAME, FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
 from certimetric.bench.statistics import wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, measure, settings
+from certimetric.report.formatting import p_value
 from certimetric.runs.key import Cell, Record
 
 ERROR = Measure("error", "Error", "%", lambda result: result["error"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.changes.wording import OUTCOMES, change_text, figure_name, p_text, shown
+from certimetric.report.changes.wording import OUTCOMES, change_text, figure_name, shown
 from certimetric.report.document import COMPARISON_SCHEMA, check_document, printable
-from certimetric.report.formatting import moment, percent
+from certimetric.report.formatting import moment, p_value, percent
 from certimetric.report.page import render_page
 
 _SECTIONS = ("title", "tolerance", "before", "after", "learners", "figures", "rules", "remarks", "verdict")
@@ -51,7 +51,10 @@ def render_comparison(document: Mapping[str, Any], *, title: str | None = None) 
     page = {
         "looks": [],
         "verdict": told["verdict"] | {"symbol": symbol, "tone": tone},
-        "sides": [(name, told[key] | {"started": moment(told[key]["started"])}) for name, key in _SIDES],
+        "sides": [
+            (name, told[key] | {"started": moment(told[key]["started"])})
+            for name, key in (("First", "before"), ("Second", "after"))
+        ],
         "learners": learners,
         "rules": [each | {"tone": _tone(each), "told": OUTCOMES[each["outcome"]]} for each in told["rules"]],
         "remarks": told["remarks"],
@@ -59,9 +62,6 @@ def render_comparison(document: Mapping[str, Any], *, title: str | None = None) 
         "command": told.get("command"),
     }
     return render_page("changes/page.html.j2", document, page, printable(title) or told["title"])
-
-
-_SIDES = (("First", "before"), ("Second", "after"))
 
 
 def _figure(figure: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _figure(figure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(figure: Mapping[str, Any]) -> list[str]:
-    return [shown(figure, "before"), shown(figure, "after"), change_text(figure), p_text(figure)]
+    return [shown(figure, "before"), shown(figure, "after"), change_text(figure), p_value(figure["p"])]
 
 
 def _tone(entry: Mapping[str, Any]) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from certimetric.report.document import bounds, items_of, number, of_models, quoted_eps
@@ -105,10 +106,8 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
             values = [math.nan if loss is None else loss for loss in history]
             axes.plot(range(1, len(values) + 1), values, **style_of(look, marker=""))
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if lowest < 0 else 0)
-        rows = (
-            (str(i + 1), *(plain(history[i] if i < len(history) else None) for _, history in runs))
-            for i in range(max(len(history) for _, history in runs))
-        )
+        losses = zip_longest(*(history for _, history in runs))
+        rows = ((str(i), *map(plain, values)) for i, values in enumerate(losses, 1))
         return figure(axes, "loss", "Training loss", reading, [look for look, _ in runs], "epoch", rows)
 
 
