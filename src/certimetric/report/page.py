@@ -21,20 +21,16 @@ def render_page(template: str, document: Mapping[str, Any], view: Mapping[str, A
     ValueError
         If the document holds NaN or an infinite float.
     """
-    script = source("templates/page.js")
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            {
-                **view,
-                "title": title,
-                "style": trusted(source("templates/style.css")),
-                "script": trusted(script),
-                "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-                "embedded": trusted(_embedded(document)),
-            }
-        )
+    script, page = source("templates/page.js"), environment().get_template(template)
+    return page.render(
+        {
+            **view,
+            "title": title,
+            "style": trusted(source("templates/style.css")),
+            "script": trusted(script),
+            "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            "embedded": trusted(_embedded(document)),
+        }
     )
 
 
