@@ -24,7 +24,6 @@ from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import CLASS_WEIGHT, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
 from certimetric.learners.gmml import ridged
-from certimetric.objectives.pairs import counts_of
 
 _MEMORY = 64 * 2**20  # bytes of affinities at a time,
 _CHUNKS_AT_ONCE = 4  # in chunks that as many threads may work on,
@@ -128,7 +127,7 @@ class LFDA(MahalanobisLearner):
         X = coordinates.X
         r = X.shape[1]
         k = min(self.n_components or r, r)
-        w, sums = counts_of(np.arange(len(X)), weights), np.bincount(codes, weights)
+        w, sums = np.ones(len(X)) if weights is None else weights, np.bincount(codes, weights)
         means, within, between, lost = np.empty((len(sums), r)), np.zeros((r, r)), np.zeros((r, r)), 0.0
         n_jobs = effective_n_jobs(self.n_jobs)
         with limited_threads(r):
@@ -258,6 +257,6 @@ def _to_exponents(squares, first, inverse):
     for i in range(squares.shape[0]):
         row, own = squares[i], -inverse[i]
         for j in range(row.shape[0]):
-            row[j] *= own * inverse[first + j]
+            row[j] = row[j] * own * inverse[first + j]  # in this order, which does not overflow
         if 0 <= i - first < row.shape[0]:
             row[i - first] = -np.inf
