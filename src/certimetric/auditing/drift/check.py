@@ -269,9 +269,8 @@ def check_drift(
             f"expected; {certified} of them are certified outliers: none comes that near by a change of size {eps:.3g} "
             f"({unit})"
         )
-        found.append(
-            _joined("distance", "distances to the nearest training row", [_farther(each) for each in both], level)
-        )
+        farther = [_compared(each.within, each.distances, sides=1) for each in both]
+        found.append(_joined("distance", "distances to the nearest training row", farther, level))
         found.append(_joined("radius", "certified radii", [_other_radii(each) for each in both], level))
         p_value = max(_too_many(each) for each in both)
         found.append(Finding("outliers", "", float(len(outliers)), p_value, p_value < level, told))
@@ -324,10 +323,6 @@ def _compared(before: Array, now: Array, *, sides: int = 2) -> _Compared:
     size = float(ks_2samp(before, now, alternative="greater" if sides == 1 else "two-sided", method="asymp").statistic)
     n, m = len(before) / 2, len(now)
     return size, min(1.0, sides * math.exp(-2.0 * n * m / (n + m) * size**2)), before, now
-
-
-def _farther(seen: _Seen) -> _Compared:
-    return _compared(seen.within, seen.distances, sides=1)
 
 
 def _other_radii(seen: _Seen) -> _Compared:
