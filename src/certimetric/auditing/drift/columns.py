@@ -145,7 +145,8 @@ def _compare(
                 np.append(np.bincount(counts, minlength=len(known)), unseen.sum())]  # fmt: skip
         tested = bins
     empty = np.array([[gaps_before.sum()], [gaps.sum()]])
-    return [*found, _shift(name, *(np.hstack([np.array(each), empty]) for each in (bins, tested)), level)], able
+    told_by, tested_by = (np.hstack([np.array(each), empty]) for each in (bins, tested))
+    return [*found, _shift(name, told_by, tested_by, level)], able
 
 
 def _range(name: str, before: Array, now: Array, level: float, written: Callable[[float], str]) -> list[Finding]:
