@@ -65,7 +65,7 @@ def test_cells_run_and_are_told(rng, monkeypatch):
     monkeypatch.setattr("certimetric.bench.suites.perturbation.load_cell", lambda cell, named: (X, codes))
 
     class Found:
-        named = next(iter(SUITE.datasets()))
+        named = next(iter(SUITE.datasets))
 
         @staticmethod
         def cell(suite, learner, split, seed, protocol, parameters):

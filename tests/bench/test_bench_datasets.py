@@ -76,7 +76,7 @@ def test_all_sets_at_hand_are_what_they_should_be(real_data):
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_have_one_cell_for_each_combination(name):
     suite = find_suite(name)
-    found, _ = find_datasets([named for named in suite.datasets() if named.name in ("iris", "wine", "digits")], None)
+    found, _ = find_datasets([named for named in suite.datasets if named.name in ("iris", "wine", "digits")], None)
     cells = suite.cells(found, seed=0, splits=2)
     parts = [cell.parameters.get("part", "tabular") for cell in cells]
     assert len(cells) == len({cell.key for cell in cells})

@@ -127,7 +127,7 @@ def test_folders_of_pictures_are_trained_on_and_known_wherever_they_lie(tmp_path
 
 @pytest.mark.parametrize("name", ["cub", "cars196", "sop"])
 def test_settings_of_the_papers_sets_are_those_of_the_configurations(name):
-    named = next(entry for entry in deep.SUITE.datasets() if entry.name == name)
+    named = next(entry for entry in deep.SUITE.datasets if entry.name == name)
     config = deep.RECIPES["triplet, positive"].config(named, deep.SETTINGS[name])
     assert TrainingConfig.from_mapping(config) == TrainingConfig.from_file(CONFIGS / f"{name}-resnet50.toml")
     cells = deep.SUITE.cells([Found(named, "", "0")], seed=0, splits=1)

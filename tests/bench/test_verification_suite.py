@@ -24,7 +24,7 @@ LEARNERS = ("euclidean", "gmml", "itml")
 
 @pytest.fixture(scope="module")
 def plan():
-    digits, *_ = SUITE.datasets()
+    digits, *_ = SUITE.datasets
     assert isinstance(digits, NamedSet)
     found, _ = find_datasets((digits,), None, network=False)
     return SUITE.cells(found, seed=0, splits=2)

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from certimetric.bench.datasets import IRIS
 from certimetric.bench.suites.base import Suite
 from certimetric.runs.key import Cell
 
@@ -19,11 +20,7 @@ class ToySuite(Suite):
     splits = 4
     folder = "."
     words = ("ok",) * 10
-
-    def datasets(self):
-        from certimetric.bench.datasets import IRIS
-
-        return (IRIS,)
+    datasets = (IRIS,)
 
     def cells(self, data, *, seed, splits):
         return make_cells(self.folder, *self.words[:splits])

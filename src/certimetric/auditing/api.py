@@ -30,14 +30,6 @@ def audit(request: Request) -> AuditResult:
     result : AuditResult
         Shows itself in a notebook; ``to_html()`` is the report, ``to_frame()`` the figures.
 
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is not as described, or ``out`` holds the report of another audit; nothing has been computed
-        then.
-    OSError
-        If ``out`` cannot be written; nothing has been computed then.
-
     Notes
     -----
     The *recommended* learner has the highest certified accuracy at the quoted ε among those whose error is not
@@ -74,12 +66,6 @@ def audit_retrieval(request: RetrievalRequest) -> AuditResult:
     -------
     result : AuditResult
 
-    Raises
-    ------
-    TypeError, ValueError
-        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
-        folder that holds the report of an audit with other options.
-
     References
     ----------
     Panum et al., *Exploring adversarial robustness of deep metric learning*, arXiv 2102.07265 [panum2021exploring].
@@ -110,12 +96,6 @@ def audit_embeddings(request: EmbeddingRequest) -> AuditResult:
     -------
     result : AuditResult
 
-    Raises
-    ------
-    ValueError
-        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
-        not fit, or if the folder holds the report of an audit with other options.
-
     Examples
     --------
     >>> from certimetric.datasets.embedding_files import Embeddings
@@ -137,14 +117,6 @@ def audit_verification(request: VerificationRequest) -> AuditResult:
     Returns
     -------
     result : AuditResult
-
-    Raises
-    ------
-    ValueError, TypeError
-        If an argument is not as described, or ``out`` holds the report of another audit; nothing has been computed
-        then.
-    OSError
-        If ``out`` cannot be written; nothing has been computed then.
 
     Notes
     -----
@@ -174,12 +146,6 @@ def audit_model_verification(request: ModelVerificationRequest) -> AuditResult:
     Returns
     -------
     result : AuditResult
-
-    Raises
-    ------
-    TypeError, ValueError
-        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
-        folder that holds the report of an audit with other options.
 
     Examples
     --------

@@ -71,7 +71,8 @@ class Check:
             if isinstance(subject, Outcome):
                 yield learner, subject
                 continue
-            for found in _several(self.run(evidence) if self.each is None else self.run(evidence, subject)):
+            said = self.run(evidence) if self.each is None else self.run(evidence, subject)
+            for found in (said,) if isinstance(said, (Outcome, Fine)) else said:
                 if isinstance(found, Fine):
                     fine.append(found.looked)
                 else:
@@ -182,7 +183,3 @@ def passed(text: str, noun: str = "", *, nothing: str = "", of_all: bool = False
 
 
 _NOTHING_FOUND = passed("Nothing was found on {learners}.")
-
-
-def _several(found: Any) -> Iterable[Outcome | Fine]:
-    return (found,) if isinstance(found, (Outcome, Fine)) else found

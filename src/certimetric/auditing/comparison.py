@@ -35,11 +35,6 @@ class AuditComparison(Documented):
     _files: ClassVar = ("compare.json", "compare.html")
 
     @property
-    def status(self) -> str:
-        """REGRESSION, NO REGRESSION, or NOT COMPARABLE where no figure compares."""
-        return super().status
-
-    @property
     def regressed(self) -> bool:
         """Whether a figure became worse, or a threshold or check that held does not any more."""
         return self.status == "REGRESSION"

@@ -21,7 +21,7 @@ class Observed(Protocol):
         """What attacks found on each; None where no split could be fitted."""
 
 
-def learners(observed: Observed) -> Iterator[tuple[str, dict[str, Any]]]:
+def learners(observed: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each learner, as the document has it."""
     return ((learner["spec"], learner) for learner in observed.learners)
 

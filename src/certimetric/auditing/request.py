@@ -54,6 +54,14 @@ class AuditRequest:
     name : str
         Name of the data in the report.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described, or ``out`` holds the report of another audit; nothing has been computed
+        then.
+    OSError
+        If ``out`` cannot be written; nothing has been computed then.
+
     Examples
     --------
     >>> AuditRequest(seed=3).output["title"] is None
@@ -230,8 +238,7 @@ def parameters(kind: type[AuditRequest]) -> tuple[Parameter, ...]:
     texts: dict[str, list[list[str]]] = {}
     options: dict[str, str] = {}
     for base in kind.__mro__[:-1]:
-        section = inspect.cleandoc(base.__doc__ or "").partition("Parameters\n----------\n")[2]
-        _, *words = re.split(r"^(\w+) : (.+)\n", re.split(r"\n\n(?=\S)", section)[0], flags=re.MULTILINE)
+        _, *words = re.split(r"^(\w+) : (.+)\n", _section(base, "Parameters"), flags=re.MULTILINE)
         for name, told, body in zip(words[::3], words[1::3], words[2::3]):
             kinds.setdefault(name, told)
             texts.setdefault(name, []).append([" ".join(part.split()) for part in body.split("\n\n")])
@@ -251,8 +258,14 @@ def parameters(kind: type[AuditRequest]) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
+def _section(kind: type, name: str) -> str:
+    """A section of the docstring of a class."""
+    told = inspect.cleandoc(kind.__doc__ or "").partition(f"{name}\n{'-' * len(name)}\n")[2]
+    return re.split(r"\n\n(?=\S)", told)[0]
+
+
 def parameters_of(kind: Callable[_P, _R]) -> Callable[[Callable[[_R], _T]], Callable[_P, _T]]:
-    """Make of a function of a request one with the request's parameters, which its docstring then lists.
+    """Make of a function of a request one with the request's parameters, which its docstring then lists, and errors.
 
     Parameters
     ----------
@@ -272,14 +285,18 @@ def parameters_of(kind: Callable[_P, _R]) -> Callable[[Callable[[_R], _T]], Call
             return function(kind(*args, **kwargs))
 
         told: Any = call
+        asked = cast(type[AuditRequest], kind)
         lines = ["Parameters", "----------"]
-        for each in parameters(cast(type[AuditRequest], kind)):
+        for each in parameters(asked):
             lines.append(
                 f"{each.name} : {each.kind}" + ("" if each.default is MISSING else f", default={each.default!r}")
             )
             lines += textwrap.wrap(f"{each.text} {each.more}", 116, initial_indent="    ", subsequent_indent="    ")
         before, returns, after = inspect.cleandoc(function.__doc__ or "").partition("Returns\n-------\n")
-        told.__doc__ = "\n".join([before + lines[0], *lines[1:], "", returns + after])
+        result, _, further = after.partition("\n\n")
+        errors = next(filter(None, (_section(base, "Raises") for base in asked.__mro__)), "")
+        lines += ["", returns + result, "", "Raises", "------", errors, "", further]
+        told.__doc__ = before + "\n".join(lines)
         returned = inspect.signature(function).return_annotation
         told.__signature__ = inspect.signature(kind).replace(return_annotation=returned)
         told.request = kind

@@ -28,7 +28,11 @@ class Documented(ABC):
 
     @property
     def status(self) -> str:
-        """The verdict in a word."""
+        """The verdict in a word.
+
+        Of an audit FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt; of a comparison
+        REGRESSION, NO REGRESSION, or NOT COMPARABLE where no figure compares.
+        """
         return str(self.document["verdict"]["status"])
 
     @abstractmethod
@@ -60,8 +64,12 @@ class Documented(ABC):
         OSError
             If the folder cannot be written.
         """
-        path, page = folder_for(folder), self.to_html(title=title)
-        document, shown = (path / name for name in self._files)
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
+        page, (document, shown) = self.to_html(title=title), (path / name for name in self._files)
         return write_atomically(document, self.to_json()), write_atomically(shown, page)
 
 
@@ -91,11 +99,6 @@ class AuditResult(Documented):
 
     document: dict[str, Any]
     _files: ClassVar = (RESULTS_FILE, REPORT_FILE)
-
-    @property
-    def status(self) -> str:
-        """FAIL, WARN, PASS, or REPORT where no threshold was declared and nothing is in doubt."""
-        return super().status
 
     @property
     def passed(self) -> bool:
@@ -208,22 +211,6 @@ class AuditResult(Documented):
         except (TypeError, ValueError) as error:
             raise ValueError(f"{str(file)!r} is not a results file of certimetric: {error}") from None
         return cls(dict(document))
-
-
-def folder_for(folder: str | os.PathLike[str]) -> Path:
-    """A folder to write results into, made if need be.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
-    """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot make the folder {str(path)!r}: {error.strerror or error}") from None
-    return path
 
 
 def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]]:

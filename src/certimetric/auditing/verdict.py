@@ -12,16 +12,6 @@ from certimetric.base.wording import counted
 NO_STANDARD = "no threshold was declared, so nothing is passed"
 
 
-def overall_status(failed: bool, issues: bool, thresholds: bool) -> str:
-    """FAIL, WARN, PASS or REPORT: without a declared threshold nothing passes, and the audit reports what it found.
-
-    It is ``failed`` where a threshold or a certificate is broken, or where there is nothing to judge.
-    """
-    if failed:
-        return "FAIL"
-    return "WARN" if issues else "PASS" if thresholds else "REPORT"
-
-
 def front_runner(
     accuracy: Mapping[int, Mapping[str, float]], robustness: Callable[[int], tuple[float, ...]]
 ) -> int | None:
@@ -82,7 +72,8 @@ def conclude(
     issues = [entry for entry in checks if entry["severity"] == "issue"]
     fatal = fatal_codes()
     broken = [entry for entry in issues if entry["code"] in fatal]
-    status = overall_status(bool(missed or broken) or recommended is None, bool(issues), bool(thresholds))
+    failed = missed or broken or recommended is None
+    status = "FAIL" if failed else "WARN" if issues else "PASS" if thresholds else "REPORT"
     parts = list(said)
     if recommended is not None:
         if broken:

@@ -76,8 +76,8 @@ def run_benchmark(
     """
     suite = asked.check()
     root = asked.data_root or data_root()
-    found, missing = find_datasets(suite.datasets(), root)
-    further, _ = find_datasets(suite.further(), root, network=False)
+    found, missing = find_datasets(suite.datasets, root)
+    further, _ = find_datasets(suite.further, root, network=False)
     found += further
     if not found:
         raise FileNotFoundError(f"no data set of the suite {suite.name!r} is at hand: name their folder by --data-root")

@@ -15,6 +15,7 @@ from certimetric.bench.datasets import NamedSet
 from certimetric.bench.statistics import critical_difference, friedman, groups, mean_ranks, wilcoxon, win_tie_loss
 from certimetric.bench.tables import Table, best_places
 from certimetric.learners.specs import describe
+from certimetric.report.formatting import p_value
 from certimetric.runs.key import Record
 
 
@@ -113,6 +114,15 @@ class Grid:
         ).reshape(len(self.datasets), len(self.learners))
         return np.round(means, 12)
 
+    def ranks(self, measure: Measure) -> Array:
+        """Mean rank of each learner over the data sets."""
+        return mean_ranks(self.means(measure), lower_is_better=measure.lower_is_better)
+
+    def ranking(self, measure: Measure) -> str:
+        """Learners with their mean ranks, the best first."""
+        ranks = self.ranks(measure)
+        return ", ".join(f"{label(self.learners[j])} {ranks[j]:.2f}" for j in np.argsort(ranks, kind="stable"))
+
     def table(self, measure: Measure, *, ranked: bool = True) -> Table:
         """Mean ± standard deviation, the best of each data set marked, and the mean ranks."""
         factor = 100.0 if measure.unit == "%" else 1.0
@@ -130,7 +140,7 @@ class Grid:
                 top = _number(means[i].min() if measure.lower_is_better else means[i].max(), digits)
                 best += [(i, j + 1) for j in best_places(texts, top)]
         if ranked and self.datasets:
-            ranks = mean_ranks(self.means(measure), lower_is_better=measure.lower_is_better)
+            ranks = self.ranks(measure)
             rows.append(["mean rank", *(f"{rank:.2f}" for rank in ranks)])
             best += [(len(rows) - 1, j + 1) for j, rank in enumerate(ranks) if rank == ranks.min()]
         title = f"{measure.title} [{measure.unit}]" if measure.unit else measure.title
@@ -140,11 +150,8 @@ class Grid:
         """Friedman's test and Nemenyi's difference for each measure."""
         rows = []
         for measure in measures:
-            means = self.means(measure)
-            statistic, p = friedman(means)
-            ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
+            statistic, p = friedman(self.means(measure))
             cd = critical_difference(len(self.learners), len(self.datasets))
-            order = np.argsort(ranks, kind="stable")
             rows.append(
                 [
                     measure.title,
@@ -152,7 +159,7 @@ class Grid:
                     _number(statistic, 2),
                     p_value(p),
                     f"{cd:.2f}",
-                    ", ".join(f"{label(self.learners[j])} {ranks[j]:.2f}" for j in order),
+                    self.ranking(measure),
                 ]
             )
         header = ["measure", "data sets", "Friedman χ²", "p", "critical difference", "mean ranks, best first"]
@@ -166,8 +173,7 @@ class Grid:
         for first, second in pairs:
             a, b = self.learners.index(first), self.learners.index(second)
             for measure in measures:
-                means = self.means(measure)
-                ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
+                means, ranks = self.means(measure), self.ranks(measure)
                 wins, ties, losses = win_tie_loss(means[:, a], means[:, b], lower_is_better=measure.lower_is_better)
                 rows.append(
                     [
@@ -191,7 +197,7 @@ class Grid:
         """Critical-difference plot; None with fewer than two data sets."""
         if len(self.datasets) < 2:
             return None
-        ranks = mean_ranks(self.means(measure), lower_is_better=measure.lower_is_better)
+        ranks = self.ranks(measure)
         cd = critical_difference(len(self.learners), len(self.datasets))
         return {
             "kind": "ranks",
@@ -208,19 +214,6 @@ class Grid:
     def told_learners(self) -> list[dict[str, str]]:
         """Specification and name of each learner."""
         return [{"spec": spec, "label": label(spec)} for spec in self.learners]
-
-
-def p_value(p: float) -> str:
-    """A p-value as text.
-
-    Examples
-    --------
-    >>> p_value(0.0123), p_value(0.00001), p_value(float("nan"))
-    ('0.012', '< 0.001', '–')
-    """
-    if math.isnan(p):
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_text(p: float) -> str:

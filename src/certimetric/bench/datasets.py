@@ -118,6 +118,9 @@ FURTHER = (
 )
 
 
+BY_NAME = {named.name: named for named in (*SIXTEEN, *FURTHER)}
+
+
 @dataclass(frozen=True)
 class Found:
     """A data set that is at hand: where a worker loads it from, and the hash of its content."""

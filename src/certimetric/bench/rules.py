@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from certimetric.auditing.tables.summary import certified_accuracy
 from certimetric.base.arrays import Array, Indices
 from certimetric.certify import (
     CertifiedKNeighborsClassifier,
@@ -111,11 +112,6 @@ def radii_of_right(rule: CertifiedKNeighborsClassifier, X: Array, y: Indices) ->
     return np.where(labels == y, radii, WRONG)
 
 
-def certified_share(radii: Array, eps: float) -> float:
-    """Share of instances that are right and certified up to ε."""
-    return float((radii >= eps).mean())
-
-
 def choose_rules(whole: Part, X: Array, y: Indices, *, folds: int, pca: int) -> dict[str, tuple[Choice, float]]:
     """The choice of every family with the highest certified accuracy at the goal's ε, in folds of the training part.
 
@@ -130,7 +126,7 @@ def choose_rules(whole: Part, X: Array, y: Indices, *, folds: int, pca: int) -> 
         part = Part(whole.learner, preparation(X[train]), y[train], whole.seed, whole.unit)
         for choice in scores:
             radii = radii_of_right(part.rule(choice), preparation(X[test]), y[test])
-            scores[choice].append(certified_share(radii, whole.unit))
+            scores[choice].append(certified_accuracy(radii, whole.unit))
     best: dict[str, tuple[Choice, float]] = {}
     for choice, values in scores.items():
         score = float(np.mean(values))

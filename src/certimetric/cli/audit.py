@@ -38,25 +38,11 @@ def read(
 
     Finished parts are kept in the output folder: a run that was stopped goes on from there.
     """
-    from certimetric.base.wording import counted
-    from certimetric.datasets.tables.loading import load_beside, load_with_test
-
     said = [f"--{name}" for name, told in (("test", test), ("group", group), ("time", time)) if told is not None]
     if len(said) > 1:
         raise ValueError(f"--test, --group and --time all say how to split: give one of them, not {' and '.join(said)}")
-    columns = {role: column for role, column in (("groups", group), ("times", time), ("ids", id)) if column is not None}
-    fields: dict[str, Any] = {}
-    if test is not None:
-        loaded, beside, fields["test"] = load_with_test(data, test, columns, **table.how())
-    elif columns:
-        loaded, beside = load_beside(data, columns, **table.how())
-    else:
-        loaded, beside = table.load(data), {}
-    if loaded.imputed is not None and loaded.imputed.any():
-        gaps = counted(int(loaded.imputed.sum()), "missing value")
-        typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
-    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed", "encoder")
-    return {**{name: getattr(loaded, name) for name in told}, **fields, **beside}, loaded.name
+    fields = table.audited(data, test, groups=group, times=time, ids=id)
+    return fields, fields["name"]
 
 
 COMMAND = AuditCommand(

@@ -80,52 +80,35 @@ def read(
 
     from certimetric.datasets.data_root import array_file
     from certimetric.datasets.images.sets import load_images
-    from certimetric.datasets.samples import holds_samples
-    from certimetric.deep import ImageSet
+    from certimetric.datasets.samples import holds_samples, read_samples
+    from certimetric.deep import ImageSet, Samples
 
+    def told_of(data: Any, inputs: Any) -> tuple[Any, ...]:
+        known = data.groups if groups is None else groups_by_path(inputs, groups, "--groups")
+        return inputs, torch.from_numpy(data.labels), data.ids, known
+
+    data: Any
+    make: Any
+    given: tuple[Any, ...]
+    load: Callable[[str], Images] | None = None
     if holds_samples(file := array_file(images, data_root)):
-        if wrong := [flag for flag, given in (("--size", size), ("--skip-corrupt", skip_corrupt)) if given]:
+        if wrong := [flag for flag, said in (("--size", size), ("--skip-corrupt", skip_corrupt)) if said]:
             raise ValueError(f"{wrong[0]} is for pictures, and {images!r} holds other inputs")
-        return _samples(str(file), models, groups), file.stem
-    load = partial(load_images, images, root=data_root, size=size, skip_corrupt=skip_corrupt)
-    data = load("test")
-    for remark in data.remarks:
-        typer.echo(f"certimetric: {remark}", err=True)
-    source = f"{images}, test side" if data_root is None else f"{images} in {data_root}, test side"
-    # A folder of pictures goes by its own name.
-    name = data.name if data.name != "folder" else Path(data_root or images).resolve().name or data.name
-    known: Any = data.groups if groups is None else groups_by_path(data.images, groups, "--groups")
-    ids: Any = data.ids
-    fields = {
-        "models": {each.name: each for each in _subjects(models, (images, size), load)},
-        "queries": ImageSet(data.images, torch.from_numpy(data.labels), ids, known),
-        "name": name,
-        "source": "; ".join([source, *data.remarks]),
-        "class_names": data.class_names,
-    }
-    return fields, name
-
-
-def _samples(path: str, models: dict[str, str], groups: str | None) -> dict[str, Any]:
-    """What is audited on a file of inputs that are no pictures, all of them."""
-    import torch
-
-    from certimetric.auditing.retrieval.request import Subject
-    from certimetric.datasets.samples import read_samples
-    from certimetric.deep import Samples
-
-    data = read_samples(path)
-    known: Any = data.groups if groups is None else groups_by_path(data.inputs, groups, "--groups")
-    ids: Any = data.ids
-    bounds: Any = data.bounds
-    loaded = {name: (*model_of(told, "--model"), told) for name, told in models.items()}
-    return {
-        "models": {name: Subject(name, model, told, run) for name, (model, run, told) in loaded.items()},
-        "queries": Samples(data.inputs, torch.from_numpy(data.labels), ids, known, bounds),
-        "name": Path(path).stem,
-        "source": path,
-        "class_names": data.class_names,
-    }
+        data, name, source = read_samples(str(file)), file.stem, str(file)
+        make, given = Samples, (*told_of(data, data.inputs), data.bounds)
+    else:
+        load = partial(load_images, images, root=data_root, size=size, skip_corrupt=skip_corrupt)
+        data = load("test")
+        for remark in data.remarks:
+            typer.echo(f"certimetric: {remark}", err=True)
+        source = f"{images}, test side" if data_root is None else f"{images} in {data_root}, test side"
+        source = "; ".join([source, *data.remarks])
+        # A folder of pictures goes by its own name.
+        name = data.name if data.name != "folder" else Path(data_root or images).resolve().name or data.name
+        make, given = ImageSet, told_of(data, data.images)
+    subjects = {each.name: each for each in _subjects(models, (images, size), load)}
+    told = {"models": subjects, "queries": make(*given), "name": name, "source": source}
+    return {**told, "class_names": data.class_names}, name
 
 
 def groups_by_path(images: Any, pattern: str, option: str) -> list[str]:
@@ -145,11 +128,13 @@ def groups_by_path(images: Any, pattern: str, option: str) -> list[str]:
     return found
 
 
-def _subjects(named: dict[str, str], asked: tuple[str, int | None], load: Callable[[str], Images]) -> Iterator[Subject]:
-    """Models with what is known of their training; ``load`` gives a side of the images that are asked for."""
+def _subjects(
+    named: dict[str, str], asked: tuple[str, int | None], load: Callable[[str], Images] | None
+) -> Iterator[Subject]:
+    """Models with what is known of their training; ``load`` gives a side of the images that are asked for, if any."""
     from certimetric.auditing.retrieval.request import Subject
 
-    digests = cache(partial(_training_digests, load))  # of several runs the same
+    digests = cache(lambda: load and _training_digests(load))  # of several runs the same
     for name, told in named.items():
         model, run = model_of(told, "--model")
         data = {} if run is None else run["config"]["data"]

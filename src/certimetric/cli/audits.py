@@ -71,9 +71,7 @@ class AuditCommand:
             request = self.request(**fields, **values, **told)
             evidence = evidence_of(request)
             folder = Path(request.out or own_folder(Path("certimetric-audit") / name, evidence.options()))
-            for remark in evidence.remarks():
-                typer.echo(f"certimetric: {remark}", err=True)
-            if remark := kept_by_an_earlier_version(folder):
+            for remark in filter(None, (*evidence.remarks(), kept_by_an_earlier_version(folder))):
                 typer.echo(f"certimetric: {remark}", err=True)
             result = run(evidence, **{**request.output, "out": folder})
         except KeyboardInterrupt:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from certimetric.cli.inputs import writable
 from certimetric.cli.options import REPORT
+
+if TYPE_CHECKING:
+    from certimetric.auditing.result import Documented
 
 Junit = Annotated[
     Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML for CI.", rich_help_panel=REPORT)
@@ -19,18 +22,6 @@ Sarif = Annotated[
 ]
 
 
-class Told(Protocol):
-    """What has findings: an audit, or a comparison of two."""
-
-    def to_junit(self) -> str:
-        """JUnit XML."""
-        ...
-
-    def to_sarif(self) -> str:
-        """SARIF 2.1.0."""
-        ...
-
-
 def see_writable(junit: Path | None, sarif: Path | None) -> None:
     """See that the files can be written, before the work."""
     for option, path in (("--junit", junit), ("--sarif", sarif)):
@@ -38,7 +29,7 @@ def see_writable(junit: Path | None, sarif: Path | None) -> None:
             writable(option, path)
 
 
-def write_findings(told: Told, junit: Path | None, sarif: Path | None) -> None:
+def write_findings(told: Documented, junit: Path | None, sarif: Path | None) -> None:
     """Write the files that were asked for."""
     from certimetric.base.files import write_atomically
 

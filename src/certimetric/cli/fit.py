@@ -112,9 +112,8 @@ def _judged(data: Dataset, spec: str, n_neighbors: int, seed: int) -> tuple[Maha
     rows = class_draw(codes, _JUDGED, np.random.default_rng(seed))
     predicted = _leave_one_out(metric, data, n_neighbors, rows)
     of = "the" if len(rows) == data.n_samples else f"{len(rows)} (drawn) of the {data.n_samples}"
-    search = metric.training.get("search")
     return metric, [
-        *([] if search is None else _tell_search(search)),
+        *_tell_search(metric),
         f"{spec}: {100 * (predicted != data.y[rows]).mean():.1f} % of {of} training instances are wrong by their "
         f"{counted(n_neighbors, 'neighbour')}",
         base_rate(predicted, data.y[rows], data.y),
@@ -156,8 +155,7 @@ def _calibrated(data: Dataset, spec: str, seed: int, far: float) -> tuple[Mahala
     if far < claimable_far(curve.n_impostor):
         least = claimable_far(curve.n_impostor)
         lines.append(f"So few impostor pairs show false accept rates down to {least:.2g} only (rule of three)")
-    search = metric.training.get("search")
-    return metric, lines if search is None else [*_tell_search(search), *lines]
+    return metric, [*_tell_search(metric), *lines]
 
 
 def _fitted(data: Dataset, spec: str, seed: int, rows: Indices, n_neighbors: int = 3) -> MahalanobisMetric:
@@ -191,8 +189,10 @@ def _fitted(data: Dataset, spec: str, seed: int, rows: Indices, n_neighbors: int
     )
 
 
-def _tell_search(search: dict[str, Any]) -> list[str]:
-    """What a search tried last, the one that was chosen first."""
+def _tell_search(metric: MahalanobisMetric) -> list[str]:
+    """What a search for a metric tried last, the one that was chosen first; nothing of one that was not searched."""
+    if (search := metric.training.get("search")) is None:
+        return []
     eps = "" if search["eps"] is None else f", ε = {search['eps']:.3g}"
     lines = [f"Chosen of {len(search['tried'])} candidates by {search['criterion']!r}{eps}: {search['chosen']}"]
     last = search["tried"][0]["stage"]

@@ -76,11 +76,12 @@ def _matched(rows: Rows, threshold: float, unknown: str, norm: str) -> tuple[dic
     """Answers, distances and radii. A query that is an enrolled row does not find itself."""
     from certimetric.certify import OpenSetKNeighborsClassifier
     from certimetric.certify.open_set_radii import open_set_answers
+    from certimetric.cli.queries import measured
 
     same = rows.same
     if len(rows.X) == 1 and (same >= 0).any():
         raise ValueError("a query is the only enrolled row, so that there is nothing to match it with")
-    measure = rows.measure(norm)
+    measure = measured(norm, rows.scale)
     knn = OpenSetKNeighborsClassifier(1, metric=rows.metric, threshold=threshold, unknown=unknown, norm=measure)
     knn.fit(rows.X, np.array(rows.y))
     reference = knn.reference_

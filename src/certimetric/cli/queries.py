@@ -66,14 +66,15 @@ class Rows:
     encoder: TableEncoder | None = None  # how the columns of the files became features, if they were encoded
     imputed: NDArray[np.bool_] | None = None  # cells of X that were missing
 
-    def measure(self, norm: str) -> Norm:
-        """A norm in the unit that was asked for."""
-        return measured(norm, self.scale)
-
     @property
     def same(self) -> NDArray[np.int64]:
         """For every query the labelled row with its features and label, −1 for none or where queries have no labels."""
-        return _same_rows(self.X, self.y, self.queries, self.labels)
+        if self.labels is None:
+            return np.full(len(self.queries), -1, dtype=np.int64)
+        # −0 is 0
+        places = {(row.tobytes(), label): i for i, (row, label) in enumerate(zip(self.X + 0.0, self.y))}
+        asked = zip(self.queries + 0.0, self.labels)
+        return np.array([places.get((row.tobytes(), label), -1) for row, label in asked], dtype=np.int64)
 
 
 def read_rows(
@@ -125,7 +126,7 @@ def read_queries(
     if not 1 <= n_neighbors <= most:
         less = " less the query itself" if most < len(X) else ""
         raise ValueError(f"--neighbors must be between 1 and the {len(X)} rows of {train!r}{less}, got {n_neighbors}")
-    measure = rows.measure(norm)
+    measure = measured(norm, rows.scale)
     classifier = CertifiedKNeighborsClassifier(n_neighbors, metric=rows.metric, norm=measure)
     classifier.fit(pd.DataFrame(X, columns=list(rows.names)), np.array(y))
     frame = pd.DataFrame(rows.queries, columns=list(rows.names))
@@ -142,14 +143,8 @@ def without_labels(train: str, target: str | None) -> ValueError:
 
 def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
     """How the table was encoded that the metric was learned on, if it was."""
-    known = metric.training.get("encoding")
-    if known is None:
-        return None
-    try:
-        encoder = TableEncoder.from_dict(known)
-    except ValueError as error:
-        raise ValueError(f"the metric file {str(file)!r} is damaged: {error}") from None
-    if encoder.feature_names != metric.feature_names:
+    encoder = _kept(metric, file, "encoding", TableEncoder)
+    if encoder is not None and encoder.feature_names != metric.feature_names:
         raise ValueError(
             f"the metric file {str(file)!r} is damaged: its encoding makes other features than its metric has"
         )
@@ -159,21 +154,15 @@ def _encoder(metric: MahalanobisMetric, file: Path) -> TableEncoder | None:
 def reading_of(metric: MahalanobisMetric, file: Path, given: Reading | None) -> Reading | None:
     """How files of text are written: as ``given``, or else as the one that the metric was learned on, if that was
     said."""
-    known = metric.training.get("reading")
-    if known is None or given not in (None, Reading()):
-        return given
+    return given if given not in (None, Reading()) else _kept(metric, file, "reading", Reading) or given
+
+
+def _kept(metric: MahalanobisMetric, file: Path, name: str, kind: Any) -> Any:
+    """What the file of a metric tells of its training; None where it does not."""
     try:
-        return Reading.from_dict(known)
+        return None if (known := metric.training.get(name)) is None else kind.from_dict(known)
     except ValueError as error:
         raise ValueError(f"the metric file {str(file)!r} is damaged: {error}") from None
-
-
-def _same_rows(X: Array, y: list[str], Q: Array, labels: list[str] | None) -> NDArray[np.int64]:
-    """For every query the training row with its features and label, −1 for none; without labels nobody can tell."""
-    if labels is None:
-        return np.full(len(Q), -1, dtype=np.int64)
-    places = {(row.tobytes(), label): i for i, (row, label) in enumerate(zip(X + 0.0, y))}  # −0 is 0
-    return np.array([places.get((row.tobytes(), label), -1) for row, label in zip(Q + 0.0, labels)], dtype=np.int64)
 
 
 def unit_of(metric: MahalanobisMetric, file: Path, units: str | None) -> tuple[Array, str]:

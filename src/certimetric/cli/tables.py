@@ -125,6 +125,27 @@ class TableOptions(FileOptions):
 
         return datasets.load(data, **self.how())
 
+    def audited(self, data: str, test: str | None = None, **columns: str | None) -> dict[str, Any]:
+        """What an audit is asked of the table: its rows, those of a table of ``test`` rows too, and by their roles
+        columns that are no features."""
+        from certimetric.base.wording import counted
+        from certimetric.datasets.tables.loading import load_beside, load_with_test
+
+        named = {role: column for role, column in columns.items() if column is not None}
+        beside: dict[str, Any] = {}
+        if test is not None:
+            loaded, beside, rows = load_with_test(data, test, named, **self.how())
+            beside = {**beside, "test": rows}
+        elif named:
+            loaded, beside = load_beside(data, named, **self.how())
+        else:
+            loaded = self.load(data)
+        if loaded.imputed is not None and loaded.imputed.any():
+            gaps = counted(int(loaded.imputed.sum()), "missing value")
+            typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
+        told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed", "encoder")
+        return {**{name: getattr(loaded, name) for name in told}, **beside}
+
 
 def _order(text: str) -> tuple[str, list[str]]:
     """A column and its categories in their order; the column may have an equals sign in its name, a category not."""

@@ -33,23 +33,10 @@ def read(data: Data, table: TableOptions, group: Group = None, id: Id = None) ->
 
     Classes are the subjects. Finished parts are kept in the output folder: a run that was stopped goes on from there.
     """
-    from certimetric.base.wording import counted
-    from certimetric.datasets.tables.loading import load_beside
-
-    columns = {role: column for role, column in (("groups", group), ("ids", id)) if column is not None}
-    if columns:
-        loaded, beside = load_beside(data, columns, **table.how())
-    else:
-        loaded, beside = table.load(data), {}
-    if loaded.imputed is not None and loaded.imputed.any():
-        gaps = counted(int(loaded.imputed.sum()), "missing value")
-        typer.echo(f"{data}: {gaps} filled by medians of the training part of each split")
-    told = ("X", "y", "feature_names", "image_shape", "name", "source", "imputed", "encoder")
-    fields = {name: getattr(loaded, name) for name in told}
-    groups = beside.get("groups")
-    if groups is not None:
+    fields = table.audited(data, groups=group, ids=id)
+    if (groups := fields.get("groups")) is not None:
         fields["groups"] = groups.where(groups.notna(), "missing").astype(str).to_numpy()
-    return {**fields, "ids": beside.get("ids")}, f"{loaded.name}-verification"
+    return fields, f"{fields['name']}-verification"
 
 
 COMMAND = AuditCommand(

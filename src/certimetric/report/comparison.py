@@ -77,12 +77,11 @@ def as_text(corner: str, names: Sequence[str], columns: Sequence[Column]) -> tup
         f"{f' [{column.unit}]' if column.unit else ''}"
         for column in columns
     ]
-    rows = [[name, *(_cell_text(column.cells[i]) for column in columns)] for i, name in enumerate(names)]
-    return [corner, *header], rows
 
+    def told(cell: Cell) -> str:
+        return cell.text + (f" ± {cell.spread}" if cell.spread else "") + (" *" if cell.best else "")
 
-def _cell_text(cell: Cell) -> str:
-    return cell.text + (f" ± {cell.spread}" if cell.spread else "") + (" *" if cell.best else "")
+    return [corner, *header], [[name, *(told(each.cells[i]) for each in columns)] for i, name in enumerate(names)]
 
 
 def best_figure(labels: Sequence[str], column: Column, baseline: int | None) -> dict[str, str] | None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from certimetric.base.wording import counted
+
 AUDIT_SCHEMA = "certimetric.audit/1"
 RETRIEVAL_SCHEMA = "certimetric.retrieval-audit/1"
 VERIFICATION_SCHEMA = "certimetric.verification-audit/1"
@@ -92,6 +94,28 @@ def printable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [printable(item) for item in value]
     return value
+
+
+def of_models(document: Mapping[str, Any]) -> bool:
+    """Whether pictures or other inputs of models were changed, and no features or embeddings."""
+    return str(document["protocol"]["units"]) in ("pixels", "inputs")
+
+
+def items_of(document: Mapping[str, Any]) -> str:
+    """What was audited: "pictures" or "inputs" of models, else "embeddings"."""
+    return {"pixels": "pictures", "inputs": "inputs"}.get(str(document["protocol"]["units"]), "embeddings")
+
+
+def models_told(document: Mapping[str, Any]) -> str:
+    """How many models were audited, beside pictures or inputs themselves where these are known."""
+    told = counted(len(document["learners"]) - of_models(document), "model")
+    return f"{told} beside raw {items_of(document).replace('pictures', 'pixels')}" if of_models(document) else told
+
+
+def splits_done(learner: Mapping[str, Any]) -> tuple[int, int]:
+    """How many splits gave a result, of how many."""
+    splits = learner.get("splits") or []
+    return sum("failed" not in split for split in splits), len(splits)
 
 
 def quoted_eps(document: Mapping[str, Any]) -> int | None:

@@ -41,9 +41,11 @@ def findings_of(document: Mapping[str, Any]) -> Findings:
         )
     told = view_of(document).document
     reproduction = told["reproduction"]
+    keys = ("code", "title", "learner", "severity", "message")
+    checks = (Finding("checks", *(each.get(key) for key in keys)) for each in told["checks"])
     return Findings(
         f"certimetric audit of {told['data']['name']}",
-        (*map(_threshold, told["thresholds"]), *map(_check, told["checks"])),
+        (*map(_threshold, told["thresholds"]), *checks),
         reproduction.get("started"),
         number(reproduction.get("wall_seconds")),
         str((reproduction.get("versions") or {}).get("certimetric", "")),
@@ -57,7 +59,3 @@ def _threshold(entry: Mapping[str, Any]) -> Finding:
     observed = plain(number(entry["observed"]), 4)
     told = f"{expression} {'holds' if holds else 'does not hold'}: observed {observed}"
     return Finding("thresholds", "threshold", expression, None, "passed" if holds else "issue", told)
-
-
-def _check(entry: Mapping[str, Any]) -> Finding:
-    return Finding("checks", entry["code"], entry["title"], entry.get("learner"), entry["severity"], entry["message"])

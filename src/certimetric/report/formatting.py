@@ -88,6 +88,17 @@ def percent(share: float | None, decimals: int = 1) -> str:
     return MISSING if share is None else f"{fixed(100 * share, decimals)} %"
 
 
+def p_value(p: float | None) -> str:
+    """A p-value, where there is one.
+
+    Examples
+    --------
+    >>> p_value(0.0123), p_value(0.00001), p_value(float("nan"))
+    ('0.012', '< 0.001', '–')
+    """
+    return MISSING if p is None or math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def size_name(eps: float) -> str:
     """A size of attack, in steps of 8-bit values where it is one and no short number.
 

@@ -21,13 +21,12 @@ def render_page(template: str, document: Mapping[str, Any], view: Mapping[str, A
     ValueError
         If the document holds NaN or an infinite float.
     """
-    env = environment()
-    script = _source(env, "templates/page.js")
-    return env.get_template(template).render(
+    script, page = source("templates/page.js"), environment().get_template(template)
+    return page.render(
         {
             **view,
             "title": title,
-            "style": trusted(_source(env, "templates/style.css")),
+            "style": trusted(source("templates/style.css")),
             "script": trusted(script),
             "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             "embedded": trusted(_embedded(document)),
@@ -51,9 +50,11 @@ def environment() -> Environment:
     return made
 
 
-def _source(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+def source(name: str) -> str:
+    """The text of a file of this package."""
+    env = environment()
+    assert env.loader is not None
+    return env.loader.get_source(env, name)[0]
 
 
 def trusted(text: str) -> Any:

@@ -28,6 +28,11 @@ class Pictures:
     width: int
     height: int
 
+    def told(self) -> dict[str, Any]:
+        """The pictures as documents hold them; a difference of nothing is magnified by no number."""
+        told = {"original": self.original, "adversarial": self.adversarial, "difference": self.difference}
+        return told | {"magnified": round(self.magnified, 1) if math.isfinite(self.magnified) else None}
+
 
 def pictures(image: Mapping[str, Any]) -> Pictures | None:
     """The pictures of one instance, or None where the values are not two images of one shape.

@@ -77,16 +77,12 @@ def sarif_json(document: Mapping[str, Any], *, artifact: str = "results.json") -
             {
                 "executionSuccessful": True,
                 **({"commandLine": found.command} if found.command else {}),
-                **({"startTimeUtc": _utc(found.started)} if found.started else {}),
+                **({"startTimeUtc": found.started.replace("+00:00", "Z")} if found.started else {}),
             }
         ],
         "results": [_result(each, codes.index(each.rule), found.about, artifact) for each in found.cases],
     }
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, ensure_ascii=False, indent=1)
-
-
-def _utc(stamp: str) -> str:
-    return stamp.replace("+00:00", "Z")
 
 
 def _result(found: Finding, index: int, about: Mapping[str, Any], artifact: str) -> dict[str, Any]:

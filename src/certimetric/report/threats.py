@@ -23,6 +23,10 @@ class Effect:
     certified: Estimate | None = None
     reason: str = ""  # why there is none
 
+    def figures(self) -> list[str]:
+        """The figures as text."""
+        return [with_interval(bounds(each or {})) for each in (self.clean, self.attacked, self.certified)]
+
 
 @dataclass(frozen=True)
 class Threat:
@@ -47,8 +51,8 @@ def threats_view(view: Any) -> dict[str, Any] | None:
             "who": threat.who,
             "figure": threat.figure,
             "models": [
-                (look, _figures(effect), effect.reason or _standard(view.document, learner["spec"], threat.standards))
-                for look, learner, effect in zip(view.looks, view.learners, threat.effects)
+                (look, each.figures(), each.reason or _standard(view.document, learner["spec"], threat.standards))
+                for look, learner, each in zip(view.looks, view.learners, threat.effects)
             ],
         }
         for threat in threats
@@ -63,13 +67,6 @@ def other_norms(document: Mapping[str, Any]) -> str:
     own = norm_name(document)
     others = [name for norm, (name, _) in NORMS.items() if name != own and norm != "l0"]
     return f"Chosen changes as {' or '.join(others)} measure them: figures are about {own} alone"
-
-
-def _figures(effect: Effect) -> list[str]:
-    return [
-        MISSING if each is None else with_interval(bounds(each))
-        for each in (effect.clean, effect.attacked, effect.certified)
-    ]
 
 
 def _standard(document: Mapping[str, Any], spec: str, figures: Sequence[str]) -> str:

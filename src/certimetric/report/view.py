@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from certimetric.report.comparison import Column, best_figure
-from certimetric.report.document import check_document, printable
+from certimetric.report.document import check_document, printable, splits_done
 from certimetric.report.formatting import plain
 from certimetric.report.page import figure_view
 from certimetric.report.plots import Figure
@@ -67,6 +67,9 @@ class View(ABC):
     unsteady: ClassVar[tuple[str, ...]] = ()  # columns that move by chance, of which nothing tells how far
     untold: ClassVar[tuple[str, ...]] = ()  # columns whose best figure is no headline
     blocks: ClassVar[tuple[Block, ...]] = ()
+    # Of the document: what could be done, by whom, and what it does to each learner; and what was not tried.
+    threats_of: Callable[[Mapping[str, Any]], list[Threat]] = staticmethod(lambda document: [])
+    untried_of: Callable[[Mapping[str, Any]], list[str]] = staticmethod(lambda document: [])
     size: Callable[[float], str] = staticmethod(plain)  # how a size of attack is written
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -92,8 +95,9 @@ class View(ABC):
         return {name: self.document["protocol"].get(name) for name in names}
 
     def trouble(self, learner: Mapping[str, Any]) -> str:
-        """What keeps figures of a learner from being whole, beside its name."""
-        return ""
+        """How many splits are left of a learner where some failed, beside its name."""
+        done, total = splits_done(learner)
+        return "" if done == total else f"{done} of {total} splits" if done else "failed"
 
     def last_row(self) -> dict[str, Any] | None:
         """``label`` and ``cells`` of a row below the comparison."""
@@ -101,11 +105,11 @@ class View(ABC):
 
     def threats(self) -> list[Threat]:
         """What could be done, by whom, and what it does to each learner."""
-        return []
+        return self.threats_of(self.document)
 
     def untried(self) -> list[str]:
         """What could be done and was not tried, a clause each."""
-        return []
+        return self.untried_of(self.document)
 
     def lede(self) -> list[str]:
         """What was audited, in the words below the heading."""

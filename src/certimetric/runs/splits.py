@@ -149,9 +149,10 @@ def subject_parts(codes: Indices, shares: Sequence[float], seed: int, split: int
                 part.append(some)
     parts = tuple(np.sort(np.concatenate(part)).astype(np.int64) for part in taken)
     if any((np.bincount(codes[part]) > 1).sum() < 2 for part in parts):
+        smallest = " and ".join(map(str, sorted(counts[counts > 0].tolist())[:2]))
         raise ValueError(
             f"verification needs {len(parts)} parts with pairs of both kinds, each of two classes with two instances "
-            f"each: y has {len(able)} classes of at least two instances, the smallest two of {_smallest(counts)}"
+            f"each: y has {len(able)} classes of at least two instances, the smallest two of {smallest}"
         )
     return parts, apart
 
@@ -162,10 +163,6 @@ def _shared_out(items: Indices, shares: Sequence[float], least: int) -> list[Ind
     while sum(sizes) > len(items) - least and max(sizes) > least:
         sizes[int(np.argmax(sizes))] -= 1
     return np.split(items, np.cumsum([len(items) - sum(sizes), *sizes])[:-1])
-
-
-def _smallest(counts: NDArray[np.integer]) -> str:
-    return " and ".join(map(str, sorted(counts[counts > 0].tolist())[:2]))
 
 
 @dataclass(frozen=True, eq=False)

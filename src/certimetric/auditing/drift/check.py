@@ -269,9 +269,10 @@ def check_drift(
             f"expected; {certified} of them are certified outliers: none comes that near by a change of size {eps:.3g} "
             f"({unit})"
         )
-        found.append(
-            _joined("distance", "distances to the nearest training row", [_farther(each) for each in both], level)
-        )
+        farther = [
+            (ks_2samp(each.within, each.distances, alternative="greater"), each.within, each.distances) for each in both
+        ]
+        found.append(_joined("distance", "distances to the nearest training row", farther, level))
         found.append(_joined("radius", "certified radii", [_other_radii(each) for each in both], level))
         p_value = max(_too_many(each) for each in both)
         found.append(Finding("outliers", "", float(len(outliers)), p_value, p_value < level, told))
@@ -310,10 +311,6 @@ class _Seen:
     @property
     def near(self) -> float:
         return float(np.sort(self.within)[self.place - 1])
-
-
-def _farther(seen: _Seen) -> tuple[Any, Array, Array]:
-    return ks_2samp(seen.within, seen.distances, alternative="greater"), seen.within, seen.distances
 
 
 def _other_radii(seen: _Seen) -> tuple[Any, Array, Array]:

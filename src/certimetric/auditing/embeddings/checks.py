@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Outcome, check
+from certimetric.auditing.embeddings.seen import NEAR, Known
+from certimetric.auditing.learner_checks import learners
 from certimetric.auditing.retrieval.checks import (
     beaten_by_pixels,
     certificate_against_attacks,
@@ -20,7 +22,6 @@ from certimetric.auditing.retrieval.checks import (
     spread,
 )
 
-NEAR = 0.01  # of the median distance to the nearest item: nearer ones are taken for the same picture
 _UNANSWERED, _LOST = 0.1, 0.02  # shares of queries without an answer, and of R@1 that an index loses, that are an issue
 _UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the embeddings were given.")
 
@@ -32,9 +33,7 @@ class Observed:
     galleries: Mapping[str, NDArray[np.float64]]  # embeddings, (n, k)
     equal: Mapping[str, int]  # queries that equal an item of another key to within ``NEAR``
     n_queries: int
-    n_guessed: int  # queries that were taken for items of the gallery because they equal them
-    n_able: int  # queries that have an item of their class to find, drawn or not
-    n_without_positive: int  # queries that have no item of their class to find
+    known: Known  # of all queries, drawn or not
     learners: Sequence[Mapping[str, Any]]  # as the document has them
     class_names: Sequence[str]
 
@@ -53,9 +52,9 @@ def collapsed(observed: Observed, gallery: NDArray[np.float64]) -> Outcome:
 
 
 def _equal(observed: Observed) -> Iterator[tuple[str | None, Any]]:
-    if observed.n_guessed:
+    if n_guessed := observed.known.n_guessed:
         message = (
-            f"{observed.n_guessed} queries equal an item of the gallery, and no ids say so: they were taken for the "
+            f"{n_guessed} queries equal an item of the gallery, and no ids say so: they were taken for the "
             "same picture and left out of their own results. Give ids and query_ids to say which are."
         )
         yield None, Outcome("issue", message)
@@ -90,15 +89,14 @@ def without_certificates(observed: Observed) -> Outcome:
 def unanswered(observed: Observed) -> Outcome:
     """Queries of which the gallery holds no item of their class, under another id and group, have nothing to find: they
     are left out of every figure."""
-    n = observed.n_without_positive
+    total, n = len(observed.known.able), int((~observed.known.able).sum())
     if not n:
         return Outcome("passed", "Every query has an item of its class in the gallery, under another id and group.")
-    total = n + observed.n_able
     grave = "issue" if n > _UNANSWERED * total else "tip"
     return Outcome(grave, f"{n} of {total} queries have no other item of their class to find, and were left out.")
 
 
-@hubs.on("embeddings", each=lambda observed: [(each["spec"], each) for each in observed.learners])
+@hubs.on("embeddings", each=learners)
 def hubs_clean_and_attacked(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
     """Of embeddings the changes that break a query are known, and so what is found then."""
     return outcome_of_hubs(

@@ -12,7 +12,7 @@ from certimetric.auditing.embeddings.indexes import check_index
 from certimetric.auditing.request import RankingRequest
 from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS as THREATS
-from certimetric.auditing.retrieval.threats import threat_sizes
+from certimetric.auditing.retrieval.threats import settled, threat_sizes
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
@@ -59,7 +59,8 @@ class EmbeddingRequest(RankingRequest):
     Raises
     ------
     ValueError
-        On the first thing that is wrong, in one sentence.
+        If models embed different pictures, if no query has another picture of its class, if radii or thresholds do
+        not fit, or if the folder holds the report of an audit with other options.
 
     Examples
     --------
@@ -91,8 +92,7 @@ class EmbeddingRequest(RankingRequest):
             raise ValueError("report_eps must be one of eps, which was not given")
         radii = None if self.eps is None else checked_radii(self.eps, self.report_eps)
         threats = threat_sizes(self.threats, THREATS)
-        usual = {name: THREATS[name].usual(self) if size is None else size for name, size in threats.items()}
-        self._settle(radii=radii, threats=tuple(threats), sizes=usual)
+        self._settle(radii=radii, threats=tuple(threats), sizes=settled(self, threats))
         self._judge_by(
             list(self.models), FIGURES | dict.fromkeys(threats, False), at=None if radii is None else radii[0]
         )

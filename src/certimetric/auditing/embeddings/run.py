@@ -85,13 +85,13 @@ class EmbeddingEvidence(RankedEvidence):
         first = next(iter(models.values()))
         sizes, quoted = self._radii()
         cells = InTurn(store)
-        learners, equal = [], {}
+        learners, equal, galleries = [], {}, {}
         for key, given in models.items():
             seen = Seen.of(given, known, rows, request.metric)
             found = cells.result(_cell(request, key, seen), partial(_ranked, request, given, seen, rows))
             counting(False)
             learners.append(_learner(request, key, given, seen, found, sizes, quoted))
-            equal[key] = seen.equal
+            equal[key], galleries[key] = seen.equal, given.gallery
         return Gathered(
             data={
                 "name": request.name,
@@ -119,16 +119,7 @@ class EmbeddingEvidence(RankedEvidence):
                 "seed": request.seed,
             },
             learners=learners,
-            observed=Observed(
-                {key: given.gallery for key, given in models.items()},
-                equal,
-                len(rows),
-                known.n_guessed,
-                int(known.able.sum()),
-                int((~known.able).sum()),
-                learners,
-                first.class_names,
-            ),
+            observed=Observed(galleries, equal, len(rows), known, learners, first.class_names),
             cells=cells.counts,
             traces={"model_sha256": {key: digest(*_arrays(given)) for key, given in models.items()}},
         )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certimetric.auditing.embeddings.checks import NEAR
 from certimetric.auditing.retrieval.hubs import FIRST
 from certimetric.base.arrays import Indices
 
 if TYPE_CHECKING:
     from certimetric.datasets.embedding_files import Embeddings
+
+NEAR = 0.01  # of the median distance to the nearest item: nearer ones are taken for the same picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,8 @@ class Known:
     labels: Indices
     keys: Indices
     gallery_keys: Indices
-    able: NDArray[np.bool_]
-    n_guessed: int
+    able: NDArray[np.bool_]  # which queries have an item of their class to find
+    n_guessed: int  # queries that were taken for items of the gallery because they equal them
 
     @classmethod
     def of(cls, models: Mapping[str, Embeddings]) -> Known:

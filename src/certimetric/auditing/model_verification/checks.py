@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from certimetric.auditing.checks import Fine, Outcome
+from certimetric.auditing.learner_checks import learners
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.verification.checks import (
     CHANCE,
@@ -34,12 +35,8 @@ class Observed:
     learners: list[dict[str, Any]]  # of the document
 
 
-def _each(observed: Observed) -> Iterator[tuple[str, Any]]:
-    return ((learner["spec"], learner) for learner in observed.learners)
-
-
 def _certified(observed: Observed) -> Iterator[tuple[str, Any]]:
-    for spec, learner in _each(observed):
+    for spec, learner in learners(observed):
         told = learner["certificate"]
         nothing = Outcome("not applicable", f"Nothing is certified: {told.get('failed')}.")
         yield spec, nothing if "failed" in told else told
@@ -109,7 +106,7 @@ def enough(observed: Observed) -> Outcome:
     return Outcome("passed", f"{fewest} impostor pairs show false accept rates down to {least:.2g}.")
 
 
-@rate_holds.on(SCOPE, each=_each)
+@rate_holds.on(SCOPE, each=learners)
 def holds(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
     """Whether the false accept rate of the test pairs is that of the calibration."""
     far, target = learner["summary"]["far"], observed.request.far
@@ -118,7 +115,7 @@ def holds(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
     return Outcome("issue", f"It accepts {100 * far['mean']:.3g} % of the impostors, calibrated to {100 * target:g} %.")
 
 
-@not_collapsed.on(SCOPE, each=_each)
+@not_collapsed.on(SCOPE, each=learners)
 def spread(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
     """Whether distances tell anything."""
     filled = sum(a + b > 0 for a, b in zip(learner["histogram"]["genuine"], learner["histogram"]["impostor"]))
@@ -128,7 +125,7 @@ def spread(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
     return Outcome("issue", f"The area under its curve is {auc:.3f}; guessing has 0.5.") if auc < CHANCE else Fine()
 
 
-@accepts.on(SCOPE, each=_each)
+@accepts.on(SCOPE, each=learners)
 def accepts_some(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
     """Whether anything is accepted."""
     if learner["summary"]["tar"]["mean"] == 0:
@@ -136,7 +133,7 @@ def accepts_some(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fi
     return Fine()
 
 
-@fair_to_groups.on(SCOPE, each=_each)
+@fair_to_groups.on(SCOPE, each=learners)
 def fair(observed: Observed, learner: Mapping[str, Any]) -> Outcome | Fine:
     """Whether the threshold is right for every group."""
     return groups_beside_all(learner)

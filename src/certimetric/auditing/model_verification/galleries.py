@@ -84,7 +84,6 @@ def attacked_pairs(
     worst = np.where(genuine, reached, -reached).argmax(axis=0)
     for i, (pair, (probe, enrolled)) in enumerate(zip(listed.tolist(), pairs)):
         name, changed, distances = tried[worst[i]]
-        told = before_and_after(originals[probe], changed[i], images.kind.pictures)
         yield {
             "kind": "genuine" if genuine[i] else "impostor",
             "attack": name,
@@ -94,10 +93,7 @@ def attacked_pairs(
             "attacked_distance": float(distances[i]),
             "threshold": float(threshold),
             "broken": bool((distances[i] <= threshold) != genuine[i]),
-            "original": told.original,
-            "adversarial": told.adversarial,
-            "difference": told.difference,
-            "magnified": round(told.magnified, 1) if math.isfinite(told.magnified) else None,
+            **before_and_after(originals[probe], changed[i], images.kind.pictures).told(),
             **as_png(on_one_scale({"enrolled": originals[enrolled]}, images.kind.pictures)),
         }
 

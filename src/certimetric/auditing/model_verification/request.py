@@ -15,13 +15,13 @@ from certimetric.auditing.retrieval.request import (
     CERTIFIED,
     Subject,
     check_gradients,
+    digest_of,
     embedded,
     radii_for,
     subjects_of,
 )
 from certimetric.base.wording import PIXELS
 from certimetric.report.document import printable
-from certimetric.runs.key import digest
 from certimetric.runs.splits import subject_parts
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class ModelVerificationRequest(AuditRequest):
     Raises
     ------
     ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
 
     Examples
     --------
@@ -135,10 +136,11 @@ class ModelVerificationRequest(AuditRequest):
         super().__post_init__()
         from torch import nn
 
-        from certimetric.auditing.verification.request import told_rates
+        from certimetric.auditing.verification.request import rates_of, told_rates
         from certimetric.base.arguments import chosen
         from certimetric.certify.rates import check_far
         from certimetric.deep.attacks import ATTACKS
+        from certimetric.deep.certify.smoothing import ALPHA, least_samples
 
         models = subjects_of(self.models)
         chosen("metric", self.metric, METRICS)
@@ -166,7 +168,7 @@ class ModelVerificationRequest(AuditRequest):
             report_eps=quoted,
             attacks=tuple(dict.fromkeys(self.attacks)),
             n_attacked=whole("n_attacked", self.n_attacked, 1),
-            draws=self._enough_draws(),
+            draws=whole("draws", self.draws, least_samples(ALPHA)),
             surrogate=surrogate,
             **self._grouped(),
             name=printable(self.name),
@@ -177,17 +179,11 @@ class ModelVerificationRequest(AuditRequest):
         )
         assert len(self.parts) == 3  # or an error said what is missing
         self._judge_by([subject.name for subject in self.subjects], FIGURES, at=None)
-        asked = [check_far(threshold.at or 0.0) for threshold in self.thresholds if threshold.figure == "tar"]
-        self._settle(rates=tuple(sorted({0.1, 0.01, 0.001, 0.0001, self.far, *asked}, reverse=True)))
+        self._settle(rates=rates_of(self.far, self.thresholds))
         for threshold in self.thresholds:
             if threshold.figure in ("attacked", "rejected") and not np.isclose(threshold.at or 0.0, radii).any():
                 sizes = ", ".join(f"{size:g}" for size in radii)
                 raise ValueError(f"fail_under needs the ε {threshold.at:g}, but those of the audit are {sizes}")
-
-    def _enough_draws(self) -> int:
-        from certimetric.deep.certify.smoothing import ALPHA, least_samples
-
-        return whole("draws", self.draws, least_samples(ALPHA))
 
     def certifier(self, subject: Subject) -> Any:
         """How the decisions of a model are certified."""
@@ -203,15 +199,12 @@ class ModelVerificationRequest(AuditRequest):
 
     def _grouped(self) -> dict[str, Any]:
         """Codes of the groups, and their names."""
+        from certimetric.auditing.verification.request import coded_groups
+
         if self.groups is None:
             return {"group_names": ()}
-        given = np.asarray(self.groups)
-        if given.shape != (len(self.images),):
-            raise ValueError(f"groups must hold one for each of the {len(self.images)} pictures, got {given.shape}")
-        names, codes = np.unique(given.astype(str), return_inverse=True)
-        if len(names) < 2:
-            raise ValueError(f"groups must hold at least two groups, got {names[0]!r} only")
-        return {"groups": codes, "group_names": tuple(printable(str(name)) for name in names)}
+        codes, names = coded_groups(self.groups, len(self.images), "pictures, got")
+        return {"groups": codes, "group_names": tuple(map(printable, names))}
 
     @cached_property
     def parts(self) -> tuple[Indices, Indices, bool]:
@@ -223,14 +216,7 @@ class ModelVerificationRequest(AuditRequest):
     @cached_property
     def data_sha256(self) -> str:
         """Digest of the pictures, for which every one is read, once."""
-
-        def parts() -> Any:
-            yield from (batch.tensor() for batch in self.images.batches(256))
-            yield from (self.images.labels, self.images.ids)
-            if self.images.groups is not None:
-                yield self.images.groups
-
-        return digest(parts())
+        return digest_of(self.images)
 
     def make_attacks(self, eps: float) -> list[Attack]:
         """The attacks of the audit at one size."""

@@ -15,11 +15,12 @@ from certimetric.auditing.model_verification.groups import rates_by_group
 from certimetric.auditing.model_verification.request import ModelVerificationRequest
 from certimetric.auditing.retrieval.cells import model_hash
 from certimetric.auditing.retrieval.certificates import futile_certificates
+from certimetric.auditing.retrieval.ranking import UNITS
 from certimetric.auditing.retrieval.request import Subject
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
-from certimetric.auditing.verification.summary import DET_RATES, N_BINS
+from certimetric.auditing.verification.summary import N_BINS, det, finite
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve
@@ -33,7 +34,6 @@ from certimetric.runs.store import Store
 PROTOCOL = "model-verification-cell/3"
 N_POINTS = 60  # of curves in the document
 _LABELS = {True: "Raw pixels", False: "Raw inputs"}
-_UNITS = {"pixels": "in pixels from 0 to 1", "inputs": "in units of the input"}
 
 
 class ModelVerificationEvidence(Evidence):
@@ -75,11 +75,7 @@ class ModelVerificationEvidence(Evidence):
         )
 
     def remarks(self) -> list[str]:
-        request = self.request
-        if request.certify != "smoothing":
-            return []
-        named = {each.name: request.certifier(each) for each in request.subjects if each.name != PIXELS}
-        return futile_certificates(named, request.report_eps)
+        return futile_certificates(self.request, self.request.certifier)
 
     @contextmanager
     def working(self, progress: bool) -> Iterator[Callable[[bool], None]]:
@@ -152,11 +148,7 @@ class ModelVerificationEvidence(Evidence):
 
     def recommend(self, found: Gathered) -> int | None:
         """The model with the largest attacked TAR less FAR, of those that tell clean pairs apart well enough."""
-        able = {
-            i: {"mean": summary["auc"]["mean"], "low": summary["auc"]["low"], "high": summary["auc"]["high"]}
-            for i, learner in enumerate(found.learners)
-            if learner["spec"] != PIXELS and (summary := learner["summary"])
-        }
+        able = {i: each["summary"]["auc"] for i, each in enumerate(found.learners) if each["spec"] != PIXELS}
 
         def robustness(i: int) -> tuple[float, ...]:
             tar, far = _at(found.learners[i], found.protocol["report_eps"])
@@ -186,7 +178,7 @@ class ModelVerificationEvidence(Evidence):
             f"{100 * chosen['summary']['far']['mean']:.2g} % of impostors at the threshold for a false accept rate of "
             f"{100 * protocol['far']:g} %",
             f"where attackers change each probe by up to ε = {size_name(protocol['report_eps'])} ({protocol['norm']}, "
-            f"{_UNITS[protocol['units']]}), it accepts {100 * tar:.1f} % of genuine pairs and {100 * far:.1f} % of "
+            f"{UNITS[protocol['units']]}), it accepts {100 * tar:.1f} % of genuine pairs and {100 * far:.1f} % of "
             "impostors",
         ]
         if certified := chosen["summary"]["certified"]:
@@ -269,7 +261,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject, advance: Call
             "calibration": [chosen_on.n_genuine, chosen_on.n_impostor],
             "test": [curve.n_genuine, curve.n_impostor],
         },
-        "splits": [{"split": 0, "threshold": _finite(threshold)}],
+        "splits": [{"split": 0, "threshold": finite(threshold)}],
         "summary": {
             "tar": at["tar"],
             "far": at["far"],
@@ -283,7 +275,7 @@ def _measured(request: ModelVerificationRequest, subject: Subject, advance: Call
         "groups": []
         if request.groups is None
         else rates_by_group(request, subject.model, sides[1], request.groups[test], threshold),
-        "det": _det(curve),
+        "det": det([curve]),
         "histogram": _histogram(worst[0], genuine, threshold),
         "under_attack": {
             "eps": request.report_eps,
@@ -347,10 +339,7 @@ def _certificate(
         trial = {"eps": found.eps, "checked": len(found.rows), "allowed": found.allowed, "broken": found.broken}
         trial["turned"] = int(found.turned.sum())
     return {
-        "method": made.method,
-        "settings": made.settings,
-        "constant": made.constant,
-        "confidence": made.confidence,
+        **{key: getattr(made, key) for key in ("method", "settings", "constant", "confidence")},
         "pairs": len(made.pairs),
         "abstained": int(made.abstained.sum()),
         "broken": int(sum(len(made.broken_by(pairs, eps)) for eps, pairs in after.items())),
@@ -379,7 +368,7 @@ def _point(row: Mapping[str, Any], chosen_on: VerificationCurve, curve: Verifica
             rates[key]["mean"] = rate
     return {
         "target": row["target_far"],
-        "thresholds": [_finite(threshold)],
+        "thresholds": [finite(threshold)],
         "claimable": known and row["target_far"] >= least,
         **rates,
     }
@@ -387,15 +376,6 @@ def _point(row: Mapping[str, Any], chosen_on: VerificationCurve, curve: Verifica
 
 def _estimate(row: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {"mean": row[key], "low": row.get(f"{key}_low"), "high": row.get(f"{key}_high")}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _det(curve: VerificationCurve) -> dict[str, Any]:
-    rates = [float(far) for far in DET_RATES if far >= 1.0 / curve.n_impostor]
-    return {"far": rates, "frr": [1.0 - curve.tar_at(far) for far in rates]}
 
 
 def _curve(distances: Any, genuine: Any) -> dict[str, Any]:
@@ -409,4 +389,4 @@ def _histogram(distances: Any, genuine: Any, threshold: float) -> dict[str, Any]
         name: (np.histogram(distances[kind], edges)[0] / kind.sum()).tolist()
         for name, kind in (("genuine", genuine), ("impostor", ~genuine))
     }
-    return {"edges": edges.tolist(), "threshold": _finite(threshold), **shares}
+    return {"edges": edges.tolist(), "threshold": finite(threshold), **shares}

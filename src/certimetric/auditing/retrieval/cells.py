@@ -85,10 +85,7 @@ class Cells(InTurn):
         queries, gallery = self.request.queries, self.request.gallery
         made = certify_retrieval(subject.model, queries, gallery, method=certifier, with_pixels=False)
         return {
-            "method": made.method,
-            "settings": made.settings,
-            "constant": made.constant,
-            "confidence": made.confidence,
+            **{key: getattr(made, key) for key in ("method", "settings", "constant", "confidence")},
             "abstained": float(made.abstained.mean()),
             "radii": np.asarray(made.correct_radii, dtype=float),
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,14 +70,17 @@ def certifiers(request: RetrievalRequest, subject: Subject) -> list[Certifier]:
     return [certifier_class(name).for_audit(deviation(subject, request.report_eps), request.seed) for name in names]
 
 
-def futile_certificates(named: Mapping[str, Certifier], eps: float) -> list[str]:
+def futile_certificates(request: Any, certifier_of: Callable[[Subject], Certifier]) -> list[str]:
     """What is to be said before the work: of each model whose smoothing can certify nothing at the quoted ε."""
-    told = []
-    for name, certifier in named.items():
+    told, eps = [], request.report_eps
+    for subject in request.subjects if request.certify == "smoothing" else ():
+        if subject.name == PIXELS:
+            continue
+        certifier = certifier_of(subject)
         if certifier.name == "smoothing" and (largest := certifier.largest_radius()) < eps:
             told.append(
-                f"smoothing of {name!r} with sigma = {certifier.settings()['sigma']:g} certifies no radius beyond "
-                f"{largest:.3g}, and so nothing at the quoted ε = {eps:g}, even if every draw agrees"
+                f"smoothing of {subject.name!r} with sigma = {certifier.settings()['sigma']:g} certifies no radius "
+                f"beyond {largest:.3g}, and so nothing at the quoted ε = {eps:g}, even if every draw agrees"
             )
     return told
 

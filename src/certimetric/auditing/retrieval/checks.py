@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Check, Outcome, check
+from certimetric.auditing.learner_checks import learners
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against
 from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
@@ -292,8 +293,8 @@ def few_queries(observed: Any) -> Outcome:
 
 
 def _beside_pixels(observed: Observed) -> Iterator[tuple[str, Any]]:
-    pixels = next(learner for learner in observed.learners if learner["spec"] == PIXELS)
-    return ((learner["spec"], (learner, pixels)) for learner in observed.learners if learner is not pixels)
+    pixels = dict(learners(observed))[PIXELS]
+    return ((name, (learner, pixels)) for name, learner in learners(observed) if name != PIXELS)
 
 
 @check("CR111", "Raw pixels", "retrieval", each=_beside_pixels)
@@ -329,12 +330,7 @@ def certificate_against_attacks(observed: Observed, certificate: tuple[str, Mapp
     return held_against(observed.request, told, observed.attacked[name], observed.smallest.get(name))
 
 
-@check(
-    "CR121",
-    "Hubs",
-    "retrieval",
-    each=lambda observed: [(each["spec"], each) for each in observed.learners if each["spec"] != PIXELS],
-)
+@check("CR121", "Hubs", "retrieval", each=lambda observed: [each for each in learners(observed) if each[0] != PIXELS])
 def hubs(observed: Observed, learner: Mapping[str, Any]) -> Outcome:
     """An item that is among the first results of many queries of other classes is what an index shows too often; items
     that are never found might as well not be there."""

@@ -42,9 +42,9 @@ def on_one_scale(inputs: Mapping[str, torch.Tensor], pictured: bool) -> dict[str
 
 def on_its_own(item: torch.Tensor, pictured: bool) -> str:
     """A small picture of an input, as a PNG data URI."""
-    return png(
-        _levels(_shown(item, _RESULT)) if pictured else line_picture(item, (float(item.min()), float(item.max())))
-    )
+    if not pictured:
+        return png(line_picture(item, (float(item.min()), float(item.max()))))
+    return png(np.rint(255 * np.clip(_shown(item, _RESULT), 0.0, 1.0)).astype(np.uint8))
 
 
 def line_picture(inputs: torch.Tensor, limits: tuple[float, float]) -> NDArray[np.uint8]:
@@ -69,7 +69,3 @@ def _shown(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
     step = max(1, -(-max(pixels.shape[1:]) // largest))
     pixels = pixels[:, ::step, ::step]
     return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels.mean(axis=0)
-
-
-def _levels(pixels: NDArray[np.float64]) -> NDArray[np.uint8]:
-    return np.asarray(np.rint(255 * np.clip(pixels, 0.0, 1.0)), dtype=np.uint8)

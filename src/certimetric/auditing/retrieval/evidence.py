@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,16 +44,12 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     found = []
     for i in np.argsort(~broken, kind="stable")[:N_EXAMPLES]:
         label = int(chosen.labels[i])
-        told = before_and_after(originals[i], attacked[i].cpu(), queries.kind.pictures)
         found.append(
             {
                 "query": int(chosen.ids[i]),
                 "label": class_name(request.class_names, label),
                 "broken": bool(broken[i]),
-                "original": told.original,
-                "adversarial": told.adversarial,
-                "difference": told.difference,
-                "magnified": round(told.magnified, 1) if math.isfinite(told.magnified) else None,
+                **before_and_after(originals[i], attacked[i].cpu(), queries.kind.pictures).told(),
                 "clean": [_result(request, int(row), label) for row in before[i]],
                 "attacked": [_result(request, int(row), label) for row in after[i]],
             }

@@ -19,7 +19,7 @@ from certimetric.report.formatting import size_name
 Scores = Mapping[str, NDArray[np.float64]]  # by figure, of each query
 Learner = Mapping[str, Any]  # of the document
 _NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0"}
-_UNITS = {
+UNITS = {
     "pixels": "in pixels from 0 to 1",
     "inputs": "in units of the input",
     "embedding": "of its embedding",
@@ -125,10 +125,6 @@ def say(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: i
     return parts
 
 
-def _named(learner: Learner) -> str:
-    return str(learner["label"]).lower() if learner["spec"] == PIXELS else str(learner["spec"])
-
-
 def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], recommended: int) -> str:
     quoted = protocol["eps"].index(protocol["report_eps"])
     chosen = learners[recommended]
@@ -139,13 +135,14 @@ def _recommendation(protocol: Mapping[str, Any], learners: Sequence[Learner], re
         f"{chosen['label']}{' is recommended: it' if several else ''} finds {item} of the right class first for "
         f"{100 * clean['mean']:.1f} % of the queries, and still for {with_interval(attacked)} when an attacker changes "
         f"each query by up to ε = {size_name(protocol['report_eps'])} ({_NORMS[protocol['norm']]}, "
-        f"{'a number of pixels' if protocol['norm'] == 'l0' else _UNITS[protocol['units']]})"
+        f"{'a number of pixels' if protocol['norm'] == 'l0' else UNITS[protocol['units']]})"
     )
     others = [learner for i, learner in enumerate(learners) if i != recommended]
     if len(others) > 3:  # the best of them, and the pixels
         ranked = sorted(others, key=lambda learner: (learner["spec"] != PIXELS, _worst(learner, quoted)["mean"]))
         others = [*ranked[:-3:-1], *(learner for learner in ranked[:1] if learner["spec"] == PIXELS)]
-    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {_named(learner)}" for learner in others]
+    names = [each["label"].lower() if each["spec"] == PIXELS else each["spec"] for each in others]
+    shown = [f"{100 * _worst(learner, quoted)['mean']:.1f} % for {name}" for name, learner in zip(names, others)]
     listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     return f"{sentence}, against {listed}" if shown else sentence
 

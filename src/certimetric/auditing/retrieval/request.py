@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from certimetric.auditing.request import RankingRequest, whole
-from certimetric.auditing.retrieval.threats import THREATS, threat_sizes
+from certimetric.auditing.retrieval.threats import THREATS, settled, threat_sizes
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import CERTIFIERS
@@ -116,7 +116,8 @@ class RetrievalRequest(RankingRequest):
     Raises
     ------
     ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
+        On images outside of 0 to 1, a model that gives no finite embeddings (b, k), settings that do not fit, or a
+        folder that holds the report of an audit with other options.
 
     Examples
     --------
@@ -231,8 +232,7 @@ class RetrievalRequest(RankingRequest):
             n_without_positive=len(queries) - len(able),
             n_guessed=n_guessed,
         )
-        usual = {name: THREATS[name].usual(self) if size is None else size for name, size in threats.items()}
-        self._settle(sizes=usual)
+        self._settle(sizes=settled(self, threats))
         for name in self.attacks:
             self.make_attack(name, quoted)  # one that cannot be made of this norm says so before the work
         for text in self.fail_under:
@@ -250,15 +250,7 @@ class RetrievalRequest(RankingRequest):
     @cached_property
     def data_sha256(self) -> str:
         """Digest of queries and gallery, for which every picture is read, once."""
-
-        def parts() -> Iterator[Tensor]:
-            for side in (self.queries, self.gallery):
-                yield from (batch.tensor() for batch in side.batches(256))
-                yield from (side.labels, side.ids)
-                if side.groups is not None:
-                    yield side.groups
-
-        return digest(parts())
+        return digest_of(self.queries, self.gallery)
 
     def usual_eps(self, norm: str) -> float:
         """The radius that table and verdict quote by default, in a norm, of pictures of this size."""
@@ -283,6 +275,19 @@ class RetrievalRequest(RankingRequest):
         length = {"steps": "steps", "queries": "queries"}
         told = [f"{getattr(attack, key):,} {word}" for key, word in length.items() if getattr(attack, key, 1) > 1]
         return ", ".join([type(attack).__name__, *told])
+
+
+def digest_of(*sides: ImageSet) -> str:
+    """Digest of pictures or other inputs, with their labels, ids and groups."""
+
+    def parts() -> Iterator[Tensor]:
+        for side in sides:
+            yield from (batch.tensor() for batch in side.batches(256))
+            yield from (side.labels, side.ids)
+            if side.groups is not None:
+                yield side.groups
+
+    return digest(parts())
 
 
 def subjects_of(models: Mapping[str, Any]) -> tuple[Subject, ...]:

@@ -61,11 +61,7 @@ class RetrievalEvidence(RankedEvidence):
         }
 
     def remarks(self) -> list[str]:
-        request = self.request
-        if request.certify != "smoothing":
-            return []
-        named = {subject.name: certifiers(request, subject)[0] for subject in request.with_model}
-        return futile_certificates(named, request.report_eps)
+        return futile_certificates(self.request, lambda subject: certifiers(self.request, subject)[0])
 
     def command(self) -> str:
         request = self.request
@@ -183,7 +179,8 @@ def _scores(
             each.append(cells.score(subject, index, request.make_attack(name, eps)))
             advance(False)
         # Whoever withstands a larger ball withstands the smaller one; an attack may have missed that.
-        attacked.append([_least([clean, *each, *(part[0] for part in attacked)]), *each])
+        known = [clean, *each, *(part[0] for part in attacked)]
+        attacked.append([{name: np.min([part[name] for part in known], axis=0) for name in clean}, *each])
     return clean, attacked
 
 
@@ -252,11 +249,6 @@ def _white(
         if ATTACKS[name].uses_gradients
     ]
     return np.min([clean["recall_at_1"], *found], axis=0) if found else None
-
-
-def _least(scores: Sequence[Scores]) -> Scores:
-    """The worst of each query, figure by figure."""
-    return {name: np.min([part[name] for part in scores], axis=0) for name in scores[0]}
 
 
 def _learner(

@@ -5,42 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from certimetric.base.wording import counted
 
 if TYPE_CHECKING:
-    from certimetric.deep import Attack, ImageSet
-    from certimetric.deep.attacks import Ball, Corruption
+    from certimetric.deep import Attack
+    from certimetric.deep.attacks import Corruption
 
 GUESSED = 50, 95  # what an attacker knows of the quality of JPEG of the service
-
-
-class Asked(Protocol):
-    """What a threat depends on of the request for an audit."""
-
-    @property
-    def queries(self) -> ImageSet:
-        """Pictures that are searched for."""
-        ...
-
-    @property
-    def report_eps(self) -> float:
-        """The ε that is quoted."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Of attacks and corruptions."""
-        ...
-
-    def ball(self, eps: float) -> Ball:
-        """What the attacker may change within the norm of the audit."""
-        ...
-
-    def usual_eps(self, norm: str) -> float:
-        """The radius that is quoted by default in a norm."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -70,56 +43,50 @@ class Threat:
         return size
 
 
-def kinds(request: Asked) -> list[Corruption]:
+def kinds(request: Any) -> list[Corruption]:
     """The corruptions that change pictures of this kind."""
     from certimetric.deep.retrieval.corruptions import suitable
 
     return suitable(request.queries.images.shape)
 
 
-def _corruptions(request: Asked, severity: float) -> str:
+def _corruptions(request: Any, severity: float) -> str:
     n = len(kinds(request))
     sizes = f"of severity {severity:g}" if severity else "in five severities"
     return f"the mean of {n} natural corruptions {sizes}: noise, blur, light, encoding, geometry"
 
 
-def _l1(request: Asked, eps: float) -> Attack:
+def _l1(request: Any, eps: float) -> Attack:
     from certimetric.deep import APGD
     from certimetric.deep.attacks import ball
 
     return APGD(ball("l1", eps), seed=request.seed)
 
 
-def _l0(request: Asked, n_pixels: float) -> Attack:
+def _l0(request: Any, n_pixels: float) -> Attack:
     from certimetric.deep.attacks import AutoAttack, ball
 
     return AutoAttack(ball("l0", int(n_pixels)), seed=request.seed)
 
 
-def _hundredth(request: Asked) -> float:
+def _hundredth(request: Any) -> float:
     h, w = request.queries.images.shape[2:]
     return max(1, h * w // 100)
 
 
-def _patch(request: Asked, area: float) -> Attack:
-    from certimetric.deep.attacks import PatchAttack
+def _by(kind: str, *further: float) -> Callable[[Any, float], Attack]:
+    """An attack of ``certimetric.deep.attacks`` that takes the size first."""
 
-    return PatchAttack(area, seed=request.seed)
+    def make(request: Any, size: float) -> Attack:
+        from certimetric.deep import attacks
 
+        made: Attack = getattr(attacks, kind)(size, *further, seed=request.seed)
+        return made
 
-def _occlusion(request: Asked, area: float) -> Attack:
-    from certimetric.deep.attacks import OcclusionAttack
-
-    return OcclusionAttack(area, seed=request.seed)
-
-
-def _rotation(request: Asked, degrees: float) -> Attack:
-    from certimetric.deep.attacks import SpatialAttack
-
-    return SpatialAttack(degrees, 0.1, seed=request.seed)
+    return make
 
 
-def _jpeg(request: Asked, quality: float) -> Attack:
+def _jpeg(request: Any, quality: float) -> Attack:
     from certimetric.deep import PGD
     from certimetric.deep.attacks import Expectation
 
@@ -164,7 +131,7 @@ THREATS: dict[str, Threat] = {
             lambda request: 0.05,
             most=1,
             whole=False,
-            attack=_patch,
+            attack=_by("PatchAttack"),
         ),
         Threat(
             "occlusion",
@@ -174,7 +141,7 @@ THREATS: dict[str, Threat] = {
             lambda request: 0.1,
             most=1,
             whole=False,
-            attack=_occlusion,
+            attack=_by("OcclusionAttack"),
         ),
         Threat(
             "rotation",
@@ -184,7 +151,7 @@ THREATS: dict[str, Threat] = {
             lambda request: 30,
             most=180,
             whole=False,
-            attack=_rotation,
+            attack=_by("SpatialAttack", 0.1),
         ),
         Threat(
             "jpeg",
@@ -229,6 +196,11 @@ def threat_sizes(texts: Iterable[str], known: Mapping[str, Threat]) -> dict[str,
             raise ValueError(f"threats must be of {', '.join(known)}, got {name!r}")
         found[name] = known[name].size(size) if equals else None
     return found
+
+
+def settled(request: Any, asked: Mapping[str, float | None]) -> dict[str, float]:
+    """The same with the usual sizes of a request, whose data are known, where none is asked for."""
+    return {name: THREATS[name].usual(request) if size is None else size for name, size in asked.items()}
 
 
 def as_asked(request: Any) -> list[str]:

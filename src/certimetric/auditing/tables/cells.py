@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,18 @@ from sklearn.base import clone
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.subjects import Subject
 from certimetric.auditing.tables.table_request import TableRequest
-from certimetric.base.arrays import Array, Indices
+from certimetric.base.arrays import Array
 from certimetric.base.files import write_atomically
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
 from certimetric.certify import CertifiedKNeighborsClassifier, MetricSearchCV
 from certimetric.geometry import MahalanobisMetric
 from certimetric.geometry.mahalanobis import as_metric
+from certimetric.report.formatting import NORMS
 from certimetric.runs.key import Cell, Record, canonical
-from certimetric.runs.scheduling import Execute, Keep
+from certimetric.runs.scheduling import Execute, Keep, Outcome, run_cells
 from certimetric.runs.splits import Split, unit_noise
+from certimetric.runs.store import Store, prepare_folder
 
 PROTOCOL = "audit-cell/3"
 METRICS = "metrics"  # folder of the fitted metrics, below that of the audit
@@ -62,6 +65,32 @@ def audit_cell(request: Request, digest: str, subject: Subject, split: int) -> C
     )
 
 
+def options_told(request: Any, digest: str, norm: Any) -> dict[str, Any]:
+    """What tells an audit of learners from another one, whatever it measures."""
+    measure = hashlib.sha256(json.dumps(canonical(norm)).encode()).hexdigest()[:12]
+    return {
+        "data": digest,
+        "imputed": canonical(request.data.imputed),
+        "classes": list(request.classes),
+        "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+        "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+        "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({measure})",
+        "eps": None if request.eps is None else list(request.eps),
+        **{name: getattr(request, name) for name in ("repeats", "test_size", "seed")},
+    }
+
+
+def data_told(request: TableRequest) -> dict[str, Any]:
+    """What documents tell of a table, whatever is audited on it."""
+    data = request.data
+    return {
+        **{key: getattr(data, key) for key in ("name", "source", "n_samples", "n_features")},
+        "classes": list(request.classes),
+        "feature_names": list(data.feature_names),
+        "image_shape": None if data.image_shape is None else list(data.image_shape),
+    }
+
+
 def split_told(request: Request) -> dict[str, Any]:
     """What tells the splits of a request apart, where they are not drawn class by class."""
     told = {name: getattr(request.splitting, name) for name in ("groups", "times", "given")}
@@ -78,13 +107,29 @@ def compute_cell(request: Request, folder: Path | None, cell: Cell) -> dict[str,
         Figures of the cell; ``predicted`` and ``radii`` of the test part; and ``components``: the metric in original
         units.
     """
+    return measured(request, folder, cell, lambda metric, part: (metric, tested(request, metric, part, cell.split)))
+
+
+def measured(
+    request: Any, folder: Path | None, cell: Cell, figures: Callable[[MahalanobisMetric, Any], tuple[Any, Any]]
+) -> dict[str, Any]:
+    """Fit the learner of a cell of any audit of learners; with a folder, save the metric there.
+
+    ``figures`` gives of the metric in original units and of the split the metric that is kept, and what is found.
+    """
     subject = next(subject for subject in request.subjects if subject.spec == cell.learner)
     with single_threaded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         part = request.part(cell.split)
         metric, fitted = learned(request, subject, cell.split, part)
-        found = fitted | tested(request, metric, part, cell.split)
-    return found | outcome_of(metric, subject, cell.split, caught, folder)
+        metric, found = figures(metric, part)
+    said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
+    told = {**fitted, **found, "warnings": sorted(said), "components": metric.components}
+    if folder is not None:
+        file = f"{METRICS}/{subject.file_stem}-{cell.split}.safetensors"
+        metric.save(folder / file)
+        told |= {"metric_file": file, "metric_sha256": _file_hash(folder / file)}
+    return told
 
 
 def compute_elsewhere(request: Request, cell: Cell) -> dict[str, Any]:
@@ -111,23 +156,6 @@ def keeping_files(execute: Execute, folder: Path) -> Execute:
         yield from execute(cells, keep_file)
 
     return run
-
-
-def outcome_of(
-    metric: MahalanobisMetric,
-    subject: Subject,
-    split: int,
-    caught: Iterable[warnings.WarningMessage],
-    folder: Path | None,
-) -> dict[str, Any]:
-    """What cells of all audits of learners hold beside their figures; with a folder, save the metric there."""
-    said = {f"{w.category.__name__}: {' '.join(str(w.message).split())}"[:300] for w in caught}
-    told: dict[str, Any] = {"warnings": sorted(said), "components": metric.components}
-    if folder is not None:
-        file = f"{METRICS}/{subject.file_stem}-{split}.safetensors"
-        metric.save(folder / file)
-        told |= {"metric_file": file, "metric_sha256": _file_hash(folder / file)}
-    return told
 
 
 def is_whole(record: Record, folder: Path | None) -> bool:
@@ -157,24 +185,8 @@ def tested(request: Request, metric: MahalanobisMetric, part: Split, split: int)
     }
 
 
-class Learned(Protocol):
-    """What is learned from: the training part of a split of any audit of learners, in standardised units."""
-
-    @property
-    def train(self) -> Indices: ...
-
-    @property
-    def X_train(self) -> Array: ...
-
-    @property
-    def mean(self) -> Array: ...
-
-    @property
-    def scale(self) -> Array: ...
-
-
 def learned(
-    request: TableRequest, subject: Subject, split: int, part: Learned
+    request: TableRequest, subject: Subject, split: int, part: Split
 ) -> tuple[MahalanobisMetric, dict[str, Any]]:
     """A metric for data in original units, with a summary of where it comes from; and what is told of the fit."""
     y_train = request.codes[part.train]
@@ -237,6 +249,62 @@ def warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
     except Exception as error:  # the real fit will say what is wrong
         if is_interrupt(error):
             raise KeyboardInterrupt from error
+
+
+def compute_all(
+    request: Any, store: Store, cells: Sequence[Cell], execute: Execute, progress: bool
+) -> tuple[Outcome, list[list[dict[str, Any]]]]:
+    """Compute the cells, split by split, that are not whole in the store; and tell the splits of each learner.
+
+    One that failed is ``{"split": …, "failed": …}``, and is tried again by the next run.
+    """
+    if store.folder is not None:
+        prepare_folder(store.folder / METRICS)
+    outcome = run_cells(cells, store, execute, usable=lambda each: is_whole(each, store.folder), progress=progress)
+    n = len(request.subjects)
+    return outcome, [[_of(record) for record in outcome.records[i::n]] for i in range(n)]
+
+
+def examine_first(
+    request: Any,
+    store: Store,
+    records: Sequence[Record],
+    evidence: Callable[[Cell], Cell],
+    execute: Callable[[dict[str, Any]], Execute],
+    progress: bool,
+) -> list[dict[str, Any] | None]:
+    """What attacks find on the first finished split of each learner; None where there is none.
+
+    ``evidence`` makes of its cell another one, and ``execute`` of the results by learner what computes those.
+    """
+    fitted: dict[str, Record] = {}
+    for record in records:
+        if record.done:
+            fitted.setdefault(record.cell.learner, record)
+    outcome = run_cells(
+        [evidence(record.cell) for record in fitted.values()],
+        store,
+        execute({spec: record.result for spec, record in fitted.items()}),
+        usable=lambda record: record.done,
+        progress=progress,
+        name="attacks",
+    )
+    examined = {record.cell.learner: _of(record) for record in outcome.records}
+    return [examined.get(subject.spec) for subject in request.subjects]
+
+
+def _of(record: Record) -> dict[str, Any]:
+    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
+
+
+def metric_files(subjects: Sequence[Subject], cells: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The files of metrics, as documents tell them, of the splits of each learner."""
+    return [
+        {"learner": subject.spec, "split": cell["split"], "file": cell["metric_file"], "sha256": cell["metric_sha256"]}
+        for subject, some in zip(subjects, cells)
+        for cell in some
+        if "metric_file" in cell
+    ]
 
 
 def _file_hash(path: Path) -> str:

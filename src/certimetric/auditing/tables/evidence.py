@@ -37,10 +37,9 @@ TOLERANCE = 1e-9
 
 def evidence_cell(request: Request, cell: Cell) -> Cell:
     """What is examined of the metric of a cell: a cell too."""
-    shape = request.data.image_shape
     further = {
         "cell": cell.key,
-        "image_shape": None if shape is None else list(shape),
+        "image_shape": request.data.image_shape,
         "classes": list(request.classes),
         "attacked": request.sizes.attacked,
         **({} if request.features is None else {"features": canonical(asdict(request.features))}),

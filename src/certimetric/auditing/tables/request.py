@@ -76,11 +76,6 @@ class Request(TableRequest):
         (mean recall of the classes), ``recall@CLASS`` (share of its instances that is told right), ``noise@SIGMA``
         (accuracy under noise), ``certified@EPS`` or ``median_radius``.
 
-    Raises
-    ------
-    ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -14,12 +12,15 @@ import numpy as np
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.tables import data_checks  # noqa: F401 (registers its checks)
 from certimetric.auditing.tables.cells import (
-    METRICS,
     audit_cell,
+    compute_all,
     compute_cell,
     compute_elsewhere,
-    is_whole,
+    data_told,
+    examine_first,
     keeping_files,
+    metric_files,
+    options_told,
     split_told,
 )
 from certimetric.auditing.tables.checks import Observed
@@ -50,12 +51,11 @@ from certimetric.auditing.tables.verdict import observe, recommend, say
 from certimetric.auditing.thresholds import Threshold
 from certimetric.datasets import Dataset
 from certimetric.report.document import AUDIT_SCHEMA
-from certimetric.report.formatting import NORMS
 from certimetric.runs.cluster import attempt_alone, count_workers, on_dask
-from certimetric.runs.key import Record, canonical, told
+from certimetric.runs.key import canonical, told
 from certimetric.runs.scheduling import Compute, Execute, in_workers, run_cells
 from certimetric.runs.splits import Split
-from certimetric.runs.store import Store, prepare_folder
+from certimetric.runs.store import Store
 
 
 class TableEvidence(Evidence):
@@ -67,22 +67,12 @@ class TableEvidence(Evidence):
 
     def options(self) -> dict[str, Any]:
         request = self.request
-        norm = hashlib.sha256(json.dumps(canonical(request.norm)).encode()).hexdigest()[:12]
         return {
-            "data": request.digest,
-            "imputed": canonical(request.data.imputed),
-            "classes": list(request.classes),
-            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
-            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
+            **options_told(request, request.digest, request.norm),
             "n_neighbors": request.n_neighbors,
-            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
             "noise": list(request.noise),
-            "eps": None if request.eps is None else list(request.eps),
-            "repeats": request.repeats,
-            "test_size": request.test_size,
             "test_rows": request.test_rows,
             "budget": request.budget,
-            "seed": request.seed,
             **split_told(request),
             **({} if request.features is None else {"features": canonical(asdict(request.features))}),
             **({} if request.ids is None else {"ids": canonical(list(request.ids))}),
@@ -127,14 +117,8 @@ class TableEvidence(Evidence):
             also["trust"] = _trust(request, store, counting, learners[best], found, best)
         return Gathered(
             data={
-                "name": data.name,
-                "source": data.source,
-                "n_samples": data.n_samples,
-                "n_features": data.n_features,
-                "classes": list(request.classes),
+                **data_told(request),
                 "class_counts": np.bincount(request.codes, minlength=len(request.classes)).tolist(),
-                "feature_names": list(data.feature_names),
-                "image_shape": None if data.image_shape is None else list(data.image_shape),
                 "features": describe_features(request, part(0)),
                 "imputed": _imputed(data),
                 "sha256": request.digest,
@@ -160,19 +144,7 @@ class TableEvidence(Evidence):
             observed=Observed(request, learners, found.evidence, warnings, eps.index(quoted), radii),
             cells=found.counts,
             also=also,
-            traces={
-                "metric_files": [
-                    {
-                        "learner": subject.spec,
-                        "split": cell["split"],
-                        "file": cell["metric_file"],
-                        "sha256": cell["metric_sha256"],
-                    }
-                    for subject, cells in zip(request.subjects, found.cells)
-                    for cell in finished(cells)
-                    if "metric_file" in cell
-                ]
-            },
+            traces={"metric_files": metric_files(request.subjects, found.cells)},
         )
 
     def recommend(self, found: Gathered) -> int | None:
@@ -198,40 +170,20 @@ class Findings:
 
 def find(request: Request, store: Store, *, progress: bool = False) -> Findings:
     """Compute every (learner, split) cell that is not in the store, then the evidence about each learner."""
-    if store.folder is not None:
-        prepare_folder(store.folder / METRICS)
-    digest, n = request.digest, len(request.subjects)
+    digest = request.digest
     # Split by split, so that every learner has figures early.
     cells = [audit_cell(request, digest, subject, i) for i in range(request.repeats) for subject in request.subjects]
     execute = _where(request, partial(compute_cell, request, store.folder))
     if request.dask is not None and store.folder is not None:
         execute = keeping_files(_where(request, partial(compute_elsewhere, request)), store.folder)
-    outcome = run_cells(
-        cells,
-        store,
-        execute,
-        usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
-        progress=progress,
-    )
-    fitted: dict[str, Record] = {}
-    for record in outcome.records:
-        if record.done:
-            fitted.setdefault(record.cell.learner, record)
-    components = {spec: record.result["components"] for spec, record in fitted.items() if record.result}
-    evidence = run_cells(
-        [evidence_cell(request, record.cell) for record in fitted.values()],
-        store,
-        _where(request, partial(compute_evidence, request, components)),
-        usable=lambda record: record.done,
-        progress=progress,
-        name="attacks",
-    )
-    examined = {record.cell.learner: _of(record) for record in evidence.records}
-    return Findings(
-        [[_of(record) for record in outcome.records[i::n]] for i in range(n)],
-        [examined.get(subject.spec) for subject in request.subjects],
-        outcome.counts,
-    )
+    outcome, told = compute_all(request, store, cells, execute, progress)
+
+    def examine(fitted: dict[str, Any]) -> Execute:
+        components = {spec: found["components"] for spec, found in fitted.items()}
+        return _where(request, partial(compute_evidence, request, components))
+
+    evidence = examine_first(request, store, outcome.records, partial(evidence_cell, request), examine, progress)
+    return Findings(told, evidence, outcome.counts)
 
 
 def _where(request: Request, compute: Compute) -> Execute:
@@ -262,10 +214,6 @@ def _trust(
     return tell_trust(request, learner, done, [record.result or {} for record in outcome.records])
 
 
-def _of(record: Record) -> Cell:
-    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
-
-
 def _imputed(data: Dataset) -> dict[str, int]:
     """How many cells of each feature were missing, and hold the median of the training part of each split."""
     counts = [] if data.imputed is None else data.imputed.sum(axis=0).tolist()
@@ -285,7 +233,8 @@ def _learner(
     done = finished(cells)
     left = iter(radii)
     splits = [tell_split(request, cell, None if "failed" in cell else next(left), eps) for cell in cells]
-    evidence = found.evidence[i]
+    evidence, ids = found.evidence[i], request.ids
+    fragile = (evidence or {}).get("fragile", [])
     return {
         "spec": subject.spec,
         "label": subject.label,
@@ -297,11 +246,6 @@ def _learner(
         "per_class": per_class(request, done, radii, quoted),
         "confusions": confusions(request, done),
         "metric": describe_metric(request, done[0], part(done[0]["split"])) if done else None,
-        "fragile": [_named(request, entry) for entry in (evidence or {}).get("fragile", [])],
+        "fragile": [{**each, **({} if ids is None else {"id": ids[each["index"]]})} for each in fragile],
         "robustness": None if evidence is None else evidence.get("robustness"),
     }
-
-
-def _named(request: Request, entry: dict[str, Any]) -> dict[str, Any]:
-    """An instance with its id, where instances have some."""
-    return entry if request.ids is None else {**entry, "id": request.ids[entry["index"]]}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from certimetric.auditing.tables.cells import learned, outcome_of
+from certimetric.auditing.tables.cells import measured
 from certimetric.auditing.tables.subjects import Subject
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
-from certimetric.base.threads import single_threaded
 from certimetric.certify.rates import verification_curve
 from certimetric.certify.verifier import PairVerifier
 from certimetric.geometry import MahalanobisMetric
@@ -58,30 +57,24 @@ def compute_cell(request: VerificationRequest, folder: Path | None, cell: Cell) 
         ``threshold`` (None where nothing may be accepted), and arrays: ``calibration`` and ``distances`` of the two
         sets of pairs, ``radii`` of the decisions about the latter, and ``components``, the metric in original units.
     """
-    subject = next(subject for subject in request.subjects if subject.spec == cell.learner)
-    with single_threaded(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        part = request.part(cell.split)
-        metric, fitted = learned(request, subject, cell.split, part)
-        verifier = verifier_of(request, metric, part, 0.0)
-        calibration = verifier.pair_distance(part.tuples(part.calibration_pairs))
-        threshold = verification_curve(calibration, part.calibration_genuine).threshold_at(request.far)
-        verifier = verifier_of(request, metric, part, threshold)
-        pairs = part.tuples(part.pairs)
-        distances = verifier.pair_distance(pairs)
-        _, radii = verifier.predict_with_radius(pairs)
+    return measured(request, folder, cell, partial(_decided, request))
+
+
+def _decided(
+    request: VerificationRequest, metric: MahalanobisMetric, part: VerificationSplit
+) -> tuple[MahalanobisMetric, dict[str, Any]]:
+    verifier = verifier_of(request, metric, part, 0.0)
+    calibration = verifier.pair_distance(part.tuples(part.calibration_pairs))
+    threshold = verification_curve(calibration, part.calibration_genuine).threshold_at(request.far)
+    verifier = verifier_of(request, metric, part, threshold)
+    pairs = part.tuples(part.pairs)
+    found = {"calibration": calibration, "distances": verifier.pair_distance(pairs)}
+    _, found["radii"] = verifier.predict_with_radius(pairs)
     accepts = bool(np.isfinite(threshold))
     calibrated = {"threshold": threshold, "far": request.far} if accepts else {}
     training = {**metric.training, "verification": calibrated}
     kept = MahalanobisMetric(metric.components, metric.feature_names, training)
-    return {
-        **fitted,
-        **outcome_of(kept, subject, cell.split, caught, folder),
-        "threshold": float(threshold) if accepts else None,
-        "calibration": calibration,
-        "distances": distances,
-        "radii": radii,
-    }
+    return kept, {**found, "threshold": float(threshold) if accepts else None}
 
 
 def verifier_of(

@@ -37,11 +37,10 @@ TOLERANCE = 1e-9  # covers the last digits of a distance alone
 
 def evidence_cell(request: VerificationRequest, cell: Cell, eps: float) -> Cell:
     """What is examined of the metric of a cell: a cell too."""
-    shape = request.data.image_shape
     further = {
         "cell": cell.key,
         "eps": eps,
-        "image_shape": None if shape is None else list(shape),
+        "image_shape": request.data.image_shape,
         "threat": told_threat(request),
     }
     return replace(cell, suite="verification evidence", protocol=PROTOCOL, parameters=further)
@@ -63,7 +62,7 @@ def compute_evidence(
         components, threshold = fitted[cell.learner]
         metric = MahalanobisMetric.from_components(components)
         verifier = verifier_of(request, metric, part, -np.inf if threshold is None else threshold)
-        return _examine(request, verifier, part, eps, cell.split, Attacker(request, part, metric))
+        return _examine(Attacker(request, part, metric), verifier, eps, cell.split)
 
 
 def told_threat(request: VerificationRequest) -> Any:
@@ -125,16 +124,9 @@ class Attacker:
         return replace(found, adversarial=(found.adversarial - part.mean) / part.scale)
 
 
-def _examine(
-    request: VerificationRequest,
-    verifier: PairVerifier,
-    part: VerificationSplit,
-    eps: float,
-    split: int,
-    attacker: Attacker,
-) -> dict[str, Any]:
-    rng = stream(request.seed, split, ATTACK_STREAM)
-    n = attacker.sizes[0]
+def _examine(attacker: Attacker, verifier: PairVerifier, eps: float, split: int) -> dict[str, Any]:
+    part, n = attacker.part, attacker.sizes[0]
+    rng = stream(attacker.request.seed, split, ATTACK_STREAM)
     rows = np.concatenate([rng.permutation(np.flatnonzero(kind))[:n] for kind in (part.genuine, ~part.genuine)])
     genuine, pairs = part.genuine[rows], part.tuples(part.pairs[rows])
     decisions, radii = verifier.predict_with_radius(pairs)
@@ -156,7 +148,7 @@ def _examine(
                 for i in inside
             ],
         },
-        "random": _perturb(request, verifier, part, part.pairs[rows], decisions, radii, rng),
+        "random": _perturb(attacker, verifier, part.pairs[rows], decisions, radii, rng),
         "det": _under_attack(attacker, verifier, rows, eps),
         "worst": [*_worst(attacker, verifier)],
         "genuine": genuine,
@@ -167,21 +159,15 @@ def _examine(
 
 
 def _perturb(
-    request: VerificationRequest,
-    verifier: PairVerifier,
-    part: VerificationSplit,
-    pairs: Indices,
-    decisions: Indices,
-    radii: Array,
-    rng: np.random.Generator,
+    attacker: Attacker, verifier: PairVerifier, pairs: Indices, decisions: Indices, radii: Array, rng: Any
 ) -> dict[str, Any]:
     """Random changes of probes as large as the certificate allows; where it allows any, ten standard deviations."""
     some = radii > 0
-    probes, enrolled = (part.standardised[side] for side in pairs[some].T)
+    probes, enrolled = (attacker.part.standardised[side] for side in pairs[some].T)
     sizes = np.where(np.isfinite(radii[some]), radii[some] * (1 - TOLERANCE), 10.0 * np.sqrt(probes.shape[1]))
     flipped: set[int] = set()
     for _ in range(N_PERTURBATIONS if len(probes) else 0):
-        moved = probes + sizes[:, None] * request.norm.sample(rng, *probes.shape)
+        moved = probes + sizes[:, None] * attacker.request.norm.sample(rng, *probes.shape)
         flipped.update(np.flatnonzero(verifier.predict((moved, enrolled)) != decisions[some]).tolist())
     return {"perturbations": len(probes) * N_PERTURBATIONS, "flipped": pairs[some][sorted(flipped)].tolist()}
 
@@ -228,7 +214,7 @@ def rates_of(genuine: NDArray[np.bool_], accepted: NDArray[np.bool_], turned: ND
 def _worst(attacker: Attacker, verifier: PairVerifier) -> Sequence[dict[str, Any]]:
     """The genuine pairs that are farthest from each other and the impostor pairs that are nearest; and of those that
     are decided right, the ones that give way to the smallest change."""
-    request, part = attacker.request, attacker.part
+    part = attacker.part
     pairs = part.tuples(part.pairs)
     distances = verifier.pair_distance(pairs)
     decisions, radii = verifier.predict_with_radius(pairs)
@@ -253,19 +239,18 @@ def _worst(attacker: Attacker, verifier: PairVerifier) -> Sequence[dict[str, Any
                         "accepted": bool(decisions[row] == 1),
                         "radius": told(radii[row]),
                         "attack_distance": told(attack.distances[i]) if attack.success[i] else None,
-                        **_told_pair(request, part, part.pairs[row], moved),
+                        **_told_pair(attacker, part.pairs[row], moved),
                     }
                 )
     return found
 
 
-def _told_pair(
-    request: VerificationRequest, part: VerificationSplit, pair: Indices, moved: Array | None
-) -> dict[str, Any]:
+def _told_pair(attacker: Attacker, pair: Indices, moved: Array | None) -> dict[str, Any]:
     """Who the two are, and feature by feature (or as pictures) how they differ and what the attack makes of the probe.
 
     Features that the attack moves most come first; without an attack, those in which the two differ most.
     """
+    request, part = attacker.request, attacker.part
     probe, enrolled = (part.standardised[row] for row in pair)
     originals = [part.original[row] for row in pair]
     change = np.zeros_like(probe) if moved is None else moved - probe

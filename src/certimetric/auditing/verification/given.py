@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +142,7 @@ def _row(name: str, i: int, place: dict[str, int], where: str, ids: Any) -> int:
     if ids is not None:
         raise ValueError(
             f"pairs must be of ids of the table: {where} has {name!r} in pair {i}, which no row has"
-            f"{did_you_mean(name, _some(place))}"
+            f"{did_you_mean(name, list(place)[:10_000])}"
         )
     if name.lstrip("-").isdigit():
         raise ValueError(f"pairs must be of rows 0 to {len(place) - 1}: {where} has row {name} in pair {i}")
@@ -151,10 +150,6 @@ def _row(name: str, i: int, place: dict[str, int], where: str, ids: Any) -> int:
         f"pairs must be of row numbers, from 0: {where} has {name!r} in pair {i} (ids need the column of the table "
         f"that they are in, --id COLUMN)"
     )
-
-
-def _some(names: Iterable[str]) -> list[str]:
-    return list(names)[:10_000]  # a near one of them is looked for
 
 
 def _kind(word: str, i: int, where: str) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.request import whole
 from certimetric.auditing.tables.table_request import TableRequest, checked_share
+from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verification.given import GivenPairs, names_file
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, listing
@@ -92,11 +93,6 @@ class VerificationRequest(TableRequest):
         ``certified@EPS`` (share of genuine pairs that stay accepted within ε) or ``rejected@EPS`` (share of impostor
         pairs that stay rejected).
 
-    Raises
-    ------
-    ValueError, TypeError
-        On the first thing that is wrong, in one sentence.
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -146,9 +142,7 @@ class VerificationRequest(TableRequest):
         specs = [subject.spec for subject in self.subjects]
         self._settle(fail_under=told_rates(self.fail_under))
         self._judge_by(specs, FIGURES)
-        for threshold in self.thresholds:
-            if threshold.figure == "tar":
-                check_far(threshold.at or 0.0)
+        rates_of(self.far, self.thresholds)  # says that one is none
 
     def _threat(self) -> ThreatModel | None:
         """The threat model, whose norm is that of the audit."""
@@ -222,15 +216,7 @@ class VerificationRequest(TableRequest):
     def _groups(self) -> tuple[Indices | None, tuple[str, ...]]:
         if self.groups is None:
             return None, ()
-        given = np.asarray(self.groups)
-        if given.shape != (self.data.n_samples,):
-            raise ValueError(
-                f"groups must hold one for each of the {self.data.n_samples} rows of X, got shape {given.shape}"
-            )
-        names, codes = np.unique(given.astype(str), return_inverse=True)
-        if len(names) < 2:
-            raise ValueError(f"groups must hold at least two groups, got {str(names[0])!r} only")
-        return codes.astype(np.int64), tuple(names.tolist())
+        return coded_groups(self.groups, self.data.n_samples, "rows of X, got shape")
 
     @property
     def limits(self) -> list[str]:
@@ -251,21 +237,16 @@ class VerificationRequest(TableRequest):
     @property
     def rates(self) -> tuple[float, ...]:
         """False accept rates of the table of operating points."""
-        asked = [threshold.at or 0.0 for threshold in self.thresholds if threshold.figure == "tar"]
-        return tuple(sorted({0.1, 0.01, 0.001, 0.0001, self.far, *asked}, reverse=True))
+        return rates_of(self.far, self.thresholds)
 
     def part(self, split: int) -> VerificationSplit:
         """One split in standardised units and its pairs, the same for every learner."""
         from certimetric.constraints.pairs import all_pairs
-        from certimetric.datasets import fill_gaps
-        from certimetric.runs.splits import Preparation, stream
+        from certimetric.runs.splits import make_split, stream
 
-        X, codes = self.data.X, self.codes
+        codes = self.codes
         (train, calibration, test), apart = self._parts(split)
-        if self.data.imputed is not None:
-            X = fill_gaps(X, self.data.imputed, train)
-        standardise = Preparation.fit(X[train])
-        scaled = standardise(X)
+        made = make_split(self.data.X, train, test, self.data.imputed)
         rng = stream(self.seed, split, PAIR_STREAM)
         tuned, tuned_genuine = all_pairs(codes[calibration], self.limit, rng)
         if self.given is None:
@@ -274,21 +255,34 @@ class VerificationRequest(TableRequest):
         else:
             pairs, genuine = self.given.rows, self.given.genuine
         return VerificationSplit(
-            train,
-            test,
-            scaled[train],
-            scaled[test],
-            standardise.mean,
-            standardise.scale,
-            X,
+            **vars(made),
             calibration=calibration,
             apart=apart,
             calibration_pairs=calibration[tuned],
             calibration_genuine=tuned_genuine,
             pairs=pairs,
             genuine=genuine,
-            standardised=scaled,
+            standardised=np.ascontiguousarray((made.original - made.mean) / made.scale),
         )
+
+
+def coded_groups(groups: Any, n: int, told: str) -> tuple[Indices, tuple[str, ...]]:
+    """Codes of groups, and their names; a ValueError, which is ``told`` of what they are, if they are none of n."""
+    given = np.asarray(groups)
+    if given.shape != (n,):
+        raise ValueError(f"groups must hold one for each of the {n} {told} {given.shape}")
+    names, codes = np.unique(given.astype(str), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(f"groups must hold at least two groups, got {str(names[0])!r} only")
+    return codes.astype(np.int64), tuple(names.tolist())
+
+
+def rates_of(far: float, thresholds: Iterable[Threshold]) -> tuple[float, ...]:
+    """False accept rates that are told: some round ones, that of an audit, and those of its thresholds, checked."""
+    from certimetric.certify.rates import check_far
+
+    asked = [check_far(threshold.at or 0.0) for threshold in thresholds if threshold.figure == "tar"]
+    return tuple(sorted({0.1, 0.01, 0.001, 0.0001, far, *asked}, reverse=True))
 
 
 def told_rates(texts: Iterable[str]) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from functools import partial
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 
 from certimetric.attacks.pairs import PairAttack
 from certimetric.auditing.run import Evidence, Gathered
-from certimetric.auditing.tables.cells import METRICS, is_whole
+from certimetric.auditing.tables.cells import compute_all, data_told, examine_first, metric_files, options_told
 from certimetric.auditing.tables.summary import choose_eps, finished
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
@@ -32,10 +30,9 @@ from certimetric.auditing.verification.summary import (
     tell_split,
 )
 from certimetric.report.document import VERIFICATION_SCHEMA
-from certimetric.report.formatting import NORMS
-from certimetric.runs.key import Record, canonical
-from certimetric.runs.scheduling import in_workers, run_cells
-from certimetric.runs.store import Store, prepare_folder
+from certimetric.runs.key import canonical
+from certimetric.runs.scheduling import Execute, in_workers
+from certimetric.runs.store import Store
 
 
 class VerificationEvidence(Evidence):
@@ -48,24 +45,14 @@ class VerificationEvidence(Evidence):
 
     def options(self) -> dict[str, Any]:
         request = self.request
-        base = request.norm if request.bound is None else request.bound.norm
-        norm = hashlib.sha256(json.dumps(canonical(base)).encode()).hexdigest()[:12]
+        norm = request.norm if request.bound is None else request.bound.norm
         return {
-            "data": request.data.sha256(),
-            "imputed": canonical(request.data.imputed),
-            "classes": list(request.classes),
-            "image_shape": None if request.data.image_shape is None else list(request.data.image_shape),
+            **options_told(request, request.data.sha256(), norm),
             "groups": canonical(request.groups),
-            "learners": [[subject.spec, canonical(subject.estimator)] for subject in request.subjects],
             "far": request.far,
             "n_pairs": request.limit,
             "given": told_pairs(request),
-            "norm": request.norm_name if request.norm_name in NORMS else f"{request.norm_name} ({norm})",
             "threat": told_threat(request),
-            "eps": None if request.eps is None else list(request.eps),
-            "repeats": request.repeats,
-            "test_size": request.test_size,
-            "seed": request.seed,
         }
 
     def command(self) -> str:
@@ -86,8 +73,6 @@ class VerificationEvidence(Evidence):
     def gather(self, store: Store, counting: Any) -> Gathered:
         """Fit, calibrate and certify every learner on every split, and attack the decisions of one."""
         request: VerificationRequest = self.request
-        if store.folder is not None:
-            prepare_folder(store.folder / METRICS)
         digest, n = request.data.sha256(), len(request.subjects)
         # Split by split, so that every learner has figures early.
         cells = [
@@ -95,19 +80,19 @@ class VerificationEvidence(Evidence):
             for i in range(request.repeats)
             for subject in request.subjects
         ]
-        outcome = run_cells(
-            cells,
-            store,
-            in_workers(partial(compute_cell, request, store.folder), request.n_jobs),
-            usable=lambda record: is_whole(record, store.folder),  # what failed is tried again
-            progress=counting,
-        )
-        told = [[_of(record) for record in outcome.records[i::n]] for i in range(n)]
+        execute = in_workers(partial(compute_cell, request, store.folder), request.n_jobs)
+        outcome, told = compute_all(request, store, cells, execute, counting)
         parts = [request.part(split) for split in range(request.repeats)]
         decided = [[Decided(parts[cell["split"]], cell) for cell in finished(cells)] for cells in told]
         # Most pairs are impostors that are far off: sizes that suit them would leave no genuine pair certified.
         eps, quoted = choose_eps(request, [[each.dodged for each in some if len(each.dodged)] for some in decided])
-        findings = self._examined(store, outcome.records, quoted, counting)
+
+        def examine(fitted: dict[str, Any]) -> Execute:
+            known = {spec: (each["components"], each["threshold"]) for spec, each in fitted.items()}
+            return in_workers(partial(compute_evidence, request, known, quoted), request.n_jobs)
+
+        evidence = partial(evidence_cell, request, eps=quoted)
+        findings = examine_first(request, store, outcome.records, evidence, examine, counting)
         rates = Rates(request.codes, parts, request.seed)
         places = [[cell["split"] for cell in finished(cells)] for cells in told]
         learners = [
@@ -135,52 +120,14 @@ class VerificationEvidence(Evidence):
             learners=learners,
             observed=Observed(request, learners, decided, findings, rates),
             cells=outcome.counts,
-            traces={
-                "metric_files": [
-                    {
-                        "learner": subject.spec,
-                        "split": cell["split"],
-                        "file": cell["metric_file"],
-                        "sha256": cell["metric_sha256"],
-                    }
-                    for subject, cells in zip(request.subjects, told)
-                    for cell in finished(cells)
-                    if "metric_file" in cell
-                ]
-            },
+            traces={"metric_files": metric_files(request.subjects, told)},
         )
-
-    def _examined(self, store: Store, records: list[Record], eps: float, counting: Any) -> list[dict[str, Any] | None]:
-        """What attacks found on the first finished split of each learner; None where there is none."""
-        request, fitted = self.request, dict[str, Record]()
-        for record in records:
-            if record.done:
-                fitted.setdefault(record.cell.learner, record)
-        known = {
-            spec: (each.result["components"], each.result["threshold"]) for spec, each in fitted.items() if each.result
-        }
-        outcome = run_cells(
-            [evidence_cell(request, record.cell, eps) for record in fitted.values()],
-            store,
-            in_workers(partial(compute_evidence, request, known, eps), request.n_jobs),
-            usable=lambda record: record.done,
-            progress=counting,
-            name="attacks",
-        )
-        examined = {record.cell.learner: _of(record) for record in outcome.records}
-        return [examined.get(subject.spec) for subject in request.subjects]
 
     def _data(self, parts: list[VerificationSplit]) -> dict[str, Any]:
-        request, data, first = self.request, self.request.data, parts[0]
+        request, first = self.request, parts[0]
         rows = {"training": first.train, "calibration": first.calibration, "test": first.test}
         return {
-            "name": data.name,
-            "source": data.source,
-            "n_samples": data.n_samples,
-            "n_features": data.n_features,
-            "classes": list(request.classes),
-            "feature_names": list(data.feature_names),
-            "image_shape": None if data.image_shape is None else list(data.image_shape),
+            **data_told(request),
             "groups": list(request.group_names),
             "parts": [
                 {"part": name, "subjects": len(np.unique(request.codes[some])), "instances": len(some)}
@@ -190,7 +137,7 @@ class VerificationEvidence(Evidence):
                 {"part": name, "genuine": int(genuine.sum()), "impostor": int((~genuine).sum())}
                 for name, genuine in (("calibration", first.calibration_genuine), ("test", first.genuine))
             ],
-            "sha256": data.sha256(),
+            "sha256": request.data.sha256(),
         }
 
     def _learner(
@@ -212,7 +159,7 @@ class VerificationEvidence(Evidence):
             "splits": [tell_split(cell, None if "failed" in cell else next(left)) for cell in cells],
             "summary": summarise(request, estimate, decided, eps),
             "groups": groups(request, estimate, decided),
-            "det": det(decided),
+            "det": det([each.curve for each in decided]),
             "histogram": histogram(decided[0]) if decided else None,
             "under_attack": found["det"] if examined and found else None,
             "brackets": _brackets(found, eps) if examined and found else None,
@@ -272,10 +219,6 @@ class VerificationEvidence(Evidence):
             f"{100 * at['tar']['mean']:.1f} % of genuine pairs, and no impersonation above "
             f"{100 * at['far']['mean']:.2g} % of impostors",
         ]
-
-
-def _of(record: Record) -> dict[str, Any]:
-    return {"split": record.cell.split, "failed": record.error} if record.result is None else dict(record.result)
 
 
 def _ends(rate: dict[str, Any]) -> dict[str, float]:

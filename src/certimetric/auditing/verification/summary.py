@@ -141,19 +141,13 @@ def operating_points(
     return [
         {
             "target": far,
-            "thresholds": [_finite(each.calibration.threshold_at(far)) for each in decided],
-            **_accepted(estimate, decided, [each.accepted_at(far) for each in decided]),
+            "thresholds": [finite(each.calibration.threshold_at(far)) for each in decided],
+            "tar": estimate([each.accepted_at(far) for each in decided], [each.genuine for each in decided]),
+            "far": estimate([each.accepted_at(far) for each in decided], [~each.genuine for each in decided]),
             "claimable": far >= max(claimable_far(each.calibration.n_impostor) for each in decided),
         }
         for far in request.rates
     ]
-
-
-def _accepted(estimate: Estimate, decided: Sequence[Decided], accepted: Sequence[Flags]) -> dict[str, Any]:
-    return {
-        "tar": estimate(accepted, [each.genuine for each in decided]),
-        "far": estimate(accepted, [~each.genuine for each in decided]),
-    }
 
 
 def certified(estimate: Estimate, decided: Sequence[Decided], eps: float) -> dict[str, dict[str, Any]]:
@@ -201,13 +195,13 @@ def tell_split(cell: dict[str, Any], decided: Decided | None) -> dict[str, Any]:
     return {key: cell[key] for key in kept} | {"tar": tar, "far": far, "auc": decided.curve.auc}
 
 
-def det(decided: Sequence[Decided]) -> dict[str, Any] | None:
+def det(curves: Sequence[VerificationCurve]) -> dict[str, Any] | None:
     """False reject rate at false accept rates, mean over splits, as far down as the impostor pairs go."""
-    if not decided:
+    if not curves:
         return None
-    least = 1.0 / min(each.curve.n_impostor for each in decided)
+    least = 1.0 / min(curve.n_impostor for curve in curves)
     rates = [float(far) for far in DET_RATES if far >= least]
-    return {"far": rates, "frr": [float(np.mean([1.0 - each.curve.tar_at(far) for each in decided])) for far in rates]}
+    return {"far": rates, "frr": [float(np.mean([1.0 - curve.tar_at(far) for curve in curves])) for far in rates]}
 
 
 def histogram(decided: Decided) -> dict[str, Any]:
@@ -241,5 +235,6 @@ def groups(request: VerificationRequest, estimate: Estimate, decided: Sequence[D
     return sorted(rows, key=lambda row: 2.0 if row["tar"]["mean"] is None else row["tar"]["mean"])
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """A threshold as JSON can hold it; None for one that accepts nothing."""
     return float(value) if np.isfinite(value) else None

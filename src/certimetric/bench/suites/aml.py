@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
+from certimetric.bench.comparison import Grid, Measure, datasets_table, p_text
 from certimetric.bench.convergence import PART as CONVERGENCE
 from certimetric.bench.convergence import convergence_plan, run_convergence, tell_convergence
 from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
@@ -16,7 +14,7 @@ from certimetric.bench.sampling_bias import TOY, run_toy, tell_toy, toy_plan
 from certimetric.bench.sensitivity import PART as SENSITIVITY
 from certimetric.bench.sensitivity import SETS as ROC_SETS
 from certimetric.bench.sensitivity import run_sensitivity, sensitivity_plan, tell_sensitivity
-from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
+from certimetric.bench.statistics import wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tabular import Fitted, load_cell, settings
 from certimetric.bench.tuning import UNTUNED
@@ -52,13 +50,9 @@ class AmlSuite(Suite):
     minutes = 5.0
     splits = 2
     protocol = "aml/2"
+    datasets: Sequence[NamedSet] = SIXTEEN
+    further: Sequence[NamedSet] = FURTHER
     learners = ("euclidean", "itml", "lmnn", "gmml", "aml", "aml:confusion=ascent", *UNTUNED)
-
-    def datasets(self) -> Sequence[NamedSet]:
-        return SIXTEEN
-
-    def further(self) -> Sequence[NamedSet]:
-        return FURTHER
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         return settings(learner, found.named, part=TABULAR, **HOW)
@@ -97,7 +91,7 @@ class AmlSuite(Suite):
         told: dict[str, Any] = {
             what: [item for part in parts for item in part[what]] for what in ("summary", "tables", "figures")
         }
-        told["tables"].append(datasets_table(grid, of(TABULAR), self.datasets(), self.further()))
+        told["tables"].append(datasets_table(grid, of(TABULAR), self.datasets, self.further))
         return {**told, "learners": grid.told_learners()}
 
     def _tell_tabular(self, grid: Grid) -> dict[str, list[Any]]:
@@ -129,14 +123,13 @@ def run_tabular(cell: Cell, named: NamedSet) -> Mapping[str, Any]:
 def _sentence(grid: Grid, measure: Measure) -> str:
     """AML beside GMML, tuned and not, in figures."""
     means = grid.means(measure)
-    ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
-    order = ", ".join(f"{label(grid.learners[j])} {ranks[j]:.2f}" for j in np.argsort(ranks, kind="stable"))
     told = []
     for first, second, how in (("aml", "gmml", "with tuned"), (*UNTUNED[::-1], "with default")):
         a, b = (means[:, grid.learners.index(spec)] for spec in (first, second))
         wins, ties, losses = win_tie_loss(a, b, lower_is_better=measure.lower_is_better)
         told.append(f"{how} parameters on {wins}, equal on {ties}, worse on {losses} (p {p_text(wilcoxon(a, b))})")
-    return f"{measure.title}, mean ranks on {len(means)} data sets: {order}. AML is better than GMML {'; '.join(told)}."
+    ranking = f"{measure.title}, mean ranks on {len(means)} data sets: {grid.ranking(measure)}"
+    return f"{ranking}. AML is better than GMML {'; '.join(told)}."
 
 
 SUITE = AmlSuite()

@@ -23,6 +23,8 @@ class Suite(ABC):
     minutes: float  # that it takes on two cores, about
     splits: int  # if no other number is asked for
     protocol: str  # its version: it changes when the meaning of a figure does
+    datasets: Sequence[Named]  # that it asks for; those that are missing are told
+    further: Sequence[Named] = ()  # data sets that are used where they are at hand
     instance = "SUITE"  # its name in its module
 
     @property
@@ -30,17 +32,9 @@ class Suite(ABC):
         """Where a worker finds this suite."""
         return f"{type(self).__module__}:{self.instance}"
 
-    @abstractmethod
-    def datasets(self) -> Sequence[Named]:
-        """The data sets that the suite asks for; those that are missing are told."""
-
-    def further(self) -> Sequence[Named]:
-        """Data sets that are used where they are at hand."""
-        return ()
-
     def named(self, cell: Cell) -> Any:
         """The entry of the data set of a cell, for workers."""
-        return next(named for named in (*self.datasets(), *self.further()) if named.name == cell.dataset)
+        return next(named for named in (*self.datasets, *self.further) if named.name == cell.dataset)
 
     @property
     def learners(self) -> tuple[str, ...]:

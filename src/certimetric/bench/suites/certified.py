@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from certimetric.attacks import BestOf, RegionAttack, SmoothedVoteAttack
 from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid, label, line
-from certimetric.bench.datasets import BREAST_CANCER, DIGITS, FURTHER, SIXTEEN, WINE, Found, NamedSet
+from certimetric.bench.datasets import BREAST_CANCER, BY_NAME, DIGITS, WINE, Found
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table, best_places
 from certimetric.bench.tabular import Fitted, load_cell, settings
@@ -42,11 +42,8 @@ class CertifiedSuite(Suite):
     minutes = 30.0
     splits = 2
     protocol = "certified/2"
+    datasets = (WINE, BREAST_CANCER, replace(DIGITS, openml=""), *(replace(BY_NAME[name], pca=0) for name in _PAPER))
     learners = ("euclidean", "arml", "lmnn", "lmnn+pl", "nca", "itml")
-
-    def datasets(self) -> Sequence[NamedSet]:
-        named = {entry.name: entry for entry in (*SIXTEEN, *FURTHER)}
-        return (WINE, BREAST_CANCER, replace(DIGITS, openml=""), *(replace(named[name], pca=0) for name in _PAPER))
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         return settings(learner, found.named, **HOW)

@@ -163,10 +163,8 @@ class DeepSuite(Suite):
     minutes = 50.0
     splits = 2
     protocol = "deep/1"
+    datasets = (DIGITS, OMNIGLOT, CUB, CARS196, SOP)
     learners = (PIXELS, *RECIPES)
-
-    def datasets(self) -> Sequence[NamedImages]:
-        return (DIGITS, OMNIGLOT, CUB, CARS196, SOP)
 
     def learners_on(self, found: Found) -> Sequence[str]:
         return self.learners if SETTINGS[found.named.name].studies else TRAINING

@@ -97,6 +97,7 @@ class DefensesSuite(Suite):
     minutes = 90.0
     splits = 2
     protocol = "defenses/1"
+    datasets = (DIGITS, MNIST, OMNIGLOT)
 
     def __init__(self, norm: str):
         self.norm = norm
@@ -111,9 +112,6 @@ class DefensesSuite(Suite):
     @property
     def learners(self) -> tuple[str, ...]:
         return (PIXELS, *compared())
-
-    def datasets(self) -> Sequence[NamedImages]:
-        return (DIGITS, MNIST, OMNIGLOT)
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         config = None if learner == PIXELS else configuration(found.named, compared()[learner], self.norm)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from certimetric.auditing.tables.summary import certified_accuracy
 from certimetric.base.arrays import Array
 from certimetric.bench.comparison import Grid, label, line
-from certimetric.bench.datasets import BREAST_CANCER, FURTHER, IRIS, SIXTEEN, WINE, Found, NamedSet
-from certimetric.bench.rules import FAMILIES, Part, certified_share, choose_rules, radii_of_right, told_choice
+from certimetric.bench.datasets import BREAST_CANCER, FURTHER, IRIS, SIXTEEN, WINE, Found
+from certimetric.bench.rules import FAMILIES, Part, choose_rules, radii_of_right, told_choice
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table, best_places
 from certimetric.bench.tabular import load_cell
@@ -20,6 +21,7 @@ from certimetric.runs.splits import Preparation, honest_split
 FRACTIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)  # of half the Euclidean median radius
 GOAL = FRACTIONS.index(1.0)
 REFERENCE = ("lmnn+pl", "all")
+_BUNDLED = (IRIS, WINE, BREAST_CANCER)
 _LEFT_OUT = {"letter", "optdigits", "usps", "dna"}  # the slowest, beside sets like them
 HOW = {"test_size": 0.3, "subset": 700, "folds": 3}
 
@@ -39,14 +41,9 @@ class FrontierSuite(Suite):
     minutes = 6.0
     splits = 1
     protocol = "frontier/1"
+    datasets = _BUNDLED
+    further = tuple(named for named in (*SIXTEEN, *FURTHER) if named not in _BUNDLED and named.name not in _LEFT_OUT)
     learners = ("euclidean", "lmnn+pl", "arml", "gmlvq")
-
-    def datasets(self) -> Sequence[NamedSet]:
-        return IRIS, WINE, BREAST_CANCER
-
-    def further(self) -> Sequence[NamedSet]:
-        left_out = {named.name for named in self.datasets()} | _LEFT_OUT
-        return tuple(named for named in (*SIXTEEN, *FURTHER) if named.name not in left_out)
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         return {**HOW, "pca": found.named.pca, "drop": found.named.drop}
@@ -75,7 +72,9 @@ class FrontierSuite(Suite):
             "n_train": len(train),
             "n_classes": int(codes.max()) + 1,
             "certified_fraction": {
-                family: [certified_share(np.array([float(r) for r in rule["radii"]]), f * part.unit) for f in FRACTIONS]
+                family: [
+                    certified_accuracy(np.array([float(r) for r in rule["radii"]]), f * part.unit) for f in FRACTIONS
+                ]
                 for family, rule in rules.items()
             },
         }
@@ -89,7 +88,7 @@ class FrontierSuite(Suite):
             "summary": results.summary(),
             "tables": [results.goal_table(), results.mean_table()],
             "figures": [results.curves(), results.tradeoff()],
-            "learners": results.told_rules(),
+            "learners": [results.look(rule) for rule in results.rules],
         }
 
 
@@ -107,13 +106,9 @@ class _Results:
     def mean(self, dataset: str, rule: tuple[str, str], read: str) -> Array:
         """A figure of a rule on a data set, its mean over splits."""
         learner, family = rule
-        found = [
-            result["certified_fraction" if read == "certified" else "rules"] for result in self._of(dataset, learner)
-        ]
+        part = "certified_fraction" if read == "certified" else "rules"
+        found = [result[part] for result in self.grid.results(dataset, learner)]
         return np.mean([each[family] if read == "certified" else each[family][read] for each in found], axis=0)
-
-    def _of(self, dataset: str, learner: str) -> list[Mapping[str, Any]]:
-        return self.grid.results(dataset, learner)
 
     def chosen(self, dataset: str) -> list[tuple[str, str]]:
         """The rule with the highest cross-validated figure on every split; the one with fewer rows where that ties."""
@@ -121,7 +116,7 @@ class _Results:
         for split in range(self.grid.splits(dataset)):
 
             def place(rule: tuple[str, str], split: int = split) -> tuple[float, int]:
-                told_ = self._of(dataset, rule[0])[split]["rules"][rule[1]]
+                told_ = self.grid.results(dataset, rule[0])[split]["rules"][rule[1]]
                 return told_["validated"], -told_["rows"]
 
             found.append(max(self.rules, key=place))
@@ -131,7 +126,7 @@ class _Results:
         """Certified accuracy at every fraction of the rule that was chosen, the mean over splits."""
         return np.mean(
             [
-                self._of(dataset, learner)[split]["certified_fraction"][family]
+                self.grid.results(dataset, learner)[split]["certified_fraction"][family]
                 for split, (learner, family) in enumerate(self.chosen(dataset))
             ],
             axis=0,
@@ -173,7 +168,7 @@ class _Results:
         reduced = [rule for rule in self.rules if rule[1] not in ("all", "prototypes")]
         shown = [rule for rule in self.rules if rule not in reduced]
         for name, chosen, envelope in zip(self.grid.datasets, *self.ratios()):
-            unit = float(np.mean([result["unit"] for result in self._of(name, self.grid.learners[0])]))
+            unit = float(np.mean([result["unit"] for result in self.grid.results(name, self.grid.learners[0])]))
             values = [self.mean(name, rule, "certified")[GOAL] for rule in shown]
             values.append(max(self.mean(name, rule, "certified")[GOAL] for rule in reduced))
             texts = [f"{100 * value:.1f}" for value in values]
@@ -253,10 +248,10 @@ class _Results:
         learners = []
         for rule in self.rules:
             values = self._overall(rule)
-            per_class = [self.mean(n, rule, "rows") / self._of(n, rule[0])[0]["n_classes"] for n in names]
+            per_class = [self.mean(n, rule, "rows") / self.grid.results(n, rule[0])[0]["n_classes"] for n in names]
             learners.append(
                 {
-                    **self._look(rule),
+                    **self.look(rule),
                     "accuracy": float(values[0]),
                     "robustness": float(values[GOAL]),
                     "cost": float(np.median(per_class)),
@@ -276,11 +271,8 @@ class _Results:
     def _overall(self, rule: tuple[str, str]) -> Array:
         return np.mean([self.mean(name, rule, "certified") for name in self.grid.datasets], axis=0)
 
-    def _look(self, rule: tuple[str, str]) -> dict[str, str]:
+    def look(self, rule: tuple[str, str]) -> dict[str, str]:
         return {"spec": spec_of(rule), "label": rule_label(rule)}
-
-    def told_rules(self) -> list[dict[str, str]]:
-        return [self._look(rule) for rule in self.rules]
 
 
 def spec_of(rule: tuple[str, str]) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from certimetric.base.arrays import Array
-from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text, p_value
-from certimetric.bench.datasets import FURTHER, SIXTEEN, Found, NamedSet
+from certimetric.bench.comparison import Grid, Measure, datasets_table, label, p_text
+from certimetric.bench.datasets import BY_NAME, FURTHER, SIXTEEN, Found, NamedSet
 from certimetric.bench.noise import KINDS
-from certimetric.bench.statistics import mean_ranks, wilcoxon, win_tie_loss
+from certimetric.bench.statistics import wilcoxon, win_tie_loss
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table
 from certimetric.bench.tabular import Fitted, load_cell, measure, settings
+from certimetric.report.formatting import p_value
 from certimetric.runs.key import Cell, Record
 
 ERROR = Measure("error", "Error", "%", lambda result: result["error"])
@@ -69,15 +70,11 @@ class PerturbationSuite(Suite):
     minutes = 60.0
     splits = 3
     protocol = "tabular/3"
+    datasets: Sequence[NamedSet] = SIXTEEN
+    further: Sequence[NamedSet] = FURTHER
     learners: tuple[str, ...] = (
         "euclidean", "lmnn", "lmnn+pl", "scml", "scml+pl", "nca", "nca+pl", "itml", "gmml",
     )  # fmt: skip
-
-    def datasets(self) -> Sequence[NamedSet]:
-        return SIXTEEN
-
-    def further(self) -> Sequence[NamedSet]:
-        return FURTHER
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         return settings(learner, found.named)
@@ -87,7 +84,7 @@ class PerturbationSuite(Suite):
 
     def describe(self, records: Sequence[Record]) -> dict[str, Any]:
         grid = Grid(records, self.learners)
-        tables = [datasets_table(grid, records, self.datasets(), self.further())]
+        tables = [datasets_table(grid, records, self.datasets, self.further)]
         figures: list[dict[str, Any]] = []
         summary: list[str] = []
         if grid.datasets:
@@ -127,8 +124,7 @@ class PerturbationSuite(Suite):
 def _sentence(grid: Grid, first: str, second: str) -> str:
     """What the comparison of a pair says, in figures."""
     a, b = grid.learners.index(first), grid.learners.index(second)
-    errors = grid.means(ERROR)
-    ranks = mean_ranks(errors)
+    errors, ranks = grid.means(ERROR), grid.ranks(ERROR)
     told = []
     for judged, words in ((NOISE["spherical"], "in error under spherical noise"), (RADIUS, "in certified radius")):
         means = grid.means(judged)
@@ -188,14 +184,10 @@ class AuthorsSuite(PerturbationSuite):
     minutes = 10.0
     splits = 20
     protocol = "perturbation-authors/1"
+    datasets = (BY_NAME["australian"],)
+    further = ()
     learners = ("euclidean", "lmnn", "lmnn+pl", FIXED, FIXED_PL, TUNED, TUNED_PL)
     instance = "AUTHORS"
-
-    def datasets(self) -> Sequence[NamedSet]:
-        return tuple(named for named in SIXTEEN if named.name == "australian")
-
-    def further(self) -> Sequence[NamedSet]:
-        return ()
 
     def cells_of(self, data: Sequence[Found], seed: int, split: int) -> list[Cell]:
         drawn = authors_draws(seed, split)
@@ -228,7 +220,7 @@ class AuthorsSuite(PerturbationSuite):
         grid = Grid(records, self.learners)
         tables = [_paired_table(grid, name, TUNED_PL) for name in grid.datasets]
         tables += [grid.table(TIME, ranked=False)] if grid.datasets else []
-        tables.append(datasets_table(grid, records, self.datasets(), ()))
+        tables.append(datasets_table(grid, records, self.datasets, ()))
         summary = [_authors_sentence(grid, name) for name in grid.datasets]
         return {"summary": summary, "tables": tables, "figures": [], "learners": grid.told_learners()}
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from certimetric.bench.datasets import DIGITS, IRIS, WINE, Found, NamedSet
+from certimetric.bench.datasets import DIGITS, IRIS, WINE, Found
 from certimetric.bench.suites.perturbation import PerturbationSuite
 
 
@@ -18,13 +17,9 @@ class QuickSuite(PerturbationSuite):
     needs = "nothing: its data sets come with scikit-learn"
     minutes = 1.0
     splits = 2
+    datasets = (IRIS, WINE, DIGITS)
+    further = ()
     learners = ("euclidean", "lmnn", "lmnn+pl", "scml", "scml+pl")
-
-    def datasets(self) -> Sequence[NamedSet]:
-        return (IRIS, WINE, DIGITS)
-
-    def further(self) -> Sequence[NamedSet]:
-        return ()
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         return super().parameters(found, learner) | ({"subset": 600} if found.named is DIGITS else {})

@@ -13,8 +13,7 @@ from scipy.spatial import cKDTree
 from certimetric.attacks import PairAttack
 from certimetric.base.arrays import Array, Indices
 from certimetric.bench.comparison import Grid, Measure, label, plus_minus
-from certimetric.bench.datasets import DIGITS, FURTHER, SIXTEEN, Found, NamedSet
-from certimetric.bench.statistics import mean_ranks
+from certimetric.bench.datasets import BY_NAME, DIGITS, Found, NamedSet
 from certimetric.bench.suites.base import Suite
 from certimetric.bench.tables import Table, best_places
 from certimetric.bench.tabular import Fitted, load_cell, settings
@@ -47,11 +46,8 @@ class VerificationSuite(Suite):
     minutes = 8.0
     splits = 3
     protocol = "verification/1"
+    datasets = (replace(DIGITS, openml=""), BY_NAME["letter"], BY_NAME["usps"], BY_NAME["vowel"])
     learners = ("euclidean", "lmnn", "lmnn+pl", "arml", "gmml", "aml", "itml")
-
-    def datasets(self) -> Sequence[NamedSet]:
-        named = {entry.name: entry for entry in (*SIXTEEN, *FURTHER)}
-        return (replace(DIGITS, openml=""), named["letter"], named["usps"], named["vowel"])
 
     def parameters(self, found: Found, learner: str) -> dict[str, Any]:
         # Defaults of the library: a choice by the error of k-NN would not be one for verification.
@@ -219,7 +215,7 @@ def _table(grid: Grid, part: str, far: str, shown: Sequence[Measure]) -> Table:
             best += [(len(rows), j + 2) for j in best_places(texts, top)]
             rows.append([name, measure.title, *(t + plus_minus(v) for t, v in zip(texts, values))])
     for measure in shown:
-        ranks = mean_ranks(grid.means(measure), lower_is_better=measure.lower_is_better)
+        ranks = grid.ranks(measure)
         best += [(len(rows), j + 2) for j, rank in enumerate(ranks) if rank == ranks.min()]
         rows.append(["mean rank", measure.title, *(f"{rank:.2f}" for rank in ranks)])
     note = (
@@ -284,12 +280,12 @@ def _figure(grid: Grid, name: str, part: str, far: str, kind: str) -> dict[str, 
 def _sentence(grid: Grid, measure: Measure, where: str) -> str:
     """Who is best, on how many data sets, and the mean ranks."""
     means = grid.means(measure)
-    ranks = mean_ranks(means, lower_is_better=measure.lower_is_better)
     best = [grid.learners[j] for j in means.argmax(axis=1)]
     won = {spec: best.count(spec) for spec in grid.learners if spec in best}
-    order = ", ".join(f"{label(grid.learners[j])} {ranks[j]:.2f}" for j in np.argsort(ranks, kind="stable"))
     wins = ", ".join(f"{label(spec)} on {count}" for spec, count in won.items())
-    return f"{measure.title} ({where}): mean ranks {order}; the best is {wins}, of {len(means)} data sets."
+    return (
+        f"{measure.title} ({where}): mean ranks {grid.ranking(measure)}; the best is {wins}, of {len(means)} data sets."
+    )
 
 
 SUITE = VerificationSuite()

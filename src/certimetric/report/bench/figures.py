@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 from xml.etree import ElementTree
 
@@ -102,10 +103,7 @@ def _descents_figure(told: Mapping[str, Any]) -> Figure:
             draw_line(axes, look, range(len(path)), [value if value > _ARRIVED else math.nan for value in path])
         mark_powers(axes.yaxis)
         mark_whole_numbers(axes.xaxis)
-        rows = (
-            (str(i), *(plain(path[i] if i < len(path) else None) for path in paths))
-            for i in range(max(map(len, paths)))
-        )
+        rows = ((str(i), *map(plain, values)) for i, values in enumerate(zip_longest(*paths)))
         return _figure(axes, told, looks, told["x_label"], rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from certimetric.report.bench.figures import bench_figure, standalone
 from certimetric.report.document import BENCH_SCHEMA, check_document, printable
 from certimetric.report.formatting import MISSING, duration, moment
-from certimetric.report.page import environment, figure_view, render_page
+from certimetric.report.page import figure_view, render_page, source
 from certimetric.report.series import assign
 
 _SECTIONS = ("suite", "summary", "tables", "figures", "learners", "missing", "cells", "reproduction")
@@ -51,9 +51,7 @@ def render_bench(document: Mapping[str, Any]) -> str:
 
 def bench_svgs(document: Mapping[str, Any]) -> dict[str, str]:
     """Every figure of the document as an SVG file: name to content."""
-    env = environment()
-    assert env.loader is not None
-    style = env.loader.get_source(env, "templates/style.css")[0]
+    style = source("templates/style.css")
     figures = [bench_figure(told) for told in printable(document)["figures"]]
     return {figure.name: standalone(figure, style) for figure in figures}
 

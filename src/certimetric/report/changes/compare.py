@@ -35,7 +35,9 @@ def compare_documents(
         raise ValueError(f"the audits are of different kinds ({kinds}): expected two of one kind")
     views = view_of(before), view_of(after)
     names, remarks = _matched(*views)
-    other = _other_data(*views)
+    # Why nothing compares; "" where the audits saw the same data.
+    seen = [view.document["data"].get("sha256") for view in views]
+    other = "" if seen[0] == seen[1] else "the audits saw other data, or drew others of them"
     figures = [figure for one, two in names.items() for figure in _figures(*views, one, two, other)]
     _judge(figures, tolerance)
     rules = [*_thresholds(*views, names), *_checks(*views, names)]
@@ -87,12 +89,6 @@ def _matched(before: View, after: View) -> tuple[dict[str, str], list[str]]:
             "second"
         )
     return names, remarks
-
-
-def _other_data(before: View, after: View) -> str:
-    """Why nothing compares: the audits saw other data; "" where they saw the same."""
-    one, two = (view.document["data"].get("sha256") for view in (before, after))
-    return "" if one == two else "the audits saw other data, or drew others of them"
 
 
 def _same_rows(before: View, after: View) -> Mapping[str, Any] | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.changes.wording import OUTCOMES, change_text, figure_name, p_text, shown
+from certimetric.report.changes.wording import OUTCOMES, change_text, figure_name, shown
 from certimetric.report.document import COMPARISON_SCHEMA, check_document, printable
-from certimetric.report.formatting import moment, percent
+from certimetric.report.formatting import moment, p_value, percent
 from certimetric.report.page import render_page
 
 _SECTIONS = ("title", "tolerance", "before", "after", "learners", "figures", "rules", "remarks", "verdict")
@@ -51,7 +51,10 @@ def render_comparison(document: Mapping[str, Any], *, title: str | None = None) 
     page = {
         "looks": [],
         "verdict": told["verdict"] | {"symbol": symbol, "tone": tone},
-        "sides": [(name, told[key] | {"started": moment(told[key]["started"])}) for name, key in _SIDES],
+        "sides": [
+            (name, told[key] | {"started": moment(told[key]["started"])})
+            for name, key in (("First", "before"), ("Second", "after"))
+        ],
         "learners": learners,
         "rules": [each | {"tone": _tone(each), "told": OUTCOMES[each["outcome"]]} for each in told["rules"]],
         "remarks": told["remarks"],
@@ -61,19 +64,20 @@ def render_comparison(document: Mapping[str, Any], *, title: str | None = None) 
     return render_page("changes/page.html.j2", document, page, printable(title) or told["title"])
 
 
-_SIDES = (("First", "before"), ("Second", "after"))
-
-
 def _figure(figure: Mapping[str, Any]) -> dict[str, Any]:
     rows = figure["rows"]
     return {
         "name": figure_name(figure),
-        "values": [shown(figure, "before"), shown(figure, "after"), change_text(figure), p_text(figure)],
+        "values": _values(figure),
         "tone": _tone(figure),
         "told": OUTCOMES[figure["outcome"]],
         "how": figure["reason"] or figure["how"],
         "rows": "" if rows is None else f"up in {rows['gained']}, down in {rows['lost']} of {rows['tested']}",
     }
+
+
+def _values(figure: Mapping[str, Any]) -> list[str]:
+    return [shown(figure, "before"), shown(figure, "after"), change_text(figure), p_value(figure["p"])]
 
 
 def _tone(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -84,15 +88,7 @@ def comparison_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[
     """The figures of a comparison as text: a header, and a row for each figure of each learner."""
     header = ["Of", "Figure", "Before", "After", "Change", "p", "Verdict"]
     rows = [
-        [
-            figure["learner"],
-            figure_name(figure),
-            shown(figure, "before"),
-            shown(figure, "after"),
-            change_text(figure),
-            p_text(figure),
-            OUTCOMES[figure["outcome"]],
-        ]
+        [figure["learner"], figure_name(figure), *_values(figure), OUTCOMES[figure["outcome"]]]
         for figure in printable(document)["figures"]
     ]
     return header, rows

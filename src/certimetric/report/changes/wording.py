@@ -51,9 +51,3 @@ def change_text(figure: Mapping[str, Any]) -> str:
 
     between = "" if None in ends else f" [{', '.join(told(end) for end in ends if end is not None)}]"
     return f"{told(middle)}{between} {'points' if percent else figure['unit']}".rstrip()
-
-
-def p_text(figure: Mapping[str, Any]) -> str:
-    """The p-value of a change, with regard to all figures that were judged."""
-    p = number(figure["p"])
-    return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

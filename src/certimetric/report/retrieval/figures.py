@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
-from certimetric.report.document import bounds, number, quoted_eps
+from certimetric.report.document import bounds, items_of, number, of_models, quoted_eps
 from certimetric.report.formatting import MISSING, duration, measured, percent, plain, size_name
 from certimetric.report.plots import Figure, axes_of, balance_figure, figure, shares_figure, style_of
 from certimetric.report.series import Series, assign, with_looks
 from certimetric.report.svg import INK, MUTED
-
-
-def items_of(document: Mapping[str, Any]) -> str:
-    """What the gallery holds."""
-    return {"pixels": "pictures", "inputs": "inputs"}.get(str(document["protocol"]["units"]), "embeddings")
 
 
 def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
@@ -31,7 +27,7 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
             "How often the first result is of the right class when each query is changed by an attack of size ε. "
             + (
                 "Attacks were tried, not all changes: the truth lies on the line or below it."
-                if document["protocol"]["units"] in ("pixels", "inputs")
+                if of_models(document)
                 else "The smallest change that suffices was computed for each query: the line is exact for them."
             ),
         ),
@@ -50,16 +46,11 @@ def attack_curves(document: Mapping[str, Any]) -> list[Figure]:
     return [figure for figure in found if figure is not None]
 
 
-def _figures(learner: Mapping[str, Any]) -> set[str]:
-    """Figures that were measured clean and attacked."""
-    return {key for key in learner["clean"] if all(key in entry["worst"] for entry in learner["attacked"])}
-
-
 def _curve(document: Mapping[str, Any], key: str, label: str, name: str, title: str, reading: str) -> Figure | None:
     lines = [
         (look, [bounds(learner["clean"][key]), *(bounds(entry["worst"][key]) for entry in learner["attacked"])])
         for look, learner in with_looks(document)
-        if key in _figures(learner)
+        if all(key in told for told in (learner["clean"], *(entry["worst"] for entry in learner["attacked"])))
     ]
     if not lines:
         return None
@@ -115,10 +106,8 @@ def loss_figure(document: Mapping[str, Any]) -> Figure | None:
             values = [math.nan if loss is None else loss for loss in history]
             axes.plot(range(1, len(values) + 1), values, **style_of(look, marker=""))
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if lowest < 0 else 0)
-        rows = (
-            (str(i + 1), *(plain(history[i] if i < len(history) else None) for _, history in runs))
-            for i in range(max(len(history) for _, history in runs))
-        )
+        losses = zip_longest(*(history for _, history in runs))
+        rows = ((str(i), *map(plain, values)) for i, values in enumerate(losses, 1))
         return figure(axes, "loss", "Training loss", reading, [look for look, _ in runs], "epoch", rows)
 
 

@@ -57,7 +57,10 @@ def radar_figure(shown: Shown) -> Figure:
             style = style_of(look, zorder=2 if look.baseline else 3)
             RobustnessScoreDisplay(names, values).draw(axes, fill=len(shown) <= _FILLED, **style)
         rows = (
-            (_sign(parts[0]["name"]), *(_scaled(row) for row in parts))
+            (
+                _sign(parts[0]["name"]),
+                *(f"{_tenths(number(row['scaled']))} {_interval(row, 'low', 'high', _tenths)}" for row in parts),
+            )
             for parts in zip(*(score["components"] for _, score in shown))
         )
         note = "Scaled values, with their 95 % intervals in brackets."
@@ -103,10 +106,6 @@ def _tenths(value: float | None) -> str:
 
 def _interval(row: Mapping[str, Any], low: str, high: str, told: Callable[[float | None], str]) -> str:
     return f"[{told(number(row[low]))}, {told(number(row[high]))}]"
-
-
-def _scaled(row: Mapping[str, Any]) -> str:
-    return f"{_tenths(number(row['scaled']))} {_interval(row, 'low', 'high', _tenths)}"
 
 
 def _sign(name: str) -> str:

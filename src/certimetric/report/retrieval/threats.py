@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.document import number, quoted_eps
+from certimetric.report.document import items_of, number, of_models, quoted_eps
 from certimetric.report.formatting import norm_name, percent, plain, size_name
 from certimetric.report.plots import Figure, shares_figure
 from certimetric.report.retrieval.poisoning import vote_threat
 from certimetric.report.series import with_looks
-from certimetric.report.threats import Effect, Threat
+from certimetric.report.threats import Effect, Threat, other_norms
 
 
 def threats(document: Mapping[str, Any]) -> list[Threat]:
@@ -18,15 +18,15 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     index = quoted_eps(document)
     assert index is not None
     learners, eps = document["learners"], float(document["protocol"]["eps"][index])
-    pixels = str(document["protocol"]["units"]) in ("pixels", "inputs")
-    sends = "pictures" if str(document["protocol"]["units"]) == "pixels" else "inputs"
-    who = f"who knows the model and sends {sends}" if pixels else "who can send queries of any embedding"
-    changed = "" if pixels else " of the embedding"
+    who, changed = "who can send queries of any embedding", " of the embedding"
+    if of_models(document):
+        who, changed = f"who knows the model and sends {items_of(document)}", ""
     standards = [f"{figure}@{eps:g}" for figure in ("attacked", "certified")]
     what = f"a change{changed} of ε = {size_name(eps)} ({norm_name(document)})"
     found = [Threat(what, who, "R@1", [_of_norm(learner, index) for learner in learners], standards)]
     for threat in document["protocol"].get("threats") or []:
-        effects = [_told(learner, threat["name"]) for learner in learners]
+        tried = [each for learner in learners for each in learner["threats"] if each["threat"] == threat["name"]]
+        effects = [Effect(each["clean"], each["attacked"], None, each["reason"]) for each in tried]
         found.append(Threat(threat["what"], threat["who"], "R@1", effects, [threat["name"]]))
         if threat["name"] == "poisoning":
             found += vote_threat(document, threat["what"], threat["who"])
@@ -42,22 +42,17 @@ def untried(document: Mapping[str, Any]) -> list[str]:
     if "poisoning" not in tried:  # audits of before did not know it
         trusted = "A gallery to which somebody adds items, or labels that are wrong: both are trusted"
     told = [trusted, *named]
-    if str(document["protocol"]["units"]) not in ("pixels", "inputs"):
-        return [*told, "Changes of pictures: how far they move an embedding depends on the model, which is not here"]
-    if not any((learner.get("certificate") or {}).get("method") for learner in document["learners"]):
+    if not of_models(document):
+        told.append("Changes of pictures: how far they move an embedding depends on the model, which is not here")
+    elif not any((learner.get("certificate") or {}).get("method") for learner in document["learners"]):
         told.append("Attacks stronger than those that were tried: no certificate was computed")
-    return told
+    return [*told, other_norms(document)]
 
 
 def _of_norm(learner: Mapping[str, Any], index: int) -> Effect:
     certificate = learner.get("certificate") or {}
     certified = certificate["at"][index] if certificate.get("method") else None
     return Effect(learner["clean"]["recall_at_1"], learner["attacked"][index]["worst"]["recall_at_1"], certified)
-
-
-def _told(learner: Mapping[str, Any], name: str) -> Effect:
-    found = next(each for each in learner["threats"] if each["threat"] == name)
-    return Effect(found["clean"], found["attacked"], None, found["reason"])
 
 
 def corruptions_view(document: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from certimetric.base.wording import PIXELS
 from certimetric.report.blocks import classes_view, threat_view
 from certimetric.report.comparison import Column, make_column
-from certimetric.report.document import RETRIEVAL_SCHEMA, number, quoted_eps
+from certimetric.report.document import RETRIEVAL_SCHEMA, items_of, models_told, number, of_models, quoted_eps
 from certimetric.report.formatting import MISSING, percent, plain, size_name
 from certimetric.report.page import figure_view
 from certimetric.report.retrieval.certificates import certificates_view, certified_estimates
 from certimetric.report.retrieval.deployed import deployed_view
-from certimetric.report.retrieval.figures import attack_curves, items_of, loss_figure, map_figures, training_rows
+from certimetric.report.retrieval.figures import attack_curves, loss_figure, map_figures, training_rows
 from certimetric.report.retrieval.hubs import hubs_column, hubs_view
 from certimetric.report.retrieval.poisoning import VOTE, poisoned, poisoning_figures, votes
 from certimetric.report.retrieval.robustness_score import score_column, score_view
 from certimetric.report.retrieval.threats import corruptions_view, smallest_figure, threats, untried
-from certimetric.report.threats import Threat, other_norms
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -84,14 +83,14 @@ def _galleries(view: RetrievalView) -> dict[str, Any] | None:
         for look, learner in zip(view.looks, view.learners)
         if learner.get("examples")
     ]
-    return {"groups": groups, "lines": view.items == "inputs"} if groups else None
+    return {"groups": groups, "lines": items_of(view.document) == "inputs"} if groups else None
 
 
 def _maps(view: RetrievalView) -> str:
     moved = " What counts is how far the arrows reach, compared with the distances between the groups."
     return (
         "Two directions show a small part of the truth: near on the map need not be near in the embedding."
-        f"{moved if view.of_pixels else ''}"
+        f"{moved if of_models(view.document) else ''}"
     )
 
 
@@ -137,6 +136,7 @@ class RetrievalView(View):
     unsteady = ("nmi", "hubness")
     beside = ("nmi", "ers", "hubness", VOTE)  # columns whose best figure is no headline, nor are those of threats
     size = staticmethod(size_name)
+    threats_of, untried_of = staticmethod(threats), staticmethod(untried)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
         Block("threats", "corruptions", "Natural corruptions", of_document(corruptions_view)),
@@ -156,16 +156,6 @@ class RetrievalView(View):
     @property
     def untold(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.beside, *(threat["name"] for threat in self.document["protocol"].get("threats") or []))
-
-    @property
-    def of_pixels(self) -> bool:
-        """Whether pictures or other inputs were changed, and not embeddings."""
-        return str(self.document["protocol"]["units"]) in ("pixels", "inputs")
-
-    @property
-    def items(self) -> str:
-        """What the gallery holds."""
-        return items_of(self.document)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -202,14 +192,6 @@ class RetrievalView(View):
             columns.append(make_column(known, "nmi", "NMI", "", "%", "higher"))
         return columns
 
-    def threats(self) -> list[Threat]:
-        """A change within the norm, and every threat that was tried besides."""
-        return threats(self.document)
-
-    def untried(self) -> list[str]:
-        """Threats that were not asked for, and other norms."""
-        return [*untried(self.document), other_norms(self.document)]
-
     def rests_on(self, column: Column) -> dict[str, Any]:
         """Of a threat, what is done and with how large a change."""
         threats = {each["name"]: each["what"] for each in self.document["protocol"].get("threats") or []}
@@ -218,16 +200,13 @@ class RetrievalView(View):
 
     def spread(self) -> dict[str, Any]:
         quoted = self.size(float(self.document["protocol"]["report_eps"]))
-        return super().spread() | {"pixels": self.of_pixels, "eps": quoted}
+        return super().spread() | {"pixels": of_models(self.document), "eps": quoted}
 
     def lede(self) -> list[str]:
         """Sizes of queries and gallery, and number of models."""
-        data, n = self.document["data"], len(self.learners) - self.of_pixels
-        beside = f" beside raw {'pixels' if self.items == 'pictures' else self.items}" if self.of_pixels else ""
-        return [
-            f"{data['n_queries']} queries against {data['n_gallery']} {self.items} of {data['n_classes']} classes",
-            f"{n} {'model' if n == 1 else 'models'}{beside}",
-        ]
+        data, items = self.document["data"], items_of(self.document)
+        against = f"{data['n_queries']} queries against {data['n_gallery']} {items} of {data['n_classes']} classes"
+        return [against, models_told(self.document)]
 
     def facts(self) -> list[tuple[str, str]]:
         """Queries, gallery and protocol."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from certimetric.report.comparison import Column, make_column
-from certimetric.report.document import number, quoted_eps
+from certimetric.report.document import bounds, number, quoted_eps
 from certimetric.report.formatting import MISSING, fixed, plain, unit_name
+from certimetric.report.plots import Point
 from certimetric.report.series import with_looks
 
 _MATRIX = 12  # classes up to which a matrix is drawn; of more, the most frequent confusions are listed
@@ -27,9 +28,10 @@ def mean(learner: Mapping[str, Any], key: str, index: int | None = None) -> floa
     return number(estimate(learner, key, index).get("mean"))
 
 
-def splits_done(learner: Mapping[str, Any]) -> tuple[int, int]:
-    """How many splits gave a result, of how many."""
-    return sum("failed" not in split for split in learner["splits"]), len(learner["splits"])
+def accuracy(learner: Mapping[str, Any], key: str, index: int | None = None) -> Point:
+    """Accuracy is one less the error, so the ends of its interval change places."""
+    error, low, high = bounds(estimate(learner, key, index))
+    return [None if value is None else 1.0 - value for value in (error, high, low)]
 
 
 def comparison(document: Mapping[str, Any]) -> list[Column]:

@@ -21,7 +21,7 @@ from certimetric.report.plots import (
 )
 from certimetric.report.series import Series, with_looks
 from certimetric.report.svg import INK, MUTED, SURFACE, colour_of
-from certimetric.report.tables.comparison import estimate, mean
+from certimetric.report.tables.comparison import accuracy, estimate, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def noise_figure(document: Mapping[str, Any]) -> Figure | None:
     if not levels or not shown:
         return None
     lines = [
-        (look, [_accuracy(learner, "error"), *(_accuracy(learner, "noise_error", i) for i in range(len(levels)))])
+        (look, [accuracy(learner, "error"), *(accuracy(learner, "noise_error", i) for i in range(len(levels)))])
         for look, learner in shown
     ]
     levels = [0.0, *levels] if 0.0 not in levels else levels
@@ -158,16 +158,10 @@ def _balance(document: Mapping[str, Any]) -> Figure | None:
         "right is better on both counts, and the cross spans the 95 % interval over splits."
     )
     points = [
-        (look, _accuracy(learner, "error"), bounds(estimate(learner, "certified_accuracy", index)))
+        (look, accuracy(learner, "error"), bounds(estimate(learner, "certified_accuracy", index)))
         for look, learner in with_looks(document, "summary")
     ]
     return balance_figure(points, "Accuracy and certificate together", reading, "accuracy", f"certified at ε = {eps}")
-
-
-def _accuracy(learner: Mapping[str, Any], key: str, index: int | None = None) -> Point:
-    """Accuracy is one less the error, so the ends of its interval change places."""
-    error, low, high = bounds(estimate(learner, key, index))
-    return [None if value is None else 1.0 - value for value in (error, high, low)]
 
 
 def _interval_note(lines: Sequence[tuple[Series, Sequence[Point]]]) -> str:

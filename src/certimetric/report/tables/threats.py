@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from certimetric.base.results import estimate as share_of
-from certimetric.report.document import bounds, quoted_eps
+from certimetric.report.document import quoted_eps
 from certimetric.report.formatting import norm_name, plain, unit_name
-from certimetric.report.tables.comparison import estimate
+from certimetric.report.tables.comparison import accuracy, estimate
 from certimetric.report.threats import Effect, Threat, other_norms
 
 
@@ -49,12 +49,8 @@ def untried(document: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy(learner: Mapping[str, Any], key: str, index: int | None = None) -> dict[str, float | None] | None:
-    """Accuracy from an error with its interval."""
-    mean, low, high = bounds(estimate(learner, key, index))
-    if mean is None:
-        return None
-    left = [None if end is None else 1.0 - end for end in (high, low)]
-    return {"mean": 1.0 - mean, "low": left[0], "high": left[1]}
+    mean, low, high = accuracy(learner, key, index)
+    return None if mean is None else {"mean": mean, "low": low, "high": high}
 
 
 def _chosen(learner: Mapping[str, Any], index: int, eps: float) -> Effect:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from certimetric.base.wording import counted
 from certimetric.report.blocks import classes_view, threat_view
 from certimetric.report.comparison import Column
-from certimetric.report.document import AUDIT_SCHEMA, BASELINE, number, quoted_eps
+from certimetric.report.document import AUDIT_SCHEMA, BASELINE, number, quoted_eps, splits_done
 from certimetric.report.formatting import MISSING, duration, percent, plain, unit_name
 from certimetric.report.tables.anatomy import anatomy_view
-from certimetric.report.tables.comparison import baseline_row, comparison, confusion_groups, splits_done
+from certimetric.report.tables.comparison import baseline_row, comparison, confusion_groups
 from certimetric.report.tables.figures import curves, robustness_figures
 from certimetric.report.tables.instances import fragile_view
 from certimetric.report.tables.search import search_view
 from certimetric.report.tables.threats import threats, untried
 from certimetric.report.tables.trust import trust_view
-from certimetric.report.threats import Threat
 from certimetric.report.view import Block, View, figures_block, of_document
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ def _class_cell(row: Mapping[str, Any]) -> tuple[float, str, str]:
     return error, percent(1.0 - error), f"{precision} · {certified} · {plain(number(row['median_radius']), 2)}"
 
 
+def _size(data: Mapping[str, Any]) -> str:
+    return f"{data['n_samples']} instances × {data['n_features']} features, {len(data.get('classes') or [])} classes"
+
+
 def _gaps(imputed: Mapping[str, int] | None) -> str:
     """How missing values were treated."""
     if imputed is None:
@@ -143,6 +147,7 @@ class TableView(View):
     corner = "Metric"
     twins = ("CM004", "CM005")
     baseline = BASELINE
+    threats_of, untried_of = staticmethod(threats), staticmethod(untried)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
         figures_block("curves", "robustness", "Noise and certificate", curves, empty="No metric has results to draw."),
@@ -159,39 +164,22 @@ class TableView(View):
     def columns(self) -> list[Column]:
         return comparison(self.document)
 
-    def threats(self) -> list[Threat]:
-        """A chosen change of the quoted ε, and the strongest noise."""
-        return threats(self.document)
-
-    def untried(self) -> list[str]:
-        """Poisoning, other norms, and what was not attacked."""
-        return untried(self.document)
-
     def last_row(self) -> dict[str, Any] | None:
         return baseline_row(self.document, self.columns)
 
-    def trouble(self, learner: Mapping[str, Any]) -> str:
-        """How many splits are left where some failed."""
-        done, total = splits_done(learner)
-        return "" if done == total else f"{done} of {total} splits" if done else "failed"
-
     def lede(self) -> list[str]:
         """Size of the data, number of metrics and splits."""
-        data, n = self.document["data"], len(self.learners)
         return [
-            f"{data['n_samples']} instances × {data['n_features']} features, {len(data['classes'])} classes",
-            f"{n} {'metric' if n == 1 else 'metrics'}",
+            _size(self.document["data"]),
+            counted(len(self.learners), "metric"),
             _splits_told(self.document["protocol"])[0],
         ]
 
     def facts(self) -> list[tuple[str, str]]:
         """Data, splits and predictor."""
         data, protocol = self.document["data"], self.document["protocol"]
-        size = (
-            f"{data['n_samples']} instances × {data['n_features']} features, {len(data.get('classes') or [])} classes"
-        )
         return [
-            ("Size", size),
+            ("Size", _size(data)),
             ("Missing values", _gaps(data.get("imputed"))),
             ("Seed", str(protocol["seed"])),
             ("Splits", ", ".join(_splits_told(protocol)[1:])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from certimetric.report.document import quoted_eps
+from certimetric.report.document import of_models, quoted_eps
 from certimetric.report.formatting import norm_name, plain, unit_name
 from certimetric.report.threats import Effect, Threat, other_norms
 
@@ -34,11 +34,10 @@ def threats(document: Mapping[str, Any]) -> list[Threat]:
     protocol = document["protocol"]
     eps, surrogate = float(protocol["eps"][index]), protocol.get("surrogate")
     size = f"ε = {plain(eps)} {unit_name(document)} ({norm_name(document)})"
-    models = str(protocol["units"]) in ("pixels", "inputs")
     found = []
     for key, name, figure, who, standard in _AIMS:
         # Of models TAR under attack is what a threshold is about, of metrics what is certified.
-        asked = "attacked" if models and key == "tar" else standard
+        asked = "attacked" if of_models(document) and key == "tar" else standard
         effects = [_effect(learner, key, index, eps) for learner in document["learners"]]
         knows = "another model" if surrogate else "everything"
         what = f"{name} by a change of the probe within {size}"

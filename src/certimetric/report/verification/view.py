@@ -6,14 +6,22 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from certimetric.base.wording import PIXELS
+from certimetric.base.wording import PIXELS, counted
 from certimetric.report.blocks import threat_view
 from certimetric.report.comparison import Column, make_column
-from certimetric.report.document import BASELINE, VERIFICATION_SCHEMA, bounds, number, quoted_eps
+from certimetric.report.document import (
+    BASELINE,
+    VERIFICATION_SCHEMA,
+    bounds,
+    items_of,
+    models_told,
+    number,
+    of_models,
+    quoted_eps,
+)
 from certimetric.report.formatting import MISSING, percent, plain, unit_name
 from certimetric.report.pictures import images
 from certimetric.report.plots import with_interval
-from certimetric.report.threats import Threat
 from certimetric.report.verification.figures import certified_figures, det_figures, distance_figures, shown
 from certimetric.report.verification.threats import threats, untried
 from certimetric.report.view import Block, View, figures_block
@@ -60,16 +68,12 @@ def _comparison(view: VerificationView) -> dict[str, Any]:
             rows.append(
                 (
                     look,
-                    percent(point["target"], _decimals(point["target"])),
+                    percent(share := point["target"], max(1, len(f"{100 * share:.10g}".partition(".")[2]))),
                     [span, with_interval(bounds(point["tar"])), _rate(bounds(point["far"]))],
                     "" if point["claimable"] else "too few pairs to show it",
                 )
             )
     return {"points": rows}
-
-
-def _decimals(share: float) -> int:
-    return max(1, len(f"{100 * share:.10g}".partition(".")[2]))
 
 
 def _rate(point: Sequence[float | None]) -> str:
@@ -117,7 +121,7 @@ def _galleries(view: VerificationView) -> dict[str, Any] | None:
             opened = first is not None and learner["spec"] == first["spec"]
             groups.append({"look": look, "kinds": [kind for kind in kinds if kind["cards"]], "open": opened})
     eps = plain(number(view.document["protocol"]["report_eps"]))
-    return {"groups": groups, "eps": eps, "lines": view.items == "inputs"} if groups else None
+    return {"groups": groups, "eps": eps, "lines": items_of(view.document) == "inputs"} if groups else None
 
 
 def _attacked_card(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +161,7 @@ class VerificationView(View):
     corner = "Metric"
     baseline = BASELINE
     untold = ("eer",)
+    threats_of, untried_of = staticmethod(threats), staticmethod(untried)
     blocks = (
         Block("threat", "threat", "Threat model", _threat),
         figures_block("curves", "det", "False accepts and false rejects", det_figures, empty="No figures to draw."),
@@ -175,18 +180,12 @@ class VerificationView(View):
 
     @property
     def title(self) -> str:
-        """The heading of the page, where the caller gives none."""
         return f"Verification on {self.document['data']['name']}"
 
     @property
     def of_models(self) -> bool:
         """Whether models on pictures or other inputs were audited, and not metrics on a table."""
-        return str(self.document["protocol"]["units"]) in ("pixels", "inputs")
-
-    @property
-    def items(self) -> str:
-        """What models were audited on."""
-        return "pictures" if self.document["protocol"]["units"] == "pixels" else "inputs"
+        return of_models(self.document)
 
     @cached_property
     def columns(self) -> list[Column]:
@@ -217,29 +216,15 @@ class VerificationView(View):
                     columns.append(make_column(found, f"certified_{key}", name, eps, "%", better))
         return columns if self.of_models else [*columns, column("fit_seconds", "Fit", "s", "")]
 
-    def threats(self) -> list[Threat]:
-        """Dodging and impersonation at the quoted ε."""
-        return threats(self.document)
-
-    def untried(self) -> list[str]:
-        """Poisoning, other norms, and what only pictures allow."""
-        return untried(self.document)
-
-    def trouble(self, learner: Mapping[str, Any]) -> str:
-        """How many splits are left where some failed."""
-        done, total = sum("failed" not in split for split in learner["splits"]), len(learner["splits"])
-        return "" if done == total else f"{done} of {total} splits" if done else "failed"
-
     def lede(self) -> list[str]:
         """Size of the data, number of metrics and splits."""
-        data, n, repeats = self.document["data"], len(self.learners), self.document["protocol"]["repeats"]
+        data, repeats = self.document["data"], self.document["protocol"]["repeats"]
         if self.of_models:
-            size = f"{data['n_samples']} {self.items} of {len(data['classes'])} subjects"
-            raw = "pixels" if self.items == "pictures" else self.items
-            return [size, f"{n - 1} {'model' if n == 2 else 'models'} beside raw {raw}"]
+            size = f"{data['n_samples']} {items_of(self.document)} of {len(data['classes'])} subjects"
+            return [size, models_told(self.document)]
         return [
             f"{data['n_samples']} instances × {data['n_features']} features of {len(data['classes'])} subjects",
-            f"{n} {'metric' if n == 1 else 'metrics'}",
+            counted(len(self.learners), "metric"),
             f"{repeats} random {'split' if repeats == 1 else 'splits'}",
         ]
 
