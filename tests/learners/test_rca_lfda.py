@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.neighbors import KNeighborsClassifier
 
 from certimetric import LFDA, RCA
-from certimetric.learners.lfda import laplacian_product
+from certimetric.learners.lfda import local_scatter
 
 
 def sample(seed=0, n=60, d=5, classes=3):
@@ -81,9 +81,9 @@ def test_local_scatter_is_the_weighted_sum_over_pairs(monkeypatch):
     affinity = np.exp(-squared / np.outer(scale, scale))
     difference = X[:, None] - X
     expected = np.einsum("ij,ija,ijb->ab", affinity, difference, difference) / 2
-    np.testing.assert_allclose(X.T @ laplacian_product(X, k), expected, rtol=1e-8)
+    np.testing.assert_allclose(local_scatter(X, k), expected, rtol=1e-8)
     monkeypatch.setattr("certimetric.learners.lfda._MEMORY", 2000)
-    np.testing.assert_allclose(X.T @ laplacian_product(X, k), expected, rtol=1e-8)
+    np.testing.assert_allclose(local_scatter(X, k), expected, rtol=1e-8)
 
 
 def test_discriminants_are_eigenvectors_of_the_scatters_of_pairs():
@@ -128,4 +128,4 @@ def test_scales_of_neighbours_that_lie_close_together_far_from_the_mean(n_neighb
     affinity = np.where(product > 0, np.exp(-squared / np.where(product > 0, product, 1.0)), 0.0)
     # Affinities of instances 1e-4 apart are lost to rounding 1e5 away from the mean; those of the others are not.
     wanted = 0.5 * np.einsum("ij,ijk,ijl->kl", affinity, differences, differences)
-    np.testing.assert_allclose(X.T @ laplacian_product(X, n_neighbors), wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(local_scatter(X, n_neighbors), wanted, rtol=1e-3, atol=1e-4)

@@ -26,7 +26,7 @@ from certimetric.constraints.neighbors import nearest_triplets, target_neighbors
 from certimetric.constraints.pairs import drawn_mates, pairs_of_classes, quadruplets_of_classes
 from certimetric.constraints.triplets import triplets_of_classes
 from certimetric.geometry import MahalanobisMetric
-from certimetric.learners.lfda import laplacian_product
+from certimetric.learners.lfda import local_scatter
 from certimetric.learners.specs import learner_variants
 from certimetric.objectives import ImpostorHinge
 from certimetric.objectives.anchors import AnchorObjective, FixedAnchorObjective
@@ -175,7 +175,7 @@ def test_affinities_of_lfda_are_weighted_by_the_product(rng):
     affinity = np.exp(-squared / np.outer(scale, scale)) * np.outer(w, w)
     difference = X[:, None] - X
     expected = 0.5 * np.einsum("ij,ija,ijb->ab", affinity, difference, difference)
-    np.testing.assert_allclose(X.T @ laplacian_product(X, 7, weights=w), expected, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(local_scatter(X, 7, weights=w), expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", DRAWN)

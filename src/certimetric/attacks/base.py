@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array
 
 from certimetric.attacks.predictors import known_features, unchecked_predict
 from certimetric.base.arrays import LARGEST, MODEST, Array, Indices, check_size
-from certimetric.base.results import Framed, arrays_to_json
+from certimetric.base.results import Framed, Told
 from certimetric.constraints.labels import checked_labels, compare_labels
 from certimetric.geometry.features import align, feature_names
 from certimetric.geometry.threat_models import BoundThreat, resolve_threat
@@ -24,7 +24,7 @@ _BEYOND = 1e-9  # of the way to a boundary, so that a prediction does not hang o
 
 
 @dataclass(frozen=True, eq=False)
-class AttackResult(Framed):
+class AttackResult(Told, Framed):
     """Adversarial points and how far they are: upper bounds on the robustness of each prediction.
 
     Parameters
@@ -57,10 +57,6 @@ class AttackResult(Framed):
     def to_frame(self) -> pd.DataFrame:
         """One row an instance: success, distance, and the label that the attack led to."""
         return pd.DataFrame({"success": self.success, "distance": self.distances, "label": self.labels})
-
-    def to_json(self) -> str:
-        """The result as JSON; an infinite distance is null."""
-        return arrays_to_json(self)
 
 
 class Attack(ABC):
@@ -149,14 +145,7 @@ class Search:
         Infinity where nothing was found yet.
     """
 
-    def __init__(
-        self,
-        predictor: Any,
-        X: Array,
-        y: ArrayLike | None,
-        threat: BoundThreat,
-        columns: Any = None,
-    ):
+    def __init__(self, predictor: Any, X: Array, y: ArrayLike | None, threat: BoundThreat, columns: Any = None):
         self.predictor, self.X, self.threat, self.columns = predictor, X, threat, columns
         self._unchecked: Callable[[Array], NDArray[Any]] | None = None
         predicted = self.decide(np.arange(len(X)), X)

@@ -74,7 +74,7 @@ class FeatureRules:
         """The rules of a text of TOML."""
         try:
             told = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ValueError(f"this is no TOML: {first_line(error)}") from None
         groups = told.pop("one_hot", [])
         if not isinstance(groups, list) or not all(_is_texts(group) for group in groups):
@@ -116,7 +116,8 @@ class FeatureRules:
             If a name is unknown, or says of a category what only a number has.
         """
         columns, places = columns or {}, {name: place for place, name in enumerate(names)}
-        for name in [name for rules in _told(self) for name in rules]:
+        kinds = self.immutable, self.integer, self.bounds, self.direction, self.cost, *self.one_hot
+        for name in [name for rules in kinds for name in rules]:
             if name not in places and name not in columns:
                 known = dict.fromkeys([*columns, *names])
                 raise ValueError(
@@ -154,11 +155,6 @@ class FeatureRules:
             one_hot=(*threat.one_hot, *([number(name, "one_hot") for name in group] for group in self.one_hot)),
             **further,
         )
-
-
-def _told(rules: FeatureRules) -> list[Any]:
-    """All names that rules are about, one collection for each kind of rule."""
-    return [rules.immutable, rules.integer, rules.bounds, rules.direction, rules.cost, *rules.one_hot]
 
 
 def _is_texts(value: Any) -> bool:

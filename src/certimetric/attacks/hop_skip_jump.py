@@ -66,12 +66,7 @@ class HopSkipJump(Attack):
     }
 
     def __init__(
-        self,
-        n_iterations: int = 20,
-        n_queries: int = 30,
-        restarts: int = 5,
-        starts: Any = None,
-        random_state: int = 0,
+        self, n_iterations: int = 20, n_queries: int = 30, restarts: int = 5, starts: Any = None, random_state: int = 0
     ):
         self.n_iterations = n_iterations
         self.n_queries = n_queries
@@ -172,10 +167,8 @@ def _normals(search: Search, rows: Indices, points: Array, directions: Array, ba
     threat, d = search.threat, directions.shape[1]
     radius = ball.norm(points - search.X[rows]) / (2 * np.sqrt(threat.mutable.sum()))
     scale = np.repeat(radius[:, None], d, axis=1)
-    separate = threat.integer.copy()
-    separate[np.concatenate([*threat.one_hot, []]).astype(np.int64)] = True
     # A feature of separate values answers to changes of about 1 and more only.
-    scale[:, separate] = np.maximum(scale[:, separate], np.sqrt(d))
+    scale[:, threat.whole] = np.maximum(scale[:, threat.whole], np.sqrt(d))
     around = search.repair(rows, points[:, None] + scale[:, None] * directions)
     votes = np.where(search.is_adversarial(rows, around), 1.0, -1.0)
     mean = votes.mean(axis=1, keepdims=True)

@@ -14,9 +14,9 @@ from certimetric.attacks.base import AttackResult, Search
 from certimetric.base.arguments import require
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
 from certimetric.certify.exact.pairs import smallest_pair_changes
-from certimetric.certify.pairs import PairCertifier, checked_pairs
+from certimetric.certify.pairs import PairCertifier, checked_pairs, paired
 from certimetric.certify.verifier import PairVerifier
-from certimetric.constraints.tuples import Tuples, check_pair_labels
+from certimetric.constraints.tuples import check_pair_labels
 from certimetric.geometry.norms import Norm
 from certimetric.geometry.threat_models import BoundThreat, resolve_threat
 
@@ -207,10 +207,7 @@ class PairAttack:
     def _whole(self, search: PairSearch, rows: Indices) -> None:
         """With whole features as rounding has them, adapt the others."""
         threat = search.threat
-        whole = threat.integer.copy()
-        for group in threat.one_hot:
-            whole[group] = True
-        whole &= threat.mutable
+        whole = threat.whole
         best = np.where(np.isfinite(search.distances[rows])[:, None], search.adversarial[rows], search.X[rows])
         tried = [search.X[rows] + share * (best - search.X[rows]) for share in _SHARES]
         for group in threat.one_hot:  # each of its values
@@ -294,12 +291,6 @@ class PairSearch(Search):
 
 def _along(X: Array, direction: Array, reach: float) -> Array:
     return X + reach * direction
-
-
-def paired(probes: Array, enrolled: Array) -> Tuples:
-    """Rows of two arrays as pairs."""
-    m = np.arange(len(probes))
-    return Tuples(np.concatenate([probes, enrolled]), np.stack([m, len(probes) + m], axis=1))
 
 
 def nearest_of_plane(threat: BoundThreat, X: Array, planes: Array, levels: Array) -> Array:

@@ -63,10 +63,7 @@ class RegionAttack(Attack):
         if threat.discrete:
             # Rounding may have led out of the region: with whole features as they are there, or as decoys have them,
             # the others are projected again.
-            whole = threat.integer.copy()
-            for group in threat.one_hot:
-                whole[group] = True
-            whole &= mutable
+            whole = threat.whole
             for values in (nearest, *decoys):
                 starts = np.where(whole, threat.repair(search.X, values.copy()), search.X)
                 search.offer(search.open, starts[search.open])

@@ -65,12 +65,7 @@ class SmoothedVoteAttack(Attack):
         "temperatures": [tuple],
     }
 
-    def __init__(
-        self,
-        steps: int = 100,
-        restarts: int = 5,
-        temperatures: tuple[float, float] = (1.0, 0.001),
-    ):
+    def __init__(self, steps: int = 100, restarts: int = 5, temperatures: tuple[float, float] = (1.0, 0.001)):
         self.steps = steps
         self.restarts = restarts
         self.temperatures = temperatures
@@ -100,13 +95,7 @@ class SmoothedVoteAttack(Attack):
                     to_boundary(search, some[found], points)
 
     def _descend(
-        self,
-        search: Search,
-        rows: Indices,
-        vote: _SmoothedVote,
-        starts: Array,
-        temperatures: Array,
-        reach: float,
+        self, search: Search, rows: Indices, vote: _SmoothedVote, starts: Array, temperatures: Array, reach: float
     ) -> tuple[NDArray[np.bool_], Array]:
         """One restart: which rows, (c,), met adversarial points, and the nearest of each."""
         X, threat, norm = search.X[rows], search.threat, search.threat.norm

@@ -1,24 +1,55 @@
-"""Results: means with their 95 % intervals, arrays as JSON, and names under which they were asked before."""
+"""Results: means with their 95 % intervals, dataclasses as JSON, and names under which they were asked before."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from certimetric.base.arrays import Array
 from certimetric.base.warnings import warn
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 WIDTH = 1.959964  # of a 95 % interval, in standard errors
 
 
-def arrays_to_json(result: Any) -> str:
-    """The arrays of a dataclass as JSON, each under its name; an infinite number is null."""
-    lists = {field.name: getattr(result, field.name).tolist() for field in fields(result)}
-    return json.dumps({name: [_told(value) for value in values] for name, values in lists.items()}, allow_nan=False)
+class Told:
+    """A dataclass of arrays, numbers and text that is told as JSON."""
+
+    def to_json(self) -> str:
+        """The fields as JSON, arrays as lists; an infinite number is null."""
+        held = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        lists = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in held.items()}
+        told = {n: [finite(each) for each in v] if isinstance(v, list) else finite(v) for n, v in lists.items()}
+        return json.dumps(told, allow_nan=False)
+
+
+class Columns(Told):
+    """A dataclass of arrays of one length."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an entry, the fields as columns."""
+        import pandas as pd
+
+        return pd.DataFrame({each.name: getattr(self, each.name) for each in fields(self)})  # type: ignore[arg-type]
+
+
+class Rows:
+    """A result with rows, one dict each."""
+
+    rows: list[dict[str, Any]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The rows as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
 
 
 class Framed:
@@ -30,8 +61,14 @@ class Framed:
         return self.to_frame()  # type: ignore[attr-defined]
 
 
-def _told(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: None for a number that is infinite or NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def finite_rows(rows: Sequence[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
+    """Rows with values as JSON can hold them."""
+    return [{key: finite(value) for key, value in row.items()} for row in rows]
 
 
 def estimate(values: Array) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -29,6 +30,9 @@ from certimetric.geometry.features import align, feature_names, names_of
 from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.geometry.threat_models import ThreatModel, resolve_threat
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
@@ -127,14 +131,10 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
         memory_mb: int = MEMORY_MB,
         n_jobs: int | None = None,
     ):
-        self.n_neighbors = n_neighbors
+        super().__init__(n_neighbors, metric=metric, norm=norm, memory_mb=memory_mb, n_jobs=n_jobs)
         self.weights = weights
-        self.metric = metric
-        self.norm = norm
         self.abstain_below = abstain_below
         self.unknown = unknown
-        self.memory_mb = memory_mb
-        self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> CertifiedKNeighborsClassifier:
@@ -198,7 +198,7 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
         metric: MahalanobisMetric,
         norm: Any,
         feature_names: NDArray[Any] | None = None,
-    ) -> CertifiedKNeighborsClassifier:
+    ) -> Self:
         """This classifier, fitted, for instances that are told in other units: the same neighbours, classes and labels.
 
         Parameters
@@ -220,13 +220,12 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
         if self.abstain_below is not None:
             wanted = "must be None for other units, of which it would not be a radius: set it on the result"
             raise ArgumentError("abstain_below", wanted, self.abstain_below)
-        other = type(self)(self.n_neighbors, metric=metric, norm=norm, memory_mb=self.memory_mb, n_jobs=self.n_jobs)
-        other.weights, other.unknown = self.weights, self.unknown
-        other.n_features_in_ = X.shape[1]
+        other = copy(self)
+        other.metric, other.metric_, other.norm = metric, metric, norm
+        other.reference_, other.X_, other.n_features_in_ = reference, X, X.shape[1]
+        other.__dict__.pop("feature_names_in_", None)
         if feature_names is not None:
             other.feature_names_in_ = feature_names
-        other.learner_, other.metric_, other.classes_ = self.learner_, metric, self.classes_
-        other.reference_, other.X_ = reference, X
         return other
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -381,9 +380,12 @@ class CertifiedKNeighborsClassifier(ClassifierMixin, MetricNeighbors):
         check_is_fitted(self, "classes_")
         y = compare_labels(self.classes_, y)  # before the work
         labels, radii = self.predict_with_radius(X)
-        if y.shape != labels.shape:
-            raise ValueError(f"y must hold one label for each of the {len(labels)} queries, got shape {y.shape}")
+        self._check_length(y, len(labels))
         return labels, y, radii
+
+    def _check_length(self, y: NDArray[Any], m: int) -> None:
+        if y.shape != (m,):
+            raise ValueError(f"y must hold one label for each of the {m} queries, got shape {y.shape}")
 
     def _votes(self, X: ArrayLike) -> Any:
         check_is_fitted(self, "classes_")

@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array
-from certimetric.base.results import arrays_to_json
+from certimetric.base.results import Columns
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.reference import PointSet
 from certimetric.geometry.neighbors import nearest_neighbors
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True, eq=False)
-class PredictionScores:
+class PredictionScores(Columns):
     """Predictions, and how far each can be trusted: more is better; made by :func:`prediction_scores`.
 
     Parameters
@@ -47,16 +44,6 @@ class PredictionScores:
     radius: Array
     vote_share: Array
     distance_ratio: Array
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a prediction."""
-        import pandas as pd
-
-        return pd.DataFrame(vars(self))
-
-    def to_json(self) -> str:
-        """The scores as JSON; an infinite one is null."""
-        return arrays_to_json(self)
 
 
 def prediction_scores(classifier: CertifiedKNeighborsClassifier, X: ArrayLike) -> PredictionScores:

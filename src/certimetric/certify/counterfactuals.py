@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Array, Indices, check_size
+from certimetric.base.results import finite_rows
 from certimetric.base.wording import listing
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier
 from certimetric.certify.exact.minimal import TIME_LIMIT, smallest_changes
@@ -141,8 +142,8 @@ class Counterfactuals:
             told["kept"] = [self.names[j] for j in self.kept[entry]]
             told["changes"] = [dict(zip(("feature", "before", "after"), change)) for change in self.changes(entry)]
             told["point"] = dict(zip(self.names, self.points[entry].tolist()))
-            entries.append({key: _plain(value) for key, value in told.items()})
-        return json.dumps(entries, allow_nan=False, ensure_ascii=False)
+            entries.append({key: v.item() if isinstance(v, np.generic) else v for key, v in told.items()})
+        return json.dumps(finite_rows(entries), allow_nan=False, ensure_ascii=False)
 
 
 def counterfactuals(
@@ -238,8 +239,7 @@ def changes_of(
     aims = np.full(len(X), -1)
     if wanted is not None:
         codes = np.flatnonzero(classes == wanted)
-        if not len(codes):
-            raise ValueError(f"wanted must be one of the classes {listing(classes)}, got {wanted!r}")
+        require(len(codes) > 0, "wanted", f"must be one of the classes {listing(classes)}", wanted)
         aims[:] = codes[0]
     names = tuple(f"x{j}" for j in range(d)) if names is None else tuple(map(str, names))
     measure, strict = threat.norm, wanted is not None or threat.limited
@@ -247,6 +247,8 @@ def changes_of(
     # Queries that get a further entry, and what it must not change.
     left: dict[int, tuple[int, ...]] = dict.fromkeys(range(len(X)), ())
     for _ in range(n):
+        if not left:
+            break
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, kept in left.items():
             alike.setdefault(kept, []).append(row)
@@ -344,8 +346,3 @@ def _number(value: float, digits: int) -> str:
     if value == round(value) and abs(value) < 1e15:
         return f"{value:.0f}"
     return f"{value:.{max(digits, len(f'{abs(value):.0f}')) if abs(value) < 1e15 else digits}g}"
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value

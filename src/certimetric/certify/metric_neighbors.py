@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from certimetric.base.arrays import Array, Indices, check_size
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.lazy_arrays import is_lazy, map_rows, row_blocks
-from certimetric.certify.radius import MIB, check_n_neighbors
+from certimetric.certify.radius import MEMORY_MB, MIB, check_n_neighbors
 from certimetric.certify.reference import PointSet, ReferenceSet, nearest_rows
 from certimetric.geometry.affine import is_fitted
 from certimetric.geometry.diagonal import DiagonalMetric
@@ -38,12 +38,22 @@ class MetricNeighbors(BaseEstimator):
         "n_jobs": [Integral, None],
     }
 
-    n_neighbors: int
-    metric: Any
-    norm: Any
-    memory_mb: int
-    n_jobs: int | None
     n_features_in_: int
+
+    def __init__(
+        self,
+        n_neighbors: int = 3,
+        *,
+        metric: Any = None,
+        norm: Any = "l2",
+        memory_mb: int = MEMORY_MB,
+        n_jobs: int | None = None,
+    ):
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+        self.norm = norm
+        self.memory_mb = memory_mb
+        self.n_jobs = n_jobs
 
     def _keep(self, given: Any, X: Array, y: NDArray[Any], codes: Indices) -> None:
         """Fit the learner, if there is one, on what was given, and keep the validated instances with their codes."""

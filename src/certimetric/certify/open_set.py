@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import Columns
 from certimetric.certify.classifier import CertifiedKNeighborsClassifier, with_unknown
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation, is_proven
@@ -21,21 +21,16 @@ from certimetric.certify.open_set_radii import open_set_rows, voted_nearest
 from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs
 from certimetric.certify.radius import MEMORY_MB, MIB
 from certimetric.certify.rates import IdentificationCurve, identification_curve
-from certimetric.certify.reference import PointSet
 from certimetric.certify.verifier import checked_sizes, warn_of_rate
 from certimetric.constraints.labels import checked_labels
-from certimetric.geometry.mahalanobis import MahalanobisMetric
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.geometry.norms import resolve_norm
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _WITNESSES = 4  # nearest enrolled instances whose balls are tried for a smallest change
 
 
 @dataclass(frozen=True, eq=False)
-class CertifiedIdentification:
+class CertifiedIdentification(Columns):
     """What no attacker can do to open-set identification.
 
     Parameters
@@ -58,16 +53,6 @@ class CertifiedIdentification:
     eps: Array
     dir: Array
     fpir: Array
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a size: eps, dir, fpir."""
-        import pandas as pd
-
-        return pd.DataFrame({"eps": self.eps, "dir": self.dir, "fpir": self.fpir})
-
-    def to_json(self) -> str:
-        """The rates as JSON."""
-        return json.dumps({"eps": self.eps.tolist(), "dir": self.dir.tolist(), "fpir": self.fpir.tolist()})
 
 
 class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
@@ -112,10 +97,7 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
     (['ann', 'unknown', 'unknown'], array([0.5, 1. , 4. ]))
     """
 
-    _parameter_constraints = {
-        **CertifiedKNeighborsClassifier._parameter_constraints,
-        "threshold": [Real, None],
-    }
+    _parameter_constraints = {**CertifiedKNeighborsClassifier._parameter_constraints, "threshold": [Real, None]}
 
     def __init__(
         self,
@@ -153,21 +135,6 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
         super().fit(X, y)
         self.threshold_ = np.inf if self.threshold is None else float(self.threshold)
         return self
-
-    def in_other_units(
-        self,
-        reference: PointSet,
-        X: Array,
-        *,
-        metric: MahalanobisMetric,
-        norm: Any,
-        feature_names: NDArray[Any] | None = None,
-    ) -> OpenSetKNeighborsClassifier:
-        """This classifier, fitted, for instances that are told in other units; distances stay what they are."""
-        other = super().in_other_units(reference, X, metric=metric, norm=norm, feature_names=feature_names)
-        assert isinstance(other, OpenSetKNeighborsClassifier)
-        other.threshold, other.threshold_ = self.threshold, self.threshold_
-        return other
 
     def calibrate(
         self, X: ArrayLike | None = None, y: ArrayLike | None = None, *, fpir: float
@@ -356,24 +323,10 @@ class OpenSetKNeighborsClassifier(CertifiedKNeighborsClassifier):
             raise ValueError("y must hold a label for each query, got None")
         return checked_labels(y)
 
-    def _check_length(self, labels: NDArray[Any], m: int) -> None:
-        if labels.shape != (m,):
-            raise ValueError(f"y must hold one label for each of the {m} queries, got shape {labels.shape}")
-
     def _truth(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Labels with ``unknown_`` for those that are not enrolled."""
-        answers = self._answers()
-        places = np.searchsorted(self.classes_, labels) if labels.dtype.kind == self.classes_.dtype.kind else None
-        if places is None:
-            places = np.array([self._place(label) for label in labels.tolist()])
-        else:
-            places = np.minimum(places, len(self.classes_) - 1)
-            places = np.where(self.classes_[places] == labels, places, len(self.classes_))
-        return answers[places]
-
-    def _place(self, label: Any) -> int:
-        classes = self.classes_.tolist()
-        return classes.index(label) if label in classes else len(classes)
+        places = {label: place for place, label in enumerate(self.classes_.tolist())}
+        return self._answers()[[places.get(label, len(places)) for label in labels.tolist()]]
 
     def _answers(self) -> NDArray[Any]:
         """The classes, and what is answered for none of them."""

@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 
 from certimetric.base.rounding import INFLATED_UNIT
-from certimetric.certify.kernels import certified_size
+from certimetric.certify.kernels import certified_size, square_of
 
 _UNDERFLOW = 1e-150  # more than what underflows changes in a distance, where the larger of it and t is about 1
 _SMALLEST = -1000  # exponent below which differences are not scaled
@@ -31,13 +31,10 @@ def products(matrix, vector, out):
         out[i] = total
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@nb.njit(cache=True, nogil=True)
 def length(vector):
     """Euclidean norm."""
-    total = 0.0
-    for t in range(vector.shape[0]):
-        total += vector[t] * vector[t]
-    return np.sqrt(total)
+    return np.sqrt(square_of(vector))
 
 
 @nb.njit(cache=True, nogil=True)
@@ -152,13 +149,8 @@ def certified_change(mapped, distance, t, accepted, error, data, direction, work
 def staying_within(mapped, distance, reach, data, work):
     """Size of change up to which the distance is at most ``reach``."""
     order, s, column_squares, constants = data[0], data[3], data[5], data[6]
-    kappa, growth, relative, s_top, kappa_absolute = (
-        constants[0],
-        constants[1],
-        constants[2],
-        constants[6],
-        constants[7],
-    )
+    kappa, growth, relative = constants[0], constants[1], constants[2]
+    s_top, kappa_absolute = constants[6], constants[7]
     y, image, r = work[0, : mapped.shape[0]], work[2, : data[4].shape[0]], mapped.shape[0]
     far = distance * (1.0 + relative)
     if not reach > far:

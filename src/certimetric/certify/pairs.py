@@ -108,13 +108,18 @@ def checked_pairs(metric: Any, pairs: Any) -> tuple[Tuples, MahalanobisMetric]:
             raise ValueError(
                 f"pairs must be two arrays of equal shape, probes and enrolled, got {probes.shape} and {enrolled.shape}"
             )
-        m = len(probes)
-        pairs = Tuples(np.concatenate(sides), np.stack([np.arange(m), m + np.arange(m)], axis=1))
+        pairs = paired(probes, enrolled)
     elif not isinstance(pairs, Tuples):
         pairs = Tuples.of(pairs, 2)
     if pairs.n_features != value.n_features:
         raise ValueError(f"the metric was made for {value.n_features} features, but the pairs have {pairs.n_features}")
     return pairs, value
+
+
+def paired(probes: Array, enrolled: Array) -> Tuples:
+    """Rows of two arrays as pairs."""
+    m = np.arange(len(probes))
+    return Tuples(np.concatenate([probes, enrolled]), np.stack([m, len(probes) + m], axis=1))
 
 
 class PairCertifier:
@@ -209,7 +214,7 @@ def separated(maps: MetricMaps, norm: Norm) -> tuple[tuple[Any, ...], int]:
         growth += 4.0 * UNIT_ROUNDOFF * kappa  # a product by the weight, and one by the unit of a feature
         skew, kappa_absolute, column_squares = 0.0, kappa, values**2
     else:
-        B, row_errors = maps.dual_rows(norm)
+        B, row_errors, _ = maps.dual_rows(norm)
         U, squares, skew, residual = _singular(B)
         BT = np.ascontiguousarray(B.T)
         growth += float(np.linalg.norm(row_errors)) + residual

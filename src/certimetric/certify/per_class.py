@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import Told
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class CertifiedClasses:
+class CertifiedClasses(Told):
     """Figures of each class that hold under every perturbation of size at most ε, each query perturbed on its own.
 
     Parameters
@@ -78,7 +79,5 @@ class CertifiedClasses:
 
     def to_json(self) -> str:
         """The figures as JSON; an infinite radius is null."""
-        radii = [radius if np.isfinite(radius) else None for radius in self.median_radius.tolist()]
-        figures = {"eps": self.eps, "labels": self.labels.tolist(), "support": self.support.tolist()}
-        figures |= {"recall": self.recall.tolist(), "precision": self.precision.tolist(), "median_radius": radii}
-        return json.dumps({**figures, "balanced_accuracy": self.balanced_accuracy}, allow_nan=False)
+        told = {**json.loads(super().to_json()), "balanced_accuracy": self.balanced_accuracy}
+        return json.dumps(told, allow_nan=False)

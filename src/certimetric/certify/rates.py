@@ -5,24 +5,24 @@ Needs distances and which pairs are genuine, wherever they come from: tables, em
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import Told
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class VerificationCurve:
+class VerificationCurve(Told):
     """What each threshold accepts; made by :func:`verification_curve` or :class:`StreamedDistances`.
 
     A pair is accepted where its distance is at most the threshold. Every operating point that is listed is exact. The
@@ -136,17 +136,6 @@ class VerificationCurve:
 
         return pd.DataFrame({"threshold": self.thresholds, "far": self.far, "tar": self.tar})
 
-    def to_json(self) -> str:
-        """The curve as JSON; an infinite number is null."""
-        arrays = {"thresholds": self.thresholds, "far": self.far, "tar": self.tar}
-        document: dict[str, Any] = {
-            name: [value if np.isfinite(value) else None for value in values.tolist()]
-            for name, values in arrays.items()
-        }
-        document |= {"n_genuine": self.n_genuine, "n_impostor": self.n_impostor}
-        document["exact_below"] = self.exact_below if np.isfinite(self.exact_below) else None
-        return json.dumps(document, allow_nan=False)
-
 
 def verification_curve(distances: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> VerificationCurve:
     """All operating points of given pairs.
@@ -175,7 +164,7 @@ def verification_curve(distances: ArrayLike, genuine: ArrayLike, weights: ArrayL
 
 
 @dataclass(frozen=True, eq=False)
-class IdentificationCurve:
+class IdentificationCurve(Told):
     """What each threshold makes of probes of enrolled subjects and of others; made by :func:`identification_curve`.
 
     Parameters
@@ -216,12 +205,6 @@ class IdentificationCurve:
         import pandas as pd
 
         return pd.DataFrame({"threshold": self.thresholds, "fpir": self.fpir, "dir": self.dir})
-
-    def to_json(self) -> str:
-        """The curve as JSON; the first threshold is null."""
-        points = {"thresholds": [None, *self.thresholds[1:].tolist()]}
-        points |= {"fpir": self.fpir.tolist(), "dir": self.dir.tolist()}
-        return json.dumps({**points, "n_known": self.n_known, "n_unknown": self.n_unknown}, allow_nan=False)
 
 
 def identification_curve(distances: ArrayLike, right: ArrayLike, known: ArrayLike) -> IdentificationCurve:

@@ -67,14 +67,9 @@ class MetricMaps:
         """
         if (weights := self.diagonal(norm)) is not None:
             return _at_features(norm, weights)
-        return self._dual_rows(norm, whole)[0]
+        return self.dual_rows(norm, whole)[0]
 
-    def dual_rows(self, norm: Norm) -> tuple[Array, Array]:
-        """:meth:`dual_map` as an array, and bounds on the errors of its rows in the dual norm."""
-        B, errors, _ = self._dual_rows(norm)
-        return B, errors
-
-    def _dual_rows(self, norm: Norm, whole: bool = False) -> tuple[Array, Array, Array | None]:
+    def dual_rows(self, norm: Norm, whole: bool = False) -> tuple[Array, Array, Array | None]:
         """The map B, bounds on the errors of its rows in the dual norm, and the rotation Q that shortened them.
 
         That is, the dual norm of Lᵀw is at most ``‖wB‖ + Σ |w_t| errors_t``.
@@ -102,7 +97,7 @@ class MetricMaps:
             sizes = norm.dual_coordinates(np.abs(weights))
             bound = np.linalg.norm(sizes) if norm.dual_order == 1 else sizes.max(initial=0.0)
             return float(bound) * (1.0 + 1e-9)
-        B, row_errors, _ = self._dual_rows(norm)
+        B, row_errors, _ = self.dual_rows(norm)
         return dual_per_distance(B, norm.dual_order) + float(np.linalg.norm(row_errors))
 
     def in_range(self, norm: Norm) -> tuple[Norm, int]:
@@ -150,7 +145,7 @@ class MetricMaps:
         if self.diagonal(norm) is not None:
             return _at_features(norm, np.ones(d)).T.tocsr()
         to_features = norm.dual_coordinates(np.eye(d))  # (d, p'): vᵀδ = dual_coordinates(v)ᵀ η' for δ = it @ η'
-        _, _, Q = self._dual_rows(norm, whole)
+        _, _, Q = self.dual_rows(norm, whole)
         return np.ascontiguousarray(to_features.T if Q is None else Q.T @ to_features.T)
 
 
@@ -213,7 +208,7 @@ class PointSet(MetricMaps, ABC):
             kappa = self.per_distance(norm)
             errors += self.point_errors * kappa
             return coordinates, errors + (_squares_that_underflow(coordinates) if kappa else 0.0)
-        map_, row_errors, _ = self._dual_rows(norm, whole)
+        map_, row_errors, _ = self.dual_rows(norm, whole)
         coordinates = np.ascontiguousarray(self.points @ map_)
         sizes = np.abs(self.points)
         errors = (len(map_) + 4) * UNIT_ROUNDOFF * np.linalg.norm(sizes @ np.abs(map_), norm.dual_order, axis=1)
@@ -227,13 +222,7 @@ class PointSet(MetricMaps, ABC):
         return self.points, self.point_errors, squares, dual, dual_errors, self.y, self.growth(norm)
 
     def neighbors(
-        self,
-        points: Array,
-        k: int,
-        *,
-        exclude: Indices | None = None,
-        memory: int = DEFAULT_MEMORY,
-        n_jobs: int = 1,
+        self, points: Array, k: int, *, exclude: Indices | None = None, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
     ) -> tuple[Indices, Array]:
         """The k nearest training instances of embedded queries, and their squared distances."""
         if (vicinity := self.vicinity(points, k)) is None:
@@ -270,17 +259,9 @@ class PointSet(MetricMaps, ABC):
                 self._normed = norm, known
             return self._normed[1]
 
-    def predict(
-        self,
-        points: Array,
-        k: int,
-        *,
-        exclude: Indices | None = None,
-        memory: int = DEFAULT_MEMORY,
-        n_jobs: int = 1,
-    ) -> Indices:
-        """Class code with the most votes of the k nearest."""
-        return self.voted(*self.neighbors(points, k, exclude=exclude, memory=memory, n_jobs=n_jobs))[1]
+    def predict(self, points: Array, k: int, **options: Any) -> Indices:
+        """Class code with the most votes of the k nearest, found with the options of :meth:`neighbors`."""
+        return self.voted(*self.neighbors(points, k, **options))[1]
 
     def voted(self, indices: Indices, squared: Array) -> tuple[Array, Indices]:
         """What each class gets of the votes of neighbours, (m, k) to (m, n_classes), and the code that gets the most.
@@ -434,16 +415,15 @@ def largest_image(G: Array, dual_order: float) -> float:
     return bound * (1.0 + 1e-9)
 
 
-def nearest_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+def nearest_rows(reference: PointSet, k: int, X: Array, **options: Any) -> Array:
     """Distances of the k nearest training instances, then their row numbers, side by side: shape (m, 2k)."""
-    indices, squared = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    indices, squared = reference.neighbors(reference.embed(X)[0], k, **options)
     return np.hstack([np.ldexp(np.sqrt(squared), reference.exponent), indices])
 
 
-def vote_rows(reference: PointSet, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> Array:
+def vote_rows(reference: PointSet, k: int, X: Array, **options: Any) -> Array:
     """Votes of the k nearest for each class, then the code that gets the most: shape (m, n_classes + 1)."""
-    found = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
-    return np.column_stack(reference.voted(*found))
+    return np.column_stack(reference.voted(*reference.neighbors(reference.embed(X)[0], k, **options)))
 
 
 def weights_by_distance(squared: Array) -> Array:

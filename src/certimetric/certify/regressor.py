@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from certimetric.base.arguments import require
 from certimetric.base.arrays import check_size
 from certimetric.certify.metric_neighbors import MetricNeighbors
-from certimetric.certify.radius import MEMORY_MB
 from certimetric.certify.sums import bounds_of_means, certified_means, mean_rows
 from certimetric.geometry.features import align, names_of
 from certimetric.geometry.norms import resolve_norm
@@ -71,21 +70,6 @@ class CertifiedKNeighborsRegressor(RegressorMixin, MetricNeighbors):
     >>> knn.certified_radius([[3.0]], 15.0).round(3)
     array([3.])
     """
-
-    def __init__(
-        self,
-        n_neighbors: int = 3,
-        *,
-        metric: Any = None,
-        norm: Any = "l2",
-        memory_mb: int = MEMORY_MB,
-        n_jobs: int | None = None,
-    ):
-        self.n_neighbors = n_neighbors
-        self.metric = metric
-        self.norm = norm
-        self.memory_mb = memory_mb
-        self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike) -> CertifiedKNeighborsRegressor:

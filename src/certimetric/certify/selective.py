@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import arrays_to_json
+from certimetric.base.results import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ _MEMORY = 2**24  # entries of the blocks in which resamples are worked on
 
 
 @dataclass(frozen=True, eq=False)
-class RiskCoverageCurve:
+class RiskCoverageCurve(Columns):
     """What share of the predictions is wrong among those that are kept; made by :func:`risk_coverage_curve`.
 
     Parameters
@@ -83,16 +83,6 @@ class RiskCoverageCurve:
         """
         require(0.0 < coverage <= 1.0, "coverage", "must be above 0 and at most 1", coverage)
         return float(self.risk[np.searchsorted(self.coverage, coverage * (1.0 - 1e-12))])
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a coverage: coverage, risk."""
-        import pandas as pd
-
-        return pd.DataFrame({"coverage": self.coverage, "risk": self.risk})
-
-    def to_json(self) -> str:
-        """The curve as JSON."""
-        return arrays_to_json(self)
 
 
 def risk_coverage_curve(errors: ArrayLike, score: ArrayLike) -> RiskCoverageCurve:

@@ -29,15 +29,7 @@ _NO_TARGETS = np.zeros(0)
 
 
 def weighted_votes(
-    reference: PointSet,
-    points: Array,
-    errors: Array,
-    k: int,
-    norm: Norm,
-    exclude: Indices,
-    *,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    reference: PointSet, points: Array, errors: Array, k: int, norm: Norm, exclude: Indices, **options: int
 ) -> tuple[Indices, Array]:
     """Class codes of embedded queries, and lower bounds on the change that alters them, by votes of weight 1/distance.
 
@@ -53,20 +45,12 @@ def weighted_votes(
         nothing = np.zeros(len(squared))
         _certify_rows(queries, codes[rows], *nearest.known, _NO_TARGETS, nothing, (0.0, 0.0, 0.0), radii[rows])
 
-    nearest.fill(certify, memory, n_jobs)
+    nearest.fill(certify, **options)
     return codes, power_of_two_times(radii, nearest.exponent)
 
 
 def certified_means(
-    reference: PointSet,
-    targets: Array,
-    k: int,
-    norm: Norm,
-    tolerance: float,
-    X: Array,
-    *,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    reference: PointSet, targets: Array, k: int, norm: Norm, tolerance: float, X: Array, **options: int
 ) -> Array:
     """Lower bounds on the change of each query that moves the mean of the targets of its k nearest by more than a
     tolerance, shape (m, 1)."""
@@ -80,20 +64,12 @@ def certified_means(
         means = means_of(targets[queries[3]])
         _certify_rows(queries, nearest.exclude[rows], *nearest.known, targets, means, limits, radii[rows])
 
-    nearest.fill(certify, memory, n_jobs)
+    nearest.fill(certify, **options)
     return power_of_two_times(radii, nearest.exponent)[:, None]
 
 
 def bounds_of_means(
-    reference: PointSet,
-    targets: Array,
-    k: int,
-    norm: Norm,
-    eps: float,
-    X: Array,
-    *,
-    memory: int = DEFAULT_MEMORY,
-    n_jobs: int = 1,
+    reference: PointSet, targets: Array, k: int, norm: Norm, eps: float, X: Array, **options: int
 ) -> Array:
     """The least and the largest mean of the targets of the k nearest over changes of size at most ε, shape (m, 2)."""
     nearest = _Nearest(reference, *reference.embed(X), k, norm)
@@ -105,15 +81,13 @@ def bounds_of_means(
     def bound(rows: slice) -> None:
         _bound_rows(nearest.of(rows)[0], *nearest.known, targets, max(size, _LEAST), bounds[rows])
 
-    nearest.fill(bound, memory, n_jobs)
+    nearest.fill(bound, **options)
     return bounds
 
 
-def mean_rows(
-    reference: PointSet, targets: Array, k: int, X: Array, *, memory: int = DEFAULT_MEMORY, n_jobs: int = 1
-) -> Array:
+def mean_rows(reference: PointSet, targets: Array, k: int, X: Array, **options: Any) -> Array:
     """Means of the targets of the k nearest, shape (m, 1)."""
-    indices, _ = reference.neighbors(reference.embed(X)[0], k, memory=memory, n_jobs=n_jobs)
+    indices, _ = reference.neighbors(reference.embed(X)[0], k, **options)
     return means_of(targets[indices])[:, None]
 
 
@@ -134,13 +108,7 @@ class _Nearest:
     """
 
     def __init__(
-        self,
-        reference: PointSet,
-        points: Array,
-        errors: Array,
-        k: int,
-        norm: Norm,
-        exclude: Indices | None = None,
+        self, reference: PointSet, points: Array, errors: Array, k: int, norm: Norm, exclude: Indices | None = None
     ):
         norm, self.exponent = reference.in_range(norm)
         data = reference.kernel_data(norm)
@@ -157,7 +125,7 @@ class _Nearest:
         select_nearest(products, points, train, lengths, squares, self.exclude[rows], indices, squared)
         return (products, points, self.errors[rows], indices, self.exclude[rows]), squared
 
-    def fill(self, function: Any, memory: int, n_jobs: int) -> None:
+    def fill(self, function: Any, memory: int = DEFAULT_MEMORY, n_jobs: int = 1) -> None:
         """Call a function of the rows of each block."""
         slices = chunk_slices(len(self.points), 8.0 * len(self.known[0][0]), memory, n_jobs)
         map_chunks(function, slices, n_jobs)

@@ -268,16 +268,14 @@ def _columns(step: ColumnTransformer) -> ColumnScaling:
     places, parts = [], []
     for _, part, columns in step.transformers_:
         told = [columns] if isinstance(columns, str) else columns
+        if not isinstance(told, (slice, int, np.integer)) and not len(told):
+            continue
         if not isinstance(told, slice) and len(told) and all(isinstance(each, str) for each in told):
             told = [names[each] for each in told]
         elif isinstance(told, slice) and isinstance(told.start or told.stop, str):
             last = None if told.stop is None else names[told.stop] + 1  # by name the last one is meant, too
             told = slice(None if told.start is None else names[told.start], last)
-        some = (
-            np.atleast_1d(np.arange(d)[told if isinstance(told, slice) else np.asarray(told)]) if _any(told) else None
-        )
-        if some is None:
-            continue
+        some = np.atleast_1d(np.arange(d)[told if isinstance(told, slice) else np.asarray(told)])
         if isinstance(part, str) and part == "drop":
             raise ValueError(
                 f"the ColumnTransformer drops column {int(some[0])}, which radii know nothing of: leave it out of the "
@@ -289,11 +287,6 @@ def _columns(step: ColumnTransformer) -> ColumnScaling:
     if len(np.unique(order)) < d or len(order) > d:
         raise ValueError(f"the ColumnTransformer must take each of the {d} columns once, got {order.tolist()}")
     return ColumnScaling(places, parts)
-
-
-def _any(columns: Any) -> bool:
-    """Whether a part of a ColumnTransformer has columns."""
-    return isinstance(columns, (slice, int, np.integer)) or len(columns) > 0
 
 
 def _passes(step: Any) -> bool:

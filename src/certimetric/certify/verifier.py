@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
+from certimetric.base.results import Columns
 from certimetric.base.warnings import warn
 from certimetric.certify.exact.pairs import smallest_pair_changes
 from certimetric.certify.exact.witnesses import MinimalPerturbation
@@ -29,14 +29,11 @@ from certimetric.geometry.mahalanobis import MahalanobisMetric, as_metric
 from certimetric.geometry.norms import resolve_norm
 from certimetric.learners.calibration import calibrated_threshold
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 CRITERIA = ("eer", "far", "accuracy", "f_beta")
 
 
 @dataclass(frozen=True, eq=False)
-class CertifiedRates:
+class CertifiedRates(Columns):
     """What no attacker can do to the rates of a threshold.
 
     Parameters
@@ -61,16 +58,6 @@ class CertifiedRates:
     eps: Array
     tar: Array
     far: Array
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a size: eps, tar, far."""
-        import pandas as pd
-
-        return pd.DataFrame({"eps": self.eps, "tar": self.tar, "far": self.far})
-
-    def to_json(self) -> str:
-        """The rates as JSON."""
-        return json.dumps({"eps": self.eps.tolist(), "tar": self.tar.tolist(), "far": self.far.tolist()})
 
 
 class PairVerifier(ClassifierMixin, BaseEstimator):

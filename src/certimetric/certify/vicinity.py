@@ -25,7 +25,7 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.certify.kernels import NEAR, certify_rows, square_of, terms_of_threshold
 from certimetric.geometry.cells import Cells, fits_single
-from certimetric.geometry.kernels import insert_smallest, squared_distance
+from certimetric.geometry.kernels import difference_norm, insert_smallest, squared_distance
 from certimetric.geometry.neighbors import select_nearest
 from certimetric.geometry.screens import GROUP, any_within
 
@@ -319,29 +319,11 @@ def _collect(
                         continue
                     # The margin grows with the distance, where it is not negative.
                     margin = square * gain - rate * np.sqrt(square) - fixed
-                    if margin >= 0.0 and margin >= up * (_single_norm(from_near[i], duals[t], order) + off[i]):
+                    if margin >= 0.0 and margin >= up * (difference_norm(from_near[i], duals[t], order) + off[i]):
                         continue
                 if counts[q] < hits.shape[1]:
                     hits[q, counts[q]] = rows[t]
                 counts[q] += 1
-
-
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _single_norm(a, b, order):
-    """:func:`~certimetric.geometry.kernels.difference_norm` in single precision: most of the work, where classes are
-    far apart."""
-    norm = np.float32(0.0)
-    if order == 2.0:
-        for t in range(a.shape[0]):
-            norm += (a[t] - b[t]) * (a[t] - b[t])
-        norm = np.sqrt(norm)
-    elif order == 1.0:
-        for t in range(a.shape[0]):
-            norm += abs(a[t] - b[t])
-    else:
-        for t in range(a.shape[0]):
-            norm = max(norm, abs(a[t] - b[t]))
-    return norm
 
 
 @nb.njit(cache=True, nogil=True)

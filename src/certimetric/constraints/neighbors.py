@@ -231,7 +231,8 @@ def class_members(y: Indices) -> list[Indices]:
     """Row numbers of every class, in the order of the labels."""
     order = np.argsort(y, kind="stable")
     ordered = y[order]
-    return [part for part in np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1) if len(part)]
+    stops = [*(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(y)]
+    return [order[start:stop] for start, stop in zip([0, *stops], stops) if stop > start]
 
 
 @nb.njit(cache=True, nogil=True)

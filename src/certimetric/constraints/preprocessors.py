@@ -44,7 +44,7 @@ def check_preprocessor(preprocessor: Any) -> Callable[[NDArray[Any]], Any] | Non
         rows: Array = check_array(preprocessor, dtype=np.float64, ensure_all_finite=False, input_name="preprocessor")
     except (TypeError, ValueError) as error:
         raise ValueError(f"preprocessor must be a matrix of points: {str(error).splitlines()[0]}") from None
-    if not np.isfinite(rows).all():
+    if not np.isfinite([rows.min(), rows.max()]).all():
         wrong = rows[~np.isfinite(rows)][0]
         raise ValueError(f"preprocessor must be finite, got {wrong} among its points")
     return lambda indicators: _rows(rows, indicators)

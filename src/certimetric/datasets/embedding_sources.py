@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -302,15 +302,10 @@ def _of_connection(connection: Any, name: str, columns: Mapping[str, str], told:
     rows = _Rows(n, told, True)
     with connection.cursor(name="certimetric") as cursor:  # on the server, which gives rows as they are asked for
         cursor.execute(query)
-        for batch in _fetched(cursor):
+        while batch := cursor.fetchmany(_BATCH):
             points = np.stack([_received(each[0], size, told) for each in batch])
             rows.add(points, {each: _values(batch, i + 1, f"{told}: {each}") for i, each in enumerate(others)})
     return rows.arrays()
-
-
-def _fetched(cursor: Any) -> Iterator[list[Any]]:
-    while batch := cursor.fetchmany(_BATCH):
-        yield batch
 
 
 def _received(sent: bytes | None, size: int, told: str) -> NDArray[Any]:

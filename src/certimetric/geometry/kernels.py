@@ -33,10 +33,10 @@ def squared_distance_in_kind(a, b):
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def difference_norm(a, b, order):
-    """Vector norm of order 1, 2 or infinity of a − b."""
-    norm = 0.0
+    """Vector norm of order 1, 2 or infinity of a − b, in the vectors' own precision."""
+    norm = a.dtype.type(0)
     if order == 2.0:
-        norm = np.sqrt(squared_distance(a, b))
+        norm = np.sqrt(squared_distance_in_kind(a, b))
     elif order == 1.0:
         for t in range(a.shape[0]):
             norm += abs(a[t] - b[t])

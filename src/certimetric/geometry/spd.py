@@ -96,8 +96,8 @@ def factor_psd(matrix: Array) -> Array:
 
 def fix_row_signs(L: Array) -> Array:
     """Make the entry of largest absolute value of every row positive (distances do not change)."""
-    pivot = np.take_along_axis(L, np.abs(L).argmax(axis=1)[:, None], 1)
-    return L * np.where(pivot < 0, -1.0, 1.0)
+    pivot = L[np.arange(len(L)), np.abs(L).argmax(axis=1)]
+    return L * np.where(pivot < 0, -1.0, 1.0)[:, None]
 
 
 def factor_with_errors(matrix: ArrayLike, name: str) -> tuple[Array, Array, Array, float, float]:

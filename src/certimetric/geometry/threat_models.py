@@ -338,10 +338,6 @@ def _read_features(text: str) -> list[str]:
     return [part.strip() for part in text.split("+") if part.strip()]
 
 
-def _read_groups(text: str) -> list[list[str]]:
-    return [_read_features(group) for group in text.split("/")]
-
-
 def _read_costs(text: str) -> dict[str, float]:
     parts = [part.rpartition(":") for part in _read_features(text)]
     costs = {name.strip(): float(cost) for name, _, cost in parts}
@@ -355,7 +351,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "bounds": _read_bounds,
     "immutable": _read_features,
     "integer": _read_features,
-    "one_hot": _read_groups,
+    "one_hot": lambda text: [_read_features(group) for group in text.split("/")],
     "increase": _read_features,
     "decrease": _read_features,
     "cost": _read_costs,

@@ -16,14 +16,13 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.threads import limited_threads
 from certimetric.constraints.pairs import pairs_of_classes
 from certimetric.constraints.tuples import Tuples
-from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.learners.base import CLASS_WEIGHT
 from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import PairLearner
 from certimetric.objectives.bounds import SMALLEST_SQUARE, PairBounds
 from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
-from certimetric.objectives.gradient import MetricObjective
+from certimetric.objectives.gradient import MetricObjective, MetricState, TransformedObjective
 
 _BOUND_PERCENTILES = (5, 95)
 _PAIRS_FOR_BOUNDS = 10_000
@@ -160,23 +159,20 @@ class ITML(PairLearner):
         """Minimise over K, for components K L₀ with the prior L₀ᵀ L₀, until the minimum is known to be near."""
         with limited_threads(coordinates.X.shape[1]):
             prior = prior_components(self.prior, coordinates.X, self.n_features_in_, rng)
-            Z = coordinates.X @ prior.T
-            self.bounds_ = self._check_bounds(Z, rng)
-            tuples = Tuples(Z, pairs).used()  # rows of no pair need not be mapped at each step
-            Z, pairs = tuples.points, tuples.index
+            self.bounds_ = self._check_bounds(coordinates.X, prior, rng)
+            tuples = Tuples(coordinates.X, pairs).used()  # rows of no pair need not be mapped at each step
+            X, pairs = tuples.points, tuples.index
             slack = PairBounds(pairs, y, np.where(y == 1, *self.bounds_), self.gamma)
-            identity = np.eye(Z.shape[1])
-            inert = not MetricObjective(Z, [slack]).in_components(identity)[1].any()
+            inert = not MetricObjective(X, [slack]).in_components(prior)[1].any()
             # Seen from the prior, the slope of one similar pair far beyond its bound hides all others. It starts where
             # the divergence is least with these slopes in place of the slack, and in coordinates that even them out.
             steep = PairBounds(pairs[y == 1], y[y == 1], self.bounds_[0], self.gamma)
-            values, axes = np.linalg.eigh(identity + MetricObjective(Z, [steep]).in_matrix(identity)[1])
-            scale = np.sqrt(np.maximum(values, 1.0))
-            start = (axes / scale).T
-            Z = Z @ start.T
-            solution = self._descend(
-                MetricObjective(Z, [LogDetDivergence(axes * scale), slack]), identity, gap=logdet_gap
-            )
+            identity = np.eye(len(prior))
+            slope = prior @ MetricObjective(X, [steep]).in_matrix(prior)[1] @ prior.T
+            values, axes = np.linalg.eigh(identity + slope)
+            start = (axes / np.sqrt(np.maximum(values, 1.0))).T @ prior
+            objective = TransformedObjective(X, [LogDetDivergence(prior), slack], start)
+            solution = self._descend(objective, identity, gap=logdet_gap)
         if inert:
             reason = (
                 f"did not move from its prior: all of its {len(y)} pairs keep their bounds, or are of equal instances"
@@ -184,19 +180,19 @@ class ITML(PairLearner):
             solution = replace(solution, converged=True, reason=reason)
         elif not solution.converged:
             solution = replace(solution, reason=f"{solution.reason}, or lower gamma")
-        self._set_solution(replace(solution, components=solution.components @ start @ prior), coordinates)
+        self._set_solution(replace(solution, components=solution.components @ start), coordinates)
 
-    def _check_bounds(self, Z: Array, rng: np.random.RandomState) -> tuple[float, float]:
-        """u and l, given or read off the distances of random pairs of rows of Z."""
+    def _check_bounds(self, X: Array, prior: Array, rng: np.random.RandomState) -> tuple[float, float]:
+        """u and l, given or read off the distances of random pairs of instances under the prior."""
         if self.bounds is not None:
             bounds = np.asarray(self.bounds)
             numbers = bounds.shape == (2,) and bounds.dtype.kind in "fiu"
             if not numbers or not np.isfinite(bounds).all() or (bounds <= 0).any():
                 raise ValueError(f"bounds must be two positive numbers (upper, lower), got {self.bounds!r}")
             return float(bounds[0]), float(bounds[1])
-        i = rng.randint(len(Z), size=_PAIRS_FOR_BOUNDS)
-        j = (i + rng.randint(1, max(len(Z), 2), size=_PAIRS_FOR_BOUNDS)) % len(Z)
-        squared = pair_squared_distances(np.ascontiguousarray(Z), i, j)
+        i = rng.randint(len(X), size=_PAIRS_FOR_BOUNDS)
+        j = (i + rng.randint(1, max(len(X), 2), size=_PAIRS_FOR_BOUNDS)) % len(X)
+        squared = MetricState(X, prior).squared_distances(i, j)
         squared = squared[squared > SMALLEST_SQUARE]  # a bound of 0 cannot be kept
         if not len(squared):
             return 1.0, 1.0

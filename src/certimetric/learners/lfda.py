@@ -18,12 +18,12 @@ from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices, map_chunks
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import limited_threads
-from certimetric.geometry.kernels import expansion_error, insert_smallest
+from certimetric.constraints.neighbors import class_members
+from certimetric.geometry.kernels import expansion_error
 from certimetric.geometry.neighbors import nearest_neighbors
 from certimetric.learners.base import CLASS_WEIGHT, MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
 from certimetric.learners.gmml import ridged
-from certimetric.objectives.pairs import counts_of
 
 _MEMORY = 64 * 2**20  # bytes of affinities at a time,
 _CHUNKS_AT_ONCE = 4  # in chunks that as many threads may work on,
@@ -124,33 +124,39 @@ class LFDA(MahalanobisLearner):
         X, codes, weights = self._validate_labelled(X, y, sample_weight)
         check_n_components(self.n_components, X.shape[1])
         coordinates = Coordinates.of(X, rescale=False)
-        ordered = np.argsort(codes, kind="stable")
-        X, w = coordinates.X[ordered], counts_of(ordered, weights)
-        X -= w @ X / w.sum()
-        n, r = X.shape
+        X = coordinates.X
+        r = X.shape[1]
         k = min(self.n_components or r, r)
-        counts = np.bincount(codes)
-        stops = np.cumsum(counts)
-        lost = 8.0 * n * UNIT_ROUNDOFF * np.vdot(X, w[:, None] * X)
-        sums = np.add.reduceat(w, stops - counts)
-        means = np.add.reduceat(w[:, None] * X, stops - counts) / sums[:, None]
-        X -= np.repeat(means, counts, axis=0)
+        w, sums = np.ones(len(X)) if weights is None else weights, np.bincount(codes, weights)
+        means, within, between, lost = np.empty((len(sums), r)), np.zeros((r, r)), np.zeros((r, r)), 0.0
+        n_jobs = effective_n_jobs(self.n_jobs)
         with limited_threads(r):
-            drawn, n_jobs = np.empty_like(X), effective_n_jobs(self.n_jobs)
-            for count, stop in zip(counts.tolist(), stops.tolist()):
-                own = slice(stop - count, stop)
-                of_rows = None if weights is None else w[own]
-                drawn[own] = laplacian_product(X[own], self.n_neighbors or 7, n_jobs, of_rows)
-            drawn *= np.repeat(1.0 / sums, counts)[:, None]
-            within = X.T @ drawn
-            # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
-            np.subtract(w[:, None] * X, drawn, out=drawn)
-            drawn *= np.repeat(1.0 - sums / sums.sum(), counts)[:, None]
-            between = X.T @ drawn + (means.T * sums) @ means
+            centre = w @ X / sums.sum()
+            # A class at a time: of the others no more than these sums is kept.
+            for code, rows in enumerate(class_members(codes)):
+                own, of_rows = X.take(rows, axis=0), w[rows]
+                own -= centre
+                means[code] = of_rows @ own / sums[code]
+                own -= means[code]
+                whole = (own.T * of_rows) @ own
+                lost += whole.trace()
+                local = local_scatter(own, self.n_neighbors or 7, n_jobs, None if weights is None else of_rows)
+                local *= 1.0 / sums[code]
+                within += local
+                # All pairs weigh 1/n between; those of one class weigh a_ij (1/n − 1/n_c) instead.
+                whole -= local
+                whole *= 1.0 - sums[code] / sums.sum()
+                between += whole
+            whole = (means.T * sums) @ means
+            between += whole
             # What the sums lost to rounding, where few instances lie far from all others.
-            within = ridged((within + within.T) / 2, self.reg, self.n_features_in_) + lost * np.eye(r)
+            lost = 8.0 * len(X) * UNIT_ROUNDOFF * (lost + whole.trace())
+            within = ridged(within, self.reg, self.n_features_in_)
+            within.flat[:: r + 1] += lost
             some = None if k == r else (r - k, r - 1)
-            values, vectors = scipy.linalg.eigh((between + between.T) / 2, within, subset_by_index=some)
+            values, vectors = scipy.linalg.eigh(
+                between, within, subset_by_index=some, overwrite_a=True, overwrite_b=True, check_finite=False
+            )
         values, L = values[::-1], vectors.T[::-1]
         if self.embedding == "weighted":
             L = L * np.sqrt(np.maximum(values, 0.0))[:, None]
@@ -161,23 +167,22 @@ class LFDA(MahalanobisLearner):
         return self
 
 
-def laplacian_product(X: Array, n_neighbors: int, n_jobs: int = 1, weights: Array | None = None) -> Array:
-    """``Σ_j a_ij (x_i − x_j)`` of each instance of a class, shape (n, d), by blocks of rows.
+def local_scatter(X: Array, n_neighbors: int, n_jobs: int = 1, weights: Array | None = None) -> Array:
+    """``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ`` over the instances of a class, shape (n, d), by blocks of them.
 
-    Times ``Xᵀ`` this is the local scatter ``½ Σ_ij a_ij (x_i − x_j)(x_i − x_j)ᵀ``. With weights of the instances, shape
-    (n,), it is ``w_i w_j a_ij``. Duplicates of an instance have affinity 0 to everything where their scale is 0: their
-    differences are as well.
+    With weights of the instances, shape (n,), it is ``w_i w_j a_ij``. Duplicates of an instance have affinity 0 to
+    everything where their scale is 0: their differences are as well.
     """
     n, d = X.shape
     if n < 2:
-        return np.zeros((n, d))
+        return np.zeros((d, d))
     k = min(n_neighbors, n - 1)
     sizes, kth = np.einsum("ij,ij->i", X, X), np.empty(n)
-    # The cuts do not depend on the number of threads, and shares are added in their order.
+    # The cuts do not depend on the number of threads.
     parts = chunk_slices(n, 24 * n, _MEMORY, 1 if n < _SMALL_CLASS else _CHUNKS_AT_ONCE)
 
     def squares_of(part: slice) -> Array:
-        squares = X[part] @ X.T
+        squares = X @ X[part].T
         _to_squared_distances(squares, part.start, sizes)
         return squares
 
@@ -189,48 +194,69 @@ def laplacian_product(X: Array, n_neighbors: int, n_jobs: int = 1, weights: Arra
     made = map_chunks(scales_of, parts, n_jobs)
     # Where the expanded square has lost more than four digits, direct differences tell, which are 0 of duplicates.
     largest = sizes.max()
-    lost = np.flatnonzero(kth <= 1e4 * expansion_error(d, largest, largest))
-    if len(lost):
+    limit, alone = 1e4 * expansion_error(d, largest, largest), None
+    if kth.min() <= limit:
+        lost = np.flatnonzero(kth <= limit)
         kth[lost] = nearest_neighbors(X[lost], X, k, exclude=lost, n_jobs=n_jobs)[1][:, -1]
-    alone = kth <= 0
-    inverse = 1.0 / np.sqrt(np.where(alone, 1.0, kth))
+        alone = kth <= 0
+        kth[alone] = 1.0
+    inverse = 1.0 / np.sqrt(kth)
+    products = np.empty_like(X)
 
-    def product_of(part: slice) -> Array:
+    def product_of(part: slice) -> None:
         affinity = squares_of(part) if made[0] is None else made[0]
-        affinity *= -inverse[part, None]
-        affinity *= inverse
+        _to_exponents(affinity, part.start, inverse)
+        if alone is not None:
+            affinity[alone] = affinity[:, alone[part]] = -np.inf
         np.exp(affinity, out=affinity)
         if weights is not None:
-            affinity *= weights[part, None]
-            affinity *= weights
-        if alone.any():
-            affinity[alone[part]] = affinity[:, alone] = 0.0
-        itself = slice(part.start, None, n + 1)  # no difference, and nothing to cancel
-        affinity.flat[itself] = 0.0
-        affinity.flat[itself] = -affinity.sum(axis=1)
-        product: Array = affinity @ X
-        return product
+            affinity *= weights[:, None]
+            affinity *= weights[part]
+        m = affinity.shape[1]
+        affinity.ravel()[part.start * m : part.stop * m : m + 1] = -affinity.sum(axis=0)
+        np.matmul(affinity.T, X, out=products[part])
 
-    return -np.concatenate(map_chunks(product_of, parts, n_jobs))
+    map_chunks(product_of, parts, n_jobs)
+    return -(X.T @ products)
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _to_squared_distances(products, first, sizes):
-    """Products of rows from ``first`` with all rows, to expanded squares of their distances, in place."""
+    """Products of all rows with rows from ``first``, to expanded squares of their distances, in place."""
     for i in range(products.shape[0]):
-        row, own = products[i], sizes[first + i]
+        row, own = products[i], sizes[i]
         for j in range(row.shape[0]):
-            row[j] = max(own + sizes[j] - 2.0 * row[j], 0.0)
+            row[j] = max(own + sizes[first + j] - 2.0 * row[j], 0.0)
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _kth_of_others(squares, first, k, kth):
+    """The k-th smallest of every column but for the instance itself.
+
+    Each row goes through sorted lists of all columns, where its smaller value stays and its larger value moves on:
+    more comparisons than in a search by columns, but eight at a time.
+    """
+    n, m = squares.shape
+    smallest, moving = np.full((k, m), np.inf), np.empty(m)
+    for i in range(n):
+        moving[:] = squares[i]
+        if 0 <= i - first < m:
+            moving[i - first] = np.inf
+        for place in range(k):
+            row = smallest[place]
+            for j in range(m):
+                stays = min(row[j], moving[j])
+                moving[j] = max(row[j], moving[j])
+                row[j] = stays
+    kth[first : first + m] = smallest[k - 1]
 
 
 @nb.njit(cache=True, nogil=True)
-def _kth_of_others(squares, first, k, kth):
-    """The k-th smallest of every row but for the instance itself."""
-    smallest, places = np.empty(k), np.empty(k, dtype=np.int64)
+def _to_exponents(squares, first, inverse):
+    """Squared distances to the logarithms of affinities, in place; an instance has none to itself."""
     for i in range(squares.shape[0]):
-        row = squares[i]
-        smallest[:] = np.inf  # a list that is full from the start has but one comparison for what is too far
+        row, own = squares[i], -inverse[i]
         for j in range(row.shape[0]):
-            if row[j] < smallest[k - 1] and j != first + i:
-                insert_smallest(smallest, places, k, k, row[j], j)
-        kth[first + i] = smallest[k - 1]
+            row[j] = row[j] * own * inverse[first + j]  # in this order, which does not overflow
+        if 0 <= i - first < row.shape[0]:
+            row[i - first] = -np.inf

@@ -23,7 +23,7 @@ from certimetric.learners.coordinates import Coordinates
 from certimetric.learners.starts import PRIORS, prior_components
 from certimetric.learners.tuple_learner import QuadrupletLearner
 from certimetric.objectives.divergence import LogDetDivergence, logdet_gap
-from certimetric.objectives.gradient import Term, TransformedObjective
+from certimetric.objectives.gradient import MetricState, Term, TransformedObjective
 from certimetric.objectives.quadruplets import QuadrupletHinge
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
@@ -227,7 +227,7 @@ class LSML(QuadrupletLearner):
             solution = self._descend(
                 objective, np.eye(X.shape[1]), gap=logdet_gap if self.perturbation is None else None
             )
-            inert = not hinge.violations(np.ascontiguousarray(X @ prior.T))[1].any()
+            inert = not hinge.violations(MetricState(X, prior))[1].any()
         solution = replace(solution, components=solution.components @ prior)
         if inert and self.perturbation is None:
             reason = "did not move from its prior, which has all quadruplets in order"

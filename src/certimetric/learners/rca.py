@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval
 
 from certimetric.base.arrays import MODEST, Array, Indices, check_size
+from certimetric.base.chunks import chunk_slices
 from certimetric.base.threads import limited_threads
-from certimetric.constraints.neighbors import class_members
 from certimetric.learners.base import MahalanobisLearner
 from certimetric.learners.coordinates import Coordinates, check_n_components
 
+_MEMORY = 2**16  # bytes of centred instances at a time, which stay in cache
 _FLOOR = 1e-10  # of a variance inside of chunklets, that keeps a singular scatter invertible
 
 
@@ -92,36 +94,37 @@ class RCA(MahalanobisLearner):
         X, y, weights = self._weighted(check_size(X, limit=MODEST), y, sample_weight)
         self.n_samples_fit_ = len(X)
         check_n_components(self.n_components, X.shape[1])
-        chunklets, codes = np.unique(y, return_inverse=True)
-        if chunklets.dtype.kind in "iuf" and chunklets[0] < 0:
-            codes = np.where(y < 0, -1, codes)
-        rows = _chunklets(codes.astype(np.int64))
-        if not rows:
+        rows, sizes = _chunklets(y)
+        if not len(sizes):
             raise ValueError("y must name at least one chunklet of two or more instances, got none")
-        self.n_chunklets_ = len(rows)
-        coordinates = Coordinates.of(X[np.concatenate(rows)], rescale=False)
+        self.n_chunklets_ = len(sizes)
+        coordinates = Coordinates.of(X[rows], rescale=False)
         with limited_threads(coordinates.X.shape[1]):
-            of_rows = None if weights is None else weights[np.concatenate(rows)]
-            L = self._whiten(coordinates.X, [len(some) for some in rows], of_rows)
+            L = self._whiten(coordinates.X, sizes, None if weights is None else weights[rows])
         self._set_components(coordinates.lift(L))
         varies = bool((coordinates.X[0] != coordinates.X).any())
         self._set_converged(True, "" if varies else "learned nothing: all instances of chunklets are equal")
         return self
 
-    def _whiten(self, X: Array, sizes: list[int], weights: Array | None) -> Array:
+    def _whiten(self, X: Array, sizes: Indices, weights: Array | None) -> Array:
         """L for instances in the order of their chunklets."""
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        d = X.shape[1]
+        starts = np.cumsum(sizes) - sizes
         w = np.ones(len(X)) if weights is None else weights
-        means = np.add.reduceat(X * w[:, None], starts) / np.add.reduceat(w, starts)[:, None]
-        within = np.repeat(means, sizes, axis=0)
-        np.subtract(X, within, out=within)
-        within *= np.sqrt(w)[:, None]
-        C = within.T @ within / w.sum()
+        means = np.add.reduceat(X if weights is None else X * w[:, None], starts)
+        means /= np.add.reduceat(w, starts)[:, None]
+        C, number = np.zeros((d, d)), np.repeat(np.arange(len(sizes)), sizes)
+        for rows in chunk_slices(len(X), 8.0 * d, _MEMORY):
+            within = means[number[rows]]
+            np.subtract(X[rows], within, out=within)
+            within *= np.sqrt(w[rows])[:, None]
+            C += within.T @ within
+            del within  # before the next one is made
+        C /= w.sum()
         mean = np.trace(C) / self.n_features_in_ or 1.0
         # Besides the ridge, as much of every feature's own variance as lets C be factored: units may differ by far.
         own = np.diagonal(C)
         C += np.diag(self.reg * mean + _FLOOR * np.where(own > 0, own, mean))
-        d = X.shape[1]
         k = min(self.n_components or d, d)
         if k == d:
             values, vectors = scipy.linalg.eigh(C)
@@ -132,7 +135,10 @@ class RCA(MahalanobisLearner):
         return vectors.T[::-1]
 
 
-def _chunklets(codes: Indices) -> list[Indices]:
-    """Row numbers of every chunklet of two or more instances."""
-    known = np.flatnonzero(codes >= 0)
-    return [known[rows] for rows in class_members(codes[known]) if len(rows) > 1] if len(known) else []
+def _chunklets(y: NDArray[Any]) -> tuple[Indices, Indices]:
+    """Row numbers of all chunklets of two or more instances, one chunklet after the other, and the sizes of these."""
+    chunklets, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+    if chunklets.dtype.kind in "iuf":
+        counts[chunklets < 0] = 0
+    kept = np.flatnonzero(counts[codes] > 1)
+    return kept[np.argsort(codes[kept], kind="stable")], counts[counts > 1]

@@ -15,6 +15,8 @@ _STEPS_BETWEEN_REFRESHES = 10
 _STEPS_BETWEEN_SEARCHES = 30  # of estimates, whose searches cost more than steps
 _STEP_OF_RESOLUTION = 0.05  # the share of what an estimate can tell that a step should gain
 _STEPS_BETWEEN_REPORTS = 20
+_STEPS_REMEMBERED = 20  # by a quasi-Newton method,
+_STEPS_TO_A_GAP = 6  # and by one that ends at a gap, after few steps
 _LEAST_GAIN = 1e-11  # of ten steps, as a fraction: less is rounding, however far above its minimum an objective may be
 _ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
 _LARGEST_DRIFT = 0.5  # mean of the gradient over its root mean square, at which mini-batches have converged
@@ -162,9 +164,11 @@ def solution_of(
     return Solution(L, path, n_iter, converged, reason)
 
 
-def _quasi_newton_options(steps: int, value: float, resolution: float = 0.0) -> dict[str, float]:
+def _quasi_newton_options(
+    steps: int, value: float, resolution: float = 0.0, remembered: int = _STEPS_REMEMBERED
+) -> dict[str, float]:
     ftol = max(1e-12, _STEP_OF_RESOLUTION * resolution)
-    return {"maxiter": steps, "maxcor": 20, "ftol": ftol, "gtol": 1e-10 * max(abs(value), 1e-12)}
+    return {"maxiter": steps, "maxcor": min(steps, remembered), "ftol": ftol, "gtol": 1e-10 * max(abs(value), 1e-12)}
 
 
 def _minimize_smooth(
@@ -186,6 +190,8 @@ def _minimize_smooth(
 
     def remembered(x: Array) -> tuple[float, Array]:
         nonlocal gradient
+        if n_iter == 0 and np.array_equal(x, flat):  # where it was taken before
+            return path[0], slope
         value, gradient = value_and_gradient(x)
         return value, gradient
 
@@ -208,7 +214,8 @@ def _minimize_smooth(
 
     while n_iter < max_iter and not converged:
         first, start = n_iter, path[-1]
-        options = _quasi_newton_options(max_iter - n_iter, path[0])
+        remember = _STEPS_REMEMBERED if gap is None else _STEPS_TO_A_GAP
+        options = _quasi_newton_options(max_iter - n_iter, path[0], remembered=remember)
         result = minimize(remembered, flat, jac=True, method="L-BFGS-B", options=options, callback=after_step)
         ended = not result.fun <= path[-1]
         if ended:  # begun anew, it took no step, and its start rounds to a little more than where it had stalled

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.objectives.gradient import MetricState, TermValue
 
 SMALLEST_SQUARE = 1e-290  # squared distances below have no finite inverse to work with
@@ -45,7 +44,7 @@ class PairBounds:
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value, and the weights of the pairs that break their bound."""
-        squared = pair_squared_distances(state.Z, self.i, self.j)
+        squared = state.squared_distances(self.i, self.j)
         ratio = squared * self.inverse_bounds
         broken = np.flatnonzero(((ratio > 1.0) == self.similar) & (ratio != 1.0) & (squared > SMALLEST_SQUARE))
         ratio, inverse_bounds = ratio[broken], self.inverse_bounds[broken]

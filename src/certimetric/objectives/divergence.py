@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import lapack
 
 from certimetric.base.arrays import Array
 from certimetric.objectives.gradient import MetricState, TermValue
@@ -32,15 +33,17 @@ class LogDetDivergence:
         inverse = np.linalg.inv(prior_components)
         self.inverse_prior = inverse @ inverse.T
         self.inverse_prior_components = inverse
+        self.prior_log_det = np.linalg.slogdet(prior_components)[1]
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value, and the gradient in M, ``M₀⁻¹ − M⁻¹``."""
         relative = state.L @ self.inverse_prior_components  # its squared singular values are those of M M₀⁻¹
-        sign, log_det = np.linalg.slogdet(relative)
-        if not sign:
+        factors, pivots, singular = lapack.dgetrf(state.L)
+        if singular:
             return TermValue(_SINGULAR, _NO_PAIRS, _NO_PAIRS, np.zeros(0), np.zeros_like(self.inverse_prior))
+        log_det = np.log(np.abs(np.diagonal(factors))).sum() - self.prior_log_det
         value = float(np.vdot(relative, relative) - 2.0 * log_det) - len(relative)
-        inverse = np.linalg.inv(state.L)
+        inverse = lapack.dgetri(factors, pivots)[0]
         return TermValue(value, _NO_PAIRS, _NO_PAIRS, np.zeros(0), self.inverse_prior - inverse @ inverse.T)
 
 

@@ -7,16 +7,19 @@ is the weighted sum of outer products ``Σ w ΔΔᵀ = Xᵀ Laplacian(W) X``. No
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numba as nb
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.chunks import chunk_slices
+from certimetric.geometry.kernels import pair_squared_distances
 
+_BLOCK = 3 * 2**14  # bytes of differences at a time, which stay in cache
 _LARGEST_ROOM = 16 * 2**20  # bytes of an array that is kept from step to step
 
 
@@ -29,8 +32,8 @@ class MetricState:
     L : array of shape (k, d)
     in_components : bool
         Whether the gradient is wanted in L (Laplacians are applied to Z) or in M (to X).
-    room : array of shape (n, k), optional
-        Where Z may be written, by one who looks at one state after another.
+    room : callable, optional
+        Gives an array of shape (n, k) where Z may be written, or None, to one who looks at one state after another.
 
     Examples
     --------
@@ -39,7 +42,7 @@ class MetricState:
     ([[3.0], [7.0]], [[3.0, 3.0], [7.0, 7.0]])
     """
 
-    def __init__(self, X: Array, L: Array, in_components: bool = True, room: Array | None = None):
+    def __init__(self, X: Array, L: Array, in_components: bool = True, room: Callable[[], Array | None] | None = None):
         self.X, self.L, self._in_components, self._room = X, L, in_components, room
 
     @property
@@ -50,8 +53,22 @@ class MetricState:
     @cached_property
     def Z(self) -> Array:
         """Instances in the space of the metric, ``X Lᵀ``: shape (n, k)."""
-        Z: Array = np.matmul(self.X, self.L.T, out=self._room)
+        Z: Array = np.matmul(self.X, self.L.T, out=None if self._room is None else self._room())
         return Z
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether anyone has asked for Z."""
+        return "Z" in self.__dict__
+
+    def squared_distances(self, i: Indices, j: Indices) -> Array:
+        """Of pairs of rows, shape (m,): where they are fewer than rows, these are not mapped, but differences are."""
+        if self.is_mapped or len(i) >= len(self.X):
+            return pair_squared_distances(self.Z, i, j)
+        squares = np.empty(len(i))
+        for rows, difference in _differences(self.X, i, j):
+            squares[rows] = _squared_norms(difference @ self.L.T)
+        return squares
 
     @cached_property
     def Y(self) -> Array:
@@ -148,7 +165,7 @@ class MetricObjective:
 
     def refresh(self, L: Array) -> None:
         """Let every term bring its active set up to date with L."""
-        state = MetricState(self.X, L, room=self._room("Z", len(L)))
+        state = MetricState(self.X, L, room=lambda: self._room("Z", len(L)))
         for term in self.terms:
             if isinstance(term, ActiveSetTerm):
                 term.refresh(state)
@@ -168,7 +185,7 @@ class MetricObjective:
 
     def in_components(self, L: Array) -> tuple[float, Array]:
         """Value and gradient with respect to L, shape (k, d)."""
-        state = MetricState(self.X, L, room=self._room("Z", len(L)))
+        state = MetricState(self.X, L, room=lambda: self._room("Z", len(L)))
         value, gradient = self._collect(state, lambda matrix: L @ matrix)
         return value, 2.0 * gradient
 
@@ -179,21 +196,27 @@ class MetricObjective:
 
     def _collect(self, state: MetricState, carried: Callable[[Array], Array]) -> tuple[float, Array]:
         """Sum over the terms: value, and ``(Laplacian(W) carrier)ᵀ X`` with what is given in M itself, ``carried``."""
-        value, matrix_gradient = 0.0, None
-        carrier = state.carrier
-        products = self._room("products", carrier.shape[1])
-        products = np.empty_like(carrier) if products is None else products
-        products.fill(0.0)
+        in_matrix: Any = 0.0
+        value, products = 0.0, None
         for term in self.terms:
             part = term.evaluate(state)
             value += part.value
-            add_laplacian_product(part.i, part.j, part.weights, carrier, products)
+            if part.matrix_gradient is not None:
+                in_matrix = in_matrix + part.matrix_gradient
+            if not state.is_mapped:  # there are but few pairs
+                in_matrix = in_matrix + _scatter(self.X, part.i, part.j, part.weights)
+                continue
+            if products is None:
+                products = self._room("products", state.carrier.shape[1])
+                products = np.empty_like(state.carrier) if products is None else products
+                products.fill(0.0)
+            add_laplacian_product(part.i, part.j, part.weights, state.carrier, products)
             if part.products is not None:
                 products += part.products
-            if part.matrix_gradient is not None:
-                matrix_gradient = part.matrix_gradient + (0.0 if matrix_gradient is None else matrix_gradient)
+        if products is None:
+            return value, carried(in_matrix)
         gradient = products.T @ self.X
-        return value, gradient if matrix_gradient is None else gradient + carried(matrix_gradient)
+        return value, gradient + carried(in_matrix) if np.ndim(in_matrix) else gradient
 
     def _room(self, name: str, columns: int) -> Array | None:
         """An array of a row for each instance that every step writes into; None where it would be large.
@@ -260,6 +283,36 @@ class DiagonalObjective(TransformedObjective):
         """Value and gradient with respect to the diagonal of K."""
         value, gradient = super().in_components(np.diag(L[0]))
         return value, np.diagonal(gradient)[None, :]
+
+
+def _differences(X: Array, i: Indices, j: Indices) -> Iterator[tuple[slice, Array]]:
+    """``x_i − x_j``, a block of pairs at a time."""
+    for rows in chunk_slices(len(i), 8.0 * X.shape[1], _BLOCK):
+        yield rows, _row_differences(X, i[rows], j[rows])
+
+
+def _squared_norms(rows: Array) -> Array:
+    norms: Array = np.einsum("ij,ij->i", rows, rows)
+    return norms
+
+
+def _scatter(X: Array, i: Indices, j: Indices, weights: Array) -> Array:
+    """``Σ w (x_i − x_j)(x_i − x_j)ᵀ``, shape (d, d)."""
+    total, some = np.zeros((X.shape[1], X.shape[1])), np.flatnonzero(weights)
+    weights = weights[some]
+    for rows, difference in _differences(X, i[some], j[some]):
+        total += (difference.T * weights[rows]) @ difference
+    return total
+
+
+@nb.njit(cache=True, nogil=True)
+def _row_differences(X, i, j):
+    differences = np.empty((i.shape[0], X.shape[1]))
+    for pair in range(i.shape[0]):
+        a, b = i[pair], j[pair]
+        for t in range(X.shape[1]):
+            differences[pair, t] = X[a, t] - X[b, t]
+    return differences
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})

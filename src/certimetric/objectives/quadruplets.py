@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.geometry.kernels import pair_squared_distances
 from certimetric.objectives.gradient import MetricState, TermValue
 
 
@@ -40,14 +39,14 @@ class QuadrupletHinge:
         self.i, self.j = keys // max(n, 1), keys % max(n, 1)
         self.near, self.far = number[:m], number[m:]
 
-    def violations(self, Z: Array) -> tuple[Array, Array]:
+    def violations(self, state: MetricState) -> tuple[Array, Array]:
         """Distances of the distinct pairs, shape (p,), and by how much each quadruplet is out of order, shape (m,)."""
-        distances = np.sqrt(pair_squared_distances(Z, self.i, self.j))
+        distances = np.sqrt(state.squared_distances(self.i, self.j))
         return distances, np.maximum(distances[self.near] - distances[self.far], 0.0)
 
     def evaluate(self, state: MetricState) -> TermValue:
         """Value and pair weights: of violations v, ``v/d(a, b)`` on the first pair and ``−v/d(c, d)`` on the second."""
-        distances, violation = self.violations(state.Z)
+        distances, violation = self.violations(state)
         slope = self.shares * violation
         total = np.bincount(self.near, slope, len(distances)) - np.bincount(self.far, slope, len(distances))
         # Of a pair at distance 0 the slope in L has no direction; 0 is among its subgradients.

@@ -162,13 +162,9 @@ def solve_rows(
         return least_norm_in_rounds(N, h, dual_order, limit, tolerance)
     p = N.shape[1]
     eta, active, u = np.empty(p), np.empty(p + 1, dtype=np.int64), np.empty(p + 1)
-    status, q = least_distance(N, h, tolerance, len(h), limit, eta, active, u, workspace(p))
+    work = np.empty((2 * (p + 1) + 3, p + 1))
+    status, q = least_distance(N, h, tolerance, len(h), limit, eta, active, u, work)
     return eta if status == OPTIMAL else None, active[:q], u[:q]
-
-
-def workspace(p: int) -> Array:
-    """Memory for :func:`least_distance` in p dimensions."""
-    return np.empty((2 * (p + 1) + 3, p + 1))
 
 
 @nb.njit(cache=True, nogil=True)

@@ -216,10 +216,7 @@ class _Search:
 
     def _in_or_out(self, node: _Node, j: int, lower: float) -> list[tuple[float, _Node]]:
         inside, outside = (*node.inside, j), (*node.outside, j)
-        return [
-            (lower, _Node(node.inside, outside, node.limits)),
-            (lower, _Node(inside, node.outside, node.limits)),
-        ]
+        return [(lower, _Node(node.inside, outside, node.limits)), (lower, _Node(inside, node.outside, node.limits))]
 
     def _complete(self, node: _Node, step: Step, neighbors: Indices, lower: float) -> list[tuple[float, _Node]]:
         """Take a step whose end has these neighbours; where whole features are none there, round them, and branch."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 from sklearn.linear_model import lars_path
 
-from certimetric.base.arrays import Array, Indices
+from certimetric.base.arrays import Array
 from certimetric.certify.exact.witnesses import PROVEN, MinimalPerturbation, is_proven
 from certimetric.certify.pair_kernels import multiplier_rows
-from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs
+from certimetric.certify.pairs import PairCertifier, check_threshold, checked_pairs, paired
 from certimetric.constraints.tuples import Tuples
 from certimetric.geometry.norms import Norm, resolve_norm
 
@@ -80,7 +80,8 @@ def smallest_pair_changes(
     radii = np.where(unreached, np.inf, np.maximum(sizes, lower))
     witnesses, verified = probes.copy(), np.zeros(len(pairs), dtype=bool)
     tolerance = np.zeros(len(pairs))
-    grid = np.asarray(norm.norm(_movable(norm, np.spacing(np.abs(probes)))))
+    _, mutable = norm.unrestricted()
+    grid = np.asarray(norm.norm(np.where(mutable, np.spacing(np.abs(probes)), 0.0)))
     rows = np.flatnonzero(~unreached)
     for overshoot in (*_OVERSHOOT, *(2.0**e for e in range(8))):
         left = rows[~verified[rows]]
@@ -91,28 +92,13 @@ def smallest_pair_changes(
         else:  # as many steps of the numbers that the features can hold
             direction = changes[left] / np.where(sizes[left] > 0, sizes[left], 1.0)[:, None]
             points = probes[left] + changes[left] + direction * (overshoot * grid[left])[:, None]
-        flipped = _decisions(certifier, points, pairs, left, threshold) != accepted[left]
+        enrolled = pairs.points[pairs.index[left, 1]]
+        flipped = (certifier.distances(paired(points, enrolled)) <= threshold) != accepted[left]
         excess = np.asarray(norm.norm(points - probes[left])) - radii[left] * (1.0 + PROVEN)
         within = flipped & (excess <= 0.0 if overshoot < PROVEN else excess <= 4.0 * overshoot * grid[left])
         witnesses[left[within]], verified[left[within]] = points[within], True
         tolerance[left[within]] = np.maximum(excess[within], 0.0)
     return MinimalPerturbation(radii, witnesses, lower, is_proven(radii, lower), verified, tolerance)
-
-
-def _movable(norm: Norm, steps: Array) -> Array:
-    """Steps of the features that a norm allows to change, zero in the others."""
-    _, mutable = norm.unrestricted()
-    return np.where(mutable, steps, 0.0)
-
-
-def _decisions(
-    certifier: PairCertifier, points: Array, pairs: Tuples, rows: Indices, threshold: float
-) -> NDArray[np.bool_]:
-    moved = Tuples(
-        np.concatenate([points, pairs.points[pairs.index[rows, 1]]]),
-        np.stack([np.arange(len(rows)), len(rows) + np.arange(len(rows))], axis=1),
-    )
-    return certifier.distances(moved) <= threshold
 
 
 class _Differences:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import Framed, arrays_to_json
+from certimetric.base.results import Framed, Told
 from certimetric.certify.exact.dual_program import DualProgram
 from certimetric.certify.radius import PredictedQueries
 from certimetric.geometry.norms import Norm
@@ -22,7 +22,7 @@ _OVERSHOOT = (1e-8, 1e-7, 9e-7)
 
 
 @dataclass(frozen=True, eq=False)
-class MinimalPerturbation(Framed):
+class MinimalPerturbation(Told, Framed):
     """The smallest change of each query that changes its prediction; unpacks as ``radii, witnesses``.
 
     Parameters
@@ -73,10 +73,6 @@ class MinimalPerturbation(Framed):
         return pd.DataFrame(
             {"radius": self.radii, "lower": self.lower, "proven": self.proven, "verified": self.verified}
         )
-
-    def to_json(self) -> str:
-        """The result as JSON; an infinite radius is null."""
-        return arrays_to_json(self)
 
 
 def is_proven(radii: Array, lower: Array) -> NDArray[np.bool_]:

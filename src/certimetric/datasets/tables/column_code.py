@@ -12,15 +12,7 @@ import numpy.typing as npt
 
 from certimetric.base.arrays import Array
 from certimetric.base.wording import counted, did_you_mean, listing, repeated
-from certimetric.datasets.tables.columns import (
-    DATES,
-    date_text,
-    days_of,
-    kind_of,
-    numbers_of,
-    texts_of,
-    truth_of,
-)
+from certimetric.datasets.tables.columns import DATES, date_text, days_of, kind_of, numbers_of, texts_of, truth_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,18 +32,7 @@ _COMMA = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?|[+-]?\d{1,3}(\.\d{3})+(,\d+)
 _GROUPS = re.compile(r"[+-]?\d{1,3}([ '’_\u00a0\u202f]\d{3})+([.,]\d+)?")
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?\d[\d.,' ]*|[+-]?\d[\d.,' ]*\s*[%$€£¥]")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
-TRUTH = {
-    "yes": 1.0,
-    "no": 0.0,
-    "true": 1.0,
-    "false": 0.0,
-    "y": 1.0,
-    "n": 0.0,
-    "t": 1.0,
-    "f": 0.0,
-    "on": 1.0,
-    "off": 0.0,
-}
+TRUTH = dict.fromkeys(("yes", "true", "y", "t", "on"), 1.0) | dict.fromkeys(("no", "false", "n", "f", "off"), 0.0)
 _PLACEHOLDERS = ("n/a", "na", "nan", "null", "none", "nil", "missing", "unknown", "-", "--", "?", ".", "*", "")
 # What numbers in other clothes look like, and what to do about them.
 _DRESSED = {
@@ -195,7 +184,8 @@ def kind_of(series: pd.Series) -> str:
         return "durations"
     if isinstance(dtype, pd.StringDtype):
         return "text"
-    values = [value for value in series.to_numpy(dtype=object) if not _is_null(value)]
+    cells = [value for value in series.to_numpy(dtype=object) if value is not None and value is not pd.NA]
+    values = [value for value in cells if not (isinstance(value, float) and value != value)]
     if not values:
         return "number"  # nothing but gaps: whoever asks next sees that they are missing
     if all(isinstance(value, (bool, np.bool_)) for value in values):
@@ -208,12 +198,6 @@ def kind_of(series: pd.Series) -> str:
         return DATES
     odd = next(value for value in values if not isinstance(value, (str, numbers.Real, Decimal)))
     return f"values of type {type(odd).__name__}"
-
-
-def _is_null(value: object) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
 
 
 def is_integer(value: object) -> bool:

@@ -12,12 +12,7 @@ import numpy.typing as npt
 
 from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, did_you_mean, listing, repeated, shortened
-from certimetric.datasets.tables.columns import (
-    DATES,
-    checked_kinds,
-    refuse_dirty,
-    refuse_text_and_missing,
-)
+from certimetric.datasets.tables.columns import DATES, checked_kinds, refuse_dirty, refuse_text_and_missing
 from certimetric.datasets.tables.frames import as_pandas
 
 if TYPE_CHECKING:

@@ -126,34 +126,18 @@ def load(
         if fetched:
             return load_openml(name_or_path, target=target, encode=encode)
         if not _looks_like_path(name_or_path):
-            if (found := table_file(name_or_path)) is not None:
-                return load_file(found, target=target, encode=encode, reading=reading)
-            raise ValueError(
-                f"unknown data set {name_or_path!r}{did_you_mean(name_or_path, bundled_names())}: expected "
-                f"{', '.join(bundled_names())}, openml:NAME, or a file ({', '.join(FILE_TYPES)})"
-            )
-    return load_file(name_or_path, target=target, encode=encode, reading=reading)
+            if (found := table_file(name_or_path)) is None:
+                raise ValueError(
+                    f"unknown data set {name_or_path!r}{did_you_mean(name_or_path, bundled_names())}: expected "
+                    f"{', '.join(bundled_names())}, openml:NAME, or a file ({', '.join(FILE_TYPES)})"
+                )
+            name_or_path = found
+    return _of_file(name_or_path, target, encode, reading)
 
 
-def load_file(
-    path: str | os.PathLike[str],
-    *,
-    target: str | None = None,
-    encode: bool | Encoding = False,
-    reading: Reading | None = None,
+def _of_file(
+    path: str | os.PathLike[str], target: str | None, encode: bool | Encoding, reading: Reading | None
 ) -> Dataset:
-    """Load a file with a column of labels; :func:`~certimetric.datasets.load` says what it accepts.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder) / "toy.csv"
-    ...     _ = file.write_text("u,v,class\\n1,2,a\\n3,4,b\\n")
-    ...     load_file(file).X
-    array([[1., 2.],
-           [3., 4.]])
-    """
     found, source, where = existing_file(path), os.fspath(path), repr(os.fspath(path))
     plain = not encode and reading is None and file_type(found) in PARQUET_TYPES
     if plain and (streamed := stream_parquet(found, target)) is not None:
@@ -251,8 +235,8 @@ def load_with_test(
 
     from certimetric.constraints.labels import unknown_labels  # loads scikit-learn
 
-    load_it = load_beside if columns else _load_alone
-    data, beside = load_it(name_or_path, columns, target=target, encode=encode, reading=reading)
+    how: dict[str, Any] = {"target": target, "encode": encode, "reading": reading}
+    data, beside = load_beside(name_or_path, columns, **how) if columns else (load(name_or_path, **how), {})
     path = (table_file(test) or test) if isinstance(test, str) and not _looks_like_path(test) else test
     frame, labels, where = read_labelled(path, target, must=True, reading=suited(reading, path))
     assert labels is not None  # or it was refused
@@ -279,10 +263,6 @@ def load_with_test(
     )
     found = {role: pd.concat([beside[role], further[role]], ignore_index=True) for role in columns}
     return both, found, np.arange(both.n_samples) >= data.n_samples
-
-
-def _load_alone(name: Any, columns: Mapping[str, str], **how: Any) -> tuple[Dataset, dict[str, pd.Series]]:
-    return load(name, **how), {}
 
 
 def _beside(

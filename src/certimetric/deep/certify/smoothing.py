@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from certimetric.base.arguments import require
 from certimetric.base.arrays import Array
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.models.calling import check_embeddings, frozen
@@ -91,12 +92,9 @@ class SmoothingCertifier(Certifier):
         n_neighbors: int = 1,
         seed: int = 0,
     ):
-        if statistic not in ("vote", "embedding"):
-            raise ValueError(f"statistic must be 'vote' or 'embedding', got {statistic!r}")
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be a positive deviation, in pixels, got {sigma!r}")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must lie between 0 and 1, got {alpha!r}")
+        require(statistic in ("vote", "embedding"), "statistic", "must be 'vote' or 'embedding'", statistic)
+        require(0 < sigma < math.inf, "sigma", "must be a positive deviation, in pixels", sigma)
+        require(0 < alpha < 1, "alpha", "must lie between 0 and 1", alpha)
         if n_samples < 1 or n_selection < 1 or n_neighbors < 1:
             raise ValueError("n_samples, n_selection and n_neighbors must be at least 1")
         if statistic == "embedding" and n_neighbors != 1:

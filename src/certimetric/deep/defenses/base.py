@@ -78,6 +78,8 @@ class Defense(ABC):
 
         loss = defense.loss(model, images, labels, loss_fn, miner)
 
+    So it is with each of them: the examples of the subclasses make one, the example below uses it.
+
     A subclass says in :meth:`compute_loss` what it makes of a batch. By its place in the list ``DEFENSES`` of
     ``certimetric.deep.defenses`` it is a ``kind`` of configurations, whose keys are the parameters of its constructor.
 

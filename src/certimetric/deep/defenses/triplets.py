@@ -32,12 +32,8 @@ class AntiCollapseDefense(TripletDefense):
 
     Examples
     --------
-    >>> from pytorch_metric_learning.losses import TripletMarginLoss
     >>> from certimetric.deep import PGD, LinfBall
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
-    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
-    >>> AntiCollapseDefense(PGD(LinfBall(0.1), steps=2)).loss(model, images, labels, TripletMarginLoss(0.2)).ndim
-    0
+    >>> defense = AntiCollapseDefense(PGD(LinfBall(0.1), steps=2))
     """
 
     def _loss_on(self, batch: Batch, clean: Tensor, triplets: Triplets) -> Tensor:
@@ -74,15 +70,8 @@ class HardnessDefense(TripletDefense):
 
     Examples
     --------
-    >>> from pytorch_metric_learning.losses import TripletMarginLoss
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
-    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
     >>> from certimetric.deep import PGD, LinfBall
     >>> defense = HardnessDefense(PGD(LinfBall(0.1), steps=2), "constant")
-    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
-    >>> loss.backward()
-    >>> model[1].weight.grad.shape
-    torch.Size([4, 16])
     """
 
     def __init__(
@@ -161,15 +150,8 @@ class DecoupledDefense(TripletDefense):
 
     Examples
     --------
-    >>> from pytorch_metric_learning.losses import TripletMarginLoss
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4))
-    >>> images, labels = torch.rand(8, 1, 4, 4), torch.arange(8) % 2
     >>> from certimetric.deep import PGD, LinfBall
     >>> defense = DecoupledDefense(PGD(LinfBall(0.1), steps=2))
-    >>> loss = defense.loss(model, images, labels, TripletMarginLoss(0.2))
-    >>> loss.backward()
-    >>> model[1].weight.grad.shape
-    torch.Size([4, 16])
     """
 
     def __init__(self, attack: Attack | None = None, sharpness: float = 2.0, per_anchor: int = 1):

@@ -47,16 +47,12 @@ def check_search(metric: str) -> str:
 
 def querying(model: nn.Module, metric: str) -> nn.Module:
     """The model whose embeddings of queries a search compares by Euclidean distance."""
-    if check_search(metric) == "euclidean" or (metric == "cosine" and ends_on_sphere(model)):
+    on_sphere = type(model) is EmbeddingNetwork and model.normalise
+    if check_search(metric) == "euclidean" or (metric == "cosine" and on_sphere):
         return model
     # A Module in another precision is kept as it is: certificates read its layers.
     module = model if isinstance(model, nn.Module) else as_module(model)
     return nn.Sequential(module, OnSphere() if metric == "cosine" else Padded()).train(module.training)
-
-
-def ends_on_sphere(model: nn.Module) -> bool:
-    """Whether the embeddings of a network are known to have length 1."""
-    return type(model) is EmbeddingNetwork and model.normalise
 
 
 def check_lengths(items: Tensor) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from certimetric.base.arguments import require
+
 METRICS = ("euclidean", "cosine", "normalized-euclidean")
 _CACHED = 2**18  # products that the cache of one core holds
 
@@ -98,10 +100,8 @@ class EmbeddingMetric:
     name: str = "euclidean"
 
     def __post_init__(self) -> None:
-        if self.name not in METRICS:
-            raise ValueError(
-                f"metric must be {', '.join(map(repr, METRICS[:-1]))} or {METRICS[-1]!r}, got {self.name!r}"
-            )
+        known = f"{', '.join(map(repr, METRICS[:-1]))} or {METRICS[-1]!r}"
+        require(self.name in METRICS, "metric", f"must be {known}", self.name)
 
     def place(self, embeddings: Tensor) -> Tensor:
         """Embeddings (…, k) as they are compared: where they are, in single precision at least, or on the unit sphere,

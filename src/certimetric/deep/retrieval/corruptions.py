@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 from torch import Tensor, nn
 
 from certimetric.base.arguments import chosen as one_of
+from certimetric.base.results import Rows, Told
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from certimetric.deep.models.calling import seeded
@@ -20,7 +19,7 @@ from certimetric.deep.retrieval.index import Index
 
 
 @dataclass(frozen=True, eq=False)
-class CorruptionResult:
+class CorruptionResult(Rows, Told):
     """Figures of a model and of raw pixels under natural corruptions.
 
     Parameters
@@ -38,15 +37,6 @@ class CorruptionResult:
     rows: list[dict[str, Any]]
     errors: dict[str, float | None]
     mean_error: float | None
-
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
-
-    def to_json(self) -> str:
-        """Rows and errors as JSON."""
-        told = {"rows": self.rows, "errors": self.errors, "mean_error": self.mean_error}
-        return json.dumps(told, allow_nan=False)
 
     def _repr_html_(self) -> str:
         wide = self.to_frame().pivot(index=["subject", "corruption"], columns="severity", values="recall_at_1")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, Rows
 from certimetric.base.wording import PIXELS
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
@@ -28,11 +27,12 @@ MODEL = "model"  # the row that is compared with raw pixels
 CLEAN, WORST = "clean", "worst case"
 CLUSTERED = 10_000  # items of a gallery that are clustered without being asked for: k-means is dear
 
+Value = TypeVar("Value")
 Scores = dict[tuple[str, str | None, float | None], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class RetrievalResult(Framed):
+class RetrievalResult(Rows, Framed):
     """Figures of a model and of raw pixels, clean, under each attack, and in the worst case over the attacks.
 
     Parameters
@@ -53,10 +53,6 @@ class RetrievalResult(Framed):
     recall_at_1: dict[tuple[Any, ...], NDArray[np.bool_]]
     n_queries: int
     n_without_positive: int
-
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
 
     def to_json(self) -> str:
         """The rows and numbers of queries as JSON."""
@@ -161,7 +157,7 @@ def evaluate_retrieval(
         scores: Scores = {(CLEAN, None, None): clean}
         for name, attack in zip(names, attacks):
             scores[name, attack.ball.name, attack.ball.eps] = index.score(asked, attack)
-        scores |= _worst(scores)
+        scores |= {(WORST, *ball): worst_of(some) for ball, some in by_ball(scores).items()}
         for (attack_name, norm, eps), values in scores.items():
             row: dict[str, Any] = {"subject": subject, "attack": attack_name, "norm": norm, "eps": eps}
             row["goal"] = None if attack_name == CLEAN else index.goal_name  # what attacks were after
@@ -199,11 +195,11 @@ def attack_names(attacks: Sequence[Attack]) -> list[str]:
     return names
 
 
-def _worst(scores: Scores) -> Scores:
-    """For every ball that several attacks were given, the worst of each query over them."""
-    balls = dict.fromkeys(key[1:] for key in scores if key[0] != CLEAN)
-    by_ball = {ball: [values for key, values in scores.items() if key[1:] == ball] for ball in balls}
-    return {(WORST, *ball): worst_of(some) for ball, some in by_ball.items() if len(some) > 1}
+def by_ball(found: Mapping[tuple[Any, ...], Value]) -> dict[tuple[Any, Any], list[Value]]:
+    """What attacks (…, name, norm, ε) did, for every ball that several of them were given: by norm and ε."""
+    balls = dict.fromkeys(key[-2:] for key in found if key[-3] != CLEAN)
+    several = {ball: [value for key, value in found.items() if key[-2:] == ball] for ball in balls}
+    return {ball: values for ball, values in several.items() if len(values) > 1}
 
 
 def worst_of(scores: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from certimetric.base.arguments import require
 from certimetric.base.arrays import Indices
-from certimetric.base.results import Framed, arrays_to_json
+from certimetric.base.results import Framed, Told
 from certimetric.deep.models.comparing import placed_items, placed_queries
 from certimetric.deep.ranking.distances import by_differences, slices
 from certimetric.deep.ranking.ranks import nearest
@@ -27,7 +26,7 @@ _NUMBERS = 2**22  # held together
 
 
 @dataclass(frozen=True, eq=False)
-class PoisoningResult(Framed):
+class PoisoningResult(Told, Framed):
     """Items that were added, and the queries whose first result is one of them.
 
     Parameters
@@ -55,10 +54,6 @@ class PoisoningResult(Framed):
         numbers = np.arange(1, len(self.items) + 1)
         shares = {"captured_known": self.captured_known, "captured_new": self.captured_new}
         return pd.DataFrame({"n_added": numbers, **shares})
-
-    def to_json(self) -> str:
-        """Items and shares as JSON."""
-        return arrays_to_json(self)
 
 
 def poison_gallery(
@@ -160,7 +155,7 @@ def _captured(points: Tensor, reach: Tensor, items: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class AdditionCertificate(Framed):
+class AdditionCertificate(Told, Framed):
     """Predictions by a vote of the parts of a gallery, and how many added items each withstands.
 
     Parameters
@@ -196,11 +191,6 @@ class AdditionCertificate(Framed):
         """A row for each query."""
         told = {"prediction": self.predictions, "certified": self.certified, "votes": self.votes}
         return pd.DataFrame(told)
-
-    def to_json(self) -> str:
-        """The same as JSON."""
-        told = {name: getattr(self, name).tolist() for name in ("predictions", "certified", "votes")}
-        return json.dumps({**told, "n_parts": self.n_parts})
 
 
 def certify_additions(
@@ -265,8 +255,7 @@ def certify_additions(
     if points.shape[1] != items.shape[1]:
         raise ValueError(f"queries have {points.shape[1]} dimensions, the gallery {items.shape[1]}")
     require(isinstance(n_parts, Integral) and n_parts >= 1, "n_parts", "must be a number of parts, at least 1", n_parts)
-    if metric not in ("euclidean", "cosine"):
-        raise ValueError(f"metric must be 'euclidean' or 'cosine', got {metric!r}")
+    require(metric in ("euclidean", "cosine"), "metric", "must be 'euclidean' or 'cosine'", metric)
     own, theirs = paired_ids(ids, gallery_ids, len(points), len(items))
     classes, codes = np.unique(known, return_inverse=True)
     votes = np.zeros((len(points), len(classes)), dtype=np.int64)

@@ -87,5 +87,5 @@ def warn_of_attacks(index: Attackable, queries: ImageSet, attacks: Sequence[Atta
     if float(zero.double().mean()) > FEW_ZEROS:
         warn(
             f"{int(zero.sum())} of {n} queries have a gradient of zero: attacks by gradients are blind there, compare "
-            "SquareAttack or NESAttack",
+            "SquareAttack or NESAttack"
         )

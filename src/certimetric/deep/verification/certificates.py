@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, finite
 from certimetric.base.warnings import warn
 from certimetric.certify.rates import VerificationCurve, verification_curve
 from certimetric.certify.verifier import CertifiedRates, checked_sizes
@@ -178,11 +177,10 @@ class VerificationCertificate(Framed):
     def to_json(self) -> str:
         """Settings, decisions and radii as JSON; an infinite number is null."""
         names = ("metric", "method", "norm", "settings", "constant", "confidence", "threshold")
-        document: dict[str, Any] = {name: getattr(self, name) for name in names}
-        document["threshold"] = self.threshold if math.isfinite(self.threshold) else None
+        document: dict[str, Any] = {name: finite(getattr(self, name)) for name in names}
         for name in ("pairs", "genuine", "accepted", "abstained"):
             document[name] = getattr(self, name).tolist()
-        document["radii"] = [radius if math.isfinite(radius) else None for radius in self.radii.tolist()]
+        document["radii"] = [finite(radius) for radius in self.radii.tolist()]
         return json.dumps(document, allow_nan=False)
 
 
@@ -264,7 +262,9 @@ def certify_verification(
     told["settings"] = certifier.settings()
     if isinstance(certifier, LipschitzCertifier):
         told["settings"] = {}  # of retrieval alone
-        reach = _reach(as_given(model), compared, listed, metric, batch_size)
+        if not isinstance(model, nn.Module):  # layers are read of the Module itself, in the precision that it has
+            model = as_module(model)
+        reach = _reach(model, compared, listed, metric, batch_size)
         accepted, radii = reach.decisions(float(threshold))
         told |= {"accepted": accepted, "radii": radii, "abstained": np.zeros(len(listed), dtype=bool)}
         return VerificationCertificate(**told, constant=reach.constant, reach=reach)
@@ -273,11 +273,6 @@ def certify_verification(
     index = PairIndex(model, compared, metric, batch_size)
     decided = smoothed_decisions(certifier, index, compared.probes, listed, float(threshold), advance)
     return VerificationCertificate(**told, **decided, confidence=1.0 - certifier.alpha)
-
-
-def as_given(model: nn.Module | Callable[[Tensor], Any]) -> nn.Module:
-    """The Module itself, whose layers are read in the precision that they have."""
-    return model if isinstance(model, nn.Module) else as_module(model)
 
 
 def _reach(model: nn.Module, compared: Pairs, listed: Indices, metric: str, batch_size: int) -> Reach:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, require
 from certimetric.base.arrays import Array, Indices
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, Rows, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, check_far, claimable_far, verification_curve
 from certimetric.certify.resampling import class_intervals
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.models.calling import seeded
 from certimetric.deep.models.images import ImageSet
-from certimetric.deep.retrieval.evaluation import CLEAN, MODEL, WORST, attack_names
+from certimetric.deep.retrieval.evaluation import CLEAN, MODEL, WORST, attack_names, by_ball
 from certimetric.deep.retrieval.reliability import Attackable, warn_of_attacks
 from certimetric.deep.verification.pair_index import PairIndex, ends
 from certimetric.deep.verification.pairs import Pairs
@@ -61,7 +60,7 @@ class AttackedPairs:
 
 
 @dataclass(frozen=True, eq=False)
-class VerificationResult(Framed):
+class VerificationResult(Rows, Framed):
     """What thresholds accept, of a model and of raw pixels, clean, under each attack and in the worst case.
 
     Parameters
@@ -97,14 +96,10 @@ class VerificationResult(Framed):
     calibrated: bool
     labels: list[int]
 
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
-
     def to_json(self) -> str:
         """Rows, summary and thinned curves as JSON; an infinite threshold is null."""
         document: dict[str, Any] = {"metric": self.metric, "calibrated": self.calibrated}
-        document |= {"rows": [_finite(row) for row in self.rows], "summary": [_finite(row) for row in self.summary]}
+        document |= {"rows": finite_rows(self.rows), "summary": finite_rows(self.summary)}
         document["curves"] = {name: json.loads(curve.thinned().to_json()) for name, curve in self.curves.items()}
         document["attacked"] = [
             dict(zip(KEYS, key)) | {"curve": json.loads(found.curve.thinned().to_json())}
@@ -114,10 +109,6 @@ class VerificationResult(Framed):
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(float_format="{:.4g}".format, na_rep="")
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
 
 
 @seeded(0)
@@ -247,7 +238,7 @@ def evaluate_verification(
             found[key] = _attacked(index, attacker, listed, attack, seen)
             if advance is not None:
                 advance()
-        found |= _worst(found)
+        found |= {(subject, WORST, *ball): _worst(some) for ball, some in by_ball(found).items()}
         for key, after in found.items():
             told = dict(zip(KEYS, key))
             rows += _attacked_rows(told, points, after, n_resamples, seed)
@@ -331,19 +322,10 @@ def _attacked(
     return AttackedPairs(listed, index.pairs.subjects(listed), same, clean, distances)
 
 
-def _worst(found: dict[Key, AttackedPairs]) -> dict[Key, AttackedPairs]:
-    """For every ball that several attacks were given, the worst of each pair over them."""
-    by_ball: dict[tuple[str, str, float], list[AttackedPairs]] = {}
-    for (subject, _, norm, eps), after in found.items():
-        by_ball.setdefault((subject, norm, eps), []).append(after)
-    worst: dict[Key, AttackedPairs] = {}
-    for (subject, norm, eps), some in by_ball.items():
-        if len(some) > 1:
-            several, first = np.stack([after.distances for after in some]), some[0]
-            distances = np.where(first.genuine, several.max(axis=0), several.min(axis=0))
-            told = (first.pairs, first.subjects, first.genuine, first.clean)
-            worst[subject, WORST, norm, eps] = AttackedPairs(*told, distances)
-    return worst
+def _worst(some: list[AttackedPairs]) -> AttackedPairs:
+    """The worst of each pair over several attacks in one ball."""
+    several, genuine = np.stack([after.distances for after in some]), some[0].genuine
+    return replace(some[0], distances=np.where(genuine, several.max(axis=0), several.min(axis=0)))
 
 
 def _rate(threshold: float, side: int) -> Callable[[VerificationCurve], float]:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, chosen, require
 from certimetric.base.arrays import Array
-from certimetric.base.results import Framed
+from certimetric.base.results import Framed, Rows, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import IdentificationCurve, check_far, claimable_far, identification_curve
 from certimetric.certify.resampling import drawn_classes
@@ -25,7 +24,7 @@ from certimetric.deep.goals.identification import TEMPLATES, FalseIdentification
 from certimetric.deep.models.calling import as_module, device_of, embed, seeded
 from certimetric.deep.models.images import ImageSet
 from certimetric.deep.ranking.distances import EmbeddingMetric, slices
-from certimetric.deep.retrieval.evaluation import CLEAN, MODEL, WORST, attack_names
+from certimetric.deep.retrieval.evaluation import CLEAN, MODEL, WORST, attack_names, by_ball
 from certimetric.deep.retrieval.reliability import Attackable, warn_of_attacks
 from certimetric.deep.retrieval.same_pictures import exclusion_keys, same_pictures
 from certimetric.deep.verification.pair_index import ends
@@ -34,7 +33,7 @@ _BLOCK = 2**21  # distances that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
-class IdentificationResult(Framed):
+class IdentificationResult(Rows, Framed):
     """Rates of open-set identification, of a model and of raw pixels, clean, under each attack and in the worst case.
 
     Parameters
@@ -58,17 +57,10 @@ class IdentificationResult(Framed):
     metric: str
     calibrated: bool
 
-    def to_frame(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(self.rows)
-
     def to_json(self) -> str:
         """Rows and curves as JSON; an infinite threshold is null."""
-        rows = [
-            {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in row.items()}
-            for row in self.rows
-        ]
-        document = {"templates": self.templates, "metric": self.metric, "calibrated": self.calibrated, "rows": rows}
+        document = {"templates": self.templates, "metric": self.metric, "calibrated": self.calibrated}
+        document |= {"rows": finite_rows(self.rows)}
         curves = {name: json.loads(curve.to_json()) for name, curve in self.curves.items()}
         return json.dumps(document | {"curves": curves}, allow_nan=False)
 
@@ -173,7 +165,10 @@ def evaluate_identification(
                     # A probe may stay as it is.
                     after = np.where(known[some], after & before, after | before)
                     outcomes[name, attack.ball.name, attack.ball.eps] = few, after
-                outcomes |= _worst(outcomes, known[some])
+                for ball, those in by_ball(outcomes).items():
+                    several = np.stack([outcome for _, outcome in those])
+                    worst = np.where(known[some], several.all(axis=0), several.any(axis=0))
+                    outcomes[(WORST, *ball)] = few, worst
             for (attack_name, norm, eps), (pictures, outcome) in outcomes.items() or [
                 ((CLEAN, None, None), (asked, None))
             ]:
@@ -255,19 +250,6 @@ def _drawn(known: NDArray[np.bool_], n: int, seed: int) -> NDArray[np.int64]:
 def _outcome(distances: Array, right: NDArray[np.bool_], known: NDArray[np.bool_], t: float) -> NDArray[np.bool_]:
     """Known probes: accepted as who they are. Others: accepted."""
     return (distances <= t) & (right | ~known)
-
-
-def _worst(outcomes: dict[tuple[Any, ...], Any], known: NDArray[np.bool_]) -> dict[tuple[Any, ...], Any]:
-    by_ball: dict[tuple[Any, ...], list[Any]] = {}
-    for (name, *ball), told in outcomes.items():
-        if name != CLEAN:
-            by_ball.setdefault(tuple(ball), []).append(told)
-    worst = {}
-    for ball, some in by_ball.items():
-        if len(some) > 1:
-            several = np.stack([outcome for _, outcome in some])
-            worst[(WORST, *ball)] = some[0][0], np.where(known, several.all(axis=0), several.any(axis=0))
-    return worst
 
 
 def _rates(
