@@ -32,7 +32,8 @@ from certimetric.runs.splits import Preparation, honest_split
 
 BASES = ("lmnn", "scml", "nca")
 BUNDLED = ("iris", "wine", "breast_cancer", "digits")
-# Weights 30 w / 30: w in units of the base's objective at its start. And levels in units of the default one.
+# Weights 30 w / 30: w in units of the base's objective where the loss comes in. And levels of tau: 1 is the default,
+# others are in units of the Euclidean one.
 CANDIDATES = [(w / 30, level) for w in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0) for level in (1.0, 2.0, 4.0)]
 WEIGHTS = (1.0, 0.3, 0.1, 0.03)  # that a table may choose from
 NOISE = 0.3
@@ -99,7 +100,8 @@ def compare(found, settings, splits, rows, bases=BASES):
                     elif setting == "tuned":
                         learner = tuned(base, X, y, seed)
                     else:
-                        learner = with_loss(base, weight=setting[0], tau=setting[1] * tau)
+                        weight, level = setting
+                        learner = with_loss(base, weight=weight, tau="auto" if level == 1 else level * tau)
                     figures[b, s, t] += np.array(measure(learner, X, y, X_test, y_test, seed)) / splits
         print(f"  {table.named.name} done", flush=True)
     return figures

@@ -228,6 +228,11 @@ def test_several_that_differ_in_what_they_leave_alone(loans, norm):
                 assert change["after"] == entry["point"][change["feature"]]
 
 
+def test_there_are_no_more_than_features_to_leave_alone():
+    knn = CertifiedKNeighborsClassifier(1).fit([[0.0, 0.0], [4.0, 3.0]], ["a", "b"])
+    assert len(counterfactuals(knn, [[1.0, 1.0]], n=10**15)) == 2
+
+
 def test_changes_in_words(loans):
     knn, X = loans
     x = X[:1]

@@ -309,6 +309,11 @@ def test_no_command_writes_over_what_it_reads(run, tmp_path):
         ["match", *rows, "--threshold", "1"],
     ):
         assert_refused(run(*command, "-o", tmp_path / "data.csv"), "overwritten")
+    assert_refused(run("audit", "data.csv", "--junit", tmp_path / "data.csv"), "overwritten")
+    (tmp_path / "pairs.csv").write_text("first,second,same\n")
+    assert_refused(run("verify", "data.csv", "--pairs", "pairs.csv", "--sarif", tmp_path / "pairs.csv"), "overwritten")
+    (tmp_path / "rules.toml").write_text("[u]\nimmutable = true\n")
+    assert_refused(run("explain", *rows, "--features", "rules.toml", "-o", tmp_path / "rules.toml"), "overwritten")
     assert data.read_text() == GOOD
 
 

@@ -57,9 +57,36 @@ def test_a_regression_fails_where_it_shall(run, here):
         (["a", "same", "--tolerance", "2"], "--tolerance must be a share from 0 to 1, got '2'"),
         (["a", "same", "--sarif", "a/results.json/x"], "--sarif"),
         (["a", "same", "--out", "a/results.json"], "a/results.json"),
+        (["a", "same", "--sarif", "same/results.json"], "would be overwritten"),
+        (["a", "same", "--junit", "both", "--sarif", "both"], "--junit and --sarif must be two files"),
         (["a"], "AFTER"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(run, here, arguments, culprit):
     done = run("compare", *arguments)
     assert done.code == 2 and culprit in done.err and len(done.err.splitlines()) == 1
+
+
+DAMAGES = {
+    "a section": lambda document: {**document, "reproduction": "none"},
+    "a check": lambda document: document["checks"][0].pop("code") and document,
+}
+
+
+@pytest.mark.parametrize("what", [*DAMAGES, "nested"])
+def test_damaged_results_are_told_in_a_line(run, here, what):
+    file = here / "worse" / "results.json"
+    document = json.loads(file.read_text())
+    file.write_text("[" * 100_000 if what == "nested" else json.dumps(DAMAGES[what](document)))
+    for command in (["report", "worse"], ["compare", "a", "worse"], ["compare", "worse", "a", "--junit", "j.xml"]):
+        done = run(*command)
+        assert done.code == 2 and "worse" in done.err and len(done.err.splitlines()) == 1
+    assert not (here / "report.html").exists()
+
+
+def test_a_report_is_not_written_over_the_results(run, here):
+    before = (here / "a" / "results.json").read_text()
+    for told in ("a", "a/results.json"):
+        done = run("report", told, "-o", "a/results.json")
+        assert done.code == 2 and "would be overwritten" in done.err
+    assert (here / "a" / "results.json").read_text() == before

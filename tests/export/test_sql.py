@@ -66,6 +66,17 @@ def test_numbers_come_back_to_the_last_digit(database):
     assert list(connection.execute("SELECT * FROM rows_embedding").fetchone()[1:]) == values
 
 
+def test_an_encoding_of_other_features_is_refused():
+    encoder = TableEncoder.fit(pd.DataFrame({"shop": ["a", "b", "c"]}), Encoding(categorical=["shop"]))
+    told = encoder.to_dict()
+    told["columns"][0]["categories"] = ["a", "c", "b"]
+    metric = MahalanobisMetric.from_components(
+        np.eye(3), feature_names=encoder.feature_names, training={"encoding": told}
+    )
+    with pytest.raises(ValueError, match="makes other features than it has"):
+        export_sql(metric, "t", id="id")
+
+
 def test_the_encoding_of_a_table_is_part_of_the_view(rng, database):
     """All kinds of columns, with gaps where gaps were learned."""
     table = pd.DataFrame(

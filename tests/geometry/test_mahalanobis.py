@@ -109,9 +109,16 @@ def damaged(path, kind):
     elif kind == "no components":
         header = {"format": "certimetric.metric/1", "feature_names": "null", "training": "{}"}
         save_file({"weight": np.eye(2)}, path, metadata=header)
+    else:
+        names, training = {"training": ("null", "[]"), "names": ('"ab"', "{}"), "nested": ("[" * 10**5, "{}")}[kind]
+        header = {"format": "certimetric.metric/1", "feature_names": names, "training": training}
+        save_file({"components": np.eye(2)}, path, metadata=header)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "header only", "empty", "text", "foreign", "folder", "no components"])
+@pytest.mark.parametrize(
+    "kind",
+    ["truncated", "header only", "empty", "text", "foreign", "folder", "no components", "training", "names", "nested"],
+)
 def test_damaged_and_foreign_files(tmp_path, kind):
     path = tmp_path / "some.safetensors"
     damaged(path, kind)

@@ -1,5 +1,7 @@
 """LMNN: the true objective, reached and recorded; triplets; the perturbation loss does what it is for."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,28 @@ def test_triplets_are_learned_from(iris):
         assert (np.diff(lmnn.objective_path_) <= 0).all()
     with pytest.raises(ValueError, match=r"\(n, 3, d\)"):
         LMNN().fit_triplets(X[rows][:, :2])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # 50 steps are meant
+def test_the_loss_comes_in_where_pull_and_push_have_led(wine):
+    X, y = wine
+    plain = LMNN(max_iter=50).fit(X, y)  # a quarter of 200
+    perturbed = LMNN(perturbation=PerturbationLoss()).fit(X, y)
+    assert plain.n_iter_ < perturbed.n_iter_ <= 200
+    loss = PerturbationLoss()
+    triplets = nearest_triplets(X, y, 3, 10)
+    tau = loss.bind(X, triplets, start=plain.components_).tau
+    margins = loss.adversarial_margin(plain.metric_, X, triplets)
+    missing = np.maximum(1 - margins**2 / tau, 0).mean()
+    assert perturbed.objective_path_[0] == pytest.approx(plain.objective_ * (1 + 30 * missing), rel=1e-6)
+
+
+def test_a_loss_without_weight_changes_nothing(wine):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        perturbed = LMNN(perturbation=PerturbationLoss(weight=0)).fit(*wine)
+    assert perturbed.converged_
+    assert perturbed.objective_ == pytest.approx(LMNN().fit(*wine).objective_, rel=1e-3)
 
 
 @pytest.mark.parametrize("perturbation", [None, PerturbationLoss()])

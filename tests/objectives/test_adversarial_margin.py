@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import linprog
 
 from certimetric import LMNN, MahalanobisMetric, PerturbationLoss
+from certimetric.constraints import nearest_triplets
 from certimetric.geometry import resolve_norm
 
 D = 3
@@ -63,8 +64,6 @@ def test_margin_is_the_optimum_of_a_linear_program(name):
 
 def test_tau_of_the_data(wine):
     X, y = wine
-    from certimetric.constraints import nearest_triplets
-
     codes = np.unique(y, return_inverse=True)[1]
     triplets = nearest_triplets(X, codes, 3, 10)
     euclidean = MahalanobisMetric.from_components(np.eye(X.shape[1]))
@@ -72,6 +71,21 @@ def test_tau_of_the_data(wine):
     assert PerturbationLoss().bind(X, triplets).tau == pytest.approx(np.quantile(margins, 0.75) ** 2)
     # In squared units of the data.
     assert PerturbationLoss().bind(3 * X, triplets).tau == pytest.approx(9 * np.quantile(margins, 0.75) ** 2)
+
+
+def test_tau_of_a_metric_that_has_wider_margins(wine):
+    X, y = wine
+    noisy = np.hstack([X, np.random.default_rng(0).standard_normal((len(X), 20))])
+    triplets, loss = nearest_triplets(noisy, y, 3, 10), PerturbationLoss()
+    euclidean, without_noise, half, nothing = np.eye(33), np.eye(13, 33), -0.5 * np.eye(33), np.zeros((1, 33))
+    plain, wider = (
+        np.quantile(loss.adversarial_margin(MahalanobisMetric.from_components(L), noisy, triplets), 0.75)
+        for L in (euclidean, without_noise)
+    )
+    assert wider > 1.1 * plain
+    assert loss.bind(noisy, triplets, start=without_noise).tau == pytest.approx(wider**2)
+    for start in (euclidean, half, nothing):
+        assert loss.bind(noisy, triplets, start=start).tau == pytest.approx(plain**2)
 
 
 @pytest.mark.parametrize(

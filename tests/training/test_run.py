@@ -251,6 +251,7 @@ BAD_RUNS = {
     "empty": lambda text: "",
     "foreign": lambda text: json.dumps({"schema": "other/1"}),
     "a list": lambda text: "[]",
+    "nested": lambda text: "[" * 100_000,
     "without a configuration": lambda text: json.dumps({"schema": "certimetric.run/1"}),
     "without a shape": lambda text: json.dumps({**json.loads(text), "data": {"name": "digits"}}),
 }

@@ -74,7 +74,7 @@ class FeatureRules:
         """The rules of a text of TOML."""
         try:
             told = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ValueError(f"this is no TOML: {first_line(error)}") from None
         groups = told.pop("one_hot", [])
         if not isinstance(groups, list) or not all(_is_texts(group) for group in groups):

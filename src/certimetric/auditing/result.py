@@ -220,7 +220,7 @@ def read_document(path: str | os.PathLike[str]) -> tuple[Path, Mapping[str, Any]
         raise FileNotFoundError(f"there is no results file {str(file)!r}")
     try:
         return file, json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):  # text that is nested without end is none either
         raise ValueError(f"{str(file)!r} is not a results file of certimetric: it is not JSON") from None
 
 

@@ -247,6 +247,8 @@ def changes_of(
     # Queries that get a further entry, and what it must not change.
     left: dict[int, tuple[int, ...]] = dict.fromkeys(range(len(X)), ())
     for _ in range(n):
+        if not left:
+            break
         alike: dict[tuple[int, ...], list[int]] = {}
         for row, kept in left.items():
             alike.setdefault(kept, []).append(row)

@@ -65,7 +65,7 @@ def attack(
         chosen("--attack", name, ATTACKS)
     model = ThreatModel.from_string(threat)
     rules = FeatureRules() if features is None else FeatureRules.read(features)
-    writable("--out", out, metric, train, queries)
+    writable("--out", out, metric, train, queries, features)
     read = read_queries(metric, train, queries, target, neighbors, model.norm, units, files.reading())
     model = kept_whole(read, model, rules, fractions)
     tell(out, "Changed queries", *_attacked(read, model, kinds, fractions))

@@ -63,7 +63,7 @@ class AuditCommand:
         from certimetric.auditing.run import run
         from certimetric.runs.store import kept_by_an_earlier_version
 
-        see_writable(junit, sarif)
+        see_writable(junit, sarif, *_places([*asked.values(), *given.values()]))
         try:
             values = values_of(self.request, given)
             fields, name = self.read(**asked)
@@ -83,6 +83,12 @@ class AuditCommand:
         typer.echo(f"Results: {folder / RESULTS_FILE}")
         if not result.passed:
             raise typer.Exit(1)
+
+
+def _places(values: Sequence[Any]) -> list[str]:
+    """What may name a file that is read: of NAME=FILE what stands behind the mark, too."""
+    texts = [str(text) for value in values for text in (value if isinstance(value, (list, tuple)) else [value])]
+    return [place for text in texts for place in (text, text.partition("=")[2])]
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> Any:

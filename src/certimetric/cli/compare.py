@@ -10,7 +10,7 @@ import typer
 
 from certimetric.cli.audits import print_table
 from certimetric.cli.findings import Junit, Sarif, see_writable, write_findings
-from certimetric.cli.inputs import number
+from certimetric.cli.inputs import number, results_of
 from certimetric.cli.options import Title
 
 EPILOG = """Examples:
@@ -49,10 +49,11 @@ def compare(
     allowed = number("--tolerance", tolerance)
     if not 0 <= allowed <= 1:
         raise ValueError(f"--tolerance must be a share from 0 to 1, got {tolerance!r}")
-    see_writable(junit, sarif)
-    told = compare_audits(before, after, tolerance=allowed, command=shlex.join(["certimetric", *context.obj]))
-    data, page = told.save(out, title=title)
-    write_findings(told, junit, sarif)
+    see_writable(junit, sarif, before, after)
+    with results_of(before, after):
+        told = compare_audits(before, after, tolerance=allowed, command=shlex.join(["certimetric", *context.obj]))
+        data, page = told.save(out, title=title)
+        write_findings(told, junit, sarif)
     document = told.document
     console = print_table(title or document["title"], *told.table(), texts=2)
     for remark in document["remarks"]:

@@ -67,7 +67,7 @@ def explain(
         raise ValueError(f"-n must be at least 1, got {n}")
     model = ThreatModel.from_string(threat)
     rules = FeatureRules() if features is None else FeatureRules.read(features)
-    writable("--out", out, metric, train, queries)
+    writable("--out", out, metric, train, queries, features)
     read = read_queries(metric, train, queries, target, neighbors, model.norm, units, files.reading())
     if wanted is not None and wanted not in read.classifier.classes_:
         raise ValueError(f"--wanted must be one of {listing(read.classifier.classes_)}, got {wanted!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +23,13 @@ Sarif = Annotated[
 ]
 
 
-def see_writable(junit: Path | None, sarif: Path | None) -> None:
-    """See that the files can be written, before the work."""
+def see_writable(junit: Path | None, sarif: Path | None, *read: str | Path | None) -> None:
+    """See before the work that the files can be written, and are two, and none of those that are read."""
     for option, path in (("--junit", junit), ("--sarif", sarif)):
         if path is not None:
-            writable(option, path)
+            writable(option, path, *read)
+    if junit is not None and sarif is not None and os.path.abspath(junit) == os.path.abspath(sarif):
+        raise ValueError(f"--junit and --sarif must be two files, got {str(junit)!r} for both")
 
 
 def write_findings(told: Documented, junit: Path | None, sarif: Path | None) -> None:

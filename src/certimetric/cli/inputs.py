@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,11 +93,14 @@ def labelled_rows(
     return Features(X, names, data.y.astype(str), data.told_gaps, data.imputed)
 
 
-def writable(option: str, path: Path, *read: str | Path) -> Path:
-    """See that a file can be written before work starts, and is none of those that are read; an OSError if not."""
-    for given in map(Path, read):
-        if path.exists() and given.exists() and path.samefile(given):
-            raise OSError(f"{option}: {str(path)!r} is a file that is read here, and would be overwritten")
+def writable(option: str, path: Path, *read: str | Path | None) -> Path:
+    """See that a file can be written before work starts, and is none of those that are read; an OSError if not.
+
+    Of a folder that is read it is ``results.json`` there; what is no file, such as the name of a data set, is none.
+    """
+    given = [place for name in read if name for place in (name, Path(name, "results.json"))]
+    if any(os.path.exists(place) and path.exists() and path.samefile(place) for place in given):
+        raise OSError(f"{option}: {str(path)!r} is a file that is read here, and would be overwritten")
     if path.is_dir():
         raise OSError(f"{option}: {str(path)!r} is a folder, not a file")
     try:
@@ -103,6 +108,19 @@ def writable(option: str, path: Path, *read: str | Path) -> Path:
             return path
     except OSError as error:
         raise OSError(f"{option}: cannot write {str(path)!r}: {error.strerror or error}") from None
+
+
+@contextmanager
+def results_of(*files: Path) -> Iterator[None]:
+    """What is done with results of audits: where a part of them is missing or something else, they are damaged."""
+    from jinja2 import UndefinedError
+
+    try:
+        yield
+    except (KeyError, IndexError, AttributeError, AssertionError, StopIteration, UndefinedError) as error:
+        where = " or ".join(map(repr, map(str, files)))
+        told = f"{type(error).__name__} {error}".strip()
+        raise ValueError(f"{where} is not as audits write their results, or damaged: {told}") from error
 
 
 def needs_deep(packages: Sequence[str] = ("torch", "pytorch_metric_learning", "lightning")) -> None:

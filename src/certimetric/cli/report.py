@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from certimetric.cli.inputs import writable
+from certimetric.cli.inputs import results_of, writable
 from certimetric.cli.options import Title
 
 
@@ -20,7 +20,8 @@ def report(
     from certimetric.auditing import AuditResult
     from certimetric.base.files import write_atomically
 
-    result = AuditResult.load(results)
-    writable("--out", out)
-    write_atomically(out, result.to_html(title=title))
+    writable("--out", out, results)
+    with results_of(results):
+        page = AuditResult.load(results).to_html(title=title)
+    write_atomically(out, page)
     typer.echo(f"Report: {out}")

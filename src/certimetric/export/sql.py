@@ -137,7 +137,10 @@ def _features(metric: MahalanobisMetric, columns: Sequence[str] | None, quote: C
     """An expression for each feature."""
     told = metric.training.get("encoding")
     if told is not None and columns is None:
-        return [text for code in TableEncoder.from_dict(told).columns for text in _encoded(code, quote(code.name))]
+        encoder = TableEncoder.from_dict(told)
+        if encoder.feature_names != metric.feature_names:
+            raise ValueError("the encoding that the metric was learned with makes other features than it has")
+        return [text for code in encoder.columns for text in _encoded(code, quote(code.name))]
     names = metric.feature_names if columns is None else columns
     if names is None:
         raise ValueError(f"columns must name the {metric.n_features} features, for the metric has no names of its own")

@@ -248,9 +248,11 @@ class MahalanobisMetric:
                     raise ValueError(f"{shown} is a safetensors file, but not a metric of certimetric ({_FORMAT})")
                 components = file.get_tensor("components")
             names, training = json.loads(metadata["feature_names"]), json.loads(metadata["training"])
+            if not isinstance(training, dict) or not isinstance(names, list | None):
+                raise TypeError("names must be a list, and what is told of the training an object")
         except SafetensorError as error:
             raise ValueError(f"{shown} is not a metric file, or is truncated ({error})") from None
-        except (KeyError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"the metric file {shown} is damaged: {error}") from None
         return cls(components, None if names is None else tuple(names), training)
 

@@ -148,7 +148,7 @@ class Coordinates:
         terms : list of Term
             The terms of the learner itself: what they amount to at the start is the unit of a relative weight.
         start : array of shape (k, r)
-            Components that the descent starts from.
+            Components that the descent starts from, as far as the loss has a part in it.
         weights : array of shape (n,), optional
             Of the instances, in the mean.
         """
@@ -156,14 +156,15 @@ class Coordinates:
 
     def bind_in(
         self,
-        unit: list[float],
+        unit: list[tuple[float, Array]],
         loss: TripletMarginLoss,
         triplets: Indices,
         terms: list[Term],
         start: Array,
         weights: Array | None = None,
     ) -> Term:
-        """The same, in a unit that the first call puts into the list, and later ones, of more instances, find there."""
+        """The same, in a unit that the first call puts into the list, with its start; later ones, of more instances,
+        find both there."""
         if not unit:
             objective = 1.0
             if loss.relative:
@@ -171,8 +172,9 @@ class Coordinates:
                 own.refresh(start)
                 objective = own.in_components(start)[0]
             # Where they amount to nothing, what they are made of is the unit: a margin of 1, or a chance.
-            unit.append(objective if objective > 0 else 1.0)
-        return self.loss(loss).bind(self.X, triplets, unit[0], weights)
+            unit.append((objective if objective > 0 else 1.0, start))
+        objective, start = unit[0]
+        return self.loss(loss).bind(self.X, triplets, objective, weights, start)
 
 
 def check_n_components(n_components: int | None, d: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -30,6 +30,8 @@ from certimetric.objectives.gradient import MetricObjective, Term
 from certimetric.objectives.pairs import ImpostorHinge, Pull, pull_and_push
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
+_SHARE_ALONE = 0.25  # of the steps, for pull and push before a perturbation loss comes in
+
 
 @dataclass(frozen=True, eq=False)
 class _Descent:
@@ -51,7 +53,8 @@ class LMNN(TripletLearner):
     over target neighbours j of i and *all* instances l of another class: the active impostors are searched again as
     the metric moves, and the recorded objective is the true one. With ``n_impostors`` only that many instances l are
     pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
-    :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides. Of given triplets
+    :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides; where its weight is
+    relative, pull and push are minimised alone for the first quarter of the steps. Of given triplets
     (instance, target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves. With
     weights of the instances both means, and that of the perturbation loss, are by those of the instances i.
 
@@ -116,7 +119,7 @@ class LMNN(TripletLearner):
     objective_path_ : list of float
         The true objective after every round of ten steps or fewer, over all impostors found anew: it never rises, for
         a round after which more impostors are found than it had gained is undone. Where the sample of anchors grows,
-        that of the last size.
+        that of the last size. With a relative perturbation loss, from where that comes in.
     n_anchors_ : int
         Instances in the objective.
     anchor_path_ : list of Size
@@ -240,7 +243,7 @@ class LMNN(TripletLearner):
         start = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
         seed = int(rng.randint(2**31))
         loss = None if self.perturbation is None else coordinates.loss(self.perturbation)
-        unit: list[float] = []  # of a relative weight: what pull and push amount to at the start
+        unit: list[tuple[float, Array]] = []  # what pull and push amount to where the loss comes in
 
         def own_objective(anchors: Anchors, **further: Any) -> AnchorObjective | FixedAnchorObjective:
             if self.n_impostors:
@@ -252,19 +255,25 @@ class LMNN(TripletLearner):
         def objective_of(anchors: Anchors) -> AnchorObjective | FixedAnchorObjective:
             if loss is None:
                 return own_objective(anchors)
-            if not unit:
-                own = own_objective(anchors).values(start).mean() if loss.relative else 1.0
-                unit.append(float(own) if own > 0 else 1.0)
-            return own_objective(anchors, triplets=anchors.triplets(), loss=partial(loss.bind, objective=unit[0]))
+            objective, comes_in = unit[0]
+            bound = partial(loss.bind, objective=objective, start=comes_in)
+            return own_objective(anchors, triplets=anchors.triplets(), loss=bound)
 
         def fit(anchors: Anchors, before: _Descent) -> _Descent:
+            steps = self.max_iter
+            if loss is not None and not unit:
+                own = own_objective(anchors)
+                before = self._descend_alone(own, before.components)
+                amount = float(own.values(before.components).mean()) if loss.relative else 1.0
+                unit.append((amount if amount > 0 else 1.0, before.components))
+                steps -= before.n_iter
             objective = objective_of(anchors)
-            solution = self._descend(objective, before.components)
-            return _Descent(solution.components, before.n_iter + solution.n_iter, solution, objective)
+            solution = self._descend_further(objective, before, steps)
+            return _Descent(solution.components, solution.n_iter, solution, objective)
 
         def held_out(anchors: Anchors) -> Callable[[_Descent], Array]:
-            objective = objective_of(anchors)
-            return lambda descent: objective.values(descent.components)
+            objective = cache(lambda: objective_of(anchors))  # which is known after the first fit
+            return lambda descent: objective().values(descent.components)
 
         descent, anchors, sizes = grow_anchors(
             X,
@@ -303,7 +312,29 @@ class LMNN(TripletLearner):
     ) -> LMNN:
         rng = check_random_state(self.random_state)
         L = starting_components(self.init, coordinates, self.n_components, self.n_features_in_, rng, codes)
+        before = _Descent(L)
         if self.perturbation is not None and triplets is not None:
-            terms.append(coordinates.bind(self.perturbation, triplets, terms, L, weights))
-        self._set_solution(self._descend(MetricObjective(coordinates.X, terms), L), coordinates)
+            before = self._descend_alone(MetricObjective(coordinates.X, terms), L)
+            terms.append(coordinates.bind(self.perturbation, triplets, terms, before.components, weights))
+        objective = MetricObjective(coordinates.X, terms)
+        solution = self._descend_further(objective, before, self.max_iter - before.n_iter)
+        self._set_solution(solution, coordinates)
         return self
+
+    def _descend_alone(self, own: MetricObjective, L: Array) -> _Descent:
+        """Pull and push without the loss, for a part of the steps.
+
+        From here on the loss makes a metric that errs less, with and without noise, than from the start: its weight is
+        in units of what has not been solved by pull and push, and wide margins that they have made are not given up.
+        """
+        steps = int(self.max_iter * _SHARE_ALONE)
+        if self.perturbation is None or not self.perturbation.relative or not steps:
+            return _Descent(L)
+        solution = self._descend(own, L, max_iter=steps)
+        return _Descent(solution.components, solution.n_iter, solution)
+
+    def _descend_further(self, objective: MetricObjective, before: _Descent, max_iter: int) -> Solution:
+        solution = self._descend(objective, before.components, max_iter=max_iter)
+        if before.solution is not None and np.array_equal(solution.components, before.components):  # which had moved
+            solution = replace(solution, converged=before.solution.converged, reason=before.solution.reason)
+        return replace(solution, n_iter=before.n_iter + solution.n_iter)

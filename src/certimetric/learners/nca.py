@@ -186,7 +186,7 @@ class NCA(MahalanobisLearner):
         weights: Array | None,
     ) -> None:
         """The mean over a sample of instances, which see all others."""
-        unit: list[float] = []
+        unit: list[tuple[float, Array]] = []
         loss = self.perturbation
 
         def margins(points: Array, triplets: Indices, terms: list[Term], of_points: Array | None) -> Term:

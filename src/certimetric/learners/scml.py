@@ -207,7 +207,7 @@ class SCML(TripletLearner):
         weights: Array | None,
     ) -> None:
         """Over the triplets of a sample of instances, which grows where ``n_anchors`` does not say how many."""
-        unit: list[float] = []  # of a relative weight: what the hinge amounts to at the first start
+        unit: list[tuple[float, Array]] = []  # of a relative weight: what the hinge amounts to at the first start
 
         def problem_of(anchors: Anchors) -> tuple[Coordinates, Indices, Array]:
             rows, place = np.unique(anchors.triplets(), return_inverse=True)
@@ -291,7 +291,7 @@ class SCML(TripletLearner):
         basis: Array,
         of_rows: Array | None,
         before: _Weights,
-        unit: list[float],
+        unit: list[tuple[float, Array]],
     ) -> _Weights:
         """Minimise over the weights of the basis, from where another fit has ended or from equal ones."""
         X, hinge = coordinates.X, TripletHinge(triplets, weights=of_rows)

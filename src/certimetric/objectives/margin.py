@@ -40,7 +40,7 @@ class MarginLoss(TripletMarginLoss):
         Factor of the loss in the learner's objective.
     scale : float or "auto", default="auto"
         Unit of the margins, in units of the data. "auto" reads it off the data: the upper quartile of the margins
-        that the triplets have in the Euclidean metric.
+        that the triplets have in the Euclidean metric, or where the loss comes in if that is larger.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
     margin : {"certified", "triplet"}, default="certified"

@@ -11,7 +11,7 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.geometry.norms import Norm
 from certimetric.objectives.triplet_margin import TripletMarginLoss, TripletMarginTerm
 
-_RELATIVE_WEIGHT = 30.0  # of the share of tau that is missing, in units of a learner's own objective at its start
+_RELATIVE_WEIGHT = 30.0  # of the share of tau that is missing, in units of the other terms where the loss comes in
 
 
 class PerturbationLoss(TripletMarginLoss):
@@ -27,9 +27,10 @@ class PerturbationLoss(TripletMarginLoss):
     metric: ``LMNN(perturbation=PerturbationLoss())``.
 
     By default its weight is relative: the loss is divided by ``tau``, so that it lies between 0 and 1, and multiplied
-    by ``weight`` times thirty times what the learner's own terms amount to at the start; the learner works on the data
-    divided by their root mean square standard deviation. So other units of the data change nothing: not a prediction,
-    and a certified radius just by the factor between the units.
+    by ``weight`` times thirty times what the learner's own terms amount to where the loss comes in: at the start, in
+    :class:`LMNN` after a quarter of the steps. The learner works on the data divided by their root mean square standard
+    deviation. So other units of the data change nothing: not a prediction, and a certified radius just by the factor
+    between the units.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ class PerturbationLoss(TripletMarginLoss):
         learner's own aim.
     tau : float or "auto", default="auto"
         Squared margin beyond which a triplet is safe, in squared units of the data. "auto" reads it off the data:
-        the square of the upper quartile of the margins that the triplets have in the Euclidean metric.
+        the square of the upper quartile of the margins that the triplets have in the Euclidean metric, or where the
+        loss comes in if that is larger.
     norm : {"l2", "linf", "l1"}, array-like of shape (d, d) or Norm, default="l2"
         How a perturbation is measured; a matrix A stands for ``√(δᵀAδ)``.
     relative : bool, default=True

@@ -45,7 +45,14 @@ class TripletMarginLoss(BaseEstimator, ABC):
     def _term(self, triplets: Indices, norm: Norm, aim: float, objective: float, weights: Array | None) -> Term:
         """The loss as a term over fixed triplets, every setting known."""
 
-    def bind(self, X: Array, triplets: Indices, objective: float = 1.0, weights: Array | None = None) -> Any:
+    def bind(
+        self,
+        X: Array,
+        triplets: Indices,
+        objective: float = 1.0,
+        weights: Array | None = None,
+        start: Array | None = None,
+    ) -> Any:
         """The loss as a term of an objective, over fixed triplets of rows of X (any learner's entry point).
 
         Parameters
@@ -56,6 +63,8 @@ class TripletMarginLoss(BaseEstimator, ABC):
             What the other terms of the objective amount to at the start: the unit of a relative weight.
         weights : array of shape (n,), optional
             Of the instances, in the mean.
+        start : array of shape (k, d), optional
+            Components at which the loss comes in: margins that are larger there than in the Euclidean metric are kept.
 
         Raises
         ------
@@ -64,7 +73,7 @@ class TripletMarginLoss(BaseEstimator, ABC):
         """
         norm, (name, power) = self.check(), self.aim
         value = getattr(self, name)
-        aim = typical_margin(X, triplets, norm) ** power if value == "auto" else float(value)
+        aim = typical_margin(X, triplets, norm, start) ** power if value == "auto" else float(value)
         return self._term(triplets, norm, aim, objective, weights)
 
     def for_coordinates(self, norm: Norm, unit: float) -> TripletMarginLoss:
@@ -163,18 +172,21 @@ def margins_of(gap: Array, dual: Array) -> Array:
     return margins
 
 
-def typical_margin(X: Array, triplets: Indices, norm: Norm) -> float:
-    """Upper quartile of the margins that the triplets have in the Euclidean metric; 1 where that is 0.
+def typical_margin(X: Array, triplets: Indices, norm: Norm, L: Array | None = None) -> float:
+    """Upper quartile of the margins that the triplets have in the Euclidean metric, or under L if that is larger; 1
+    where it is 0.
 
     The margin that losses aim at by default: it has the units of the data, whatever their scaling.
     """
-    if not len(triplets):
-        return 1.0
-    gap, v = gap_and_direction(np.eye(X.shape[1]), X, triplets)
-    slices = chunk_slices(len(v), 8.0 * norm.dual_coordinates(v[:1]).shape[-1], _CHUNK_BYTES)
-    dual = np.concatenate([norm.dual_norm(v[rows]) for rows in slices])
-    margin = float(np.quantile(margins_of(gap, dual), _AUTO_QUANTILE))
-    return margin if 0 < margin < np.inf else 1.0
+    typical = 0.0
+    for components in (np.eye(X.shape[1]), L):
+        if components is not None and len(triplets):
+            gap, v = gap_and_direction(components, X, triplets)
+            slices = chunk_slices(len(v), 8.0 * norm.dual_coordinates(v[:1]).shape[-1], _CHUNK_BYTES)
+            dual = np.concatenate([norm.dual_norm(v[rows]) for rows in slices])
+            margin = float(np.quantile(margins_of(gap, dual), _AUTO_QUANTILE))
+            typical = max(typical, margin if margin < np.inf else 0.0)
+    return typical or 1.0
 
 
 class TripletMarginTerm(ABC):

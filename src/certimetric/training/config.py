@@ -113,7 +113,7 @@ class TrainingConfig:
             raise FileNotFoundError(f"there is no configuration file {str(path)!r}")
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{str(path)!r} is not a TOML file: {first_line(error)}") from None
         return cls._checked(values, repr(str(path)), here=True)
 

@@ -169,7 +169,7 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError(f"it has no {missing[0]!r}")
         if not isinstance(run["config"], dict) or not int(run["data"]["image_shape"][0]):
             raise ValueError("its configuration or its data are damaged")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{str(file)!r} is not the file of a run: {reason}") from None
     return dict(run)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import betabinom
+from scipy.stats import betabinom, binom
 
 from certimetric import OpenSetKNeighborsClassifier, check_drift
 from certimetric.auditing.drift.columns import compare_columns, stability_index
@@ -110,6 +110,16 @@ def test_ranges_are_exceeded_by_chance_as_often_as_told():
     counts = beyond.sum(axis=1)
     for least in (1, 2, 4):
         assert (counts >= least).mean() == pytest.approx(betabinom.sf(least - 1, 20, 2, 29), abs=0.025)
+
+
+def test_many_rows_against_few_of_training_raise_alarms_as_often_as_told():
+    # Training rows that are each other's nearest share a distance, and their tenths are where few of them happen to be.
+    plain, alarms = MahalanobisMetric.from_components(np.eye(1)), 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        train, new = rng.normal(size=(30, 1)), rng.normal(size=(300, 1))
+        alarms += check_drift(plain, train, np.arange(30) % 2, new, alpha=0.05).alarm
+    assert alarms <= binom.isf(0.01, 40, 0.05)
 
 
 def test_few_rows_have_no_certain_shift():

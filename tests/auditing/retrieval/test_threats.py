@@ -143,7 +143,12 @@ def test_bad_requests(data):
             {"threats": ["patch=2"]},
             "patch=SIZE is a share of the picture, a number above 0 and at most 1, got",
         ),
-        ({"threats": ["poisoning=1.5"]}, "poisoning=SIZE is a number of items, a whole number above 0, got '1.5'"),
+        (
+            {"threats": ["poisoning=1.5"]},
+            "poisoning=SIZE is a number of items, a whole number above 0 and at most 1000, got '1.5'",
+        ),
+        ({"threats": ["poisoning=1000000000"]}, "at most 1000, got '1000000000'"),
+        ({"threats": ["patch", "patch=0.2"]}, "threats must be different, got 'patch' more than once"),
         (
             {"threats": ["corruptions=x"]},
             "corruptions=SIZE is a severity, a whole number above 0 and at most 5",

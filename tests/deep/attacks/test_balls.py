@@ -1,5 +1,6 @@
 """Balls around pictures: no rounding of the numbers that are given back leads out of them."""
 
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -54,6 +55,21 @@ def test_what_is_projected_lies_in_the_ball_to_the_last_digit(ball, exponent, ep
     if dtype == torch.float32 and not bounded and eps > 1e-2:
         digits = x[0].numel() * 2.0**-23 * unit if ball == "l1" else 0.0  # the last ones of all entries, in a sum
         assert (sizes(ball, allowed.project(x + 3 * allowed.eps, x), x) >= allowed.eps * (1 - 1e-4) - digits).all()
+
+
+@every_ball
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_projected_lies_in_the_ball_in_exact_arithmetic(ball, dtype):
+    # In double precision the difference of two numbers is rounded itself, and told too small.
+    generator = torch.Generator().manual_seed(0)
+    for eps in (0.05, 0.1, 1.0):
+        unit = 10.0 ** torch.randint(-12, 1, (40, 3), generator=generator)
+        x = (torch.rand(40, 3, generator=generator, dtype=torch.double) * unit).to(dtype)
+        far = x + torch.randn(40, 3, generator=generator, dtype=torch.double).to(dtype)
+        for found, centre in zip(BALLS[ball](eps).project(far, x).tolist(), x.tolist()):
+            change = [abs(Fraction(one) - Fraction(other)) for one, other in zip(found, centre)]
+            size = {"linf": max(change), "l1": sum(change), "l2": sum(each**2 for each in change)}[ball]
+            assert size <= (Fraction(eps) ** 2 if ball == "l2" else Fraction(eps))
 
 
 @every_ball

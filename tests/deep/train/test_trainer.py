@@ -1,5 +1,6 @@
 """Robust training: it works, goes on after an interruption as if there had been none, and is one over processes."""
 
+import json
 import multiprocessing
 import os
 import socket
@@ -104,6 +105,16 @@ def test_damaged_checkpoints_are_named(digits, tmp_path, part):
     with pytest.raises(ValueError, match="cannot be read") as error:
         trainer(tmp_path).fit(loader(digits), resume=True)
     assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_leads_nowhere_else(digits, tmp_path):
+    folder = tmp_path / "run"
+    trainer(folder, max_epochs=1).fit(loader(digits, 40))
+    pointer = json.loads((folder / "checkpoint.json").read_text())
+    (folder / pointer["state"]).rename(tmp_path / pointer["state"])
+    (folder / "checkpoint.json").write_text(json.dumps(pointer | {"state": f"../{pointer['state']}"}))
+    with pytest.raises(ValueError, match="names files outside of its folder"):
+        trainer(folder).fit(loader(digits), resume=True)
 
 
 def test_bad_input_is_named(digits, tmp_path):

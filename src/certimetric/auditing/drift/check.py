@@ -269,9 +269,7 @@ def check_drift(
             f"expected; {certified} of them are certified outliers: none comes that near by a change of size {eps:.3g} "
             f"({unit})"
         )
-        farther = [
-            (ks_2samp(each.within, each.distances, alternative="greater"), each.within, each.distances) for each in both
-        ]
+        farther = [_compared(each.within, each.distances, sides=1) for each in both]
         found.append(_joined("distance", "distances to the nearest training row", farther, level))
         found.append(_joined("radius", "certified radii", [_other_radii(each) for each in both], level))
         p_value = max(_too_many(each) for each in both)
@@ -313,33 +311,47 @@ class _Seen:
         return float(np.sort(self.within)[self.place - 1])
 
 
-def _other_radii(seen: _Seen) -> tuple[Any, Array, Array]:
+_Compared = tuple[float, float, Array, Array]
+"""Kolmogorov–Smirnov distance of two samples, its p-value, and the samples."""
+
+
+def _compared(before: Array, now: Array, *, sides: int = 2) -> _Compared:
+    """Training rows count as half of so many: two that are each other's nearest tell one distance between them.
+
+    For large samples the p-value is then at most what is given here (the limit of Smirnov's distribution).
+    """
+    size = float(ks_2samp(before, now, alternative="greater" if sides == 1 else "two-sided", method="asymp").statistic)
+    n, m = len(before) / 2, len(now)
+    return size, min(1.0, sides * math.exp(-2.0 * n * m / (n + m) * size**2)), before, now
+
+
+def _other_radii(seen: _Seen) -> _Compared:
     """A row that has an equal one in training is surer than any other: such rows are left out on both sides."""
     before, now = seen.radii[seen.within > 0], seen.radii_new[seen.alone]
     if not len(before) or not len(now):
         before, now = seen.radii[:1], seen.radii[:1]  # nothing to compare: no difference
-    return ks_2samp(before, now), before, now
+    return _compared(before, now)
 
 
 def _too_many(seen: _Seen) -> float:
     """Probability of as many new rows, or more, beyond what 99 % of the training rows have near them.
 
     Of rows like those of training, the share beyond the value at a given place in the order of n has a Beta
-    distribution.
+    distribution; they count as half of so many, as in :func:`_compared`.
     """
     n, far = len(seen.within), int((seen.distances > seen.near).sum())
-    return float(betabinom.sf(far - 1, len(seen.distances), n - seen.place + 1, seen.place))
+    return float(betabinom.sf(far - 1, len(seen.distances), (n - seen.place) / 2 + 1, seen.place / 2))
 
 
-def _joined(test: str, what: str, tests: list[tuple[Any, Array, Array]], level: float) -> Finding:
+def _joined(test: str, what: str, tests: list[_Compared], level: float) -> Finding:
     """What the learned metric says of two samples; an alarm where the plain distance says so too, of no trifle."""
-    (result, before, now), (plain, *_) = tests
-    size, p_value = float(result.statistic), float(max(result.pvalue, plain.pvalue))
+    (size, p_value, before, now), (plain, p_plain, *_) = tests
+    p_value = max(p_value, p_plain)
     told = (
         f"the median of {what} is {np.median(now):.3g}, in training {np.median(before):.3g} (KS {size:.2f}, in the "
-        f"plain distance {plain.statistic:.2f}, p {p_value:.2g})"
+        f"plain distance {plain:.2f}, p {p_value:.2g})"
     )
-    alarm = p_value < level and min(size, float(plain.statistic)) >= _LEAST_DISTANCE
+    alarm = p_value < level and min(size, plain) >= _LEAST_DISTANCE
     return Finding(test, "", size, p_value, alarm, told)
 
 

@@ -127,7 +127,7 @@ def _compare(
         before, now = (np.full(len(column), np.nan) if column.isna().all() else read(column) for column in (train, new))
         assert before is not None and now is not None
         found += _range(name, before[~gaps_before], now[~gaps], level, date_text if dates else "{:g}".format)
-        bins = _binned(before, now)
+        bins, tested = _binned(before, now)
     else:
         texts_before, texts = texts_of(train), texts_of(new)
         known, codes = np.unique(texts_before[~gaps_before].astype(str), return_inverse=True)
@@ -143,8 +143,10 @@ def _compare(
         counts = np.searchsorted(known, texts[seen].astype(str))
         bins = [np.append(np.bincount(codes, minlength=len(known)), 0),
                 np.append(np.bincount(counts, minlength=len(known)), unseen.sum())]  # fmt: skip
-    bins = [np.append(bins[0], gaps_before.sum()), np.append(bins[1], gaps.sum())]
-    return [*found, _shift(name, np.array(bins), level)], able
+        tested = bins
+    empty = np.array([[gaps_before.sum()], [gaps.sum()]])
+    told_by, tested_by = (np.hstack([np.array(each), empty]) for each in (bins, tested))
+    return [*found, _shift(name, told_by, tested_by, level)], able
 
 
 def _range(name: str, before: Array, now: Array, level: float, written: Callable[[float], str]) -> list[Finding]:
@@ -163,22 +165,29 @@ def _range(name: str, before: Array, now: Array, level: float, written: Callable
     return [Finding("range", name, float(count), p_value, p_value < level, told)]
 
 
-def _binned(before: Array, now: Array) -> list[NDArray[np.int64]]:
-    """Counts of numbers in tenths of the training rows, or value by value where there are few."""
+def _binned(before: Array, now: Array) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Counts of numbers in tenths of the training rows, and of all rows; value by value where there are few.
+
+    The index is told by the tenths of the training rows. These lie where few rows happened to put them, so that chance
+    alone fills some of them with many new rows: the test counts by tenths that know no row from another.
+    """
     before, now = before[~np.isnan(before)], now[~np.isnan(now)]
     values = np.unique(before)
     if len(values) <= _FEW_VALUES:  # what lies between two values counts with the lower one
-        edges = values[1:]
+        found = [values[1:]]
     else:
-        edges = np.unique(np.quantile(before, np.arange(1, _BINS) / _BINS))
-    places = (np.searchsorted(edges, column, side="right") for column in (before, now))
-    return [np.bincount(place, minlength=len(edges) + 1) for place in places]
+        found = [np.quantile(column, np.arange(1, _BINS) / _BINS) for column in (before, np.append(before, now))]
+    counts = []
+    for edges in map(np.unique, found):
+        places = (np.searchsorted(edges, column, side="right") for column in (before, now))
+        counts.append([np.bincount(place, minlength=len(edges) + 1) for place in places])
+    return counts[0], counts[-1]
 
 
-def _shift(name: str, bins: NDArray[Any], level: float) -> Finding:
+def _shift(name: str, bins: NDArray[Any], tested: NDArray[Any], level: float) -> Finding:
     """The stability index of a column, and whether it is more than chance gives so many rows."""
     index = stability_index(bins[0], bins[1])
-    some = bins[:, bins.sum(axis=0) > 0]
+    some = tested[:, tested.sum(axis=0) > 0]
     p_value = 1.0
     if some.shape[1] > 1 and (some.sum(axis=1) > 0).all():
         p_value = float(chi2_contingency(some, correction=False).pvalue)

@@ -168,6 +168,7 @@ THREATS: dict[str, Threat] = {
             "who may add items: sellers, users who upload, whoever writes what is crawled",
             "a number of items",
             lambda request: 10,
+            most=1000,  # R@1 is told after each of them
             pictures=False,
         ),
     )
@@ -194,6 +195,8 @@ def threat_sizes(texts: Iterable[str], known: Mapping[str, Threat]) -> dict[str,
         name, equals, size = text.partition("=")
         if name not in known:
             raise ValueError(f"threats must be of {', '.join(known)}, got {name!r}")
+        if name in found:
+            raise ValueError(f"threats must be different, got {name!r} more than once")
         found[name] = known[name].size(size) if equals else None
     return found
 

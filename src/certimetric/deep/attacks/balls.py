@@ -82,7 +82,7 @@ class Ball:
         given = (perturbed.double() - centre).flatten(1)
         delta = _of(self.norm.project_within(given, self.eps, centre.flatten(1), self._ends(x))).view(x.shape)
         moved = self.clip((centre + delta).to(x.dtype))
-        return torch.where((moved.double() - centre).abs_() > delta.abs(), torch.nextafter(moved, x), moved)
+        return torch.where(_beyond(moved.double(), centre, delta.abs()), torch.nextafter(moved, x), moved)
 
     def level(self, n: int) -> float:
         """What each of ``n`` values may change by, if all of them change alike."""
@@ -321,6 +321,14 @@ class _Draws:
 def _of(values: Any) -> Tensor:
     """What a norm makes of tensors, whose signatures are those of arrays."""
     return values
+
+
+def _beyond(moved: Tensor, centre: Tensor, most: Tensor) -> Tensor:
+    """Where the difference of two numbers is more than ``most``, its own rounding included (Knuth's two-sum)."""
+    gone = moved - centre
+    back = gone - moved
+    lost = (moved - (gone - back)) - (centre + back)
+    return (gone.abs() > most) | ((gone.abs() == most) & (lost * gone.sign() > 0))
 
 
 def aligned(values: Tensor, like: Tensor) -> Tensor:

@@ -202,7 +202,7 @@ class Slopes:
         for step in range(_STEPS):
             slope = g.norm(dim=1).clamp_min(_TINY)
             length = torch.minimum(((s - (g * delta).sum(dim=1)) / slope).clamp_min(_TINY), far)
-            if step > 1 and (found >= (1 - _CLOSE) * min(best, float(torch.maximum(length, found).min()))).all():
+            if step > 1 and (found >= min(best, (1 - _CLOSE) * float(torch.maximum(length, found).min()))).all():
                 break
             delta, s, g, a = self._seen_from(
                 image, -g * (length / slope)[:, None], opponents, _CAP * slope / length / 2

@@ -227,7 +227,7 @@ def processor_config(folder: Path) -> Mapping[str, Any]:
             try:
                 told = json.loads((folder / name).read_text(encoding="utf-8"))
                 found = told.get("image_processor", told)
-            except (ValueError, AttributeError) as error:
+            except (ValueError, AttributeError, RecursionError) as error:
                 raise ValueError(f"{str(folder / name)!r} is damaged: {first_line(error)}") from None
             if isinstance(found, Mapping):
                 return found

@@ -75,6 +75,8 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[int, dict[str, Tens
         pointer = json.loads((folder / POINTER).read_text(encoding="utf-8"))
         if pointer["schema"] != SCHEMA:
             raise ValueError(f"schema {pointer['schema']!r}")
+        if any(Path(pointer[part]).name != pointer[part] for part in ("tensors", "state")):
+            raise ValueError("it names files outside of its folder")
         tensors = load_file(folder / pointer["tensors"])
         state = torch.load(folder / pointer["state"], weights_only=True, map_location="cpu")
         return int(pointer["epoch"]), tensors, state
