@@ -260,6 +260,10 @@ WRONG_VALUES = {
     "weight": ({"defense": {"kind": "perturbation", "weight": -1}}, "weight in [defense] must not be negative, got -1"),
     "sigma": ({"defense": {"kind": "noise", "sigma": 0}}, "sigma in [defense] must be positive, got 0"),
     "mined": ({"loss": {"name": "certified"}, "defense": {"kind": "tuple"}}, "'certified' takes all triplets"),
+    "slopes": (
+        {"loss": {"name": "certified", "slopes": True}, "defense": {"kind": "batch"}},
+        "the defense 'batch' takes losses of embeddings, and has no place for one that reads the network",
+    ),
     "size": ({"data": {"name": "digits", "size": 0}}, "size in [data] must be a whole number of pixels from 1, got 0"),
     "skipping": (
         {"data": {"name": "digits", "skip_corrupt": 1}},

@@ -71,16 +71,17 @@ def plain_layers(model: nn.Module) -> list[nn.Module]:
         given = type(model.function if isinstance(model, Called) else model).__name__
         raise ValueError(f"layers can be read of a torch.nn.Module only, got {given}; smoothing certifies any callable")
     with frozen(model):
-        return [_plain(layer).double().eval().requires_grad_(False) for layer in _in_order(model)]
+        return [_plain(layer).double().eval().requires_grad_(False) for layer in layers_in_order(model)]
 
 
-def _in_order(module: nn.Module) -> list[nn.Module]:
+def layers_in_order(module: nn.Module) -> list[nn.Module]:
+    """The layers themselves, in the order in which they are applied; errors as of :func:`plain_layers`."""
     _check_code(module)
     if type(module) is EmbeddingNetwork:
         last = [OnSphere()] if module.normalise else []
-        return [Standardise(module.mean, module.std), *_in_order(module.body), *last]
+        return [Standardise(module.mean, module.std), *layers_in_order(module.body), *last]
     if type(module) is nn.Sequential:
-        return [layer for part in module for layer in _in_order(part)]
+        return [layer for part in module for layer in layers_in_order(part)]
     return [module]
 
 

@@ -253,12 +253,10 @@ class Slopes:
 
     def _turned(self, blocks: Tensor, y: Tensor) -> Tensor:
         """The gradient of Σ v_kᵀy_k by the image, (b, n), for v_k the blocks of y times numbers (b, c, p, q)."""
-        size, (height, width) = self.pooling.size, y.shape[-2:]
-        spread = blocks.repeat_interleave(size, -2).repeat_interleave(size, -1)[..., :height, :width]
         padding: tuple[int, int] = self.convolution.padding  # type: ignore[assignment]
-        return (
-            nn.functional.conv_transpose2d(spread * y, self.convolution.weight, padding=padding) / self.std
-        ).flatten(1)
+        spread = self.pooling.spread(blocks, y) * y
+        turned = nn.functional.conv_transpose2d(spread, self.convolution.weight, padding=padding)
+        return (turned / self.std).flatten(1)
 
 
 def _weights(own: Array, others: Array, gaps: Array) -> Array:

@@ -15,7 +15,7 @@ from certimetric.deep.attacks import balls
 from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Attack
 from certimetric.deep.attacks.gradient import PGD
-from certimetric.deep.defenses.loss_support import batch_loss, check_compares_samples, check_loss
+from certimetric.deep.defenses.loss_support import batch_loss, check_compares_samples, check_loss, reads_images
 from certimetric.deep.models.calling import frozen
 
 Loss = Callable[..., Tensor]
@@ -67,6 +67,8 @@ class Batch:
 
     def loss_of(self, images: Tensor) -> Tensor:
         """The loss of images in the place of the batch's, with tuples that are mined on themselves."""
+        if reads_images(self.loss_fn):
+            return self.loss_fn.of_images(self.model, images, self.labels)  # type: ignore[attr-defined]
         embeddings = self.model(images)
         return self.loss(embeddings, self.mined(embeddings))
 
@@ -103,6 +105,8 @@ class Defense(ABC):
         Whether it perturbs samples against each other, and has no place for losses with parameters of their own.
     has_radius : bool
         Whether it perturbs within a ball, which :meth:`shrink` makes smaller.
+    passes_images : bool
+        Whether it takes losses that read the network and its images, not embeddings alone.
 
     Raises
     ------
@@ -129,6 +133,7 @@ class Defense(ABC):
     mines: ClassVar[bool] = False
     compares_samples: ClassVar[bool] = False
     has_radius: ClassVar[bool] = False
+    passes_images: ClassVar[bool] = False
     _shrunk = 1.0
 
     def shrink(self, share: float) -> None:
@@ -163,6 +168,8 @@ class Defense(ABC):
     def check(cls, loss_fn: Loss, name: str, miner: bool = False) -> None:
         """Raise TypeError if a loss has no place in this defense, which the message calls ``name``."""
         check_loss(loss_fn, cls.mines or miner)
+        if reads_images(loss_fn) and not cls.passes_images:
+            raise TypeError(f"{name} takes losses of embeddings, and has no place for one that reads the network")
         if cls.compares_samples:
             check_compares_samples(loss_fn, name)
 

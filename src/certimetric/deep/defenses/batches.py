@@ -24,6 +24,8 @@ class NoDefense(Defense):
     >>> defense = NoDefense()
     """
 
+    passes_images = True
+
     def compute_loss(self, batch: Batch) -> Tensor:
         return batch.loss_of(batch.images)
 
@@ -45,6 +47,8 @@ class NoiseDefense(Defense):
     --------
     >>> defense = NoiseDefense(sigma=0.1)
     """
+
+    passes_images = True
 
     def __init__(self, sigma: float = 0.25):
         require(sigma > 0, "sigma", "must be positive", sigma, self)

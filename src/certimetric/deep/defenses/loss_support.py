@@ -77,6 +77,11 @@ def check_compares_samples(loss_fn: Any, defense: str) -> None:
         )
 
 
+def reads_images(loss_fn: Any) -> bool:
+    """Whether a loss is one of ``of_images(model, images, labels)``, such as `CertifiedMarginLoss` by slopes."""
+    return bool(getattr(loss_fn, "reads_images", False))
+
+
 def batch_loss(
     loss_fn: Callable[..., Tensor], embeddings: Tensor, labels: Tensor, tuples: Any = None, n: int | None = None
 ) -> Tensor:

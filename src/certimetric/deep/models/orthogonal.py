@@ -219,6 +219,11 @@ class NormPool2d(nn.Module):
         # the size of pixels, from 0 to 1: none that matters is cut at 1e-12.
         return (squares + self.offset**2).clamp_min(1e-24).sqrt()
 
+    def spread(self, blocks: Tensor, picture: Tensor) -> Tensor:
+        """The value of every block (…, p, q) at each of its pixels in a picture (…, h, w)."""
+        height, width = picture.shape[-2:]
+        return blocks.repeat_interleave(self.size, -2).repeat_interleave(self.size, -1)[..., :height, :width]
+
     def extra_repr(self) -> str:
         return f"size={self.size}, offset={self.offset:g}"
 
