@@ -72,7 +72,7 @@ class MetricNeighbors(BaseEstimator):
         self.reference_: PointSet = ReferenceSet(self.metric_, X, codes)
         self.X_ = X
 
-    def kneighbors(self, X: ArrayLike, n_neighbors: int | None = None) -> tuple[Array, NDArray[np.int64]]:
+    def kneighbors(self, X: ArrayLike, n_neighbors: int | None = None) -> tuple[Array, Indices]:
         """The nearest training instances of each query under the learned metric, by exact search.
 
         Parameters

@@ -7,12 +7,12 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from certimetric.base.arguments import ArgumentError, chosen, require
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import Columns
 from certimetric.base.warnings import warn
 from certimetric.certify.exact.pairs import smallest_pair_changes
@@ -251,11 +251,11 @@ class PairVerifier(ClassifierMixin, BaseEstimator):
         """``threshold_`` less the distance of every pair: at least 0 where it is accepted."""
         return self.threshold_ - self.pair_distance(pairs)
 
-    def predict(self, pairs: Any) -> NDArray[np.int64]:
+    def predict(self, pairs: Any) -> Indices:
         """+1 for every pair whose distance is at most ``threshold_``, −1 for the others."""
         return np.where(self.pair_distance(pairs) <= self.threshold_, 1, -1)
 
-    def predict_with_radius(self, pairs: Any) -> tuple[NDArray[np.int64], Array]:
+    def predict_with_radius(self, pairs: Any) -> tuple[Indices, Array]:
         """Decisions, and the size of change of the probe that each is certified to withstand.
 
         Returns
@@ -327,7 +327,7 @@ class PairVerifier(ClassifierMixin, BaseEstimator):
         far = ((decisions == 1) | ~holds)[:, labels == -1].mean(axis=1)
         return CertifiedRates(eps, tar, far)
 
-    def _decided(self, pairs: Any, y: ArrayLike) -> tuple[NDArray[np.int64], Array, NDArray[np.int64]]:
+    def _decided(self, pairs: Any, y: ArrayLike) -> tuple[Indices, Array, Indices]:
         checked = self._pairs(pairs)
         labels = check_pair_labels(y, len(checked))
         return (*self.predict_with_radius(checked), labels)

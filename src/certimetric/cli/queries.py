@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from certimetric.attacks import FeatureRules, ThreatModel
 from certimetric.auditing.tables.feature_kinds import find_kinds
 from certimetric.auditing.tables.summary import balanced_accuracy
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.files import write_atomically
 from certimetric.certify import CertifiedKNeighborsClassifier
 from certimetric.cli.inputs import labelled_rows
@@ -41,7 +41,7 @@ class Queries:
     labels: list[str] | None
     norm: Norm
     unit: str
-    same: NDArray[np.int64]
+    same: Indices
     told: list[str]
     encoder: TableEncoder | None = None
     imputed: NDArray[np.bool_] | None = None  # of the training data
@@ -67,7 +67,7 @@ class Rows:
     imputed: NDArray[np.bool_] | None = None  # cells of X that were missing
 
     @property
-    def same(self) -> NDArray[np.int64]:
+    def same(self) -> Indices:
         """For every query the labelled row with its features and label, −1 for none or where queries have no labels."""
         if self.labels is None:
             return np.full(len(self.queries), -1, dtype=np.int64)

@@ -77,7 +77,7 @@ def checked_labels(y: Any, name: str = "y") -> NDArray[Any]:
     return labels
 
 
-def codes_of_classes(y: Any) -> NDArray[np.int64]:
+def codes_of_classes(y: Any) -> Indices:
     """Class labels of any type, (n,), as codes 0, 1, … in their order.
 
     Raises

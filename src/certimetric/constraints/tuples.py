@@ -151,7 +151,7 @@ def dimensions(X: Any) -> int:
         return 2
 
 
-def check_pair_labels(y: Any, n: int) -> NDArray[np.int64]:
+def check_pair_labels(y: Any, n: int) -> Indices:
     """Labels ±1 of pairs, shape (n,).
 
     Raises

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.geometry.spd import factor_with_errors
 from certimetric.geometry.vectors import divided, poured, rescale, room, shrunk, vector_norm, wide
@@ -81,7 +81,7 @@ class Norm(ABC):
         """Bounds on ``|dual_coordinates(w)|`` over all w with ``|w| ≤ v``, for v of entries of at least 0."""
         return self.dual_coordinates(v)
 
-    def features(self, d: int) -> NDArray[np.int64]:
+    def features(self, d: int) -> Indices:
         """The feature of each dual coordinate, where the norm is ``diagonal``."""
         return np.arange(d)
 
@@ -407,7 +407,7 @@ class Restricted(Norm):
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self._embed(self.inner.sample(rng, n, int(self.mutable.sum())))
 
-    def features(self, d: int) -> NDArray[np.int64]:
+    def features(self, d: int) -> Indices:
         places = np.flatnonzero(self.mutable)
         return places[self.inner.features(len(places))]
 
@@ -461,7 +461,7 @@ class Scaled(Norm):
     def sample(self, rng: np.random.Generator, n: int, d: int) -> Array:
         return self.base.sample(rng, n, d) * self.scale
 
-    def features(self, d: int) -> NDArray[np.int64]:
+    def features(self, d: int) -> Indices:
         return self.base.features(d)
 
     def block(self, mutable: NDArray[np.bool_]) -> Norm:

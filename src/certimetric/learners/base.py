@@ -101,7 +101,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _validate_labelled(
         self, X: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None
-    ) -> tuple[Array, NDArray[np.int64], Array | None]:
+    ) -> tuple[Array, Indices, Array | None]:
         """Check a labelled sample; give X as float64, y as class codes, and weights; and set ``classes_``.
 
         Weights are those of the instances times those that ``class_weight`` gives their classes: their mean is 1, and
@@ -156,7 +156,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             if given is not None:
                 raise ValueError(f"{name} must be None for {what}: weights are taken of instances in memory")
 
-    def _labelled(self, X: Array, y: Any) -> tuple[Array, NDArray[np.int64]]:
+    def _labelled(self, X: Array, y: Any) -> tuple[Array, Indices]:
         # Whole numbers and text are classes, unless so many that scikit-learn warns of numbers: it looks at length.
         if not (discrete := y.dtype.kind in "biuUS"):
             check_classification_targets(y)
@@ -196,7 +196,7 @@ class MahalanobisLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         perturbation = getattr(self, "perturbation", None)
         return None, values, Coordinates.of_blocks(X.astype(np.float64), scatter, perturbation=perturbation)
 
-    def _class_weights(self, counts: NDArray[np.int64], classes: NDArray[Any]) -> Array | None:
+    def _class_weights(self, counts: Indices, classes: NDArray[Any]) -> Array | None:
         """What an instance of each class weighs by ``class_weight``; None where nothing is said.
 
         Raises

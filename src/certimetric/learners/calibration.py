@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 
 STRATEGIES = ("accuracy", "f_beta", "max_tpr", "max_tnr")
 
@@ -30,7 +30,7 @@ def check_calibration(strategy: Any = "accuracy", min_rate: Any = None, beta: An
 
 def calibrated_threshold(
     distances: ArrayLike,
-    y: NDArray[np.int64],
+    y: Indices,
     strategy: str = "accuracy",
     min_rate: float | None = None,
     beta: float = 1.0,

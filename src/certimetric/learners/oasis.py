@@ -8,7 +8,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
@@ -294,7 +294,7 @@ class OASIS(TripletLearner):
         return self._margins(triplets)
 
     @available_if(_of_tuples)
-    def predict(self, triplets: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, triplets: ArrayLike) -> Indices:
         """+1 for every triplet whose similarities are in the right order, −1 for the others."""
         return np.where(self._margins(triplets) > 0, 1, -1)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.constraints.preprocessors import check_preprocessor, points_of
 from certimetric.constraints.tuples import Tuples, check_pair_labels, dimensions, is_tuples
 from certimetric.geometry.kernels import pair_squared_distances
@@ -88,13 +88,13 @@ class TupleLearner(MahalanobisLearner):
         self._after_tuples(tuples, labels)
         return self
 
-    def _learn_tuples(self, tuples: Tuples, y: NDArray[np.int64] | None) -> Any:
+    def _learn_tuples(self, tuples: Tuples, y: Indices | None) -> Any:
         raise NotImplementedError
 
-    def _labels_of(self, tuples: Tuples, y: Any) -> NDArray[np.int64] | None:
+    def _labels_of(self, tuples: Tuples, y: Any) -> Indices | None:
         return None
 
-    def _after_tuples(self, tuples: Tuples, y: NDArray[np.int64] | None) -> None:
+    def _after_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         """What is chosen of the training tuples once the metric is there."""
 
     def _forget(self, *names: str) -> None:
@@ -144,12 +144,12 @@ class PairLearner(TupleLearner):
 
     tuple_size = 2
 
-    def _labels_of(self, tuples: Tuples, y: Any) -> NDArray[np.int64]:
+    def _labels_of(self, tuples: Tuples, y: Any) -> Indices:
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y, +1 or -1 for each pair, but the target y is None")
         return check_pair_labels(y, len(tuples))
 
-    def _after_tuples(self, tuples: Tuples, y: NDArray[np.int64] | None) -> None:
+    def _after_tuples(self, tuples: Tuples, y: Indices | None) -> None:
         assert y is not None
         self.classes_ = np.array([-1, 1])
         if len(np.unique(y)) == 2:
@@ -162,7 +162,7 @@ class PairLearner(TupleLearner):
         return self.fit(pairs, y)
 
     @available_if(_of_tuples)
-    def predict(self, pairs: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, pairs: ArrayLike) -> Indices:
         """+1 for every pair whose distance is at most ``threshold_``, −1 for the others.
 
         Raises
@@ -254,7 +254,7 @@ class _OrderLearner(TupleLearner):
         return self._distances(given, *self.larger) - self._distances(given)
 
     @available_if(_of_tuples)
-    def predict(self, tuples: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, tuples: ArrayLike) -> Indices:
         """+1 for every tuple whose distances are in the right order, −1 for the others."""
         return np.where(self.decision_function(tuples) > 0, 1, -1)
 

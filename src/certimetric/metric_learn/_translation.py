@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.warnings import warn
 from certimetric.constraints.pairs import LARGEST_DRAW
 from certimetric.constraints.tuples import Tuples
@@ -79,7 +79,7 @@ class Translated(MahalanobisMixin):
         self._warn_ignored()
         return self._prepare_inputs(X, y, ensure_min_samples=2, dtype=np.float64, y_numeric=y_numeric)
 
-    def _tuples(self, data: Any, y: Any = None) -> tuple[Tuples, NDArray[np.int64] | None]:
+    def _tuples(self, data: Any, y: Any = None) -> tuple[Tuples, Indices | None]:
         """Tuples over distinct points, the same however they were given, and labels of pairs, of a ``fit``."""
         self._warn_ignored()
         self._check_preprocessor()

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.warnings import warn
 from certimetric.constraints.tuples import Tuples, dimensions, numbered
@@ -211,7 +211,7 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
     _tuple_size = 2
     threshold_: float
 
-    def predict(self, pairs: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, pairs: ArrayLike) -> Indices:
         """+1 for every pair up to ``threshold_`` apart, −1 for the others.
 
         Raises
@@ -291,7 +291,7 @@ class _ComparisonsMixin(ClassifierMixin, BaseMetricLearner):
         given = self._given(tuples, self._tuple_size)
         return self._distances(given, *self._larger) - self._distances(given)
 
-    def predict(self, tuples: ArrayLike) -> NDArray[np.int64]:
+    def predict(self, tuples: ArrayLike) -> Indices:
         """+1 for every tuple whose distances are in the right order, −1 for the others."""
         return np.where(self.decision_function(tuples) > 0, 1, -1)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import betabinom, chi2_contingency
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, listing
 from certimetric.datasets.tables.columns import date_text, days_of, kind_of, numbers_of, texts_of
 
@@ -165,7 +165,7 @@ def _range(name: str, before: Array, now: Array, level: float, written: Callable
     return [Finding("range", name, float(count), p_value, p_value < level, told)]
 
 
-def _binned(before: Array, now: Array) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+def _binned(before: Array, now: Array) -> tuple[list[Indices], list[Indices]]:
     """Counts of numbers in tenths of the training rows, and of all rows; value by value where there are few.
 
     The index is told by the tenths of the training rows. These lie where few rows happened to put them, so that chance

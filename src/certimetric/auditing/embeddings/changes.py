@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.certify.exact.minimal import smallest_changes
 from certimetric.certify.radius import PredictedQueries
 from certimetric.certify.reference import ReferenceSet
@@ -23,7 +24,7 @@ _FRIENDS = 4096  # of each query that are looked at first, and those that are fo
 _MEMORY = 2**24  # numbers that are held together
 
 
-def smallest(seen: Seen, hit: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def smallest(seen: Seen, hit: NDArray[np.bool_]) -> tuple[Array, Array]:
     """The size of the change, 0 where another class is first already, and the changed queries.
 
     Of a large gallery some items of each query are looked at. Let j be its first result, of its class. Before item l of
@@ -113,7 +114,7 @@ def _first(seen: Seen, points: Any, rows: Any) -> Any:
     return nearest(asked, own, items, keys, 1)[:, 0].numpy()
 
 
-def _opponents(seen: Seen, rows: Any, n: int) -> tuple[list[Any], NDArray[np.float64]]:
+def _opponents(seen: Seen, rows: Any, n: int) -> tuple[list[Any], Array]:
     """Items of other classes that come first the soonest, n or fewer, of each query; and the least that it has to move
     for any other.
 

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from certimetric.auditing.checks import Outcome, check
 from certimetric.auditing.embeddings.seen import NEAR, Known
 from certimetric.auditing.learner_checks import learners
@@ -21,6 +18,7 @@ from certimetric.auditing.retrieval.checks import (
     outcome_of_hubs,
     spread,
 )
+from certimetric.base.arrays import Array
 
 _UNANSWERED, _LOST = 0.1, 0.02  # shares of queries without an answer, and of R@1 that an index loses, that are an issue
 _UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the embeddings were given.")
@@ -30,7 +28,7 @@ _UNKNOWN = Outcome("not applicable", "Pictures and model are not known: only the
 class Observed:
     """What the checks look at, by model."""
 
-    galleries: Mapping[str, NDArray[np.float64]]  # embeddings, (n, k)
+    galleries: Mapping[str, Array]  # embeddings, (n, k)
     equal: Mapping[str, int]  # queries that equal an item of another key to within ``NEAR``
     n_queries: int
     known: Known  # of all queries, drawn or not
@@ -46,7 +44,7 @@ class Observed:
 
 
 @collapse.on("embeddings", each=lambda observed: observed.galleries.items())
-def collapsed(observed: Observed, gallery: NDArray[np.float64]) -> Outcome:
+def collapsed(observed: Observed, gallery: Array) -> Outcome:
     """How far the embeddings spread."""
     return spread(gallery)
 

@@ -22,7 +22,7 @@ from certimetric.auditing.retrieval.request import checked_radii
 from certimetric.auditing.retrieval.threat_evidence import threat_outcomes
 from certimetric.auditing.retrieval.threats import as_asked, tell_threats
 from certimetric.auditing.run import Gathered
-from certimetric.base.arrays import Indices
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import estimate
 from certimetric.report.changes.outcomes import digest_of, pack
 from certimetric.runs.key import Cell, canonical
@@ -218,7 +218,7 @@ def _deployed(given: Embeddings, seen: Seen, found: Mapping[str, Any], broken: N
     }
 
 
-def _right(given: Embeddings, seen: Seen, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _right(given: Embeddings, seen: Seen, rows: Indices) -> Array:
     return ((rows >= 0) & (given.labels[rows] == seen.labels)).astype(float)
 
 

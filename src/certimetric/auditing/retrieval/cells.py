@@ -7,9 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject, embedded
+from certimetric.base.arrays import Array
 from certimetric.runs.key import Cell, digest
 from certimetric.runs.scheduling import InTurn
 from certimetric.runs.store import Store
@@ -24,7 +24,7 @@ PROTOCOL = "retrieval-cell/2"
 METRIC = "euclidean"  # of the empirical robustness score, as everywhere in an audit
 _PROBED = 8  # queries by whose embeddings a model is known too: code and settings are not in its weights
 
-Scores = dict[str, NDArray[np.float64]]
+Scores = dict[str, Array]
 
 
 class Cells(InTurn):
@@ -53,7 +53,7 @@ class Cells(InTurn):
         """What a certifier finds of the queries: its settings, and the radius within which each stays right, or −1."""
         return self.kept(subject, repr(certifier), lambda: self._certify(subject, certifier))
 
-    def smallest(self, subject: Subject, index: Index) -> NDArray[np.float64]:
+    def smallest(self, subject: Subject, index: Index) -> Array:
         """Sizes of the smallest changes that break each query, as far as the largest ε of the audit."""
         from certimetric.deep.retrieval.smallest_changes import LEVELS, radii_of
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Outcome
 from certimetric.auditing.retrieval.cells import Cells, Scores
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.base.arrays import Array
 from certimetric.base.results import estimate
 from certimetric.base.wording import PIXELS
 from certimetric.deep.certify.registry import certifier_class, certifiers_of, make_certifier
@@ -110,7 +110,7 @@ def held_against(
     request: RetrievalRequest,
     told: Mapping[str, Any],
     attacked: Sequence[Sequence[Scores]],
-    smallest: NDArray[np.float64] | None = None,
+    smallest: Array | None = None,
 ) -> Outcome:
     """Whether any attack breaks a query within its certified radius.
 

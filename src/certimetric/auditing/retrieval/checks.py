@@ -16,6 +16,7 @@ from certimetric.auditing.learner_checks import learners
 from certimetric.auditing.retrieval.certificates import held_against, smoothed_against
 from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
+from certimetric.base.arrays import Array
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.wording import PIXELS
 
@@ -52,12 +53,12 @@ class Observed:
     request: RetrievalRequest
     learners: Sequence[Mapping[str, Any]]  # of the document
     indices: Mapping[str, Index]
-    worst: Mapping[str, NDArray[np.float64]]  # R@1 of each query at the quoted ε, the worst over the attacks
-    white: Mapping[str, NDArray[np.float64] | None]  # the same over those attacks that use gradients
+    worst: Mapping[str, Array]  # R@1 of each query at the quoted ε, the worst over the attacks
+    white: Mapping[str, Array | None]  # the same over those attacks that use gradients
     training: Mapping[str, bool]  # whether it was handed over in training mode
     certificates: Mapping[str, Mapping[str, Any] | None]  # as `certify_subject` gives them
     attacked: Mapping[str, Sequence[Sequence[Any]]]  # scores for every ε: of the worst case, then of each attack
-    smallest: Mapping[str, NDArray[np.float64]]  # changes that were found for each query, where they were looked for
+    smallest: Mapping[str, Array]  # changes that were found for each query, where they were looked for
 
     @property
     def n_queries(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from certimetric.base.arrays import Array
 from certimetric.report.pictures import Pictures, pictures, png
 
 _LINE = 64, 160  # pixels of a line in the report, height and width
@@ -63,7 +64,7 @@ def line_picture(inputs: torch.Tensor, limits: tuple[float, float]) -> NDArray[n
     return pixels
 
 
-def _shown(image: torch.Tensor, largest: int = _LARGEST) -> NDArray[np.float64]:
+def _shown(image: torch.Tensor, largest: int = _LARGEST) -> Array:
     """(c, h, w) as (h, w, 3) in colour, else as (h, w), the mean of the channels; thinned where it is large."""
     pixels = np.asarray(image.detach().cpu().double())
     step = max(1, -(-max(pixels.shape[1:]) // largest))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.retrieval.drawing import before_and_after, on_its_own
 from certimetric.auditing.retrieval.ranking import class_name
 from certimetric.auditing.retrieval.request import RetrievalRequest
+from certimetric.base.arrays import Array, Indices
 from certimetric.deep import Attack, Index
 
 N_EXAMPLES, N_RESULTS = 4, 5
@@ -57,7 +58,7 @@ def examples(request: RetrievalRequest, index: Index, attack: Attack) -> list[di
     return found
 
 
-def _spread(rows: NDArray[np.int64], labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+def _spread(rows: Indices, labels: Indices, limit: int) -> Indices:
     """Up to ``limit`` of the rows, one of each class in turn."""
     order: dict[int, int] = {}
     turns = []
@@ -101,7 +102,7 @@ def embedding_map(request: RetrievalRequest, index: Index, attack: Attack) -> di
     return flat_map(embeddings, labels, request.class_names) | {"moves": moves}
 
 
-def flat_map(embeddings: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
+def flat_map(embeddings: NDArray[Any], labels: Indices, class_names: Sequence[str]) -> dict[str, Any]:
     """The same of embeddings alone: nobody moves."""
     kept = _kept(labels, embeddings.shape[1])
     embeddings, labels = embeddings[kept], labels[kept]
@@ -118,18 +119,18 @@ def flat_map(embeddings: NDArray[Any], labels: NDArray[np.int64], class_names: S
     }
 
 
-def _kept(labels: NDArray[np.int64], dim: int) -> NDArray[np.int64]:
+def _kept(labels: Indices, dim: int) -> Indices:
     """Rows that a map is made of: all, or as many of every class in turn as memory is given to."""
     return _spread(np.arange(len(labels)), labels, max(_MAP_POINTS, _NUMBERS // dim))
 
 
-def _frequent(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def _frequent(labels: Indices) -> Indices:
     """The classes with the most items, as many as can be told apart on a map."""
     classes, counts = np.unique(labels, return_counts=True)
     return np.sort(classes[np.argsort(-counts, kind="stable")][:_MAP_CLASSES])
 
 
-def _plane(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _plane(embeddings: Array) -> tuple[Array, Array]:
     """Mean of embeddings, and the two directions along which they spread most."""
     centre = embeddings.mean(axis=0)
     about = embeddings - centre
@@ -146,12 +147,12 @@ def _plane(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     return centre, axes * np.where(heaviest < 0, -1.0, 1.0)[:, None]
 
 
-def _project(index: Index, images: Any, centre: NDArray[Any], axes: NDArray[Any]) -> NDArray[np.float64]:
+def _project(index: Index, images: Any, centre: NDArray[Any], axes: NDArray[Any]) -> Array:
     from certimetric.deep import embed
 
     embedded = np.asarray(embed(index.model, images, index.batch_size, index.gallery.kind).double().cpu())
     return np.asarray((embedded - centre) @ axes.T)
 
 
-def _short(point: NDArray[np.float64]) -> list[float]:
+def _short(point: Array) -> list[float]:
     return [float(f"{value:.4g}") for value in point]

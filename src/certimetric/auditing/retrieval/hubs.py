@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom
 
 from certimetric.base.arrays import Indices
@@ -66,7 +65,7 @@ def hubness(first: Indices, labels: Indices, gallery_labels: Indices) -> dict[st
     }
 
 
-def _skewness(counts: NDArray[np.int64]) -> float:
+def _skewness(counts: Indices) -> float:
     about = counts - counts.mean()
     spread = float(np.sqrt((about**2).mean()))
     return float((about**3).mean()) / spread**3 if spread > 0 else 0.0

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import estimate
 from certimetric.base.wording import PIXELS
 from certimetric.report.document import RETRIEVAL_SCHEMA
 from certimetric.report.formatting import size_name
 
-Scores = Mapping[str, NDArray[np.float64]]  # by figure, of each query
+Scores = Mapping[str, Array]  # by figure, of each query
 Learner = Mapping[str, Any]  # of the document
 _NORMS = {"linf": "l∞", "l2": "l2", "l1": "l1", "l0": "l0"}
 UNITS = {
@@ -61,9 +61,7 @@ def describe(
     }
 
 
-def per_class(
-    labels: NDArray[np.int64], class_names: Sequence[str], clean: Scores, worst: Scores
-) -> list[dict[str, Any]]:
+def per_class(labels: Indices, class_names: Sequence[str], clean: Scores, worst: Scores) -> list[dict[str, Any]]:
     """R@1 of the queries of each class, clean and in the worst case."""
     rows = [(label, labels == label) for label in np.unique(labels)]
     return [

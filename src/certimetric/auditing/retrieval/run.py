@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.auditing.retrieval.cells import Cells, Scores, model_hash, probe_distances, score_protocol
 from certimetric.auditing.retrieval.certificates import certifiers, certify_subject, futile_certificates, tell
@@ -19,6 +18,7 @@ from certimetric.auditing.retrieval.request import RetrievalRequest, Subject
 from certimetric.auditing.retrieval.threat_evidence import threat_outcomes, try_threats, with_corruption_errors
 from certimetric.auditing.retrieval.threats import OF_ANY_INPUTS, THREATS, as_asked, tell_threats
 from certimetric.auditing.run import Gathered
+from certimetric.base.arrays import Array
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
 from certimetric.report.changes.outcomes import pack
@@ -101,7 +101,7 @@ class RetrievalEvidence(RankedEvidence):
         quoted = request.eps.index(request.report_eps)
         learners: list[dict[str, Any]] = []
         worst, white, indices, certificates, found = {}, {}, {}, {}, {}
-        smallest: dict[str, NDArray[np.float64]] = {}
+        smallest: dict[str, Array] = {}
         for subject in request.subjects:
             index = indices[subject.name] = _index(request, subject)
             clean, attacked = _scores(request, subject, index, cells, counting)
@@ -190,7 +190,7 @@ def _smallest(
     index: Index,
     attacked: list[list[Scores]],
     cells: Cells,
-    found: dict[str, NDArray[np.float64]],
+    found: dict[str, Array],
 ) -> dict[str, Any]:
     """The smallest changes of a model as the document tells them; they count in the worst case of ``attacked``."""
     from certimetric.deep.models.calling import NoGradients
@@ -236,9 +236,7 @@ def _index(request: RetrievalRequest, subject: Subject) -> Index:
         raise type(error)(f"model {subject.name!r} on the gallery: {error}") from None
 
 
-def _white(
-    request: RetrievalRequest, clean: Scores, attacked: Sequence[Sequence[Scores]]
-) -> NDArray[np.float64] | None:
+def _white(request: RetrievalRequest, clean: Scores, attacked: Sequence[Sequence[Scores]]) -> Array | None:
     """R@1 of each query in the worst case over the attacks that use gradients; None where there is none."""
     from certimetric.deep.attacks import ATTACKS
 

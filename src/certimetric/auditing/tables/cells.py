@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import clone
 
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.subjects import Subject
 from certimetric.auditing.tables.table_request import TableRequest
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.files import write_atomically
 from certimetric.base.interrupts import is_interrupt
 from certimetric.base.threads import single_threaded
@@ -231,7 +230,7 @@ def fitted_classifier(request: Request, metric: MahalanobisMetric, part: Split) 
     return classifier.fit(part.X_train, request.codes[part.train])
 
 
-def warm_up(estimator: Any, X: Array, codes: NDArray[np.int64]) -> None:
+def warm_up(estimator: Any, X: Array, codes: Indices) -> None:
     """Fit a few instances once per process and kind of learner, so that compilation is not counted as fitting."""
     kind = repr(canonical(estimator))
     if kind in _warm:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.auditing.checks import Outcome, check
 from certimetric.auditing.tables.checks import Observed
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.wording import counted, listing
 
 REPEATED_SHARE = 0.01
@@ -175,19 +175,19 @@ def no_gaps(observed: Observed) -> Outcome:
     )
 
 
-def _all_different(column: NDArray[np.float64]) -> bool:
+def _all_different(column: Array) -> bool:
     """Whether a column is another whole number in every row."""
     whole = len(column) >= LEAST_ROWS and bool((column == np.floor(column)).all())
     return whole and len(np.unique(column)) == len(column)
 
 
-def _counts_rows(column: NDArray[np.float64]) -> bool:
+def _counts_rows(column: Array) -> bool:
     """Whether different whole numbers are in order, or are 1 … n in any order with few of them missing."""
     steps = np.diff(column)
     return bool((steps > 0).all() or (steps < 0).all() or np.ptp(column) < 2 * len(column))
 
 
-def _twins(X: NDArray[np.float64]) -> NDArray[np.int64]:
+def _twins(X: Array) -> Indices:
     """A number for every row, the same for equal rows; compared as bytes, which is quick for wide rows."""
     rows = np.ascontiguousarray(X + 0.0)  # −0 and 0 are equal numbers
     packed = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()

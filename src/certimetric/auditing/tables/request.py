@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.auditing.request import seconds_of, whole
 from certimetric.auditing.tables.sizes import ATTACKED, TEST_ROWS, Sizes
 from certimetric.auditing.tables.subjects import Subject, subject_of
 from certimetric.auditing.tables.table_request import TableRequest, checked_share, sizes
+from certimetric.base.arrays import Indices
 
 if TYPE_CHECKING:
     from certimetric.attacks import FeatureRules
@@ -179,7 +179,7 @@ class Request(TableRequest):
             "test_rows": sizes.test if sizes.test < everything.test else None,
         }
 
-    def rows(self, split: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def rows(self, split: int) -> tuple[Indices, Indices]:
         """Rows of the data that are learned from, and that are tested, in one split."""
         return self.splitting.indices(split, **self._sample)
 

@@ -12,7 +12,7 @@ from scipy.stats import t
 
 from certimetric.auditing.tables.request import Request
 from certimetric.auditing.tables.table_request import TableRequest
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.report.changes.outcomes import digest_of, pack
 from certimetric.runs.key import told
 from certimetric.runs.splitting import RANDOM
@@ -29,7 +29,7 @@ def finished(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if "failed" not in cell]
 
 
-def true_codes(request: Request, cell: Cell) -> NDArray[np.int64]:
+def true_codes(request: Request, cell: Cell) -> Indices:
     """Class codes of the test instances of a cell."""
     return request.codes[request.rows(cell["split"])[1]]
 
@@ -58,7 +58,7 @@ def confusions(request: Request, cells: Sequence[Cell]) -> list[list[int]]:
     return [[*divmod(pair, n), count] for pair, count in zip(pairs.tolist(), counts.tolist())]
 
 
-def balanced_accuracy(codes: NDArray[np.int64], right: NDArray[np.bool_]) -> float:
+def balanced_accuracy(codes: Indices, right: NDArray[np.bool_]) -> float:
     """Mean over the classes that are there of the share of their instances that is told right."""
     counts = np.bincount(codes)
     found = np.bincount(codes, weights=right)

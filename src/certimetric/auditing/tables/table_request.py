@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from certimetric.auditing.request import AuditRequest, whole
 from certimetric.auditing.tables.subjects import DEFAULT_LEARNERS, Subject, subjects_of
+from certimetric.base.arrays import Indices
 
 if TYPE_CHECKING:
     from certimetric.datasets import Dataset, TableEncoder
@@ -87,7 +88,7 @@ class TableRequest(AuditRequest):
     encoder: TableEncoder | None = None
     # Derived: labels as positions in classes, learners by name, the norm's name.
     data: Dataset = field(init=False)
-    codes: NDArray[np.int64] = field(init=False)
+    codes: Indices = field(init=False)
     classes: tuple[str, ...] = field(init=False)
     subjects: tuple[Subject, ...] = field(init=False)
     norm_name: str = field(init=False)
@@ -171,7 +172,7 @@ class TableRequest(AuditRequest):
         return replace(read, imputed=self.imputed, encoder=self.encoder)
 
 
-def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _labels(y: NDArray[Any]) -> tuple[tuple[str, ...], Indices]:
     from sklearn.utils.multiclass import check_classification_targets
 
     try:

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from certimetric.attacks import BestOf, RegionAttack, SmoothedVoteAttack
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.bench.comparison import Grid, label, line
 from certimetric.bench.datasets import BREAST_CANCER, BY_NAME, DIGITS, WINE, Found
 from certimetric.bench.suites.base import Suite
@@ -84,7 +83,7 @@ class CertifiedSuite(Suite):
         return {"summary": summary, "tables": tables, "figures": figures, "learners": grid.told_learners()}
 
 
-def _robustness(fitted: Fitted, k: int, rows: NDArray[np.int64], some: NDArray[np.int64]) -> dict[str, Any]:
+def _robustness(fitted: Fitted, k: int, rows: Indices, some: Indices) -> dict[str, Any]:
     """Certified radii of the rows, and distances of successful attacks on some of them."""
     classifier = fitted.classifier(k)
     X, y = fitted.X_test[rows], fitted.y_test[rows]

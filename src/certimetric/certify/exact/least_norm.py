@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.rounding import INFLATED_UNIT
 
 OPTIMAL, INFEASIBLE, OVER_LIMIT, STALLED = 0, 1, 2, 3
@@ -123,7 +122,7 @@ def _infeasibility(N: Array, h: Array, dual_order: float) -> Array:
 
 def least_norm_in_rounds(
     N: Array, h: Array, dual_order: float, limit: float, tolerance: Array | None = None
-) -> tuple[Array | None, NDArray[np.int64], Array]:
+) -> tuple[Array | None, Indices, Array]:
     """:func:`least_norm` for rows of dual norm 1 of which few bind: rows are added as they are violated.
 
     ``tolerance``, of shape (m,), is that of the whole problem, whichever rows a round takes.
@@ -156,7 +155,7 @@ def least_norm_in_rounds(
 
 def solve_rows(
     N: Array, h: Array, tolerance: Array, dual_order: float, limit: float
-) -> tuple[Array | None, NDArray[np.int64], Array]:
+) -> tuple[Array | None, Indices, Array]:
     """Smallest η below ``limit`` with ``N η ≥ h``, if there is one, the rows that prove it and their multipliers."""
     if dual_order != 2:
         return least_norm_in_rounds(N, h, dual_order, limit, tolerance)

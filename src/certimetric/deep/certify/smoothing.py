@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from certimetric.base.arguments import require
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.deep.certify.base import Certified, Certifier, from_embeddings
 from certimetric.deep.models.calling import check_embeddings, frozen
 from certimetric.deep.models.images import ImageSet
@@ -122,9 +122,7 @@ class SmoothingCertifier(Certifier):
         radii = vote_radii(hits, self.n_samples, self.sigma, self.alpha)
         return Certified(np.asarray(classes.cpu())[guess], radii, radii <= 0)
 
-    def _counts(
-        self, index: Index, queries: ImageSet, codes: Tensor, n: int, generator: torch.Generator
-    ) -> NDArray[np.int64]:
+    def _counts(self, index: Index, queries: ImageSet, codes: Tensor, n: int, generator: torch.Generator) -> Indices:
         """How often each class has the majority in n draws for each query, (m, n_classes)."""
         n_classes = int(codes.max()) + 1
         counts = torch.zeros((len(queries), n_classes), dtype=torch.long, device=index.device)

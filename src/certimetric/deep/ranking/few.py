@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from certimetric.base.arrays import Array
 from certimetric.base.rounding import UNIT_ROUNDOFF
 from certimetric.base.threads import single_threaded
 from certimetric.deep.ranking.distances import slices
@@ -133,7 +134,7 @@ class _Side:
 
     raw: NDArray[np.floating]
     single: NDArray[np.float32]
-    squares: NDArray[np.float64]
+    squares: Array
     start: int  # row of the first
 
     @classmethod

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from certimetric.base.arguments import require
-from certimetric.base.arrays import Indices
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import Framed, Told
 from certimetric.deep.models.comparing import placed_items, placed_queries
 from certimetric.deep.ranking.distances import by_differences, slices
@@ -43,9 +43,9 @@ class PoisoningResult(Told, Framed):
         Of each of them how many of the first items it takes until one captures it; 0 where none does.
     """
 
-    items: NDArray[np.float64]
-    captured_known: NDArray[np.float64]
-    captured_new: NDArray[np.float64]
+    items: Array
+    captured_known: Array
+    captured_new: Array
     new: Indices
     captured_by: Indices
 
@@ -174,7 +174,7 @@ class AdditionCertificate(Told, Framed):
     votes: Indices
     n_parts: int
 
-    def certified_recall(self, labels: ArrayLike, n_added: ArrayLike) -> NDArray[np.float64]:
+    def certified_recall(self, labels: ArrayLike, n_added: ArrayLike) -> Array:
         """Share of queries that are right and stay so whatever items are added, up to so many.
 
         A query that no part has a result for is not right.

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import Framed
 from certimetric.deep.models.comparing import placed_items, placed_queries
 from certimetric.deep.ranking.ranks import ranks_of
@@ -33,8 +34,8 @@ class RelevanceResult(Framed):
         The others.
     """
 
-    figures: dict[str, NDArray[np.float64]]
-    rows: NDArray[np.int64]
+    figures: dict[str, Array]
+    rows: Indices
     n_without_positive: int
 
     def to_frame(self) -> pd.DataFrame:

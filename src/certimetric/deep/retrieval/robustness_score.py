@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from certimetric.base.arrays import Array
 from certimetric.base.results import Framed, estimate
 from certimetric.deep.attacks.balls import LinfBall
 from certimetric.deep.attacks.base import Attack
@@ -110,7 +110,7 @@ class ERSResult(Framed):
     components: tuple[dict[str, Any], ...]
     score: dict[str, float]
     recall_at_1: dict[str, float]
-    values: NDArray[np.float64]
+    values: Array
     n_queries: int
     n_gallery: int
     metric: str
@@ -213,7 +213,7 @@ def empirical_robustness_score(
     asked = queries.select(able[order[:n_queries].sort().values])
     index = Index(model, items, batch_size, surrogate=surrogate)
     evaluation = RankingEvaluation(index, asked, metric=metric, seed=seed)
-    found: dict[str, NDArray[np.float64]] = {}
+    found: dict[str, Array] = {}
     for goal in GOALS:
         found |= {figure: values.cpu().numpy() for figure, values in evaluation.measure(goal, attack).items()}
     hits = evaluation.recall().double().cpu().numpy()
@@ -238,8 +238,8 @@ def make_attack(
 
 
 def summarise(
-    found: Mapping[str, NDArray[np.float64]],
-    hits: NDArray[np.float64],
+    found: Mapping[str, Array],
+    hits: Array,
     n_gallery: int,
     metric: str,
     attack: Attack,

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from certimetric.base.arguments import require
+from certimetric.base.arrays import Array, Indices
 from certimetric.deep.attacks.balls import Ball
 from certimetric.deep.attacks.base import Best
 from certimetric.deep.attacks.gradient import APGD
@@ -40,9 +41,9 @@ class SmallestChanges:
 
     norm: str
     largest: float
-    radii: NDArray[np.float64]
+    radii: Array
 
-    def recall(self, eps: ArrayLike) -> NDArray[np.float64]:
+    def recall(self, eps: ArrayLike) -> Array:
         """R@1 under changes of these sizes, (…): the share of queries for which no change so small was found.
 
         Examples
@@ -109,7 +110,7 @@ def smallest_changes(
     return SmallestChanges(ball.name, ball.eps, radii_of(index, asked, ball, steps, seed))
 
 
-def radii_of(index: Index, queries: ImageSet, ball: Ball, steps: int = 40, seed: int = 0) -> NDArray[np.float64]:
+def radii_of(index: Index, queries: ImageSet, ball: Ball, steps: int = 40, seed: int = 0) -> Array:
     """The same of queries of an index, each of which has a positive and a negative there: (m,)."""
     levels = ball.eps * np.arange(1, LEVELS + 1) / LEVELS
     if ball.name == "l0":
@@ -118,13 +119,11 @@ def radii_of(index: Index, queries: ImageSet, ball: Ball, steps: int = 40, seed:
     return np.concatenate(parts)
 
 
-def _of_batch(
-    index: Index, part: ImageSet, ball: Ball, levels: NDArray[np.float64], steps: int, seed: int
-) -> NDArray[np.float64]:
+def _of_batch(index: Index, part: ImageSet, ball: Ball, levels: Array, steps: int, seed: int) -> Array:
     x, radii = part.tensor().to(index.device), np.full(len(part), np.inf)
     goal = index.goal(part)
 
-    def tried(attack: Any, rows: NDArray[np.int64]) -> None:
+    def tried(attack: Any, rows: Indices) -> None:
         """Attack some of the queries; what works is drawn back, and its size counts."""
         chosen = torch.from_numpy(rows).to(x.device)
         some, its = x[chosen], goal.select(chosen)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from certimetric.base.arguments import ArgumentError, chosen, require
-from certimetric.base.arrays import Array
+from certimetric.base.arrays import Array, Indices
 from certimetric.base.results import Framed, Rows, finite_rows
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import IdentificationCurve, check_far, claimable_far, identification_curve
@@ -241,7 +241,7 @@ def _apart(probes: ImageSet, enrolled: ImageSet) -> ImageSet:
     return found
 
 
-def _drawn(known: NDArray[np.bool_], n: int, seed: int) -> NDArray[np.int64]:
+def _drawn(known: NDArray[np.bool_], n: int, seed: int) -> Indices:
     rng = np.random.default_rng(seed)
     parts = [kind.nonzero()[0] for kind in (known, ~known)]
     return np.concatenate([np.sort(rng.choice(part, min(n, len(part)), replace=False)) for part in parts])

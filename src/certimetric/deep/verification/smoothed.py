@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from certimetric.base.arrays import Indices
 from certimetric.deep.certify.smoothing import SmoothingCertifier, vote_radii
@@ -42,7 +41,7 @@ def smoothed_decisions(
     copies_in_all = (certifier.n_selection + certifier.n_samples) * len(rows)
     seen = told = 0
 
-    def accepted(n: int) -> NDArray[np.int64]:
+    def accepted(n: int) -> Indices:
         """How often each pair, in this order, is accepted in n draws."""
         nonlocal seen, told
         hits = torch.zeros(len(listed), dtype=torch.long, device=index.device)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from certimetric.base.arrays import Indices
 from certimetric.base.results import WIDTH
 
 End = float | None
@@ -30,7 +30,7 @@ class Change(NamedTuple):
     p: float | None
 
 
-def in_pairs(before: NDArray[np.int64], after: NDArray[np.int64], times: float) -> Change:
+def in_pairs(before: Indices, after: Indices, times: float) -> Change:
     """The change of a share over the same rows, of which each counted so often in either audit.
 
     The p-value is exact: under no change, whatever a row gained or lost it could as well have lost or gained. With one
@@ -54,7 +54,7 @@ def in_pairs(before: NDArray[np.int64], after: NDArray[np.int64], times: float) 
     return Change(max(middle - spread, -1.0), min(middle + spread, 1.0), _sign_flips(moved))
 
 
-def _sign_flips(moved: NDArray[np.int64]) -> float:
+def _sign_flips(moved: Indices) -> float:
     """Chance that signs drawn at random give a sum at least as far from 0."""
     from scipy.stats import binom
 
