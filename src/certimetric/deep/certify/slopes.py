@@ -37,6 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from certimetric.base.arrays import Array
 from certimetric.certify.kernels import rounding_of_distances
@@ -57,8 +58,8 @@ _TINY = float(np.finfo(float).tiny)
 
 
 def bends_little(layers: Sequence[nn.Module]) -> bool:
-    """Whether radii by slopes are known of these layers."""
-    if tuple(map(type, layers)) != _KINDS:
+    """Whether radii by slopes are known of these layers, plain ones or as a network trains them."""
+    if tuple(map(type_before_parametrizations, layers)) != _KINDS:
         return False
     convolution, pooling = layers[1], layers[2]
     assert isinstance(convolution, nn.Conv2d) and isinstance(pooling, NormPool2d)

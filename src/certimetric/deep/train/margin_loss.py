@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from certimetric.base.arguments import require
-from certimetric.deep.certify.lipschitz_constant import layers_in_order, plain_layers
+from certimetric.deep.certify.lipschitz_constant import layers_in_order
 from certimetric.deep.certify.slopes import bends_little
 
 _BENDS = 32  # values of μ that are tried, from 0.01 to 10
@@ -91,10 +91,10 @@ class CertifiedMarginLoss(nn.Module):
         ValueError
             If slopes are not known of the model.
         """
-        if not bends_little(plain_layers(model)):
+        layers: list[Any] = layers_in_order(model)
+        if not bends_little(layers):
             known = "one convolution without sorting, a pooling with an offset and a linear layer"
             raise ValueError(f"CertifiedMarginLoss by slopes trains networks of {known}, in single precision")
-        layers: list[Any] = layers_in_order(model)
         scale, convolution, pooling, flat, last = layers
         with parametrize.cached():
             convolved, kernel, weight = convolution(scale(images)), convolution.weight, last.weight
