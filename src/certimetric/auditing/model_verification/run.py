@@ -20,7 +20,8 @@ from certimetric.auditing.retrieval.request import Subject
 from certimetric.auditing.run import Evidence, Gathered
 from certimetric.auditing.thresholds import Threshold
 from certimetric.auditing.verdict import front_runner, with_interval
-from certimetric.auditing.verification.summary import N_BINS, det, finite
+from certimetric.auditing.verification.summary import N_BINS, det
+from certimetric.base.results import finite
 from certimetric.base.threads import threads_for_pictures
 from certimetric.base.wording import PIXELS
 from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve

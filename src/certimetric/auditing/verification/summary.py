@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from certimetric.auditing.tables.summary import interval
 from certimetric.auditing.verification.request import VerificationRequest, VerificationSplit
 from certimetric.base.arrays import Array, Indices
+from certimetric.base.results import finite
 from certimetric.certify.rates import VerificationCurve, claimable_far, verification_curve
 
 Flags = NDArray[np.bool_]
@@ -233,8 +234,3 @@ def groups(request: VerificationRequest, estimate: Estimate, decided: Sequence[D
         counts = {f"n_{key}": int(sum(map(np.sum, among))) for key, among in kinds.items()}
         rows.append({"group": name, **told, **counts})
     return sorted(rows, key=lambda row: 2.0 if row["tar"]["mean"] is None else row["tar"]["mean"])
-
-
-def finite(value: float) -> float | None:
-    """A threshold as JSON can hold it; None for one that accepts nothing."""
-    return float(value) if np.isfinite(value) else None
