@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -22,9 +22,12 @@ WIDTH = 1.959964  # of a 95 % interval, in standard errors
 class Told:
     """A dataclass of arrays, numbers and text that is told as JSON."""
 
+    _also: ClassVar[tuple[str, ...]] = ()  # properties that are told besides the fields
+
     def to_json(self) -> str:
         """The fields as JSON, arrays as lists; an infinite number is null."""
-        held = {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+        names = (*(each.name for each in fields(self)), *self._also)  # type: ignore[arg-type]
+        held = {name: getattr(self, name) for name in names}
         lists = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in held.items()}
         told = {n: [finite(each) for each in v] if isinstance(v, list) else finite(v) for n, v in lists.items()}
         return json.dumps(told, allow_nan=False)

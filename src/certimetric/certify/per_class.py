@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +42,7 @@ class CertifiedClasses(Told):
     ([1.0, 0.0], [0.3333333333333333, 0.0], [1.0, 0.1])
     """
 
+    _also: ClassVar = ("balanced_accuracy",)
     eps: float
     labels: NDArray[Any]
     support: Indices
@@ -76,8 +76,3 @@ class CertifiedClasses(Told):
 
         names = ("support", "recall", "precision", "median_radius")
         return pd.DataFrame({"label": self.labels, **{name: getattr(self, name) for name in names}})
-
-    def to_json(self) -> str:
-        """The figures as JSON; an infinite radius is null."""
-        told = {**json.loads(super().to_json()), "balanced_accuracy": self.balanced_accuracy}
-        return json.dumps(told, allow_nan=False)
