@@ -10,7 +10,7 @@ from certimetric.objectives import LogDetDivergence, MetricObjective, PairBounds
 def pairs_of(rng, n=30, d=3):
     """Points and labelled pairs, some of points that are nearly or exactly equal."""
     X = rng.standard_normal((n, d))
-    X[1] = X[0] + 1e-9
+    X[1] = X[0] + 1e-6  # rounding changes their squared distance by 1e-10 of itself, and a price by as much
     X[2], X[3] = 0.0, 1e-150  # whose squared distance does not count
     X[5] = X[4]
     pairs = np.r_[[[0, 1], [0, 1], [2, 3], [4, 5]], rng.integers(0, n, (40, 2))]

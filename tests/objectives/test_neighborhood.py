@@ -32,7 +32,7 @@ SCALES = [1e-3, 0.5, 1.0, 3.0, 10.0, 100.0]
 
 
 def by_definition(L, X, y, term):
-    """Value and gradient in L from the table of all direct differences."""
+    """Value and gradient in L from the table of all direct differences, and what rounding each d² makes of it."""
     gaps = X[:, None] - X[None]
     squared = ((gaps @ L.T) ** 2).sum(axis=-1)
     np.fill_diagonal(squared, np.inf)
@@ -48,7 +48,10 @@ def by_definition(L, X, y, term):
         weights = 2 * (found - y)[:, None] * p * (found[:, None] - y[None])
         losses = (found - y) ** 2
     gradient = 2 * L @ np.einsum("ij,ija,ijb->ab", weights, gaps, gaps) / len(X)
-    return losses.mean(), gradient
+    np.fill_diagonal(squared, 0.0)
+    off = 1e-15 * np.abs(weights) * squared  # by rounding of d², of which a chance is off by as much of itself
+    rounding = 2 * np.abs(L) @ np.einsum("ij,ija,ijb->ab", off, np.abs(gaps), np.abs(gaps)) / len(X)
+    return losses.mean(), gradient, rounding.max()
 
 
 TERMS = {StochasticNeighbors: lambda X, y: y, KernelRegression: lambda X, y: np.tanh(X[:, 0]) + y}
@@ -67,12 +70,13 @@ def test_against_the_definition(term, sample, scale, share, monkeypatch):
     y = TERMS[term](X, y)
     L = scale * (np.eye(D) + 0.1 * np.random.default_rng(1).standard_normal((D, D)))
     value, gradient = MetricObjective(X, [term(y)]).in_components(L)
-    expected, expected_gradient = by_definition(L, X, y, term)
+    expected, expected_gradient, rounding_of_pairs = by_definition(L, X, y, term)
     # Squares are expanded in whole blocks: they are off by rounding errors of the largest.
     rounding = 1e-15 * (np.linalg.norm(X @ L.T, axis=1).max() ** 2 if share < 1 else 1.0)
     assert value == pytest.approx(expected, abs=1e-12 + rounding)
     size = np.abs(expected_gradient).max() + 1e-9 * (scale if sample == "blobs" else 1e10 * scale)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=(1e-10 + rounding) * size)
+    atol = (1e-10 + rounding) * size + rounding_of_pairs
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=atol)
 
 
 def test_pairs_left_out_weigh_less_than_a_rounding_error():
