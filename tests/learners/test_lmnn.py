@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.preprocessing import StandardScaler
 
-from certimetric import LMNN, CertifiedKNeighborsClassifier, PerturbationLoss
+from certimetric import LMNN, CertifiedKNeighborsClassifier, MahalanobisMetric, PerturbationLoss
 from certimetric.constraints import nearest_triplets, target_neighbors
 from certimetric.datasets import load
 
@@ -107,10 +109,30 @@ def test_the_loss_comes_in_where_pull_and_push_have_led(wine):
     assert plain.n_iter_ < perturbed.n_iter_ <= 200
     loss = PerturbationLoss()
     triplets = nearest_triplets(X, y, 3, 10)
-    tau = loss.bind(X, triplets, start=plain.components_).tau
-    margins = loss.adversarial_margin(plain.metric_, X, triplets)
+    L = with_singular_values_up_to(2.0, plain.components_)
+    assert not np.allclose(L, plain.components_)
+    tau = loss.bind(X, triplets, start=L).tau
+    margins = loss.adversarial_margin(MahalanobisMetric(components=L), X, triplets)
     missing = np.maximum(1 - margins**2 / tau, 0).mean()
-    assert perturbed.objective_path_[0] == pytest.approx(plain.objective_ * (1 + 30 * missing), rel=1e-6)
+    assert perturbed.objective_path_[0] == pytest.approx(true_objective(L, X, y) * (1 + 30 * missing), rel=1e-6)
+
+
+def with_singular_values_up_to(bound, L):
+    """As they are, but for those beyond so many times their root mean square."""
+    values, axes = np.linalg.eigh(L.T @ L)
+    return np.sqrt(np.minimum(values, bound**2 * values.mean()))[:, None] * axes.T
+
+
+def test_a_perturbation_loss_leaves_no_direction_long_that_hardly_varies():
+    """Any change may be along such a direction: of digits, pixels at the border that few of them touch."""
+    X, y = load_digits(return_X_y=True)
+    X, y = StandardScaler().fit_transform(X[::3]), y[::3]
+
+    def longest(perturbation):
+        values = np.linalg.eigvalsh(LMNN(perturbation=perturbation).fit(X, y).get_mahalanobis_matrix())
+        return np.sqrt(values.max() / values.mean())
+
+    assert longest(PerturbationLoss()) < 0.9 * longest(None)  # where they keep the length that they start with
 
 
 def test_a_loss_without_weight_changes_nothing(wine):
