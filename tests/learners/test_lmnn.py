@@ -102,25 +102,29 @@ def test_triplets_are_learned_from(iris):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # 50 steps are meant
-def test_the_loss_comes_in_where_pull_and_push_have_led(wine):
+def test_the_loss_comes_in_where_pull_and_push_have_led(wine, rng):
     X, y = wine
-    plain = LMNN(max_iter=50).fit(X, y)  # a quarter of 200
-    perturbed = LMNN(perturbation=PerturbationLoss()).fit(X, y)
+    X = np.c_[X, 0.01 * rng.standard_normal(len(X))]  # a feature that hardly varies
+    X /= np.sqrt(X.var(axis=0).mean())  # in the unit that the loss takes
+    start = np.diag([1.0] * 13 + [3.0])
+    plain = LMNN(init=start, max_iter=50).fit(X, y)  # a quarter of 200
+    perturbed = LMNN(init=start, perturbation=PerturbationLoss()).fit(X, y)
     assert plain.n_iter_ < perturbed.n_iter_ <= 200
     loss = PerturbationLoss()
     triplets = nearest_triplets(X, y, 3, 10)
-    L = with_singular_values_up_to(2.0, plain.components_)
-    assert not np.allclose(L, plain.components_)
+    L = levelled(plain.components_, X)
+    assert not np.allclose(L.T @ L, plain.get_mahalanobis_matrix())
     tau = loss.bind(X, triplets, start=L).tau
     margins = loss.adversarial_margin(MahalanobisMetric(components=L), X, triplets)
     missing = np.maximum(1 - margins**2 / tau, 0).mean()
     assert perturbed.objective_path_[0] == pytest.approx(true_objective(L, X, y) * (1 + 30 * missing), rel=1e-6)
 
 
-def with_singular_values_up_to(bound, L):
-    """As they are, but for those beyond so many times their root mean square."""
+def levelled(L, X):
+    """As it is, but for directions longer than 2.5 times what it leaves of the instances."""
     values, axes = np.linalg.eigh(L.T @ L)
-    return np.sqrt(np.minimum(values, bound**2 * values.mean()))[:, None] * axes.T
+    bound = 2.5**2 * np.trace(L @ np.cov(X.T) @ L.T) / np.trace(np.cov(X.T))
+    return np.sqrt(np.minimum(values, bound))[:, None] * axes.T
 
 
 def test_a_perturbation_loss_leaves_no_direction_long_that_hardly_varies():

@@ -31,7 +31,7 @@ from certimetric.objectives.pairs import ImpostorHinge, Pull, pull_and_push
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 _SHARE_ALONE = 0.25  # of the steps, for pull and push before a perturbation loss comes in
-_LARGEST_ALONE = 2.0  # of their singular values then, in units of the root mean square of all
+_LONGEST_ALONE = 2.5  # that they may leave a direction, in units of what is left of the instances
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,10 @@ class LMNN(TripletLearner):
     the metric moves, and the recorded objective is the true one. With ``n_impostors`` only that many instances l are
     pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
     :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides; where its weight is
-    relative, pull and push are minimised alone for the first quarter of the steps, and the singular values of L are then
-    bounded by twice their root mean square. Of given triplets (instance, target neighbour, impostor) the pull takes the
-    targets, and the hinge the triplets themselves. With weights of the instances both means, and that of the
-    perturbation loss, are by those of the instances i.
+    relative, pull and push are minimised alone for the first quarter of the steps, and then the singular values of L
+    are bounded by 2.5 times what it scales all instances by, in root mean square. Of given triplets (instance, target
+    neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves. With weights of the
+    instances both means, and that of the perturbation loss, are by those of the instances i.
 
     Labelled instances may be a Dask array: labels, anchors and what is near to them are gathered, and the searches are
     on its workers, block by block.
@@ -329,13 +329,14 @@ class LMNN(TripletLearner):
         From here on the loss makes a metric that errs less, with and without noise, than from the start: its weight is
         in units of what has not been solved by pull and push, and wide margins that they have made are not given up.
         Directions in which few triplets differ keep the length that they start with while others shrink, and neither
-        objective says otherwise; but a change may be along them, so none stays longer than twice the root mean square.
+        objective says otherwise; but a change may be along them, so none is left much longer than the instances are.
         """
         steps = int(self.max_iter * _SHARE_ALONE)
         if self.perturbation is None or not self.perturbation.relative or not steps:
             return _Descent(L)
+        X = own.X  # the rows that it begins with
         solution = self._descend(own, L, max_iter=steps)
-        return _Descent(_levelled(solution.components), solution.n_iter, solution)
+        return _Descent(_levelled(solution.components, X), solution.n_iter, solution)
 
     def _descend_further(self, objective: MetricObjective, before: _Descent, max_iter: int) -> Solution:
         solution = self._descend(objective, before.components, max_iter=max_iter)
@@ -344,8 +345,12 @@ class LMNN(TripletLearner):
         return replace(solution, n_iter=before.n_iter + solution.n_iter)
 
 
-def _levelled(L: Array) -> Array:
-    """Components whose singular values beyond the bound are on it."""
+def _levelled(L: Array, X: Array) -> Array:
+    """Components of which no singular value is beyond the bound, for instances X."""
+    centred = X - X.mean(axis=0)
+    size = np.linalg.norm(centred)
+    if not size > 0:
+        return L
     rotation, singular, axes = np.linalg.svd(L, full_matrices=False)
-    bound = _LARGEST_ALONE * np.sqrt(np.mean(singular**2))
+    bound = _LONGEST_ALONE * np.linalg.norm(centred @ L.T) / size
     return L if singular[0] <= bound else (rotation * np.minimum(singular, bound)) @ axes
