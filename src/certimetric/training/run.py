@@ -108,9 +108,6 @@ def train(
             logger.finalize("finished")
     if trainer.is_main:
         run["history"] = list(trainer.history)
-        epochs = len(run["history"])
-        if evaluation.is_due(epochs, config.training.epochs) and epochs not in (e["epoch"] for e in run["evaluations"]):
-            watch.judge(trainer)  # the run was interrupted in its last evaluation
         _save_model(trainer.trained, folder / MODEL_FILE)
         run["finished"] = True
         _write(run, folder)
@@ -250,6 +247,15 @@ class _Watch:
             line += f"; R@1 {found['recall_at_1']:.3f}, {found['attacked']:.3f} at ε = {self.evaluation.eps:g}"
         if self.tell is not None:
             self.tell(line)
+        self.clock = time.perf_counter()
+
+    def resumed(self, trainer: RobustTrainer, epoch: int) -> None:
+        """Make up for an evaluation that was interrupted, before training changes the model."""
+        self.run["history"] = list(trainer.history)  # a checkpoint is there before the run is written
+        done = [found["epoch"] for found in self.run["evaluations"]]
+        if trainer.is_main and self.evaluation.is_due(epoch, self.epochs) and epoch not in done:
+            self.judge(trainer)
+            _write(self.run, self.folder)
         self.clock = time.perf_counter()
 
     def judge(self, trainer: RobustTrainer) -> dict[str, float]:
