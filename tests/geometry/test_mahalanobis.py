@@ -127,6 +127,16 @@ def test_damaged_and_foreign_files(tmp_path, kind):
     assert "\n" not in str(error.value)
 
 
+def test_equal_metrics_make_equal_files(tmp_path):
+    metric = MahalanobisMetric.from_components([[1.0, 0.5]], feature_names=["ä", "b"], training={"learner": "none"})
+    contents = set()
+    for _ in range(20):
+        metric.save(tmp_path / "some.safetensors")
+        contents.add((tmp_path / "some.safetensors").read_bytes())
+    assert len(contents) == 1
+    assert MahalanobisMetric.load(tmp_path / "some.safetensors").feature_names == ("ä", "b")
+
+
 def test_no_bit_changes_unseen(tmp_path):
     metric = MahalanobisMetric.from_components([[1.0, 0.5]], feature_names=["a", "b"], training={"learner": "none"})
     path = tmp_path / "some.safetensors"

@@ -207,7 +207,7 @@ class MahalanobisMetric:
         return MahalanobisMetric(self.components / scale, self.feature_names, self.training)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the metric as a safetensors file with JSON metadata, atomically.
+        """Write the metric as a safetensors file with JSON metadata, atomically; equal metrics make equal files.
 
         Raises
         ------
@@ -220,7 +220,7 @@ class MahalanobisMetric:
         components = np.ascontiguousarray(self.components)
         told = {"feature_names": json.dumps(names), "training": json.dumps(dict(self.training), sort_keys=True)}
         metadata = {"format": _FORMAT, **told, "sha256": _checksum(components, told)}
-        write_atomically(path, save({"components": components}, metadata=metadata))
+        write_atomically(path, _in_order(save({"components": components}, metadata=metadata)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MahalanobisMetric:
@@ -277,6 +277,14 @@ def _checksum(components: Array, told: Mapping[str, str]) -> str:
     for name in ("feature_names", "training"):
         digest.update(f"{len(told[name])}:{told[name]}".encode())
     return digest.hexdigest()
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its header in alphabetical order: safetensors has metadata in a random one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def as_metric(metric: Any) -> MahalanobisMetric:
