@@ -320,6 +320,15 @@ def test_a_damaged_model_is_named(copied, content):
     assert "\n" not in str(error.value)
 
 
+def test_a_changed_bit_of_a_model_is_seen(copied):
+    path = copied / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1  # in a weight: safetensors itself reads it
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model.safetensors' cannot be read: it is not the file that the run wrote"):
+        load_run(copied)
+
+
 def test_damaged_checkpoints_are_named(copied):
     (copied / "model.safetensors").unlink()
     assert load_run(copied)[1]["finished"]  # the checkpoint has the same weights

@@ -108,7 +108,7 @@ def train(
             logger.finalize("finished")
     if trainer.is_main:
         run["history"] = list(trainer.history)
-        _save_model(trainer.trained, folder / MODEL_FILE)
+        run["model_sha256"] = _save_model(trainer.trained, folder / MODEL_FILE)
         run["finished"] = True
         _write(run, folder)
     return run
@@ -126,16 +126,19 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     ValueError
         If a file is damaged.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    from certimetric.deep.train.checkpoints import load_checkpoint
+    from certimetric.deep.train.checkpoints import digest_of, load_checkpoint
 
     folder = Path(folder)
     run = read_run(folder)
     config = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
     if run["finished"] and (folder / MODEL_FILE).exists():
         try:
-            tensors = load_file(folder / MODEL_FILE)
+            content = (folder / MODEL_FILE).read_bytes()
+            if run.get("model_sha256", digest := digest_of(content)) != digest:  # runs of before 1.0 have no hash
+                raise ValueError("it is not the file that the run wrote")
+            tensors = load(content)
         except Exception as error:
             raise ValueError(f"{str(folder / MODEL_FILE)!r} cannot be read: {error}") from None
     else:
@@ -266,10 +269,11 @@ class _Watch:
         return found
 
 
-def _save_model(model: nn.Module, path: Path) -> None:
+def _save_model(model: nn.Module, path: Path) -> str:
+    """Write the weights; the hash of the file."""
     from certimetric.deep.train.checkpoints import write_tensors
 
-    write_tensors(path, model.state_dict())
+    return write_tensors(path, model.state_dict())
 
 
 def _write(run: dict[str, Any], folder: Path) -> None:

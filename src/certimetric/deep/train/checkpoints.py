@@ -48,7 +48,7 @@ def save_checkpoint(
     content = {"tensors": _serialized(tensors), "state": kept.getvalue()}
     for part, name in names.items():
         write_atomically(folder / name, content[part])
-    told = {"schema": SCHEMA, "epoch": epoch, **names, "sha256": {part: _digest(content[part]) for part in names}}
+    told = {"schema": SCHEMA, "epoch": epoch, **names, "sha256": {part: digest_of(content[part]) for part in names}}
     pointer = write_atomically(folder / POINTER, json.dumps(told))
     for old in folder.glob("epoch-*"):
         if old.name not in names.values():
@@ -56,9 +56,11 @@ def save_checkpoint(
     return pointer
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors."""
-    write_atomically(path, _serialized(tensors))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as safetensors; the hash of the file."""
+    content = _serialized(tensors)
+    write_atomically(path, content)
+    return digest_of(content)
 
 
 def _serialized(tensors: Mapping[str, Tensor]) -> bytes:
@@ -66,7 +68,8 @@ def _serialized(tensors: Mapping[str, Tensor]) -> bytes:
     return bytes(save({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}))
 
 
-def _digest(content: bytes) -> str:
+def digest_of(content: bytes) -> str:
+    """Hash of the content of a file."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -91,7 +94,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[int, dict[str, Tens
             raise ValueError("it names files outside of its folder")
         content = {part: (folder / pointer[part]).read_bytes() for part in ("tensors", "state")}
         for part, digest in pointer.get("sha256", {}).items():  # which checkpoints of versions before 1.0 have not
-            if _digest(content[part]) != digest:
+            if digest_of(content[part]) != digest:
                 raise ValueError(f"{pointer[part]} does not match its checksum")
         tensors = load(content["tensors"])
         state = torch.load(io.BytesIO(content["state"]), weights_only=True, map_location="cpu")
