@@ -81,6 +81,15 @@ def test_thresholds_are_the_best_of_all(euclidean, labelled_pairs):
     )
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e30])
+def test_a_threshold_that_accepts_none_does_so_in_any_unit(unit):
+    pairs = np.array([[[1.0, 0.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 0.0]]]) * unit
+    verifier = PairVerifier(IDENTITY).fit(pairs, [-1, -1, 1])
+    assert (verifier.predict(pairs) == -1).all()
+    assert (verifier.predict(pairs / 2) == -1).all()
+    assert np.isfinite(verifier.decision_function(pairs)).all()
+
+
 def test_a_name_is_no_learner_and_it_is_said_what_is(labelled_pairs):
     with pytest.raises(
         TypeError, match=r"got 'gmml'; a learner by its name is made by certimetric.make_learner\('gmml'\)"

@@ -100,6 +100,20 @@ def test_a_fit_that_learned_nothing_says_so(learner):
         clone(learner).fit(np.ones((20, 3)), np.arange(20) % 2)
 
 
+@pytest.mark.parametrize("perturbation", [None, PerturbationLoss()])
+@pytest.mark.parametrize("n_anchors", [None, 80])
+def test_a_move_by_rounding_alone_is_none(perturbation, n_anchors):
+    # Whole numbers: the nearest instances are equal, others a margin or more away, and the gradient is its rounding.
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.permutation(np.repeat([-2.0, -1.0, 0.0, 1.0, 2.0], [38, 152, 228, 152, 38]))] * 4)
+    X[:, 1:] = rng.permuted(X[:, 1:], axis=0)
+    y = (X @ [1.0, 0.5, 0.4, 0.3] + rng.normal(size=608) > 0).astype(int)
+    with pytest.warns(ConvergenceWarning, match="LMNN did not move"):
+        learner = LMNN(perturbation=perturbation, n_anchors=n_anchors, random_state=0).fit(X, y)
+    assert not learner.converged_
+    np.testing.assert_allclose(learner.components_, np.eye(4), atol=1e-12)
+
+
 def test_reasons_are_those_of_the_fit(wine):
     X, y = wine
     with pytest.warns(ConvergenceWarning, match=r"NCA did not move: .*scale each feature"):

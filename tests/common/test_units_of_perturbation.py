@@ -34,6 +34,17 @@ def test_predictions_and_radii_do_not_depend_on_units(learner, norm, c, iris):
     np.testing.assert_allclose(told[1][2], told[0][2], rtol=1e-6, atol=1e-9 * np.abs(told[0][2]).max())
 
 
+@pytest.mark.parametrize("learner", PERTURBED, ids=lambda learner: type(learner).__name__)
+def test_a_far_origin_changes_nothing(learner):
+    # Features of deviation 1 to the last digit, for which no unit is needed, and an origin that numbers hold exactly.
+    rng = np.random.default_rng(0)
+    X = 2.0 * rng.integers(0, 2, size=(32, 4)) - 1.0
+    X = np.vstack([X, -X])
+    y = (X @ [1.0, 0.5, 0.4, 0.3] > 0).astype(int)
+    near, far = (clone(learner).fit(X + origin, y).components_ for origin in (0.0, 2.0**40))
+    np.testing.assert_allclose(far, near, rtol=1e-6, atol=1e-9 * np.abs(near).max())
+
+
 OF_TRIPLETS = [learner for learner in PERTURBED if hasattr(learner, "fit_triplets")]
 
 

@@ -195,3 +195,16 @@ def test_tables_of_postgres_are_read_in_batches(server, kind, monkeypatch):
     assert np.array_equal(given.labels, np.arange(30) % 2)
     with pytest.raises(ValueError, match="cannot be read"):
         load_embeddings(f"{url}#none", columns=SKU)
+
+
+def test_a_changed_bit_of_parquet_with_checksums_is_seen(table, tmp_path):
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(table, path, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[200] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet' cannot be read: .*checksum") as error:
+        load_embeddings(str(path), columns=SKU)
+    assert "\n" not in str(error.value)

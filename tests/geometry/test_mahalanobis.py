@@ -127,6 +127,33 @@ def test_damaged_and_foreign_files(tmp_path, kind):
     assert "\n" not in str(error.value)
 
 
+def test_equal_metrics_make_equal_files(tmp_path):
+    metric = MahalanobisMetric.from_components([[1.0, 0.5]], feature_names=["ä", "b"], training={"learner": "none"})
+    contents = set()
+    for _ in range(20):
+        metric.save(tmp_path / "some.safetensors")
+        contents.add((tmp_path / "some.safetensors").read_bytes())
+    assert len(contents) == 1
+    assert MahalanobisMetric.load(tmp_path / "some.safetensors").feature_names == ("ä", "b")
+
+
+def test_no_bit_changes_unseen(tmp_path):
+    metric = MahalanobisMetric.from_components([[1.0, 0.5]], feature_names=["a", "b"], training={"learner": "none"})
+    path = tmp_path / "some.safetensors"
+    metric.save(path)
+    content, refused = path.read_bytes(), 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            found = MahalanobisMetric.load(path)
+        except ValueError as error:
+            assert "some.safetensors" in str(error) and "\n" not in str(error)
+            refused += 1
+        else:  # what has changed is the name of the checksum
+            assert found == metric and found.training == metric.training
+    assert refused >= len(content) - len("sha256")
+
+
 def test_missing_file_and_unwritable_folder(tmp_path, metric):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         MahalanobisMetric.load(tmp_path / "nowhere")

@@ -167,6 +167,8 @@ def test_restrictions_that_cannot_be():
             norm.restrict(mask)
     with pytest.raises(ValueError, match="at least one"):
         resolve_norm("l2").restrict([False, False])
+    with pytest.raises(ValueError, match="must be a mask"):  # as a mask these numbers would be all but feature 0
+        resolve_norm("l2").restrict([0, 1, 2])
     with pytest.raises(ValueError, match="for 3 features, got 2"):
         norm.in_units([1.0, 2.0])
     with pytest.raises(ValueError, match="for 2 features, got 3"):

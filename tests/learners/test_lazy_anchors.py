@@ -9,6 +9,8 @@ from sklearn.base import clone
 from certimetric import LMNN, MLKR, NCA, SCML, PerturbationLoss
 from certimetric.base.lazy_rows import LazyRows
 from certimetric.constraints.neighbors import neighbors_of_both_kinds
+from certimetric.learners.chunks import scatter_of_blocks
+from certimetric.learners.coordinates import Coordinates
 from certimetric.objectives.anchors import AnchorObjective
 from certimetric.objectives.block_neighborhood import BlockNeighbors
 from certimetric.objectives.gradient import MetricObjective, MetricState
@@ -128,6 +130,18 @@ def test_units_are_those_of_the_rows_in_memory():
         wanted = clone(learner).fit(1000 * X + 7, y).get_mahalanobis_matrix()
         found = clone(learner).fit(da.from_array(1000 * X + 7, chunks=(200, 4)), y).get_mahalanobis_matrix()
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6 * abs(wanted).max())
+
+
+def test_coordinates_are_those_of_the_rows_in_memory_where_the_unit_is_1():
+    # Features of deviation 1 to the last digit: the grid of rounding is about their mean nevertheless.
+    X = 2.0 * np.random.default_rng(0).integers(0, 2, size=(256, 4)) - 1.0
+    X = np.vstack([X, -X]) + 8.0
+    blocks = da.from_array(X, chunks=(200, 4))
+    scatter = scatter_of_blocks(blocks, np.repeat([0, 1], 256))
+    found = Coordinates.of_blocks(blocks, scatter, perturbation=PerturbationLoss())
+    wanted = Coordinates.of(X, rescale=True, perturbation=PerturbationLoss())
+    assert found.unit == wanted.unit == 1.0
+    np.testing.assert_allclose(found.X[np.arange(512)], wanted.X, atol=1e-8)
 
 
 def test_few_rows_are_learned_in_memory():

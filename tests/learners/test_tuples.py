@@ -122,6 +122,8 @@ def test_pairs_are_told_apart_by_their_distance_up_to_the_threshold():
     assert (gmml.set_threshold(-1.0).predict(X[PAIRS]) == -1).all()
     with pytest.raises(ValueError, match="threshold must be a real number, got 'far'"):
         gmml.set_threshold("far")
+    with pytest.raises(ValueError, match="threshold must be a real number, got nan"):
+        gmml.set_threshold(np.nan)  # which would call every pair dissimilar, and say nothing
     with pytest.raises(NotFittedError):
         learner("gmml").set_threshold(1.0)
 
@@ -149,6 +151,16 @@ def test_no_threshold_is_better_than_the_calibrated_one(strategy, ties):
         assert chosen == pytest.approx(max(every)) and chosen >= 0
 
 
+@pytest.mark.parametrize("unit", [0.0, 1e-100, 1.0, 1e17, 1e100])
+def test_where_none_is_best_accepted_none_is_in_any_unit(unit):
+    distances = np.array([1.0, 2.0, 3.0]) * unit
+    for values in (distances, -distances):  # similarities too, with their sign changed
+        values = np.sort(values)
+        assert (values > calibrated_threshold(values, np.array([-1, -1, 1]))).all()
+    # Nor is an instance that lies nearer than all of these.
+    assert calibrated_threshold(distances, np.array([-1, -1, 1])) < 0.0
+
+
 def figure(threshold, distances, kinds, *, strategy, min_rate, beta):
     """What a strategy makes as large as possible, by scikit-learn's figures."""
     said = np.where(distances <= threshold, 1, -1)
@@ -168,6 +180,7 @@ def test_calibration_names_what_it_cannot_use():
         ({"strategy": "max_tpr"}, "min_rate must be a number"),
         ({"strategy": "max_tnr", "min_rate": 1.5}, "min_rate must be a number"),
         ({"strategy": "f_beta", "beta": "big"}, "beta must be a number"),
+        ({"strategy": "f_beta", "beta": 1e200}, "beta must be a number from 0 to 1e\\+100"),
     ):
         with pytest.raises(ValueError, match=told):
             gmml.calibrate_threshold(X[PAIRS], KINDS, **wrong)

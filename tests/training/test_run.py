@@ -12,6 +12,7 @@ pytest.importorskip("lightning", reason="the extra 'deep' has lightning")
 from safetensors.torch import load_file  # noqa: E402
 from torch import nn  # noqa: E402
 
+import certimetric.training.run  # noqa: E402
 from certimetric import deep  # noqa: E402
 from certimetric.datasets.images.sets import load_images  # noqa: E402
 from certimetric.deep import (  # noqa: E402
@@ -187,6 +188,36 @@ def test_an_interrupted_evaluation_is_made_up_for(tmp_path, monkeypatch):
     assert run["evaluations"] == whole["evaluations"][:1]
 
 
+@pytest.mark.parametrize("lost", ["evaluation", "run"])
+def test_an_evaluation_of_an_earlier_epoch_is_made_up_for(tmp_path, monkeypatch, lost):
+    told = {"evaluation": {"every": 1, "eps": 0.05, "queries": 20, "steps": 1}, "training": {"epochs": 3}}
+    whole = train(config(**told), tmp_path / "whole")
+    watch, write = certimetric.training.run._Watch, certimetric.training.run._write
+
+    def stopped(run, folder):
+        if len(run["history"]) == 2:  # the checkpoint of the second epoch is there
+            raise KeyboardInterrupt
+        write(run, folder)
+
+    def judged(self, trainer):
+        if len(self.run["history"]) == 2:
+            raise KeyboardInterrupt
+        return judge(self, trainer)
+
+    judge = watch.judge
+    with monkeypatch.context() as patch:
+        if lost == "run":
+            patch.setattr(certimetric.training.run, "_write", stopped)
+        else:
+            patch.setattr(watch, "judge", judged)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(**told), tmp_path / "run")
+    run = train(config(**told), tmp_path / "run", resume=True)
+    assert run["history"] == whole["history"]
+    assert run["evaluations"] == whole["evaluations"]
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
 def test_a_checkpoint_without_a_run_is_not_trusted(finished, tmp_path):
     # It may be of another configuration: nothing says of which.
     train(config(training={"seed": 7, "epochs": 1}), tmp_path)
@@ -287,6 +318,15 @@ def test_a_damaged_model_is_named(copied, content):
     with pytest.raises(ValueError, match=r"model.safetensors' cannot be read: ") as error:
         load_run(copied)
     assert "\n" not in str(error.value)
+
+
+def test_a_changed_bit_of_a_model_is_seen(copied):
+    path = copied / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1  # in a weight: safetensors itself reads it
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model.safetensors' cannot be read: it is not the file that the run wrote"):
+        load_run(copied)
 
 
 def test_damaged_checkpoints_are_named(copied):

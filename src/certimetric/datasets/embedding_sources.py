@@ -175,7 +175,8 @@ class _Rows:
 def _of_batches(batches: Iterable[Any], n: int, wanted: Mapping[str, str], told: str, on_disk: bool) -> Arrays:
     """Arrays of batches of Arrow."""
     rows, parts = _Rows(n, told, on_disk), {name: column for name, column in wanted.items() if name != "embeddings"}
-    for batch in batches:
+    coming = iter(batches)
+    while (batch := _read(told, lambda: next(coming, None))) is not None:
         others = {name: _plain(batch.column(column), f"{told}: {column}") for name, column in parts.items()}
         if "embeddings" in wanted:
             rows.add(_lists(batch.column(wanted["embeddings"]), told), others)
@@ -215,7 +216,7 @@ def _of_arrow(text: str, columns: Mapping[str, str]) -> Arrays:
     except ImportError:
         raise ImportError(f'{text!r} needs pyarrow: pip install "certimetric[parquet]"') from None
     if Path(text).suffix.lower() in (".parquet", ".pq"):
-        file = _read(text, lambda: parquet.ParquetFile(text))
+        file = _read(text, lambda: parquet.ParquetFile(text, page_checksum_verification=True))
         wanted = _columns(file.schema_arrow.names, columns, text)
         batches = file.iter_batches(_BATCH, columns=sorted(set(wanted.values())))
         return _of_batches(batches, file.metadata.num_rows, wanted, text, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -206,7 +207,7 @@ class MahalanobisMetric:
         return MahalanobisMetric(self.components / scale, self.feature_names, self.training)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the metric as a safetensors file with JSON metadata, atomically.
+        """Write the metric as a safetensors file with JSON metadata, atomically; equal metrics make equal files.
 
         Raises
         ------
@@ -216,12 +217,10 @@ class MahalanobisMetric:
         from safetensors.numpy import save
 
         names = None if self.feature_names is None else list(self.feature_names)
-        metadata = {
-            "format": _FORMAT,
-            "feature_names": json.dumps(names),
-            "training": json.dumps(dict(self.training), sort_keys=True),
-        }
-        write_atomically(path, save({"components": np.ascontiguousarray(self.components)}, metadata=metadata))
+        components = np.ascontiguousarray(self.components)
+        told = {"feature_names": json.dumps(names), "training": json.dumps(dict(self.training), sort_keys=True)}
+        metadata = {"format": _FORMAT, **told, "sha256": _checksum(components, told)}
+        write_atomically(path, _in_order(save({"components": components}, metadata=metadata)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MahalanobisMetric:
@@ -232,7 +231,8 @@ class MahalanobisMetric:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is truncated or is not a metric of certimetric.
+            If the file is truncated, changed since, or not a metric of certimetric. (Changes are not seen in files of
+            versions before 1.0, which had no checksum.)
         """
         from safetensors import SafetensorError, safe_open
 
@@ -254,6 +254,8 @@ class MahalanobisMetric:
             raise ValueError(f"{shown} is not a metric file, or is truncated ({error})") from None
         except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"the metric file {shown} is damaged: {error}") from None
+        if metadata.get("sha256", checksum := _checksum(components, metadata)) != checksum:
+            raise ValueError(f"the metric file {shown} is damaged: its content does not match its checksum")
         return cls(components, None if names is None else tuple(names), training)
 
     def __eq__(self, other: object) -> bool:
@@ -266,6 +268,23 @@ class MahalanobisMetric:
 
     def __repr__(self) -> str:
         return f"MahalanobisMetric({self.n_components} components of {self.n_features} features)"
+
+
+def _checksum(components: Array, told: Mapping[str, str]) -> str:
+    """Of all that a file says of a metric: safetensors itself does not see a bit that has changed."""
+    digest = hashlib.sha256(f"{components.dtype.str}{components.shape}".encode())
+    digest.update(components.tobytes())
+    for name in ("feature_names", "training"):
+        digest.update(f"{len(told[name])}:{told[name]}".encode())
+    return digest.hexdigest()
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its header in alphabetical order: safetensors has metadata in a random one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def as_metric(metric: Any) -> MahalanobisMetric:

@@ -96,8 +96,8 @@ class Norm(ABC):
         mutable : bool array-like of shape (d,)
             Features that can be changed, at least one.
         """
-        mutable = np.asarray(mutable, dtype=bool)
-        if mutable.ndim != 1 or not mutable.any():
+        mutable = np.asarray(mutable)
+        if mutable.dtype != bool or mutable.ndim != 1 or not mutable.any():  # numbers would be those of features
             raise ValueError("mutable must be a mask of the features, with at least one that can be changed")
         self._check_features(len(mutable))
         return self if mutable.all() else Restricted(self, mutable)

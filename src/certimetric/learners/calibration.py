@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from certimetric.base.arrays import Array, Indices
 
+_LARGEST_BETA = 1e100  # whose square, times numbers of pairs, is a number
+
 STRATEGIES = ("accuracy", "f_beta", "max_tpr", "max_tnr")
 
 
@@ -24,8 +26,8 @@ def check_calibration(strategy: Any = "accuracy", min_rate: Any = None, beta: An
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
     if strategy in ("max_tpr", "max_tnr") and not (_is_number(min_rate) and 0 <= min_rate <= 1):
         raise ValueError(f"min_rate must be a number in [0, 1] for strategy {strategy!r}, got {min_rate!r}")
-    if strategy == "f_beta" and not (_is_number(beta) and beta >= 0):
-        raise ValueError(f"beta must be a number, 0 or more, for strategy 'f_beta', got {beta!r}")
+    if strategy == "f_beta" and not (_is_number(beta) and 0 <= beta <= _LARGEST_BETA):
+        raise ValueError(f"beta must be a number from 0 to {_LARGEST_BETA:g} for strategy 'f_beta', got {beta!r}")
 
 
 def calibrated_threshold(
@@ -53,7 +55,7 @@ def calibrated_threshold(
     Returns
     -------
     threshold : float
-        A distance that occurs, or a number below all of them where it is best to accept none.
+        A distance that occurs, or :func:`below_all` of them where it is best to accept none.
 
     Raises
     ------
@@ -90,7 +92,20 @@ def calibrated_threshold(
     else:
         figure = np.where(recall >= rate, specificity, -1.0)
     best = int(np.argmax(figure))
-    return float(values[best - 1]) if best else float(values[0]) - 1.0
+    return float(values[best - 1]) if best else below_all(float(values[0]))
+
+
+def below_all(smallest: float) -> float:
+    """A threshold that accepts none: below the smallest distance, whatever its unit, and below 0.
+
+    Finite, so that a decision function that is relative to it still ranks.
+
+    Examples
+    --------
+    >>> below_all(3.0), below_all(0.0), below_all(1e20)
+    (-7.0, -1.0, -2e+20)
+    """
+    return -2.0 * abs(smallest) - 1.0
 
 
 def _accepted(place: Array, n_values: int) -> Array:

@@ -75,7 +75,7 @@ class Coordinates:
             axes = axes[: max(int((singular > rounding).sum()), 1)]
             X = np.ascontiguousarray(centred @ axes.T)
         unit = size or (unit_of(X) if rescale else 1.0)
-        if unit != 1.0:
+        if size or unit != 1.0:  # a grid is about the mean, even where the unit is 1
             X = (X - X.mean(axis=0)) / unit
         return cls(on_grid(X) if size else X, unit, axes)
 
@@ -111,7 +111,7 @@ class Coordinates:
         deviation = float(np.sqrt(variance[varies].mean())) if varies.any() else 1.0
         relative = perturbation is not None and perturbation.relative
         unit = deviation if relative else usual_unit(deviation)
-        if unit != 1.0:
+        if relative or unit != 1.0:
             X = (X - scatter.counts @ (scatter.means + scatter.rests) / n) / unit
         if relative:
             X = X.map_blocks(rounded_to, grid_of(dask.compute(abs(X).max(axis=0))[0]), dtype=np.float64)

@@ -22,7 +22,7 @@ from certimetric.constraints.tuples import Tuples
 from certimetric.learners.anchors import N_ANCHORS, Anchors, grow_anchors, takes_all_rows
 from certimetric.learners.base import CLASS_WEIGHT, IMPOSTORS_PER_INSTANCE
 from certimetric.learners.coordinates import Coordinates
-from certimetric.learners.solvers import Solution
+from certimetric.learners.solvers import Solution, has_moved
 from certimetric.learners.starts import INITS, starting_components
 from certimetric.learners.tuple_learner import TripletLearner
 from certimetric.objectives.anchors import AnchorObjective, FixedAnchorObjective
@@ -340,7 +340,7 @@ class LMNN(TripletLearner):
 
     def _descend_further(self, objective: MetricObjective, before: _Descent, max_iter: int) -> Solution:
         solution = self._descend(objective, before.components, max_iter=max_iter)
-        if before.solution is not None and np.array_equal(solution.components, before.components):  # which had moved
+        if before.solution is not None and not has_moved(before.components, solution.components):  # which had moved
             solution = replace(solution, converged=before.solution.converged, reason=before.solution.reason)
         return replace(solution, n_iter=before.n_iter + solution.n_iter)
 

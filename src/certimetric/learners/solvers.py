@@ -18,6 +18,7 @@ _STEPS_BETWEEN_REPORTS = 20
 _STEPS_REMEMBERED = 20  # by a quasi-Newton method,
 _STEPS_TO_A_GAP = 6  # and by one that ends at a gap, after few steps
 _LEAST_GAIN = 1e-11  # of ten steps, as a fraction: less is rounding, however far above its minimum an objective may be
+_NO_STEP = 1e-10  # relative change of components that is rounding
 _ADAM_MEAN, _ADAM_SQUARE = 0.9, 0.999  # what the running moments keep at a step
 _LARGEST_DRIFT = 0.5  # mean of the gradient over its root mean square, at which mini-batches have converged
 
@@ -141,7 +142,7 @@ def solution_of(
     """The solution of a quasi-Newton method that went from ``start``, where the gradient was ``slope``, to L, with what
     is known to bound the minimum from below."""
     reason = ""
-    if np.array_equal(start, L):
+    if not has_moved(start, L):
         converged = False
         if np.any(slope):
             why = f"no step from its starting point lowers the objective, {path[0]:.6g}"
@@ -162,6 +163,17 @@ def solution_of(
     elif not L.any():
         reason = "ended at the metric 0, under which all instances are equal"
     return Solution(L, path, n_iter, converged, reason)
+
+
+def has_moved(start: Array, L: Array) -> bool:
+    """Whether components differ from those of the start by more than the rounding of a gradient makes of no step.
+
+    Examples
+    --------
+    >>> has_moved(np.eye(2), np.eye(2) * (1.0 + 1e-15)), has_moved(np.eye(2), np.eye(2) * 1.001)
+    (False, True)
+    """
+    return bool(np.linalg.norm(L - start) > _NO_STEP * np.linalg.norm(start))
 
 
 def _quasi_newton_options(

@@ -194,6 +194,7 @@ class PairLearner(TupleLearner):
         Parameters
         ----------
         threshold : float
+            Any but NaN, which no distance would be compared with.
 
         Returns
         -------
@@ -201,9 +202,12 @@ class PairLearner(TupleLearner):
         """
         check_is_fitted(self, "components_")
         try:
-            self.threshold_ = float(threshold)
+            value = float(threshold)
         except (TypeError, ValueError):
-            raise ValueError(f"threshold must be a real number, got {threshold!r}") from None
+            value = np.nan
+        if np.isnan(value):
+            raise ValueError(f"threshold must be a real number, got {threshold!r}")
+        self.threshold_ = value
         return self
 
     def calibrate_threshold(

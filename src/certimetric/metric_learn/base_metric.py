@@ -16,7 +16,7 @@ from certimetric.base.arrays import Array, Indices
 from certimetric.base.chunks import chunk_slices
 from certimetric.base.warnings import warn
 from certimetric.constraints.tuples import Tuples, dimensions, numbered
-from certimetric.learners.calibration import STRATEGIES, calibrated_threshold
+from certimetric.learners.calibration import STRATEGIES, below_all, calibrated_threshold
 from certimetric.metric_learn import wording
 from certimetric.metric_learn._util import ArrayIndexer as ArrayIndexer
 from certimetric.metric_learn._util import (
@@ -264,7 +264,7 @@ class _PairsClassifierMixin(ClassifierMixin, BaseMetricLearner):
             beta = abs(float(beta)) if strategy == "f_beta" else 1.0
             self.threshold_ = calibrated_threshold(distances, y.astype(np.int64), strategy, min_rate, beta)
         else:  # all are accepted, or none
-            self.threshold_ = float(distances.max() if y[0] == 1 else distances.min() - 1.0)
+            self.threshold_ = float(distances.max() if y[0] == 1 else below_all(distances.min()))
         return self
 
     @staticmethod

@@ -108,10 +108,7 @@ def train(
             logger.finalize("finished")
     if trainer.is_main:
         run["history"] = list(trainer.history)
-        epochs = len(run["history"])
-        if evaluation.is_due(epochs, config.training.epochs) and epochs not in (e["epoch"] for e in run["evaluations"]):
-            watch.judge(trainer)  # the run was interrupted in its last evaluation
-        _save_model(trainer.trained, folder / MODEL_FILE)
+        run["model_sha256"] = _save_model(trainer.trained, folder / MODEL_FILE)
         run["finished"] = True
         _write(run, folder)
     return run
@@ -129,16 +126,19 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]
     ValueError
         If a file is damaged.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    from certimetric.deep.train.checkpoints import load_checkpoint
+    from certimetric.deep.train.checkpoints import digest_of, load_checkpoint
 
     folder = Path(folder)
     run = read_run(folder)
     config = TrainingConfig.from_mapping(run["config"], f"the configuration in {str(folder / RUN_FILE)!r}")
     if run["finished"] and (folder / MODEL_FILE).exists():
         try:
-            tensors = load_file(folder / MODEL_FILE)
+            content = (folder / MODEL_FILE).read_bytes()
+            if run.get("model_sha256", digest := digest_of(content)) != digest:  # runs of before 1.0 have no hash
+                raise ValueError("it is not the file that the run wrote")
+            tensors = load(content)
         except Exception as error:
             raise ValueError(f"{str(folder / MODEL_FILE)!r} cannot be read: {error}") from None
     else:
@@ -252,6 +252,15 @@ class _Watch:
             self.tell(line)
         self.clock = time.perf_counter()
 
+    def resumed(self, trainer: RobustTrainer, epoch: int) -> None:
+        """Make up for an evaluation that was interrupted, before training changes the model."""
+        self.run["history"] = list(trainer.history)  # a checkpoint is there before the run is written
+        done = [found["epoch"] for found in self.run["evaluations"]]
+        if trainer.is_main and self.evaluation.is_due(epoch, self.epochs) and epoch not in done:
+            self.judge(trainer)
+            _write(self.run, self.folder)
+        self.clock = time.perf_counter()
+
     def judge(self, trainer: RobustTrainer) -> dict[str, float]:
         """Evaluate the last epoch."""
         epoch, before = len(self.run["history"]), self.run["evaluations"]
@@ -260,10 +269,11 @@ class _Watch:
         return found
 
 
-def _save_model(model: nn.Module, path: Path) -> None:
+def _save_model(model: nn.Module, path: Path) -> str:
+    """Write the weights; the hash of the file."""
     from certimetric.deep.train.checkpoints import write_tensors
 
-    write_tensors(path, model.state_dict())
+    return write_tensors(path, model.state_dict())
 
 
 def _write(run: dict[str, Any], folder: Path) -> None:

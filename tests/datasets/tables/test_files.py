@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from certimetric.datasets import read_table
+from certimetric.datasets import load, read_table
 from certimetric.datasets.tables import files as tables
 from certimetric.datasets.tables.files import file_type, pick_target
 
@@ -211,6 +211,20 @@ def test_parquet_keeps_types(tmp_path):
 def test_a_file_that_is_not_parquet(tmp_path, content):
     pytest.importorskip("pyarrow")
     assert "as Parquet" in refused(write(tmp_path, content, "a.parquet"))
+
+
+@pytest.mark.parametrize("read", [read_table, lambda path: load(path, target="target")], ids=["frame", "numbers"])
+def test_a_changed_bit_of_parquet_with_checksums_is_seen(tmp_path, read):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    rng = np.random.default_rng(0)
+    pd.DataFrame({"u": rng.random(100), "target": [0, 1] * 50}).to_parquet(path, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[300] ^= 4  # in a number
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot read .*a\.parquet' as Parquet: .*checksum") as error:
+        read(path)
+    assert "\n" not in str(error.value)
 
 
 def test_parquet_without_rows_and_empty(tmp_path):

@@ -263,6 +263,17 @@ def test_programs_that_would_run_code_are_refused(programs, tmp_path, capsys, ch
     assert "run" not in capsys.readouterr().out
 
 
+def test_a_changed_bit_of_a_program_is_seen(programs, tmp_path):
+    with zipfile.ZipFile(programs / "any.pt2") as given:
+        name = next(name for name in given.namelist() if "data/weights/weight" in name)
+        weights = given.read(name)
+    content = (programs / "any.pt2").read_bytes()
+    changed = weights[:-1] + bytes([weights[-1] ^ 0x10])
+    (tmp_path / "odd.pt2").write_bytes(content.replace(weights, changed, 1))
+    with pytest.raises(ValueError, match=r"odd.pt2' is no program that can be read: its 'data/weights/.*checksum"):
+        load_model(str(tmp_path / "odd.pt2"))
+
+
 @pytest.mark.parametrize(
     ("told", "error", "named"),
     [

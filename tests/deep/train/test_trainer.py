@@ -107,6 +107,17 @@ def test_damaged_checkpoints_are_named(digits, tmp_path, part):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("part", ["epoch-0001.safetensors", "epoch-0001.state"])
+def test_a_changed_bit_of_a_checkpoint_is_seen(digits, tmp_path, part):
+    trainer(tmp_path, max_epochs=1).fit(loader(digits, 40))
+    content = bytearray((tmp_path / part).read_bytes())
+    content[-40 if part.endswith("tensors") else len(content) // 2] ^= 1
+    (tmp_path / part).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{part} does not match its checksum") as error:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_checkpoint_leads_nowhere_else(digits, tmp_path):
     folder = tmp_path / "run"
     trainer(folder, max_epochs=1).fit(loader(digits, 40))

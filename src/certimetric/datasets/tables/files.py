@@ -270,7 +270,8 @@ def _read_parquet(path: Path, where: str, reading: Reading) -> pd.DataFrame:
         raise ValueError(f"cannot read {where} as Parquet: {first_line(error)}") from error
     check_names(names, where)
     try:
-        frame = pd.read_parquet(path, engine="pyarrow")
+        # Files that were written with checksums are seen to be whole; others have none.
+        frame = pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
     except (ValueError, OSError, NotImplementedError) as error:
         raise ValueError(f"cannot read {where} as Parquet: {first_line(error)}") from error
     frame.columns = pd.Index([str(column) for column in frame.columns])

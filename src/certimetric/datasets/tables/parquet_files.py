@@ -28,7 +28,7 @@ def stream_parquet(path: Path, target: str | None) -> tuple[Array, tuple[str, ..
     try:
         from pyarrow import parquet
 
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
         schema = file.schema_arrow
         kept = (schema.pandas_metadata or {}).get("index_columns", [])
         usual = [name for name in schema.names if name.lower() in TARGET_NAMES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from certimetric.base.files import write_atomically
@@ -44,18 +45,32 @@ def save_checkpoint(
     names = {"tensors": f"epoch-{epoch:04d}.safetensors", "state": f"epoch-{epoch:04d}.state"}
     kept = io.BytesIO()
     torch.save(dict(state), kept)
-    write_tensors(folder / names["tensors"], tensors)
-    write_atomically(folder / names["state"], kept.getvalue())
-    pointer = write_atomically(folder / POINTER, json.dumps({"schema": SCHEMA, "epoch": epoch, **names}))
+    content = {"tensors": _serialized(tensors), "state": kept.getvalue()}
+    for part, name in names.items():
+        write_atomically(folder / name, content[part])
+    told = {"schema": SCHEMA, "epoch": epoch, **names, "sha256": {part: digest_of(content[part]) for part in names}}
+    pointer = write_atomically(folder / POINTER, json.dumps(told))
     for old in folder.glob("epoch-*"):
         if old.name not in names.values():
             old.unlink()
     return pointer
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors: copies, since the format has no place for some that share their memory."""
-    write_atomically(path, save({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors as safetensors; the hash of the file."""
+    content = _serialized(tensors)
+    write_atomically(path, content)
+    return digest_of(content)
+
+
+def _serialized(tensors: Mapping[str, Tensor]) -> bytes:
+    """Copies, since the format has no place for tensors that share their memory."""
+    return bytes(save({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}))
+
+
+def digest_of(content: bytes) -> str:
+    """Hash of the content of a file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:
@@ -77,8 +92,12 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[int, dict[str, Tens
             raise ValueError(f"schema {pointer['schema']!r}")
         if any(Path(pointer[part]).name != pointer[part] for part in ("tensors", "state")):
             raise ValueError("it names files outside of its folder")
-        tensors = load_file(folder / pointer["tensors"])
-        state = torch.load(folder / pointer["state"], weights_only=True, map_location="cpu")
+        content = {part: (folder / pointer[part]).read_bytes() for part in ("tensors", "state")}
+        for part, digest in pointer.get("sha256", {}).items():  # which checkpoints of versions before 1.0 have not
+            if digest_of(content[part]) != digest:
+                raise ValueError(f"{pointer[part]} does not match its checksum")
+        tensors = load(content["tensors"])
+        state = torch.load(io.BytesIO(content["state"]), weights_only=True, map_location="cpu")
         return int(pointer["epoch"]), tensors, state
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

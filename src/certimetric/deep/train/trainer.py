@@ -136,7 +136,8 @@ class RobustTrainer:
     checkpoint_dir : path, optional
         Where a checkpoint is written after every epoch.
     callbacks : sequence of callable
-        ``callback(trainer, epoch, mean_loss)`` after every epoch.
+        ``callback(trainer, epoch, mean_loss)`` after every epoch. One with a method ``resumed(trainer, epoch)`` is told
+        of a checkpoint that was loaded, before training goes on.
     seed : int, default=0
         Same seed, same run, also when it was interrupted between. The global random numbers of torch, NumPy and Python
         are seeded with it, for models, losses and augmentations that draw from them, and go on afterwards as if nothing
@@ -268,6 +269,9 @@ class RobustTrainer:
             self.ema_model = copy.deepcopy(self.model).requires_grad_(False)
         self.history = []
         start = self._restore(optimizer, scheduler) if resume else 0
+        for callback in self.callbacks:
+            if start and hasattr(callback, "resumed"):
+                callback.resumed(self, start)
         self.defense.attach(optimizer, *([] if self.ema_model is None else [self.ema_model]))
         still = frozen_parts(trained, self.freeze)
         fixed = [p for part in still for p in part.parameters(recurse=False) if p.requires_grad]
