@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from certimetric import LMNN, CertifiedKNeighborsClassifier, MahalanobisMetric, PerturbationLoss
 from certimetric.constraints import nearest_triplets, target_neighbors
 from certimetric.datasets import load
+from certimetric.learners import lmnn as module
 
 
 def true_objective(L, X, y, k=3, mu=0.5):
@@ -121,9 +122,10 @@ def test_the_loss_comes_in_where_pull_and_push_have_led(wine, rng):
 
 
 def levelled(L, X):
-    """As it is, but for directions longer than 2.5 times what it leaves of the instances."""
-    values, axes = np.linalg.eigh(L.T @ L)
-    bound = 2.5**2 * np.trace(L @ np.cov(X.T) @ L.T) / np.trace(np.cov(X.T))
+    """As it is, but for directions longer than the slope of distances from the mean."""
+    M, C = L.T @ L, np.cov(X.T)
+    values, axes = np.linalg.eigh(M)
+    bound = np.trace(M @ C @ M) / np.trace(M @ C)
     return np.sqrt(np.minimum(values, bound))[:, None] * axes.T
 
 
@@ -137,6 +139,17 @@ def test_a_perturbation_loss_leaves_no_direction_long_that_hardly_varies():
         return np.sqrt(values.max() / values.mean())
 
     assert longest(PerturbationLoss()) < 0.9 * longest(None)  # where they keep the length that they start with
+
+
+def test_directions_are_bounded_by_those_that_distances_are_made_of(rng):
+    X = rng.standard_normal((300, 100))
+    few = np.diag([1.0] * 3 + [0.01] * 97)  # among many that tell nothing
+    np.testing.assert_allclose(module._levelled(few, X), few, rtol=0.01)
+    X[:, 0] *= 0.01
+    long = np.diag([1.0] + [0.3] * 99)  # where instances hardly differ
+    np.testing.assert_allclose(module._levelled(long, X), 0.3 * np.eye(100), rtol=0.01)
+    for L in (few[:1], np.zeros((2, 100))):
+        np.testing.assert_allclose(module._levelled(L, X), L, rtol=1e-12)
 
 
 def test_a_loss_without_weight_changes_nothing(wine):

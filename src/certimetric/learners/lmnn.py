@@ -31,7 +31,6 @@ from certimetric.objectives.pairs import ImpostorHinge, Pull, pull_and_push
 from certimetric.objectives.triplet_margin import TripletMarginLoss
 
 _SHARE_ALONE = 0.25  # of the steps, for pull and push before a perturbation loss comes in
-_LONGEST_ALONE = 2.5  # that they may leave a direction, in units of what is left of the instances
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +55,8 @@ class LMNN(TripletLearner):
     pushed, the nearest ones before anything is learned, as in the code of the authors of LMNN-PL. With a
     :class:`PerturbationLoss` the adversarial margins of the nearest triplets are enlarged besides; where its weight is
     relative, pull and push are minimised alone for the first quarter of the steps, and then the singular values of L
-    are bounded by 2.5 times what it scales all instances by, in root mean square. Of given triplets (instance, target
-    neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves. With weights of the
+    are bounded by the slope that distances of the instances have in root mean square. Of given triplets (instance,
+    target neighbour, impostor) the pull takes the targets, and the hinge the triplets themselves. With weights of the
     instances both means, and that of the perturbation loss, are by those of the instances i.
 
     Labelled instances may be a Dask array: labels, anchors and what is near to them are gathered, and the searches are
@@ -329,7 +328,8 @@ class LMNN(TripletLearner):
         From here on the loss makes a metric that errs less, with and without noise, than from the start: its weight is
         in units of what has not been solved by pull and push, and wide margins that they have made are not given up.
         Directions in which few triplets differ keep the length that they start with while others shrink, and neither
-        objective says otherwise; but a change may be along them, so none is left much longer than the instances are.
+        objective says otherwise; but a change may be along them, so none is left longer than those that distances are
+        made of.
         """
         steps = int(self.max_iter * _SHARE_ALONE)
         if self.perturbation is None or not self.perturbation.relative or not steps:
@@ -346,11 +346,14 @@ class LMNN(TripletLearner):
 
 
 def _levelled(L: Array, X: Array) -> Array:
-    """Components of which no singular value is beyond the bound, for instances X."""
-    centred = X - X.mean(axis=0)
-    size = np.linalg.norm(centred)
+    """Components of which no singular value is beyond ``|MΔ| / |LΔ|``, in root mean square over instances X.
+
+    Δ is what an instance differs by from their mean; the ratio is how fast its distance from there changes at most.
+    """
+    mapped = (X - X.mean(axis=0)) @ L.T
+    size = np.linalg.norm(mapped)
     if not size > 0:
         return L
+    bound = np.linalg.norm(mapped @ L) / size
     rotation, singular, axes = np.linalg.svd(L, full_matrices=False)
-    bound = _LONGEST_ALONE * np.linalg.norm(centred @ L.T) / size
     return L if singular[0] <= bound else (rotation * np.minimum(singular, bound)) @ axes
